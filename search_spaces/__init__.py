@@ -1,0 +1,1 @@
+"""Flat search spaces and the rules that turn samples away: plain data and pure functions."""

@@ -1,0 +1,275 @@
+"""A flat search space: dotted name → choices, integer range or float range, the same for every trial.
+
+Flat means that no entry depends on another's value, so that models of any size can be sampled in any order. What
+cannot run is turned away by the rules (``search_spaces.rules``), never by bending the space.
+"""
+
+import json
+import math
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+Scalar = bool | int | float | str
+Params = dict[str, Scalar]
+
+
+class SpaceError(ValueError):
+    """The space cannot be used; the message names the entry and the remedy in one line."""
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Choices(_Entry):
+    """One of several values of one type; whole numbers among floats count as floats."""
+
+    choices: tuple[Any, ...] = Field(strict=False)
+
+    @model_validator(mode="after")
+    def _one_serialisable_type(self) -> Self:
+        if not self.choices:
+            raise ValueError("has no choices; list at least one, or drop the entry")
+        for value in self.choices:
+            if not isinstance(value, bool | int | float | str):
+                raise ValueError(f"choice {value!r} is {_type_name(value)}; use numbers, text or true/false only")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"choice {value!r} is no finite number")
+        kinds = {type(value) for value in self.choices}
+        if kinds == {int, float}:
+            object.__setattr__(self, "choices", tuple(float(value) for value in self.choices))
+        elif len(kinds) > 1:
+            names = " and ".join(sorted({_type_name(value) for value in self.choices}))
+            raise ValueError(f"choices mix {names}; give all of them one type")
+        repeated = [value for place, value in enumerate(self.choices) if value in self.choices[:place]]
+        if repeated:
+            raise ValueError(f"choice {repeated[0]!r} stands there twice; drop one")
+        return self
+
+    @property
+    def size(self) -> int:
+        return len(self.choices)
+
+    def value_at(self, index: int) -> Scalar:
+        value: Scalar = self.choices[index]
+        return value
+
+    def contains(self, value: object) -> bool:
+        return any(type(value) is type(choice) and value == choice for choice in self.choices)
+
+    @property
+    def examples(self) -> tuple[Scalar, ...]:
+        """Values whose validity implies that of every value of the entry."""
+        return self.choices
+
+
+class IntRange(_Entry):
+    """Whole numbers low, low + step, … up to high."""
+
+    type: Literal["int"] = "int"
+    low: int
+    high: int
+    step: int = Field(default=1, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}; swap them")
+        if (self.high - self.low) % self.step:
+            below = self.high - (self.high - self.low) % self.step
+            raise ValueError(f"high {self.high} is not low + a multiple of step {self.step}; use high {below}")
+        return self
+
+    @property
+    def size(self) -> int:
+        return (self.high - self.low) // self.step + 1
+
+    def value_at(self, index: int) -> Scalar:
+        return self.low + index * self.step
+
+    def contains(self, value: object) -> bool:
+        return type(value) is int and self.low <= value <= self.high and (value - self.low) % self.step == 0
+
+    @property
+    def examples(self) -> tuple[Scalar, ...]:
+        return (self.low, self.high)
+
+
+class FloatRange(_Entry):
+    """Any number from low to high, drawn evenly or, with ``log``, evenly in the logarithm."""
+
+    type: Literal["float"] = "float"
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}; swap them")
+        if self.log and self.low <= 0:
+            raise ValueError(f"log needs low above 0, not {self.low}; raise low or drop log")
+        return self
+
+    @property
+    def size(self) -> None:
+        return None
+
+    def contains(self, value: object) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
+
+    @property
+    def examples(self) -> tuple[Scalar, ...]:
+        return (self.low, self.high)
+
+
+Entry = Choices | IntRange | FloatRange
+
+
+class Space:
+    """An ordered, checked mapping of dotted names to entries. Immutable."""
+
+    def __init__(self, entries: Mapping[str, Entry]) -> None:
+        if not entries:
+            raise SpaceError("the space is empty; name at least one parameter, e.g. optim.lr")
+        self.entries: dict[str, Entry] = dict(entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Space) and self.entries == other.entries
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.entries.items()))
+
+    @property
+    def size(self) -> int | None:
+        """Number of configurations, or None where a float range makes it endless."""
+        total = 1
+        for entry in self.entries.values():
+            if entry.size is None:
+                return None
+            total *= entry.size
+        return total
+
+    def config_at(self, index: int) -> Params:
+        """The configuration at a place in the fixed order of a discrete space (last name turns fastest).
+
+        Raises:
+            IndexError: ``index`` is outside ``range(self.size)``.
+            SpaceError: the space is endless.
+        """
+        size = self.size
+        if size is None:
+            raise SpaceError("a space with a float range has no list of its configurations")
+        if not 0 <= index < size:
+            raise IndexError(index)
+        params: Params = {}
+        for name, entry in reversed(self.entries.items()):
+            assert not isinstance(entry, FloatRange)
+            index, place = divmod(index, entry.size)
+            params[name] = entry.value_at(place)
+        return {name: params[name] for name in self.entries}
+
+    def sample(self, rng: random.Random) -> Params:
+        """One configuration, every entry drawn evenly by itself."""
+        return {name: _draw(entry, rng) for name, entry in self.entries.items()}
+
+    def key(self, params: Mapping[str, Scalar]) -> str:
+        """A text that two configurations share exactly when they are the same."""
+        return json.dumps([params[name] for name in self.entries])
+
+    def contains(self, params: Mapping[str, object]) -> bool:
+        return set(params) == set(self.entries) and all(
+            entry.contains(params[name]) for name, entry in self.entries.items()
+        )
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """Plain data from which ``parse_space`` makes an equal space."""
+        return {name: entry.model_dump(mode="json") for name, entry in self.entries.items()}
+
+    def describe(self) -> str:
+        """One line: how many parameters and how many configurations."""
+        size = "endless" if self.size is None else f"{self.size:,} configurations"
+        return f"{len(self)} parameters, {size}"
+
+
+def parse_space(raw: object) -> Space:
+    """Build a space from plain data, as it comes from a YAML file.
+
+    Raises:
+        SpaceError: naming the entry (``space.<name>``), what is wrong with it and the remedy.
+    """
+    if not isinstance(raw, Mapping):
+        raise SpaceError(f"space: expected names with choices or ranges, not {_type_name(raw)}")
+    entries: dict[str, Entry] = {}
+    for name, value in raw.items():
+        if not isinstance(name, str):
+            raise SpaceError(f"space.{name}: a name is text such as optim.lr, not {_type_name(name)}")
+        entries[name] = _parse_entry(name, value)
+    return Space(entries)
+
+
+def _parse_entry(name: str, raw: object) -> Entry:
+    if isinstance(raw, Choices | IntRange | FloatRange):
+        return raw
+    if not isinstance(raw, Mapping):
+        raise SpaceError(
+            f"space.{name}: expected {{choices: […]}} or {{low: …, high: …}}, not {raw!r}; a fixed value is set"
+            f" outside the space, as {name}"
+        )
+    kind = _entry_class(name, raw)
+    try:
+        return TypeAdapter(kind).validate_python(dict(raw))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"][:1])
+        where = f"space.{name}.{field}" if field else f"space.{name}"
+        if first["type"] == "extra_forbidden":
+            allowed = ", ".join(kind.model_fields)
+            raise SpaceError(
+                f"{where}: unknown key; an entry is the same for every trial and knows only {allowed}"
+            ) from None
+        message = first["msg"].removeprefix("Value error, ")
+        value = "" if first["type"] in {"value_error", "missing"} else f" (got {first['input']!r})"
+        raise SpaceError(f"{where}: {message}{value}") from None
+
+
+def _entry_class(name: str, raw: Mapping[Any, Any]) -> type[Choices] | type[IntRange] | type[FloatRange]:
+    if "choices" in raw:
+        return Choices
+    kind = raw.get("type")
+    if kind is not None and kind not in ("int", "float"):
+        raise SpaceError(f"space.{name}.type: {kind!r} is not int or float")
+    if kind is None:
+        if any(isinstance(value, Mapping) for value in raw.values()):
+            raise SpaceError(
+                f"space.{name}: nested entries are not read; write each with its full dotted name, e.g."
+                f" {name}.{next(iter(raw))}"
+            )
+        whole = all(type(raw.get(key, 0)) is int for key in ("low", "high", "step"))
+        kind = "int" if whole and "log" not in raw else "float"
+    return IntRange if kind == "int" else FloatRange
+
+
+def _draw(entry: Entry, rng: random.Random) -> Scalar:
+    if not isinstance(entry, FloatRange):
+        return entry.value_at(rng.randrange(entry.size))
+    if entry.log:
+        drawn = math.exp(rng.uniform(math.log(entry.low), math.log(entry.high)))
+        return min(max(drawn, entry.low), entry.high)
+    return rng.uniform(entry.low, entry.high)
+
+
+def _type_name(value: object) -> str:
+    names = {bool: "true/false", int: "whole numbers", float: "numbers", str: "text", dict: "a mapping"}
+    if value is None:
+        return "nothing (null)"
+    return names.get(type(value), f"a {type(value).__name__}")

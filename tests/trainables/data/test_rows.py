@@ -1,0 +1,312 @@
+"""Reading rows: what is read rightly whatever its form, and every cell and file that is refused, with its message."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from trainables.data.rows import DataError, Rows, read_rows
+from trainables.settings import ColumnNames, DataSettings
+
+COLUMNS = ["text", "criterion", "label", "group_id", "evidence_start", "evidence_end"]
+
+
+def records() -> list[dict[str, Any]]:
+    """Six rows in three groups: both classes, one with evidence, an integer column beside empty cells."""
+    texts = ["I sleep badly.", "NA", "null", "Très fatiguée 😴", "All is well", "She, too, said:\n“fine”"]
+    return [
+        {
+            "text": text,
+            "criterion": "sleeps badly" if row % 2 else "None",
+            "label": row % 2,
+            "group_id": row // 2,
+            "evidence_start": 5 if row == 3 else None,
+            "evidence_end": 13 if row == 3 else None,
+        }
+        for row, text in enumerate(texts)
+    ]
+
+
+def changed(row: int, **cells: Any) -> list[dict[str, Any]]:
+    """The records with some cells of one row (counted from 1) replaced."""
+    rows = records()
+    rows[row - 1].update(cells)
+    return rows
+
+
+def without(*columns: str) -> list[dict[str, Any]]:
+    return [{name: cell for name, cell in row.items() if name not in columns} for row in records()]
+
+
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    def field(cell: Any) -> str:
+        return "" if cell is None else '"' + str(cell).replace('"', '""') + '"'
+
+    header = list(rows[0])
+    return "".join(",".join(line) + "\n" for line in [header, *([field(row[name]) for name in header] for row in rows)])
+
+
+def as_jsonl(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def read(path: Path, classes: int = 2, **settings: Any) -> Rows:
+    return read_rows(DataSettings(str(path), **settings), classes)
+
+
+def read_text(folder: Path, content: str | bytes, name: str = "rows.csv", **settings: Any) -> Rows:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read(path, **settings)
+
+
+def test_reads_every_column_as_it_was_written(tmp_path: Path) -> None:
+    rows = read_text(tmp_path, as_csv(records()))
+
+    assert rows.texts == tuple(row["text"] for row in records())
+    assert rows.criteria == ("None", "sleeps badly") * 3
+    assert rows.labels.tolist() == [0, 1, 0, 1, 0, 1]
+    assert rows.groups == ("0", "0", "1", "1", "2", "2")
+    assert rows.evidence.tolist() == [[-1, -1]] * 3 + [[5, 13]] + [[-1, -1]] * 2
+    assert rows.labels.dtype == np.int64
+    assert rows.evidence.dtype == np.int64
+    assert len(rows) == 6
+
+
+def test_the_same_content_has_the_same_fingerprint_in_every_format(tmp_path: Path) -> None:
+    pd.DataFrame(records()).to_parquet(tmp_path / "floats.parquet")
+    pd.DataFrame(records()).convert_dtypes().set_index("group_id").to_parquet(tmp_path / "index.PARQUET")
+
+    fingerprints = {
+        read_text(tmp_path, as_csv(records())).fingerprint,
+        read_text(tmp_path, as_jsonl(records()), "rows.jsonl").fingerprint,
+        read(tmp_path / "floats.parquet").fingerprint,
+        read(tmp_path / "index.PARQUET").fingerprint,
+    }
+
+    assert len(fingerprints) == 1
+    assert re.fullmatch("[0-9a-f]{64}", fingerprints.pop())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        changed(1, text="I sleep badly"),
+        changed(1, criterion="other"),
+        changed(1, label=1),
+        changed(6, group_id=1),
+        changed(4, evidence_end=12),
+        changed(2, evidence_start=0, evidence_end=1),
+        list(reversed(records())),
+        without("criterion"),
+    ],
+)
+def test_any_change_of_content_changes_the_fingerprint(tmp_path: Path, other: list[dict[str, Any]]) -> None:
+    assert read_text(tmp_path, as_csv(other)).fingerprint != read_text(tmp_path, as_csv(records())).fingerprint
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        as_csv(records()).encode("utf-8-sig"),
+        as_csv(records()).replace('"\n', '"\r\n').replace(",\n", ",\r\n").replace("end\n", "end\r\n").encode(),
+        as_csv([{name: row[name] for name in reversed(COLUMNS)} for row in records()]).encode(),
+        as_csv([{**row, "label": float(row["label"]), "unused": "x"} for row in records()]).encode(),
+    ],
+    ids=["byte order mark", "CRLF", "other order of columns", "labels as 1.0, one column more"],
+)
+def test_variants_of_a_file_are_read_alike(tmp_path: Path, content: bytes) -> None:
+    assert read_text(tmp_path, content).fingerprint == read_text(tmp_path, as_csv(records())).fingerprint
+
+
+@pytest.mark.parametrize("labels", [("0", "1"), (0.0, 1.0), (False, True), (" 0 ", "1.0")])
+def test_labels_may_be_written_in_several_ways(tmp_path: Path, labels: tuple[Any, Any]) -> None:
+    rows = [{**row, "label": labels[row["label"]]} for row in records()]
+    assert read_text(tmp_path, as_jsonl(rows), "rows.jsonl").labels.tolist() == [0, 1] * 3
+
+
+def test_criterion_and_evidence_may_be_absent(tmp_path: Path) -> None:
+    rows = read_text(tmp_path, as_csv(without("criterion", "evidence_start", "evidence_end")))
+    assert rows.criteria is None
+    assert (rows.evidence == -1).all()
+
+
+def test_columns_may_have_other_names(tmp_path: Path) -> None:
+    names = ColumnNames(text="post", group_id="author")
+    content = as_csv(records()).replace("text,", "post,", 1).replace("group_id", "author", 1)
+    assert read_text(tmp_path, content, columns=names).fingerprint == read_text(tmp_path, as_csv(records())).fingerprint
+
+
+def test_blank_lines_of_json_lines_are_passed_over(tmp_path: Path) -> None:
+    content = "\n" + as_jsonl(records()).replace("}\n", "}\n\n")
+    assert len(read_text(tmp_path, content, "rows.jsonl")) == 6
+
+
+def test_the_demo_needs_no_file() -> None:
+    rows = read_rows(DataSettings("demo"), classes=2)
+    assert rows.criteria is not None
+    assert set(rows.labels.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (changed(3, text=""), "row 3, column 'text': is empty; fill it in or remove the row"),
+        (changed(3, text=None), "row 3, column 'text': is empty"),
+        (changed(3, text=" \n"), "row 3, column 'text': holds only blanks; fill it in"),
+        (changed(5, criterion=None), "row 5, column 'criterion': is empty; fill it in"),
+        (changed(2, label=None), "row 2, column 'label': is empty; write a class from 0 to 1"),
+        (changed(2, label="yes"), "row 2, column 'label': 'yes' is not an integer; write it as one"),
+        (changed(2, label=0.5), "is not an integer"),
+        (changed(2, label="inf"), "row 2, column 'label': 'inf' is not an integer"),
+        (
+            changed(6, label=2),
+            "row 6, column 'label': 2 is not a class from 0 to 1; number the classes so, or set task.",
+        ),
+        (changed(6, label=-1), "row 6, column 'label': -1 is not a class from 0 to 1"),
+        (changed(4, group_id=None), "row 4, column 'group_id': is empty; give every row its group"),
+        (
+            changed(1, evidence_start=0),
+            "row 1, column 'evidence_end': is empty, but the other end of the evidence is",
+        ),
+        (
+            changed(1, evidence_end=2),
+            "row 1, column 'evidence_start': is empty, but the other end of the evidence is",
+        ),
+        (changed(4, evidence_start="x"), "row 4, column 'evidence_start': 'x' is not an integer"),
+        (
+            changed(4, evidence_start=-1),
+            "row 4, column 'evidence_start': the evidence from -1 to 13 is not within the",
+        ),
+        (
+            changed(4, evidence_end=16),
+            "row 4, column 'evidence_end': the evidence from 5 to 16 is not within the text's 15",
+        ),
+        (changed(4, evidence_start=13), "row 4, column 'evidence_end': the evidence from 13 to 13 is not within"),
+        (without("text"), "has no column 'text', its columns are 'criterion', 'label', 'group_id'"),
+        (without("label"), "name the right one with data.columns.label=NAME"),
+        (without("group_id"), "with data.columns.group_id=NAME; it says which rows stay together in the split"),
+        (without("evidence_end"), "has no column 'evidence_end', its columns are"),
+        (
+            [{**row, "label": 1} for row in records()],
+            "holds only the class 1, so there is nothing to learn; add rows of",
+        ),
+        (
+            [{**row, "group_id": row["label"]} for row in records()],
+            "holds 2 group(s), and training, validation and test",
+        ),
+    ],
+)
+@pytest.mark.parametrize(("name", "form"), [("rows.csv", as_csv), ("rows.jsonl", as_jsonl)])
+def test_rows_that_cannot_be_used_are_refused(
+    tmp_path: Path, name: str, form: Any, rows: list[dict[str, Any]], message: str
+) -> None:
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
+        read_text(tmp_path, form(rows), name)
+    assert str(caught.value).startswith(str(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rows.csv", "", "holds no rows; give it a header"),
+        ("rows.csv", ",".join(COLUMNS), "holds no rows; give it a header"),
+        ("rows.jsonl", "", "holds no rows"),
+        (
+            "rows.csv",
+            as_csv(records()).encode("latin-1", "replace"),
+            "is not UTF-8 (it holds the byte 0xe8); save it as",
+        ),
+        ("rows.csv", as_csv(records()).encode("utf-16"), "is not UTF-8 (it holds the byte 0xff); save it as UTF-8"),
+        ("rows.jsonl", '{"text": "é"}'.encode("latin-1"), "is not UTF-8"),
+        ("rows.csv", "text,label\na,1,2\n", "the rows hold more fields than the header names; quote fields"),
+        ("rows.csv", "text,label\na,1\nb,1,2\n", "is not a proper CSV file: Error tokenizing data"),
+        ("rows.csv", 'text,label\n"a,1\n', "is not a proper CSV file"),
+        (
+            "rows.jsonl",
+            '{"text": "a"}\n{"text": \n',
+            "line 2 is not JSON (Expecting value); write one object per line",
+        ),
+        ("rows.jsonl", '["a"]\n', "line 1 holds ['a'], not an object; write one object per line"),
+        ("rows.jsonl", as_jsonl(changed(2, text=7)), "row 2, column 'text': 7 is not a text; write it as a string"),
+        ("rows.jsonl", as_jsonl(changed(2, text="a\ud800")), "row 2, column 'text': character 2 is half a surrogate"),
+        ("rows.parquet", "text", "is not a proper Parquet file"),
+        ("rows.txt", "text", "the suffix '.txt' is not one of .csv, .jsonl, .parquet; convert the file"),
+        ("rows", "text", "the suffix '' is not one of .csv, .jsonl, .parquet"),
+    ],
+)
+def test_files_that_cannot_be_used_are_refused(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
+        read_text(tmp_path, content, name)
+    assert str(tmp_path / name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=re.escape(f"{tmp_path / 'gone.csv'}: there is no such file")):
+        read(tmp_path / "gone.csv")
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "remedy"),
+    [
+        ("Text", ColumnNames(), "data.columns.text=Text"),
+        ("texts", ColumnNames(), "data.columns.text=texts"),
+        ("post", ColumnNames(text="pots"), "data.columns.text=post"),
+    ],
+)
+def test_a_missing_column_is_answered_with_the_nearest_name(
+    tmp_path: Path, header: str, columns: ColumnNames, remedy: str
+) -> None:
+    with pytest.raises(DataError, match=re.escape(remedy)):
+        read_text(tmp_path, as_csv(records()).replace("text", header, 1), columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"), [("Criterion", ColumnNames()), ("criterion", ColumnNames(criterion="rule"))]
+)
+def test_an_optional_column_that_is_meant_is_not_left_out_in_silence(
+    tmp_path: Path, header: str, columns: ColumnNames
+) -> None:
+    with pytest.raises(DataError, match=re.escape("data.columns.criterion=")):
+        read_text(tmp_path, as_csv(records()).replace("criterion", header, 1), columns=columns)
+
+
+def test_max_rows_takes_whole_groups_from_all_over_the_file(tmp_path: Path) -> None:
+    numbers = range(300)
+    frame = pd.DataFrame({"text": "a", "label": [n % 2 for n in numbers], "group_id": [n // 3 for n in numbers]})
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+
+    few = read(tmp_path / "rows.csv", max_rows=50)
+    groups = [int(group) for group in few.groups]
+
+    assert len(few) == 48
+    assert all(groups.count(group) == 3 for group in groups)
+    assert groups == sorted(groups)
+    assert max(groups) > 50
+    frame.iloc[::-1].to_csv(tmp_path / "reversed.csv", index=False)
+    assert set(read(tmp_path / "reversed.csv", max_rows=50).groups) == set(few.groups)
+    assert len(read(tmp_path / "rows.csv", max_rows=1000)) == 300
+
+
+@pytest.mark.parametrize(
+    ("max_rows", "message"),
+    [
+        (
+            1,
+            "data.max_rows=1 is less than the smallest group, and groups are taken whole; raise it to 2 at the least",
+        ),
+        (
+            4,
+            "cut to data.max_rows=4 holds 2 group(s), and training, validation and test need one each at the least",
+        ),
+    ],
+)
+def test_a_max_rows_that_leaves_too_little_is_refused(tmp_path: Path, max_rows: int, message: str) -> None:
+    with pytest.raises(DataError, match=re.escape(message)):
+        read_text(tmp_path, as_csv(records()), max_rows=max_rows)

@@ -1,0 +1,147 @@
+"""Splitting: parts share no group and no row, hold every class, and come close to their shares."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainables.data.rows import DataError, Rows
+from trainables.data.split import Split, split_rows
+
+
+def make_rows(groups: list[int], labels: list[int]) -> Rows:
+    return Rows(
+        texts=("text",) * len(groups),
+        criteria=None,
+        labels=np.array(labels, dtype=np.int64),
+        groups=tuple(f"group-{group}" for group in groups),
+        evidence=np.full((len(groups), 2), -1, dtype=np.int64),
+    )
+
+
+def random_rows(groups: int, positive_share: float, largest: int = 12, seed: int = 0) -> Rows:
+    rng = np.random.default_rng(seed)
+    group_of_row = rng.permutation(np.repeat(np.arange(groups), rng.integers(1, largest + 1, size=groups)))
+    labels = rng.random(len(group_of_row)) < positive_share
+    return make_rows(group_of_row.tolist(), labels.astype(int).tolist())
+
+
+def parts(split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return split.train, split.validation, split.test
+
+
+@given(
+    pairs=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 2)), min_size=1, max_size=60),
+    validation_share=st.floats(0.05, 0.45),
+    test_share=st.floats(0.05, 0.45),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_split_is_a_partition_that_no_group_crosses(
+    pairs: list[tuple[int, int]], validation_share: float, test_share: float, seed: int
+) -> None:
+    rows = make_rows([group for group, _ in pairs], [label for _, label in pairs])
+    try:
+        split = split_rows(rows, validation_share=validation_share, test_share=test_share, seed=seed)
+    except DataError:
+        return
+    assert sorted(np.concatenate(parts(split)).tolist()) == list(range(len(rows)))
+    groups = [{rows.groups[index] for index in part} for part in parts(split)]
+    assert sum(map(len, groups)) == len(set(rows.groups))
+    for part in parts(split):
+        assert part.tolist() == sorted(part.tolist())
+        assert set(rows.labels[part]) == set(rows.labels)
+
+
+@pytest.mark.parametrize(("validation_share", "test_share"), [(0.2, 0.2), (0.15, 0.15), (0.1, 0.3), (0.05, 0.05)])
+@pytest.mark.parametrize("positive_share", [0.5, 0.05])
+def test_parts_have_their_share_of_every_class(
+    validation_share: float, test_share: float, positive_share: float
+) -> None:
+    rows = random_rows(groups=400, positive_share=positive_share)
+    split = split_rows(rows, validation_share=validation_share, test_share=test_share, seed=3)
+    shares = (1 - validation_share - test_share, validation_share, test_share)
+    for part, share in zip(parts(split), shares, strict=True):
+        assert len(part) / len(rows) == pytest.approx(share, abs=0.01)
+        assert (rows.labels[part] == 1).sum() / (rows.labels == 1).sum() == pytest.approx(share, abs=0.02)
+
+
+def test_parts_do_not_differ_in_the_size_of_their_groups() -> None:
+    rows = random_rows(groups=2000, positive_share=0.3, largest=20)
+    split = split_rows(rows, validation_share=0.2, test_share=0.2, seed=0)
+    sizes = [len(part) / len({rows.groups[index] for index in part}) for part in parts(split)]
+    assert max(sizes) / min(sizes) < 1.1
+
+
+@pytest.mark.parametrize("groups", [3, 4, 5, 6])
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.33])
+def test_few_groups_suffice(groups: int, share: float) -> None:
+    rows = make_rows([group for group in range(groups) for _ in range(4)], [0, 1, 0, 1] * groups)
+    split = split_rows(rows, validation_share=share, test_share=share, seed=1)
+    assert all(set(rows.labels[part]) == {0, 1} for part in parts(split))
+
+
+def test_few_unequal_groups_come_as_near_to_the_shares_as_they_can() -> None:
+    sizes = (18, 10, 4, 4)
+    rows = make_rows([group for group, size in enumerate(sizes) for _ in range(size)], [0, 1] * (sum(sizes) // 2))
+    split = split_rows(rows, validation_share=0.15, test_share=0.15, seed=0)
+    assert [len(part) for part in parts(split)] == [28, 4, 4]
+
+
+def test_a_class_in_three_groups_of_many_reaches_every_part() -> None:
+    labels = [1 if group in (17, 40, 77) else 0 for group in range(100)]
+    rows = make_rows(list(range(100)), labels)
+    for seed in range(10):
+        split = split_rows(rows, validation_share=0.2, test_share=0.2, seed=seed)
+        assert [int(rows.labels[part].sum()) for part in parts(split)] == [1, 1, 1]
+
+
+def test_the_seed_decides_the_split() -> None:
+    rows = random_rows(groups=50, positive_share=0.3)
+    first, again, other = (
+        split_rows(rows, validation_share=0.2, test_share=0.2, seed=seed).validation.tolist() for seed in (5, 5, 6)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_the_order_of_the_rows_does_not_change_which_groups_go_where() -> None:
+    rows = random_rows(groups=50, positive_share=0.3)
+    shuffled = rows.take(np.random.default_rng(1).permutation(len(rows)))
+    one, two = (
+        {each.groups[index] for index in split_rows(each, validation_share=0.2, test_share=0.2, seed=0).test}
+        for each in (rows, shuffled)
+    )
+    assert one == two
+
+
+@pytest.mark.parametrize(
+    ("rows", "shares", "message"),
+    [
+        (
+            make_rows([0, 1, 2, 3], [0, 0, 1, 1]),
+            (0.2, 0.2),
+            r"class 0 occurs in 2 group\(s\), .* merge it with another",
+        ),
+        (
+            make_rows([0, 0, 1, 1], [0, 1, 0, 1]),
+            (0.2, 0.2),
+            r"class 0 occurs in 2 group\(s\), .*\(or raise data.max_rows\)",
+        ),
+        (make_rows([0, 1, 2], [0, 1, 0]), (0.2, 0.2), r"class 1 occurs in 1 group\(s\)"),
+        (
+            make_rows([0, 1, 2], [0, 0, 0]),
+            (0.5, 0.5),
+            r"data.validation_share=0.5 and data.test_share=0.5 leave a part",
+        ),
+        (make_rows([0, 1, 2], [0, 0, 0]), (0.0, 0.5), r"data.validation_share=0.0 .* set both above 0"),
+        (
+            make_rows([1, 2, 3, 1, 2, 4, 1, 3, 4, 2, 3, 4], [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]),
+            (0.2, 0.2),
+            "no split by group was found that gives training, validation and test every class; add groups",
+        ),
+    ],
+)
+def test_rows_that_cannot_be_split_are_refused(rows: Rows, shares: tuple[float, float], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        split_rows(rows, validation_share=shares[0], test_share=shares[1], seed=0)

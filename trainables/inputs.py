@@ -1,0 +1,82 @@
+"""What a run reads: rows, their split, and their tokens; prepared once per node and shared by all trials on it."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from trainables.data.rows import Rows, read_rows
+from trainables.data.split import Split, split_rows
+from trainables.data.tokens import TokenisedRows, tokenise_rows
+from trainables.files import locked, whole_folder
+from trainables.models.builtin import train_tokenizer
+from trainables.models.load import load_tokenizer
+from trainables.models.names import ModelSource, resolve_model
+from trainables.settings import DataSettings, TrialSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """``tokenizer_folder`` is set for built-in models, whose tokenizer was trained on the data."""
+
+    rows: Rows
+    split: Split
+    tokens: TokenisedRows
+    source: ModelSource
+    tokenizer: PreTrainedTokenizerBase
+    tokenizer_folder: Path | None
+
+    @property
+    def pad_token_id(self) -> int:
+        return int(self.tokenizer.pad_token_id)
+
+
+def load_inputs(settings: TrialSettings, cache: Path) -> Inputs:
+    """Read, split and tokenise, or open what another trial of the study prepared in ``cache``.
+
+    Raises:
+        DataError: the data cannot be used.
+        UnknownModelError, ModelLoadError: there is no such model, or its tokenizer cannot be loaded.
+    """
+    rows, split = read_and_split(settings.data, settings.task.classes, settings.seeds.split)
+    source = resolve_model(settings.model.name)
+    tokenizer_folder = None
+    if source.kind == "builtin":
+        tokenizer_folder = _trained_tokenizer(source, rows, split, settings.seeds.split, cache)
+    tokenizer = load_tokenizer(tokenizer_folder or source.path or source.name, settings.model.revision)
+    return Inputs(rows, split, tokenise_rows(rows, tokenizer, cache), source, tokenizer, tokenizer_folder)
+
+
+def read_and_split(data: DataSettings, classes: int, split_seed: int) -> tuple[Rows, Split]:
+    """Read the user's rows and cut them into parts; a process that did it before remembers, unless the file changed.
+
+    Raises:
+        DataError: the data cannot be used.
+    """
+    path = Path(data.path)
+    stamp = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
+    return _read_and_split(data, classes, split_seed, stamp)
+
+
+@lru_cache(maxsize=1)
+def _read_and_split(
+    data: DataSettings, classes: int, split_seed: int, stamp: tuple[int, int] | None
+) -> tuple[Rows, Split]:
+    rows = read_rows(data, classes)
+    split = split_rows(rows, validation_share=data.validation_share, test_share=data.test_share, seed=split_seed)
+    return rows, split
+
+
+def _trained_tokenizer(source: ModelSource, rows: Rows, split: Split, split_seed: int, cache: Path) -> Path:
+    """The tokenizer of a built-in encoder, trained once on the training part alone."""
+    key = f"tokenizer-{source.name}-{rows.fingerprint[:16]}-{len(split.train)}-{split_seed}"
+    folder = cache / key
+    with locked(cache / f"{key}.lock"):
+        if not folder.exists():
+            part = rows.take(split.train)
+            # Each distinct text once: a post that stands against nine criteria is still one post.
+            texts = sorted({*part.texts, *(part.criteria or ())})
+            with whole_folder(folder) as partial:
+                train_tokenizer(source.name, texts, partial)
+    return folder

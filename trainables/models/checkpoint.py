@@ -1,0 +1,121 @@
+"""Reading a model's files: folder or hub, safetensors or pickle, whole or in shards, and never running code."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers.utils.hub import cached_file
+
+from trainables.models.names import ModelSource
+
+_WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+
+class ModelLoadError(RuntimeError):
+    """A model that cannot be loaded exactly as its files say; the message names the file or the tensors."""
+
+
+def fetch(source: ModelSource, filename: str, revision: str | None) -> Path | None:
+    """The local path of one of the model's files, downloaded if need be; None when it cannot be had.
+
+    Raises:
+        ModelLoadError: the hub refuses: no such model or revision, or a model behind a permission.
+    """
+    if source.path is not None:
+        path = Path(source.path) / filename
+        return path if path.is_file() else None
+    try:
+        cached = cached_file(source.name, filename, revision=revision, _raise_exceptions_for_missing_entries=False)
+    except OSError as error:
+        # The chain below it is many network errors deep and says nothing more.
+        raise ModelLoadError(f"model {source.name!r}: {first_line(error)}") from None
+    return None if cached is None else Path(cached)
+
+
+def read_checkpoint(source: ModelSource, revision: str | None = None) -> dict[str, Tensor]:
+    """Every tensor of the model's checkpoint, on the CPU, under the names and in the types of its files.
+
+    Safetensors go before pickled files, which are read without running any code they hold.
+
+    Raises:
+        ModelLoadError: there are no weights, or a file is damaged, incomplete or holds more than tensors.
+    """
+    for filename in _WEIGHT_FILES:
+        path = fetch(source, filename, revision)
+        if path is not None:
+            return _read_shards(source, path, revision) if path.suffix == ".json" else read_tensors(path)
+    raise ModelLoadError(
+        f"model {source.name!r}: no weights in {source.path or 'the hub cache, and the hub gave none'}; "
+        f"it needs one of {', '.join(_WEIGHT_FILES)}"
+    )
+
+
+def _read_shards(source: ModelSource, index: Path, revision: str | None) -> dict[str, Tensor]:
+    shard_of = _read_index(index)
+    tensors: dict[str, Tensor] = {}
+    for shard in sorted(set(shard_of.values())):
+        path = fetch(source, shard, revision)
+        if path is None:
+            raise ModelLoadError(f"{index}: the shard {shard} is missing; fetch the model again")
+        tensors |= read_tensors(path)
+    absent = shard_of.keys() - tensors.keys()
+    if absent:
+        raise ModelLoadError(f"{index}: its shards lack {listed(absent)}; fetch the model again")
+    return tensors
+
+
+def _read_index(index: Path) -> dict[str, str]:
+    """Tensor name → file name of its shard, which must lie beside the index."""
+    try:
+        shard_of = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        misplaced = [shard for shard in shard_of.values() if Path(shard).name != shard]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelLoadError(f"{index} is no index of shards: {first_line(error)}") from error
+    if misplaced:
+        raise ModelLoadError(f"{index}: the shard {misplaced[0]!r} lies outside the model's folder")
+    return dict(shard_of)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of one safetensors or pickled file.
+
+    Raises:
+        ModelLoadError: the file is missing, damaged, or holds more than tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except (SafetensorError, OSError) as error:
+        raise ModelLoadError(f"{path} cannot be read: {first_line(error)}; fetch the model again") from error
+    except Exception as error:  # A damaged pickle can raise nearly anything.
+        raise ModelLoadError(
+            f"{path} is damaged or holds more than tensors: {first_line(error)}; "
+            "fetch the model again, or use one with safetensors"
+        ) from error
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise ModelLoadError(f"{path} holds no plain table of tensors; save the model's state_dict alone")
+    return tensors
+
+
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """Names in order for a one-line message, cut short after ``most``."""
+    ordered = sorted(names)
+    rest = len(ordered) - most
+    return ", ".join(ordered[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its type where it has none."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -1,0 +1,210 @@
+"""A text classifier on a pretrained encoder, and the folder that keeps one."""
+
+import inspect
+import json
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from trainables.models.checkpoint import ModelLoadError, first_line, read_tensors
+from trainables.models.load import load_encoder, load_tokenizer
+from trainables.models.names import ModelSource
+
+Pooling = Literal["cls", "mean", "max", "pooler"]
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+
+FORMAT_VERSION = 1
+_HEAD_FILE = "headroom_head.safetensors"
+_SETTINGS_FILE = "headroom.json"
+
+
+class TextClassifier(nn.Module):
+    """Encoder, pooling, dropout and one linear layer.
+
+    Args:
+        encoder: is taken over, not copied.
+        classes: how many logits.
+        pooling: ``cls`` takes the first token, ``mean`` and ``max`` go over the tokens that are no padding,
+            ``pooler`` takes the encoder's own pooled output.
+        dropout: share of the pooled features that are dropped in training.
+        seed: draws the head's weights; the global random state is neither read nor changed.
+
+    Raises:
+        ValueError: ``pooling`` is unknown, or ``pooler`` for an encoder that has none.
+    """
+
+    def __init__(
+        self,
+        encoder: PreTrainedModel,
+        *,
+        classes: int,
+        pooling: str = "cls",
+        dropout: float = 0.1,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.pooling = _checked_pooling(pooling, encoder)
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.head = _new_head(encoder, classes, seed)
+        self._encoder_inputs = _accepted_inputs(encoder)
+
+    @property
+    def classes(self) -> int:
+        return self.head.out_features
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Logits ``(batch, classes)``.
+
+        ``batch`` holds ``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, all ``(batch, length)``;
+        other keys, and those that the encoder does not know, are left alone.
+        """
+        outputs = self.encoder(**{name: batch[name] for name in self._encoder_inputs if name in batch})
+        if self.pooling == "pooler":
+            pooled = outputs.pooler_output
+        else:
+            pooled = pool(outputs.last_hidden_state, batch["attention_mask"], self.pooling)
+        logits: Tensor = self.head(self.dropout(pooled))
+        return logits
+
+
+def pool(hidden: Tensor, attention_mask: Tensor, pooling: Pooling) -> Tensor:
+    """Reduce ``(batch, length, hidden)`` to ``(batch, hidden)``; the mask ``(batch, length)`` is 0 for padding."""
+    if pooling == "cls":
+        return hidden[:, 0]
+    mask = attention_mask.unsqueeze(-1).bool()
+    if pooling == "max":
+        return hidden.masked_fill(~mask, torch.finfo(hidden.dtype).min).amax(dim=1)
+    return hidden.masked_fill(~mask, 0.0).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+def _checked_pooling(pooling: str, encoder: PreTrainedModel) -> Pooling:
+    if pooling not in POOLINGS:
+        raise ValueError(f"head.pooling {pooling!r} is unknown; use one of {', '.join(POOLINGS)}")
+    if pooling == "pooler" and getattr(encoder, "pooler", None) is None:
+        raise ValueError(
+            f"head.pooling 'pooler': this {encoder.config.model_type} encoder has no trained pooler; "
+            "use cls, mean or max"
+        )
+    return pooling
+
+
+def _new_head(encoder: PreTrainedModel, classes: int, seed: int) -> nn.Linear:
+    # skip_init because nn.Linear would draw from the global generator.
+    head: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+        nn.Linear, encoder.config.hidden_size, classes
+    )
+    generator = torch.Generator().manual_seed(seed)
+    std = getattr(encoder.config, "initializer_range", 0.02)
+    with torch.no_grad():
+        head.weight.normal_(0.0, std, generator=generator)
+        head.bias.zero_()
+    return head
+
+
+def _accepted_inputs(encoder: PreTrainedModel) -> tuple[str, ...]:
+    """What to pass on. Token types go only to encoders that tell at least two apart (RoBERTa knows just one)."""
+    parameters = inspect.signature(encoder.forward).parameters
+    names = ["input_ids", "attention_mask"]
+    if "token_type_ids" in parameters and getattr(encoder.config, "type_vocab_size", 2) > 1:
+        names.append("token_type_ids")
+    return tuple(names)
+
+
+@dataclass(frozen=True)
+class SavedClassifier:
+    """What a model folder holds. ``max_length`` counts tokens, special ones included."""
+
+    classifier: TextClassifier
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+
+
+def save_model_folder(
+    classifier: TextClassifier, tokenizer: PreTrainedTokenizerBase, folder: str | Path, *, max_length: int
+) -> None:
+    """Save encoder and tokenizer in the transformers layout, with the head and its settings beside them.
+
+    The folder appears whole or not at all: it is written under another name and renamed at the end.
+
+    Raises:
+        FileExistsError: ``folder`` exists and is not empty.
+    """
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty; save the model to a new folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
+    partial.mkdir()
+    try:
+        _write(classifier, tokenizer, partial, max_length)
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _write(classifier: TextClassifier, tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int) -> None:
+    classifier.encoder.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    head = {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.head.state_dict().items()}
+    save_file(head, folder / _HEAD_FILE)
+    settings = {
+        "format_version": FORMAT_VERSION,
+        "pooling": classifier.pooling,
+        "classes": classifier.classes,
+        "dropout": classifier.dropout.p,
+        "max_length": max_length,
+    }
+    settings_file = folder / _SETTINGS_FILE
+    settings_file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    # Safetensors files come readable by their owner alone; on a shared machine the user's umask decides.
+    for path in folder.iterdir():
+        path.chmod(settings_file.stat().st_mode)
+
+
+def load_model_folder(folder: str | Path) -> SavedClassifier:
+    """Load what ``save_model_folder`` saved: the classifier in evaluation mode, on the CPU, in fp32.
+
+    Raises:
+        ModelLoadError: the folder is no such folder, or a file in it is missing or damaged.
+    """
+    folder = Path(folder).absolute()
+    settings = _read_settings(folder / _SETTINGS_FILE)
+    encoder = load_encoder(ModelSource(str(folder), "folder", str(folder)), seed=0).model
+    classifier = TextClassifier(
+        encoder,
+        classes=settings["classes"],
+        pooling=settings["pooling"],
+        dropout=settings["dropout"],
+        seed=0,
+    )
+    _load_head(classifier.head, folder / _HEAD_FILE)
+    return SavedClassifier(classifier.eval(), load_tokenizer(folder), settings["max_length"])
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = settings["format_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelLoadError(f"{path.parent} is no folder of a saved model: {first_line(error)}") from error
+    if version != FORMAT_VERSION:
+        raise ModelLoadError(f"{path}: format_version {version}, but this version reads {FORMAT_VERSION}")
+    return settings
+
+
+def _load_head(head: nn.Linear, path: Path) -> None:
+    tensors = read_tensors(path)
+    try:
+        head.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ModelLoadError(f"{path} does not fit the settings beside it: {error}") from error

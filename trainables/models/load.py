@@ -1,0 +1,279 @@
+"""Loading encoders and tokenizers so that what is trained is what the files hold, or an error that says why not.
+
+``PreTrainedModel.from_pretrained`` is not used. It builds on the meta device and fills in afterwards, so a tensor
+that it misses is drawn at random behind a mere warning, or left without data where threads meet, and it keeps the
+checkpoint's half precision. Here the model is built on the CPU in fp32, the checkpoint is read once, and every
+tensor is matched by name, copied, and compared with its file.
+"""
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from trainables.models.builtin import build_encoder, builtin_config
+from trainables.models.checkpoint import ModelLoadError, fetch, first_line, listed, read_checkpoint
+from trainables.models.names import ModelSource
+
+__all__ = ["LoadReport", "LoadedEncoder", "ModelLoadError", "load_encoder", "load_tokenizer"]
+
+# Building a model changes state that the whole process shares (the default dtype, patched torch functions, modules
+# that are imported when first asked for), and so does loading a tokenizer (sentencepiece registers its protobuf
+# types). Threads that did so at once got meta tensors and mixed types; one at a time they cannot. Processes share
+# nothing and need no lock.
+_LOAD_LOCK = threading.Lock()
+
+_HUB_REMEDY = "Name a model folder, a built-in model, or connect to the hub once so that it is kept here."
+
+_FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+# Those of torch.nn.init that a function mode sees as such; of the others it sees the drawing method they call.
+_INITIALISERS = ("normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_")
+
+# Names that layer norms had in checkpoints converted from TensorFlow.
+_LEGACY_ENDINGS = ((".gamma", ".weight"), (".beta", ".bias"))
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What loading did. Names are the checkpoint's in the first field and the model's in the second.
+
+    ``unused_checkpoint_tensors`` are heads, or index buffers that the model makes itself. ``freshly_initialised`` is
+    empty for a checkpoint and holds every parameter of a built-in encoder. ``checkpoint_dtype`` is the type of the
+    checkpoint's floating-point tensors (``"float16"``; several are joined with ``+``), None without a checkpoint.
+    """
+
+    unused_checkpoint_tensors: tuple[str, ...]
+    freshly_initialised: tuple[str, ...]
+    checkpoint_dtype: str | None
+
+
+@dataclass(frozen=True)
+class LoadedEncoder:
+    """An encoder in fp32 on the CPU, in evaluation mode, and how it came about."""
+
+    model: PreTrainedModel
+    report: LoadReport
+
+
+def load_tokenizer(folder_or_hub_name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """Load a tokenizer; safe to call from several threads and processes at once.
+
+    Raises:
+        ModelLoadError: there is no tokenizer, or it cannot be read.
+    """
+    with _LOAD_LOCK:
+        try:
+            return AutoTokenizer.from_pretrained(folder_or_hub_name, revision=revision, trust_remote_code=False)
+        except Exception as error:  # The tokenizers library raises nothing narrower for a damaged file.
+            raise ModelLoadError(
+                f"tokenizer of {str(folder_or_hub_name)!r}: {first_line(error)} {_HUB_REMEDY}"
+            ) from None
+
+
+def load_encoder(
+    source: ModelSource, *, seed: int, tokenizer_folder: Path | None = None, revision: str | None = None
+) -> LoadedEncoder:
+    """Load an encoder without any task head; safe to call from several threads and processes at once.
+
+    Args:
+        source: what ``names.resolve_model`` made of the model's name.
+        seed: draws the weights of a built-in encoder; a checkpoint leaves nothing to draw.
+        tokenizer_folder: the tokenizer that ``builtin.train_tokenizer`` saved; a built-in encoder takes its
+            vocabulary from it, others ignore it.
+        revision: branch, tag or commit of a hub model.
+
+    A pooler that the checkpoint lacks is taken out of the model, never drawn at random.
+
+    Raises:
+        ModelLoadError: the files are missing or damaged, or a tensor of the encoder is missing, has another shape or
+            type, or differs from the checkpoint after loading.
+        ValueError: a built-in encoder without ``tokenizer_folder``.
+    """
+    if source.kind == "builtin":
+        return _load_builtin(source.name, seed, tokenizer_folder)
+    with _LOAD_LOCK:
+        config = _read_config(source, revision)
+        checkpoint = read_checkpoint(source, revision)
+        model = _build(config)
+        return LoadedEncoder(model, _fill(model, checkpoint, source.name))
+
+
+def _load_builtin(name: str, seed: int, tokenizer_folder: Path | None) -> LoadedEncoder:
+    if tokenizer_folder is None:
+        raise ValueError(f"model {name!r} needs tokenizer_folder: train one with builtin.train_tokenizer")
+    tokenizer = load_tokenizer(tokenizer_folder)
+    config = builtin_config(name, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
+    with _LOAD_LOCK:
+        model = build_encoder(config, seed=seed)
+    fresh = tuple(parameter_name for parameter_name, _ in model.named_parameters())
+    return LoadedEncoder(model, LoadReport((), fresh, None))
+
+
+def _read_config(source: ModelSource, revision: str | None) -> PreTrainedConfig:
+    path = fetch(source, "config.json", revision)
+    if path is None:
+        raise ModelLoadError(f"model {source.name!r} has no config.json here and none can be fetched. {_HUB_REMEDY}")
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelLoadError(f"{path}: {first_line(error)}") from error
+    if getattr(config, "quantization_config", None) is not None:
+        raise ModelLoadError(f"{path}: quantised models cannot be fine-tuned here; use the full-precision model")
+    return config
+
+
+class _NoRandomFill(TorchFunctionMode):
+    """Skips the random numbers that constructors draw, which take seconds for a large model.
+
+    The checkpoint overwrites them anyway. Unlike the patches that transformers has for this, it holds in its own
+    thread alone.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        arguments = kwargs or {}
+        if func in (Tensor.normal_, Tensor.uniform_):
+            # Zeros, not whatever is in memory: a truncated normal is drawn again until it is within its bounds.
+            return args[0].zero_()
+        # By name, because transformers may have put its own functions in the place of torch's.
+        if getattr(func, "__name__", None) in _INITIALISERS:
+            return args[0] if args else arguments["tensor"]
+        return func(*args, **arguments)
+
+
+def _build(config: PreTrainedConfig) -> PreTrainedModel:
+    """The encoder on the CPU in fp32: its buffers are final, its parameters hold nothing yet."""
+    try:
+        with torch.device("cpu"), _NoRandomFill():
+            model: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]
+                config, dtype=torch.float32, trust_remote_code=False
+            )
+    except ValueError as error:
+        raise ModelLoadError(f"no encoder for model type {config.model_type!r}: {first_line(error)}") from error
+    model.eval()  # type: ignore[no-untyped-call]
+    return model
+
+
+def _fill(model: PreTrainedModel, checkpoint: Mapping[str, Tensor], name: str) -> LoadReport:
+    """Copy the checkpoint into the model and prove it; ``name`` is for messages."""
+    model_name_of = match_names(checkpoint, model.state_dict(), model.base_model_prefix)
+    _drop_absent_pooler(model, set(model_name_of.values()))
+    targets = model.state_dict()
+    pairs = {source: target for source, target in model_name_of.items() if target in targets}
+
+    _refuse(name, "the checkpoint lacks", _missing(targets, set(pairs.values())))
+    _refuse(name, "other shapes in the checkpoint than in config.json:", _misshapen(pairs, checkpoint, targets))
+    _refuse(name, "no floating-point weights in the checkpoint:", _mistyped(pairs, checkpoint, targets))
+    for source, target in pairs.items():
+        targets[target].copy_(checkpoint[source])
+    _refuse(name, "without data after loading:", _on_meta(model))
+    _refuse(name, "not equal to the checkpoint after loading (or NaN):", _differing(pairs, checkpoint, targets))
+
+    unused = tuple(sorted(checkpoint.keys() - pairs.keys()))
+    return LoadReport(unused, (), _float_types(checkpoint.values()))
+
+
+def match_names(checkpoint: Iterable[str], model: Iterable[str], prefix: str) -> dict[str, str]:
+    """Checkpoint name → model name, for every checkpoint tensor that has a place in the model.
+
+    A checkpoint of a model with a head carries the encoder's ``prefix`` (``bert.``), and an old one calls the weight
+    and bias of a layer norm gamma and beta. Two checkpoint names may lead to one model name.
+    """
+    places = set(model)
+    return {
+        name: next(place for place in _spellings(name, prefix) if place in places)
+        for name in checkpoint
+        if not places.isdisjoint(_spellings(name, prefix))
+    }
+
+
+def _spellings(name: str, prefix: str) -> list[str]:
+    """What the model may call the checkpoint's ``name``, the likeliest first."""
+    bare = name.removeprefix(f"{prefix}.")
+    modern = [bare.removesuffix(old) + new for old, new in _LEGACY_ENDINGS if bare.endswith(old)]
+    return [name, bare, *modern]
+
+
+def _drop_absent_pooler(model: PreTrainedModel, found: set[str]) -> None:
+    """Leave the model as ``add_pooling_layer=False`` would have built it, where the checkpoint has no pooler at all.
+
+    Only for classes that offer that choice: their forward pass copes without it.
+    """
+    optional = "add_pooling_layer" in signature(type(model).__init__).parameters
+    if optional and not any(name.startswith("pooler.") for name in found):
+        model.register_module("pooler", None)
+
+
+def _missing(targets: Mapping[str, Tensor], found: set[str]) -> list[str]:
+    """Model tensors that nothing in the checkpoint fills.
+
+    A tensor tied to a filled one is filled with it. Integer buffers are tables of indices that follow from the
+    configuration; the constructor has made them.
+    """
+    filled = {_memory(targets[name]) for name in found}
+    return [
+        name
+        for name, tensor in targets.items()
+        if name not in found and tensor.is_floating_point() and _memory(tensor) not in filled
+    ]
+
+
+def _memory(tensor: Tensor) -> tuple[int, torch.Size, tuple[int, ...]]:
+    return tensor.data_ptr(), tensor.shape, tensor.stride()
+
+
+def _misshapen(pairs: Mapping[str, str], checkpoint: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> list[str]:
+    return [
+        f"{source} {tuple(checkpoint[source].shape)} for {tuple(targets[target].shape)}"
+        for source, target in pairs.items()
+        if checkpoint[source].shape != targets[target].shape
+    ]
+
+
+def _mistyped(pairs: Mapping[str, str], checkpoint: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> list[str]:
+    """Integers or 8-bit floats in place of weights mean a quantised model, whose scales the encoder does not know."""
+    return [
+        f"{source} {checkpoint[source].dtype}"
+        for source, target in pairs.items()
+        if targets[target].is_floating_point() and checkpoint[source].dtype not in _FLOAT_TYPES
+    ]
+
+
+def _on_meta(model: PreTrainedModel) -> list[str]:
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    return [name for name, tensor in tensors if tensor.is_meta]
+
+
+def _differing(pairs: Mapping[str, str], checkpoint: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> list[str]:
+    """Filled tensors that do not hold the checkpoint's values: two of its tensors may claim one place."""
+    return [
+        source
+        for source, target in pairs.items()
+        if not torch.equal(targets[target], checkpoint[source].to(targets[target].dtype))
+    ]
+
+
+def _refuse(name: str, what: str, tensors: list[str]) -> None:
+    if tensors:
+        raise ModelLoadError(f"model {name!r}: {what} {listed(tensors)}")
+
+
+def _float_types(tensors: Iterable[Tensor]) -> str | None:
+    types = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors if tensor.is_floating_point()}
+    return "+".join(sorted(types)) or None

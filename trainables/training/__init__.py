@@ -1,0 +1,1 @@
+"""How a trial learns: effective batches cut exactly, steps, schedules, evaluation, checkpoints."""

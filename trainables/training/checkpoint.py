@@ -1,0 +1,82 @@
+"""A trial's state at the end of an epoch: written whole or not at all, read without running code."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainables.files import whole_folder
+
+_FILE = "state.pt"
+
+
+@dataclass
+class Progress:
+    """How far a trial has come. ``values`` holds the objective of every epoch so far, oldest first."""
+
+    values: list[float] = field(default_factory=list)
+    trained_tokens: int = 0
+    train_s: float = 0.0
+    eval_s: float = 0.0
+    recoveries: int = 0
+
+    @property
+    def epoch(self) -> int:
+        """Epochs finished."""
+        return len(self.values)
+
+    @property
+    def best_epoch(self) -> int:
+        """The first epoch (from 1) with the highest value; 0 before any."""
+        return 0 if not self.values else self.values.index(max(self.values)) + 1
+
+    @property
+    def best_value(self) -> float:
+        return max(self.values)
+
+
+def save_checkpoint(
+    folder: Path,
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    progress: Progress,
+) -> None:
+    """Write what is needed to go on as if nothing had happened, random states included, to ``folder``."""
+    state: dict[str, Any] = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "progress": asdict(progress),
+        "torch_rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+    }
+    with whole_folder(folder) as partial:
+        torch.save(state, partial / _FILE)
+
+
+def load_checkpoint(
+    folder: Path,
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    progress: Progress,
+) -> None:
+    """Put everything back in place, ``progress`` included.
+
+    Raises:
+        FileNotFoundError: ``folder`` holds no checkpoint.
+    """
+    state = torch.load(folder / _FILE, map_location="cpu", weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    torch.set_rng_state(state["torch_rng"])
+    if state["cuda_rng"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda_rng"])
+    for name, value in state["progress"].items():
+        setattr(progress, name, value)

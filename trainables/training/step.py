@@ -1,0 +1,76 @@
+"""One optimizer step over an effective batch, and the passes it is made of."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from trainables.tasks.protocol import Batch, Task
+from trainables.training.precision import autocast
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Mean loss per counted sample over the effective batch, and its gradient norm before clipping."""
+
+    loss: float
+    gradient_norm: float
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The training loss became NaN or infinite: the configuration diverged."""
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def accumulate_gradient(
+    model: nn.Module, task: Task, micro_batches: Iterable[Batch], counted: float, precision: str
+) -> float:
+    """Add the gradient of the effective batch's mean loss to the parameters' ``grad``; return that mean loss.
+
+    Each micro-batch's summed loss is divided by ``counted``, the weight of the *whole* effective batch, so the sum
+    over micro-batches is the gradient of one pass over all of it, however it was cut.
+    """
+    device = next(model.parameters()).device
+    total = torch.zeros((), device=device)
+    for cpu_batch in micro_batches:
+        batch = to_device(cpu_batch, device)
+        with autocast(precision, device):
+            outputs = model(batch)
+        loss = task.loss_sum(outputs, batch) / counted
+        loss.backward()
+        total += loss.detach()
+    return float(total)
+
+
+def train_step(
+    model: nn.Module,
+    task: Task,
+    micro_batches: Sequence[Batch],
+    optimizer: torch.optim.Optimizer,
+    *,
+    clip_norm: float,
+    precision: str,
+) -> StepResult:
+    """One step of the optimizer over one effective batch.
+
+    Args:
+        micro_batches: the whole effective batch, cut; on the CPU.
+        clip_norm: largest gradient norm; 0 switches clipping off.
+
+    Raises:
+        NonFiniteLossError: the loss is NaN or infinite; no step was taken.
+    """
+    counted = sum(task.counted(batch) for batch in micro_batches)
+    # Zeroed before and not after the step, so that a step which failed half-way leaves nothing for the next one.
+    optimizer.zero_grad(set_to_none=True)
+    loss = accumulate_gradient(model, task, micro_batches, counted, precision)
+    if not np.isfinite(loss):
+        raise NonFiniteLossError(f"training loss became {loss}; a lower optim.lr or train.clip_norm may help")
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm if clip_norm > 0 else float("inf"))
+    optimizer.step()
+    return StepResult(loss=loss, gradient_norm=float(norm))

@@ -1,0 +1,28 @@
+"""Whether a process that has run trials before may run another one."""
+
+from trainables.memory.device import GIB, MemoryDevice
+
+# Libraries keep small buffers that they make once.
+_TOLERANCE_BYTES = 16 * 2**20
+
+
+class WorkerNotCleanError(RuntimeError):
+    """An earlier trial of this process left memory behind; the trial must run in another one. Not its own fault."""
+
+
+_clean_bytes: int | None = None
+
+
+def check_worker_is_clean(device: MemoryDevice) -> None:
+    """Call before each trial of a process; the first call sets what counts as clean.
+
+    Raises:
+        WorkerNotCleanError: more lives on the device, after a release, than 16 MiB beyond what lived there at first.
+    """
+    global _clean_bytes
+    device.release()
+    live = device.live_bytes()
+    if _clean_bytes is None:
+        _clean_bytes = live
+    elif live - _clean_bytes > _TOLERANCE_BYTES:
+        raise WorkerNotCleanError(f"an earlier trial left {(live - _clean_bytes) / GIB:.2f} GiB in this worker")

@@ -1,0 +1,512 @@
+"""The configuration of a run: typed sections, prose beside each setting, unknown keys refused.
+
+One YAML file gives a run; ``-s a.b=value`` overrides single settings. What is loaded here is complete and checked; the
+rest of the program takes explicit values from it and never reads a file.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from search_spaces.rules import LimitSet
+from search_spaces.space import Params, Scalar, Space, SpaceError, parse_space
+from trainables import settings as trial
+from trainables.seeds import trial_seeds
+from tune_app.errors import UserError, nearest
+
+
+class Section(BaseModel):
+    """A group of settings. YAML's own types are taken as they are: "3" is no number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class StudySection(Section):
+    name: str = Field(description="Name of the study, of its folder and of its MLflow experiment.")
+    dir: str = Field(default="runs", description="Folder (or storage URI) that holds the run directories.")
+    storage: str | None = Field(
+        default=None, description="Database URL of the study; null keeps it in study.journal in the run directory."
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _usable_as_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+            raise ValueError("use letters, digits, '.', '_' and '-' only, the first a letter or digit, at most 100")
+        return name
+
+
+class ColumnsSection(Section):
+    text: str = "text"
+    criterion: str = Field(default="criterion", description="May be absent from the data: then texts stand alone.")
+    label: str = "label"
+    group_id: str = Field(default="group_id", description="Rows of one group never cross the parts of the split.")
+    evidence_start: str = "evidence_start"
+    evidence_end: str = "evidence_end"
+
+
+class DataSection(Section):
+    path: str = Field(description="CSV, JSONL or Parquet with one row per (text, criterion) pair; or demo.")
+    columns: ColumnsSection = ColumnsSection()
+    max_rows: int | None = Field(default=None, gt=0, description="Take whole groups up to this many rows.")
+    validation_share: float = Field(default=0.2, gt=0, lt=1)
+    test_share: float = Field(default=0.2, gt=0, lt=1, description="Never read by a search.")
+    num_workers: int = Field(default=0, ge=0, le=64, description="Processes that pad batches ahead; 0: none.")
+    pin_memory: bool = Field(default=True, description="Page-locked batches; without effect on CPU.")
+
+    @model_validator(mode="after")
+    def _something_left_to_train_on(self) -> Self:
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError("validation_share and test_share together leave no training part; lower one")
+        return self
+
+
+class TaskSection(Section):
+    name: Literal["criteria"] = "criteria"
+    classes: int = Field(default=2, ge=2, le=1000)
+
+
+class ModelSection(Section):
+    name: str = Field(
+        default="minilm-l6", min_length=1, description="Built-in name, minilm-l6, a local folder or a hub name."
+    )
+    revision: str | None = Field(default=None, description="Branch, tag or commit of a hub model.")
+
+
+class TokSection(Section):
+    max_length: int = Field(default=256, ge=8, le=8192, description="Tokens of an input, special tokens included.")
+
+
+class HeadSection(Section):
+    pooling: Literal["cls", "mean", "max", "pooler"] = "cls"
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+
+
+class OptimSection(Section):
+    lr: float = Field(default=5e-5, gt=0, le=1)
+    weight_decay: float = Field(default=0.01, ge=0, le=1)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    eps: float = Field(default=1e-8, gt=0, lt=1)
+
+
+class ScheduleSection(Section):
+    name: Literal["linear", "cosine"] = "linear"
+    warmup_ratio: float = Field(default=0.1, ge=0, lt=1, description="Share of the steps in which the rate rises.")
+
+
+class TrainSection(Section):
+    batch_size: int = Field(default=16, gt=0, le=65536, description="Alone it is the effective batch.")
+    grad_accum: int = Field(default=1, gt=0, le=4096, description="Effective batch = batch_size × grad_accum.")
+    epochs: int = Field(default=3, gt=0, le=10_000)
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="auto: bf16 autocast where the device is good at it, else fp32."
+    )
+    tf32: bool = Field(default=True, description="TF32 units for fp32 matrix products on CUDA.")
+    patience: int | None = Field(default=None, gt=0, description="End after so many epochs without a better one.")
+    clip_norm: float = Field(default=1.0, ge=0, description="Largest gradient norm; 0 switches clipping off.")
+
+
+class MemorySection(Section):
+    micro_batch: int = Field(default=16, gt=0, description="Most rows in one forward and backward pass.")
+    eval_batch: int = Field(default=64, gt=0, description="Most rows in one evaluation pass.")
+
+    @field_validator("micro_batch", "eval_batch", mode="before")
+    @classmethod
+    def _no_auto_yet(cls, value: object) -> object:
+        if value == "auto":
+            raise ValueError("auto needs memory prediction, which this version lacks; give a number, e.g. 16")
+        return value
+
+
+class SearchSection(Section):
+    trials: int = Field(default=20, gt=0, le=1_000_000, description="Launched trials in all, over all resumes.")
+    max_concurrent: int = Field(default=1, gt=0, le=10_000)
+    seed: int = Field(default=0, ge=0, lt=2**63, description="The one seed; all others are drawn from it by name.")
+    sampler: Literal["tpe", "random", "exhaustive"] = "tpe"
+    max_rejections: int = Field(
+        default=1000, gt=0, description="Samples turned away in a row after which the space counts as exhausted."
+    )
+
+
+class SchedulerSection(Section):
+    name: Literal["asha", "hyperband", "none"] = "asha"
+    warmup_epochs: int = Field(default=1, gt=0, description="No trial is stopped before it has run so many epochs.")
+    reduction_factor: int = Field(default=3, ge=2, le=100, description="One in so many trials survives a rung.")
+    startup_trials: int = Field(default=0, ge=0, description="The first so many trials are never stopped.")
+
+
+class ResourcesSection(Section):
+    cpu: int = Field(default=1, gt=0, description="CPU cores, and torch threads, of a trial.")
+    gpu: float | None = Field(
+        default=None, ge=0, description="Share of a GPU, or a whole number of them; null: one where there are any."
+    )
+
+    @field_validator("gpu")
+    @classmethod
+    def _a_share_or_whole(cls, gpu: float | None) -> float | None:
+        if gpu is not None and gpu > 1 and gpu != int(gpu):
+            raise ValueError("above 1 only whole numbers of GPUs can be given; use a share such as 0.5, or 1")
+        return gpu
+
+
+class TrackingSection(Section):
+    enabled: bool = True
+    uri: str | None = Field(default=None, description="MLflow server; null: mlflow.db beside the run directory.")
+
+
+class CheckpointSection(Section):
+    keep: int = Field(default=3, ge=0, description="The checkpoints of the best so many trials are kept.")
+
+
+class PinnedSection(Section):
+    """What an exported configuration's result came from, for comparison when it is trained again."""
+
+    study: str
+    trial: int
+    value: float
+    epoch: int
+    data_fingerprint: str
+    device: str
+    versions: dict[str, str]
+
+
+def _limits_as_mapping(value: object) -> object:
+    return {"from": value} if isinstance(value, str) else value
+
+
+def _parsed_space(value: object) -> Space | None:
+    if value is None or isinstance(value, Space):
+        return value
+    try:
+        return parse_space(value)
+    except SpaceError as error:
+        raise UserError(str(error)) from None
+
+
+class RunConfig(Section):
+    """One run. ``space`` gives what a search varies; every other setting is fixed."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    study: StudySection
+    data: DataSection
+    task: TaskSection = TaskSection()
+    model: ModelSection = ModelSection()
+    tok: TokSection = TokSection()
+    head: HeadSection = HeadSection()
+    optim: OptimSection = OptimSection()
+    schedule: ScheduleSection = ScheduleSection()
+    train: TrainSection = TrainSection()
+    memory: MemorySection = MemorySection()
+    search: SearchSection = SearchSection()
+    scheduler: SchedulerSection = SchedulerSection()
+    resources: ResourcesSection = ResourcesSection()
+    limits: Annotated[LimitSet | None, BeforeValidator(_limits_as_mapping)] = Field(
+        default=None, description="Hand-made limits per model size: users_24gb, own ones, or null for none."
+    )
+    tracking: TrackingSection = TrackingSection()
+    checkpoint: CheckpointSection = CheckpointSection()
+    space: Annotated[Space | None, BeforeValidator(_parsed_space)] = None
+    pinned: PinnedSection | None = None
+
+    @model_validator(mode="after")
+    def _scheduler_fits_epochs(self) -> Self:
+        if self.scheduler.name != "none" and self.scheduler.warmup_epochs > self.train.epochs:
+            raise UserError(
+                f"scheduler.warmup_epochs: {self.scheduler.warmup_epochs} is more than train.epochs"
+                f" {self.train.epochs}, so no trial could ever be stopped; lower it or set scheduler.name=none"
+            )
+        if self.space is not None:
+            _check_space(self, self.space)
+        return self
+
+    @property
+    def run_dir(self) -> str:
+        return f"{self.study.dir.rstrip('/')}/{self.study.name}"
+
+    def fixed_params(self) -> Params:
+        """Every searchable setting by its dotted name, as fixed outside the space."""
+        return {
+            f"{section}.{field}": value
+            for section in SEARCHABLE
+            for field, value in getattr(self, section).model_dump().items()
+            if value is not None
+        }
+
+    def with_params(self, params: Mapping[str, Scalar]) -> "RunConfig":
+        """This configuration with a sample's values in place and nothing left to search."""
+        sections: dict[str, dict[str, Any]] = {}
+        for name, value in params.items():
+            section, field = name.split(".", 1)
+            sections.setdefault(section, getattr(self, section).model_dump())[field] = value
+        update: dict[str, Any] = {
+            section: type(getattr(self, section)).model_validate(values) for section, values in sections.items()
+        }
+        return self.model_copy(update={**update, "space": None})
+
+    def trial_settings(self) -> trial.TrialSettings:
+        """The settings of a trial without any sampled value, as the plain data that ``trainables`` takes."""
+        data = self.data.model_dump()
+        columns = trial.ColumnNames(**data.pop("columns"))
+        return trial.TrialSettings(
+            data=trial.DataSettings(**data, columns=columns),
+            seeds=trial_seeds(self.search.seed),
+            task=trial.TaskSettings(**self.task.model_dump()),
+            model=trial.ModelSettings(**self.model.model_dump()),
+            tok=trial.TokSettings(**self.tok.model_dump()),
+            head=trial.HeadSettings(**self.head.model_dump()),
+            optim=trial.OptimSettings(**self.optim.model_dump()),
+            schedule=trial.ScheduleSettings(**self.schedule.model_dump()),
+            train=trial.TrainSettings(**self.train.model_dump()),
+            memory=trial.MemorySettings(**self.memory.model_dump()),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data from which ``parse_config`` makes an equal configuration."""
+        values = self.model_dump(mode="python", by_alias=True, exclude={"space"})
+        if self.pinned is None:
+            del values["pinned"]
+        if self.space is not None:
+            values["space"] = self.space.as_dict()
+        return values
+
+
+SEARCHABLE = ("model", "tok", "head", "optim", "schedule", "train")
+_FIXED_PER_STUDY = {
+    "train.epochs": "it is the scheduler's unit; set it outside the space",
+    "train.precision": "set it outside the space",
+    "train.tf32": "set it outside the space",
+    "train.patience": "set it outside the space",
+    "model.revision": "set it outside the space",
+}
+
+
+def searchable_names() -> list[str]:
+    """The dotted names that a space may vary."""
+    names = [f"{section}.{field}" for section in SEARCHABLE for field in _section(section).model_fields]
+    return [name for name in names if name not in _FIXED_PER_STUDY]
+
+
+def _section(name: str) -> type[Section]:
+    annotation = RunConfig.model_fields[name].annotation
+    assert isinstance(annotation, type)
+    return annotation
+
+
+def _check_space(config: RunConfig, space: Space) -> None:
+    names = searchable_names()
+    for name, entry in space.entries.items():
+        if name in _FIXED_PER_STUDY:
+            raise UserError(f"space.{name}: cannot be searched: {_FIXED_PER_STUDY[name]}")
+        if name not in names:
+            raise UserError(f"space.{name}: no such parameter{nearest(name, names)} (known: {', '.join(names)})")
+        section, field = name.split(".", 1)
+        values = getattr(config, section).model_dump()
+        for value in entry.examples:
+            try:
+                _section(section).model_validate({**values, field: value})
+            except ValidationError as error:
+                raise UserError(f"space.{name}: {_problem(error.errors()[0], value)}") from None
+    if config.search.sampler == "exhaustive" and space.size is None:
+        endless = next(name for name, entry in space.entries.items() if entry.size is None)
+        raise UserError(
+            f"search.sampler: exhaustive cannot list the float range space.{endless}; give it choices, or use"
+            " tpe or random"
+        )
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read one YAML file, apply ``KEY=VALUE`` overrides and check everything.
+
+    Raises:
+        UserError: the file or a setting is wrong; one line that names it, its value and what would be right.
+    """
+    return parse_config(_read_yaml(Path(path)), overrides, where=str(path))
+
+
+def parse_config(raw: dict[str, Any], overrides: Sequence[str] = (), where: str = "the configuration") -> RunConfig:
+    """Check plain data, after the overrides; see ``load_config``."""
+    for override in overrides:
+        _apply_override(raw, override)
+    try:
+        config = RunConfig.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(_one_line(error, where)) from None
+    return _with_absolute_paths(config)
+
+
+def dump_yaml(values: Mapping[str, Any], target: Path, comment: str = "") -> None:
+    """Write plain data as YAML, whole or not at all."""
+    building = target.with_name(f".{target.name}.{os.getpid()}")
+    with building.open("w", encoding="utf-8") as stream:
+        if comment:
+            stream.write("".join(f"# {line}\n" for line in comment.splitlines()))
+        yaml = YAML()
+        yaml.width = 120
+        yaml.default_flow_style = False
+        yaml.dump(dict(values), stream)
+    os.replace(building, target)
+
+
+def _yaml() -> YAML:
+    return YAML(typ="safe", pure=True)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; give the path of a YAML configuration") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder; give the path of a YAML configuration") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text ({error}); give a YAML configuration") from None
+    try:
+        raw = _yaml().load(text)
+    except DuplicateKeyError as error:
+        named = re.search(r'found duplicate key "([^"]+)"', str(error))
+        key = named.group(1) if named else "a key"
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise UserError(f"{path}:{line}: {key} is given twice; keep one of them") from None
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise UserError(f"{path}:{line}: not valid YAML: {error.problem or error.context}") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
+    if raw is None:
+        raise UserError(f"{path}: is empty; a configuration needs at least study.name and data.path")
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: holds {type(raw).__name__}, not sections of settings such as study: and data:")
+    return raw
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    key = key.strip()
+    if not sign or not key:
+        raise UserError(f"-s {override}: expected KEY=VALUE, e.g. -s train.epochs=5")
+    try:
+        value = _yaml().load(text) if text.strip() else None
+    except YAMLError:
+        raise UserError(f"-s {key}: {text!r} is not valid YAML; quote it, e.g. -s {key}='[8, 16]'") from None
+    if key == "space" or not key.startswith("space."):
+        _set(raw, key.split("."), value, key)
+        return
+    space = raw.setdefault("space", {})
+    if not isinstance(space, dict):
+        raise UserError(f"-s {key}: space is no mapping in the configuration; give space entries there first")
+    name, field = _split_space_key(key.removeprefix("space."), space)
+    if field is not None:
+        entry = space.setdefault(name, {})
+        if not isinstance(entry, dict):
+            raise UserError(f"-s {key}: space.{name} is {entry!r}, no mapping; give {{choices: […]}} first")
+        entry[field] = value
+    elif value is None:
+        space.pop(name, None)
+    else:
+        space[name] = value
+
+
+_ENTRY_FIELDS = ("choices", "low", "high", "step", "log", "type")
+
+
+def _split_space_key(key: str, space: Mapping[str, Any]) -> tuple[str, str | None]:
+    """``train.batch_size.choices`` → (``train.batch_size``, ``choices``); names themselves hold dots."""
+    name, _, field = key.rpartition(".")
+    if key in space or not name:
+        return key, None
+    if field in _ENTRY_FIELDS:
+        return name, field
+    if name in space:
+        raise UserError(
+            f"-s space.{key}: an entry of the space has no {field}{nearest(field, _ENTRY_FIELDS)}"
+            f" (known: {', '.join(_ENTRY_FIELDS)})"
+        )
+    return key, None
+
+
+def _set(raw: dict[str, Any], path: list[str], value: object, key: str) -> None:
+    for depth, part in enumerate(path[:-1]):
+        child = raw.get(part)
+        if child is None:
+            child = raw[part] = {}
+        elif part == "limits" and isinstance(child, str):
+            child = raw[part] = {"from": child}
+        if not isinstance(child, dict):
+            raise UserError(f"-s {key}: {'.'.join(path[: depth + 1])} is {child!r}, which has no settings in it")
+        raw = child
+    raw[path[-1]] = value
+
+
+def _one_line(error: ValidationError, where: str) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    setting = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(path[:-1])
+        every = [f"{section}.{key}" for section in RunConfig.model_fields for key in _keys_at([section])]
+        hint = nearest(path[-1], known)
+        if not hint:
+            moved = [name for name in every if name.rsplit(".", 1)[-1] == path[-1]]
+            hint = f"; did you mean {moved[0]}?" if moved else ""
+        return f"{setting}: unknown setting{hint} (known here: {', '.join(known)})"
+    if first["type"] == "missing":
+        return f"{setting}: is missing from {where}; add it, or give it with -s {setting}=…"
+    return f"{setting}: {_problem(first, first['input'])}"
+
+
+def _problem(details: Any, value: object) -> str:
+    message = str(details["msg"]).removeprefix("Value error, ")
+    kinds = {
+        "int_type": "expected a whole number",
+        "int_from_float": "expected a whole number",
+        "float_type": "expected a number",
+        "finite_number": "expected a finite number",
+        "string_type": "expected text",
+        "bool_type": "expected true or false",
+        "model_type": "expected settings (key: value)",
+    }
+    message = kinds.get(details["type"], message[:1].lower() + message[1:])
+    if details["type"] == "literal_error":
+        options = re.findall(r"'([^']*)'", str(details["ctx"]["expected"]))
+        message = f"expected one of {', '.join(options)}"
+        if isinstance(value, str):
+            message += nearest(value, options)
+    shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "…"
+    return f"{shown}: {message}"
+
+
+def _keys_at(path: Iterable[str]) -> list[str]:
+    model: Any = RunConfig
+    for part in path:
+        field = model.model_fields.get(part)
+        model = field.annotation if field else None
+        if model is not None and not isinstance(model, type):
+            model = next((arg for arg in getattr(model, "__args__", ()) if isinstance(arg, type)), None)
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return []
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Relative paths mean the working directory; stored absolute they keep their meaning anywhere."""
+    update: dict[str, Any] = {}
+    if config.data.path != "demo":
+        update["data"] = config.data.model_copy(update={"path": _absolute(config.data.path)})
+    if "://" not in config.study.dir:
+        update["study"] = config.study.model_copy(update={"dir": _absolute(config.study.dir)})
+    if Path(config.model.name).is_dir():
+        update["model"] = config.model.model_copy(update={"name": _absolute(config.model.name)})
+    return config.model_copy(update=update)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))

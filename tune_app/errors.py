@@ -1,0 +1,20 @@
+"""Errors that a person can mend: shown as one line, without a traceback."""
+
+import difflib
+import re
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Bad input. The message is one line: the setting, its value and what would be right."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean X?"`` for the closest known word, or an empty text where none is close."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def without_password(url: str) -> str:
+    """A storage or tracking URL fit to be shown: the password in it, if any, is replaced by ``***``."""
+    return re.sub(r"(?P<user>://[^:/@\s]*):[^@\s]*@", r"\g<user>:***@", url)

@@ -1,0 +1,32 @@
+"""What can become of a trial, and what Optuna is told of each: the one place where that is decided."""
+
+from enum import StrEnum
+
+from optuna.trial import TrialState
+
+
+class Outcome(StrEnum):
+    """What became of a trial. The values are stored in studies and printed in JSON."""
+
+    COMPLETE = "complete"
+    STOPPED = "stopped"
+    OOM = "oom"
+    INFEASIBLE = "infeasible"
+    FAILED = "failed"
+
+    @property
+    def state(self) -> TrialState:
+        """The state in which Optuna keeps such a trial: TPE learns from all but the failed."""
+        return _STATES[self]
+
+
+_STATES = {
+    Outcome.COMPLETE: TrialState.COMPLETE,
+    Outcome.STOPPED: TrialState.PRUNED,
+    Outcome.OOM: TrialState.PRUNED,
+    Outcome.INFEASIBLE: TrialState.PRUNED,
+    Outcome.FAILED: TrialState.FAIL,
+}
+
+OUTCOME_ATTRIBUTE = "outcome"
+REASON_ATTRIBUTE = "reason"

@@ -1,0 +1,198 @@
+"""Shows a running search: one live table in a terminal, plain lines elsewhere, nothing with ``--quiet``."""
+
+import time
+from collections.abc import Sequence
+from typing import Protocol, Self
+
+from optuna.trial import FrozenTrial
+from rich.console import Console, Group
+from rich.live import Live as LiveDisplay
+from rich.table import Table
+from rich.text import Text
+
+from tune_app.outcomes import Outcome
+from tune_app.recorder import Live
+from tune_app.reporting import (
+    duration_text,
+    leaderboard,
+    outcome_of,
+    params_text,
+    reason_of,
+    remaining_s,
+)
+from tune_app.study import StudyStore
+
+_REFRESH_S = 1.0
+_SHOWN_REJECTIONS = 3
+
+_STYLES = {
+    Outcome.COMPLETE: "green",
+    Outcome.STOPPED: "yellow",
+    Outcome.OOM: "magenta",
+    Outcome.INFEASIBLE: "dim",
+    Outcome.FAILED: "bold red",
+}
+
+
+class Progress(Protocol):
+    """Told of what happens in a search. Calls come from the driver's main thread."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None: ...
+    def message(self, text: str) -> None: ...
+    def reported(self, live: Live, value: float) -> None: ...
+    def closed(self, trial: FrozenTrial) -> None: ...
+    def step(self, live: Sequence[Live]) -> None: ...
+
+
+class Quiet:
+    """Says nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+    def message(self, text: str) -> None: ...
+    def reported(self, live: Live, value: float) -> None: ...
+    def closed(self, trial: FrozenTrial) -> None: ...
+    def step(self, live: Sequence[Live]) -> None: ...
+
+
+class PlainLines(Quiet):
+    """One line per event, for logs and pipes."""
+
+    def __init__(self, console: Console, store: StudyStore, max_concurrent: int) -> None:
+        self._console = console
+        self._store = store
+        self._max_concurrent = max_concurrent
+        self._rejected_shown = len(_rejected(store))
+        self._started: set[int] = set()
+
+    def message(self, text: str) -> None:
+        self._print(text)
+
+    def reported(self, live: Live, value: float) -> None:
+        best = f"best {max(live.values.values()):.4f} in epoch {live.best_epoch}"
+        self._print(f"trial {live.number:>4}  epoch {live.epoch}: {self._store.record.metric} {value:.4f} ({best})")
+
+    def closed(self, trial: FrozenTrial) -> None:
+        self._print(f"trial {trial.number:>4}  {closing_line(trial)}  [{counts_line(self._store, self._max_concurrent)}]")
+
+    def step(self, live: Sequence[Live]) -> None:
+        for trial in live:
+            if trial.number not in self._started:
+                self._started.add(trial.number)
+                self._print(f"trial {trial.number:>4}  starts: {params_text(trial.params)}")
+        rejected = _rejected(self._store)
+        new = rejected[self._rejected_shown :]
+        self._rejected_shown = len(rejected)
+        for trial in new[:_SHOWN_REJECTIONS]:
+            self._print(f"trial {trial.number:>4}  {closing_line(trial)}")
+        if len(new) > _SHOWN_REJECTIONS:
+            self._print(f"            and {len(new) - _SHOWN_REJECTIONS} more turned away")
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveTable(Quiet):
+    """One table that renews itself: the trials in progress, the last that ended, counts, best and time left."""
+
+    def __init__(self, console: Console, store: StudyStore, max_concurrent: int) -> None:
+        self._store = store
+        self._max_concurrent = max_concurrent
+        self._live: Sequence[Live] = ()
+        self._last_drawn = 0.0
+        self._display = LiveDisplay(console=console, auto_refresh=False, transient=False)
+
+    def __enter__(self) -> Self:
+        self._display.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live = ()
+        self._draw()
+        self._display.__exit__(None, None, None)
+
+    def message(self, text: str) -> None:
+        self._display.console.print(text, markup=False, highlight=False)
+
+    def closed(self, trial: FrozenTrial) -> None:
+        if outcome_of(trial) in (Outcome.OOM, Outcome.FAILED):
+            self.message(f"trial {trial.number}: {closing_line(trial)}")
+
+    def step(self, live: Sequence[Live]) -> None:
+        self._live = live
+        if time.monotonic() - self._last_drawn >= _REFRESH_S:
+            self._draw()
+
+    def _draw(self) -> None:
+        self._last_drawn = time.monotonic()
+        self._display.update(search_table(self._store, self._live, self._max_concurrent), refresh=True)
+
+
+def search_table(store: StudyStore, live: Sequence[Live], max_concurrent: int, rows: int = 12) -> Group:
+    """The live table: the newest trials, those in progress included, under a line of counts."""
+    trials = store.trials()
+    progress = {trial.number: trial for trial in live}
+    best = leaderboard(trials)[:1]
+    table = Table(expand=False, pad_edge=False, box=None, header_style="bold")
+    for column in ("trial", "outcome", "epoch", store.record.metric, "configuration or reason"):
+        table.add_column(column, no_wrap=column != "configuration or reason", overflow="ellipsis")
+    for trial in trials[-rows:]:
+        outcome = outcome_of(trial)
+        values = trial.intermediate_values
+        value = trial.value if outcome is Outcome.COMPLETE else max(values.values(), default=None)
+        what = params_text(trial.params)
+        if outcome in (Outcome.INFEASIBLE, Outcome.OOM, Outcome.FAILED):
+            what = reason_of(trial)
+        state = outcome.value if outcome else "running" if trial.number in progress else "open"
+        table.add_row(
+            f"{trial.number}{' ★' if best and best[0].number == trial.number else ''}",
+            state,
+            str(max(values, default="")),
+            "" if value is None else f"{value:.4f}",
+            what,
+            style=_STYLES.get(outcome, "cyan") if outcome else "cyan",
+        )
+    return Group(table, Text(counts_line(store, max_concurrent)))
+
+
+def counts_line(store: StudyStore, max_concurrent: int) -> str:
+    """``7 of 12 launched: 4 complete, 2 stopped, 1 running; 9 turned away; best 0.91 (trial 7); about 2 min left``."""
+    trials = store.trials()
+    outcomes = [outcome_of(trial) for trial in trials]
+    counts = {outcome: outcomes.count(outcome) for outcome in Outcome}
+    launched = len(trials) - counts[Outcome.INFEASIBLE]
+    parts = [
+        f"{count} {outcome.value}"
+        for outcome, count in counts.items()
+        if count and outcome is not Outcome.INFEASIBLE
+    ]
+    if still_open := outcomes.count(None):
+        parts.append(f"{still_open} running")
+    line = f"{launched} of {store.target} launched" + (f": {', '.join(parts)}" if parts else "")
+    if counts[Outcome.INFEASIBLE]:
+        line += f"; {counts[Outcome.INFEASIBLE]} turned away"
+    if ranked := leaderboard(trials):
+        line += f"; best {ranked[0].value:.4f} (trial {ranked[0].number})"
+    left = remaining_s(trials, store.target, max_concurrent)
+    if left is not None and launched - still_open < store.target:
+        line += f"; about {duration_text(left)} left"
+    return line
+
+
+def closing_line(trial: FrozenTrial) -> str:
+    """How a trial ended, in one line."""
+    outcome = outcome_of(trial)
+    assert outcome is not None, "only ended trials are announced"
+    text = outcome.value
+    if trial.value is not None and outcome is Outcome.COMPLETE:
+        text += f" {trial.value:.4f}"
+    if trial.duration is not None and outcome is not Outcome.INFEASIBLE:
+        text += f" in {duration_text(trial.duration.total_seconds())}"
+    return f"{text}: {reason_of(trial)}" if reason_of(trial) else text
+
+
+def _rejected(store: StudyStore) -> list[FrozenTrial]:
+    return [trial for trial in store.trials() if outcome_of(trial) is Outcome.INFEASIBLE]

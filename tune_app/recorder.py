@@ -1,0 +1,218 @@
+"""Tells the study what became of every trial, from all that Ray reports of it.
+
+Ray's searcher interface hides the report at which a scheduler stops a trial, and says of an error only that there was
+one; its callbacks see everything.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray.exceptions
+from optuna.trial import FrozenTrial
+from ray import tune
+from ray.tune.experiment import Trial
+
+from tune_app.checkpoints import CheckpointKeeper
+from tune_app.outcomes import Outcome
+from tune_app.scheduler import ENDED, METRIC, TIME
+from tune_app.searcher import NUMBER, PARAMS, HeadroomSearch
+from tune_app.study import StudyStore
+from tune_app.trainable import ERROR, FACTS, METRICS, REASON
+
+ATTEMPTS = 2
+"""How often a trial is run again that died through no fault of its configuration."""
+
+_LOST_WORKER = (ray.exceptions.RayActorError, ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError)
+
+
+@dataclass
+class Live:
+    """A trial in progress as the driver knows it: what it reported in this process."""
+
+    number: int
+    params: dict[str, Any]
+    values: dict[int, float] = field(default_factory=dict)
+    ended: str | None = None
+    reason: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    error: dict[str, str] | None = None
+    retries: int = 0
+
+    @property
+    def epoch(self) -> int:
+        return max(self.values, default=0)
+
+    @property
+    def best_epoch(self) -> int:
+        """The first epoch with the highest value, as the trial itself counts it."""
+        best = max(self.values.values(), default=math.nan)
+        return min((epoch for epoch, value in self.values.items() if value == best), default=0)
+
+
+class StudyRecorder(tune.Callback):  # type: ignore[misc]  # Ray's callbacks are untyped
+    """Ray's callback that keeps the study true.
+
+    Args:
+        epochs: of a complete trial, for the reasons it gives.
+        on_report: called with every live trial after each of its reports.
+        on_close: called with every trial once it was told.
+        on_step: called at every turn of Ray's loop with the trials in progress.
+    """
+
+    def __init__(
+        self,
+        store: StudyStore,
+        searcher: HeadroomSearch,
+        checkpoints: CheckpointKeeper,
+        *,
+        epochs: int,
+        scheduler: str,
+        on_report: Callable[[Live, float], None],
+        on_close: Callable[[FrozenTrial], None],
+        on_step: Callable[[Sequence[Live]], None],
+    ) -> None:
+        self._store = store
+        self._searcher = searcher
+        self._checkpoints = checkpoints
+        self._epochs = epochs
+        self._scheduler = scheduler
+        self._on_report = on_report
+        self._on_close = on_close
+        self._on_step = on_step
+        self._live: dict[str, Live] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray pickles callbacks into its own experiment state, which nothing reads here: the study is the record.
+        return {}
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self._searcher.paused = sum(trial.status == Trial.PAUSED for trial in trials if trial.trial_id in self._live)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self._on_step(list(self._live.values()))
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._live_of(trial)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        live = self._live_of(trial)
+        live.ended = result.get(ENDED)
+        live.reason = result.get(REASON)
+        live.facts.update(result.get(FACTS) or {})
+        live.error = result.get(ERROR)
+        if live.ended in ("oom", "failed"):
+            # Its own doing: running it again would end the same way.
+            trial.max_failures = 0
+            return
+        epoch, value = int(result[TIME]), float(result[METRIC])
+        if epoch not in live.values and math.isfinite(value):
+            self._store.report(live.number, epoch, value)
+        live.values[epoch] = value
+        live.metrics = dict(result.get(METRICS) or {})
+        if live.best_epoch == epoch:
+            live.best_metrics = live.metrics
+        self._on_report(live, value)
+
+    def on_checkpoint(
+        self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any
+    ) -> None:
+        live = self._live_of(trial)
+        kept = self._checkpoints.add(live.number, checkpoint, is_best=live.best_epoch == live.epoch)
+        self._store.set_attributes(live.number, kept)
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        live = self._live_of(trial)
+        live.retries += 1
+        self._store.set_attributes(live.number, {"retries": live.retries})
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        live = self._live_of(trial)
+        values = [value for value in live.values.values() if math.isfinite(value)]
+        if live.ended == "complete" and len(values) == len(live.values):
+            self._close(trial, Outcome.COMPLETE, value=max(values), reason=live.reason)
+        elif not live.values:
+            self._close(trial, Outcome.FAILED, reason="the trial ended without a report")
+        elif len(values) < len(live.values):
+            epoch = next(epoch for epoch, value in live.values.items() if not math.isfinite(value))
+            live.error = {
+                "error_type": "NonFiniteObjective",
+                "error_message": f"the objective was {live.values[epoch]} in epoch {epoch}",
+                "error_traceback": "",
+            }
+            self._close(trial, Outcome.FAILED, reason=live.error["error_message"])
+        else:
+            reason = f"{self._scheduler} stopped it after epoch {live.epoch} of {self._epochs}"
+            self._close(trial, Outcome.STOPPED, reason=reason)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        live = self._live_of(trial)
+        if live.ended == "oom":
+            self._close(trial, Outcome.OOM, reason=live.reason, constraints={"memory": _excess(live)})
+            return
+        if live.error is None:
+            live.error = _error_of(trial)
+        reason = f"{live.error['error_type']}: {live.error['error_message']}".splitlines()[0]
+        self._close(trial, Outcome.FAILED, reason=reason)
+
+    def _live_of(self, trial: Trial) -> Live:
+        if trial.trial_id not in self._live:
+            number = int(trial.config[NUMBER])
+            stored = self._store.trial(number)
+            self._live[trial.trial_id] = Live(
+                number,
+                dict(trial.config[PARAMS]),
+                values={int(epoch): value for epoch, value in stored.intermediate_values.items()},
+                best_metrics=dict(stored.user_attrs.get("metrics") or {}),
+                retries=int(stored.user_attrs.get("retries", 0)),
+            )
+        return self._live[trial.trial_id]
+
+    def _close(
+        self,
+        trial: Trial,
+        outcome: Outcome,
+        *,
+        reason: str | None,
+        value: float | None = None,
+        constraints: dict[str, float] | None = None,
+    ) -> None:
+        live = self._live.pop(trial.trial_id)
+        attributes = {**live.facts, **(live.error or {}), "closed_at": time.time()}
+        if live.values:
+            attributes |= {"best_epoch": live.best_epoch, "metrics": live.best_metrics}
+        self._store.close_trial(
+            live.number, outcome, value=value, reason=reason, attributes=attributes, constraints=constraints
+        )
+        told = self._store.trial(live.number)
+        self._checkpoints.settle(told)
+        self._on_close(told)
+
+
+def _excess(live: Live) -> float:
+    """By how much, relatively, the need exceeded what was allowed; a small excess where only the fact is known."""
+    need, allowed = live.facts.get("need_gib"), live.facts.get("allowed_gib")
+    if need and allowed and need > allowed:
+        return float(need) / float(allowed) - 1
+    return 0.01
+
+
+def _error_of(trial: Trial) -> dict[str, str]:
+    """What Ray knows of an error that the trial could not report itself: its worker died, or was not fit to use."""
+    error = trial.get_pickled_error()
+    cause = getattr(error, "cause", None) or error
+    if isinstance(error, _LOST_WORKER):
+        message = f"its worker was lost {ATTEMPTS + 1} times; the last time: {str(error).strip().splitlines()[0]}"
+    else:
+        message = str(cause) if cause is not None else "its worker ended without a word"
+    return {
+        "error_type": type(cause).__name__ if cause is not None else "WorkerLost",
+        "error_message": message,
+        "error_traceback": str(trial.get_error() or ""),
+    }

@@ -1,0 +1,118 @@
+"""What a study holds, counted and ranked: read from the study alone."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from tune_app.outcomes import OUTCOME_ATTRIBUTE, REASON_ATTRIBUTE, Outcome
+from tune_app.study import StudyStore
+
+RUNNING, INTERRUPTED = "running", "interrupted"
+
+
+@dataclass(frozen=True)
+class Best:
+    number: int
+    value: float
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """The contract of ``headroom status --json``; ``trials`` counts by outcome, ``launched`` all but the infeasible."""
+
+    study: str
+    metric: str
+    mode: str
+    target: int
+    launched: int
+    trials: dict[str, int]
+    best: Best | None
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def outcome_of(trial: FrozenTrial) -> Outcome | None:
+    """The outcome of a trial, or None while it is open."""
+    stored = trial.user_attrs.get(OUTCOME_ATTRIBUTE)
+    return Outcome(stored) if stored and trial.state.is_finished() else None
+
+
+def study_status(store: StudyStore, *, is_running: bool) -> StudyStatus:
+    """Count and rank.
+
+    Args:
+        is_running: whether a search is at work on the study; open trials are ``interrupted`` otherwise.
+    """
+    trials = store.trials()
+    counts = dict.fromkeys([*(outcome.value for outcome in Outcome), RUNNING, INTERRUPTED], 0)
+    for trial in trials:
+        outcome = outcome_of(trial)
+        counts[outcome.value if outcome else RUNNING if is_running else INTERRUPTED] += 1
+    ranked = leaderboard(trials)
+    best = None
+    if ranked:
+        best = Best(ranked[0].number, _value(ranked[0]), dict(ranked[0].params))
+    return StudyStatus(
+        study=store.name,
+        metric=store.record.metric,
+        mode=store.record.mode,
+        target=store.target,
+        launched=len(trials) - counts[Outcome.INFEASIBLE],
+        trials=counts,
+        best=best,
+    )
+
+
+def leaderboard(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Complete trials, the best first, the earlier first among equals."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    return sorted(complete, key=lambda trial: (-_value(trial), trial.number))
+
+
+def remaining_s(trials: Sequence[FrozenTrial], target: int, max_concurrent: int) -> float | None:
+    """Seconds until the target is reached, by the mean duration of ended launched trials; None before the first."""
+    launched = [trial for trial in trials if outcome_of(trial) is not Outcome.INFEASIBLE]
+    ended = [trial.duration.total_seconds() for trial in launched if trial.duration is not None]
+    if not ended:
+        return None
+    left = target - len(ended)
+    elapsed = sum(
+        time.time() - trial.datetime_start.timestamp()
+        for trial in launched
+        if trial.state == TrialState.RUNNING and trial.datetime_start is not None
+    )
+    return max(0.0, left * sum(ended) / len(ended) - elapsed) / max_concurrent
+
+
+def duration_text(seconds: float) -> str:
+    """``75`` → ``1 min 15 s``; three places at most."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def params_text(params: Mapping[str, Any]) -> str:
+    """A sample on one line, names without their section where that is clear enough to read."""
+    return " ".join(f"{name.split('.')[-1] if name != 'model.name' else 'model'}={_short(v)}" for name, v in params.items())
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def reason_of(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs.get(REASON_ATTRIBUTE) or "")
+
+
+def _value(trial: FrozenTrial) -> float:
+    assert trial.value is not None, "only complete trials are ranked"
+    return trial.value

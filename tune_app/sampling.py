@@ -1,0 +1,141 @@
+"""Proposes configurations: TPE, random or exhaustive, and in a discrete space never one that was seen before.
+
+A proposal is a whole configuration, drawn before any trial exists for it, so that a trial's record is written once.
+"""
+
+import itertools
+import random
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import TPESampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search_spaces.space import Params, Scalar, Space
+
+# Draws from the sampler before a seen configuration is replaced by an unseen one from elsewhere in the space.
+_REDRAWS = 10
+
+
+class Draw(Protocol):
+    """Draws one configuration, seen before or not."""
+
+    def __call__(self) -> Params: ...
+
+
+class Proposer:
+    """Proposes configurations that this study has not seen; in a space with a float range, whatever is drawn.
+
+    Args:
+        draw: None goes through a discrete space in its fixed order.
+    """
+
+    def __init__(self, space: Space, draw: Draw | None, seed: int) -> None:
+        self._space = space
+        self._draw = draw
+        self._rng = random.Random(seed)
+        self._seen: set[str] = set()
+        self._next_in_order = 0
+
+    def mark_seen(self, params: Mapping[str, Scalar]) -> None:
+        self._seen.add(self._space.key(params))
+
+    def propose(self) -> Params | None:
+        """A configuration to try next, or None when a discrete space holds no unseen one."""
+        size = self._space.size
+        if size is None:
+            assert self._draw is not None, "checked by build_proposer"
+            return self._draw()
+        if len(self._seen) >= size:
+            return None
+        if self._draw is None:
+            start = self._next_in_order
+        else:
+            for _ in range(_REDRAWS):
+                params = self._draw()
+                if not self._is_seen(params):
+                    return params
+            start = self._rng.randrange(size)
+        return self._first_unseen(start, size)
+
+    def _first_unseen(self, start: int, size: int) -> Params | None:
+        for index in itertools.chain(range(start, size), range(start)):
+            params = self._space.config_at(index)
+            if not self._is_seen(params):
+                self._next_in_order = index
+                return params
+        return None
+
+    def _is_seen(self, params: Mapping[str, Scalar]) -> bool:
+        return self._space.key(params) in self._seen
+
+
+def build_proposer(
+    sampler: str, space: Space, study: optuna.Study, distributions: dict[str, BaseDistribution], seed: int
+) -> Proposer:
+    """A proposer for the setting ``search.sampler`` that knows every trial of the study.
+
+    Args:
+        seed: for this start of the search. A resumed search must come with another one, or it repeats its first draws.
+
+    Raises:
+        ValueError: the sampler is unknown, or ``exhaustive`` in an endless space.
+    """
+    proposer = Proposer(space, _draw_for(sampler, space, study, distributions, seed), seed)
+    for trial in study.get_trials(deepcopy=False):
+        proposer.mark_seen(trial.params)
+    return proposer
+
+
+def _draw_for(
+    sampler: str, space: Space, study: optuna.Study, distributions: dict[str, BaseDistribution], seed: int
+) -> Draw | None:
+    if sampler == "tpe":
+        return TpeDraw(space, study, distributions, seed)
+    if sampler == "random":
+        rng = random.Random(seed)
+        return lambda: space.sample(rng)
+    if sampler == "exhaustive":
+        if space.size is None:
+            raise ValueError("search.sampler: exhaustive needs a space without float ranges")
+        return None
+    raise ValueError(f"search.sampler: {sampler!r} is not tpe, random or exhaustive")
+
+
+class TpeDraw:
+    """Multivariate TPE over the whole space at once, on the trials of a study; random until it has ten to learn from.
+
+    Running trials count as bad for as long as they run (constant liar), so that trials asked for at once differ.
+    """
+
+    def __init__(
+        self, space: Space, study: optuna.Study, distributions: dict[str, BaseDistribution], seed: int
+    ) -> None:
+        self._space = space
+        self._study = study
+        # A parameter with one value has nothing to be learnt, and TPE does not take it.
+        self._varying = {name: dist for name, dist in distributions.items() if not dist.single()}
+        self._fixed = {name: entry.examples[0] for name, entry in space.entries.items() if name not in self._varying}
+        self._sampler = _WholeSpaceTpe(seed=seed)
+        self._rng = random.Random(seed)
+
+    def __call__(self) -> Params:
+        not_yet_a_trial = create_trial(state=TrialState.RUNNING)
+        drawn = self._sampler.sample_relative(self._study, not_yet_a_trial, self._varying)
+        if not drawn:
+            return self._space.sample(self._rng)
+        values = {**self._fixed, **drawn}
+        return {name: values[name] for name in self._space}
+
+
+class _WholeSpaceTpe(TPESampler):
+    """TPE for a configuration that has no trial yet: nothing is written to the storage while it is drawn."""
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        # The public method also stores the draw with the trial, for other processes that sample at the same time; here
+        # there is one process, and the trial is recorded whole a moment later.
+        return self._sample_relative(study, trial, search_space)

@@ -1,0 +1,89 @@
+"""Ray's schedulers as a search uses them: in epochs, leaving the first trials alone, deaf to reports of an end."""
+
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, HyperBandScheduler, TrialScheduler
+
+METRIC, TIME = "value", "epoch"
+ENDED = "ended"
+
+
+class LenientAsha(ASHAScheduler):  # type: ignore[misc]  # Ray's schedulers are untyped
+    """ASHA that never stops the first ``startup_trials``; their results count for the trials after them."""
+
+    def __init__(self, *, startup_trials: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._left_alone = startup_trials
+        self._protected: set[str] = set()
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        if len(self._protected) < self._left_alone:
+            self._protected.add(trial.trial_id)
+        super().on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        if result.get(ENDED):
+            return TrialScheduler.CONTINUE
+        decision: str = super().on_trial_result(tune_controller, trial, result)
+        if trial.trial_id in self._protected:
+            return TrialScheduler.CONTINUE
+        return decision
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        if result.get(ENDED) in (None, "complete"):
+            super().on_trial_complete(tune_controller, trial, result)
+
+
+class LenientHyperBand(HyperBandScheduler):  # type: ignore[misc]  # Ray's schedulers are untyped
+    """HyperBand whose brackets begin at ``warmup_epochs`` or later, beside which the first trials run to their end."""
+
+    def __init__(self, *, startup_trials: int, warmup_epochs: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._left_alone = startup_trials
+        self._protected: dict[str, Trial] = {}
+        first_rung = self._get_r0
+        # A bracket that would begin at 0 epochs is skipped by HyperBand itself.
+        self._get_r0 = lambda s: first_rung(s) if first_rung(s) >= warmup_epochs else 0
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        if len(self._protected) < self._left_alone:
+            self._protected[trial.trial_id] = trial
+        else:
+            super().on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        if result.get(ENDED) or trial.trial_id in self._protected:
+            # A trial that reports its end ends by itself; its bracket hears of it then.
+            return TrialScheduler.CONTINUE
+        decision: str = super().on_trial_result(tune_controller, trial, result)
+        return decision
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        if trial.trial_id not in self._protected:
+            super().on_trial_remove(tune_controller, trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        waiting = [trial for trial in self._protected.values() if trial.status == Trial.PENDING]
+        return waiting[0] if waiting else super().choose_trial_to_run(tune_controller)
+
+
+def build_scheduler(
+    name: str, *, epochs: int, warmup_epochs: int, reduction_factor: int, startup_trials: int
+) -> TrialScheduler:
+    """The scheduler for the setting ``scheduler.name``; all counts of epochs are a trial's own, absolute ones.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    common = {"time_attr": TIME, "metric": METRIC, "mode": "max", "max_t": epochs, "reduction_factor": reduction_factor}
+    if name == "asha":
+        # A trial ends by itself at its last epoch, with an outcome; the scheduler must not do it before it could say so.
+        return LenientAsha(
+            **common, startup_trials=startup_trials, grace_period=warmup_epochs, stop_last_trials=False
+        )
+    if name == "hyperband":
+        return LenientHyperBand(**common, startup_trials=startup_trials, warmup_epochs=warmup_epochs)
+    if name == "none":
+        return FIFOScheduler()
+    raise ValueError(f"scheduler.name: {name!r} is not asha, hyperband or none")

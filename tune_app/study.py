@@ -1,0 +1,295 @@
+"""The study: where every trial is recorded, and from which alone everything is reported, exported and resumed.
+
+Only the process that runs the search writes to it, so numbers and records can be counted on. Trials are created with
+all that is known of them in one record.
+"""
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search_spaces.rules import Violation
+from search_spaces.space import Choices, Entry, IntRange, Params, Space, parse_space
+from tune_app.errors import UserError, without_password
+from tune_app.journal import JournalFile
+from tune_app.outcomes import OUTCOME_ATTRIBUTE, REASON_ATTRIBUTE, Outcome
+
+JOURNAL_FILE = "study.journal"
+LOCK_FILE = "search.lock"
+_RECORD_KEY = "headroom"
+_TARGET_KEY = "target"
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+# Proposals are the sampler module's business; a study that is handed one would sample on every access to a trial.
+_NO_SAMPLER = optuna.samplers.RandomSampler()
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """What a study is about. Two records that differ are two different studies."""
+
+    space: Space
+    task: str
+    metric: str
+    mode: str
+    data_fingerprint: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "space": self.space.as_dict(),
+            "task": self.task,
+            "metric": self.metric,
+            "mode": self.mode,
+            "data_fingerprint": self.data_fingerprint,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        return cls(**{**values, "space": parse_space(values["space"])})
+
+    def differences(self, other: "StudyRecord") -> list[str]:
+        """One line per difference: what, here, there."""
+        found = []
+        for name in {**self.space.entries, **other.space.entries}:
+            mine, others = self.space.entries.get(name), other.space.entries.get(name)
+            if mine != others:
+                found.append(f"space.{name}: {_shown(mine)} there, {_shown(others)} here")
+        for field in ("task", "metric", "mode"):
+            mine_text, others_text = getattr(self, field), getattr(other, field)
+            if mine_text != others_text:
+                found.append(f"{field}: {mine_text} there, {others_text} here")
+        if self.data_fingerprint != other.data_fingerprint:
+            found.append(f"data: fingerprint {self.data_fingerprint[:12]} there, {other.data_fingerprint[:12]} here")
+        return found
+
+
+def _shown(entry: Entry | None) -> str:
+    if entry is None:
+        return "absent"
+    values = entry.model_dump(mode="json", exclude={"type"})
+    return json.dumps(values["choices"] if isinstance(entry, Choices) else values)
+
+
+class StudyStore:
+    """An Optuna study and its storage: reading for everyone, writing for the search that holds the lock."""
+
+    def __init__(self, study: optuna.Study, storage: BaseStorage, journal: JournalFile | None) -> None:
+        self.study = study
+        self.storage = storage
+        self._journal = journal
+        self._study_id = storage.get_study_id_from_name(study.study_name)
+
+    @property
+    def name(self) -> str:
+        return self.study.study_name
+
+    @cached_property
+    def record(self) -> StudyRecord:
+        return StudyRecord.from_dict(self.study.user_attrs[_RECORD_KEY])
+
+    @cached_property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        return {name: _distribution(entry) for name, entry in self.record.space.entries.items()}
+
+    @property
+    def target(self) -> int:
+        """Launched trials that the study is to hold in the end."""
+        return int(self.study.user_attrs.get(_TARGET_KEY, 0))
+
+    def set_target(self, trials: int) -> None:
+        if self.target != trials:
+            self.study.set_user_attr(_TARGET_KEY, trials)
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials in the order of their numbers; not copies, so leave them as they are."""
+        return self.study.get_trials(deepcopy=False)
+
+    def trial(self, number: int) -> FrozenTrial:
+        return self.storage.get_trial(self._trial_id(number))
+
+    def open_trial(self, params: Params, attributes: Mapping[str, Any]) -> int:
+        """Record a trial about to be launched; returns its number."""
+        return self._create(TrialState.RUNNING, params, attributes)
+
+    def record_infeasible(self, params: Params, violations: Sequence[Violation]) -> int:
+        """Record a sample that rules turned away; returns its number."""
+        attributes = {
+            OUTCOME_ATTRIBUTE: Outcome.INFEASIBLE.value,
+            REASON_ATTRIBUTE: "; ".join(violation.reason for violation in violations),
+        }
+        constraints = {violation.rule: violation.excess for violation in violations}
+        return self._create(Outcome.INFEASIBLE.state, params, attributes, constraints)
+
+    def report(self, number: int, epoch: int, value: float) -> None:
+        """Keep the objective of one epoch."""
+        self._live(number).report(value, epoch)
+
+    def set_attributes(self, number: int, attributes: Mapping[str, Any]) -> None:
+        trial = self._live(number)
+        with self._one_write():
+            for name, value in attributes.items():
+                trial.set_user_attr(name, value)
+
+    def close_trial(
+        self,
+        number: int,
+        outcome: Outcome,
+        *,
+        value: float | None = None,
+        reason: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        constraints: Mapping[str, float] | None = None,
+    ) -> None:
+        """Tell what became of a trial, once. ``value`` goes with ``complete`` alone.
+
+        Raises:
+            ValueError: ``complete`` without a value, or a value with anything else.
+        """
+        if (value is not None) != (outcome is Outcome.COMPLETE):
+            raise ValueError(f"trial {number}: outcome {outcome} with value {value}")
+        trial = self._live(number)
+        told = {**(attributes or {}), OUTCOME_ATTRIBUTE: outcome.value, REASON_ATTRIBUTE: reason}
+        with self._one_write():
+            # Attributes and constraints first: Optuna refuses them on a trial that was told.
+            for name, attribute in told.items():
+                trial.set_user_attr(name, attribute)
+            for name, excess in (constraints or {}).items():
+                trial.set_constraint(name, excess)
+            self.study.tell(trial, value, state=outcome.state)
+
+    def _create(
+        self,
+        state: TrialState,
+        params: Params,
+        attributes: Mapping[str, Any],
+        constraints: dict[str, float] | None = None,
+    ) -> int:
+        template = create_trial(
+            state=state,
+            params=dict(params),
+            distributions=self.distributions,
+            user_attrs=dict(attributes),
+            constraints=constraints,
+        )
+        trial_id = self.storage.create_new_trial(self._study_id, template_trial=template)
+        return self.storage.get_trial_number_from_id(trial_id)
+
+    def _live(self, number: int) -> optuna.Trial:
+        return optuna.Trial(self.study, self._trial_id(number))
+
+    def _trial_id(self, number: int) -> int:
+        return self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+
+    def _one_write(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._journal is None else self._journal.one_write()
+
+
+def open_study(run_dir: Path, name: str, url: str | None, record: StudyRecord) -> StudyStore:
+    """The study of a search, created if there is none; call with the search lock held.
+
+    Raises:
+        UserError: the storage cannot be opened, or the study there is about something else; the message lists what
+            differs.
+    """
+    storage, journal = _open_storage(run_dir, url)
+    existing = {summary.study_name for summary in storage.get_all_studies()}
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage,
+        sampler=_NO_SAMPLER,
+        direction="maximize" if record.mode == "max" else "minimize",
+        load_if_exists=True,
+    )
+    if name not in existing or _RECORD_KEY not in study.user_attrs:
+        study.set_user_attr(_RECORD_KEY, record.as_dict())
+    store = StudyStore(study, storage, journal)
+    differences = store.record.differences(record)
+    if differences:
+        raise UserError(
+            f"study.name: study {name} is about something else ({'; '.join(differences)}); set another study.name, or"
+            " run with --fresh to begin a new version beside it"
+        )
+    return store
+
+
+def load_study(run_dir: Path, name: str, url: str | None) -> StudyStore:
+    """An existing study, for reading.
+
+    Raises:
+        UserError: there is none.
+    """
+    if url is None and not (run_dir / JOURNAL_FILE).exists():
+        raise UserError(f"{name}: no study in {run_dir} (it has no {JOURNAL_FILE}); run headroom search first")
+    storage, journal = _open_storage(run_dir, url)
+    try:
+        study = optuna.load_study(study_name=name, storage=storage, sampler=_NO_SAMPLER)
+    except KeyError:
+        where = run_dir / JOURNAL_FILE if url is None else without_password(url)
+        raise UserError(f"{name}: no study of that name in {where}; run headroom search first") from None
+    return StudyStore(study, storage, journal)
+
+
+def _open_storage(run_dir: Path, url: str | None) -> tuple[BaseStorage, JournalFile | None]:
+    if url is None:
+        journal = JournalFile(run_dir / JOURNAL_FILE)
+        return JournalStorage(journal), journal
+    try:
+        return RDBStorage(url), None
+    except Exception as error:
+        # SQLAlchemy's many errors, driver errors and missing drivers all mean the same here, and all may quote the URL.
+        problem = str(error).splitlines()[0].replace(url, without_password(url))
+        raise UserError(
+            f"study.storage: {without_password(url)} cannot be opened ({type(error).__name__}: {problem}); check the"
+            " address and that its driver is installed, or set null for a journal file"
+        ) from None
+
+
+@contextmanager
+def search_lock(run_dir: Path) -> Iterator[None]:
+    """Hold the run directory for one search. The kernel lets go of it however this process ends.
+
+    Raises:
+        UserError: another search holds it.
+    """
+    with (run_dir / LOCK_FILE).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"study.name: a search is running on {run_dir.name} already; wait for it, end it, or set another"
+                " study.name"
+            ) from None
+        yield
+
+
+def search_is_running(run_dir: Path) -> bool:
+    """Whether some process holds the run directory's search lock."""
+    try:
+        file = (run_dir / LOCK_FILE).open("r")
+    except FileNotFoundError:
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _distribution(entry: Entry) -> BaseDistribution:
+    if isinstance(entry, Choices):
+        return CategoricalDistribution(entry.choices)
+    if isinstance(entry, IntRange):
+        return IntDistribution(entry.low, entry.high, step=entry.step)
+    return FloatDistribution(entry.low, entry.high, log=entry.log)

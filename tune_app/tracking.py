@@ -1,0 +1,196 @@
+"""MLflow, written by the driver alone, in batches behind the search's back.
+
+The study is the record; MLflow mirrors it. A thread writes what has ended; a server that fails costs a warning, and what
+it missed is written when the search starts again.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol, Self
+
+from optuna.trial import FrozenTrial
+
+from tune_app.errors import without_password
+from tune_app.outcomes import Outcome
+from tune_app.reporting import outcome_of
+from tune_app.study import StudyStore
+
+_PARENT_TAG = "headroom.study"
+_NUMBER_TAG = "headroom.trial"
+_LONGEST_PARAM = 500
+_FLUSH_S = 60.0
+
+
+class Tracking(Protocol):
+    """A mirror of the study for people to look at."""
+
+    def trial_closed(self, trial: FrozenTrial) -> None: ...
+    def flush(self) -> list[str]:
+        """Write all that waits; returns what went wrong since the last flush, one line each."""
+        ...
+
+
+class NoTracking:
+    """For ``tracking.enabled: false``."""
+
+    def trial_closed(self, trial: FrozenTrial) -> None: ...
+    def flush(self) -> list[str]:
+        return []
+
+
+class MlflowTracking:
+    """One parent run per study, one child per launched trial; children that exist already are left alone.
+
+    Args:
+        uri: of the MLflow store or server.
+        config: the resolved configuration, flat, for the parent's parameters.
+    """
+
+    def __init__(self, store: StudyStore, uri: str, config: Mapping[str, Any]) -> None:
+        self._store = store
+        self._uri = uri
+        self._config = config
+        self._waiting: queue.Queue[FrozenTrial | None] = queue.Queue()
+        self._problems: list[str] = []
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def trial_closed(self, trial: FrozenTrial) -> None:
+        if outcome_of(trial) is not Outcome.INFEASIBLE:
+            self._waiting.put(trial)
+
+    def flush(self) -> list[str]:
+        self._waiting.put(None)
+        self._thread.join(_FLUSH_S)
+        if self._thread.is_alive():
+            self._problems.append(f"still writing after {_FLUSH_S:.0f} s; the rest is written at the next start")
+        return [f"MLflow ({without_password(self._uri)}): {problem}" for problem in self._problems]
+
+    def _work(self) -> None:
+        try:
+            mirror = _Mirror.open(self._store.name, self._uri, self._config)
+            for trial in self._store.trials():
+                mirror.write(trial)
+            while (waiting := self._waiting.get()) is not None:
+                mirror.write(waiting)
+            mirror.finish(self._store.trials())
+        except Exception as error:
+            # Whatever a tracking server does must not reach a trial; it is told at the end and mended at the next start.
+            text = (str(error).splitlines() or [""])[0].replace(self._uri, without_password(self._uri))
+            self._problems.append(f"{type(error).__name__}: {text}")
+
+
+class _Mirror:
+    """The MLflow side: knows the parent run and which trials have a child."""
+
+    def __init__(self, client: Any, experiment_id: str, parent_id: str, written: set[int]) -> None:
+        self._client = client
+        self._experiment_id = experiment_id
+        self._parent_id = parent_id
+        self._written = written
+
+    @classmethod
+    def open(cls, study: str, uri: str, config: Mapping[str, Any]) -> Self:
+        from mlflow.entities import Param
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri)
+        experiment = client.get_experiment_by_name(study)
+        experiment_id = experiment.experiment_id if experiment else client.create_experiment(study)
+        parents = client.search_runs([experiment_id], f"tags.`{_PARENT_TAG}` = '{study}'", max_results=1)
+        if parents:
+            parent_id = parents[0].info.run_id
+            client.update_run(parent_id, status="RUNNING")
+        else:
+            parent = client.create_run(experiment_id, run_name=study, tags={_PARENT_TAG: study})
+            parent_id = parent.info.run_id
+            params = [Param(name, _param(value)) for name, value in config.items()]
+            for start in range(0, len(params), 100):
+                client.log_batch(parent_id, params=params[start : start + 100])
+        return cls(client, experiment_id, parent_id, _children(client, experiment_id, parent_id))
+
+    def write(self, trial: FrozenTrial) -> None:
+        """Write an ended, launched trial as a child run, in one batch."""
+        outcome = outcome_of(trial)
+        if outcome in (None, Outcome.INFEASIBLE) or trial.number in self._written:
+            return
+        from mlflow.entities import Metric, Param, RunTag
+
+        started, ended = _milliseconds(trial.datetime_start), _milliseconds(trial.datetime_complete)
+        run = self._client.create_run(
+            self._experiment_id,
+            start_time=started,
+            run_name=f"trial-{trial.number:05d}",
+            tags={"mlflow.parentRunId": self._parent_id},
+        )
+        name = self._store_metric_name
+        metrics = [Metric(name, value, ended, epoch) for epoch, value in sorted(trial.intermediate_values.items())]
+        if trial.value is not None and outcome is Outcome.COMPLETE:
+            metrics.append(Metric("value", trial.value, ended, 0))
+        for key, value in {**trial.user_attrs.get("metrics", {}), **trial.user_attrs}.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                metrics.append(Metric(f"best_{key}" if key == name else key, float(value), ended, 0))
+        texts = {key: value for key, value in trial.user_attrs.items() if isinstance(value, str)}
+        self._client.log_batch(
+            run.info.run_id,
+            metrics=metrics,
+            params=[Param(key, _param(value)) for key, value in trial.params.items()],
+            # The number comes last, so that a child cut short by a failure is written again, not taken for whole.
+            tags=[RunTag(key, value[:5000]) for key, value in texts.items()] + [RunTag(_NUMBER_TAG, str(trial.number))],
+        )
+        status = "FAILED" if outcome is Outcome.FAILED else "FINISHED"
+        self._client.set_terminated(run.info.run_id, status, ended)
+        self._written.add(trial.number)
+
+    _store_metric_name = "objective"
+
+    def finish(self, trials: list[FrozenTrial]) -> None:
+        """Write the counts on the parent, ours by outcome and under the users' own names."""
+        from mlflow.entities import Metric
+
+        outcomes = [outcome_of(trial) for trial in trials]
+        counts = {outcome: outcomes.count(outcome) for outcome in Outcome}
+        named = {
+            **{f"trials_{outcome.value}": count for outcome, count in counts.items()},
+            "completed_trials": counts[Outcome.COMPLETE],
+            "pruned_trials": counts[Outcome.STOPPED] + counts[Outcome.OOM] + counts[Outcome.INFEASIBLE],
+            "failed_trials": counts[Outcome.FAILED],
+            "oom_trials": counts[Outcome.OOM],
+        }
+        now = int(time.time() * 1000)
+        self._client.log_batch(
+            self._parent_id, metrics=[Metric(name, float(count), now, 0) for name, count in named.items()]
+        )
+        self._client.set_terminated(self._parent_id, "FINISHED")
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` → ``{"a.b": 1}``."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        found.update(flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value})
+    return found
+
+
+def _children(client: Any, experiment_id: str, parent_id: str) -> set[int]:
+    numbers: set[int] = set()
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id], f"tags.mlflow.parentRunId = '{parent_id}'", max_results=1000, page_token=token
+        )
+        numbers |= {int(run.data.tags[_NUMBER_TAG]) for run in page if _NUMBER_TAG in run.data.tags}
+        token = page.token
+        if not token:
+            return numbers
+
+
+def _param(value: object) -> str:
+    return str(value)[:_LONGEST_PARAM]
+
+
+def _milliseconds(moment: Any) -> int:
+    return int(moment.timestamp() * 1000) if moment is not None else int(time.time() * 1000)

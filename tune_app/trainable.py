@@ -1,0 +1,141 @@
+"""The function that Ray runs in a worker: one trial of ``trainables``, its reports turned into Ray's."""
+
+import shutil
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ray import tune
+
+from trainables.reports import Report, TrialReport
+from trainables.settings import TrialSettings, with_params
+from tune_app.scheduler import ENDED, METRIC, TIME
+from tune_app.searcher import PARAMS, RESUME_FROM
+
+METRICS, FACTS, REASON, ERROR = "metrics", "facts", "reason", "error"
+# Beyond this a traceback only repeats itself, and every report is kept in the driver's memory.
+_LONGEST_TRACEBACK = 20_000
+
+
+class RunTrial(Protocol):
+    """What is run per trial: ``trainables.trial.run_trial``, or a stand-in in tests and benches."""
+
+    def __call__(self, settings: TrialSettings, report: Report, workspace: "Workspace") -> None: ...
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a trial may work: a cache shared on the node, a folder of its own, a checkpoint to go on from."""
+
+    cache: Path
+    scratch: Path
+    resume_from: Path | None
+
+
+class DiscardWorker(Exception):
+    """Ends a trial whose outcome was reported, in a way that makes Ray throw the worker away."""
+
+
+def train_encoder(settings: TrialSettings, report: Report, workspace: Workspace) -> None:
+    """Run one real trial; the imports are heavy and happen in the worker alone."""
+    from trainables.memory.device import current_device
+    from trainables.trial import TrialPlaces, run_trial
+    from trainables.worker import check_worker_is_clean
+
+    device = current_device()
+    check_worker_is_clean(device)
+    places = TrialPlaces(workspace.cache, workspace.scratch, workspace.resume_from)
+    run_trial(settings, report=report, places=places, device=device)
+
+
+def make_trainable(
+    base: TrialSettings, cache: Path, threads: int, run_trial: RunTrial
+) -> Callable[[Mapping[str, Any]], None]:
+    """The function for Ray's Tuner.
+
+    Args:
+        base: the settings of every trial; a sample's values are put in place of its own.
+        cache: folder on the node that trials share.
+        threads: for torch; fixed, because sums over another number of threads round differently.
+    """
+
+    def trainable(config: Mapping[str, Any]) -> None:
+        _limit_threads(threads)
+        scratch = Path(tempfile.mkdtemp(prefix="headroom-trial-"))
+        ends: list[TrialReport] = []
+
+        def report(said: TrialReport) -> None:
+            if said.ended:
+                ends.append(said)
+            _report(said)
+
+        try:
+            workspace = Workspace(cache, scratch / "checkpoints", _checkpoint_folder(config, scratch))
+            run_trial(with_params(base, config[PARAMS]), report, workspace)
+        except Exception as error:
+            if _is_own_failure(error):
+                _report_failure(error)
+            raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        if ends and ends[-1].ended == "oom":
+            raise DiscardWorker("a worker that ran out of memory is not used again")
+
+    trainable.__name__ = "trial"
+    return trainable
+
+
+def _is_own_failure(error: Exception) -> bool:
+    """Whether the configuration failed, and not the worker that it was given."""
+    from trainables.worker import WorkerNotCleanError
+
+    return not isinstance(error, WorkerNotCleanError)
+
+
+def _limit_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _checkpoint_folder(config: Mapping[str, Any], scratch: Path) -> Path | None:
+    """Where to go on from: Ray's checkpoint in a trial that Ray paused or retries, else the one named at its launch."""
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is None and config.get(RESUME_FROM):
+        checkpoint = tune.Checkpoint(config[RESUME_FROM])
+    return None if checkpoint is None else Path(checkpoint.to_directory(str(scratch / "resumed")))
+
+
+def _report(said: TrialReport) -> None:
+    result = {
+        METRIC: said.value,
+        TIME: said.epoch,
+        METRICS: dict(said.metrics),
+        FACTS: dict(said.facts),
+        ENDED: said.ended,
+        REASON: said.reason,
+    }
+    checkpoint = None if said.checkpoint is None else tune.Checkpoint.from_directory(str(said.checkpoint))
+    tune.report(result, checkpoint=checkpoint)
+    if said.checkpoint is not None:
+        # Ray has copied it to its storage by now.
+        shutil.rmtree(said.checkpoint, ignore_errors=True)
+
+
+def _report_failure(error: Exception) -> None:
+    text = "".join(traceback.format_exception(error))
+    tune.report(
+        {
+            METRIC: float("nan"),
+            TIME: 0,
+            ENDED: "failed",
+            ERROR: {
+                "error_type": type(error).__name__,
+                "error_message": str(error),
+                "error_traceback": text[-_LONGEST_TRACEBACK:],
+            },
+        }
+    )
