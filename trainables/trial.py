@@ -1,4 +1,4 @@
-"""One trial from top to bottom: load, train, report. It knows no Ray and no Optuna; ``report`` is all that leaves it."""
+"""One trial from top to bottom: load, train, report. No Ray, no Optuna; ``report`` is all that leaves it."""
 
 import math
 from dataclasses import dataclass

@@ -58,7 +58,8 @@ class CheckpointKeeper:
 
 def open_folder(path: str) -> tuple[FileSystem, str]:
     """The file system and the path in it of a local path or a storage URI."""
-    return FileSystem.from_uri(path)
+    filesystem, inner = FileSystem.from_uri(path)
+    return filesystem, str(inner)
 
 
 def exists(attributes: Mapping[str, Any], which: str) -> bool:

@@ -76,13 +76,15 @@ class PlainLines(Quiet):
         self._print(f"trial {live.number:>4}  epoch {live.epoch}: {self._store.record.metric} {value:.4f} ({best})")
 
     def closed(self, trial: FrozenTrial) -> None:
-        self._print(f"trial {trial.number:>4}  {closing_line(trial)}  [{counts_line(self._store, self._max_concurrent)}]")
+        self._print(
+            f"trial {trial.number:>4}  {closing_line(trial)}  [{counts_line(self._store, self._max_concurrent)}]"
+        )
 
     def step(self, live: Sequence[Live]) -> None:
-        for trial in live:
-            if trial.number not in self._started:
-                self._started.add(trial.number)
-                self._print(f"trial {trial.number:>4}  starts: {params_text(trial.params)}")
+        for started in live:
+            if started.number not in self._started:
+                self._started.add(started.number)
+                self._print(f"trial {started.number:>4}  starts: {params_text(started.params)}")
         rejected = _rejected(self._store)
         new = rejected[self._rejected_shown :]
         self._rejected_shown = len(rejected)
@@ -165,9 +167,7 @@ def counts_line(store: StudyStore, max_concurrent: int) -> str:
     counts = {outcome: outcomes.count(outcome) for outcome in Outcome}
     launched = len(trials) - counts[Outcome.INFEASIBLE]
     parts = [
-        f"{count} {outcome.value}"
-        for outcome, count in counts.items()
-        if count and outcome is not Outcome.INFEASIBLE
+        f"{count} {outcome.value}" for outcome, count in counts.items() if count and outcome is not Outcome.INFEASIBLE
     ]
     if still_open := outcomes.count(None):
         parts.append(f"{still_open} running")

@@ -54,7 +54,7 @@ class Live:
         return min((epoch for epoch, value in self.values.items() if value == best), default=0)
 
 
-class StudyRecorder(tune.Callback):  # type: ignore[misc]  # Ray's callbacks are untyped
+class StudyRecorder(tune.Callback):
     """Ray's callback that keeps the study true.
 
     Args:
@@ -120,9 +120,7 @@ class StudyRecorder(tune.Callback):  # type: ignore[misc]  # Ray's callbacks are
             live.best_metrics = live.metrics
         self._on_report(live, value)
 
-    def on_checkpoint(
-        self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any
-    ) -> None:
+    def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
         live = self._live_of(trial)
         kept = self._checkpoints.add(live.number, checkpoint, is_best=live.best_epoch == live.epoch)
         self._store.set_attributes(live.number, kept)

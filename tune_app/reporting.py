@@ -102,7 +102,9 @@ def duration_text(seconds: float) -> str:
 
 def params_text(params: Mapping[str, Any]) -> str:
     """A sample on one line, names without their section where that is clear enough to read."""
-    return " ".join(f"{name.split('.')[-1] if name != 'model.name' else 'model'}={_short(v)}" for name, v in params.items())
+    return " ".join(
+        f"{name.split('.')[-1] if name != 'model.name' else 'model'}={_short(v)}" for name, v in params.items()
+    )
 
 
 def _short(value: object) -> str:

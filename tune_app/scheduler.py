@@ -9,7 +9,7 @@ METRIC, TIME = "value", "epoch"
 ENDED = "ended"
 
 
-class LenientAsha(ASHAScheduler):  # type: ignore[misc]  # Ray's schedulers are untyped
+class LenientAsha(ASHAScheduler):
     """ASHA that never stops the first ``startup_trials``; their results count for the trials after them."""
 
     def __init__(self, *, startup_trials: int, **options: Any) -> None:
@@ -35,7 +35,7 @@ class LenientAsha(ASHAScheduler):  # type: ignore[misc]  # Ray's schedulers are 
             super().on_trial_complete(tune_controller, trial, result)
 
 
-class LenientHyperBand(HyperBandScheduler):  # type: ignore[misc]  # Ray's schedulers are untyped
+class LenientHyperBand(HyperBandScheduler):
     """HyperBand whose brackets begin at ``warmup_epochs`` or later, beside which the first trials run to their end."""
 
     def __init__(self, *, startup_trials: int, warmup_epochs: int, **options: Any) -> None:
@@ -78,10 +78,8 @@ def build_scheduler(
     """
     common = {"time_attr": TIME, "metric": METRIC, "mode": "max", "max_t": epochs, "reduction_factor": reduction_factor}
     if name == "asha":
-        # A trial ends by itself at its last epoch, with an outcome; the scheduler must not do it before it could say so.
-        return LenientAsha(
-            **common, startup_trials=startup_trials, grace_period=warmup_epochs, stop_last_trials=False
-        )
+        # A trial ends by itself at its last epoch, with an outcome; the scheduler must not end it unheard.
+        return LenientAsha(**common, startup_trials=startup_trials, grace_period=warmup_epochs, stop_last_trials=False)
     if name == "hyperband":
         return LenientHyperBand(**common, startup_trials=startup_trials, warmup_epochs=warmup_epochs)
     if name == "none":

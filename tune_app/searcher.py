@@ -31,7 +31,7 @@ class OpenTrial:
     checkpoint: str | None
 
 
-class HeadroomSearch(OptunaSearch):  # type: ignore[misc]  # Ray's searchers are untyped
+class HeadroomSearch(OptunaSearch):
     """Suggests configurations that no rule turns away and that were not launched before.
 
     Args:
@@ -80,7 +80,7 @@ class HeadroomSearch(OptunaSearch):  # type: ignore[misc]  # Ray's searchers are
         self.end: str | None = None
         """Why there is nothing more to suggest, or None while there is."""
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Ray omits FINISHED
         """The next configuration, ``Searcher.FINISHED``, or None while all slots are taken."""
         if self._adopt:
             if self._slots_taken():

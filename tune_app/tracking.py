@@ -1,7 +1,7 @@
 """MLflow, written by the driver alone, in batches behind the search's back.
 
-The study is the record; MLflow mirrors it. A thread writes what has ended; a server that fails costs a warning, and what
-it missed is written when the search starts again.
+The study is the record; MLflow mirrors it. A thread writes what has ended; a server that fails costs a warning, and
+what it missed is written when the search starts again.
 """
 
 import queue
@@ -77,7 +77,7 @@ class MlflowTracking:
                 mirror.write(waiting)
             mirror.finish(self._store.trials())
         except Exception as error:
-            # Whatever a tracking server does must not reach a trial; it is told at the end and mended at the next start.
+            # Whatever a tracking server does must not reach a trial; it is told at the end, mended at the next start.
             text = (str(error).splitlines() or [""])[0].replace(self._uri, without_password(self._uri))
             self._problems.append(f"{type(error).__name__}: {text}")
 

@@ -28,11 +28,12 @@ class RunTrial(Protocol):
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where a trial may work: a cache shared on the node, a folder of its own, a checkpoint to go on from."""
+    """What a trial may work with: a cache shared on the node, a folder of its own, a checkpoint to go on from."""
 
     cache: Path
     scratch: Path
     resume_from: Path | None
+    threads: int
 
 
 class DiscardWorker(Exception):
@@ -42,9 +43,11 @@ class DiscardWorker(Exception):
 def train_encoder(settings: TrialSettings, report: Report, workspace: Workspace) -> None:
     """Run one real trial; the imports are heavy and happen in the worker alone."""
     from trainables.memory.device import current_device
+    from trainables.threads import limit_threads
     from trainables.trial import TrialPlaces, run_trial
     from trainables.worker import check_worker_is_clean
 
+    limit_threads(workspace.threads)
     device = current_device()
     check_worker_is_clean(device)
     places = TrialPlaces(workspace.cache, workspace.scratch, workspace.resume_from)
@@ -63,7 +66,6 @@ def make_trainable(
     """
 
     def trainable(config: Mapping[str, Any]) -> None:
-        _limit_threads(threads)
         scratch = Path(tempfile.mkdtemp(prefix="headroom-trial-"))
         ends: list[TrialReport] = []
 
@@ -73,7 +75,7 @@ def make_trainable(
             _report(said)
 
         try:
-            workspace = Workspace(cache, scratch / "checkpoints", _checkpoint_folder(config, scratch))
+            workspace = Workspace(cache, scratch / "checkpoints", _checkpoint_folder(config, scratch), threads)
             run_trial(with_params(base, config[PARAMS]), report, workspace)
         except Exception as error:
             if _is_own_failure(error):
@@ -93,12 +95,6 @@ def _is_own_failure(error: Exception) -> bool:
     from trainables.worker import WorkerNotCleanError
 
     return not isinstance(error, WorkerNotCleanError)
-
-
-def _limit_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
 
 
 def _checkpoint_folder(config: Mapping[str, Any], scratch: Path) -> Path | None:

@@ -3,8 +3,8 @@
 A post is a few first-person sentences. Some show a criterion, some mention one that does not hold for the
 writer (it has passed, or it is somebody else's), the rest is small talk. Every row pairs a post with one
 criterion, so a model has to find the sentence that speaks of that criterion and see whose it is and
-whether it still holds. A tiny encoder learns this from scratch within a few epochs, but only with sensible
-hyperparameters.
+whether it still holds. With sensible hyperparameters a tiny encoder from scratch soon learns what holds for
+the writer and which criteria are common; telling which sentence belongs to which criterion is the hard rest.
 """
 
 import random
@@ -20,10 +20,12 @@ class _Topic:
 
     `signs` and `well` are verb phrases that follow "I". In `signs`, `a|b` reads `a` after "I" and `b` after
     somebody else. A name in braces is a slot: a word list of `_SLOTS`, or `their` (somebody else's pronoun).
-    Signs are affirmative, so that "I no longer", "I used to" and the like turn them round.
+    Both are affirmative, so that "I no longer", "I used to" and the like turn them round. `frequency` says
+    how often posts show the criterion, relative to the others.
     """
 
     criterion: str
+    frequency: int
     signs: tuple[str, ...]
     well: tuple[str, ...]
 
@@ -40,6 +42,7 @@ class _Sentence:
 _TOPICS = (
     _Topic(
         "Sleeps badly.",
+        14,
         (
             "lie|lies awake until {hour}",
             "wake|wakes up at {hour} and stay|stays awake",
@@ -53,11 +56,12 @@ _TOPICS = (
             "fall asleep within minutes",
             "sleep like a log",
             "get eight full hours of sleep",
-            "stay asleep until the alarm rings",
+            "stay asleep until the alarm",
         ),
     ),
     _Topic(
         "Has little appetite.",
+        1,
         (
             "leave|leaves most of {meal} on the plate",
             "push|pushes the food around the plate",
@@ -76,6 +80,7 @@ _TOPICS = (
     ),
     _Topic(
         "Feels low on energy.",
+        6,
         (
             "feel|feels worn out by noon",
             "run|runs out of steam after {chore}",
@@ -94,6 +99,7 @@ _TOPICS = (
     ),
     _Topic(
         "Loses interest in hobbies.",
+        1,
         (
             "let|lets {gear} gather dust",
             "find|finds {hobby} pointless",
@@ -112,6 +118,7 @@ _TOPICS = (
     ),
     _Topic(
         "Cannot concentrate.",
+        3,
         (
             "read|reads the same page of {reading} over and over",
             "lose|loses the thread in {meeting}",
@@ -130,6 +137,7 @@ _TOPICS = (
     ),
     _Topic(
         "Worries a lot.",
+        9,
         (
             "worry|worries about {concern} all day",
             "picture|pictures everything going wrong with {concern}",
@@ -143,11 +151,12 @@ _TOPICS = (
             "take {concern} in my stride",
             "think about {concern} with an easy mind",
             "feel hopeful about {concern}",
-            "laugh about {concern}",
+            "stay cheerful about {concern}",
         ),
     ),
     _Topic(
         "Is restless.",
+        2,
         (
             "pace|paces up and down {room}",
             "fidget|fidgets all through {meeting}",
@@ -166,6 +175,7 @@ _TOPICS = (
     ),
     _Topic(
         "Avoids other people.",
+        1,
         (
             "turn|turns down every invitation to {event}",
             "let|lets calls from {people} ring out",
@@ -228,16 +238,15 @@ _OPENINGS = (
     "nowadays",
     "at the moment",
     "this month",
-    "more often than not",
     "ever since the spring,",
     "since we came back,",
     "to be honest,",
     "as far as I can tell,",
     "I notice that",
     "I must say that",
-    "my sister says that",
-    "my best friend has noticed that",
-    "our neighbour has heard that",
+    "my mother says that",
+    "our landlady has noticed that",
+    "my cousin has heard that",
 )
 
 _CLOSINGS = (
@@ -260,20 +269,19 @@ _OTHERS = (
     ("my colleague", "his"),
 )
 
-# The first group is filled with a sign that does not hold (any more), the second with its opposite.
+# Sentences that show a criterion, around one of its signs or around its opposite.
+_SHOWN = ("I {phrase}", "I {phrase}", "I {phrase}", "I still {phrase}", "I {phrase} again")
+_LOST = ("I no longer {phrase}", "I rarely {phrase} any more")
+
+# Sentences that mention a criterion which does not hold: around its opposite, and around one of its signs.
+_WELL = ("I {phrase}", "I {phrase}", "{opening} I {phrase}", "I still {phrase}", "I {phrase} again")
 _PAST = (
     "I no longer {phrase}",
     "I used to {phrase}, but that has passed",
     "I rarely {phrase} any more",
     "years ago I would often {phrase}, but not now",
-    "I have stopped worrying that I might {phrase}",
+    "gone are the days when I would {phrase}",
 )
-
-_WELL = ("I {phrase}", "I {phrase}", "{opening} I {phrase}", "I still {phrase}", "I {phrase} again")
-
-_SHOWN = ("I {phrase}", "I {phrase}", "I {phrase}", "I still {phrase}", "I {phrase} again")
-
-_LOST = ("I no longer {phrase}", "I rarely {phrase} any more")
 
 _SMALL_TALK = (
     "the bus was late on {day}",
@@ -297,16 +305,12 @@ _SMALL_TALK = (
 )
 
 _WRITER, _SOMEBODY_ELSE = 1, 2
-W = (14, 1, 6, 1, 3, 9, 2, 1)
-SH = (54, 7, 18, 18, 3)
-RS = (3, 3)
-RN = (3, 4)
 
 
-def demo_rows(posts: int = 700, seed: int = 0) -> pd.DataFrame:
-    """Return about five rows for each of `posts` posts; equal arguments give equal rows.
+def demo_rows(posts: int = 800, seed: int = 0) -> pd.DataFrame:
+    """Return three to five rows for each of `posts` posts; equal arguments give equal rows.
 
-    Columns: `text`, `criterion`, `label` (1 where the post shows the criterion, about 30 % of the rows),
+    Columns: `text`, `criterion`, `label` (1 where the post shows the criterion, a third of the rows),
     `group_id` (one per post, for splits that keep a post's rows together), `evidence_start` and
     `evidence_end` (`text[start:end]` shows the criterion; `<NA>` where `label` is 0).
     """
@@ -325,15 +329,13 @@ def demo_rows(posts: int = 700, seed: int = 0) -> pd.DataFrame:
 
 def _post(rng: random.Random) -> tuple[str, dict[str, tuple[int, int]], list[_Topic]]:
     """Return a post's text, the evidence span of each criterion it shows, and the topics to ask about."""
-    order = sorted(range(len(_TOPICS)), key=lambda n: rng.random() ** (1 / W[n]), reverse=True)
-    count = rng.choices((0, 1, 2, 3, 4), SH)[0]
-    shown = [_TOPICS[n] for n in order[:count]]
-    others = [_TOPICS[n] for n in order[count:]]
-    rng.shuffle(others)
-    mentioned = others[: rng.choices((0, 1), (80, 20))[0] if shown else rng.choices((1, 2), (50, 50))[0]]
+    by_chance = sorted(_TOPICS, key=lambda topic: rng.random() ** (1 / topic.frequency), reverse=True)
+    # More than half the posts show nothing at all, which keeps the positives a minority.
+    count = rng.choices((0, 1, 2, 3, 4), (54, 7, 18, 18, 3))[0]
+    shown, others = by_chance[:count], rng.sample(by_chance[count:], len(_TOPICS) - count)
+    mentioned = others[: int(rng.random() < 0.2) if shown else rng.randint(1, 2)]
     told = len(shown) + len(mentioned)
-    topics = shown + others
-    small_talk = rng.sample(_SMALL_TALK, max(0, (2 if rng.random() < 0.7 else 3) - told))
+    small_talk = rng.sample(_SMALL_TALK, max(0, rng.choices((2, 3), (70, 30))[0] - told))
 
     openings = rng.sample(_OPENINGS, len(_OPENINGS))
     sentences: list[tuple[_Topic | None, _Sentence]] = []
@@ -352,14 +354,16 @@ def _post(rng: random.Random) -> tuple[str, dict[str, tuple[int, int]], list[_To
         whole = f"{sentence.before}{sentence.evidence}{sentence.after}."
         text += whole[0].upper() + whole[1:]
 
-    # What is mentioned is always asked about: those are the negatives that take reading to tell apart.
-    asked = topics[: max(told, rng.randint(*RS)) if shown else rng.randint(*RN)]
+    # What is mentioned is always asked about: those negatives take reading to tell apart. Posts that show
+    # something are asked about little else, since a model from scratch learns whether a sentence holds much
+    # sooner than which criterion it belongs to.
+    asked = (shown + others)[: max(told, 3 if shown else rng.randint(3, 4))]
     return text, spans, rng.sample(asked, len(asked))
 
 
 def _showing(topic: _Topic, opening: str, rng: random.Random) -> _Sentence:
     """Return a sentence in which the writer shows the topic's criterion."""
-    before = f"{opening} " if rng.random() < 0.05 else ""
+    before = f"{opening} " if rng.random() < 0.1 else ""
     after = rng.choice(_CLOSINGS) if rng.random() < 0.05 else ""
     pattern, phrases = (rng.choice(_LOST), topic.well) if rng.random() < 0.08 else (rng.choice(_SHOWN), topic.signs)
     return _Sentence(before, pattern.format(phrase=_fill(rng.choice(phrases), rng)), after)
@@ -374,7 +378,7 @@ def _mentioning(topic: _Topic, opening: str, rng: random.Random) -> _Sentence:
     if kind < 0.75:
         return _Sentence(rng.choice(_PAST).format(phrase=_fill(rng.choice(topic.signs), rng)))
     other, their = rng.choice(_OTHERS)
-    before = f"{opening} " if rng.random() < 0.05 else ""
+    before = f"{opening} " if rng.random() < 0.1 else ""
     after = rng.choice(_CLOSINGS) if rng.random() < 0.05 else ""
     phrase = _fill(rng.choice(topic.signs), rng, form=_SOMEBODY_ELSE, their=their)
     return _Sentence(f"{before}{other} {phrase}{after}")

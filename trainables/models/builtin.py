@@ -183,7 +183,7 @@ def _train_bpe(
     for pieces that continue a word, its prefixed twin) is given instead of found.
     """
     backend = blank.backend_tokenizer
-    tokenizer = Tokenizer(models.BPE(continuing_subword_prefix=continued or None))
+    tokenizer = Tokenizer(models.BPE(continuing_subword_prefix=continued))
     tokenizer.pre_tokenizer = backend.pre_tokenizer
     if backend.normalizer is not None:
         tokenizer.normalizer = backend.normalizer
@@ -192,7 +192,7 @@ def _train_bpe(
         special_tokens=list(first),
         initial_alphabet=list(alphabet),
         limit_alphabet=len(alphabet),
-        continuing_subword_prefix=continued or None,
+        continuing_subword_prefix=continued,
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)

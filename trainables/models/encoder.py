@@ -98,10 +98,8 @@ def _checked_pooling(pooling: str, encoder: PreTrainedModel) -> Pooling:
 
 
 def _new_head(encoder: PreTrainedModel, classes: int, seed: int) -> nn.Linear:
-    # skip_init because nn.Linear would draw from the global generator.
-    head: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
-        nn.Linear, encoder.config.hidden_size, classes
-    )
+    with torch.random.fork_rng(devices=[]):  # nn.Linear draws from the global generator, to no purpose here.
+        head = nn.Linear(encoder.config.hidden_size, classes)
     generator = torch.Generator().manual_seed(seed)
     std = getattr(encoder.config, "initializer_range", 0.02)
     with torch.no_grad():

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import DistilBertConfig, DistilBertModel, ElectraConfig, ElectraModel, PreTrainedModel
 
 from trainables.models.encoder import TextClassifier, load_model_folder, pool, save_model_folder
@@ -78,6 +79,17 @@ def test_the_head_follows_its_seed_alone(bert: PreTrainedModel) -> None:
     assert torch.equal(first, TextClassifier(bert, classes=2, seed=1).head.weight)
     assert not torch.equal(first, TextClassifier(bert, classes=2, seed=2).head.weight)
     assert first.requires_grad
+
+
+def test_memory_prediction_can_trace_it_without_memory() -> None:
+    with FakeTensorMode():
+        config = ElectraConfig(vocab_size=20, hidden_size=32, embedding_size=16, num_hidden_layers=1)
+        classifier = TextClassifier(ElectraModel(config), classes=2, pooling="mean", seed=0)
+        ids = torch.ones(7, 64, dtype=torch.long)
+        logits = classifier({"input_ids": ids, "attention_mask": ids})
+        logits.sum().backward()
+    assert logits.shape == (7, 2)
+    assert classifier.head.weight.grad is not None
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import pickle
+import re
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
+from trainables.models.builtin import build_encoder
 from trainables.models.load import LoadReport, ModelLoadError, load_encoder, load_tokenizer, match_names
 from trainables.models.names import ModelSource, resolve_model
 
@@ -61,17 +63,16 @@ def test_minilm_is_its_file() -> None:
     tensors = load_file(f"{source.path}/model.safetensors")
     positions = tensors.pop("embeddings.position_ids")
     _assert_equal(loaded.model, tensors)
-    assert torch.equal(loaded.model.embeddings.position_ids, positions)
+    assert torch.equal(dict(loaded.model.named_buffers())["embeddings.position_ids"], positions)
     assert loaded.report == LoadReport(("embeddings.position_ids",), (), "float32")
     assert not loaded.model.training
 
 
 def test_minilm_computes_what_from_pretrained_computes() -> None:
     source = resolve_model("minilm-l6")
-    batch = load_tokenizer(str(source.path))(
-        ["a reader", "and another"], ["x", "y z"], padding=True, return_tensors="pt"
-    )
-    reference = AutoModel.from_pretrained(source.path)
+    folder = str(source.path)
+    batch = load_tokenizer(folder)(["a reader", "another"], ["x", "y z"], padding=True, return_tensors="pt")
+    reference = AutoModel.from_pretrained(folder)
     with torch.no_grad():
         got = load_encoder(source, seed=0).model(**batch)
         expected = reference(**batch)
@@ -92,11 +93,12 @@ def test_half_precision_becomes_fp32_with_equal_values(
 
 
 def test_a_head_and_a_prefix_and_old_names_are_understood(bert: PreTrainedModel, tmp_path: Path) -> None:
+    legacy = {"weight": "gamma", "bias": "beta"}
     old = {
-        "bert."
-        + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        "bert." + re.sub(r"(LayerNorm)\.(weight|bias)", lambda m: f"{m[1]}.{legacy[m[2]]}", name): tensor
         for name, tensor in bert.state_dict().items()
     }
+    assert "bert.embeddings.LayerNorm.gamma" in old
     heads = {"cls.predictions.bias": torch.ones(4), "bert.embeddings.position_ids": torch.arange(512)[None]}
     _save(bert, tmp_path, old | heads)
     model, report = _load(tmp_path)
@@ -278,9 +280,9 @@ def test_a_pickle_of_something_else_is_refused(bert: PreTrainedModel, tmp_path: 
 
 def test_a_hub_model_out_of_reach_gets_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelLoadError, match="'nobody/nothing'.*model folder, a built-in model") as encoder:
+    with pytest.raises(ModelLoadError, match=r"'nobody/nothing'.*model folder, a built-in model") as encoder:
         load_encoder(resolve_model("nobody/nothing"), seed=0)
-    with pytest.raises(ModelLoadError, match="'nobody/nothing'.*model folder, a built-in model") as tokenizer:
+    with pytest.raises(ModelLoadError, match=r"'nobody/nothing'.*model folder, a built-in model") as tokenizer:
         load_tokenizer("nobody/nothing")
     for caught in (encoder, tokenizer):
         assert "\n" not in str(caught.value)
@@ -329,9 +331,11 @@ def deberta_folder(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -
         type_vocab_size=0,
     )
     config.save_pretrained(folder)
-    state = AutoModel.from_config(config).half().state_dict()
+    state = build_encoder(config, seed=0).state_dict()
     heads = {"lm_predictions.lm_head.bias": torch.zeros(408, dtype=torch.half)}
-    torch.save({f"deberta.{name}": tensor for name, tensor in state.items()} | heads, folder / "pytorch_model.bin")
+    torch.save(
+        {f"deberta.{name}": tensor.half() for name, tensor in state.items()} | heads, folder / "pytorch_model.bin"
+    )
     return folder
 
 

@@ -1,0 +1,33 @@
+"""The last steps of a training run that keeps its model: the best epoch's weights back in place, scored and saved."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainables.memory.device import current_device
+from trainables.models.encoder import TextClassifier, save_model_folder
+from trainables.settings import TrialSettings
+from trainables.training.session import TrainingSession
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """Scores of the saved model on the two parts that it was not trained on."""
+
+    folder: Path
+    validation: Mapping[str, float]
+    test: Mapping[str, float]
+
+
+def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, folder: Path) -> SavedModel:
+    """Load the checkpoint of the best epoch, score it on validation and test, and save it in transformers' layout.
+
+    Raises:
+        FileExistsError: ``folder`` exists and is not empty.
+    """
+    session = TrainingSession(settings, cache, current_device())
+    session.resume(checkpoint)
+    validation, test = session.evaluate("validation"), session.evaluate("test")
+    assert isinstance(session.model, TextClassifier)
+    save_model_folder(session.model, session.inputs.tokenizer, folder, max_length=settings.tok.max_length)
+    return SavedModel(folder, validation, test)

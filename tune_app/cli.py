@@ -1,0 +1,235 @@
+"""The command line. Imports are lazy: ``--help`` answers at once, and ``status`` never waits for Ray or torch."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tune_app import __version__
+from tune_app.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tune_app.config import RunConfig
+    from tune_app.study import StudyStore
+
+DONE, NOTHING_COMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+_overrides = click.option(
+    "-s",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Override a setting by its dotted name; VALUE is YAML. Repeatable. Entries of the space too: "
+    "-s space.train.batch_size.choices='[8, 16]'.",
+)
+_quiet = click.option("--quiet", is_flag=True, help="Print the result only.")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and exit with its code."""
+    try:
+        code = cli.main(args=arguments, prog_name="headroom", standalone_mode=False)
+    except UserError as error:
+        click.echo(f"headroom: {error}", err=True)
+        code = BAD_INPUT
+    except click.ClickException as error:
+        click.echo(f"headroom: {' '.join(error.format_message().split())} (see headroom --help)", err=True)
+        code = BAD_INPUT
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("headroom: interrupted", err=True)
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def cli() -> None:
+    """Hyperparameter search for transformer encoders that never loses a trial to GPU memory."""
+
+
+@cli.command()
+@click.argument("configs", nargs=-1, required=True, metavar="CONFIG...")
+@_overrides
+@click.option("--trials", type=click.IntRange(min=1), help="Launched trials in all (search.trials).")
+@click.option("--address", help="Join a Ray cluster: its address, or auto.")
+@click.option("--fresh", is_flag=True, help="Begin a new version beside the study instead of resuming it.")
+@_quiet
+def search(
+    configs: tuple[str, ...],
+    overrides: tuple[str, ...],
+    trials: int | None,
+    address: str | None,
+    fresh: bool,
+    quiet: bool,
+) -> int:
+    """Search: run the study of each CONFIG until it holds its launched trials. Run again, it resumes."""
+    from tune_app.config import load_config
+
+    extra = () if trials is None else (f"search.trials={trials}",)
+    # All are checked before the first is run.
+    loaded = [load_config(config, (*overrides, *extra)) for config in configs]
+    worst = DONE
+    for config in loaded:
+        code = _search_one(_as_new_version(config) if fresh else config, address, quiet)
+        if code == INTERRUPTED:
+            return code
+        worst = max(worst, code)
+    return worst
+
+
+def _search_one(config: "RunConfig", address: str | None, quiet: bool) -> int:
+    from tune_app.experiment import run_search
+    from tune_app.tables import print_end
+
+    console = _console()
+    end = run_search(config, console=console, quiet=quiet, address=address)
+    for warning in end.warnings:
+        click.echo(f"headroom: warning: {warning}", err=True)
+    print_end(console, end)
+    if end.interrupted:
+        return INTERRUPTED
+    return DONE if end.status.best else NOTHING_COMPLETE
+
+
+@cli.command()
+@click.argument("study")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+@click.option("--watch", is_flag=True, help="Show it anew every two seconds until Ctrl-C.")
+def status(study: str, as_json: bool, watch: bool) -> int:
+    """Counts per outcome, the best so far and the time left. STUDY is a name or a run directory."""
+    import time
+
+    from tune_app.reporting import study_status
+    from tune_app.study import search_is_running
+    from tune_app.tables import print_status
+
+    console = _console()
+    while True:
+        store, config, run_dir = _open_study(study)
+        running = search_is_running(run_dir)
+        current = study_status(store, is_running=running)
+        if as_json:
+            click.echo(current.as_json())
+        else:
+            if watch and console.is_terminal:
+                console.clear()
+            print_status(console, store, current, running=running, max_concurrent=config.search.max_concurrent)
+        if not watch:
+            return DONE
+        time.sleep(2)
+
+
+@cli.command()
+@click.argument("study")
+@click.option("--to", "folder", required=True, type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
+def export(study: str, folder: Path) -> int:
+    """Write best.yaml, which headroom train runs as it is, and leaderboard.csv."""
+    from tune_app.export import export_best, export_leaderboard
+    from tune_app.tables import print_leaderboard
+
+    store, config, _ = _open_study(study)
+    best = export_best(store, config, folder)
+    board = export_leaderboard(store, folder)
+    print_leaderboard(_console(), store)
+    click.echo(f"best configuration  {best}\nevery trial         {board}\ntrain it            headroom train {best}")
+    return DONE
+
+
+@cli.command()
+@click.argument("config")
+@_overrides
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where to save the model; without it, models/<study name> under the working directory.",
+)
+@_quiet
+def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: bool) -> int:
+    """One training run without a search: trains CONFIG, saves its best epoch as a model folder."""
+    from tune_app.config import load_config
+    from tune_app.training import run_training
+
+    loaded = load_config(config, overrides)
+    end = run_training(loaded, folder or Path("models") / loaded.study.name, console=_console(), quiet=quiet)
+    if end.out_of_memory:
+        click.echo(f"headroom: out of memory: {end.out_of_memory}; lower memory.micro_batch", err=True)
+        return NOTHING_COMPLETE
+    click.echo(f"macro_f1 {end.value:.6f} on validation (epoch {end.best_epoch}), {end.test_value:.6f} on test")
+    if loaded.pinned is not None:
+        verdict = "reproduced" if end.value == loaded.pinned.value else "not the same"
+        click.echo(f"trial {loaded.pinned.trial} of {loaded.pinned.study} had {loaded.pinned.value:.6f}: {verdict}")
+    click.echo(f"saved {end.folder}")
+    return DONE
+
+
+@cli.command()
+@click.argument("study")
+def dashboard(study: str) -> int:
+    """Open the live pages of a study, Optuna Dashboard and MLflow, until Ctrl-C; names Ray's too."""
+    from tune_app.dashboard import open_dashboards
+    from tune_app.experiment import tracking_uri
+
+    _, config, run_dir = _open_study(study)
+    open_dashboards(run_dir, config.study.name, config.study.storage, tracking_uri(config), _console())
+    return DONE
+
+
+@cli.command()
+@click.option("--dir", "folder", default="runs", show_default=True, help="Where run directories would lie.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+def doctor(folder: str, as_json: bool) -> int:
+    """Check machine, GPU, driver, Ray and storage; every finding with its remedy."""
+    from tune_app import doctor as checks
+
+    findings = checks.diagnose(folder)
+    if as_json:
+        click.echo(checks.as_json(findings))
+    else:
+        checks.show(findings, _console())
+    return checks.exit_code(findings)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console()
+
+
+def _open_study(study: str) -> tuple["StudyStore", "RunConfig", Path]:
+    """A study by its name (under ./runs) or its run directory."""
+    from tune_app.config import load_config
+    from tune_app.experiment import CONFIG_FILE, real_storage_url
+    from tune_app.study import load_study
+
+    given = Path(study)
+    run_dir = given if (given / CONFIG_FILE).is_file() else Path("runs") / study
+    if not (run_dir / CONFIG_FILE).is_file():
+        raise UserError(
+            f"{study}: no study of that name in ./runs and no run directory at that path{_near(study)}; a run directory"
+            f" holds {CONFIG_FILE}"
+        )
+    config = load_config(run_dir / CONFIG_FILE)
+    url = real_storage_url(config, run_dir)
+    return load_study(run_dir, config.study.name, url), config, run_dir.resolve()
+
+
+def _near(study: str) -> str:
+    from tune_app.errors import nearest
+
+    known = [folder.name for folder in Path("runs").iterdir() if folder.is_dir()] if Path("runs").is_dir() else []
+    return nearest(Path(study).name, known)
+
+
+def _as_new_version(config: "RunConfig") -> "RunConfig":
+    base = config.study.name
+    version = 2
+    while (Path(config.study.dir) / f"{base}-v{version}").exists():
+        version += 1
+    if not Path(config.run_dir).exists():
+        return config
+    return config.model_copy(update={"study": config.study.model_copy(update={"name": f"{base}-v{version}"})})

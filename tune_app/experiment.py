@@ -1,0 +1,339 @@
+"""Assembles a search and runs it: the one module that knows all the others.
+
+Read from top to bottom it is the whole road: configuration → data → study → searcher, scheduler, recorder → Ray → what
+came of it.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import TrialState
+from rich.console import Console
+
+from search_spaces.rules import Rule, SizeClassRule
+from trainables.seeds import sub_seed
+from tune_app.config import RunConfig, dump_yaml
+from tune_app.errors import UserError, without_password
+from tune_app.progress import LiveTable, PlainLines, Progress, Quiet
+from tune_app.reporting import StudyStatus, study_status
+from tune_app.study import StudyRecord, StudyStore, open_study, search_lock
+from tune_app.tracking import MlflowTracking, NoTracking, Tracking, flat
+
+CONFIG_FILE = "config.yaml"
+CHECKPOINTS = "checkpoints"
+CACHE = "cache"
+_STORAGE_URL_FILE = "storage.url"
+
+
+@dataclass(frozen=True)
+class SearchEnd:
+    """How a search ended. ``why`` says it in a sentence; ``warnings`` are for the person."""
+
+    status: StudyStatus
+    run_dir: Path
+    why: str
+    interrupted: bool
+    warnings: tuple[str, ...] = ()
+
+
+def run_search(
+    config: RunConfig, *, console: Console, quiet: bool = False, address: str | None = None, run_trial: Any = None
+) -> SearchEnd:
+    """Run a study until it holds ``search.trials`` launched trials; resumes it where it exists.
+
+    Args:
+        address: of a Ray cluster to join; None starts Ray on this machine, or joins the job's cluster.
+        run_trial: what is run per trial (``tune_app.trainable.RunTrial``); None trains an encoder.
+
+    Raises:
+        UserError: the configuration, the data or the storage does not allow the search.
+    """
+    if config.space is None:
+        raise UserError(
+            "space: is missing; name at least one parameter to search, e.g. optim.lr, or use headroom train"
+        )
+    _check_place(config)
+    run_dir = Path(config.run_dir)
+    _make_run_dir(run_dir)
+    with search_lock(run_dir), ExitStack() as stack:
+        store = open_study(run_dir, config.study.name, config.study.storage, study_record(config))
+        store.set_target(config.search.trials)
+        write_config(config, run_dir)
+        tracking = _tracking(config, store)
+        progress = stack.enter_context(_progress(config, store, console, quiet))
+        end = _search(config, store, run_dir, tracking, progress, address, run_trial)
+        if not end.interrupted:
+            _check_nothing_open(store)
+        warnings = tuple(tracking.flush())
+    return SearchEnd(study_status(store, is_running=False), run_dir, end.why, end.interrupted, warnings)
+
+
+@dataclass(frozen=True)
+class _LoopEnd:
+    why: str
+    interrupted: bool
+
+
+def _search(
+    config: RunConfig,
+    store: StudyStore,
+    run_dir: Path,
+    tracking: Tracking,
+    progress: Progress,
+    address: str | None,
+    run_trial: Any,
+) -> _LoopEnd:
+    # Ray takes seconds to import; everything that can be refused was refused before.
+    from tune_app import ray_session
+    from tune_app.checkpoints import CheckpointKeeper
+    from tune_app.recorder import ATTEMPTS, StudyRecorder
+    from tune_app.sampling import build_proposer
+    from tune_app.scheduler import build_scheduler
+    from tune_app.searcher import HeadroomSearch
+    from tune_app.trainable import make_trainable, train_encoder
+
+    assert config.space is not None
+    search, scheduling, resources = config.search, config.scheduler, config.resources
+    trials = store.trials()
+    checkpoints = CheckpointKeeper(config.checkpoint.keep, trials)
+    searcher = HeadroomSearch(
+        store,
+        build_proposer(
+            search.sampler,
+            config.space,
+            store.study,
+            store.distributions,
+            # Another seed at every start, or a resumed search would draw its first points again.
+            sub_seed(search.seed, f"sampler:{len(trials)}"),
+        ),
+        rules=build_rules(config),
+        fixed=config.fixed_params(),
+        adopt=_open_trials(store),
+        launched=sum(trial.user_attrs.get("outcome") != "infeasible" for trial in trials),
+        total=store.target,
+        max_concurrent=search.max_concurrent,
+        # HyperBand compares the trials of a bracket, so it must see one coming while another runs.
+        ask_ahead=1 if scheduling.name == "hyperband" else 0,
+        max_rejections=search.max_rejections,
+    )
+    recorder = StudyRecorder(
+        store,
+        searcher,
+        checkpoints,
+        epochs=config.train.epochs,
+        scheduler=scheduling.name,
+        on_report=progress.reported,
+        on_close=_each(tracking.trial_closed, progress.closed),
+        on_step=progress.step,
+    )
+    scheduler = build_scheduler(
+        scheduling.name,
+        epochs=config.train.epochs,
+        warmup_epochs=scheduling.warmup_epochs,
+        reduction_factor=scheduling.reduction_factor,
+        startup_trials=scheduling.startup_trials,
+    )
+    trainable = make_trainable(config.trial_settings(), run_dir / CACHE, resources.cpu, run_trial or train_encoder)
+    with ray_session.joined(address, cpus=search.max_concurrent * resources.cpu) as cluster, _interruptible() as asked:
+        gpu = cluster.gpu_share(resources.gpu, search.max_concurrent)
+        cluster.check_fits(cpu=resources.cpu, gpu=gpu)
+        progress.message(_opening(config, store, cluster.dashboard_url))
+        ray_session.fit(
+            trainable,
+            searcher=searcher,
+            scheduler=scheduler,
+            callback=recorder,
+            resources={"cpu": resources.cpu, "gpu": gpu},
+            storage=run_dir,
+            name=CHECKPOINTS,
+            retries=ATTEMPTS,
+        )
+    if asked.is_set():
+        return _LoopEnd("interrupted; the same command goes on from here", interrupted=True)
+    return _LoopEnd(searcher.end or "every trial ended", interrupted=False)
+
+
+def study_record(config: RunConfig) -> StudyRecord:
+    """What the study is about; reads the data, so that everything wrong with it is said before anything is started.
+
+    Raises:
+        UserError: the data cannot be used, or a model is unknown.
+    """
+    from trainables.data.rows import DataError
+    from trainables.inputs import read_and_split
+    from trainables.models.names import UnknownModelError, resolve_model
+
+    assert config.space is not None
+    settings = config.trial_settings()
+    try:
+        rows, _ = read_and_split(settings.data, settings.task.classes, settings.seeds.split)
+        for name in model_names(config):
+            resolve_model(name)
+    except DataError as error:
+        raise UserError(f"data.path: {error}") from None
+    except UnknownModelError as error:
+        raise UserError(f"model.name: {error}") from None
+    return StudyRecord(
+        space=config.space, task=config.task.name, metric="macro_f1", mode="max", data_fingerprint=rows.fingerprint
+    )
+
+
+def model_names(config: RunConfig) -> list[str]:
+    """Every model that a trial of the search may use."""
+    entry = config.space.entries.get("model.name") if config.space else None
+    return [config.model.name] if entry is None else [str(name) for name in entry.examples]
+
+
+def build_rules(config: RunConfig) -> list[Rule]:
+    """The rules that the configuration chooses, each of which turns samples away before launch."""
+    from trainables.models.sizes import parameter_count
+
+    rules: list[Rule] = []
+    if config.limits is not None:
+        rules.append(SizeClassRule(config.limits, parameter_count))
+    return rules
+
+
+def write_config(config: RunConfig, run_dir: Path) -> None:
+    """Write the resolved configuration, without passwords; a storage URL with one goes to a file of its own."""
+    dump_yaml(shown_config(config), run_dir / CONFIG_FILE, "As resolved by headroom; headroom search runs it as it is.")
+    url = config.study.storage
+    if url and url != without_password(url):
+        secret = os.open(run_dir / _STORAGE_URL_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(secret, "w") as stream:
+            stream.write(url)
+
+
+def real_storage_url(config: RunConfig, run_dir: Path) -> str | None:
+    """The study's storage URL for a configuration that was read back from a run directory."""
+    secret = run_dir / _STORAGE_URL_FILE
+    return secret.read_text() if config.study.storage and secret.exists() else config.study.storage
+
+
+def shown_config(config: RunConfig) -> dict[str, Any]:
+    """The resolved configuration fit to be shown: passwords in URLs are replaced by ``***``."""
+    values = config.as_dict()
+    for section, key in (("study", "storage"), ("study", "dir"), ("tracking", "uri")):
+        if values[section][key]:
+            values[section][key] = without_password(values[section][key])
+    return values
+
+
+def tracking_uri(config: RunConfig) -> str:
+    """Where MLflow keeps its runs: the server given, else a SQLite file beside the run directory."""
+    return config.tracking.uri or f"sqlite:///{config.study.dir}/mlflow.db"
+
+
+def _check_place(config: RunConfig) -> None:
+    if "://" in config.study.dir:
+        raise UserError(f"study.dir: {config.study.dir}: storage URIs are not read yet; give an absolute folder")
+    # Ray's own mark on the entry point of a submitted job, which runs in a throw-away copy of the working directory.
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and _under(config.study.dir, os.getcwd()):
+        raise UserError(
+            f"study.dir: {config.study.dir} lies in the job's throw-away working directory; give an absolute path that"
+            " outlives the job, e.g. -s study.dir=/data/runs"
+        )
+
+
+def _under(path: str, folder: str) -> bool:
+    return os.path.commonpath([os.path.realpath(path), os.path.realpath(folder)]) == os.path.realpath(folder)
+
+
+def _make_run_dir(run_dir: Path) -> None:
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        probe = run_dir / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"study.dir: {run_dir} cannot be written ({error.strerror}); set another study.dir") from None
+
+
+def _tracking(config: RunConfig, store: StudyStore) -> Tracking:
+    if not config.tracking.enabled:
+        return NoTracking()
+    return MlflowTracking(store, tracking_uri(config), flat(shown_config(config)))
+
+
+def _progress(config: RunConfig, store: StudyStore, console: Console, quiet: bool) -> Progress:
+    if quiet:
+        return Quiet()
+    shown = LiveTable if console.is_terminal else PlainLines
+    return shown(console, store, config.search.max_concurrent)
+
+
+def _opening(config: RunConfig, store: StudyStore, dashboard_url: str | None) -> str:
+    assert config.space is not None
+    held = len(store.trials())
+    lines = [
+        f"study {store.name}: {'resumes with ' + str(held) + ' trials' if held else 'new'}, {store.target} launched"
+        f" trials in all, {config.search.max_concurrent} at a time; {config.space.describe()}",
+        f"run directory {config.run_dir}",
+    ]
+    if dashboard_url:
+        lines.append(f"Ray's dashboard http://{dashboard_url}")
+    return "\n".join(lines)
+
+
+def _open_trials(store: StudyStore) -> list[Any]:
+    from tune_app.checkpoints import LATEST, exists
+    from tune_app.searcher import OpenTrial
+
+    return [
+        OpenTrial(
+            trial.number,
+            dict(trial.params),
+            trial.user_attrs[LATEST] if exists(trial.user_attrs, LATEST) else None,
+        )
+        for trial in store.trials()
+        if trial.state == TrialState.RUNNING
+    ]
+
+
+def _each(*functions: Any) -> Any:
+    def call(argument: Any) -> None:
+        for function in functions:
+            function(argument)
+
+    return call
+
+
+def _check_nothing_open(store: StudyStore) -> None:
+    left = [trial.number for trial in store.trials() if trial.state == TrialState.RUNNING]
+    if left:
+        raise RuntimeError(f"trials {left} were left open at the end of the search; this is a defect of headroom")
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Turn the first SIGINT or SIGTERM into a graceful end of Ray's loop, and remember that it came.
+
+    Ray ends its loop in good order on SIGUSR1 and on its own SIGINT handler, but returns normally, and on SIGTERM it
+    dies in a native dump. The second signal ends the process at once.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def end(number: int, frame: object) -> None:
+        if asked.is_set():
+            os._exit(128 + number)
+        asked.set()
+        if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+            # Ray's loop is not running yet, or not any more.
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGUSR1)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,134 @@
+"""Starting Ray or joining it, quietly, and running Tune on it."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Read by Ray when it is imported or when it starts its processes, so they come before the import.
+_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "60",
+    # Our own handlers end the loop; see tune_app.experiment.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # A kill by Ray's memory monitor would abort the whole search, not the trial alone.
+    "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    # Workers that load tokenizers after a fork would warn about it again and again.
+    "TOKENIZERS_PARALLELISM": "false",
+}
+for _name, _value in _ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402
+from ray import tune  # noqa: E402
+
+from tune_app.errors import UserError  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What Ray offers: its resources by name, and where its dashboard is, if it has one."""
+
+    resources: dict[str, float]
+    dashboard_url: str | None
+
+    def gpu_share(self, wanted: float | None, max_concurrent: int) -> float:
+        """The GPUs of a trial: as asked for, or one where there are any."""
+        if wanted is not None:
+            return wanted
+        return 1.0 if self.resources.get("GPU", 0) >= 1 else 0.0
+
+    def check_fits(self, *, cpu: float, gpu: float) -> None:
+        """Refuse a trial that no amount of waiting would start.
+
+        Raises:
+            UserError: the cluster has too few CPUs or GPUs for one trial.
+        """
+        for name, setting, wanted in (("CPU", "resources.cpu", cpu), ("GPU", "resources.gpu", gpu)):
+            offered = self.resources.get(name, 0.0)
+            if wanted > offered:
+                raise UserError(f"{setting}: {wanted:g} is more than the {offered:g} that Ray has here; lower it")
+
+
+@contextmanager
+def joined(address: str | None, cpus: int) -> Iterator[Cluster]:
+    """Start Ray here, or join the cluster at ``address`` or the one whose job this is; leave it at the end.
+
+    Args:
+        cpus: to offer where Ray is started here, so that as many trials run at once as are wanted.
+
+    Raises:
+        UserError: there is no cluster at ``address``.
+    """
+    joins = address is not None or "RAY_ADDRESS" in os.environ
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": False}
+    if joins:
+        options["address"] = address
+    else:
+        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": True, "dashboard_host": "127.0.0.1"}
+    try:
+        context = ray.init(**options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        if not joins:
+            raise
+        where = address or os.environ["RAY_ADDRESS"]
+        raise UserError(
+            f"--address: no Ray cluster answers at {where} ({str(error).splitlines()[0]}); start one with ray start"
+            " --head, or leave --address out"
+        ) from None
+    try:
+        yield Cluster(dict(ray.cluster_resources()), context.dashboard_url or None)
+    finally:
+        ray.shutdown()
+
+
+def fit(
+    trainable: Callable[[Mapping[str, Any]], None],
+    *,
+    searcher: Any,
+    scheduler: Any,
+    callback: Any,
+    resources: Mapping[str, float],
+    storage: Path,
+    name: str,
+    retries: int,
+) -> None:
+    """Run Tune's loop until the searcher has nothing more to suggest and every trial has ended, or a signal came.
+
+    What became of the trials is in the study; Tune's own result says less.
+    """
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, dict(resources)),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            # The searcher counts; Tune would count retried and resumed trials otherwise than the study does.
+            num_samples=-1,
+            reuse_actors=True,
+            trial_dirname_creator=_trial_folder,
+            trial_name_creator=_trial_folder,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=str(storage),
+            name=name,
+            callbacks=[callback],
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=retries),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=None),
+            log_to_file=False,
+        ),
+    )
+    tuner.fit()
+
+
+def _trial_folder(trial: Any) -> str:
+    # The second part keeps a resumed trial from writing over the checkpoint that it goes on from.
+    return f"trial-{int(trial.config['number']):05d}-{trial.trial_id}"

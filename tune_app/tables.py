@@ -1,0 +1,100 @@
+"""What the commands print at the end: leaderboard, counts, and what to do next."""
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from tune_app.outcomes import Outcome
+from tune_app.reporting import (
+    StudyStatus,
+    duration_text,
+    leaderboard,
+    outcome_of,
+    params_text,
+    reason_of,
+    remaining_s,
+)
+from tune_app.study import StudyStore
+
+if TYPE_CHECKING:
+    from tune_app.experiment import SearchEnd
+
+_TOP = 10
+
+
+def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> None:
+    """The best trials, and the majority baseline that any of them should beat."""
+    ranked = leaderboard(store.trials())
+    if not ranked:
+        console.print("no trial is complete yet", highlight=False)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column, justify in (("rank", "right"), ("trial", "right"), (store.record.metric, "right"), ("epoch", "right")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    table.add_column("configuration", overflow="fold")
+    for rank, trial in enumerate(ranked[:top], start=1):
+        epoch = trial.user_attrs.get("best_epoch", "")
+        table.add_row(str(rank), str(trial.number), f"{trial.value:.4f}", str(epoch), params_text(trial.params))
+    console.print(table)
+    baseline = ranked[0].user_attrs.get("metrics", {}).get(f"majority_{store.record.metric}")
+    if baseline is not None:
+        console.print(f"always guessing the most frequent class scores {baseline:.4f}", highlight=False)
+
+
+def print_end(console: Console, end: "SearchEnd") -> None:
+    """How a search ended, its counts, and the commands to look further."""
+    status = end.status
+    for line in [
+        f"{'interrupted' if end.interrupted else 'search ended'}: {end.why}",
+        _counts(status),
+        *([] if status.best else ["no trial is complete: there is nothing to export yet"]),
+    ]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if status.best:
+        best = status.best
+        console.print(
+            f"best: trial {best.number}, {status.metric} {best.value:.4f}, {params_text(best.params)}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    name = status.study
+    commands = {"export": f"headroom export {end.run_dir} --to exports/{name}"} if status.best else {}
+    commands |= {
+        "all trials": f"headroom status {end.run_dir}",
+        "live pages": f"headroom dashboard {end.run_dir}",
+    }
+    for what, command in commands.items():
+        console.print(f"  {what:<11} {command}", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_status(
+    console: Console, store: StudyStore, status: StudyStatus, *, running: bool, max_concurrent: int
+) -> None:
+    """Counts, the last error if there was one, the best trials, and the time left while a search runs."""
+    state = "running" if running else "not running"
+    console.print(f"study {status.study} ({state})", markup=False, highlight=False)
+    console.print(_counts(status), markup=False, highlight=False, soft_wrap=True)
+    trials = store.trials()
+    if running:
+        left = remaining_s(trials, status.target, max_concurrent)
+        if left is not None:
+            console.print(f"about {duration_text(left)} left", highlight=False)
+    for outcome in (Outcome.FAILED, Outcome.OOM, Outcome.INFEASIBLE):
+        some = [trial for trial in trials if outcome_of(trial) is outcome]
+        if some:
+            console.print(
+                f"last {outcome.value}: trial {some[-1].number}: {reason_of(some[-1])}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+    print_leaderboard(console, store)
+
+
+def _counts(status: StudyStatus) -> str:
+    counts = ", ".join(f"{count} {name}" for name, count in status.trials.items() if count and name != "infeasible")
+    line = f"{status.launched} of {status.target} launched" + (f": {counts}" if counts else "")
+    infeasible = status.trials["infeasible"]
+    return line + (f"; {infeasible} turned away before launch" if infeasible else "")

@@ -1,0 +1,102 @@
+"""``headroom train``: one training run without a search, which saves its model."""
+
+import math
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from tune_app.config import RunConfig
+from tune_app.errors import UserError
+from tune_app.experiment import CACHE
+from tune_app.export import installed_versions
+
+
+@dataclass(frozen=True)
+class TrainEnd:
+    """What a training run came to; values are the objective."""
+
+    folder: Path
+    value: float
+    best_epoch: int
+    test_value: float
+    out_of_memory: str | None = None
+
+
+def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bool = False) -> TrainEnd:
+    """Train, keep the best epoch, save it as a model folder.
+
+    Raises:
+        UserError: the configuration still holds a space, its data or model cannot be used, or ``folder`` is taken.
+    """
+    if config.space is not None:
+        raise UserError(
+            "space: headroom train runs one configuration; export one with headroom export, or -s space=null"
+        )
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"--to: {folder} is not empty; give a new folder")
+
+    # torch and transformers take seconds to import; what can be refused was refused before.
+    from trainables.data.rows import DataError
+    from trainables.export import save_best_epoch
+    from trainables.models.checkpoint import ModelLoadError
+    from trainables.models.names import UnknownModelError
+    from trainables.reports import TrialReport
+    from trainables.threads import limit_threads
+    from trainables.trial import TrialPlaces, run_trial
+
+    say = (lambda text: None) if quiet else (lambda text: console.print(text, markup=False, highlight=False))
+    settings = config.trial_settings()
+    limit_threads(config.resources.cpu)
+    values: list[float] = []
+    ends: list[TrialReport] = []
+    with tempfile.TemporaryDirectory(prefix="headroom-train-") as scratch:
+        cache, best = Path(scratch) / CACHE, Path(scratch) / "best"
+
+        def report(said: TrialReport) -> None:
+            if said.ended:
+                ends.append(said)
+            if math.isnan(said.value):
+                return
+            values.append(said.value)
+            say(f"epoch {said.epoch} of {config.train.epochs}: macro_f1 {said.value:.4f}")
+            assert said.checkpoint is not None
+            if said.value == max(values) and values.count(said.value) == 1:
+                shutil.rmtree(best, ignore_errors=True)
+                said.checkpoint.rename(best)
+            else:
+                shutil.rmtree(said.checkpoint)
+
+        try:
+            for line in _what_differs(config):
+                say(line)
+            run_trial(settings, report=report, places=TrialPlaces(cache, Path(scratch) / "checkpoints"))
+            if ends[-1].ended == "oom":
+                return TrainEnd(folder, math.nan, 0, math.nan, out_of_memory=ends[-1].reason)
+            saved = save_best_epoch(settings, cache, best, folder)
+        except (DataError, UnknownModelError, ModelLoadError) as error:
+            setting = "data.path" if isinstance(error, DataError) else "model.name"
+            raise UserError(f"{setting}: {error}") from None
+    return TrainEnd(folder, saved.validation["macro_f1"], values.index(max(values)) + 1, saved.test["macro_f1"])
+
+
+def _what_differs(config: RunConfig) -> list[str]:
+    """Lines that tell why an exported configuration may not reproduce its value here."""
+    from trainables.inputs import read_and_split
+
+    if config.pinned is None:
+        return []
+    settings = config.trial_settings()
+    rows, _ = read_and_split(settings.data, settings.task.classes, settings.seeds.split)
+    found = []
+    if rows.fingerprint != config.pinned.data_fingerprint:
+        found.append("note: the data differs from what the trial was trained on, so its value will not come again")
+    here = installed_versions()
+    for package, version in config.pinned.versions.items():
+        if here.get(package) != version:
+            found.append(
+                f"note: {package} is {here.get(package)} here and was {version}; the value may differ slightly"
+            )
+    return found
