@@ -1,19 +1,18 @@
 """What a run reads: rows, their split, and their tokens; prepared once per node and shared by all trials on it."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from trainables.data.rows import Rows, read_rows
-from trainables.data.split import Split, split_rows
+from trainables.data.rows import Rows
+from trainables.data.split import Split, read_and_split
 from trainables.data.tokens import TokenisedRows, tokenise_rows
 from trainables.files import locked, whole_folder
 from trainables.models.builtin import train_tokenizer
 from trainables.models.load import load_tokenizer
 from trainables.models.names import ModelSource, resolve_model
-from trainables.settings import DataSettings, TrialSettings
+from trainables.settings import TrialSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,26 +45,6 @@ def load_inputs(settings: TrialSettings, cache: Path) -> Inputs:
         tokenizer_folder = _trained_tokenizer(source, rows, split, settings.seeds.split, cache)
     tokenizer = load_tokenizer(tokenizer_folder or source.path or source.name, settings.model.revision)
     return Inputs(rows, split, tokenise_rows(rows, tokenizer, cache), source, tokenizer, tokenizer_folder)
-
-
-def read_and_split(data: DataSettings, classes: int, split_seed: int) -> tuple[Rows, Split]:
-    """Read the user's rows and cut them into parts; a process that did it before remembers, unless the file changed.
-
-    Raises:
-        DataError: the data cannot be used.
-    """
-    path = Path(data.path)
-    stamp = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
-    return _read_and_split(data, classes, split_seed, stamp)
-
-
-@lru_cache(maxsize=1)
-def _read_and_split(
-    data: DataSettings, classes: int, split_seed: int, stamp: tuple[int, int] | None
-) -> tuple[Rows, Split]:
-    rows = read_rows(data, classes)
-    split = split_rows(rows, validation_share=data.validation_share, test_share=data.test_share, seed=split_seed)
-    return rows, split
 
 
 def _trained_tokenizer(source: ModelSource, rows: Rows, split: Split, split_seed: int, cache: Path) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
-from pyarrow.fs import FileSystem, FileType
+from pyarrow.fs import FileSelector, FileSystem, FileType
 
 LATEST, BEST = "checkpoint", "best_checkpoint"
 """Attributes of a trial: where its newest checkpoint lies, to go on from, and that of its best epoch."""
@@ -70,8 +70,14 @@ def exists(attributes: Mapping[str, Any], which: str) -> bool:
     return bool(filesystem.get_file_info(path).type != FileType.NotFound)
 
 
+def _delete_if_empty(filesystem: FileSystem, folder: str) -> None:
+    if not filesystem.get_file_info(FileSelector(folder)):
+        filesystem.delete_dir(folder)
+
+
 def _delete(paths: set[str]) -> None:
     for location in paths:
         filesystem, path = open_folder(location)
         if filesystem.get_file_info(path).type != FileType.NotFound:
             filesystem.delete_dir(path)
+            _delete_if_empty(filesystem, path.rpartition("/")[0])

@@ -20,8 +20,9 @@ from search_spaces.rules import Rule, SizeClassRule
 from trainables.seeds import sub_seed
 from tune_app.config import RunConfig, dump_yaml
 from tune_app.errors import UserError, without_password
+from tune_app.outcomes import Outcome
 from tune_app.progress import LiveTable, PlainLines, Progress, Quiet
-from tune_app.reporting import StudyStatus, study_status
+from tune_app.reporting import StudyStatus, outcome_of, study_status
 from tune_app.study import StudyRecord, StudyStore, open_study, search_lock
 from tune_app.tracking import MlflowTracking, NoTracking, Tracking, flat
 
@@ -67,7 +68,10 @@ def run_search(
         write_config(config, run_dir)
         tracking = _tracking(config, store)
         progress = stack.enter_context(_progress(config, store, console, quiet))
-        end = _search(config, store, run_dir, tracking, progress, address, run_trial)
+        if _has_work(store):
+            end = _search(config, store, run_dir, tracking, progress, address, run_trial)
+        else:
+            end = _LoopEnd(f"the study holds its {store.target} launched trials already", interrupted=False)
         if not end.interrupted:
             _check_nothing_open(store)
         warnings = tuple(tracking.flush())
@@ -115,22 +119,12 @@ def _search(
         rules=build_rules(config),
         fixed=config.fixed_params(),
         adopt=_open_trials(store),
-        launched=sum(trial.user_attrs.get("outcome") != "infeasible" for trial in trials),
+        launched=sum(outcome_of(trial) is not Outcome.INFEASIBLE for trial in trials),
         total=store.target,
         max_concurrent=search.max_concurrent,
         # HyperBand compares the trials of a bracket, so it must see one coming while another runs.
         ask_ahead=1 if scheduling.name == "hyperband" else 0,
         max_rejections=search.max_rejections,
-    )
-    recorder = StudyRecorder(
-        store,
-        searcher,
-        checkpoints,
-        epochs=config.train.epochs,
-        scheduler=scheduling.name,
-        on_report=progress.reported,
-        on_close=_each(tracking.trial_closed, progress.closed),
-        on_step=progress.step,
     )
     scheduler = build_scheduler(
         scheduling.name,
@@ -144,6 +138,17 @@ def _search(
         gpu = cluster.gpu_share(resources.gpu, search.max_concurrent)
         cluster.check_fits(cpu=resources.cpu, gpu=gpu)
         progress.message(_opening(config, store, cluster.dashboard_url))
+        recorder = StudyRecorder(
+            store,
+            searcher,
+            checkpoints,
+            epochs=config.train.epochs,
+            scheduler=scheduling.name,
+            gpu_fraction=gpu,
+            on_report=progress.reported,
+            on_close=_each(tracking.trial_closed, progress.closed),
+            on_step=progress.step,
+        )
         ray_session.fit(
             trainable,
             searcher=searcher,
@@ -159,6 +164,12 @@ def _search(
     return _LoopEnd(searcher.end or "every trial ended", interrupted=False)
 
 
+def _has_work(store: StudyStore) -> bool:
+    trials = store.trials()
+    launched = [trial for trial in trials if outcome_of(trial) is not Outcome.INFEASIBLE]
+    return len(launched) < store.target or any(trial.state == TrialState.RUNNING for trial in trials)
+
+
 def study_record(config: RunConfig) -> StudyRecord:
     """What the study is about; reads the data, so that everything wrong with it is said before anything is started.
 
@@ -166,7 +177,7 @@ def study_record(config: RunConfig) -> StudyRecord:
         UserError: the data cannot be used, or a model is unknown.
     """
     from trainables.data.rows import DataError
-    from trainables.inputs import read_and_split
+    from trainables.data.split import read_and_split
     from trainables.models.names import UnknownModelError, resolve_model
 
     assert config.space is not None

@@ -10,8 +10,8 @@ from rich.live import Live as LiveDisplay
 from rich.table import Table
 from rich.text import Text
 
+from tune_app.live import Live
 from tune_app.outcomes import Outcome
-from tune_app.recorder import Live
 from tune_app.reporting import (
     duration_text,
     leaderboard,

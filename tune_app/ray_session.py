@@ -31,6 +31,9 @@ from ray import tune  # noqa: E402
 
 from tune_app.errors import UserError  # noqa: E402
 
+# Ray writes these for its own way to resume; the study is the better record, and every start would leave more.
+_RAYS_OWN_RECORDS = ("experiment_state-*.json", "search_gen_state-*.json", "tuner.pkl", "trainable.pkl", "error.*")
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -126,7 +129,12 @@ def fit(
             log_to_file=False,
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    finally:
+        for pattern in _RAYS_OWN_RECORDS:
+            for file in (storage / name).glob(pattern):
+                file.unlink(missing_ok=True)
 
 
 def _trial_folder(trial: Any) -> str:

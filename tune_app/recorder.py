@@ -5,9 +5,7 @@ one; its callbacks see everything.
 """
 
 import math
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import ray.exceptions
@@ -16,6 +14,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from tune_app.checkpoints import CheckpointKeeper
+from tune_app.live import Live
 from tune_app.outcomes import Outcome
 from tune_app.scheduler import ENDED, METRIC, TIME
 from tune_app.searcher import NUMBER, PARAMS, HeadroomSearch
@@ -28,30 +27,23 @@ ATTEMPTS = 2
 _LOST_WORKER = (ray.exceptions.RayActorError, ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError)
 
 
-@dataclass
-class Live:
-    """A trial in progress as the driver knows it: what it reported in this process."""
-
-    number: int
-    params: dict[str, Any]
-    values: dict[int, float] = field(default_factory=dict)
-    ended: str | None = None
-    reason: str | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-    best_metrics: dict[str, float] = field(default_factory=dict)
-    error: dict[str, str] | None = None
-    retries: int = 0
-
-    @property
-    def epoch(self) -> int:
-        return max(self.values, default=0)
-
-    @property
-    def best_epoch(self) -> int:
-        """The first epoch with the highest value, as the trial itself counts it."""
-        best = max(self.values.values(), default=math.nan)
-        return min((epoch for epoch, value in self.values.items() if value == best), default=0)
+# Attributes that every launched trial has, also one that ended before it could say anything.
+_UNKNOWN: dict[str, Any] = dict.fromkeys(
+    (
+        "effective_batch",
+        "micro_batch",
+        "accumulation_steps",
+        "eval_batch",
+        "predicted_gib",
+        "peak_gib",
+        "budget_gib",
+        "recoveries",
+        "load_s",
+        "train_s",
+        "eval_s",
+        "tokens_per_s",
+    )
+)
 
 
 class StudyRecorder(tune.Callback):
@@ -59,6 +51,7 @@ class StudyRecorder(tune.Callback):
 
     Args:
         epochs: of a complete trial, for the reasons it gives.
+        gpu_fraction: share of a GPU that every trial is given.
         on_report: called with every live trial after each of its reports.
         on_close: called with every trial once it was told.
         on_step: called at every turn of Ray's loop with the trials in progress.
@@ -72,6 +65,7 @@ class StudyRecorder(tune.Callback):
         *,
         epochs: int,
         scheduler: str,
+        gpu_fraction: float,
         on_report: Callable[[Live, float], None],
         on_close: Callable[[FrozenTrial], None],
         on_step: Callable[[Sequence[Live]], None],
@@ -81,6 +75,7 @@ class StudyRecorder(tune.Callback):
         self._checkpoints = checkpoints
         self._epochs = epochs
         self._scheduler = scheduler
+        self._gpu_fraction = gpu_fraction
         self._on_report = on_report
         self._on_close = on_close
         self._on_step = on_step
@@ -182,7 +177,12 @@ class StudyRecorder(tune.Callback):
         constraints: dict[str, float] | None = None,
     ) -> None:
         live = self._live.pop(trial.trial_id)
-        attributes = {**live.facts, **(live.error or {}), "closed_at": time.time()}
+        attributes = {
+            **_UNKNOWN,
+            "gpu_fraction": self._gpu_fraction,
+            **live.facts,
+            **(live.error or {}),
+        }
         if live.values:
             attributes |= {"best_epoch": live.best_epoch, "metrics": live.best_metrics}
         self._store.close_trial(

@@ -1,5 +1,6 @@
 """Ray's schedulers as a search uses them: in epochs, leaving the first trials alone, deaf to reports of an end."""
 
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -42,9 +43,13 @@ class LenientHyperBand(HyperBandScheduler):
         super().__init__(**options)
         self._left_alone = startup_trials
         self._protected: dict[str, Trial] = {}
-        first_rung = self._get_r0
-        # A bracket that would begin at 0 epochs is skipped by HyperBand itself.
-        self._get_r0 = lambda s: first_rung(s) if first_rung(s) >= warmup_epochs else 0
+        first_rung: Callable[[int], int] = self._get_r0
+
+        def first_rung_after_warmup(bracket: int) -> int:
+            # HyperBand itself skips a bracket that would begin at 0 epochs.
+            return first_rung(bracket) if first_rung(bracket) >= warmup_epochs else 0
+
+        self._get_r0 = first_rung_after_warmup
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         if len(self._protected) < self._left_alone:

@@ -4,6 +4,7 @@ The study is the record; MLflow mirrors it. A thread writes what has ended; a se
 what it missed is written when the search starts again.
 """
 
+import os
 import queue
 import threading
 import time
@@ -69,6 +70,8 @@ class MlflowTracking:
         return [f"MLflow ({without_password(self._uri)}): {problem}" for problem in self._problems]
 
     def _work(self) -> None:
+        # Tables being created and the like are nothing for a person to read; MLflow sets its level when imported.
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
         try:
             mirror = _Mirror.open(self._store.name, self._uri, self._config)
             for trial in self._store.trials():

@@ -47,7 +47,10 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
     from trainables.threads import limit_threads
     from trainables.trial import TrialPlaces, run_trial
 
-    say = (lambda text: None) if quiet else (lambda text: console.print(text, markup=False, highlight=False))
+    def say(text: str) -> None:
+        if not quiet:
+            console.print(text, markup=False, highlight=False)
+
     settings = config.trial_settings()
     limit_threads(config.resources.cpu)
     values: list[float] = []
@@ -84,7 +87,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
 
 def _what_differs(config: RunConfig) -> list[str]:
     """Lines that tell why an exported configuration may not reproduce its value here."""
-    from trainables.inputs import read_and_split
+    from trainables.data.split import read_and_split
 
     if config.pinned is None:
         return []

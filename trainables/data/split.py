@@ -1,11 +1,14 @@
 """Training, validation and test parts: no group crosses them, classes are spread evenly over them."""
 
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data.rows import DataError, Rows
+from trainables.data.rows import DataError, Rows, read_rows
+from trainables.settings import DataSettings
 
 _PARTS = 3
 _TRIES = 32
@@ -48,6 +51,26 @@ def split_rows(rows: Rows, *, validation_share: float, test_share: float, seed: 
     part_of_row = _best_assignment(counts, shares, np.random.default_rng(seed))[group_of_row]
     train, validation, test = (np.flatnonzero(part_of_row == part) for part in range(_PARTS))
     return Split(train, validation, test)
+
+
+def read_and_split(data: DataSettings, classes: int, split_seed: int) -> tuple[Rows, Split]:
+    """Read the user's rows and cut them into parts; a process that did it before remembers, unless the file changed.
+
+    Raises:
+        DataError: the data cannot be used.
+    """
+    path = Path(data.path)
+    stamp = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
+    return _read_and_split(data, classes, split_seed, stamp)
+
+
+@lru_cache(maxsize=1)
+def _read_and_split(
+    data: DataSettings, classes: int, split_seed: int, stamp: tuple[int, int] | None
+) -> tuple[Rows, Split]:
+    rows = read_rows(data, classes)
+    split = split_rows(rows, validation_share=data.validation_share, test_share=data.test_share, seed=split_seed)
+    return rows, split
 
 
 def _require_spreadable(counts: NDArray[np.int64], classes: NDArray[np.int64]) -> None:

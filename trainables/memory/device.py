@@ -78,6 +78,11 @@ class CudaDevice:
         torch.cuda.empty_cache()
 
 
+def device_name(device: torch.device) -> str:
+    """The card's name, or ``cpu``."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def current_device() -> MemoryDevice:
     """The first CUDA device this process may see, else the CPU."""
     return CudaDevice() if torch.cuda.is_available() else CpuDevice()

@@ -2,8 +2,6 @@
 
 import inspect
 import json
-import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
+from trainables.files import whole_folder
 from trainables.models.checkpoint import ModelLoadError, first_line, read_tensors
 from trainables.models.load import load_encoder, load_tokenizer
 from trainables.models.names import ModelSource
@@ -139,18 +139,13 @@ def save_model_folder(
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty; save the model to a new folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
-    partial.mkdir()
-    try:
+    with whole_folder(folder) as partial:
         _write(classifier, tokenizer, partial, max_length)
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def _write(classifier: TextClassifier, tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int) -> None:
+    # A bar for a file or two would only end up in somebody's log.
+    disable_progress_bar()
     classifier.encoder.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     head = {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.head.state_dict().items()}

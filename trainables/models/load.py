@@ -161,12 +161,10 @@ def _build(config: PreTrainedConfig) -> PreTrainedModel:
     """The encoder on the CPU in fp32: its buffers are final, its parameters hold nothing yet."""
     try:
         with torch.device("cpu"), _NoRandomFill():
-            model: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]
-                config, dtype=torch.float32, trust_remote_code=False
-            )
+            model: PreTrainedModel = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
     except ValueError as error:
         raise ModelLoadError(f"no encoder for model type {config.model_type!r}: {first_line(error)}") from error
-    model.eval()  # type: ignore[no-untyped-call]
+    model.eval()
     return model
 
 

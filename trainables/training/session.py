@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from trainables.inputs import load_inputs
-from trainables.memory.device import MemoryDevice
+from trainables.memory.device import MemoryDevice, device_name
 from trainables.models.load import load_encoder
 from trainables.reports import Fact
 from trainables.settings import TrialSettings
@@ -41,7 +41,7 @@ class TrainingSession:
             DataError, UnknownModelError, ModelLoadError: what is to be loaded cannot be.
         """
         start = time.perf_counter()
-        torch_device = device.torch_device
+        torch_device = self._device = device.torch_device
         train = settings.train
         set_tf32(train.tf32)
         torch.manual_seed(settings.seeds.init)
@@ -142,6 +142,7 @@ class TrainingSession:
         """What is known of the run so far, under the attribute names of the study. Seconds add up over resumes."""
         progress = self.progress
         return batch_facts(self.settings) | {
+            "device": device_name(self._device),
             "precision": self.precision,
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
             "recoveries": progress.recoveries,
