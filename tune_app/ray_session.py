@@ -64,12 +64,17 @@ class Cluster:
 def joined(address: str | None, cpus: int) -> Iterator[Cluster]:
     """Start Ray here, or join the cluster at ``address`` or the one whose job this is; leave it at the end.
 
+    Ray that the caller has started in this process already is used as it is, and left running.
+
     Args:
         cpus: to offer where Ray is started here, so that as many trials run at once as are wanted.
 
     Raises:
         UserError: there is no cluster at ``address``.
     """
+    if ray.is_initialized():
+        yield Cluster(dict(ray.cluster_resources()), None)
+        return
     joins = address is not None or "RAY_ADDRESS" in os.environ
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": False}

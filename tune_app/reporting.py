@@ -101,10 +101,8 @@ def duration_text(seconds: float) -> str:
 
 
 def params_text(params: Mapping[str, Any]) -> str:
-    """A sample on one line, names without their section where that is clear enough to read."""
-    return " ".join(
-        f"{name.split('.')[-1] if name != 'model.name' else 'model'}={_short(v)}" for name, v in params.items()
-    )
+    """A sample on one line: ``model=tiny-bert batch_size=16``, the sections left out."""
+    return " ".join(f"{name.removesuffix('.name').split('.')[-1]}={_short(value)}" for name, value in params.items())
 
 
 def _short(value: object) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, HyperBandScheduler, TrialScheduler
+from ray.tune.schedulers.hyperband import _Bracket
 
 METRIC, TIME = "value", "epoch"
 ENDED = "ended"
@@ -36,6 +37,17 @@ class LenientAsha(ASHAScheduler):
             super().on_trial_complete(tune_controller, trial, result)
 
 
+class _WholeBracket(_Bracket):
+    """A bracket that is full once as many trials were added as it holds, also after some of them have ended.
+
+    Ray's own counts the living: where trials run one after another, each ends before the next is added, and the first
+    bracket, in which nothing is ever stopped, takes them all.
+    """
+
+    def filled(self) -> bool:
+        return len(self._all_trials) >= self._n0
+
+
 class LenientHyperBand(HyperBandScheduler):
     """HyperBand whose brackets begin at ``warmup_epochs`` or later, beside which the first trials run to their end."""
 
@@ -63,6 +75,26 @@ class LenientHyperBand(HyperBandScheduler):
             return TrialScheduler.CONTINUE
         decision: str = super().on_trial_result(tune_controller, trial, result)
         return decision
+
+    def _create_bracket(self, s: int) -> _Bracket:
+        return _WholeBracket(
+            time_attr=self._time_attr,
+            max_trials=self._get_n0(s),
+            init_t_attr=self._get_r0(s),
+            max_t_attr=self._max_t_attr,
+            eta=self._eta,
+            s=s,
+            stop_last_trials=self._stop_last_trials,
+        )
+
+    def _process_bracket(self, tune_controller: Any, bracket: _Bracket) -> str:
+        # Ray sets this mark and never takes it back, so that a trial which fails after the first halving would leave
+        # those that wait for it paused for ever.
+        try:
+            decision: str = super()._process_bracket(tune_controller, bracket)
+            return decision
+        finally:
+            bracket.is_being_processed = False
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
         if trial.trial_id not in self._protected:

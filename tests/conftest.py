@@ -1,0 +1,88 @@
+"""Fixtures shared by all tests: searches on real Ray with trials that follow a script instead of training."""
+
+import io
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+RunSearch = Callable[..., Any]
+
+
+@pytest.fixture
+def plain_config(tmp_path: Path) -> dict[str, Any]:
+    """The least configuration that can be searched, on the built-in data, in a folder of the test's own."""
+    return {
+        "study": {"name": "test", "dir": str(tmp_path / "runs")},
+        "data": {"path": "demo"},
+        "model": {"name": "tiny-bert"},
+        "train": {"epochs": 4},
+        "search": {"trials": 4, "sampler": "exhaustive"},
+        "scheduler": {"name": "none"},
+        "tracking": {"enabled": False},
+        "space": {"optim.lr": {"choices": [0.1, 0.2, 0.3, 0.4]}},
+    }
+
+
+@pytest.fixture(scope="module")
+def ray_with_one_slot() -> Iterator[None]:
+    """Ray for the tests of one module, with room for one trial at a time; starting it takes longer than they do."""
+    from tune_app import ray_session
+
+    with ray_session.joined(None, cpus=1):
+        yield
+
+
+@pytest.fixture
+def run_scripted(plain_config: dict[str, Any], ray_with_one_slot: None) -> Iterator[RunSearch]:
+    """Run a search whose trials follow ``script(settings, epoch) -> value``; returns its end and its study.
+
+    A scripted trial writes a checkpoint every epoch and goes on from one, as real trials do. ``script`` may raise, or
+    kill its process; ``patience`` is the caller's business. Changes to the configuration are dotted overrides.
+    """
+    from tune_app.config import parse_config
+    from tune_app.experiment import run_search
+    from tune_app.study import load_study
+
+    def run(script: Callable[..., float], *overrides: str, run_trial: Any = None) -> Any:
+        config = parse_config(plain_config, overrides)
+        output = io.StringIO()
+        end = run_search(
+            config,
+            console=Console(file=output, width=200),
+            run_trial=run_trial or scripted_trial(script),
+        )
+        store = load_study(Path(config.run_dir), config.study.name, config.study.storage)
+        return end, store, output.getvalue()
+
+    yield run
+    shutil.rmtree(plain_config["study"]["dir"], ignore_errors=True)
+
+
+def scripted_trial(script: Callable[..., float]) -> Any:
+    def run_trial(settings: Any, report: Any, workspace: Any) -> None:
+        from trainables.reports import TrialReport
+
+        done = 0
+        if workspace.resume_from is not None:
+            done = int((workspace.resume_from / "epoch").read_text())
+        epochs = settings.train.epochs
+        for epoch in range(done + 1, epochs + 1):
+            value = script(settings, epoch)
+            folder = workspace.scratch / f"epoch-{epoch}"
+            folder.mkdir(parents=True)
+            (folder / "epoch").write_text(str(epoch))
+            report(
+                TrialReport(
+                    epoch=epoch,
+                    value=value,
+                    facts={"resumed_at": done},
+                    ended="complete" if epoch == epochs else None,
+                    checkpoint=folder,
+                )
+            )
+
+    return run_trial

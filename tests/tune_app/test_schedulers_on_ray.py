@@ -1,0 +1,169 @@
+"""Real Ray runs that show the schedulers stopping the right trials, and nothing being lost on the way."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def outcomes(store: Any) -> dict[float, str]:
+    return {trial.params["optim.lr"]: trial.user_attrs["outcome"] for trial in store.trials()}
+
+
+def reported(store: Any) -> dict[float, list[int]]:
+    return {trial.params["optim.lr"]: sorted(trial.intermediate_values) for trial in store.trials()}
+
+
+def test_asha_stops_what_is_worse_than_the_best_third_after_the_warmup(run_scripted: Any) -> None:
+    order = "[0.5, 0.9, 0.3, 0.95]"
+    end, store, _ = run_scripted(
+        lambda settings, epoch: settings.optim.lr,
+        "scheduler.name=asha",
+        "scheduler.warmup_epochs=2",
+        "scheduler.reduction_factor=2",
+        f"space.optim.lr.choices={order}",
+    )
+    assert outcomes(store) == {0.5: "complete", 0.9: "complete", 0.3: "stopped", 0.95: "complete"}
+    assert reported(store)[0.3] == [1, 2], "it was stopped at the end of the warm-up, and its reports stand"
+    assert "asha stopped it after epoch 2 of 4" in store.trials()[2].user_attrs["reason"]
+    assert end.status.best.value == 0.95
+
+
+def test_asha_leaves_the_first_trials_alone(run_scripted: Any) -> None:
+    _, store, _ = run_scripted(
+        lambda settings, epoch: settings.optim.lr,
+        "scheduler.name=asha",
+        "scheduler.reduction_factor=2",
+        "scheduler.startup_trials=3",
+        "space.optim.lr.choices=[0.9, 0.5, 0.3, 0.4]",
+    )
+    assert outcomes(store) == {0.9: "complete", 0.5: "complete", 0.3: "complete", 0.4: "stopped"}
+
+
+# Nine epochs and reduction 3 make brackets of 3 trials that run through, 5 that are halved after 3 epochs, and 9 that
+# are halved after 1 and 3.
+RISING = [round(0.01 + 0.05 * place, 2) for place in range(17)]
+
+
+def test_hyperband_pauses_trials_resumes_the_best_and_stops_the_rest(run_scripted: Any) -> None:
+    end, store, _ = run_scripted(
+        lambda settings, epoch: settings.optim.lr,
+        "scheduler.name=hyperband",
+        "scheduler.reduction_factor=3",
+        "train.epochs=9",
+        "search.trials=17",
+        f"space.optim.lr.choices={RISING}",
+    )
+    ran = [len(trial.intermediate_values) for trial in store.trials()]
+    assert ran == [9, 9, 9, 3, 3, 3, 9, 9, 1, 1, 1, 1, 1, 1, 3, 3, 9]
+    whole = [trial.user_attrs["outcome"] == "complete" for trial in store.trials()]
+    assert whole == [epochs == 9 for epochs in ran]
+    assert store.trials()[16].user_attrs["resumed_at"] == 3, "it was paused and went on from its checkpoint"
+    assert end.status.trials["stopped"] == 11
+    assert end.status.best.value == max(RISING)
+
+
+def test_hyperband_does_not_wait_for_a_trial_that_failed(run_scripted: Any) -> None:
+    def script(settings: Any, epoch: int) -> float:
+        if settings.optim.lr == RISING[7] and epoch == 5:
+            raise ZeroDivisionError
+        return float(settings.optim.lr)
+
+    _, store, _ = run_scripted(
+        script,
+        "scheduler.name=hyperband",
+        "scheduler.startup_trials=1",
+        "scheduler.warmup_epochs=2",
+        "train.epochs=9",
+        "search.trials=9",
+        f"space.optim.lr.choices={RISING[:9]}",
+    )
+    became = list(outcomes(store).values())
+    # The first trial stands outside the brackets, then 3 run through and 5 are halved, of whose two best one fails.
+    assert became == ["complete"] * 4 + ["stopped"] * 3 + ["failed", "complete"]
+
+
+def test_a_killed_worker_goes_on_from_its_checkpoint_under_its_number(run_scripted: Any, tmp_path: Path) -> None:
+    died = tmp_path / "died"
+
+    def script(settings: Any, epoch: int) -> float:
+        if settings.optim.lr == 0.2 and epoch == 3 and not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return float(settings.optim.lr)
+
+    _, store, _ = run_scripted(script, "search.trials=2")
+    killed = store.trials()[1]
+    assert killed.user_attrs["outcome"] == "complete"
+    assert killed.user_attrs["resumed_at"] == 2
+    assert killed.user_attrs["retries"] == 1
+    assert sorted(killed.intermediate_values) == [1, 2, 3, 4]
+    assert len(store.trials()) == 2
+
+
+def test_a_worker_that_dies_every_time_fails_the_trial_and_not_the_search(run_scripted: Any) -> None:
+    def script(settings: Any, epoch: int) -> float:
+        if settings.optim.lr == 0.1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return float(settings.optim.lr)
+
+    _, store, _ = run_scripted(script, "search.trials=2")
+    assert outcomes(store) == {0.1: "failed", 0.2: "complete"}
+    lost = store.trials()[0].user_attrs
+    assert lost["retries"] == 2
+    assert "worker was lost 3 times" in lost["error_message"]
+
+
+def test_a_worker_that_kept_memory_is_replaced_and_the_trial_run_again(run_scripted: Any, tmp_path: Path) -> None:
+    refused = tmp_path / "refused"
+
+    def run_trial(settings: Any, report: Any, workspace: Any) -> None:
+        from trainables.reports import TrialReport
+        from trainables.worker import WorkerNotCleanError
+
+        if not refused.exists():
+            refused.touch()
+            raise WorkerNotCleanError("an earlier trial left 1.00 GiB in this worker")
+        report(TrialReport(epoch=1, value=0.5, ended="complete"))
+
+    _, store, _ = run_scripted(None, "search.trials=1", run_trial=run_trial)
+    assert outcomes(store) == {0.1: "complete"}
+
+
+def test_a_nan_objective_is_a_failure_with_its_epoch(run_scripted: Any) -> None:
+    _, store, _ = run_scripted(lambda settings, epoch: float("nan") if epoch == 2 else 0.5, "search.trials=1")
+    trial = store.trials()[0]
+    assert trial.user_attrs["outcome"] == "failed"
+    assert trial.user_attrs["error_message"] == "the objective was nan in epoch 2"
+
+
+def test_every_failed_trial_keeps_type_message_and_traceback(run_scripted: Any) -> None:
+    def script(settings: Any, epoch: int) -> float:
+        raise KeyError("no such thing")
+
+    end, store, output = run_scripted(script, "search.trials=2")
+    attributes = store.trials()[0].user_attrs
+    assert attributes["outcome"] == "failed"
+    assert attributes["error_type"] == "KeyError"
+    assert attributes["error_message"] == "'no such thing'"
+    assert 'raise KeyError("no such thing")' in attributes["error_traceback"]
+    assert end.status.best is None
+    assert "failed" in output
+
+
+def test_a_search_takes_up_again_where_it_stopped_and_extends(run_scripted: Any) -> None:
+    first, _, _ = run_scripted(lambda settings, epoch: settings.optim.lr, "search.trials=2")
+    second, store, _ = run_scripted(lambda settings, epoch: settings.optim.lr, "search.trials=3")
+    assert (first.status.launched, second.status.launched) == (2, 3)
+    assert [trial.params["optim.lr"] for trial in store.trials()] == [0.1, 0.2, 0.3]
+
+
+def test_an_exhausted_space_ends_the_search_and_says_so(run_scripted: Any) -> None:
+    end, store, _ = run_scripted(lambda settings, epoch: settings.optim.lr, "search.trials=50")
+    assert "exhausted" in end.why
+    assert len(store.trials()) == 4
+    assert all(trial.state.is_finished() for trial in store.trials())
