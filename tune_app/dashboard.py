@@ -107,14 +107,17 @@ class Server:
             ProgramError: it has ended.
         """
         status = self._process.poll()
-        if status is not None:
-            how = f"exit status {status}" if status >= 0 else signal.Signals(-status).name
-            raise self.error(f"ended by itself ({how})")
+        if status is None:
+            return
+        if status < 0:
+            raise self.error(f"ended by itself ({signal.Signals(-status).name}); run headroom dashboard again")
+        said = self.last_lines()[-1:] or ["no output"]
+        raise self.error(
+            f"ended by itself (exit status {status}): {said[0].strip()}; mend that and run headroom dashboard again"
+        )
 
     def error(self, what: str) -> ProgramError:
-        lines = self._last_lines()
-        said = f": {lines[-1].strip()}" if lines else ""
-        return ProgramError(f"{self.name} {what}{said}; mend that and run headroom dashboard again", lines)
+        return ProgramError(f"{self.name} {what}", self.last_lines())
 
     def signal_group(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
@@ -130,7 +133,8 @@ class Server:
         self.signal_group(signal.SIGKILL)
         self._process.wait()
 
-    def _last_lines(self) -> list[str]:
+    def last_lines(self) -> list[str]:
+        """What the program said last, passwords removed."""
         text = self._log.read_text(encoding="utf-8", errors="replace")
         for secret in self._secrets:
             text = text.replace(secret, without_password(secret))
@@ -271,7 +275,7 @@ def wait_until_ready(servers: Sequence[Server], stop: threading.Event, timeout_s
             server.check()
         waiting = [server for server in waiting if not server.is_ready()]
         if waiting and time.monotonic() > deadline:
-            raise waiting[0].error(f"did not answer within {timeout_s:g} s")
+            raise waiting[0].error(f"did not answer within {timeout_s:g} s; run headroom dashboard again")
         if waiting:
             time.sleep(_POLL_S)
 

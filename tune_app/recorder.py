@@ -6,8 +6,10 @@ one; its callbacks see everything.
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import ray.exceptions
 from optuna.trial import FrozenTrial
 from ray import tune
@@ -23,8 +25,6 @@ from tune_app.trainable import ERROR, FACTS, METRICS, REASON
 
 ATTEMPTS = 2
 """How often a trial is run again that died through no fault of its configuration."""
-
-_LOST_WORKER = (ray.exceptions.RayActorError, ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError)
 
 
 # Attributes that every launched trial has, also one that ended before it could say anything.
@@ -203,14 +203,13 @@ def _excess(live: Live) -> float:
 
 def _error_of(trial: Trial) -> dict[str, str]:
     """What Ray knows of an error that the trial could not report itself: its worker died, or was not fit to use."""
-    error = trial.get_pickled_error()
+    # Trial.get_pickled_error() looks in the storage, to which the file may not have been copied yet.
+    file = trial.pickled_error_file
+    if not file or not Path(file).exists():
+        return {"error_type": "WorkerLost", "error_message": "its worker ended without a word", "error_traceback": ""}
+    error = cloudpickle.loads(Path(file).read_bytes())
     cause = getattr(error, "cause", None) or error
-    if isinstance(error, _LOST_WORKER):
-        message = f"its worker was lost {ATTEMPTS + 1} times; the last time: {str(error).strip().splitlines()[0]}"
-    else:
-        message = str(cause) if cause is not None else "its worker ended without a word"
-    return {
-        "error_type": type(cause).__name__ if cause is not None else "WorkerLost",
-        "error_message": message,
-        "error_traceback": str(trial.get_error() or ""),
-    }
+    message = str(cause)
+    if isinstance(error, ray.exceptions.RayActorError):
+        message = f"its worker was lost {ATTEMPTS + 1} times; the last time: {' '.join(message.split())[:500]}"
+    return {"error_type": type(cause).__name__, "error_message": message, "error_traceback": str(error)}

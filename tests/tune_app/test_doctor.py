@@ -146,7 +146,7 @@ def test_the_token_is_looked_for_where_ray_looks(tmp_path: Path) -> None:
 
 
 def test_ray_itself_agrees_on_the_order_of_token_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ray._raylet import AuthenticationTokenLoader
+    from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
     (tmp_path / "token").write_text("from file")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
