@@ -160,7 +160,7 @@ def _search(
             retries=ATTEMPTS,
         )
     if asked.is_set():
-        return _LoopEnd("interrupted; the same command goes on from here", interrupted=True)
+        return _LoopEnd("the same command goes on from here", interrupted=True)
     return _LoopEnd(searcher.end or "every trial ended", interrupted=False)
 
 

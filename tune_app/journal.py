@@ -28,9 +28,18 @@ class JournalFile(BaseJournalBackend):
         self._read_records = 0
         self._read_bytes = 0
         self._held_back: list[Record] | None = None
+        # Records that someone else (a dashboard, say) wrote before those held back reached the file.
+        self._overtaken: list[Record] = []
 
     def read_logs(self, log_number_from: int) -> Iterator[Record]:
-        if log_number_from < self._read_records:
+        if self._held_back is not None:
+            # The file waits: what others write meanwhile comes behind ours.
+            yield from self._held_back[log_number_from - self._read_records :]
+            return
+        if self._overtaken and log_number_from == self._read_records - len(self._overtaken):
+            overtaken, self._overtaken = self._overtaken, []
+            yield from overtaken
+        elif log_number_from < self._read_records:
             self._read_records = self._read_bytes = 0
         with self._path.open("rb") as file:
             file.seek(self._read_bytes)
@@ -41,8 +50,6 @@ class JournalFile(BaseJournalBackend):
                 self._read_records += 1
                 if self._read_records > log_number_from:
                     yield json.loads(line)
-        unread = max(0, log_number_from - self._read_records)
-        yield from (self._held_back or [])[unread:]
 
     def append_logs(self, logs: list[Record]) -> None:
         if self._held_back is not None:
@@ -63,9 +70,11 @@ class JournalFile(BaseJournalBackend):
                 yield
             finally:
                 records, self._held_back = self._held_back, None
-                # Applied already, so reading goes on behind them.
+                foreign = os.pread(descriptor, os.fstat(descriptor).st_size - self._read_bytes, self._read_bytes)
+                self._overtaken = [json.loads(line) for line in foreign.splitlines()]
+                # Ours were applied already, so reading goes on behind them.
                 self._read_bytes = self._append(descriptor, records)
-                self._read_records += len(records)
+                self._read_records += len(self._overtaken) + len(records)
 
     @contextmanager
     def _locked(self) -> Iterator[int]:

@@ -5,11 +5,13 @@ A proposal is a whole configuration, drawn before any trial exists for it, so th
 
 import itertools
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -107,7 +109,8 @@ def _draw_for(
 class TpeDraw:
     """Multivariate TPE over the whole space at once, on the trials of a study; random until it has ten to learn from.
 
-    Running trials count as bad for as long as they run (constant liar), so that trials asked for at once differ.
+    Running trials count as bad for as long as they run (constant liar), so that trials asked for at once differ. Choices
+    that are numbers are learnt by their rank: what is said of batch 64 is then said of 128 in part.
     """
 
     def __init__(
@@ -116,22 +119,56 @@ class TpeDraw:
         self._space = space
         self._study = study
         # A parameter with one value has nothing to be learnt, and TPE does not take it.
-        self._varying = {name: dist for name, dist in distributions.items() if not dist.single()}
-        self._fixed = {name: entry.examples[0] for name, entry in space.entries.items() if name not in self._varying}
-        self._sampler = _WholeSpaceTpe(seed=seed)
+        scales = {name: _Scale(dist) for name, dist in distributions.items() if not dist.single()}
+        self._fixed = {name: entry.examples[0] for name, entry in space.entries.items() if name not in scales}
+        self._scales = scales
+        self._learnt = {name: scale.learnt for name, scale in scales.items()}
+        self._sampler = _WholeSpaceTpe(scales, seed)
         self._rng = random.Random(seed)
 
     def __call__(self) -> Params:
         not_yet_a_trial = create_trial(state=TrialState.RUNNING)
-        drawn = self._sampler.sample_relative(self._study, not_yet_a_trial, self._varying)
+        drawn = self._sampler.sample_relative(self._study, not_yet_a_trial, self._learnt)
         if not drawn:
             return self._space.sample(self._rng)
-        values = {**self._fixed, **drawn}
+        values = {**self._fixed, **{name: self._scales[name].value(drawn[name]) for name in drawn}}
         return {name: values[name] for name in self._space}
+
+
+class _Scale:
+    """How TPE sees a parameter: as the study keeps it, but numbers among choices by their rank.
+
+    ``learnt`` is the distribution that TPE is given in place of the study's.
+    """
+
+    def __init__(self, distribution: BaseDistribution) -> None:
+        self.learnt = distribution
+        self._ranked: list[Scalar] | None = None
+        if isinstance(distribution, CategoricalDistribution) and _are_numbers(distribution.choices):
+            self._ranked = sorted(distribution.choices)
+            self.learnt = IntDistribution(0, len(self._ranked) - 1)
+
+    def number(self, value: Any) -> float:
+        """A trial's value as the number that TPE computes with."""
+        return self.learnt.to_internal_repr(value if self._ranked is None else self._ranked.index(value))
+
+    def value(self, drawn: Any) -> Scalar:
+        """What TPE drew as a value of the space."""
+        value: Scalar = drawn if self._ranked is None else self._ranked[drawn]
+        return value
+
+
+def _are_numbers(choices: Sequence[Any]) -> bool:
+    return all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in choices)
 
 
 class _WholeSpaceTpe(TPESampler):
     """TPE for a configuration that has no trial yet: nothing is written to the storage while it is drawn."""
+
+    def __init__(self, scales: Mapping[str, _Scale], seed: int) -> None:
+        super().__init__(seed=seed)
+        self._scales = scales
+        self._rows: dict[int, list[float]] = {}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -139,3 +176,14 @@ class _WholeSpaceTpe(TPESampler):
         # The public method also stores the draw with the trial, for other processes that sample at the same time; here
         # there is one process, and the trial is recorded whole a moment later.
         return self._sample_relative(study, trial, search_space)
+
+    def _get_internal_repr(
+        self, trials: list[FrozenTrial], search_space: dict[str, BaseDistribution], study: optuna.Study
+    ) -> dict[str, NDArray[np.float64]]:
+        # Every draw looks at every trial, whose parameters never change: what they are as numbers is worked out once.
+        for trial in trials:
+            if trial.number not in self._rows:
+                self._rows[trial.number] = [scale.number(trial.params[name]) for name, scale in self._scales.items()]
+        table = np.array([self._rows[trial.number] for trial in trials], dtype=float)
+        table = table.reshape(len(trials), len(self._scales))
+        return {name: table[:, column] for column, name in enumerate(self._scales)}
