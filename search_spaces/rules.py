@@ -78,7 +78,7 @@ def violations(rules: Sequence[Rule], sample: Sample) -> list[Violation]:
 class SizeLimits(BaseModel):
     """The most that models of one size class may take; None leaves a quantity free."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     batch: int | None = Field(default=None, gt=0)
     effective_batch: int | None = Field(default=None, gt=0)
@@ -88,7 +88,7 @@ class SizeLimits(BaseModel):
 class LimitSet(BaseModel):
     """Hand-made limits per size class, starting from a named set where ``from`` gives one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     base_set: str | None = Field(default=None, alias="from")
     large: SizeLimits = SizeLimits()

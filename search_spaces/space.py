@@ -7,10 +7,11 @@ cannot run is turned away by the rules (``search_spaces.rules``), never by bendi
 import json
 import math
 import random
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 Scalar = bool | int | float | str
 Params = dict[str, Scalar]
@@ -29,24 +30,32 @@ class Choices(_Entry):
 
     choices: tuple[Any, ...] = Field(strict=False)
 
+    @field_validator("choices", mode="before")
+    @classmethod
+    def _a_list(cls, choices: object) -> object:
+        # A set would do for pydantic, but has another order in every process.
+        if not isinstance(choices, list | tuple):
+            raise ValueError(f"{_shown(choices)} is {_type_name(choices)}; give a list such as [8, 16]")
+        return choices
+
     @model_validator(mode="after")
     def _one_serialisable_type(self) -> Self:
         if not self.choices:
             raise ValueError("has no choices; list at least one, or drop the entry")
         for value in self.choices:
             if not isinstance(value, bool | int | float | str):
-                raise ValueError(f"choice {value!r} is {_type_name(value)}; use numbers, text or true/false only")
+                raise ValueError(f"choice {_shown(value)} is {_type_name(value)}; use numbers, text or true/false only")
             if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"choice {value!r} is no finite number")
+                raise ValueError(f"choice {value!r} is no finite number; give one, or drop it")
         kinds = {type(value) for value in self.choices}
         if kinds == {int, float}:
-            object.__setattr__(self, "choices", tuple(float(value) for value in self.choices))
+            object.__setattr__(self, "choices", tuple(_as_float(value) for value in self.choices))
         elif len(kinds) > 1:
             names = " and ".join(sorted({_type_name(value) for value in self.choices}))
             raise ValueError(f"choices mix {names}; give all of them one type")
         repeated = [value for place, value in enumerate(self.choices) if value in self.choices[:place]]
         if repeated:
-            raise ValueError(f"choice {repeated[0]!r} stands there twice; drop one")
+            raise ValueError(f"choice {_shown(repeated[0])} stands there twice; drop one")
         return self
 
     @property
@@ -134,7 +143,7 @@ class Space:
 
     def __init__(self, entries: Mapping[str, Entry]) -> None:
         if not entries:
-            raise SpaceError("the space is empty; name at least one parameter, e.g. optim.lr")
+            raise SpaceError("space: is empty; name at least one parameter, e.g. optim.lr")
         self.entries: dict[str, Entry] = dict(entries)
 
     def __iter__(self) -> Iterator[str]:
@@ -147,7 +156,7 @@ class Space:
         return isinstance(other, Space) and self.entries == other.entries
 
     def __hash__(self) -> int:
-        return hash(tuple(self.entries.items()))
+        return hash(frozenset(self.entries.items()))
 
     @property
     def size(self) -> int | None:
@@ -184,7 +193,13 @@ class Space:
 
     def key(self, params: Mapping[str, Scalar]) -> str:
         """A text that two configurations share exactly when they are the same."""
-        return json.dumps([params[name] for name in self.entries])
+        # A number from a float range may come as 1 or 1.0, and as -0.0.
+        return json.dumps(
+            [
+                float(params[name]) + 0.0 if isinstance(entry, FloatRange) else params[name]
+                for name, entry in self.entries.items()
+            ]
+        )
 
     def contains(self, params: Mapping[str, object]) -> bool:
         return set(params) == set(self.entries) and all(
@@ -212,7 +227,9 @@ def parse_space(raw: object) -> Space:
     entries: dict[str, Entry] = {}
     for name, value in raw.items():
         if not isinstance(name, str):
-            raise SpaceError(f"space.{name}: a name is text such as optim.lr, not {_type_name(name)}")
+            raise SpaceError(f"space.{_shown(name)}: a name is text such as optim.lr, not {_type_name(name)}")
+        if not re.fullmatch(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*", name):
+            raise SpaceError(f"space: {_shown(name)} is no name; write section.setting, e.g. optim.lr")
         entries[name] = _parse_entry(name, value)
     return Space(entries)
 
@@ -222,24 +239,38 @@ def _parse_entry(name: str, raw: object) -> Entry:
         return raw
     if not isinstance(raw, Mapping):
         raise SpaceError(
-            f"space.{name}: expected {{choices: […]}} or {{low: …, high: …}}, not {raw!r}; a fixed value is set"
+            f"space.{name}: expected {{choices: […]}} or {{low: …, high: …}}, not {_shown(raw)}; a fixed value is set"
             f" outside the space, as {name}"
         )
     kind = _entry_class(name, raw)
     try:
         return TypeAdapter(kind).validate_python(dict(raw))
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"][:1])
-        where = f"space.{name}.{field}" if field else f"space.{name}"
-        if first["type"] == "extra_forbidden":
-            allowed = ", ".join(kind.model_fields)
-            raise SpaceError(
-                f"{where}: unknown key; an entry is the same for every trial and knows only {allowed}"
-            ) from None
-        message = first["msg"].removeprefix("Value error, ")
-        value = "" if first["type"] in {"value_error", "missing"} else f" (got {first['input']!r})"
-        raise SpaceError(f"{where}: {message}{value}") from None
+        raise SpaceError(_problem(name, kind, error.errors()[0])) from None
+
+
+def _problem(name: str, kind: type[Entry], details: Any) -> str:
+    """One line for pydantic's account of what is wrong with an entry."""
+    field = _one_line(str(details["loc"][0])) if details["loc"] else ""
+    where = f"space.{name}.{field}" if field else f"space.{name}"
+    allowed = ", ".join(kind.model_fields)
+    match details["type"]:
+        case "extra_forbidden" | "invalid_key":
+            return f"{where}: unknown key; an entry is the same for every trial and knows only {allowed}"
+        case "missing":
+            return f"{where}: is missing; give {{choices: […]}}, or low and high"
+        case "value_error":
+            return f"{where}: {details['msg'].removeprefix('Value error, ')}"
+    expected = {
+        "int_type": "expected a whole number",
+        "int_from_float": "expected a whole number",
+        "float_type": "expected a number",
+        "finite_number": "expected a finite number",
+        "bool_type": "expected true or false",
+        "greater_than": "expected a number above 0",
+        "literal_error": "expected int or float",
+    }.get(details["type"], details["msg"])
+    return f"{where}: {_shown(details['input'])}: {expected}"
 
 
 def _entry_class(name: str, raw: Mapping[Any, Any]) -> type[Choices] | type[IntRange] | type[FloatRange]:
@@ -247,12 +278,12 @@ def _entry_class(name: str, raw: Mapping[Any, Any]) -> type[Choices] | type[IntR
         return Choices
     kind = raw.get("type")
     if kind is not None and kind not in ("int", "float"):
-        raise SpaceError(f"space.{name}.type: {kind!r} is not int or float")
+        raise SpaceError(f"space.{name}.type: {_shown(kind)}: expected int or float")
     if kind is None:
         if any(isinstance(value, Mapping) for value in raw.values()):
             raise SpaceError(
                 f"space.{name}: nested entries are not read; write each with its full dotted name, e.g."
-                f" {name}.{next(iter(raw))}"
+                f" {name}.{_one_line(str(next(iter(raw))))}"
             )
         whole = all(type(raw.get(key, 0)) is int for key in ("low", "high", "step"))
         kind = "int" if whole and "log" not in raw else "float"
@@ -264,12 +295,43 @@ def _draw(entry: Entry, rng: random.Random) -> Scalar:
         return entry.value_at(rng.randrange(entry.size))
     if entry.log:
         drawn = math.exp(rng.uniform(math.log(entry.low), math.log(entry.high)))
-        return min(max(drawn, entry.low), entry.high)
-    return rng.uniform(entry.low, entry.high)
+    else:
+        # Not low + share × (high − low): the difference of two finite numbers may be infinite.
+        share = rng.random()
+        drawn = entry.low * (1 - share) + entry.high * share
+    return min(max(drawn, entry.low), entry.high)
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"choice {_shown(value)} is too large a number; give a smaller one") from None
+
+
+def _shown(value: object) -> str:
+    """A value as it may stand in a message: on one line, and not too long."""
+    try:
+        text = repr(value)
+    except ValueError:
+        # Python writes no whole number of thousands of digits.
+        text = "a very long number"
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:80]
 
 
 def _type_name(value: object) -> str:
-    names = {bool: "true/false", int: "whole numbers", float: "numbers", str: "text", dict: "a mapping"}
+    names = {
+        bool: "true/false",
+        int: "whole numbers",
+        float: "numbers",
+        str: "text",
+        dict: "a mapping",
+        list: "a list",
+    }
     if value is None:
         return "nothing (null)"
     return names.get(type(value), f"a {type(value).__name__}")

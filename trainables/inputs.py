@@ -1,5 +1,6 @@
 """What a run reads: rows, their split, and their tokens; prepared once per node and shared by all trials on it."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,14 +43,15 @@ def load_inputs(settings: TrialSettings, cache: Path) -> Inputs:
     source = resolve_model(settings.model.name)
     tokenizer_folder = None
     if source.kind == "builtin":
-        tokenizer_folder = _trained_tokenizer(source, rows, split, settings.seeds.split, cache)
+        tokenizer_folder = _trained_tokenizer(source, rows, split, cache)
     tokenizer = load_tokenizer(tokenizer_folder or source.path or source.name, settings.model.revision)
     return Inputs(rows, split, tokenise_rows(rows, tokenizer, cache), source, tokenizer, tokenizer_folder)
 
 
-def _trained_tokenizer(source: ModelSource, rows: Rows, split: Split, split_seed: int, cache: Path) -> Path:
+def _trained_tokenizer(source: ModelSource, rows: Rows, split: Split, cache: Path) -> Path:
     """The tokenizer of a built-in encoder, trained once on the training part alone."""
-    key = f"tokenizer-{source.name}-{rows.fingerprint[:16]}-{len(split.train)}-{split_seed}"
+    content = hashlib.sha256(rows.fingerprint.encode() + split.train.tobytes()).hexdigest()
+    key = f"tokenizer-{source.name}-{content[:32]}"
     folder = cache / key
     with locked(cache / f"{key}.lock"):
         if not folder.exists():

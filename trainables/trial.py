@@ -61,27 +61,37 @@ def _load_train_report(
     settings: TrialSettings, report: Report, places: TrialPlaces, device: MemoryDevice, progress: Progress
 ) -> None:
     session = TrainingSession(settings, places.cache, device, progress)
-    if places.resume_from is not None:
-        session.resume(places.resume_from)
 
-    for epoch in range(progress.epoch + 1, settings.train.epochs + 1):
-        loss = session.train_epoch()
-        scores = session.evaluate("validation")
-        progress.values.append(scores[session.task.objective])
+    def report_epoch(checkpoint: Path | None) -> None:
         ended, reason = _end_of(progress, settings)
         report(
             TrialReport(
-                epoch=epoch,
+                epoch=progress.epoch,
                 value=progress.values[-1],
-                metrics={"train_loss": loss, **scores},
+                metrics=dict(progress.metrics),
                 facts={**session.facts(), "peak_gib": device.peak_gib()},
                 ended=ended,
                 reason=reason,
-                checkpoint=session.save(places.checkpoints / f"epoch-{epoch}"),
+                checkpoint=checkpoint,
             )
         )
-        if ended:
-            return
+
+    if places.resume_from is not None:
+        session.resume(places.resume_from)
+        if _has_ended(progress, settings):
+            # It was interrupted between its last checkpoint and its end: only that is left to be said.
+            report_epoch(checkpoint=None)
+
+    while not _has_ended(progress, settings):
+        loss = session.train_epoch()
+        scores = session.evaluate("validation")
+        progress.values.append(scores[session.task.objective])
+        progress.metrics = {"train_loss": loss, **scores}
+        report_epoch(session.save(places.checkpoints / f"epoch-{progress.epoch}"))
+
+
+def _has_ended(progress: Progress, settings: TrialSettings) -> bool:
+    return _end_of(progress, settings)[0] is not None
 
 
 def _end_of(progress: Progress, settings: TrialSettings) -> tuple[Literal["complete"] | None, str | None]:

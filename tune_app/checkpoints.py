@@ -44,8 +44,11 @@ class CheckpointKeeper:
         if trial.state == TrialState.COMPLETE and trial.value is not None:
             self._ranked.append((trial.value, trial.number))
         # Of equal values the earlier trial stays, as in the study's own order.
-        best = {number for _, number in sorted(self._ranked, key=lambda item: (-item[0], item[1]))[: self._keep]}
+        self._ranked.sort(key=lambda item: (-item[0], item[1]))
         ended = {number for _, number in self._ranked} | {trial.number}
+        # A trial that is not among the best now never will be.
+        del self._ranked[self._keep :]
+        best = {number for _, number in self._ranked}
         for number in ended & self._paths.keys():
             paths = self._paths[number]
             wanted = {BEST: paths[BEST]} if number in best and BEST in paths else {}

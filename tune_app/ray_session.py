@@ -20,6 +20,8 @@ _ENVIRONMENT = {
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
+    # Ray's own record of the search, which nothing reads: once at the end is often enough.
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     # Workers that load tokenizers after a fork would warn about it again and again.
     "TOKENIZERS_PARALLELISM": "false",
 }

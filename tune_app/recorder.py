@@ -80,13 +80,15 @@ class StudyRecorder(tune.Callback):
         self._on_close = on_close
         self._on_step = on_step
         self._live: dict[str, Live] = {}
+        self._rays: dict[str, Trial] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles callbacks into its own experiment state, which nothing reads here: the study is the record.
         return {}
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        self._searcher.paused = sum(trial.status == Trial.PAUSED for trial in trials if trial.trial_id in self._live)
+        # Not ``trials``: those are all there ever were, and this is called several times a trial.
+        self._searcher.paused = sum(trial.status == Trial.PAUSED for trial in self._rays.values())
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._on_step(list(self._live.values()))
@@ -156,6 +158,7 @@ class StudyRecorder(tune.Callback):
 
     def _live_of(self, trial: Trial) -> Live:
         if trial.trial_id not in self._live:
+            self._rays[trial.trial_id] = trial
             number = int(trial.config[NUMBER])
             stored = self._store.trial(number)
             self._live[trial.trial_id] = Live(
@@ -177,6 +180,7 @@ class StudyRecorder(tune.Callback):
         constraints: dict[str, float] | None = None,
     ) -> None:
         live = self._live.pop(trial.trial_id)
+        del self._rays[trial.trial_id]
         attributes = {
             **_UNKNOWN,
             "gpu_fraction": self._gpu_fraction,

@@ -109,8 +109,9 @@ def _draw_for(
 class TpeDraw:
     """Multivariate TPE over the whole space at once, on the trials of a study; random until it has ten to learn from.
 
-    Running trials count as bad for as long as they run (constant liar), so that trials asked for at once differ. Choices
-    that are numbers are learnt by their rank: what is said of batch 64 is then said of 128 in part.
+    Running trials count as bad for as long as they run (constant liar), so that trials asked for at once differ.
+    Choices that are numbers are learnt by their rank: what batch 64 taught then tells something of 128 too, so that a
+    searcher which met the end of memory turns back sooner.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class _Scale:
         self.learnt = distribution
         self._ranked: list[Scalar] | None = None
         if isinstance(distribution, CategoricalDistribution) and _are_numbers(distribution.choices):
-            self._ranked = sorted(distribution.choices)
+            self._ranked = sorted(choice for choice in distribution.choices if isinstance(choice, int | float))
             self.learnt = IntDistribution(0, len(self._ranked) - 1)
 
     def number(self, value: Any) -> float:
@@ -181,9 +182,10 @@ class _WholeSpaceTpe(TPESampler):
         self, trials: list[FrozenTrial], search_space: dict[str, BaseDistribution], study: optuna.Study
     ) -> dict[str, NDArray[np.float64]]:
         # Every draw looks at every trial, whose parameters never change: what they are as numbers is worked out once.
+        # A trial that lacks some, as others may write it, is left out, as Optuna does.
         for trial in trials:
-            if trial.number not in self._rows:
+            if trial.number not in self._rows and self._scales.keys() <= trial.params.keys():
                 self._rows[trial.number] = [scale.number(trial.params[name]) for name, scale in self._scales.items()]
-        table = np.array([self._rows[trial.number] for trial in trials], dtype=float)
-        table = table.reshape(len(trials), len(self._scales))
+        rows = [self._rows[trial.number] for trial in trials if trial.number in self._rows]
+        table = np.array(rows, dtype=float).reshape(len(rows), len(self._scales))
         return {name: table[:, column] for column, name in enumerate(self._scales)}

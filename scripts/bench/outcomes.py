@@ -1,11 +1,11 @@
 """Launched trials that run out of memory when half of the space does not fit and no rule is active.
 
-Compares what a searcher is told of a trial that ran out of memory, on the toy problem of ``toy.py``, with the same space,
-budget, objectives, seeds and number of launched trials on both sides, one trial at a time:
+On the toy problem of ``toy.py``, with the same space, budget, objectives, seeds and number of launched trials on both
+sides, one trial at a time:
 
 - ``ray``: stock ``OptunaSearch``; the trial raises, so Ray says "error" and Optuna is told FAIL, which TPE ignores.
-- ``headroom``: ``HeadroomSearch`` and ``StudyRecorder``; the trial reports its excess, so Optuna is told PRUNED with the
-  constraint ``memory``.
+- ``headroom``: ``HeadroomSearch`` and ``StudyRecorder``; the trial reports by how much its need exceeds the budget, so
+  Optuna is told PRUNED with the constraint ``memory``. No configuration is launched twice.
 
 Both are driven by the calls that Ray's loop makes, in Ray's order, without its workers, because each trial that raises
 costs Ray a fresh worker of several seconds. ``--ray`` runs one seed on real Ray as well and compares the counts.

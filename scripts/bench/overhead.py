@@ -1,17 +1,19 @@
 """What Headroom adds to trials that cost nothing, and what one suggestion costs.
 
 Part 1, ``trials``: trials that report once and return. Headroom's whole road (``run_search``: searcher, ASHA, journal
-file, MLflow on SQLite) against raw Ray Tune with the stock ``OptunaSearch`` (study in memory, no scheduler, no tracking),
-both with reused workers, on the same space, in processes of their own, in turn. Timed from the first call to the return
-of the last, the start of Ray included on both sides.
+file, MLflow on SQLite) against raw Ray Tune with the stock ``OptunaSearch`` (study in memory, no scheduler, no
+tracking), both with reused workers, on the same space, in processes of their own, in turn. Timed from the call that
+starts Ray to its return, Ray's start and end and the last write to MLflow included.
 
 Part 2, ``suggest``: one suggestion of ``HeadroomSearch`` with rules, on the journal file, after 1,000 told trials of 14
-parameters, beside plain Optuna's ``study.ask`` with the same distributions in memory, on its own journal file and on SQLite.
+parameters, beside plain Optuna's ``study.ask`` with the same distributions in memory, on Optuna's own journal file and
+on SQLite.
 """
 
 import argparse
 import json
 import math
+import os
 import random
 import statistics
 import subprocess
@@ -151,10 +153,13 @@ def _objective(lr: float) -> float:
 
 
 def ray_side(trials: int, concurrent: int) -> dict[str, Any]:
-    """Ray Tune with its stock searcher, started and silenced as Headroom does it."""
+    """Ray Tune with its stock searcher, started and silenced as Headroom does it, its own records at their default."""
     from tune_app import ray_session  # isort: skip  # Sets the environment that Ray reads when imported.
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
+
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "auto"
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def do_nothing(config: Mapping[str, Any]) -> None:
         tune.report({"value": _objective(config["optim.lr"])})

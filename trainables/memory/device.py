@@ -7,6 +7,8 @@ import torch
 
 GIB = 2**30
 
+_PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
+
 
 class MemoryDevice(Protocol):
     """A device and its memory as seen from this process."""
@@ -41,8 +43,11 @@ class CpuDevice:
     def live_bytes(self) -> int:
         storages: dict[int, int] = {}
         for candidate in gc.get_objects():
-            # type() and not isinstance(): the latter asks proxies for __class__, which runs foreign code.
-            if issubclass(type(candidate), torch.Tensor) and candidate.device.type == "cpu":
+            # By exact type: isinstance() asks proxies for their class, and subclasses answer questions with code of
+            # their own; those of torch (fake and wrapped tensors, parameters without data yet) hold no memory.
+            if type(candidate) not in _PLAIN_TENSORS:
+                continue
+            if candidate.device.type == "cpu" and candidate.layout is torch.strided:
                 storage = candidate.untyped_storage()
                 storages[storage.data_ptr()] = storage.nbytes()
         return sum(storages.values())

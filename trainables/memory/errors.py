@@ -2,16 +2,24 @@
 
 import torch
 
-# cuBLAS and cuDNN report a failed allocation of their own as a plain RuntimeError; these are their status names.
-_ALLOCATION_STATUSES = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA out of memory")
+# Failed allocations that torch reports as a plain error: those of cuBLAS and cuDNN under their status names, CUDA's own
+# outside torch's allocator, and the host's.
+_PLAIN = (RuntimeError, torch.AcceleratorError)
+_MESSAGES = (
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "DefaultCPUAllocator: can't allocate memory",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the error means that device memory ran out.
 
-    ``torch.OutOfMemoryError`` says so by its type. A RuntimeError counts only with the status of a library that has
-    no type of its own for it; a text alone proves nothing.
+    ``torch.OutOfMemoryError`` says so by its type. Of other errors only torch's plain ones count, and those only with
+    the message of an allocator that has no type of its own for it: a text alone proves nothing.
     """
     if isinstance(error, torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(status in str(error) for status in _ALLOCATION_STATUSES)
+    return type(error) in _PLAIN and any(message in str(error) for message in _MESSAGES)

@@ -14,9 +14,15 @@ _FILE = "state.pt"
 
 @dataclass
 class Progress:
-    """How far a trial has come. ``values`` holds the objective of every epoch so far, oldest first."""
+    """How far a trial has come.
+
+    Attributes:
+        values: the objective of every epoch so far, oldest first.
+        metrics: everything measured in the last epoch.
+    """
 
     values: list[float] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
     trained_tokens: int = 0
     train_s: float = 0.0
     eval_s: float = 0.0
@@ -31,10 +37,6 @@ class Progress:
     def best_epoch(self) -> int:
         """The first epoch (from 1) with the highest value; 0 before any."""
         return 0 if not self.values else self.values.index(max(self.values)) + 1
-
-    @property
-    def best_value(self) -> float:
-        return max(self.values)
 
 
 def save_checkpoint(

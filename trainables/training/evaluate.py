@@ -24,12 +24,13 @@ def predict_outputs(
     try:
         with torch.inference_mode(), autocast(precision, device):
             outputs = [
-                model(to_device(examples.batch(rows[order[start : start + eval_batch]]), device)).float().cpu()
+                model(to_device(examples.batch(rows[order[start : start + eval_batch]]), device)).float()
                 for start in range(0, len(rows), eval_batch)
             ]
     finally:
         model.train(was_training)
-    by_length = torch.cat(outputs)
+    # Brought back once, at the end: the host need not wait for the device between passes.
+    by_length = torch.cat(outputs).cpu()
     restored = torch.empty_like(by_length)
     restored[torch.from_numpy(order)] = by_length
     return restored

@@ -47,6 +47,8 @@ def rate_factor(step: int, total_steps: int, warmup_ratio: float, name: str) -> 
     Raises:
         ValueError: ``name`` is no known schedule.
     """
+    if name not in SCHEDULES:
+        raise ValueError(f"schedule.name: {name!r} is not {' or '.join(SCHEDULES)}")
     warmup = math.ceil(warmup_ratio * total_steps)
     if step < warmup:
         # The first step already moves: a rate of 0 would waste it.
@@ -54,6 +56,4 @@ def rate_factor(step: int, total_steps: int, warmup_ratio: float, name: str) -> 
     done = (step - warmup) / max(1, total_steps - warmup)
     if name == "linear":
         return max(0.0, 1.0 - done)
-    if name == "cosine":
-        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
-    raise ValueError(f"schedule.name: {name!r} is not {' or '.join(SCHEDULES)}")
+    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))

@@ -20,7 +20,7 @@ from trainables.training.loader import stream_batches
 from trainables.training.optimizer import build_optimizer, build_schedule
 from trainables.training.precision import resolve_precision, set_tf32
 from trainables.training.split import effective_batches, micro_batches, steps_per_epoch
-from trainables.training.step import train_step
+from trainables.training.step import NonFiniteLossError, train_step
 
 Part = Literal["train", "validation", "test"]
 
@@ -94,12 +94,12 @@ class TrainingSession:
             self.examples,
             plan,
             num_workers=settings.data.num_workers,
-            pin_memory=settings.data.pin_memory and torch.cuda.is_available(),
+            pin_memory=settings.data.pin_memory and self._device.type == "cuda",
         )
         self.model.train()
         losses = []
         for effective_batch in batches:
-            step = train_step(
+            loss = train_step(
                 self.model,
                 self.task,
                 effective_batch,
@@ -108,13 +108,17 @@ class TrainingSession:
                 precision=self.precision,
             )
             self.schedule.step()
-            losses.append(step.loss)
+            losses.append(loss)
         self.progress.trained_tokens += int(self.examples.lengths[part].sum())
         self.progress.train_s += time.perf_counter() - start
         return float(np.mean(losses))
 
     def evaluate(self, part: Part) -> Mapping[str, float]:
-        """The task's scores on one part of the data."""
+        """The task's scores on one part of the data.
+
+        Raises:
+            NonFiniteLossError: the last step before it ruined the weights, which no training loss has shown yet.
+        """
         start = time.perf_counter()
         rows = getattr(self.inputs.split, part)
         outputs = predict_outputs(
@@ -124,6 +128,8 @@ class TrainingSession:
             eval_batch=self.settings.memory.eval_batch,
             precision=self.precision,
         )
+        if not outputs.isfinite().all():
+            raise NonFiniteLossError(f"outputs on {part} are not finite; a lower optim.lr or train.clip_norm may help")
         scores = self.task.score(outputs, self.inputs.rows.labels[rows])
         self.progress.eval_s += time.perf_counter() - start
         return scores

@@ -1,9 +1,8 @@
 """One optimizer step over an effective batch, and the passes it is made of."""
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -11,16 +10,8 @@ from trainables.tasks.protocol import Batch, Task
 from trainables.training.precision import autocast
 
 
-@dataclass(frozen=True)
-class StepResult:
-    """Mean loss per counted sample over the effective batch, and its gradient norm before clipping."""
-
-    loss: float
-    gradient_norm: float
-
-
 class NonFiniteLossError(ArithmeticError):
-    """The training loss became NaN or infinite: the configuration diverged."""
+    """The training loss, or an output in evaluation, became NaN or infinite: the configuration diverged."""
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -55,8 +46,8 @@ def train_step(
     *,
     clip_norm: float,
     precision: str,
-) -> StepResult:
-    """One step of the optimizer over one effective batch.
+) -> float:
+    """One step of the optimizer over one effective batch; returns its mean loss per counted sample.
 
     Args:
         micro_batches: the whole effective batch, cut; on the CPU.
@@ -69,8 +60,10 @@ def train_step(
     # Zeroed before and not after the step, so that a step which failed half-way leaves nothing for the next one.
     optimizer.zero_grad(set_to_none=True)
     loss = accumulate_gradient(model, task, micro_batches, counted, precision)
-    if not np.isfinite(loss):
+    if not math.isfinite(loss):
         raise NonFiniteLossError(f"training loss became {loss}; a lower optim.lr or train.clip_norm may help")
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm if clip_norm > 0 else float("inf"))
+    if clip_norm > 0:
+        nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    # Nothing is read back after this: the device works on while the host pads the next batch.
     optimizer.step()
-    return StepResult(loss=loss, gradient_norm=float(norm))
+    return loss

@@ -1,0 +1,101 @@
+"""A search that is interrupted or killed, and the same command given again: real processes, real signals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+CONFIG = """
+study: {name: cut, dir: RUNS}
+data: {path: demo, max_rows: 900}
+model: {name: tiny-bert}
+tok: {max_length: 64}
+train: {epochs: 12}
+memory: {micro_batch: 32}
+search: {trials: 1, sampler: exhaustive}
+scheduler: {name: none}
+space:
+  optim.lr: {choices: [0.001, 0.0005]}
+"""
+
+
+def start(config: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tune_app", "search", str(config)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def status(runs: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tune_app", "status", str(runs / "cut"), "--json"]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def epochs_reported(runs: Path) -> list[int]:
+    from tune_app.errors import UserError
+    from tune_app.study import load_study
+
+    try:
+        trials = load_study(runs / "cut", "cut", None).trials()
+    except UserError:
+        return []
+    return [epoch for trial in trials for epoch in sorted(trial.intermediate_values)]
+
+
+def wait_for_epoch(runs: Path, epoch: int, search: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 120
+    while epoch not in epochs_reported(runs):
+        assert search.poll() is None, search.stdout.read() if search.stdout else ""
+        assert time.monotonic() < end, f"epoch {epoch} was not reported in 120 s"
+        time.sleep(0.1)
+
+
+def test_an_interrupted_and_then_killed_search_goes_on_and_repeats_at_most_an_epoch(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    config = tmp_path / "cut.yaml"
+    config.write_text(CONFIG.replace("RUNS", str(runs)))
+
+    search = start(config)
+    wait_for_epoch(runs, 2, search)
+    assert status(runs)["trials"]["running"] == 1
+    second = start(config)
+    output, _ = second.communicate(timeout=60)
+    assert (second.returncode, output.count("\n")) == (2, 1)
+    assert "a search is running on cut already" in output
+    search.send_signal(signal.SIGINT)
+    output, _ = search.communicate(timeout=60)
+    assert search.returncode == 130
+    assert "the same command goes on from here" in output
+    assert "Traceback" not in output
+    assert status(runs)["trials"]["interrupted"] == 1
+
+    search = start(config)
+    wait_for_epoch(runs, max(epochs_reported(runs)) + 2, search)
+    os.kill(search.pid, signal.SIGKILL)
+    search.communicate(timeout=60)
+    reached = max(epochs_reported(runs))
+    assert status(runs)["trials"]["interrupted"] == 1
+
+    search = start(config)
+    output, _ = search.communicate(timeout=180)
+    assert search.returncode == 0, output
+    first_epoch = next(line for line in output.splitlines() if "epoch" in line and "starts" not in line)
+    assert f"epoch {reached}:" in first_epoch or f"epoch {reached + 1}:" in first_epoch
+    end = status(runs)
+    assert end["trials"] == {
+        "complete": 1,
+        "stopped": 0,
+        "oom": 0,
+        "infeasible": 0,
+        "failed": 0,
+        "running": 0,
+        "interrupted": 0,
+    }
+    assert end["best"]["number"] == 0
+    assert epochs_reported(runs) == list(range(1, 13))

@@ -1,0 +1,45 @@
+"""The model that a training run keeps."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainables.export import save_best_epoch
+from trainables.models.encoder import load_model_folder
+from trainables.reports import TrialReport
+from trainables.settings import TrialSettings
+from trainables.training.session import TrainingSession
+from trainables.trial import TrialPlaces, run_trial
+
+
+def test_the_saved_model_is_that_of_the_epoch_and_scores_what_was_reported(
+    settings: TrialSettings, cache: Path, session_of: Callable[[TrialSettings], TrainingSession], tmp_path: Path
+) -> None:
+    reports: list[TrialReport] = []
+    run_trial(settings, report=reports.append, places=TrialPlaces(cache, tmp_path / "checkpoints"))
+    epoch = reports[1]
+    assert epoch.checkpoint is not None
+    saved = save_best_epoch(settings, cache, epoch.checkpoint, tmp_path / "model")
+    assert saved.folder == tmp_path / "model"
+    assert saved.validation["macro_f1"] == pytest.approx(epoch.value, abs=1e-6)
+    assert saved.test.keys() == saved.validation.keys()
+
+    session = session_of(settings)
+    session.resume(epoch.checkpoint)
+    batch = session.examples.batch([0, 1, 2])
+    loaded = load_model_folder(saved.folder)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.classifier(batch), session.model.eval()(batch))
+    assert loaded.max_length == settings.tok.max_length
+
+
+def test_a_folder_in_use_is_left_alone(settings: TrialSettings, cache: Path, tmp_path: Path) -> None:
+    reports: list[TrialReport] = []
+    run_trial(settings, report=reports.append, places=TrialPlaces(cache, tmp_path / "checkpoints"))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "notes").touch()
+    assert reports[0].checkpoint is not None
+    with pytest.raises(FileExistsError, match="is not empty"):
+        save_best_epoch(settings, cache, reports[0].checkpoint, tmp_path / "model")

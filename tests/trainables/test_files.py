@@ -1,0 +1,89 @@
+"""Locks that die with their holder, folders that appear whole or not at all."""
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from trainables.files import locked, whole_folder
+
+_KILLED_INSIDE = """
+import os, signal, sys
+from pathlib import Path
+from trainables.files import locked, whole_folder
+with {context} as folder:
+    if folder is not None:
+        (folder / "half").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def die_inside(context: str) -> None:
+    """Run another process that is killed while it holds the context."""
+    code = _KILLED_INSIDE.format(context=context)
+    killed = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False)
+    assert killed.returncode == -9
+
+
+def test_only_one_holds_a_lock(tmp_path: Path) -> None:
+    inside: list[str] = []
+
+    def work(name: str) -> None:
+        with locked(tmp_path / "new" / "lock"):
+            inside.append(name)
+            time.sleep(0.02)
+            assert inside[-1] == name
+            inside.append(name)
+
+    threads = [threading.Thread(target=work, args=(str(number),)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert inside[0::2] == inside[1::2]
+    assert len(inside) == 8
+
+
+def test_a_lock_is_released_by_an_error_and_by_the_death_of_its_holder(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), locked(tmp_path / "lock"):
+        raise KeyError
+    die_inside(f"locked(Path({str(tmp_path / 'lock')!r}))")
+    with locked(tmp_path / "lock"):
+        pass
+
+
+def test_a_folder_appears_only_when_it_is_finished(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    with whole_folder(folder) as partial:
+        (partial / "file").write_text("text")
+        assert not folder.exists()
+    assert [path.name for path in folder.iterdir()] == ["file"]
+    assert [path.name for path in folder.parent.iterdir()] == ["folder"]
+
+
+def test_a_folder_takes_the_place_of_the_earlier_one(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        with whole_folder(tmp_path / "folder") as partial:
+            (partial / name).touch()
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["new"]
+
+
+def test_an_error_leaves_the_earlier_folder_and_nothing_else(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "folder") as partial:
+        (partial / "old").touch()
+    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "folder") as partial:
+        (partial / "half").touch()
+        raise KeyboardInterrupt
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["folder", "folder/old"]
+
+
+def test_a_process_that_is_killed_leaves_no_half_written_folder(tmp_path: Path) -> None:
+    die_inside(f"whole_folder(Path({str(tmp_path / 'folder')!r}))")
+    assert not (tmp_path / "folder").exists()
+    # The next one is not disturbed by what it left.
+    with whole_folder(tmp_path / "folder") as partial:
+        (partial / "file").touch()
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["file"]

@@ -1,0 +1,82 @@
+"""What trials share on a node: the tokenizer of a built-in encoder, trained once and on the training part alone."""
+
+import csv
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trainables import inputs as module
+from trainables.data.split import read_and_split
+from trainables.inputs import load_inputs
+from trainables.settings import DataSettings, TrialSettings, with_params
+
+
+def write_rows(path: Path, groups: int) -> DataSettings:
+    """Two rows per group, of both classes, each with a character of its group's own."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label", "group_id"])
+        for group in range(groups):
+            writer.writerows([f"some words {own_character(group)}", label, group] for label in (0, 1))
+    return DataSettings(str(path))
+
+
+def own_character(group: int) -> str:
+    return chr(ord("一") + group)
+
+
+@pytest.fixture
+def own_data(builtin_settings: TrialSettings, tmp_path: Path) -> TrialSettings:
+    """A built-in encoder on data whose tokenizer tells which groups it was trained on."""
+    return replace(builtin_settings, data=write_rows(tmp_path / "rows.csv", groups=30))
+
+
+def test_a_tokenizer_is_trained_on_the_training_part_alone(own_data: TrialSettings, tmp_path: Path) -> None:
+    shares = [{"data.validation_share": 0.1, "data.test_share": 0.3}, {"data.validation_share": 0.3}]
+    for changes in (*shares, {"seeds.split": 1}):
+        inputs = load_inputs(with_params(own_data, changes), tmp_path / "cache")
+        trained_on = {int(inputs.rows.groups[row]) for row in inputs.split.train}
+        known = inputs.tokenizer.get_vocab().keys()
+        assert {group for group in range(30) if own_character(group) in known} == trained_on
+
+
+def test_a_tokenizer_is_trained_once_by_trials_that_start_together(
+    own_data: TrialSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[int] = []
+    real = module.train_tokenizer
+
+    def counted(name: str, texts: Sequence[str], folder: Path) -> None:
+        trained.append(len(texts))
+        real(name, texts, folder)
+
+    monkeypatch.setattr(module, "train_tokenizer", counted)
+    with ThreadPoolExecutor(4) as pool:
+        prepared = list(pool.map(lambda _: load_inputs(own_data, tmp_path / "cache"), range(4)))
+    again = load_inputs(own_data, tmp_path / "cache")
+    # A text that stands in two rows is read once.
+    assert trained == [len(set(prepared[0].rows.take(prepared[0].split.train).texts))]
+    assert {each.tokenizer_folder for each in prepared} == {again.tokenizer_folder}
+    assert not [path.name for path in (tmp_path / "cache").iterdir() if "partial" in path.name]
+
+
+def test_a_model_with_a_tokenizer_keeps_it(settings: TrialSettings, model_folder: Path, tmp_path: Path) -> None:
+    inputs = load_inputs(settings, tmp_path / "cache")
+    assert inputs.tokenizer_folder is None
+    assert inputs.source.path == str(model_folder)
+    assert inputs.pad_token_id == inputs.tokenizer.pad_token_id
+    assert len(inputs.tokens) == len(inputs.rows) == 150
+
+
+def test_rows_are_read_once_and_again_when_the_file_has_changed(tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "rows.csv", groups=30)
+    rows, split = read_and_split(data, classes=2, split_seed=0)
+    assert read_and_split(data, classes=2, split_seed=0) == (rows, split)
+
+    write_rows(tmp_path / "rows.csv", groups=36)
+    changed, changed_split = read_and_split(data, classes=2, split_seed=0)
+    assert (len(rows), len(changed)) == (60, 72)
+    assert sum(map(len, (changed_split.train, changed_split.validation, changed_split.test))) == 72

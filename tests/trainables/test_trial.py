@@ -1,0 +1,268 @@
+"""One trial from top to bottom, with a list in the place of Ray: what it reports, how it ends, what it leaves."""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainables.data.rows import DataError
+from trainables.memory.device import CpuDevice
+from trainables.reports import TrialReport
+from trainables.settings import TrialSettings, with_params
+from trainables.training import session as session_module
+from trainables.training.step import NonFiniteLossError
+from trainables.trial import TrialPlaces, run_trial
+
+MIB = 2**20
+
+
+@dataclass
+class Runner:
+    """Runs trials on the CPU, each with a folder of its own."""
+
+    cache: Path
+    folder: Path
+    reports: list[TrialReport] = field(default_factory=list)
+
+    def __call__(self, settings: TrialSettings, resume_from: Path | None = None) -> list[TrialReport]:
+        """The reports of one trial; also in ``reports``, for a trial that raises."""
+        self.folder = self.folder.with_name(self.folder.name + "+")
+        self.reports = []
+        places = TrialPlaces(self.cache, self.folder, resume_from)
+        run_trial(settings, report=self.reports.append, places=places, device=CpuDevice())
+        return self.reports
+
+
+@pytest.fixture
+def run(cache: Path, tmp_path: Path) -> Runner:
+    return Runner(cache, tmp_path / "trial")
+
+
+def told(reports: list[TrialReport]) -> list[tuple[Any, ...]]:
+    """All of the reports that does not depend on the clock or the place."""
+    return [(said.epoch, said.value, said.metrics, said.ended, said.reason) for said in reports]
+
+
+def losses(reports: list[TrialReport]) -> list[float]:
+    return [said.metrics["train_loss"] for said in reports]
+
+
+def test_every_epoch_is_reported_and_the_last_one_ends_the_trial(settings: TrialSettings, run: Runner) -> None:
+    reports = run(settings)
+    assert [said.epoch for said in reports] == [1, 2, 3, 4]
+    assert [said.ended for said in reports] == [None, None, None, "complete"]
+    assert all(said.reason is None for said in reports)
+    assert all(said.value == said.metrics["macro_f1"] for said in reports)
+    assert all(said.checkpoint is not None and said.checkpoint.is_dir() for said in reports)
+    assert len({said.checkpoint for said in reports}) == 4
+    # It learns something: the label is told by a word.
+    assert losses(reports)[-1] < losses(reports)[0]
+
+
+def test_the_facts_say_what_ran(settings: TrialSettings, run: Runner) -> None:
+    facts = run(settings)[-1].facts
+    expected = {
+        "effective_batch": 32,
+        "micro_batch": 32,
+        "accumulation_steps": 1,
+        "eval_batch": 16,
+        "device": "cpu",
+        "precision": "fp32",
+        "recoveries": 0,
+        "peak_gib": None,
+    }
+    assert facts.items() >= expected.items()
+    assert {"parameters", "load_s", "train_s", "eval_s", "tokens_per_s"} <= facts.keys()
+
+
+def test_patience_ends_a_trial_as_complete_and_says_so(settings: TrialSettings, run: Runner) -> None:
+    stuck = with_params(settings, {"optim.lr": 1e-12, "train.patience": 2})
+    reports = run(stuck)
+    assert [(said.epoch, said.ended) for said in reports] == [(1, None), (2, None), (3, "complete")]
+    assert reports[-1].reason == "patience: no better epoch in 2 since epoch 1"
+
+
+def test_patience_in_the_last_epoch_is_the_ordinary_end(settings: TrialSettings, run: Runner) -> None:
+    reports = run(with_params(settings, {"optim.lr": 1e-12, "train.patience": 3}))
+    assert (reports[-1].epoch, reports[-1].ended, reports[-1].reason) == (4, "complete", None)
+
+
+# Memory that runs out
+
+
+@pytest.mark.parametrize(
+    ("place", "epochs_done"), [("load_encoder", 0), ("train_step", 1), ("predict_outputs", 0)], ids=lambda value: value
+)
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory.\nlong story"), RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")],
+    ids=["own type", "plain"],
+)
+def test_memory_that_runs_out_anywhere_is_reported_and_given_back(
+    place: str,
+    epochs_done: int,
+    error: Exception,
+    settings: TrialSettings,
+    run: Runner,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device = CpuDevice()
+    run(settings)
+    device.release()
+    before = device.live_bytes()
+    real = getattr(session_module, place)
+
+    def runs_out(*args: Any, **kwargs: Any) -> Any:
+        if len(run.reports) < epochs_done:
+            return real(*args, **kwargs)
+        held = torch.ones(64 * MIB // 4)
+        raise type(error)(*error.args) if held.any() else AssertionError
+
+    monkeypatch.setattr(session_module, place, runs_out)
+    reports = run(with_params(settings, {"train.grad_accum": 2}))
+    assert [said.ended for said in reports] == [None] * epochs_done + ["oom"]
+    end = reports[-1]
+    assert end.epoch == epochs_done
+    assert math.isnan(end.value)
+    assert end.checkpoint is None
+    what = f"model {settings.model.name}, batch 32, accumulation 2, length 48"
+    assert end.reason == f"{what}: {str(error).splitlines()[0]}"
+    facts = {"effective_batch": 64, "micro_batch": 32, "accumulation_steps": 2, "eval_batch": 16, "recoveries": 0}
+    assert end.facts == facts | {"peak_gib": None}
+    # Nothing of the model, the optimizer or the failed frame is left, and no collection is needed to see that.
+    assert device.live_bytes() - before < MIB
+
+
+def test_memory_that_really_runs_out_is_reported_as_such(
+    settings: TrialSettings, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "train_step", lambda *_, **__: torch.empty(2**52))
+    (end,) = run(settings)
+    assert end.ended == "oom"
+    assert end.reason is not None
+    assert "can't allocate memory" in end.reason
+    assert "\n" not in end.reason
+
+
+# Failures
+
+
+def test_other_errors_are_failures(settings: TrialSettings, run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: Any, **__: Any) -> None:
+        raise RuntimeError("planted: not about memory")
+
+    monkeypatch.setattr(session_module, "predict_outputs", bug)
+    with pytest.raises(RuntimeError, match="planted"):
+        run(settings)
+    assert run.reports == []
+
+
+def test_data_that_cannot_be_used_is_a_failure(settings: TrialSettings, run: Runner) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        run(with_params(settings, {"data.path": "nowhere.csv"}))
+
+
+@pytest.mark.parametrize("batch_size", [32, 1000])
+def test_a_run_that_diverges_is_a_failure_whichever_step_shows_it(
+    batch_size: int, settings: TrialSettings, run: Runner
+) -> None:
+    with pytest.raises(NonFiniteLossError, match=r"a lower optim\.lr"):
+        run(with_params(settings, {"optim.lr": 1e36, "train.clip_norm": 0.0, "train.batch_size": batch_size}))
+    assert run.reports == []
+
+
+def test_a_report_may_end_the_trial(settings: TrialSettings, cache: Path, tmp_path: Path, run: Runner) -> None:
+    heard: list[int] = []
+
+    def stop(said: TrialReport) -> None:
+        heard.append(said.epoch)
+        if said.epoch == 2:
+            raise SystemExit(0)
+
+    before = CpuDevice().live_bytes()
+    with pytest.raises(SystemExit) as caught:
+        run_trial(settings, report=stop, places=TrialPlaces(cache, tmp_path))
+    del caught
+    assert heard == [1, 2]
+    CpuDevice().release()
+    assert CpuDevice().live_bytes() - before < MIB
+    assert run(settings)[-1].ended == "complete"
+
+
+# Going on from a checkpoint
+
+
+def test_a_resumed_trial_reports_what_it_would_have_reported(builtin_settings: TrialSettings, run: Runner) -> None:
+    straight = run(builtin_settings)
+    resumed = run(builtin_settings, resume_from=straight[1].checkpoint)
+    assert [said.epoch for said in resumed] == [3, 4]
+    assert told(resumed) == told(straight[2:])
+
+
+@pytest.mark.parametrize("changes", [{}, {"optim.lr": 1e-12, "train.patience": 2}], ids=["last epoch", "patience"])
+def test_a_trial_that_had_ended_says_so_again_and_trains_no_further(
+    changes: dict[str, Any], settings: TrialSettings, run: Runner
+) -> None:
+    changed = with_params(settings, changes)
+    straight = run(changed)
+    resumed = run(changed, resume_from=straight[-1].checkpoint)
+    assert told(resumed) == told(straight[-1:])
+    assert resumed[0].checkpoint is None
+
+
+def test_patience_counts_epochs_from_before_the_interruption(settings: TrialSettings, run: Runner) -> None:
+    stuck = with_params(settings, {"optim.lr": 1e-12, "train.patience": 2})
+    resumed = run(stuck, resume_from=run(stuck)[0].checkpoint)
+    assert [(said.epoch, said.ended) for said in resumed] == [(2, None), (3, "complete")]
+
+
+# The same again
+
+
+def test_the_same_seeds_give_the_same_reports(builtin_settings: TrialSettings, run: Runner) -> None:
+    assert told(run(builtin_settings)) == told(run(builtin_settings))
+
+
+@pytest.mark.parametrize("seed", ["seeds.init", "seeds.order"])
+def test_another_seed_gives_another_run(seed: str, settings: TrialSettings, run: Runner) -> None:
+    assert losses(run(settings)) != losses(run(with_params(settings, {seed: 5})))
+
+
+def test_the_micro_batch_decides_how_fast_a_trial_runs_never_what_it_learns(
+    settings: TrialSettings, run: Runner
+) -> None:
+    whole, *cut = (losses(run(with_params(settings, {"memory.micro_batch": most}))) for most in (32, 8, 5))
+    for each in cut:
+        assert each == pytest.approx(whole, abs=1e-5)
+
+
+def test_accumulation_is_only_another_name_for_a_larger_batch(settings: TrialSettings, run: Runner) -> None:
+    cut = {"memory.micro_batch": 16}
+    one = run(with_params(settings, {**cut, "train.batch_size": 32}))
+    two = run(with_params(settings, {**cut, "train.batch_size": 16, "train.grad_accum": 2}))
+    assert told(one) == told(two)
+
+
+# On its own
+
+
+@pytest.mark.slow
+def test_a_trial_needs_neither_ray_nor_optuna_nor_the_rest(
+    settings: TrialSettings, cache: Path, tmp_path: Path
+) -> None:
+    code = (
+        "import json, sys, trainables.export, trainables.trial, trainables.worker;"
+        "print(json.dumps(sorted({'ray', 'optuna', 'mlflow', 'pydantic', 'tune_app', 'click', 'rich'} & {*sys.modules})))"
+    )
+    repository = Path(__file__).parents[2]
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True
+    ).stdout
+    assert json.loads(printed) == []

@@ -1,0 +1,29 @@
+"""Whether a worker that has run trials may run another."""
+
+import pytest
+import torch
+
+from trainables.memory.device import CpuDevice
+from trainables.worker import WorkerNotCleanError, check_worker_is_clean
+
+MIB = 2**20
+
+
+def test_a_worker_in_which_a_trial_left_memory_behind_runs_no_other_until_it_is_given_back() -> None:
+    check_worker_is_clean(CpuDevice())
+    small = torch.ones(8 * MIB // 4)
+    check_worker_is_clean(CpuDevice())
+    leaked = torch.ones(64 * MIB // 4)
+    for _ in range(2):
+        with pytest.raises(WorkerNotCleanError, match=r"an earlier trial left 0\.07 GiB in this worker"):
+            check_worker_is_clean(CpuDevice())
+    del leaked, small
+    check_worker_is_clean(CpuDevice())
+
+
+def test_what_an_earlier_trial_left_in_a_cycle_is_given_back_first() -> None:
+    check_worker_is_clean(CpuDevice())
+    cycle = [torch.ones(64 * MIB // 4)]
+    cycle.append(cycle)  # type: ignore[arg-type]
+    del cycle
+    check_worker_is_clean(CpuDevice())

@@ -1,0 +1,95 @@
+"""Checkpoints: going on as if nothing had happened, whole folders, and no code in them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainables.settings import TrialSettings
+from trainables.training.checkpoint import Progress
+from trainables.training.session import TrainingSession
+
+SessionOf = Callable[[TrialSettings], TrainingSession]
+
+
+class RunsCode:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (self._path,)
+
+
+def train(session: TrainingSession, epochs: int) -> list[float]:
+    """Loss and value of each epoch."""
+    told = []
+    for _ in range(epochs):
+        told.append(session.train_epoch())
+        scores = session.evaluate("validation")
+        session.progress.values.append(scores["macro_f1"])
+        told += scores.values()
+    return told
+
+
+def test_two_epochs_and_two_more_in_a_fresh_session_are_four_to_the_last_bit(
+    builtin_settings: TrialSettings, session_of: SessionOf, tmp_path: Path
+) -> None:
+    straight = session_of(builtin_settings)
+    values = train(straight, 4)
+
+    first = session_of(builtin_settings)
+    begun = train(first, 2)
+    first.save(tmp_path / "epoch-2")
+    second = session_of(builtin_settings)
+    # What another trial of the same process might leave behind.
+    torch.manual_seed(99)
+    second.resume(tmp_path / "epoch-2")
+
+    assert second.progress == first.progress
+    assert begun + train(second, 2) == values
+    weights, resumed = straight.model.state_dict(), second.model.state_dict()
+    assert all(torch.equal(weights[name], resumed[name]) for name in weights)
+    assert second.schedule.get_last_lr() == straight.schedule.get_last_lr()
+    assert second.progress.values == straight.progress.values
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_one(
+    settings: TrialSettings, session_of: SessionOf, tmp_path: Path
+) -> None:
+    session = session_of(settings)
+    session.progress.values.append(0.5)
+    folder = session.save(tmp_path / "kept")
+    session.progress.values.append(0.7)
+    session.optimizer.param_groups[0]["unpicklable"] = lambda: None
+    for name in ("kept", "new"):
+        with pytest.raises(Exception, match="lambda"):
+            session.save(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    fresh = session_of(settings)
+    fresh.resume(folder)
+    assert fresh.progress.values == [0.5]
+
+
+def test_a_checkpoint_runs_no_code(settings: TrialSettings, session_of: SessionOf, tmp_path: Path) -> None:
+    session = session_of(settings)
+    (file,) = session.save(tmp_path / "checkpoint").iterdir()
+    torch.save({"model": RunsCode(tmp_path / "touched")}, file)
+    with pytest.raises(Exception, match="Weights only load failed"):
+        session.resume(tmp_path / "checkpoint")
+    assert not (tmp_path / "touched").exists()
+
+
+def test_a_folder_without_a_checkpoint_is_an_error(
+    settings: TrialSettings, session_of: SessionOf, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError):
+        session_of(settings).resume(tmp_path)
+
+
+@pytest.mark.parametrize(("values", "best"), [([], 0), ([0.1], 1), ([0.1, 0.4, 0.4, 0.2], 2)])
+def test_the_best_epoch_is_the_first_with_the_highest_value(values: list[float], best: int) -> None:
+    progress = Progress(values=values)
+    assert (progress.epoch, progress.best_epoch) == (len(values), best)

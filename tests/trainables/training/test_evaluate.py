@@ -1,0 +1,59 @@
+"""Evaluation: outputs in row order, the same for any batch, and the model left as it was."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.settings import TrialSettings, with_params
+from trainables.training.evaluate import predict_outputs
+from trainables.training.session import TrainingSession
+
+
+@pytest.fixture
+def session(builtin_settings: TrialSettings, session_of: Callable[[TrialSettings], TrainingSession]) -> TrainingSession:
+    return session_of(builtin_settings)
+
+
+@pytest.mark.parametrize("eval_batch", [1, 7, 1000])
+def test_outputs_come_in_the_order_of_the_rows_whatever_the_batch(session: TrainingSession, eval_batch: int) -> None:
+    rows = np.random.default_rng(0).permutation(len(session.examples))[:20]
+    outputs = predict_outputs(session.model, session.examples, rows, eval_batch=eval_batch, precision="fp32")
+    session.model.eval()
+    with torch.no_grad():
+        one_by_one = torch.cat([session.model(session.examples.batch([row])) for row in rows])
+    assert outputs.dtype == torch.float32
+    torch.testing.assert_close(outputs, one_by_one, atol=1e-5, rtol=1e-5)
+
+
+def test_scores_are_the_same_for_any_batch(
+    settings: TrialSettings, session_of: Callable[[TrialSettings], TrainingSession]
+) -> None:
+    first, *others = (
+        session_of(with_params(settings, {"memory.eval_batch": batch})).evaluate("test") for batch in (1, 5, 64)
+    )
+    for other in others:
+        assert other == pytest.approx(first, abs=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_is_left_in_the_mode_it_came_in(session: TrainingSession, training: bool) -> None:
+    session.model.train(training)
+    predict_outputs(session.model, session.examples, np.arange(4), eval_batch=4, precision="fp32")
+    assert {module.training for module in session.model.modules()} == {training}
+
+
+def test_the_model_is_left_in_its_mode_by_a_failure_too(session: TrainingSession) -> None:
+    session.model.train()
+    with pytest.raises(IndexError):
+        predict_outputs(session.model, session.examples, np.array([10_000]), eval_batch=4, precision="fp32")
+    assert session.model.training
+
+
+def test_training_goes_on_after_an_evaluation_in_bf16(session: TrainingSession) -> None:
+    # Weights cast by autocast in inference mode must not be met again by a backward pass.
+    rows = np.arange(4)
+    predict_outputs(session.model, session.examples, rows, eval_batch=4, precision="bf16")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        session.model(session.examples.batch(rows)).float().sum().backward()

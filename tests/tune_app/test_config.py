@@ -1,0 +1,557 @@
+"""A configuration is complete and checked before anything runs; what is wrong with it is said in one line."""
+
+import dataclasses
+import tempfile
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic_core import PydanticUndefined
+
+from search_spaces.space import Choices, FloatRange
+from trainables import settings as trial
+from trainables.models.names import BUILTIN_NAMES
+from trainables.seeds import trial_seeds
+from tune_app.config import (
+    SEARCHABLE,
+    RunConfig,
+    dump_yaml,
+    load_config,
+    parse_config,
+    searchable_names,
+)
+from tune_app.errors import UserError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+LEAST = "study: {name: test}\ndata: {path: demo}\n"
+
+
+def least() -> dict[str, Any]:
+    return {"study": {"name": "test", "dir": "/runs"}, "data": {"path": "demo"}}
+
+
+def parse(*overrides: str) -> RunConfig:
+    return parse_config(least(), overrides)
+
+
+def assert_one_line(caught: pytest.ExceptionInfo[UserError], parts: list[str]) -> None:
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1, message
+    assert "Traceback" not in message
+    assert [part for part in parts if part not in message] == [], message
+
+
+BAD_SETTINGS: list[tuple[str, list[str]]] = [
+    ("train: {epoch: 3}", ["train.epoch:", "did you mean epochs?", "batch_size"]),
+    ("trian: {epochs: 3}", ["trian:", "did you mean train?"]),
+    ("lr: 0.1", ["lr:", "did you mean optim.lr?"]),
+    ("zzz: 1", ["zzz:", "unknown setting", "known here: study, data"]),
+    ("limits: {large: {bach: 3}}", ["limits.large.bach:", "did you mean batch?"]),
+    ("train: {epochs: '3'}", ["train.epochs:", "'3'", "whole number"]),
+    ("train: {epochs: true}", ["train.epochs:", "True", "whole number"]),
+    ("train: {epochs: 3.0}", ["train.epochs:", "3.0", "whole number"]),
+    ("train: {epochs: 0}", ["train.epochs:", "0", "greater than 0"]),
+    ("train: {epochs: null}", ["train.epochs:", "None", "whole number"]),
+    ("train: {epochs: [3]}", ["train.epochs:", "[3]", "whole number"]),
+    ("optim: {lr: fast}", ["optim.lr:", "'fast'", "number"]),
+    ("optim: {lr: true}", ["optim.lr:", "True", "number"]),
+    ("optim: {lr: .nan}", ["optim.lr:", "nan", "finite"]),
+    ("optim: {lr: .inf}", ["optim.lr:", "inf", "finite"]),
+    ("optim: {lr: 2}", ["optim.lr:", "2", "less than or equal to 1"]),
+    ("optim: {lr: 2001-01-01}", ["optim.lr:", "2001", "number"]),
+    ("optim: {lr: 1.0.0}", ["optim.lr:", "'1.0.0'", "number"]),
+    ("train: {tf32: 1}", ["train.tf32:", "1", "true or false"]),
+    ("train: {tf32: 'yes'}", ["train.tf32:", "'yes'", "true or false"]),
+    ("model: {name: 3}", ["model.name:", "3", "text"]),
+    ("model: {name: ''}", ["model.name:", "''", "at least 1"]),
+    ("head: {pooling: men}", ["head.pooling:", "'men'", "cls, mean, max, pooler", "did you mean mean?"]),
+    ("search: {sampler: grid}", ["search.sampler:", "'grid'", "tpe, random, exhaustive"]),
+    ("train: null", ["train:", "settings (key: value)"]),
+    ("train: 3", ["train:", "3", "settings (key: value)"]),
+    ("train: [epochs]", ["train:", "['epochs']", "settings (key: value)"]),
+    ("tracking: false", ["tracking:", "False", "settings (key: value)"]),
+    ("1: 3", ["1:", "strings"]),
+    ("memory: {micro_batch: auto}", ["memory.micro_batch:", "'auto'", "give a number"]),
+    ("resources: {gpu: 1.5}", ["resources.gpu:", "1.5", "0.5"]),
+    ("resources: {gpu: -1}", ["resources.gpu:", "-1", "greater than or equal to 0"]),
+    ("limits: users_24g", ["limits:", "'users_24g'", "known: users_24gb"]),
+    ("limits: {large: {batch: '16'}}", ["limits.large.batch:", "'16'", "whole number"]),
+    ("limits: {large: {batch: true}}", ["limits.large.batch:", "True", "whole number"]),
+    (
+        "scheduler: {warmup_epochs: 4}",
+        ["scheduler.warmup_epochs:", "4", "train.epochs", "3", "lower it"],
+    ),
+    ("space: 3", ["space:", "names with choices or ranges"]),
+    ("space: {}", ["space:", "empty", "name at least one"]),
+    ("space: [optim.lr]", ["space:", "a list"]),
+    ("space: {optim.l: {choices: [0.1]}}", ["space.optim.l:", "did you mean optim.lr?", "known: model.name"]),
+    ("space: {lr: {choices: [0.1]}}", ["space.lr:", "no such parameter", "optim.lr"]),
+    ("space: {data.path: {choices: [a]}}", ["space.data.path:", "no such parameter"]),
+    ("space: {a.b.c: {choices: [a]}}", ["space.a.b.c:", "no such parameter"]),
+    ("space: {optim: {lr: {choices: [0.1]}}}", ["space.optim:", "nested", "optim.lr"]),
+    ("space: {optim.lr: 0.1}", ["space.optim.lr:", "0.1", "choices"]),
+    ("space: {train.epochs: {choices: [1, 2]}}", ["space.train.epochs:", "cannot be searched", "outside the space"]),
+    ("space: {train.precision: {choices: [fp32]}}", ["space.train.precision:", "cannot be searched"]),
+    ("space: {train.patience: {choices: [1, 2]}}", ["space.train.patience:", "cannot be searched"]),
+    ("space: {model.revision: {choices: [main]}}", ["space.model.revision:", "cannot be searched"]),
+    ("space: {optim.lr: {choices: [0.1, 2.0]}}", ["space.optim.lr:", "2.0", "less than or equal to 1"]),
+    ("space: {optim.lr: {low: 0.1, high: 2.0}}", ["space.optim.lr:", "2.0", "less than or equal to 1"]),
+    ("space: {optim.lr: {low: 0.0, high: 0.1}}", ["space.optim.lr:", "0.0", "greater than 0"]),
+    ("space: {optim.lr: {choices: [slow, fast]}}", ["space.optim.lr:", "'slow'", "number"]),
+    ("space: {train.batch_size: {low: 8.0, high: 16.0}}", ["space.train.batch_size:", "8.0", "whole number"]),
+    ("space: {head.pooling: {choices: [cls, men]}}", ["space.head.pooling:", "'men'", "did you mean mean?"]),
+    (
+        "search: {sampler: exhaustive}\nspace: {optim.lr: {low: 0.1, high: 0.2}}",
+        ["search.sampler:", "exhaustive", "float range space.optim.lr", "choices"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "parts"), BAD_SETTINGS, ids=[row[0] for row in BAD_SETTINGS])
+def test_a_wrong_setting_is_named_with_its_value_and_the_remedy(text: str, parts: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(LEAST + text)
+    with pytest.raises(UserError) as caught:
+        load_config(file)
+    assert_one_line(caught, parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("data: {path: demo}", ["study:", "missing", "bad.yaml", "-s study=…"]),
+        ("study: {name: a}", ["data:", "missing"]),
+        ("study: {dir: runs}\ndata: {path: demo}", ["study.name:", "missing", "-s study.name=…"]),
+        ("study: {name: a}\ndata: {path: 3}", ["data.path:", "3", "text"]),
+        (
+            "study: {name: a}\ndata: {path: demo, validation_share: 0.9}",
+            ["data:", "validation_share and test_share", "lower one"],
+        ),
+    ],
+)
+def test_what_every_run_needs_is_asked_for(text: str, parts: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_config(file)
+    assert_one_line(caught, parts)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../a", "a\\b", ".hidden", "", "-x", "a b", "a\nb", "ä", "x" * 101])
+def test_a_study_cannot_be_named_like_a_path(name: str) -> None:
+    raw = least()
+    raw["study"]["name"] = name
+    with pytest.raises(UserError) as caught:
+        parse_config(raw)
+    assert_one_line(caught, ["study.name:", "letters, digits"])
+
+
+BAD_FILES: list[tuple[str, bytes, list[str]]] = [
+    ("an empty file", b"", ["is empty", "study.name and data.path"]),
+    ("only a comment", b"# later\n", ["is empty"]),
+    ("a list", b"- study\n- data\n", ["holds list", "sections of settings"]),
+    ("text", b"hello\n", ["holds str"]),
+    ("a number", b"3\n", ["holds int"]),
+    ("an open bracket", b"study: [\n", ["not valid YAML"]),
+    ("two colons", b"a: b: c\n", ["bad.yaml:1:", "not valid YAML"]),
+    ("a tab", b"study:\n\tname: a\n", ["bad.yaml:2:", "not valid YAML"]),
+    (
+        "a key twice",
+        b"study: {name: a}\ntrain:\n  epochs: 1\n  epochs: 2\n",
+        ["bad.yaml:4:", "epochs", "twice", "keep"],
+    ),
+    ("a section twice", b"study: {name: a}\nstudy: {name: b}\n", ["bad.yaml:2:", "study", "twice"]),
+    ("an unknown alias", b"study: *nope\n", ["bad.yaml:1:", "not valid YAML", "nope"]),
+    ("two documents", b"a: 1\n---\nb: 2\n", ["not valid YAML", "another document"]),
+    ("Latin-1", b"study: {name: caf\xe9}\n", ["UTF-8"]),
+    ("UTF-16", "study: {name: a}".encode("utf-16"), ["UTF-8"]),
+    ("a control character", b"study: {name: '\x07'}\n", ["not valid YAML"]),
+    ("an impossible date", b"study: 2001-99-99\n", ["not valid YAML", "month"]),
+    ("a list as key", LEAST.encode() + b"? [a, b]\n: 3\n", ["strings"]),
+]
+
+
+@pytest.mark.parametrize(("content", "parts"), [row[1:] for row in BAD_FILES], ids=[row[0] for row in BAD_FILES])
+def test_a_file_that_is_no_configuration_is_refused(content: bytes, parts: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        load_config(file)
+    assert_one_line(caught, parts)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "study: !!python/object/apply:os.system ['touch {mark}']",
+        "study: !!python/object/new:os.system ['touch {mark}']",
+        "study: {{name: !!python/name:os.system }}",
+        "study: !!python/module:os",
+        "study: !command ['touch {mark}']",
+    ],
+)
+def test_tags_that_would_run_something_are_refused(text: str, tmp_path: Path) -> None:
+    file, mark = tmp_path / "bad.yaml", tmp_path / "mark"
+    file.write_text(text.format(mark=mark))
+    with pytest.raises(UserError) as caught:
+        load_config(file)
+    assert_one_line(caught, ["bad.yaml:1:", "not valid YAML"])
+    assert not mark.exists()
+
+
+def test_a_file_with_a_byte_order_mark_and_windows_line_ends_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "windows.yaml"
+    file.write_bytes(b"\xef\xbb\xbf" + LEAST.replace("\n", "\r\n").encode())
+    assert load_config(file).study.name == "test"
+
+
+def test_a_reused_anchor_is_no_noise(tmp_path: Path) -> None:
+    file = tmp_path / "anchors.yaml"
+    file.write_text("study: {name: &n a}\ndata: {path: &n demo}\nmodel: {name: *n}\n")
+    assert load_config(file).model.name == "demo"
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("none.yaml", ["none.yaml", "no such file"]),
+        (".", ["is a folder"]),
+        ("file/inside.yaml", ["cannot be read"]),
+        ("x" * 5000, ["cannot be read"]),
+    ],
+)
+def test_a_path_without_a_file_is_refused(path: str, parts: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError) as caught:
+        load_config(tmp_path / path)
+    assert_one_line(caught, parts)
+
+
+BAD_OVERRIDES: list[tuple[str, list[str]]] = [
+    ("", ["-s", "KEY=VALUE"]),
+    ("=", ["-s =", "KEY=VALUE"]),
+    ("=3", ["-s =3", "KEY=VALUE"]),
+    ("train.epochs", ["-s train.epochs", "KEY=VALUE"]),
+    ("train.epochs=[", ["-s train.epochs", "'['", "not valid YAML"]),
+    ("train.epochs={a: 1, a: 2}", ["-s train.epochs", "not valid YAML"]),
+    ("train.epochs=*x", ["-s train.epochs", "not valid YAML"]),
+    ("train.epochs=2001-99-99", ["-s train.epochs", "not valid YAML"]),
+    ("train.epochs=!!int abc", ["-s train.epochs", "not valid YAML"]),
+    ("train.epochs=!!python/object/apply:os.getcwd []", ["-s train.epochs", "not valid YAML"]),
+    ("train.epochs=5\nfoo: 3", ["-s train.epochs", "not valid YAML"]),
+    ("train.epochs=", ["train.epochs", "None"]),
+    ("train.epochs=abc", ["train.epochs", "'abc'", "whole number"]),
+    ("train.epochs.x=3", ["train.epochs", "whole number"]),
+    ("study.name.x=3", ["-s study.name.x", "study.name is 'test'"]),
+    ("train.epoch=3", ["train.epoch", "did you mean epochs?"]),
+    ("train..epochs=3", ["train.", "unknown setting"]),
+    ("tra\nin=3", ["unknown setting"]),
+    ("space=3", ["space:", "names with choices"]),
+    ("space.optim.lr=3", ["space.optim.lr", "3", "choices"]),
+    ("space.optim.lr.choices=3", ["space.optim.lr.choices", "3", "list"]),
+    ("space.optim.lr.choces=[0.1]", ["space.optim.lr.choces", "choices"]),
+    ("space.optim.l.choices=[0.1]", ["space.optim.l", "did you mean optim.lr?"]),
+    ("space.optim.lr.high=0.5", ["space.optim.lr", "low"]),
+]
+
+
+@pytest.mark.parametrize(("override", "parts"), BAD_OVERRIDES, ids=[repr(row[0]) for row in BAD_OVERRIDES])
+def test_a_wrong_override_is_named_with_the_remedy(override: str, parts: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(override)
+    assert_one_line(caught, parts)
+
+
+def test_a_misspelt_key_of_an_entry_is_told_from_a_new_entry() -> None:
+    raw = {**least(), "space": {"optim.lr": {"choices": [0.1]}}}
+    with pytest.raises(UserError) as caught:
+        parse_config(raw, ["space.optim.lr.choces=[0.2]"])
+    assert_one_line(caught, ["space.optim.lr.choces", "did you mean choices?"])
+
+
+def test_the_last_override_of_a_setting_stands() -> None:
+    assert parse("train.epochs=5", "train.epochs=7").train.epochs == 7
+
+
+def test_overrides_reach_nested_settings() -> None:
+    config = parse(
+        "data.columns.label=target",
+        "limits=users_24gb",
+        "limits.large.batch=8",
+        "train={epochs: 9}",
+        "train.patience=2",
+        "model.name='a = b'",
+    )
+    assert config.data.columns.label == "target"
+    assert config.limits is not None
+    assert (config.limits.large.batch, config.limits.large.length) == (8, 384)
+    assert (config.train.epochs, config.train.patience) == (9, 2)
+    assert config.model.name == "a = b"
+
+
+def test_overrides_replace_add_and_drop_entries_of_the_space() -> None:
+    raw = {**least(), "space": {"optim.lr": {"low": 0.1, "high": 0.2}, "train.batch_size": {"choices": [8]}}}
+    config = parse_config(
+        raw,
+        [
+            "space.optim.lr={choices: [0.3]}",
+            "space.train.batch_size=null",
+            "space.head.dropout.low=0.0",
+            "space.head.dropout.high=0.5",
+            "space.model.name.choices=[tiny-bert, tiny-roberta]",
+        ],
+    )
+    assert config.space is not None
+    assert config.space.as_dict() == {
+        "optim.lr": {"choices": [0.3]},
+        "head.dropout": {"type": "float", "low": 0.0, "high": 0.5, "log": False},
+        "model.name": {"choices": ["tiny-bert", "tiny-roberta"]},
+    }
+
+
+def test_an_override_changes_one_key_of_an_entry() -> None:
+    raw = {**least(), "space": {"optim.lr": {"low": 0.1, "high": 0.2}}}
+    config = parse_config(raw, ["space.optim.lr.high=0.5", "space.optim.lr.log=true"])
+    assert config.space is not None
+    assert config.space.entries["optim.lr"] == FloatRange(low=0.1, high=0.5, log=True)
+
+
+def test_a_space_that_is_null_can_be_filled_from_the_command_line() -> None:
+    config = parse_config({**least(), "space": None}, ["space.optim.lr.choices=[0.1]"])
+    assert config.space is not None
+    assert config.space.entries == {"optim.lr": Choices(choices=(0.1,))}
+
+
+def test_a_space_can_be_dropped_whole() -> None:
+    assert parse_config({**least(), "space": {"optim.lr": {"choices": [0.1]}}}, ["space=null"]).space is None
+
+
+@pytest.mark.parametrize("text", ["1e-5", "1E-5", "1.0e-5", "0.00001", "1e-05"])
+def test_numbers_with_an_exponent_are_numbers(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "lr.yaml"
+    file.write_text(
+        f"{LEAST}optim: {{lr: {text}}}\nspace: {{optim.eps: {{choices: [{text}, 1]}}}}".replace(", 1]", "]")
+    )
+    config = load_config(file, [f"optim.weight_decay={text}"])
+    assert config.optim.lr == config.optim.weight_decay == 1e-5
+    assert config.space is not None
+    assert config.space.entries["optim.eps"] == Choices(choices=(1e-5,))
+
+
+def test_a_whole_number_serves_where_any_number_does() -> None:
+    assert parse("train.clip_norm=1", "resources.gpu=2").train.clip_norm == 1.0
+
+
+SECTION_VALUES = st.fixed_dictionaries(
+    {},
+    optional={
+        "train": st.fixed_dictionaries(
+            {},
+            optional={
+                "batch_size": st.integers(1, 65536),
+                "epochs": st.integers(1, 10_000),
+                "patience": st.none() | st.integers(1, 100),
+                "clip_norm": st.floats(0, 1e9),
+                "tf32": st.booleans(),
+                "precision": st.sampled_from(["auto", "fp32", "bf16"]),
+            },
+        ),
+        "optim": st.fixed_dictionaries(
+            {}, optional={"lr": st.floats(1e-300, 1.0), "eps": st.floats(0, 1, exclude_min=True, exclude_max=True)}
+        ),
+        "model": st.fixed_dictionaries(
+            {},
+            optional={
+                # What YAML cannot hold at all is not asked of it.
+                "revision": st.none() | st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"])),
+            },
+        ),
+        "resources": st.fixed_dictionaries({}, optional={"gpu": st.none() | st.floats(0, 1) | st.just(2.0)}),
+        "limits": st.sampled_from([None, "users_24gb", {"from": "users_24gb", "base": {"batch": 3}}, {}]),
+        "search": st.fixed_dictionaries({}, optional={"seed": st.integers(0, 2**63 - 1)}),
+        "space": st.sampled_from(
+            [
+                None,
+                {"optim.lr": {"low": 1e-5, "high": 0.1, "log": True}, "train.batch_size": {"low": 1, "high": 9}},
+                {"head.pooling": {"choices": ["cls", "mean"]}, "head.dropout": {"choices": [0, 0.1]}},
+            ]
+        ),
+    },
+)
+
+
+@settings(max_examples=60)
+@given(SECTION_VALUES)
+def test_a_configuration_written_down_and_read_again_is_the_same(values: dict[str, Any]) -> None:
+    config = parse_config({**least(), "scheduler": {"name": "none"}, **values})
+    assert parse_config(config.as_dict()) == config
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "config.yaml"
+        dump_yaml(config.as_dict(), file, "two lines\nof comment")
+        assert load_config(file) == config
+        assert file.read_text().startswith("# two lines\n# of comment\n")
+        assert [path.name for path in Path(folder).iterdir()] == ["config.yaml"]
+
+
+def test_a_text_that_looks_like_something_else_stays_text(tmp_path: Path) -> None:
+    for text in ("1e-5", "true", "null", "2001-01-01", "0x10", "- a", "a: b", "#x", " x ", "~"):
+        config = parse_config({**least(), "model": {"name": "m", "revision": text}})
+        dump_yaml(config.as_dict(), tmp_path / "config.yaml")
+        assert load_config(tmp_path / "config.yaml").model.revision == text
+
+
+def test_relative_paths_become_absolute_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-model").mkdir()
+    config = parse_config(
+        {
+            "study": {"name": "test", "dir": "out", "storage": "sqlite:///study.db"},
+            "data": {"path": "sub/../pairs.csv"},
+            "model": {"name": "./my-model"},
+            "tracking": {"uri": "sqlite:///mlflow.db"},
+            "space": {"model.name": {"choices": ["my-model", "tiny-bert", "owner/name"]}},
+        }
+    )
+    assert config.study.dir == str(tmp_path / "out")
+    assert config.run_dir == str(tmp_path / "out" / "test")
+    assert config.study.storage == f"sqlite:///{tmp_path}/study.db"
+    assert config.data.path == str(tmp_path / "pairs.csv")
+    assert config.model.name == str(tmp_path / "my-model")
+    assert config.tracking.uri == f"sqlite:///{tmp_path}/mlflow.db"
+    assert config.space is not None
+    assert config.space.entries["model.name"].examples == (str(tmp_path / "my-model"), "tiny-bert", "owner/name")
+    monkeypatch.chdir("/")
+    assert parse_config(config.as_dict()) == config
+
+
+def test_what_is_no_path_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    raw = {
+        "study": {"name": "test", "dir": "s3://bucket/runs", "storage": "postgresql://u:p@host/db"},
+        "data": {"path": "demo"},
+        "model": {"name": "bert-base-uncased"},
+        "tracking": {"uri": "http://host:5000"},
+    }
+    config = parse_config(raw)
+    assert config.study.dir == "s3://bucket/runs"
+    assert config.run_dir == "s3://bucket/runs/test"
+    assert config.study.storage == "postgresql://u:p@host/db"
+    assert (config.data.path, config.model.name) == ("demo", "bert-base-uncased")
+    assert config.tracking.uri == "http://host:5000"
+
+
+@pytest.mark.parametrize("name", [BUILTIN_NAMES[0], "minilm-l6"])
+def test_a_built_in_model_keeps_its_name_beside_a_folder_of_that_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    assert parse(f"model.name={name}").model.name == name
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a/" * 3000, "~nobody-of-this-name/model"])
+def test_a_model_name_that_can_be_no_path_is_no_defect(name: str) -> None:
+    assert parse(f"model.name={name}").model.name == name
+
+
+def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "model").mkdir()
+    config = parse("data.path=~/pairs.csv", "study.dir=~/runs", "model.name=~/model")
+    assert config.data.path == str(tmp_path / "pairs.csv")
+    assert config.study.dir == str(tmp_path / "runs")
+    assert config.model.name == str(tmp_path / "model")
+
+
+def test_fixed_params_are_every_searchable_setting_that_has_a_value() -> None:
+    fixed = parse("train.epochs=7", "tok.max_length=64").fixed_params()
+    assert (fixed["train.epochs"], fixed["tok.max_length"]) == (7, 64)
+    assert set(searchable_names()) <= set(fixed)
+    assert {name.split(".")[0] for name in fixed} == set(SEARCHABLE)
+    assert "train.patience" not in fixed, "null is no value"
+
+
+SAMPLE: dict[str, Any] = {
+    "model.name": "tiny-roberta",
+    "tok.max_length": 64,
+    "head.pooling": "mean",
+    "head.dropout": 0.3,
+    "optim.lr": 1e-3,
+    "optim.beta2": 0.98,
+    "schedule.name": "cosine",
+    "schedule.warmup_ratio": 0.2,
+    "train.batch_size": 48,
+    "train.grad_accum": 3,
+    "train.clip_norm": 0.5,
+}
+
+
+def test_a_sample_in_the_configuration_and_in_a_trials_settings_come_to_the_same() -> None:
+    config = parse("train.epochs=7", "search.seed=5", "data.columns.label=y")
+    settled = config.with_params(SAMPLE)
+    assert settled.space is None
+    assert settled.trial_settings() == trial.with_params(config.trial_settings(), SAMPLE)
+    assert {name: settled.fixed_params()[name] for name in SAMPLE} == SAMPLE
+    assert settled.train.epochs == 7
+    assert config.train.batch_size == 16, "the configuration itself is left alone"
+
+
+def test_a_trial_gets_every_setting_and_the_seeds_of_the_one_seed() -> None:
+    config = parse("data.columns.text=post", "search.seed=5", "memory.eval_batch=7", "train.patience=2")
+    settled = config.trial_settings()
+    assert settled.seeds == trial_seeds(5)
+    assert settled.data.columns.text == "post"
+    for section in ("task", *SEARCHABLE, "memory"):
+        assert dataclasses.asdict(getattr(settled, section)) == getattr(config, section).model_dump()
+
+
+def test_a_sample_of_what_is_no_setting_is_refused() -> None:
+    with pytest.raises(KeyError, match=r"optim\.rate"):
+        trial.with_params(parse().trial_settings(), {"optim.rate": 1})
+
+
+def sections_and_dataclasses() -> list[Any]:
+    pairs: list[Any] = [(RunConfig.model_fields["data"].annotation, trial.DataSettings)]
+    hints = typing.get_type_hints(trial.TrialSettings)
+    pairs += [
+        (RunConfig.model_fields[name].annotation, kind) for name, kind in hints.items() if name not in ("data", "seeds")
+    ]
+    columns = pairs[0][0].model_fields["columns"].annotation
+    return [pytest.param(*pair, id=pair[1].__name__) for pair in [*pairs, (columns, trial.ColumnNames)]]
+
+
+@pytest.mark.parametrize(("section", "kind"), sections_and_dataclasses())
+def test_a_section_and_a_trials_settings_have_the_same_fields_and_defaults(section: Any, kind: Any) -> None:
+    def default(field: dataclasses.Field[Any]) -> Any:
+        if field.default_factory is not dataclasses.MISSING:
+            return dataclasses.asdict(field.default_factory())
+        return None if field.default is dataclasses.MISSING else field.default
+
+    def plain(value: Any) -> Any:
+        return value.model_dump() if hasattr(value, "model_dump") else None if value is PydanticUndefined else value
+
+    mine = {field.name: default(field) for field in dataclasses.fields(kind)}
+    theirs = {name: plain(field.default) for name, field in section.model_fields.items()}
+    assert theirs == mine
+    assert {name: type(value) for name, value in theirs.items()} == {name: type(value) for name, value in mine.items()}
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_configuration_is_right(file: Path, tmp_path: Path) -> None:
+    overrides = ["data.path=/data/pairs.csv"] if file.name == "pairs.yaml" else []
+    config = load_config(file, overrides)
+    assert config.space is not None
+    assert parse_config(config.as_dict()) == config
+    dump_yaml(config.as_dict(), tmp_path / "again.yaml")
+    assert load_config(tmp_path / "again.yaml") == config
+
+
+def test_overrides_leave_the_callers_data_alone() -> None:
+    raw = {**least(), "space": {"optim.lr": {"choices": [0.1]}}}
+    parse_config(raw, ["train.epochs=5", "space.optim.lr.choices=[0.2]"])
+    assert raw == {**least(), "space": {"optim.lr": {"choices": [0.1]}}}
