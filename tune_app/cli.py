@@ -184,14 +184,15 @@ def dashboard(study: str) -> int:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 def doctor(folder: str, as_json: bool) -> int:
     """Check machine, GPU, driver, Ray and storage; every finding with its remedy."""
-    from tune_app import doctor as checks
+    from tune_app.doctor import as_json as as_json_text
+    from tune_app.doctor import diagnose, exit_code, show
 
-    findings = checks.diagnose(folder)
+    findings = diagnose(folder)
     if as_json:
-        click.echo(checks.as_json(findings))
+        click.echo(as_json_text(findings))
     else:
-        checks.show(findings, _console())
-    return checks.exit_code(findings)
+        show(findings, _console())
+    return exit_code(findings)
 
 
 def _console() -> "Console":

@@ -8,6 +8,7 @@ is cut back before the next is written; and the records of one trial's end reach
 import fcntl
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,10 @@ class JournalFile(BaseJournalBackend):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._path.touch()
+        if not path.exists():
+            path.touch()
+        # Other threads read (the tracking's), while the main thread's records are held back or written.
+        self._guard = threading.Lock()
         # Where reading goes on: so many records, so many bytes.
         self._read_records = 0
         self._read_bytes = 0
@@ -32,13 +36,16 @@ class JournalFile(BaseJournalBackend):
         self._overtaken: list[Record] = []
 
     def read_logs(self, log_number_from: int) -> Iterator[Record]:
+        with self._guard:
+            return iter(self._read(log_number_from))
+
+    def _read(self, log_number_from: int) -> list[Record]:
         if self._held_back is not None:
             # The file waits: what others write meanwhile comes behind ours.
-            yield from self._held_back[log_number_from - self._read_records :]
-            return
+            return self._held_back[log_number_from - self._read_records :]
+        records: list[Record] = []
         if self._overtaken and log_number_from == self._read_records - len(self._overtaken):
-            overtaken, self._overtaken = self._overtaken, []
-            yield from overtaken
+            records, self._overtaken = self._overtaken, []
         elif log_number_from < self._read_records:
             self._read_records = self._read_bytes = 0
         with self._path.open("rb") as file:
@@ -49,7 +56,8 @@ class JournalFile(BaseJournalBackend):
                 self._read_bytes += len(line)
                 self._read_records += 1
                 if self._read_records > log_number_from:
-                    yield json.loads(line)
+                    records.append(json.loads(line))
+        return records
 
     def append_logs(self, logs: list[Record]) -> None:
         if self._held_back is not None:
@@ -69,12 +77,16 @@ class JournalFile(BaseJournalBackend):
             try:
                 yield
             finally:
-                records, self._held_back = self._held_back, None
-                foreign = os.pread(descriptor, os.fstat(descriptor).st_size - self._read_bytes, self._read_bytes)
-                self._overtaken = [json.loads(line) for line in foreign.splitlines()]
-                # Ours were applied already, so reading goes on behind them.
-                self._read_bytes = self._append(descriptor, records)
-                self._read_records += len(self._overtaken) + len(records)
+                with self._guard:
+                    self._flush(descriptor)
+
+    def _flush(self, descriptor: int) -> None:
+        records, self._held_back = self._held_back or [], None
+        foreign = os.pread(descriptor, os.fstat(descriptor).st_size - self._read_bytes, self._read_bytes)
+        self._overtaken = [json.loads(line) for line in foreign.splitlines()]
+        # Ours were applied already, so reading goes on behind them.
+        self._read_bytes = self._append(descriptor, records)
+        self._read_records += len(self._overtaken) + len(records)
 
     @contextmanager
     def _locked(self) -> Iterator[int]:

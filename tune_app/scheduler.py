@@ -55,13 +55,14 @@ class LenientHyperBand(HyperBandScheduler):
         super().__init__(**options)
         self._left_alone = startup_trials
         self._protected: dict[str, Trial] = {}
+        self._get_n0: Callable[[int], int]
         first_rung: Callable[[int], int] = self._get_r0
 
         def first_rung_after_warmup(bracket: int) -> int:
             # HyperBand itself skips a bracket that would begin at 0 epochs.
             return first_rung(bracket) if first_rung(bracket) >= warmup_epochs else 0
 
-        self._get_r0 = first_rung_after_warmup
+        self._get_r0: Callable[[int], int] = first_rung_after_warmup
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         if len(self._protected) < self._left_alone:

@@ -74,9 +74,14 @@ def test_a_folder_takes_the_place_of_the_earlier_one(tmp_path: Path) -> None:
 def test_an_error_leaves_the_earlier_folder_and_nothing_else(tmp_path: Path) -> None:
     with whole_folder(tmp_path / "folder") as partial:
         (partial / "old").touch()
-    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "folder") as partial:
-        (partial / "half").touch()
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with whole_folder(tmp_path / "folder") as partial:
+            (partial / "half").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["folder", "folder/old"]
 
 

@@ -1,6 +1,7 @@
 """The optimizer's groups and the learning-rate schedules."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def test_the_rate_rises_from_the_first_step_and_falls_to_zero_at_the_end(name: s
     factors = [rate_factor(step, 100, 0.1, name) for step in range(101)]
     assert factors[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
     assert factors[10] == 1.0
-    assert all(later < earlier for earlier, later in zip(factors[10:], factors[11:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(factors[10:]))
     assert factors[99] > 0.0
     assert factors[100] == pytest.approx(0.0, abs=1e-12)
     assert rate_factor(150, 100, 0.1, name) == pytest.approx(0.0, abs=1e-12)

@@ -1,6 +1,7 @@
 """One optimizer step: the gradient of the whole effective batch, however it is cut."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def test_the_gradient_is_that_of_the_whole_effective_batch_in_one_pass(
 
 def batches_of(*sizes: int) -> list[Batch]:
     bounds = np.cumsum([0, *sizes])
-    return [EXAMPLES.batch(range(start, end)) for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [EXAMPLES.batch(range(start, end)) for start, end in pairwise(bounds)]
 
 
 def test_gradients_left_over_from_an_unfinished_step_have_no_effect() -> None:
