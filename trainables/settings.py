@@ -34,10 +34,19 @@ class DataSettings:
     pin_memory: bool = True
 
 
+# Known without loading a task, so that planning and reporting need no torch.
+_OBJECTIVES = {"criteria": "macro_f1"}
+
+
 @dataclass(frozen=True)
 class TaskSettings:
     name: str = "criteria"
     classes: int = 2
+
+    @property
+    def objective(self) -> str:
+        """Name of the metric that a search improves; larger is better."""
+        return _OBJECTIVES[self.name]
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: b
     if end.out_of_memory:
         click.echo(f"headroom: out of memory: {end.out_of_memory}; lower memory.micro_batch", err=True)
         return NOTHING_COMPLETE
-    click.echo(f"macro_f1 {end.value:.6f} on validation (epoch {end.best_epoch}), {end.test_value:.6f} on test")
+    click.echo(f"{end.metric} {end.value:.6f} on validation (epoch {end.best_epoch}), {end.test_value:.6f} on test")
     if loaded.pinned is not None:
         verdict = "reproduced" if end.value == loaded.pinned.value else "not the same"
         click.echo(f"trial {loaded.pinned.trial} of {loaded.pinned.study} had {loaded.pinned.value:.6f}: {verdict}")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 from rich.console import Console
@@ -25,6 +25,9 @@ from tune_app.progress import LiveTable, PlainLines, Progress, Quiet
 from tune_app.reporting import StudyStatus, outcome_of, study_status
 from tune_app.study import StudyRecord, StudyStore, open_study, search_lock
 from tune_app.tracking import MlflowTracking, NoTracking, Tracking, flat
+
+if TYPE_CHECKING:
+    from tune_app.trainable import RunTrial
 
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
@@ -44,13 +47,18 @@ class SearchEnd:
 
 
 def run_search(
-    config: RunConfig, *, console: Console, quiet: bool = False, address: str | None = None, run_trial: Any = None
+    config: RunConfig,
+    *,
+    console: Console,
+    quiet: bool = False,
+    address: str | None = None,
+    run_trial: "RunTrial | None" = None,
 ) -> SearchEnd:
     """Run a study until it holds ``search.trials`` launched trials; resumes it where it exists.
 
     Args:
         address: of a Ray cluster to join; None starts Ray on this machine, or joins the job's cluster.
-        run_trial: what is run per trial (``tune_app.trainable.RunTrial``); None trains an encoder.
+        run_trial: what is run per trial; None trains an encoder.
 
     Raises:
         UserError: the configuration, the data or the storage does not allow the search.
@@ -91,7 +99,7 @@ def _search(
     tracking: Tracking,
     progress: Progress,
     address: str | None,
-    run_trial: Any,
+    run_trial: "RunTrial | None",
 ) -> _LoopEnd:
     # Ray takes seconds to import; everything that can be refused was refused before.
     from tune_app import ray_session
@@ -191,7 +199,11 @@ def study_record(config: RunConfig) -> StudyRecord:
     except UnknownModelError as error:
         raise UserError(f"model.name: {error}") from None
     return StudyRecord(
-        space=config.space, task=config.task.name, metric="macro_f1", mode="max", data_fingerprint=rows.fingerprint
+        space=config.space,
+        task=config.task.name,
+        metric=settings.task.objective,
+        mode="max",
+        data_fingerprint=rows.fingerprint,
     )
 
 
@@ -288,7 +300,7 @@ def _opening(config: RunConfig, store: StudyStore, dashboard_url: str | None) ->
         f"run directory {config.run_dir}",
     ]
     if dashboard_url:
-        lines.append(f"Ray's dashboard http://{dashboard_url}")
+        lines.append(f"Ray's dashboard http://{dashboard_url} (its token: ray get-auth-token)")
     return "\n".join(lines)
 
 

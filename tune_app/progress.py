@@ -65,36 +65,44 @@ class PlainLines(Quiet):
         self._console = console
         self._store = store
         self._max_concurrent = max_concurrent
-        self._rejected_shown = len(_rejected(store))
         self._started: set[int] = set()
+        self._trials_seen = len(store.trials())
+        self._last_look = 0.0
 
     def message(self, text: str) -> None:
-        self._print(text)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def reported(self, live: Live, value: float) -> None:
+        self._announce(live)
         best = f"best {max(live.values.values()):.4f} in epoch {live.best_epoch}"
-        self._print(f"trial {live.number:>4}  epoch {live.epoch}: {self._store.record.metric} {value:.4f} ({best})")
+        self.message(f"trial {live.number:>4}  epoch {live.epoch}: {self._store.record.metric} {value:.4f} ({best})")
 
     def closed(self, trial: FrozenTrial) -> None:
-        self._print(
-            f"trial {trial.number:>4}  {closing_line(trial)}  [{counts_line(self._store, self._max_concurrent)}]"
-        )
+        counts = counts_line(self._store, self._max_concurrent)
+        self.message(f"trial {trial.number:>4}  {closing_line(trial)}  [{counts}]")
 
     def step(self, live: Sequence[Live]) -> None:
-        for started in live:
-            if started.number not in self._started:
-                self._started.add(started.number)
-                self._print(f"trial {started.number:>4}  starts: {params_text(started.params)}")
-        rejected = _rejected(self._store)
-        new = rejected[self._rejected_shown :]
-        self._rejected_shown = len(rejected)
-        for trial in new[:_SHOWN_REJECTIONS]:
-            self._print(f"trial {trial.number:>4}  {closing_line(trial)}")
-        if len(new) > _SHOWN_REJECTIONS:
-            self._print(f"            and {len(new) - _SHOWN_REJECTIONS} more turned away")
+        # Ray's loop turns many times a second, and there may be thousands of trials to look through.
+        if time.monotonic() - self._last_look < _REFRESH_S:
+            return
+        self._last_look = time.monotonic()
+        self._show_rejected()
+        for trial in live:
+            self._announce(trial)
 
-    def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+    def _announce(self, live: Live) -> None:
+        if live.number not in self._started:
+            self._started.add(live.number)
+            self.message(f"trial {live.number:>4}  starts: {params_text(live.params)}")
+
+    def _show_rejected(self) -> None:
+        trials = self._store.trials()
+        rejected = [trial for trial in trials[self._trials_seen :] if outcome_of(trial) is Outcome.INFEASIBLE]
+        self._trials_seen = len(trials)
+        for trial in rejected[:_SHOWN_REJECTIONS]:
+            self.message(f"trial {trial.number:>4}  {closing_line(trial)}")
+        if len(rejected) > _SHOWN_REJECTIONS:
+            self.message(f"            and {len(rejected) - _SHOWN_REJECTIONS} more turned away")
 
 
 class LiveTable(Quiet):
@@ -192,7 +200,3 @@ def closing_line(trial: FrozenTrial) -> str:
     if trial.duration is not None and outcome is not Outcome.INFEASIBLE:
         text += f" in {duration_text(trial.duration.total_seconds())}"
     return f"{text}: {reason_of(trial)}" if reason_of(trial) else text
-
-
-def _rejected(store: StudyStore) -> list[FrozenTrial]:
-    return [trial for trial in store.trials() if outcome_of(trial) is Outcome.INFEASIBLE]

@@ -16,9 +16,10 @@ from tune_app.export import installed_versions
 
 @dataclass(frozen=True)
 class TrainEnd:
-    """What a training run came to; values are the objective."""
+    """What a training run came to; the values are of ``metric``, the task's objective."""
 
     folder: Path
+    metric: str
     value: float
     best_epoch: int
     test_value: float
@@ -52,6 +53,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
             console.print(text, markup=False, highlight=False)
 
     settings = config.trial_settings()
+    metric = settings.task.objective
     limit_threads(config.resources.cpu)
     values: list[float] = []
     ends: list[TrialReport] = []
@@ -64,7 +66,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
             if math.isnan(said.value):
                 return
             values.append(said.value)
-            say(f"epoch {said.epoch} of {config.train.epochs}: macro_f1 {said.value:.4f}")
+            say(f"epoch {said.epoch} of {config.train.epochs}: {metric} {said.value:.4f}")
             assert said.checkpoint is not None
             if said.value == max(values) and values.count(said.value) == 1:
                 shutil.rmtree(best, ignore_errors=True)
@@ -77,12 +79,12 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
                 say(line)
             run_trial(settings, report=report, places=TrialPlaces(cache, Path(scratch) / "checkpoints"))
             if ends[-1].ended == "oom":
-                return TrainEnd(folder, math.nan, 0, math.nan, out_of_memory=ends[-1].reason)
+                return TrainEnd(folder, metric, math.nan, 0, math.nan, out_of_memory=ends[-1].reason)
             saved = save_best_epoch(settings, cache, best, folder)
         except (DataError, UnknownModelError, ModelLoadError) as error:
             setting = "data.path" if isinstance(error, DataError) else "model.name"
             raise UserError(f"{setting}: {error}") from None
-    return TrainEnd(folder, saved.validation["macro_f1"], values.index(max(values)) + 1, saved.test["macro_f1"])
+    return TrainEnd(folder, metric, saved.validation[metric], values.index(max(values)) + 1, saved.test[metric])
 
 
 def _what_differs(config: RunConfig) -> list[str]:

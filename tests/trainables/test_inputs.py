@@ -1,6 +1,7 @@
 """What trials share on a node: the tokenizer of a built-in encoder, trained once and on the training part alone."""
 
 import csv
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -51,6 +52,7 @@ def test_a_tokenizer_is_trained_once_by_trials_that_start_together(
 
     def counted(name: str, texts: Sequence[str], folder: Path) -> None:
         trained.append(len(texts))
+        time.sleep(0.2)  # Long enough for the others to arrive.
         real(name, texts, folder)
 
     monkeypatch.setattr(module, "train_tokenizer", counted)

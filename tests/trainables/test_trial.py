@@ -136,7 +136,7 @@ def test_memory_that_runs_out_anywhere_is_reported_and_given_back(
     assert end.reason == f"{what}: {str(error).splitlines()[0]}"
     facts = {"effective_batch": 64, "micro_batch": 32, "accumulation_steps": 2, "eval_batch": 16, "recoveries": 0}
     assert end.facts == facts | {"peak_gib": None}
-    # Nothing of the model, the optimizer or the failed frame is left, and no collection is needed to see that.
+    # Nothing of the model, the optimizer or the failed frame is left.
     assert device.live_bytes() - before < MIB
 
 

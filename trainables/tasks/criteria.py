@@ -45,7 +45,7 @@ class CriteriaTask:
 
     @property
     def objective(self) -> str:
-        return "macro_f1"
+        return self._settings.task.objective
 
     def examples(self, rows: Rows, tokens: TokenisedRows, pad_token_id: int) -> PairExamples:
         return PairExamples(rows, tokens, self._settings.tok.max_length, pad_token_id)
