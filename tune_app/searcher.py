@@ -107,6 +107,10 @@ class HeadroomSearch(OptunaSearch):
         """Free the trial's slot; what became of it is told by the recorder."""
         self._open.discard(trial_id)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray pickles its searcher into an experiment state of its own, which nothing reads: the study is the record.
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is the record that a search resumes from."""
 
