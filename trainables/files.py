@@ -2,7 +2,6 @@
 
 import fcntl
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +18,14 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Yield a folder to write to, which takes the place of ``folder`` at the end, or vanishes if the block raises."""
+    """Yield a folder to write to, which takes the place of ``folder`` at the end, or vanishes if the block raises.
+
+    The caller is the only one who writes ``folder``, by a lock if need be: what stands half-written beside it is then
+    that of a killed process, and is removed.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
         yield partial

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tune_app.config import RunConfig
     from tune_app.study import StudyStore
 
+_PIPE_WIDTH = 200
+
 DONE, NOTHING_COMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 _overrides = click.option(
@@ -198,7 +200,9 @@ def doctor(folder: str, as_json: bool) -> int:
 def _console() -> "Console":
     from rich.console import Console
 
-    return Console()
+    console = Console()
+    # A pipe has no width; 80 columns would fold every row of a table.
+    return console if console.is_terminal else Console(width=_PIPE_WIDTH)
 
 
 def _open_study(study: str) -> tuple["StudyStore", "RunConfig", Path]:

@@ -88,7 +88,7 @@ def test_an_error_leaves_the_earlier_folder_and_nothing_else(tmp_path: Path) -> 
 def test_a_process_that_is_killed_leaves_no_half_written_folder(tmp_path: Path) -> None:
     die_inside(f"whole_folder(Path({str(tmp_path / 'folder')!r}))")
     assert not (tmp_path / "folder").exists()
-    # The next one is not disturbed by what it left.
+    # The next one clears away what it left.
     with whole_folder(tmp_path / "folder") as partial:
         (partial / "file").touch()
-    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["file"]
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["folder", "folder/file"]

@@ -426,6 +426,10 @@ def test_a_look_at_a_study_keeps_no_search_from_starting(tmp_path: Path) -> None
     with (tmp_path / LOCK_FILE).open("w") as file:
         # What search_is_running holds for an instant, held a little longer.
         fcntl.flock(file, fcntl.LOCK_SH)
-        threading.Timer(0.05, fcntl.flock, (file, fcntl.LOCK_UN)).start()
-        with search_lock(tmp_path):
-            assert search_is_running(tmp_path)
+        release = threading.Timer(0.05, fcntl.flock, (file, fcntl.LOCK_UN))
+        release.start()
+        try:
+            with search_lock(tmp_path):
+                assert search_is_running(tmp_path)
+        finally:
+            release.join()
