@@ -30,7 +30,7 @@ from rich.console import Console
 from toy import OBJECTIVES, ToyProblem, need_gib
 
 from search_spaces.space import Params, Scalar
-from trainables.reports import Report, TrialReport
+from trainables.reports import Fact, Report, TrialReport
 from trainables.seeds import sub_seed
 from trainables.settings import TrialSettings
 from tune_app.checkpoints import CheckpointKeeper
@@ -113,6 +113,7 @@ def stock_ooms(problem: ToyProblem, seed: int, trials: int) -> int:
     ooms = 0
     for index in range(trials):
         params = searcher.suggest(str(index))
+        assert params is not None, "nothing limits the suggestions"
         if problem.fits(params):
             result = {METRIC: problem.value(params, seed), "training_iteration": 1}
             searcher.on_trial_result(str(index), result)
@@ -197,7 +198,7 @@ def toy_report(problem: ToyProblem, params: Mapping[str, Scalar], seed: int) -> 
     """What a trial of Headroom says that trains one epoch, or runs out of memory."""
     if problem.fits(params):
         return TrialReport(1, problem.value(params, seed), ended="complete")
-    facts = {"need_gib": need_gib(params), "allowed_gib": problem.budget_gib}
+    facts: dict[str, Fact] = {"need_gib": need_gib(params), "allowed_gib": problem.budget_gib}
     return TrialReport(0, math.nan, facts=facts, ended="oom", reason=f"needs {need_gib(params):.2f} GiB")
 
 
@@ -235,7 +236,8 @@ def stock_ooms_on_ray(problem: ToyProblem, seed: int, trials: int) -> int:
             ),
             run_config=tune.RunConfig(storage_path=folder, verbose=0, log_to_file=False),
         )
-        return tuner.fit().num_errors
+        ooms: int = tuner.fit().num_errors
+        return ooms
 
 
 def headroom_ooms_on_ray(problem: ToyProblem, seed: int, trials: int) -> int:

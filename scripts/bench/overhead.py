@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +252,7 @@ def _headroom_suggest(space: Space, folder: Path, told: int, suggestions: int) -
         max_rejections=1000,
     )
     for index in range(suggestions):
-        config, timing = _timed(lambda trial_id=str(index): searcher.suggest(trial_id))
+        config, timing = _timed(partial(searcher.suggest, str(index)))
         assert isinstance(config, dict), "the total leaves room for every suggestion"
         store.close_trial(config[NUMBER], Outcome.COMPLETE, value=_objective(config[PARAMS]["optim.lr"]))
         searcher.on_trial_complete(str(index))
@@ -273,7 +274,7 @@ def _optuna_ask(space: Space, storage: BaseStorage, told: int, suggestions: int)
         [create_trial(params=params, distributions=dists, value=value) for params, value in _told_trials(space, told)]
     )
     for _ in range(suggestions):
-        trial, timing = _timed(lambda: study.ask(dists))
+        trial, timing = _timed(partial(study.ask, dists))
         study.tell(trial, _objective(trial.params["optim.lr"]))
         yield timing
 
