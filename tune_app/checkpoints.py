@@ -22,6 +22,8 @@ class CheckpointKeeper:
         self._keep = keep
         self._paths: dict[int, dict[str, str]] = {}
         self._ranked: list[tuple[float, int]] = []
+        # Their end may have been told by a search that was killed before it could delete.
+        self._ended = {trial.number for trial in trials if trial.state.is_finished()}
         for trial in trials:
             paths = {key: trial.user_attrs[key] for key in (LATEST, BEST) if trial.user_attrs.get(key)}
             if paths:
@@ -45,11 +47,11 @@ class CheckpointKeeper:
             self._ranked.append((trial.value, trial.number))
         # Of equal values the earlier trial stays, as in the study's own order.
         self._ranked.sort(key=lambda item: (-item[0], item[1]))
-        ended = {number for _, number in self._ranked} | {trial.number}
+        self._ended.add(trial.number)
         # A trial that is not among the best now never will be.
         del self._ranked[self._keep :]
         best = {number for _, number in self._ranked}
-        for number in ended & self._paths.keys():
+        for number in self._ended & self._paths.keys():
             paths = self._paths[number]
             wanted = {BEST: paths[BEST]} if number in best and BEST in paths else {}
             _delete(set(paths.values()) - set(wanted.values()))

@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def cli() -> None:
     """Hyperparameter search for transformer encoders that never loses a trial to GPU memory."""
@@ -207,8 +207,7 @@ def _console() -> "Console":
 
 def _open_study(study: str) -> tuple["StudyStore", "RunConfig", Path]:
     """A study by its name (under ./runs) or its run directory."""
-    from tune_app.config import load_config
-    from tune_app.experiment import CONFIG_FILE, real_storage_url
+    from tune_app.experiment import CONFIG_FILE, stored_config
     from tune_app.study import load_study
 
     given = Path(study)
@@ -218,9 +217,8 @@ def _open_study(study: str) -> tuple["StudyStore", "RunConfig", Path]:
             f"{study}: no study of that name in ./runs and no run directory at that path{_near(study)}; a run directory"
             f" holds {CONFIG_FILE}"
         )
-    config = load_config(run_dir / CONFIG_FILE)
-    url = real_storage_url(config, run_dir)
-    return load_study(run_dir, config.study.name, url), config, run_dir.resolve()
+    config = stored_config(run_dir)
+    return load_study(run_dir, config.study.name, config.study.storage), config, run_dir.resolve()
 
 
 def _near(study: str) -> str:

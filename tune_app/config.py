@@ -4,8 +4,10 @@ One YAML file gives a run; ``-s a.b=value`` overrides single settings. What is l
 rest of the program takes explicit values from it and never reads a file.
 """
 
+import copy
 import os
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -13,11 +15,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 
 from search_spaces.rules import LimitSet
-from search_spaces.space import Params, Scalar, Space, SpaceError, parse_space
+from search_spaces.space import Choices, Params, Scalar, Space, SpaceError, parse_space
 from trainables import settings as trial
+from trainables.models.names import BUILTIN_NAMES, OFFLINE_NAME
 from trainables.seeds import trial_seeds
 from tune_app.errors import UserError, nearest
 
@@ -334,6 +337,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 def parse_config(raw: dict[str, Any], overrides: Sequence[str] = (), where: str = "the configuration") -> RunConfig:
     """Check plain data, after the overrides; see ``load_config``."""
+    raw = copy.deepcopy(raw)
     for override in overrides:
         _apply_override(raw, override)
     try:
@@ -356,8 +360,11 @@ def dump_yaml(values: Mapping[str, Any], target: Path, comment: str = "") -> Non
     os.replace(building, target)
 
 
-def _yaml() -> YAML:
-    return YAML(typ="safe", pure=True)
+def _parse_yaml(text: str) -> Any:
+    with warnings.catch_warnings():
+        # An anchor set anew is right in YAML 1.2.
+        warnings.simplefilter("ignore", ReusedAnchorWarning)
+        return YAML(typ="safe", pure=True).load(text)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -370,7 +377,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as UTF-8 text ({error}); give a YAML configuration") from None
     try:
-        raw = _yaml().load(text)
+        raw = _parse_yaml(text)
     except DuplicateKeyError as error:
         named = re.search(r'found duplicate key "([^"]+)"', str(error))
         key = named.group(1) if named else "a key"
@@ -394,13 +401,15 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     if not sign or not key:
         raise UserError(f"-s {override}: expected KEY=VALUE, e.g. -s train.epochs=5")
     try:
-        value = _yaml().load(text) if text.strip() else None
-    except YAMLError:
+        value = _parse_yaml(text) if text.strip() else None
+    except (YAMLError, ValueError, RecursionError):
         raise UserError(f"-s {key}: {text!r} is not valid YAML; quote it, e.g. -s {key}='[8, 16]'") from None
     if key == "space" or not key.startswith("space."):
         _set(raw, key.split("."), value, key)
         return
-    space = raw.setdefault("space", {})
+    if raw.get("space") is None:
+        raw["space"] = {}
+    space = raw["space"]
     if not isinstance(space, dict):
         raise UserError(f"-s {key}: space is no mapping in the configuration; give space entries there first")
     name, field = _split_space_key(key.removeprefix("space."), space)
@@ -499,14 +508,36 @@ def _keys_at(path: Iterable[str]) -> list[str]:
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
     """Relative paths mean the working directory; stored absolute they keep their meaning anywhere."""
     update: dict[str, Any] = {}
-    if config.data.path != "demo":
-        update["data"] = config.data.model_copy(update={"path": _absolute(config.data.path)})
-    if "://" not in config.study.dir:
-        update["study"] = config.study.model_copy(update={"dir": _absolute(config.study.dir)})
-    if Path(config.model.name).is_dir():
-        update["model"] = config.model.model_copy(update={"name": _absolute(config.model.name)})
+    study, data, tracking = config.study, config.data, config.tracking
+    for name, url in (("study.storage", study.storage), ("tracking.uri", tracking.uri)):
+        if url and ":***@" in url:
+            raise UserError(f"{name}: {url}: its password was left out of this file; give the URL with -s {name}=…")
+    if data.path != "demo":
+        update["data"] = data.model_copy(update={"path": _absolute(data.path)})
+    folder = study.dir if "://" in study.dir else _absolute(study.dir)
+    update["study"] = study.model_copy(update={"dir": folder, "storage": _absolute_url(study.storage)})
+    update["tracking"] = tracking.model_copy(update={"uri": _absolute_url(tracking.uri)})
+    update["model"] = config.model.model_copy(update={"name": _absolute_model(config.model.name)})
+    models = config.space.entries.get("model.name") if config.space else None
+    if config.space is not None and isinstance(models, Choices):
+        names = [_absolute_model(str(name)) for name in models.choices]
+        update["space"] = _parsed_space({**config.space.entries, "model.name": {"choices": names}})
     return config.model_copy(update=update)
 
 
 def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
+
+
+def _absolute_model(name: str) -> str:
+    """A local folder by its absolute path; a built-in or hub name as it is."""
+    is_folder = name not in (*BUILTIN_NAMES, OFFLINE_NAME) and os.path.isdir(os.path.expanduser(name))
+    return _absolute(name) if is_folder else name
+
+
+def _absolute_url(url: str | None) -> str | None:
+    """A SQLite file by its absolute path; any other URL as it is."""
+    scheme, sign, path = (url or "").partition(":///")
+    if not scheme.startswith("sqlite") or not path or path.startswith(("/", ":memory:", "file:")):
+        return url
+    return f"{scheme}{sign}{_absolute(path)}"

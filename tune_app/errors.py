@@ -8,6 +8,10 @@ from collections.abc import Iterable
 class UserError(Exception):
     """Bad input. The message is one line: the setting, its value and what would be right."""
 
+    def __init__(self, message: str) -> None:
+        # A name or a path of the user's may hold a line break.
+        super().__init__(" ".join(message.splitlines()))
+
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """``"; did you mean X?"`` for the closest known word, or an empty text where none is close."""
@@ -17,4 +21,5 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def without_password(url: str) -> str:
     """A storage or tracking URL fit to be shown: the password in it, if any, is replaced by ``***``."""
-    return re.sub(r"(?P<user>://[^:/@\s]*):[^@\s]*@", r"\g<user>:***@", url)
+    # Up to the last @: a password may hold one, unescaped.
+    return re.sub(r"(?P<user>://[^:/@\s]*):\S*@", r"\g<user>:***@", url)

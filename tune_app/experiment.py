@@ -4,6 +4,7 @@ Read from top to bottom it is the whole road: configuration → data → study �
 came of it.
 """
 
+import json
 import os
 import signal
 import threading
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from search_spaces.rules import Rule, SizeClassRule
 from trainables.seeds import sub_seed
-from tune_app.config import RunConfig, dump_yaml
+from tune_app.config import RunConfig, dump_yaml, load_config
 from tune_app.errors import UserError, without_password
 from tune_app.outcomes import Outcome
 from tune_app.progress import LiveTable, PlainLines, Progress, Quiet
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
 CACHE = "cache"
-_STORAGE_URL_FILE = "storage.url"
+_SECRETS_FILE = "secrets.json"
 
 
 @dataclass(frozen=True)
@@ -224,27 +225,38 @@ def build_rules(config: RunConfig) -> list[Rule]:
 
 
 def write_config(config: RunConfig, run_dir: Path) -> None:
-    """Write the resolved configuration, without passwords; a storage URL with one goes to a file of its own."""
+    """Write the resolved configuration without passwords; URLs that hold one go to a file of their own."""
     dump_yaml(shown_config(config), run_dir / CONFIG_FILE, "As resolved by headroom; headroom search runs it as it is.")
-    url = config.study.storage
-    if url and url != without_password(url):
-        secret = os.open(run_dir / _STORAGE_URL_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(secret, "w") as stream:
-            stream.write(url)
+    secrets = {name: url for name, url in _urls(config).items() if url != without_password(url)}
+    (run_dir / _SECRETS_FILE).unlink(missing_ok=True)
+    if secrets:
+        descriptor = os.open(run_dir / _SECRETS_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            json.dump(secrets, stream)
 
 
-def real_storage_url(config: RunConfig, run_dir: Path) -> str | None:
-    """The study's storage URL for a configuration that was read back from a run directory."""
-    secret = run_dir / _STORAGE_URL_FILE
-    return secret.read_text() if config.study.storage and secret.exists() else config.study.storage
+def stored_config(run_dir: Path) -> RunConfig:
+    """The configuration that a run directory holds, its passwords in place again.
+
+    Raises:
+        UserError: it holds none, or one that is not right.
+    """
+    secrets = run_dir / _SECRETS_FILE
+    urls = json.loads(secrets.read_text(encoding="utf-8")) if secrets.exists() else {}
+    return load_config(run_dir / CONFIG_FILE, [f"{name}={json.dumps(url)}" for name, url in urls.items()])
+
+
+def _urls(config: RunConfig) -> dict[str, str]:
+    urls = {"study.storage": config.study.storage, "study.dir": config.study.dir, "tracking.uri": config.tracking.uri}
+    return {name: url for name, url in urls.items() if url}
 
 
 def shown_config(config: RunConfig) -> dict[str, Any]:
     """The resolved configuration fit to be shown: passwords in URLs are replaced by ``***``."""
     values = config.as_dict()
-    for section, key in (("study", "storage"), ("study", "dir"), ("tracking", "uri")):
-        if values[section][key]:
-            values[section][key] = without_password(values[section][key])
+    for name, url in _urls(config).items():
+        section, key = name.split(".")
+        values[section][key] = without_password(url)
     return values
 
 

@@ -20,6 +20,8 @@ BEST_FILE = "best.yaml"
 LEADERBOARD_FILE = "leaderboard.csv"
 
 _PINNED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "headroom")
+# A training run has no study to write to and nothing to be turned away or stopped by.
+_SEARCH_ONLY = ("space", "limits", "scheduler", "tracking", "checkpoint")
 _ATTRIBUTES = (
     "effective_batch",
     "micro_batch",
@@ -72,9 +74,8 @@ def best_config(store: StudyStore, config: RunConfig, trial: FrozenTrial) -> dic
     )
     own = config.with_params(trial.params).model_copy(update={"pinned": pinned})
     values = shown_config(own)
-    # A training run has no study to write to, and nothing to be stopped by.
     values["study"]["storage"] = None
-    return {key: value for key, value in values.items() if key not in ("space", "limits", "scheduler")}
+    return {section: value for section, value in values.items() if section not in _SEARCH_ONLY}
 
 
 def installed_versions() -> dict[str, str]:

@@ -60,11 +60,13 @@ class JournalFile(BaseJournalBackend):
         return records
 
     def append_logs(self, logs: list[Record]) -> None:
+        # Also where it is held back: what cannot be written is refused before it is taken for written.
+        data = _encoded(logs)
         if self._held_back is not None:
             self._held_back += logs
             return
         with self._locked() as descriptor:
-            self._append(descriptor, logs)
+            self._append(descriptor, data)
 
     @contextmanager
     def one_write(self) -> Iterator[None]:
@@ -85,7 +87,7 @@ class JournalFile(BaseJournalBackend):
         foreign = os.pread(descriptor, os.fstat(descriptor).st_size - self._read_bytes, self._read_bytes)
         self._overtaken = [json.loads(line) for line in foreign.splitlines()]
         # Ours were applied already, so reading goes on behind them.
-        self._read_bytes = self._append(descriptor, records)
+        self._read_bytes = self._append(descriptor, _encoded(records))
         self._read_records += len(self._overtaken) + len(records)
 
     @contextmanager
@@ -99,14 +101,17 @@ class JournalFile(BaseJournalBackend):
             os.close(descriptor)
 
     @staticmethod
-    def _append(descriptor: int, records: list[Record]) -> int:
+    def _append(descriptor: int, data: bytes) -> int:
         """Append, force to disk, and return the file's size."""
-        data = b"".join(json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in records)
         written = 0
         while written < len(data):
             written += os.write(descriptor, data[written:])
         os.fsync(descriptor)
         return os.fstat(descriptor).st_size
+
+
+def _encoded(records: list[Record]) -> bytes:
+    return b"".join(json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in records)
 
 
 def _cut_torn_line(descriptor: int) -> None:

@@ -30,3 +30,6 @@ _STATES = {
 
 OUTCOME_ATTRIBUTE = "outcome"
 REASON_ATTRIBUTE = "reason"
+
+EPOCH_METRICS = "metrics.epoch_"
+"""Beginning of the names of the attributes that hold what was measured in one epoch."""

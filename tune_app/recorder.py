@@ -17,7 +17,7 @@ from ray.tune.experiment import Trial
 
 from tune_app.checkpoints import CheckpointKeeper
 from tune_app.live import Live
-from tune_app.outcomes import Outcome
+from tune_app.outcomes import EPOCH_METRICS, Outcome
 from tune_app.scheduler import ENDED, METRIC, TIME
 from tune_app.searcher import NUMBER, PARAMS, HeadroomSearch
 from tune_app.study import StudyStore
@@ -120,7 +120,8 @@ class StudyRecorder(tune.Callback):
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
         live = self._live_of(trial)
         kept = self._checkpoints.add(live.number, checkpoint, is_best=live.best_epoch == live.epoch)
-        self._store.set_attributes(live.number, kept)
+        # One attribute an epoch: what a resumed trial measured before it was cut short stays known.
+        self._store.set_attributes(live.number, {**kept, f"{EPOCH_METRICS}{live.epoch}": live.metrics})
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         live = self._live_of(trial)

@@ -78,16 +78,26 @@ def leaderboard(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 def remaining_s(trials: Sequence[FrozenTrial], target: int, max_concurrent: int) -> float | None:
     """Seconds until the target is reached, by the mean duration of ended launched trials; None before the first."""
     launched = [trial for trial in trials if outcome_of(trial) is not Outcome.INFEASIBLE]
-    ended = [trial.duration.total_seconds() for trial in launched if trial.duration is not None]
+    ended = [_spent_s(trial) for trial in launched if trial.state.is_finished()]
     if not ended:
         return None
     left = target - len(ended)
+    mean = sum(ended) / len(ended)
+    # A trial that was interrupted and taken up again began long ago; it has no more than its whole duration behind it.
     elapsed = sum(
-        time.time() - trial.datetime_start.timestamp()
+        min(mean, time.time() - trial.datetime_start.timestamp())
         for trial in launched
         if trial.state == TrialState.RUNNING and trial.datetime_start is not None
     )
-    return max(0.0, left * sum(ended) / len(ended) - elapsed) / max_concurrent
+    return max(0.0, left * mean - elapsed) / max_concurrent
+
+
+def _spent_s(trial: FrozenTrial) -> float:
+    """Seconds that an ended trial ran, without the time between an interruption and its resume where that is known."""
+    phases = [trial.user_attrs.get(name) for name in ("load_s", "train_s", "eval_s")]
+    if all(phase is not None for phase in phases):
+        return float(sum(phase or 0.0 for phase in phases))
+    return trial.duration.total_seconds() if trial.duration is not None else 0.0
 
 
 def duration_text(seconds: float) -> str:

@@ -6,12 +6,14 @@ all that is known of them in one record.
 
 import fcntl
 import json
+import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -154,9 +156,10 @@ class StudyStore:
         """Tell what became of a trial, once. ``value`` goes with ``complete`` alone.
 
         Raises:
-            ValueError: ``complete`` without a value, or a value with anything else.
+            ValueError: ``complete`` without a finite value, or a value with anything else.
         """
-        if (value is not None) != (outcome is Outcome.COMPLETE):
+        fits = value is None if outcome is not Outcome.COMPLETE else value is not None and math.isfinite(value)
+        if not fits:
             raise ValueError(f"trial {number}: outcome {outcome} with value {value}")
         trial = self._live(number)
         told = {**(attributes or {}), OUTCOME_ATTRIBUTE: outcome.value, REASON_ATTRIBUTE: reason}
@@ -203,7 +206,6 @@ def open_study(run_dir: Path, name: str, url: str | None, record: StudyRecord) -
             differs.
     """
     storage, journal = _open_storage(run_dir, url)
-    existing = {summary.study_name for summary in storage.get_all_studies()}
     study = optuna.create_study(
         study_name=name,
         storage=storage,
@@ -211,7 +213,9 @@ def open_study(run_dir: Path, name: str, url: str | None, record: StudyRecord) -
         direction="maximize" if record.mode == "max" else "minimize",
         load_if_exists=True,
     )
-    if name not in existing or _RECORD_KEY not in study.user_attrs:
+    if _RECORD_KEY not in study.user_attrs:
+        if study.get_trials(deepcopy=False):
+            raise UserError(f"study.name: {name} is there already and no study of headroom's; set another study.name")
         study.set_user_attr(_RECORD_KEY, record.as_dict())
     store = StudyStore(study, storage, journal)
     differences = store.record.differences(record)
@@ -235,15 +239,25 @@ def load_study(run_dir: Path, name: str, url: str | None) -> StudyStore:
     try:
         study = optuna.load_study(study_name=name, storage=storage, sampler=_NO_SAMPLER)
     except KeyError:
+        study = None
+    if study is None or _RECORD_KEY not in study.user_attrs:
         where = run_dir / JOURNAL_FILE if url is None else without_password(url)
-        raise UserError(f"{name}: no study of that name in {where}; run headroom search first") from None
+        raise UserError(f"{name}: no study of that name in {where}; run headroom search first")
     return StudyStore(study, storage, journal)
 
 
 def _open_storage(run_dir: Path, url: str | None) -> tuple[BaseStorage, JournalFile | None]:
     if url is None:
-        journal = JournalFile(run_dir / JOURNAL_FILE)
-        return JournalStorage(journal), journal
+        file = run_dir / JOURNAL_FILE
+        try:
+            journal = JournalFile(file)
+            return JournalStorage(journal), journal
+        except Exception as error:
+            # A file that is something else can break Optuna's reading of it anywhere.
+            raise UserError(
+                f"{file}: cannot be read as a study's journal ({error}); restore it from a copy, or move it away to"
+                " begin anew"
+            ) from None
     try:
         return RDBStorage(url), None
     except Exception as error:
@@ -264,13 +278,22 @@ def search_lock(run_dir: Path) -> Iterator[None]:
     """
     with (run_dir / LOCK_FILE).open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_soon(file)
         except BlockingIOError:
             raise UserError(
                 f"study.name: a search is running on {run_dir.name} already; wait for it, end it, or set another"
                 " study.name"
             ) from None
         yield
+
+
+def _lock_soon(file: IO[str]) -> None:
+    # Whoever asks whether a search is running holds the lock for an instant.
+    for _ in range(20):
+        with suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.02)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def search_is_running(run_dir: Path) -> bool:

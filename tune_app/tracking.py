@@ -14,14 +14,23 @@ from typing import Any, Protocol, Self
 from optuna.trial import FrozenTrial
 
 from tune_app.errors import without_password
-from tune_app.outcomes import Outcome
+from tune_app.outcomes import EPOCH_METRICS, Outcome
 from tune_app.reporting import outcome_of
 from tune_app.study import StudyStore
 
 _PARENT_TAG = "headroom.study"
 _NUMBER_TAG = "headroom.trial"
 _LONGEST_PARAM = 500
-_FLUSH_S = 60.0
+# How long a flush waits for a server that takes nothing.
+_STALLED_S = 30.0
+# MLflow's own defaults keep trying for minutes; what a server misses is written at the next start anyway.
+_ENVIRONMENT = {
+    # Tables being created and the like are nothing for a person to read; MLflow sets its level when imported.
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
 
 
 class Tracking(Protocol):
@@ -55,6 +64,7 @@ class MlflowTracking:
         self._config = config
         self._waiting: queue.Queue[FrozenTrial | None] = queue.Queue()
         self._problems: list[str] = []
+        self._last_written = time.monotonic()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
@@ -64,38 +74,45 @@ class MlflowTracking:
 
     def flush(self) -> list[str]:
         self._waiting.put(None)
-        self._thread.join(_FLUSH_S)
+        began = time.monotonic()
+        while self._thread.is_alive() and time.monotonic() - max(began, self._last_written) < _STALLED_S:
+            self._thread.join(0.1)
         if self._thread.is_alive():
-            self._problems.append(f"still writing after {_FLUSH_S:.0f} s; the rest is written at the next start")
+            self._problems.append(f"took nothing for {_STALLED_S:.0f} s; the rest is written at the next start")
         return [f"MLflow ({without_password(self._uri)}): {problem}" for problem in self._problems]
 
     def _work(self) -> None:
-        # Tables being created and the like are nothing for a person to read; MLflow sets its level when imported.
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         try:
-            mirror = _Mirror.open(self._store.name, self._uri, self._config)
+            mirror = _Mirror.open(self._store.name, self._uri, self._store.record.metric, self._config)
             for trial in self._store.trials():
-                mirror.write(trial)
+                self._write(mirror, trial)
             while (waiting := self._waiting.get()) is not None:
-                mirror.write(waiting)
+                self._write(mirror, waiting)
             mirror.finish(self._store.trials())
         except Exception as error:
             # Whatever a tracking server does must not reach a trial; it is told at the end, mended at the next start.
-            text = (str(error).splitlines() or [""])[0].replace(self._uri, without_password(self._uri))
+            text = without_password((str(error).splitlines() or [""])[0])
             self._problems.append(f"{type(error).__name__}: {text}")
+
+    def _write(self, mirror: "_Mirror", trial: FrozenTrial) -> None:
+        mirror.write(trial)
+        self._last_written = time.monotonic()
 
 
 class _Mirror:
     """The MLflow side: knows the parent run and which trials have a child."""
 
-    def __init__(self, client: Any, experiment_id: str, parent_id: str, written: set[int]) -> None:
+    def __init__(self, client: Any, experiment_id: str, parent_id: str, objective: str, written: set[int]) -> None:
         self._client = client
+        self._objective = objective
         self._experiment_id = experiment_id
         self._parent_id = parent_id
         self._written = written
 
     @classmethod
-    def open(cls, study: str, uri: str, config: Mapping[str, Any]) -> Self:
+    def open(cls, study: str, uri: str, objective: str, config: Mapping[str, Any]) -> Self:
         from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
 
@@ -112,7 +129,7 @@ class _Mirror:
             params = [Param(name, _param(value)) for name, value in config.items()]
             for start in range(0, len(params), 100):
                 client.log_batch(parent_id, params=params[start : start + 100])
-        return cls(client, experiment_id, parent_id, _children(client, experiment_id, parent_id))
+        return cls(client, experiment_id, parent_id, objective, _children(client, experiment_id, parent_id))
 
     def write(self, trial: FrozenTrial) -> None:
         """Write an ended, launched trial as a child run, in one batch."""
@@ -128,13 +145,16 @@ class _Mirror:
             run_name=f"trial-{trial.number:05d}",
             tags={"mlflow.parentRunId": self._parent_id},
         )
-        name = self._store_metric_name
-        metrics = [Metric(name, value, ended, epoch) for epoch, value in sorted(trial.intermediate_values.items())]
+        metrics = [
+            Metric(name, value, ended, epoch)
+            for epoch, measured in _measured(trial, self._objective).items()
+            for name, value in measured.items()
+        ]
+        numbers = {f"best_{name}": value for name, value in trial.user_attrs.get("metrics", {}).items()}
+        numbers |= {name: value for name, value in trial.user_attrs.items() if _is_number(value)}
         if trial.value is not None and outcome is Outcome.COMPLETE:
-            metrics.append(Metric("value", trial.value, ended, 0))
-        for key, value in {**trial.user_attrs.get("metrics", {}), **trial.user_attrs}.items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                metrics.append(Metric(f"best_{key}" if key == name else key, float(value), ended, 0))
+            numbers["value"] = trial.value
+        metrics += [Metric(name, float(value), ended, 0) for name, value in numbers.items()]
         texts = {key: value for key, value in trial.user_attrs.items() if isinstance(value, str)}
         self._client.log_batch(
             run.info.run_id,
@@ -146,8 +166,6 @@ class _Mirror:
         status = "FAILED" if outcome is Outcome.FAILED else "FINISHED"
         self._client.set_terminated(run.info.run_id, status, ended)
         self._written.add(trial.number)
-
-    _store_metric_name = "objective"
 
     def finish(self, trials: list[FrozenTrial]) -> None:
         """Write the counts on the parent, ours by outcome and under the users' own names."""
@@ -167,6 +185,19 @@ class _Mirror:
             self._parent_id, metrics=[Metric(name, float(count), now, 0) for name, count in named.items()]
         )
         self._client.set_terminated(self._parent_id, "FINISHED")
+
+
+def _measured(trial: FrozenTrial, objective: str) -> dict[int, dict[str, float]]:
+    """What was measured by epoch; at least the objective."""
+    measured = {epoch: {objective: value} for epoch, value in trial.intermediate_values.items()}
+    for name, value in trial.user_attrs.items():
+        if name.startswith(EPOCH_METRICS):
+            measured.setdefault(int(name.removeprefix(EPOCH_METRICS)), {}).update(value)
+    return dict(sorted(measured.items()))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,11 +6,13 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from search_spaces.space import Choices, FloatRange, IntRange, Space, SpaceError, parse_space
 
+# How long an example takes says more about the machine than about us.
+QUICK = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NAMES = st.from_regex(r"[a-z_]{1,6}(\.[a-z_0-9]{1,6}){0,2}", fullmatch=True)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -59,6 +61,7 @@ USERS_SPACE = {
 }
 
 
+@QUICK
 @given(SPACES)
 def test_a_space_written_down_and_read_again_is_the_same(space: Space) -> None:
     again = parse_space(space.as_dict())
@@ -67,6 +70,7 @@ def test_a_space_written_down_and_read_again_is_the_same(space: Space) -> None:
     assert list(again) == list(space)
 
 
+@QUICK
 @given(SPACES, st.randoms(use_true_random=False))
 def test_every_draw_lies_in_the_space(space: Space, rng: random.Random) -> None:
     for _ in range(5):
@@ -75,6 +79,7 @@ def test_every_draw_lies_in_the_space(space: Space, rng: random.Random) -> None:
         assert list(params) == list(space)
 
 
+@QUICK
 @given(DISCRETE_SPACES)
 def test_a_discrete_space_lists_each_of_its_configurations_once_in_a_fixed_order(space: Space) -> None:
     assert space.size is not None
@@ -103,6 +108,7 @@ def test_a_float_range_makes_a_space_endless() -> None:
         space.config_at(0)
 
 
+@QUICK
 @given(SPACES, st.randoms(use_true_random=False))
 def test_two_configurations_share_a_key_exactly_when_they_are_equal(space: Space, rng: random.Random) -> None:
     drawn = [space.sample(rng) for _ in range(6)]
@@ -124,7 +130,7 @@ def test_equal_spaces_have_equal_hashes_whatever_their_order() -> None:
     assert hash(one) == hash(other)
 
 
-@settings(max_examples=300)
+@settings(QUICK, max_examples=200)
 @given(JSON | st.dictionaries(NAMES | st.text(max_size=5), ALMOST_ENTRIES | JSON, max_size=3))
 def test_anything_else_is_refused_in_one_line(raw: Any) -> None:
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic_core import PydanticUndefined
 
@@ -383,7 +383,7 @@ SECTION_VALUES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(SECTION_VALUES)
 def test_a_configuration_written_down_and_read_again_is_the_same(values: dict[str, Any]) -> None:
     config = parse_config({**least(), "scheduler": {"name": "none"}, **values})

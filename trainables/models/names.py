@@ -42,9 +42,10 @@ def resolve_model(name: str) -> ModelSource:
         return ModelSource(name, "builtin")
     if name == OFFLINE_NAME:
         return ModelSource(name, "folder", str(_offline_folder()))
-    folder = Path(name).expanduser()
-    if name and folder.is_dir():
-        return _folder_source(name, folder)
+    # Unlike Path's own, these take any text: a name too long for a folder, the home of nobody.
+    folder = os.path.expanduser(name)
+    if name and os.path.isdir(folder):
+        return _folder_source(name, Path(folder))
     if _looks_like_path(name):
         raise UnknownModelError(
             f"model.name {name!r}: no such folder; give the path of a folder that holds config.json"

@@ -1,0 +1,304 @@
+"""The command line: help everywhere, one line and exit code 2 for bad input, and no heavy import before its time."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from tune_app.cli import cli, main
+from tune_app.config import parse_config
+from tune_app.experiment import write_config
+from tune_app.outcomes import Outcome
+from tune_app.study import StudyRecord, open_study, search_lock
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = sorted(cli.commands)
+LEAST = "study: {name: a}\ndata: {path: demo}\n"
+
+
+class Ran:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def headroom(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run a command in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Ran:
+        with pytest.raises(SystemExit) as exited:
+            main(list(arguments))
+        captured = capsys.readouterr()
+        assert isinstance(exited.value.code, int)
+        return Ran(exited.value.code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """A run directory with one trial of each kind that matters here."""
+    config = parse_config(
+        {
+            "study": {"name": "mine", "dir": str(tmp_path / "runs")},
+            "data": {"path": "demo"},
+            "space": {"optim.lr": {"choices": [0.1, 0.2, 0.3]}},
+        }
+    )
+    run_dir = Path(config.run_dir)
+    run_dir.mkdir(parents=True)
+    write_config(config, run_dir)
+    assert config.space is not None
+    store = open_study(run_dir, "mine", None, StudyRecord(config.space, "criteria", "macro_f1", "max", "data"))
+    store.set_target(3)
+    store.close_trial(store.open_trial({"optim.lr": 0.1}, {}), Outcome.COMPLETE, value=0.5)
+    store.close_trial(store.open_trial({"optim.lr": 0.2}, {}), Outcome.FAILED, reason="KeyError: 'x'")
+    store.open_trial({"optim.lr": 0.3}, {})
+    return run_dir
+
+
+def assert_bad_input(ran: Ran, *parts: str) -> None:
+    assert ran.code == 2
+    assert ran.out == ""
+    assert len(ran.err.splitlines()) == 1, ran.err
+    assert ran.err.startswith("headroom: ")
+    assert [part for part in parts if part not in ran.err] == [], ran.err
+
+
+def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_every_command_has_help(command: str, option: str, headroom: Any) -> None:
+    ran = headroom(command, option)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith(f"Usage: headroom {command} ")
+    assert len(ran.out.splitlines()) >= 5
+    undescribed = [
+        parameter.name
+        for parameter in cli.commands[command].params
+        if isinstance(parameter, click.Option) and not parameter.help and not parameter.required
+    ]
+    assert undescribed == []
+
+
+def test_help_names_every_command(headroom: Any) -> None:
+    ran = headroom("--help")
+    assert ran.code == 0
+    assert [command for command in COMMANDS if f"\n  {command} " not in ran.out] == []
+    assert {"search", "status", "export", "train"} <= set(COMMANDS)
+
+
+def test_the_version_is_told(headroom: Any) -> None:
+    ran = headroom("--version")
+    assert ran.code == 0
+    assert "headroom" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ([], ["Missing command", "headroom --help"]),
+        (["serach"], ["'serach'", "search"]),
+        (["fly"], ["'fly'", "headroom --help"]),
+        (["--verbose"], ["--verbose"]),
+        (["search"], ["CONFIG"]),
+        (["search", "--trails", "3", "x.yaml"], ["--trails", "--trials"]),
+        (["search", "x.yaml", "--trials", "0"], ["--trials", "0"]),
+        (["search", "x.yaml", "--trials", "many"], ["--trials", "'many'"]),
+        (["search", "x.yaml", "-s"], ["-s"]),
+        (["status"], ["STUDY"]),
+        (["status", "a", "b"], ["b"]),
+        (["export", "a"], ["--to"]),
+        (["train"], ["CONFIG"]),
+        (["search", "none.yaml"], ["none.yaml", "no such file"]),
+        (["train", "none.yaml"], ["none.yaml", "no such file"]),
+        (["search", "."], [".", "is a folder"]),
+        (["status", "none"], ["none", "no study of that name in ./runs"]),
+        (["status", ""], ["no study"]),
+        (["export", "none", "--to", "x"], ["none", "no study"]),
+        (["dashboard", "none"], ["none", "no study"]),
+    ],
+)
+def test_bad_arguments_are_one_line_and_exit_code_2(arguments: list[str], parts: list[str], headroom: Any) -> None:
+    assert_bad_input(headroom(*arguments), *parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "parts"),
+    [
+        ("", [], ["bad.yaml", "is empty"]),
+        ("study: [", [], ["bad.yaml", "not valid YAML"]),
+        (LEAST + "train: {epoch: 1}", [], ["train.epoch", "did you mean epochs?"]),
+        (LEAST, ["train.epochs=x"], ["train.epochs", "'x'", "whole number"]),
+        (LEAST, ["nonsense"], ["-s nonsense", "KEY=VALUE"]),
+        (LEAST, ["train.epochs=2001-99-99"], ["-s train.epochs", "not valid YAML"]),
+        (LEAST, [], ["space", "missing", "headroom train"]),
+        (LEAST, ["space.optim.lr=0.1"], ["space.optim.lr", "0.1"]),
+    ],
+)
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_bad_configuration_is_one_line_and_exit_code_2(
+    text: str, overrides: list[str], parts: list[str], quiet: bool, headroom: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    options = [argument for override in overrides for argument in ("-s", override)] + ["--quiet"] * quiet
+    assert_bad_input(headroom("search", "bad.yaml", *options), *parts)
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.yaml"], "nothing is left behind"
+
+
+def test_all_configurations_are_checked_before_the_first_is_run(headroom: Any, tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text(LEAST + "space: {optim.lr: {choices: [0.1]}}")
+    (tmp_path / "bad.yaml").write_text(LEAST + "trian: {}")
+    assert_bad_input(headroom("search", "good.yaml", "bad.yaml"), "trian", "train")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_data_or_a_model_that_is_not_there_is_bad_input(headroom: Any, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(LEAST + "space: {optim.lr: {choices: [0.1]}}")
+    assert_bad_input(headroom("search", "c.yaml", "-s", "data.path=none.csv"), "data.path", "none.csv")
+    assert_bad_input(headroom("search", "c.yaml", "-s", "model.name=./none"), "model.name", "./none")
+    assert_bad_input(headroom("search", "c.yaml", "-s", "study.dir=/proc/none"), "study.dir", "/proc/none")
+    assert_bad_input(headroom("search", "c.yaml", "-s", "study.dir=s3://bucket"), "study.dir", "s3://bucket")
+
+
+def test_a_configuration_with_a_space_is_not_trained(headroom: Any, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(LEAST + "space: {optim.lr: {choices: [0.1]}}")
+    assert_bad_input(headroom("train", "c.yaml"), "space", "headroom export")
+
+
+def test_a_model_is_not_saved_over_anything(headroom: Any, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(LEAST)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.txt").touch()
+    assert_bad_input(headroom("train", "c.yaml", "--to", "taken"), "--to", "taken", "not empty")
+
+
+@pytest.mark.parametrize("way", ["name", "run directory", "relative run directory"])
+def test_a_study_is_found_by_its_name_and_by_its_run_directory(way: str, headroom: Any, study: Path) -> None:
+    given = {"name": "mine", "run directory": str(study), "relative run directory": "runs/mine"}[way]
+    ran = headroom("status", given, "--json")
+    assert (ran.code, ran.err) == (0, "")
+    status = json.loads(ran.out)
+    assert list(status) == ["study", "metric", "mode", "target", "launched", "trials", "best"]
+    assert (status["study"], status["target"], status["launched"]) == ("mine", 3, 3)
+    assert {name: count for name, count in status["trials"].items() if count} == {
+        "complete": 1,
+        "failed": 1,
+        "interrupted": 1,
+    }
+    assert status["best"] == {"number": 0, "value": 0.5, "params": {"optim.lr": 0.1}}
+
+
+def test_a_misspelt_study_is_guessed(headroom: Any, study: Path) -> None:
+    assert_bad_input(headroom("status", "mime"), "mime", "did you mean mine?")
+
+
+def test_the_status_for_people_names_counts_error_and_best(headroom: Any, study: Path) -> None:
+    ran = headroom("status", "mine")
+    assert (ran.code, ran.err) == (0, "")
+    for part in ("study mine (not running)", "3 of 3 launched", "last failed: trial 1: KeyError: 'x'", "0.5000"):
+        assert part in ran.out
+    assert "\x1b" not in ran.out, "no colours where there is no terminal"
+
+
+def test_the_status_knows_whether_a_search_is_at_work(headroom: Any, study: Path) -> None:
+    with search_lock(study):
+        assert json.loads(headroom("status", "mine", "--json").out)["trials"]["running"] == 1
+        assert "study mine (running)" in headroom("status", "mine").out
+
+
+def test_a_run_directory_without_its_journal_is_bad_input(headroom: Any, study: Path) -> None:
+    (study / "study.journal").unlink()
+    assert_bad_input(headroom("status", "mine"), "mine", "study.journal", "headroom search")
+
+
+def test_a_journal_that_is_damaged_is_bad_input(headroom: Any, study: Path) -> None:
+    with (study / "study.journal").open("a") as file:
+        file.write("garbage\n")
+    assert_bad_input(headroom("status", "mine"), "study.journal")
+
+
+def test_an_export_says_where_it_is(headroom: Any, study: Path, tmp_path: Path) -> None:
+    ran = headroom("export", "mine", "--to", "out")
+    assert (ran.code, ran.err) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["best.yaml", "leaderboard.csv"]
+    assert "headroom train out/best.yaml" in " ".join(ran.out.split())
+
+
+def test_an_export_into_a_file_is_bad_input(headroom: Any, study: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert_bad_input(headroom("export", "mine", "--to", "file"), "--to", "file")
+
+
+def imported_by(code: str, modules: set[str], folder: Path) -> set[str]:
+    ran = python(
+        f"import sys\nfrom tune_app.cli import main\ntry:\n    main({code})\nexcept SystemExit as end:\n"
+        f"    print('loaded', end.code, *sorted({modules!r} & set(sys.modules)), file=sys.stderr)\n",
+        folder,
+    )
+    last = ran.stderr.splitlines()[-1].split()
+    assert last[:2] == ["loaded", "0"], ran.stderr
+    return set(last[2:])
+
+
+HEAVY = {"ray", "torch", "transformers", "mlflow"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["search", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+    modules = {*HEAVY, "optuna", "pandas", "numpy", "pydantic", "rich", "ruamel", "sqlalchemy"}
+    assert imported_by(repr(arguments), modules, tmp_path) == set()
+
+
+@pytest.mark.parametrize("command", ["status", "export"])
+def test_looking_at_a_study_waits_for_neither_ray_nor_torch_nor_mlflow(
+    command: str, study: Path, tmp_path: Path
+) -> None:
+    arguments = [command, "mine", *(["--to", "out"] if command == "export" else [])]
+    assert imported_by(repr(arguments), HEAVY, tmp_path) == set()
+
+
+def test_python_dash_m_is_the_same_program(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "tune_app", "status", "none"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert_bad_input(Ran(ran.returncode, ran.stdout, ran.stderr), "none", "no study")
+
+
+def test_ctrl_c_ends_a_watch_with_130_and_one_line(study: Path, tmp_path: Path) -> None:
+    watch = subprocess.Popen(
+        [sys.executable, "-u", "-m", "tune_app", "status", "mine", "--json", "--watch"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert watch.stdout is not None
+    assert json.loads(watch.stdout.readline())["study"] == "mine"
+    watch.send_signal(signal.SIGINT)
+    _, err = watch.communicate(timeout=30)
+    assert watch.returncode == 130
+    assert err.strip() == "headroom: interrupted"

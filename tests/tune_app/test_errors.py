@@ -1,0 +1,52 @@
+"""What a person reads when something is wrong."""
+
+import pytest
+
+from tune_app.errors import UserError, nearest, without_password
+
+
+@pytest.mark.parametrize(
+    ("word", "answer"),
+    [("epoch", "; did you mean epochs?"), ("epochs", "; did you mean epochs?"), ("zzz", ""), ("", "")],
+)
+def test_the_nearest_known_word_is_offered_if_one_is_near(word: str, answer: str) -> None:
+    assert nearest(word, ["batch_size", "epochs", "patience"]) == answer
+    assert nearest(word, []) == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://user:secret@host:5432/db", "postgresql://user:***@host:5432/db"),
+        ("mysql+pymysql://user:secret@host/db?charset=utf8", "mysql+pymysql://user:***@host/db?charset=utf8"),
+        ("https://user:secret@host", "https://user:***@host"),
+        ("https://:secret@host", "https://:***@host"),
+        ("https://user:@host", "https://user:***@host"),
+        ("https://user:se:cr/et@host", "https://user:***@host"),
+        ("https://user:se@cret@host", "https://user:***@host"),
+        ("cannot reach http://user:secret@host:5000/api here", "cannot reach http://user:***@host:5000/api here"),
+    ],
+)
+def test_a_password_in_a_url_is_never_shown(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:////data/study.db",
+        "http://host:5000",
+        "http://host:5000/path",
+        "https://user@host/",
+        "postgresql://host/db",
+        "s3://bucket/runs",
+        "/data/runs",
+        "",
+    ],
+)
+def test_a_url_without_a_password_is_shown_as_it_is(url: str) -> None:
+    assert without_password(url) == url
+
+
+def test_a_message_is_one_line_whatever_the_user_wrote() -> None:
+    assert str(UserError("study.name: a\nb: bad")) == "study.name: a b: bad"

@@ -1,0 +1,208 @@
+"""MLflow mirrors the study: what has ended, once each, and whatever its server does, no trial notices."""
+
+import shutil
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+from optuna.trial import create_trial
+
+from search_spaces.rules import Violation
+from search_spaces.space import parse_space
+from tune_app.outcomes import EPOCH_METRICS, Outcome
+from tune_app.study import StudyRecord, StudyStore, open_study
+from tune_app.tracking import MlflowTracking, NoTracking, flat
+
+CONFIG = {"study.name": "test", "train.epochs": 3, "search.sampler": None}
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With MLflow's tables, which take seconds to make."""
+    file = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture
+def uri(empty_database: Path, tmp_path: Path) -> str:
+    return f"sqlite:///{shutil.copy(empty_database, tmp_path / 'mlflow.db')}"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> StudyStore:
+    space = parse_space({"optim.lr": {"choices": [0.1, 0.2]}})
+    return open_study(tmp_path, "test", None, StudyRecord(space, "criteria", "macro_f1", "max", "data"))
+
+
+def end(store: StudyStore, outcome: Outcome, **attributes: Any) -> int:
+    params: dict[str, Any] = {"optim.lr": 0.1}
+    if outcome is Outcome.INFEASIBLE:
+        return store.record_infeasible(params, [Violation("size_limits", "too large", 0.5)])
+    number = store.open_trial(params, {})
+    store.report(number, 1, 0.25)
+    store.report(number, 2, 0.5)
+    value = 0.5 if outcome is Outcome.COMPLETE else None
+    store.close_trial(number, outcome, value=value, reason="why", attributes=attributes)
+    return number
+
+
+def runs(uri: str) -> tuple[list[Any], dict[str, Any]]:
+    """The parents, and the children by name."""
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("test")
+    found = client.search_runs([experiment.experiment_id], max_results=1000)
+    children = [run for run in found if "mlflow.parentRunId" in run.data.tags]
+    parents = [run for run in found if run not in children]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} <= {run.info.run_id for run in parents}
+    assert len({run.info.run_name for run in children}) == len(children)
+    return parents, {run.info.run_name: run for run in children}
+
+
+def test_one_parent_with_the_counts_and_one_child_per_launched_trial(store: StudyStore, uri: str) -> None:
+    tracking = MlflowTracking(store, uri, CONFIG)
+    outcomes = [*Outcome, Outcome.COMPLETE, Outcome.INFEASIBLE]
+    for outcome in outcomes:
+        tracking.trial_closed(store.trial(end(store, outcome)))
+    assert tracking.flush() == []
+    (parent,), children = runs(uri)
+    launched = [outcome.value for outcome in outcomes if outcome is not Outcome.INFEASIBLE]
+    assert Counter(run.data.tags["outcome"] for run in children.values()) == Counter(launched)
+    metrics = parent.data.metrics
+    assert {name: metrics[f"trials_{name}"] for name in Outcome} == {name: outcomes.count(name) for name in Outcome}
+    assert metrics["completed_trials"] == 2
+    assert metrics["pruned_trials"] == 4
+    assert metrics["failed_trials"] == 1
+    assert metrics["oom_trials"] == 1
+    assert parent.data.params == {"study.name": "test", "train.epochs": "3", "search.sampler": "None"}
+    assert parent.info.status == "FINISHED"
+
+
+def test_a_child_shows_what_the_study_holds_of_its_trial(store: StudyStore, uri: str) -> None:
+    number = end(
+        store,
+        Outcome.COMPLETE,
+        metrics={"auc": 0.75, "macro_f1": 0.5},
+        peak_gib=1.5,
+        recoveries=0,
+        **{f"{EPOCH_METRICS}1": {"auc": 0.7}, f"{EPOCH_METRICS}2": {"auc": 0.75}},
+        micro_batch=None,
+        device="cpu",
+        tf32=True,
+    )
+    failed = end(store, Outcome.FAILED, error_traceback="x" * 20_000, error_type="KeyError")
+    assert MlflowTracking(store, uri, CONFIG).flush() == []
+    _, children = runs(uri)
+    run = children[f"trial-{number:05d}"]
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"optim.lr": "0.1"}
+    assert run.data.metrics["value"] == 0.5
+    history = MlflowClient(uri).get_metric_history(run.info.run_id, "auc")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 0.7), (2, 0.75)]
+    assert (run.data.metrics["best_auc"], run.data.metrics["peak_gib"], run.data.metrics["recoveries"]) == (
+        0.75,
+        1.5,
+        0,
+    )
+    assert (run.data.tags["outcome"], run.data.tags["reason"], run.data.tags["device"]) == ("complete", "why", "cpu")
+    trial = store.trial(number)
+    assert trial.datetime_start is not None
+    assert run.info.start_time == int(trial.datetime_start.timestamp() * 1000)
+    broken = children[f"trial-{failed:05d}"]
+    assert (broken.info.status, broken.data.tags["error_type"]) == ("FAILED", "KeyError")
+    assert "value" not in broken.data.metrics
+
+
+def test_the_values_of_every_epoch_are_written(store: StudyStore, uri: str) -> None:
+    store.study.add_trial(
+        create_trial(
+            value=0.55,
+            params={"optim.lr": 0.1},
+            distributions=store.distributions,
+            user_attrs={"outcome": "complete"},
+            intermediate_values={epoch: epoch / 2000 for epoch in range(1, 1101)},
+        )
+    )
+    assert MlflowTracking(store, uri, CONFIG).flush() == []
+    _, children = runs(uri)
+    client = MlflowClient(tracking_uri=uri)
+    run_id = children["trial-00000"].info.run_id
+    names = [name for name, value in children["trial-00000"].data.metrics.items() if value == 0.55 and name != "value"]
+    assert len(names) == 1
+    history = client.get_metric_history(run_id, names[0])
+    assert sorted((point.step, point.value) for point in history) == [(n, n / 2000) for n in range(1, 1101)]
+
+
+def test_children_are_written_once_however_often_a_search_starts(store: StudyStore, uri: str) -> None:
+    end(store, Outcome.COMPLETE)
+    open_number = store.open_trial({"optim.lr": 0.2}, {})
+    for _ in range(2):
+        assert MlflowTracking(store, uri, CONFIG).flush() == []
+    assert list(runs(uri)[1]) == ["trial-00000"]
+    store.close_trial(open_number, Outcome.STOPPED)
+    tracking = MlflowTracking(store, uri, CONFIG)
+    # Told of both, which it finds in the study too.
+    for trial in store.trials():
+        tracking.trial_closed(trial)
+    assert tracking.flush() == []
+    parents, children = runs(uri)
+    assert len(parents) == 1
+    assert sorted(children) == ["trial-00000", "trial-00001"]
+    assert parents[0].data.metrics["pruned_trials"] == 1
+
+
+def test_a_child_that_was_cut_short_is_written_again(store: StudyStore, uri: str) -> None:
+    assert MlflowTracking(store, uri, CONFIG).flush() == []
+    client = MlflowClient(tracking_uri=uri)
+    parent = runs(uri)[0][0]
+    torn = client.create_run(
+        parent.info.experiment_id, run_name="torn", tags={"mlflow.parentRunId": parent.info.run_id}
+    )
+    end(store, Outcome.COMPLETE)
+    assert MlflowTracking(store, uri, CONFIG).flush() == []
+    children = runs(uri)[1]
+    assert children["trial-00000"].data.metrics["value"] == 0.5
+    assert children["torn"].info.run_id == torn.info.run_id
+
+
+def test_long_settings_are_cut_to_what_mlflow_takes(store: StudyStore, uri: str) -> None:
+    config = {f"setting.{number}": "x" * 10_000 for number in range(150)}
+    assert MlflowTracking(store, uri, config).flush() == []
+    params = runs(uri)[0][0].data.params
+    assert len(params) == 150
+    assert {len(value) for value in params.values()} == {500}
+
+
+def test_a_store_that_cannot_be_opened_is_a_warning(store: StudyStore, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    tracking = MlflowTracking(store, f"sqlite:///{tmp_path}/file/mlflow.db", CONFIG)
+    tracking.trial_closed(store.trial(end(store, Outcome.COMPLETE)))
+    (warning,) = tracking.flush()
+    assert warning.startswith("MLflow (sqlite:///")
+    assert len(warning.splitlines()) == 1
+
+
+def test_a_server_that_cannot_be_reached_is_a_warning_and_no_long_wait(store: StudyStore) -> None:
+    began = time.monotonic()
+    # Nothing listens on port 9. The slash at the end is lost on the way to MLflow's own message.
+    tracking = MlflowTracking(store, "http://user:secret@127.0.0.1:9/", CONFIG)
+    tracking.trial_closed(store.trial(end(store, Outcome.COMPLETE)))
+    (warning,) = tracking.flush()
+    assert time.monotonic() - began < 15
+    assert warning.startswith("MLflow (http://user:***@127.0.0.1:9/): ")
+    assert "secret" not in warning
+    assert len(warning.splitlines()) == 1
+
+
+def test_tracking_that_is_switched_off_does_nothing(store: StudyStore) -> None:
+    tracking = NoTracking()
+    tracking.trial_closed(store.trial(end(store, Outcome.COMPLETE)))
+    assert tracking.flush() == []
+
+
+def test_nested_settings_get_dotted_names() -> None:
+    nested = {"a": {"b": 1, "c": {"d": [1, 2]}}, "e": None, "f": {}}
+    assert flat(nested) == {"a.b": 1, "a.c.d": [1, 2], "e": None, "f": {}}
