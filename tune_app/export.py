@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 from tune_app.config import PinnedSection, RunConfig, dump_yaml
 from tune_app.errors import UserError
 from tune_app.experiment import shown_config
-from tune_app.outcomes import Outcome
+from tune_app.outcomes import TRIAL_ATTRIBUTES, Outcome
 from tune_app.reporting import leaderboard, outcome_of, reason_of
 from tune_app.study import StudyStore
 
@@ -22,21 +22,6 @@ LEADERBOARD_FILE = "leaderboard.csv"
 _PINNED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "headroom")
 # A training run has no study to write to and nothing to be turned away or stopped by.
 _SEARCH_ONLY = ("space", "limits", "scheduler", "tracking", "checkpoint")
-_ATTRIBUTES = (
-    "effective_batch",
-    "micro_batch",
-    "accumulation_steps",
-    "eval_batch",
-    "predicted_gib",
-    "peak_gib",
-    "budget_gib",
-    "gpu_fraction",
-    "recoveries",
-    "load_s",
-    "train_s",
-    "eval_s",
-    "tokens_per_s",
-)
 
 
 def export_best(store: StudyStore, config: RunConfig, folder: Path) -> Path:
@@ -106,7 +91,7 @@ def export_leaderboard(store: StudyStore, folder: Path) -> Path:
     with building.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(
-            ["rank", "number", "outcome", store.record.metric, "best_epoch", *names, *_ATTRIBUTES, "reason"]
+            ["rank", "number", "outcome", store.record.metric, "best_epoch", *names, *TRIAL_ATTRIBUTES, "reason"]
         )
         for rank, trial in enumerate([*ranked, *(trial for trial in trials if trial.number not in placed)], start=1):
             writer.writerow(_row(trial, rank if trial.number in placed else None, names))
@@ -125,7 +110,7 @@ def _row(trial: FrozenTrial, rank: int | None, names: list[str]) -> list[object]
         value,
         attributes.get("best_epoch"),
         *(trial.params.get(name) for name in names),
-        *(attributes.get(name) for name in _ATTRIBUTES),
+        *(attributes.get(name) for name in TRIAL_ATTRIBUTES),
         reason_of(trial),
     ]
 

@@ -31,5 +31,22 @@ _STATES = {
 OUTCOME_ATTRIBUTE = "outcome"
 REASON_ATTRIBUTE = "reason"
 
+TRIAL_ATTRIBUTES = (
+    "effective_batch",
+    "micro_batch",
+    "accumulation_steps",
+    "eval_batch",
+    "predicted_gib",
+    "peak_gib",
+    "budget_gib",
+    "gpu_fraction",
+    "recoveries",
+    "load_s",
+    "train_s",
+    "eval_s",
+    "tokens_per_s",
+)
+"""What every launched trial stores beside its outcome and reason; null where it did not become known."""
+
 EPOCH_METRICS = "metrics.epoch_"
 """Beginning of the names of the attributes that hold what was measured in one epoch."""

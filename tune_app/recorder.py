@@ -17,7 +17,7 @@ from ray.tune.experiment import Trial
 
 from tune_app.checkpoints import CheckpointKeeper
 from tune_app.live import Live
-from tune_app.outcomes import EPOCH_METRICS, Outcome
+from tune_app.outcomes import EPOCH_METRICS, TRIAL_ATTRIBUTES, Outcome
 from tune_app.scheduler import ENDED, METRIC, TIME
 from tune_app.searcher import NUMBER, PARAMS, HeadroomSearch
 from tune_app.study import StudyStore
@@ -25,25 +25,6 @@ from tune_app.trainable import ERROR, FACTS, METRICS, REASON
 
 ATTEMPTS = 2
 """How often a trial is run again that died through no fault of its configuration."""
-
-
-# Attributes that every launched trial has, also one that ended before it could say anything.
-_UNKNOWN: dict[str, Any] = dict.fromkeys(
-    (
-        "effective_batch",
-        "micro_batch",
-        "accumulation_steps",
-        "eval_batch",
-        "predicted_gib",
-        "peak_gib",
-        "budget_gib",
-        "recoveries",
-        "load_s",
-        "train_s",
-        "eval_s",
-        "tokens_per_s",
-    )
-)
 
 
 class StudyRecorder(tune.Callback):
@@ -183,7 +164,8 @@ class StudyRecorder(tune.Callback):
         live = self._live.pop(trial.trial_id)
         del self._rays[trial.trial_id]
         attributes = {
-            **_UNKNOWN,
+            # Also of a trial that ended before it could say anything.
+            **dict.fromkeys(TRIAL_ATTRIBUTES),
             "gpu_fraction": self._gpu_fraction,
             **live.facts,
             **(live.error or {}),
