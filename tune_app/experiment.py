@@ -144,7 +144,7 @@ def _search(
     )
     trainable = make_trainable(config.trial_settings(), run_dir / CACHE, resources.cpu, run_trial or train_encoder)
     with ray_session.joined(address, cpus=search.max_concurrent * resources.cpu) as cluster, _interruptible() as asked:
-        gpu = cluster.gpu_share(resources.gpu, search.max_concurrent)
+        gpu = cluster.gpu_share(resources.gpu)
         cluster.check_fits(cpu=resources.cpu, gpu=gpu)
         progress.message(_opening(config, store, cluster.dashboard_url))
         recorder = StudyRecorder(

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ from tune_app.errors import UserError  # noqa: E402
 _RAYS_OWN_RECORDS = ("experiment_state-*.json", "search_gen_state-*.json", "tuner.pkl", "trainable.pkl", "error.*")
 
 
+_KNOCK_S = 5.0
+
+
 @dataclass(frozen=True)
 class Cluster:
     """What Ray offers: its resources by name, and where its dashboard is, if it has one."""
@@ -44,7 +48,7 @@ class Cluster:
     resources: dict[str, float]
     dashboard_url: str | None
 
-    def gpu_share(self, wanted: float | None, max_concurrent: int) -> float:
+    def gpu_share(self, wanted: float | None) -> float:
         """The GPUs of a trial: as asked for, or one where there are any."""
         if wanted is not None:
             return wanted
@@ -81,6 +85,7 @@ def joined(address: str | None, cpus: int) -> Iterator[Cluster]:
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": False}
     if joins:
+        _require_listener(address or os.environ["RAY_ADDRESS"])
         options["address"] = address
     else:
         options |= {"address": "local", "num_cpus": cpus, "include_dashboard": True, "dashboard_host": "127.0.0.1"}
@@ -89,15 +94,29 @@ def joined(address: str | None, cpus: int) -> Iterator[Cluster]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         if not joins:
             raise
-        where = address or os.environ["RAY_ADDRESS"]
-        raise UserError(
-            f"--address: no Ray cluster answers at {where} ({str(error).splitlines()[0]}); start one with ray start"
-            " --head, or leave --address out"
-        ) from None
+        raise _no_cluster(address or os.environ["RAY_ADDRESS"], error) from None
     try:
         yield Cluster(dict(ray.cluster_resources()), context.dashboard_url or None)
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Ray itself knocks for minutes before it gives up."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_KNOCK_S).close()
+    except OSError as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str, error: Exception) -> UserError:
+    return UserError(
+        f"--address: no Ray cluster answers at {address} ({str(error).splitlines()[0]}); start one with ray start --head,"
+        " or leave --address out"
+    )
 
 
 def fit(
