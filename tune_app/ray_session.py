@@ -114,8 +114,8 @@ def _require_listener(address: str) -> None:
 
 def _no_cluster(address: str, error: Exception) -> UserError:
     return UserError(
-        f"--address: no Ray cluster answers at {address} ({str(error).splitlines()[0]}); start one with ray start --head,"
-        " or leave --address out"
+        f"--address: no Ray cluster answers at {address} ({str(error).splitlines()[0]}); start one with"
+        " ray start --head, or leave --address out"
     )
 
 
