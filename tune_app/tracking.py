@@ -6,6 +6,7 @@ what it missed is written when the search starts again.
 
 import os
 import queue
+import sqlite3
 import threading
 import time
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from tune_app.study import StudyStore
 _PARENT_TAG = "headroom.study"
 _NUMBER_TAG = "headroom.trial"
 _LONGEST_PARAM = 500
+_LONGEST_TAG = 5000
 # How long a flush waits for a server that takes nothing.
 _STALLED_S = 30.0
 # MLflow's own defaults keep trying for minutes; what a server misses is written at the next start anyway.
@@ -116,6 +118,8 @@ class _Mirror:
         from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
 
+        if uri.startswith("sqlite:"):
+            _write_without_waiting(uri)
         client = MlflowClient(tracking_uri=uri)
         experiment = client.get_experiment_by_name(study)
         experiment_id = experiment.experiment_id if experiment else client.create_experiment(study)
@@ -136,14 +140,15 @@ class _Mirror:
         outcome = outcome_of(trial)
         if outcome in (None, Outcome.INFEASIBLE) or trial.number in self._written:
             return
-        from mlflow.entities import Metric, Param, RunTag
+        from mlflow.entities import Metric, Param
 
         started, ended = _milliseconds(trial.datetime_start), _milliseconds(trial.datetime_complete)
+        texts = {key: value[:_LONGEST_TAG] for key, value in trial.user_attrs.items() if isinstance(value, str)}
         run = self._client.create_run(
             self._experiment_id,
             start_time=started,
             run_name=f"trial-{trial.number:05d}",
-            tags={"mlflow.parentRunId": self._parent_id},
+            tags={**texts, "mlflow.parentRunId": self._parent_id, _NUMBER_TAG: str(trial.number)},
         )
         metrics = [
             Metric(name, value, ended, epoch)
@@ -155,14 +160,8 @@ class _Mirror:
         if trial.value is not None and outcome is Outcome.COMPLETE:
             numbers["value"] = trial.value
         metrics += [Metric(name, float(value), ended, 0) for name, value in numbers.items()]
-        texts = {key: value for key, value in trial.user_attrs.items() if isinstance(value, str)}
-        self._client.log_batch(
-            run.info.run_id,
-            metrics=metrics,
-            params=[Param(key, _param(value)) for key, value in trial.params.items()],
-            # The number comes last, so that a child cut short by a failure is written again, not taken for whole.
-            tags=[RunTag(key, value[:5000]) for key, value in texts.items()] + [RunTag(_NUMBER_TAG, str(trial.number))],
-        )
+        params = [Param(key, _param(value)) for key, value in trial.params.items()]
+        self._client.log_batch(run.info.run_id, metrics=metrics, params=params)
         status = "FAILED" if outcome is Outcome.FAILED else "FINISHED"
         self._client.set_terminated(run.info.run_id, status, ended)
         self._written.add(trial.number)
@@ -210,16 +209,43 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _children(client: Any, experiment_id: str, parent_id: str) -> set[int]:
+    """Numbers of the trials that have a whole child run; one that was cut short in writing is deleted."""
     numbers: set[int] = set()
     token = None
     while True:
         page = client.search_runs(
             [experiment_id], f"tags.mlflow.parentRunId = '{parent_id}'", max_results=1000, page_token=token
         )
-        numbers |= {int(run.data.tags[_NUMBER_TAG]) for run in page if _NUMBER_TAG in run.data.tags}
+        for run in page:
+            if run.info.status == "RUNNING":
+                client.delete_run(run.info.run_id)
+            else:
+                numbers.add(int(run.data.tags[_NUMBER_TAG]))
         token = page.token
         if not token:
             return numbers
+
+
+def _write_without_waiting(uri: str) -> None:
+    """Have SQLite not wait for the disk at every one of MLflow's half a dozen commits a trial.
+
+    A write-ahead log keeps the file whole at any moment; what a power failure takes from it, the study still holds, and
+    the next start writes it again.
+    """
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine, make_url
+
+    file = os.path.abspath(make_url(uri).database or "")
+
+    def set_pragmas(connection: Any, record: Any) -> None:
+        if not isinstance(connection, sqlite3.Connection):
+            return
+        files = [row[2] for row in connection.execute("PRAGMA database_list")]
+        if file in files:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+
+    event.listen(Engine, "connect", set_pragmas)
 
 
 def _param(value: object) -> str:
