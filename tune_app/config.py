@@ -244,6 +244,21 @@ class RunConfig(Section):
             if value is not None
         }
 
+    def fixed_for_study(self) -> dict[str, Any]:
+        """Settings outside the space that a trial's value depends on, by dotted name.
+
+        Not among them: what decides how fast a trial runs, and how many there are.
+        """
+        sections = {section: getattr(self, section).model_dump() for section in ("task", *SEARCHABLE)}
+        values = {f"{section}.{name}": value for section, fields in sections.items() for name, value in fields.items()}
+        values |= {
+            "data.validation_share": self.data.validation_share,
+            "data.test_share": self.data.test_share,
+            "search.seed": self.search.seed,
+        }
+        searched = self.space.entries if self.space else {}
+        return {name: value for name, value in values.items() if name not in searched and name != "train.tf32"}
+
     def with_params(self, params: Mapping[str, Scalar]) -> "RunConfig":
         """This configuration with a sample's values in place and nothing left to search."""
         sections: dict[str, dict[str, Any]] = {}

@@ -205,6 +205,7 @@ def study_record(config: RunConfig) -> StudyRecord:
         metric=settings.task.objective,
         mode="max",
         data_fingerprint=rows.fingerprint,
+        fixed=config.fixed_for_study(),
     )
 
 

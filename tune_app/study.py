@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Self
@@ -39,13 +39,19 @@ _NO_SAMPLER = optuna.samplers.RandomSampler()
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """What a study is about. Two records that differ are two different studies."""
+    """What a study is about. Two records that differ are two different studies.
+
+    Attributes:
+        fixed: settings outside the space that a trial's value depends on, by dotted name. Trials that were trained with
+            others cannot be compared, and ``best.yaml`` would not be what was trained.
+    """
 
     space: Space
     task: str
     metric: str
     mode: str
     data_fingerprint: str
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -54,6 +60,7 @@ class StudyRecord:
             "metric": self.metric,
             "mode": self.mode,
             "data_fingerprint": self.data_fingerprint,
+            "fixed": dict(self.fixed),
         }
 
     @classmethod
@@ -67,10 +74,14 @@ class StudyRecord:
             mine, others = self.space.entries.get(name), other.space.entries.get(name)
             if mine != others:
                 found.append(f"space.{name}: {_shown(mine)} there, {_shown(others)} here")
-        for field in ("task", "metric", "mode"):
-            mine_text, others_text = getattr(self, field), getattr(other, field)
+        for name in ("task", "metric", "mode"):
+            mine_text, others_text = getattr(self, name), getattr(other, name)
             if mine_text != others_text:
-                found.append(f"{field}: {mine_text} there, {others_text} here")
+                found.append(f"{name}: {mine_text} there, {others_text} here")
+        for name in {**self.fixed, **other.fixed}:
+            # A name that one side lacks is in its space, which was compared above.
+            if name in self.fixed and name in other.fixed and self.fixed[name] != other.fixed[name]:
+                found.append(f"{name}: {self.fixed[name]} there, {other.fixed[name]} here")
         if self.data_fingerprint != other.data_fingerprint:
             found.append(f"data: fingerprint {self.data_fingerprint[:12]} there, {other.data_fingerprint[:12]} here")
         return found

@@ -1,0 +1,33 @@
+"""A study is one experiment: other settings than those it searches make another study."""
+
+from typing import Any
+
+import pytest
+
+from tune_app.config import parse_config
+from tune_app.experiment import study_record
+
+
+@pytest.mark.parametrize(
+    ("override", "difference"),
+    [
+        ("model.name=tiny-roberta", "model.name: tiny-bert there, tiny-roberta here"),
+        ("train.epochs=2", "train.epochs: 4 there, 2 here"),
+        ("search.seed=1", "search.seed: 0 there, 1 here"),
+        ("data.validation_share=0.3", "data.validation_share: 0.2 there, 0.3 here"),
+    ],
+)
+def test_another_fixed_setting_is_another_study(override: str, difference: str, plain_config: dict[str, Any]) -> None:
+    there = study_record(parse_config(plain_config))
+    here = study_record(parse_config(plain_config, [override]))
+    assert there.differences(here) == [difference]
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["optim.lr=0.5", "memory.micro_batch=4", "search.trials=9", "search.max_concurrent=2", "scheduler.name=asha"],
+)
+def test_what_changes_no_value_is_the_same_study(override: str, plain_config: dict[str, Any]) -> None:
+    there = study_record(parse_config(plain_config))
+    assert there.differences(study_record(parse_config(plain_config, [override]))) == []
+    assert type(there).from_dict(there.as_dict()) == there
