@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from trainables.data.rows import DataError
-from trainables.memory.device import CpuDevice
+from trainables.memory.cpu import CpuDevice
 from trainables.reports import TrialReport
 from trainables.settings import TrialSettings, with_params
 from trainables.training import session as session_module
