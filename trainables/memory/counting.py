@@ -10,10 +10,12 @@ import math
 import os
 import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch._ops import OpOverload
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # By exact type: isinstance() asks proxies for their class, and subclasses answer questions with code of their own;
@@ -66,7 +68,6 @@ class StorageCounter(TorchDispatchMode):
 
     def adopt_existing(self) -> None:
         """Count what lives already; nothing is refused."""
-        gc.collect()
         for storage in existing_storages():
             size = storage.nbytes()
             self._held[weakref.ref(storage, self._forget)] = size
@@ -116,6 +117,16 @@ class StorageCounter(TorchDispatchMode):
     def _forget(self, held: "weakref.ref[torch.UntypedStorage]") -> None:
         # A reference that was only made to look its storage up is not among those held.
         self.live_bytes -= self._held.pop(held, 0)
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """What is made here is never counted nor refused: file contents on their way to a device, say.
+
+    They lie in the host's memory, which is no more the device's when the device is the CPU.
+    """
+    with no_dispatch():
+        yield
 
 
 def existing_storages() -> Iterator[torch.UntypedStorage]:

@@ -26,7 +26,7 @@ class StageLog:
         sizes = {"allocated": device.live_bytes(), "reserved": device.reserved_bytes(), "free": device.free_bytes()}
         change = 0 if self._allocated is None else sizes["allocated"] - self._allocated
         self._allocated = sizes["allocated"]
-        shown = ", ".join(f"{name} {size / GIB:.3f} GiB ({size / total:.1%})" for name, size in sizes.items())
+        shown = ", ".join(f"{name} {size / GIB:.3f} GiB ({100 * size / total:.1f} %)" for name, size in sizes.items())
         _LOG.info("%s: %s, total %.3f GiB; allocated changed by %+.3f GiB", stage, shown, total / GIB, change / GIB)
         prefix = f"memory/{stage.replace(' ', '_')}"
         self._facts |= {f"{prefix}/{name}_gib": size / GIB for name, size in sizes.items()}

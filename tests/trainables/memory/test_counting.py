@@ -10,7 +10,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.data import DataLoader, Dataset
 
-from trainables.memory.counting import BudgetExceededError
+from trainables.memory.counting import BudgetExceededError, uncounted
 from trainables.memory.cpu import CpuDevice
 from trainables.memory.device import GIB
 
@@ -35,6 +35,18 @@ def test_the_refused_storage_is_not_counted() -> None:
         assert device.live_bytes() == before
         assert (caught.value.live_bytes, caught.value.budget_bytes) == (before, 128 * MIB)
         assert caught.value.asked_bytes == 1024 * MIB
+
+
+def test_what_is_uncounted_is_neither_counted_nor_refused() -> None:
+    device = CpuDevice(CpuDevice().live_bytes() / GIB + 16 / 1024)
+    with device.enforce():
+        before = device.live_bytes()
+        with uncounted():
+            staged = torch.ones(64 * MIB // 4)
+        held = torch.empty(8 * MIB // 4).copy_(staged[: 8 * MIB // 4])
+        assert device.live_bytes() - before == 8 * MIB
+        del staged, held
+        assert device.live_bytes() == before
 
 
 class Rude(torch.Tensor):

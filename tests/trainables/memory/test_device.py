@@ -287,7 +287,7 @@ def test_a_step_that_fits_trains_as_it_would_without_a_budget(device: MemoryDevi
             loss = model(inputs).square().mean()
             loss.backward()
             optimizer.step()
-            losses.append(float(loss))
+            losses.append(loss.item())
         return losses
 
     free = trained()
