@@ -120,6 +120,9 @@ class TrainSection(Section):
 class MemorySection(Section):
     micro_batch: int = Field(default=16, gt=0, description="Most rows in one forward and backward pass.")
     eval_batch: int = Field(default=64, gt=0, description="Most rows in one evaluation pass.")
+    budget_gib: float | None = Field(
+        default=None, gt=0, description="Most memory of a trial; null: its share of the card, all memory on CPU."
+    )
 
     @field_validator("micro_batch", "eval_batch", mode="before")
     @classmethod

@@ -25,6 +25,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from trainables.memory.counting import uncounted
 from trainables.models.builtin import build_encoder, builtin_config
 from trainables.models.checkpoint import ModelLoadError, fetch, first_line, listed, read_checkpoint
 from trainables.models.names import ModelSource
@@ -108,7 +109,10 @@ def load_encoder(
         return _load_builtin(source.name, seed, tokenizer_folder)
     with _LOAD_LOCK:
         config = _read_config(source, revision)
-        checkpoint = read_checkpoint(source, revision)
+        # Read on the host, whatever the device. Its reader, not written in Python, also mistakes a refusal of memory
+        # for a damaged file.
+        with uncounted():
+            checkpoint = read_checkpoint(source, revision)
         model = _build(config)
         return LoadedEncoder(model, _fill(model, checkpoint, source.name))
 
