@@ -29,7 +29,7 @@ from trainables.models.builtin import build_encoder, builtin_config
 from trainables.models.checkpoint import ModelLoadError, fetch, first_line, listed, read_checkpoint
 from trainables.models.names import ModelSource
 
-__all__ = ["LoadReport", "LoadedEncoder", "ModelLoadError", "load_encoder", "load_tokenizer"]
+__all__ = ["LoadReport", "LoadedEncoder", "ModelLoadError", "build_empty", "load_encoder", "load_tokenizer"]
 
 # Building a model changes state that the whole process shares (the default dtype, patched torch functions, modules
 # that are imported when first asked for), and so does loading a tokenizer (sentencepiece registers its protobuf
@@ -109,7 +109,7 @@ def load_encoder(
     with _LOAD_LOCK:
         config = _read_config(source, revision)
         checkpoint = read_checkpoint(source, revision)
-        model = _build(config)
+        model = build_empty(config)
         return LoadedEncoder(model, _fill(model, checkpoint, source.name))
 
 
@@ -157,7 +157,7 @@ class _NoRandomFill(TorchFunctionMode):
         return func(*args, **arguments)
 
 
-def _build(config: PreTrainedConfig) -> PreTrainedModel:
+def build_empty(config: PreTrainedConfig) -> PreTrainedModel:
     """The encoder on the CPU in fp32: its buffers are final, its parameters hold nothing yet."""
     try:
         with torch.device("cpu"), _NoRandomFill():
