@@ -127,17 +127,14 @@ def freeze_layers(encoder: PreTrainedModel, layers: int) -> None:
     """
     if layers == 0:
         return
-    stack = next((module for module in encoder.modules() if _is_layer_stack(module, encoder)), ())
+    stacks = [module for module in encoder.modules() if isinstance(module, nn.ModuleList)]
+    stack = next((stack for stack in stacks if len(stack) == encoder.config.num_hidden_layers), nn.ModuleList())
     if layers > len(stack):
         raise ValueError(
             f"freezing {layers} layers: this {encoder.config.model_type} encoder has {len(stack)} that can be frozen"
         )
     for module in (encoder.embeddings, *stack[:layers]):
         module.requires_grad_(False)
-
-
-def _is_layer_stack(module: nn.Module, encoder: PreTrainedModel) -> bool:
-    return isinstance(module, nn.ModuleList) and len(module) == encoder.config.num_hidden_layers
 
 
 def enable_checkpointing(encoder: PreTrainedModel) -> None:

@@ -1,14 +1,14 @@
-"""What CUDA does otherwise than the CPU, reproduced on tensors without data that claim to be on the CPU.
+"""How a device's kernels, autocast, optimizer and allocator take memory, for traces on fake CPU tensors.
 
-A build of torch without CUDA cannot make fake CUDA tensors, so the model is traced on fake CPU tensors and led where
-CUDA would go: the efficient attention kernel with its mask and dropout, dropout that keeps a mask of one byte per
-element, and autocast's longer list of operations in fp32.
+A build of torch without CUDA cannot make fake CUDA tensors, so a model meant for CUDA is traced on fake CPU tensors and
+led where CUDA would go: the efficient attention kernel with its mask and dropout, dropout that keeps a mask of one byte
+per element, autocast's longer list of operations in fp32, and the fused optimizer.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -31,16 +31,52 @@ _CAST_TO_FP32 = (
     "rsqrt",
     "reciprocal",
     "logsumexp",
-    "nll_loss",
 )
 _RETURN_FP32 = ("softmax.int", "log_softmax.int", "cumsum", "sum", "sum.dim_IntList")
 
 
-class CudaEmulation:
-    """Makes a model on fake CPU tensors allocate as it would on a CUDA device."""
+class Kernels(Protocol):
+    """What allocates differently from device to device."""
+
+    fused_optimizer: bool
+    overhead_bytes: int
 
     def prepared(self, config: PreTrainedConfig) -> PreTrainedConfig:
-        """A copy of the configuration that asks for the efficient attention kernel, where the family lets it choose."""
+        """A copy of the configuration, to build the model from."""
+        ...
+
+    def applied(self, model: nn.Module) -> AbstractContextManager[None]:
+        """The context in which the model, now the caller's to spoil, allocates as on the device."""
+        ...
+
+    def rounded(self, size_bytes: int) -> int:
+        """Bytes that the allocator takes for a storage."""
+        ...
+
+
+class CpuKernels:
+    """The CPU's own, and storages counted by the byte."""
+
+    fused_optimizer = False
+    overhead_bytes = 0
+
+    def prepared(self, config: PreTrainedConfig) -> PreTrainedConfig:
+        return deepcopy(config)
+
+    def applied(self, model: nn.Module) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def rounded(self, size_bytes: int) -> int:
+        return size_bytes
+
+
+class CudaKernels:
+    """CUDA's, emulated. The overhead is what no trace sees: the context (480 MiB) and cuBLAS's workspaces (32 MiB)."""
+
+    fused_optimizer = True
+    overhead_bytes = (480 + 32) * 2**20
+
+    def prepared(self, config: PreTrainedConfig) -> PreTrainedConfig:
         AttentionInterface.register(_ATTENTION, _efficient_attention)
         AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
         prepared = deepcopy(config)
@@ -50,10 +86,10 @@ class CudaEmulation:
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
-        """Dropout of this model, and autocast of the whole process, as on CUDA."""
         for module in model.modules():
             if isinstance(module, nn.Dropout):
                 module.__dict__["forward"] = _masked_dropout(module)
+        # This holds for the whole process while it lasts, but only for operations under autocast on the CPU.
         with _scoped_library("aten", "IMPL") as library:
             for name in _CAST_TO_FP32:
                 library.impl(name, _with_fp32_input(_overload(name)), "AutocastCPU")
@@ -62,8 +98,10 @@ class CudaEmulation:
             yield
 
     def rounded(self, size_bytes: int) -> int:
-        """Bytes of the allocator's block for a storage."""
         return -(-size_bytes // _BLOCK_BYTES) * _BLOCK_BYTES
+
+
+KERNELS: dict[str, type[Kernels]] = {"cpu": CpuKernels, "cuda": CudaKernels}
 
 
 def _masked_dropout(module: nn.Dropout) -> Callable[[Tensor], Tensor]:
