@@ -8,15 +8,11 @@ where a prediction is off by more than half a per cent.
 
 import argparse
 import sys
-from pathlib import Path
 from random import Random
 from statistics import median
 from typing import Any
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "trainables" / "memory"))
-
 from common import print_json, print_table, versions_line
 from workloads import FAMILIES, Case, draw_case, measure
 

@@ -36,8 +36,14 @@ _RETURN_FP32 = ("softmax.int", "log_softmax.int", "cumsum", "sum", "sum.dim_IntL
 
 
 class Kernels(Protocol):
-    """What allocates differently from device to device."""
+    """What allocates differently from device to device.
 
+    Attributes:
+        copies_batch: whether a batch takes memory of the device; on the CPU it stays where the loader made it.
+        overhead_bytes: what no trace sees.
+    """
+
+    copies_batch: bool
     fused_optimizer: bool
     overhead_bytes: int
 
@@ -57,6 +63,7 @@ class Kernels(Protocol):
 class CpuKernels:
     """The CPU's own, and storages counted by the byte."""
 
+    copies_batch = False
     fused_optimizer = False
     overhead_bytes = 0
 
@@ -71,8 +78,9 @@ class CpuKernels:
 
 
 class CudaKernels:
-    """CUDA's, emulated. The overhead is what no trace sees: the context (480 MiB) and cuBLAS's workspaces (32 MiB)."""
+    """CUDA's, emulated. The overhead is the context (480 MiB) and cuBLAS's workspaces (32 MiB)."""
 
+    copies_batch = True
     fused_optimizer = True
     overhead_bytes = (480 + 32) * 2**20
 

@@ -109,7 +109,8 @@ def _size_factors(workload: Workload) -> SizeFactors:
     config = workload.config
     dimensions = {workload.settings.task.classes, *_integers(config.to_dict())} - {0}
     # RoBERTa numbers its positions from padding_idx + 1.
-    longest = min(_LONGEST, config.max_position_embeddings - (config.pad_token_id or 0) - 1)
+    unused_positions = config.pad_token_id + 1 if "roberta" in config.model_type else 0
+    longest = min(_LONGEST, config.max_position_embeddings - unused_positions)
     for step in _LENGTH_STEPS:
         for prime in _PRIMES:
             if step * prime <= longest and all(dimension % prime for dimension in dimensions):

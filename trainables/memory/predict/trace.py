@@ -95,11 +95,14 @@ def _trace_step(model: nn.Module, task: Task, workload: Workload, factors: SizeF
     settings, precision = workload.settings, workload.precision
     optimizer = build_optimizer(model, settings.optim, fused=kernels.fused_optimizer)
     recorder = StorageRecorder()
+    batch = _batch(factors)
     weights = {recorder.number(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    inputs = {recorder.number(tensor) for tensor in batch.values()}
+    always = weights | inputs if kernels.copies_batch else weights
 
     model.train()
     with recorder, _gradients_seen(model, recorder) as gradient_at:
-        _train_pass(model, task, factors, precision)
+        backward_pass(model, task, batch, task.counted(batch), precision)
     one_pass = recorder.take_events()
     with recorder:
         if settings.train.clip_norm > 0:
@@ -107,8 +110,8 @@ def _trace_step(model: nn.Module, task: Task, workload: Workload, factors: SizeF
         optimizer.step()
     update = recorder.take_events()
     model.eval()
-    with recorder:
-        _eval_pass(model, factors, precision)
+    with recorder, torch.inference_mode(), autocast(precision, _CPU):
+        model(batch).float()
     evaluation = recorder.take_events()
 
     gradients = set(gradient_at)
@@ -118,24 +121,13 @@ def _trace_step(model: nn.Module, task: Task, workload: Workload, factors: SizeF
     sizes = [factors.split(size_bytes) for size_bytes in recorder.sizes_bytes]
 
     def peaks(events: list[int], resident: set[int]) -> Peaks:
-        return find_peaks(events, sizes, resident=weights | states | resident, rounded=kernels.rounded)
+        return find_peaks(events, sizes, resident=always | states | resident, rounded=kernels.rounded)
 
     return StepPeaks(
         training=peaks(one_pass + update, set()),
         accumulating=peaks(later_pass + update, gradients),
         evaluation=peaks(evaluation, gradients),
     )
-
-
-def _train_pass(model: nn.Module, task: Task, factors: SizeFactors, precision: str) -> None:
-    batch = _batch(factors)
-    backward_pass(model, task, batch, task.counted(batch), precision)
-
-
-def _eval_pass(model: nn.Module, factors: SizeFactors, precision: str) -> None:
-    batch = _batch(factors)
-    with torch.inference_mode(), autocast(precision, _CPU):
-        model(batch).float()
 
 
 def _batch(factors: SizeFactors) -> Batch:

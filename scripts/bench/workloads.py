@@ -119,7 +119,7 @@ def measure(case: Case) -> tuple[float, float]:
     model = task.build_model(LoadedEncoder(encoder, LoadReport((), (), None)), seed=0)
     optimizer = build_optimizer(model, workload.settings.optim)
     batches = [_batch(case, seed) for seed in range(case.accumulation)]
-    with LiveBytes(model) as counter:
+    with LiveBytes(model, batches) as counter:
         model.train()
         for _ in range(2):
             train_step(
@@ -131,8 +131,6 @@ def measure(case: Case) -> tuple[float, float]:
                 precision=workload.precision,
             )
         training = counter.take_peak()
-        del batches[1:]  # Evaluation makes its batches one by one.
-        counter.take_peak()
         model.eval()
         with torch.inference_mode(), autocast(workload.precision, torch.device("cpu")):
             model(batches[0]).float()
@@ -154,13 +152,15 @@ def _batch(case: Case, seed: int) -> Batch:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the storages that live: the model's, and all that operations read or make."""
+    """Counts the bytes of the storages that live: the model's, and all that operations make, but not the batches'."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, batches: list[Batch]) -> None:
         super().__init__()
         self._live: dict[int, int] = {}
         self._references: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         self._now = self._peak = 0
+        for batch in batches:
+            self._live |= {tensor.untyped_storage()._cdata: 0 for tensor in batch.values()}
         for tensor in (*model.parameters(), *model.buffers()):
             self._count(tensor)
 
@@ -174,7 +174,9 @@ class LiveBytes(TorchDispatchMode):
             with self:
                 return func.decompose(*args, **(kwargs or {}))
         result = func(*args, **(kwargs or {}))
-        torch.utils._pytree.tree_map_only(Tensor, self._count, (args, result))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, Tensor):
+                self._count(tensor)
         return result
 
     def _count(self, tensor: Tensor) -> None:
