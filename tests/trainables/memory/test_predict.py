@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -116,6 +116,25 @@ def test_a_stored_plan_is_taken_without_a_trace(workload: Workload, tmp_path: Pa
     other = replace(workload, settings=with_params(workload.settings, {"optim.lr": 1e-4, "tok.max_length": 64}))
     assert predict(other, tmp_path).need_gib(5, 77, 2) == first.need_gib(5, 77, 2)
     assert traced == [workload]
+
+
+def test_a_damaged_plan_is_made_anew(workload: Workload, tmp_path: Path, traced: list[Workload]) -> None:
+    first = predict(workload, tmp_path)
+    for file in tmp_path.iterdir():
+        file.write_text('{"peaks": ')
+    assert predict(workload, tmp_path).need_gib(8, 128) == first.need_gib(8, 128)
+    assert len(traced) == 2
+
+
+@pytest.mark.parametrize("device_kind", ["cpu", "cuda"])
+def test_a_trace_leaves_no_mark_and_needs_no_quiet(workload: Workload, device_kind: Literal["cpu", "cuda"]) -> None:
+    asked = replace(workload, device_kind=device_kind)
+    expected = predict(asked).need_gib(8, 128)
+    before = asked.config.to_dict(), torch.get_rng_state()
+    with torch.inference_mode():
+        assert predict(asked).need_gib(8, 128) == expected
+    assert asked.config.to_dict() == before[0]
+    assert torch.equal(torch.get_rng_state(), before[1])
 
 
 @pytest.mark.parametrize(

@@ -57,3 +57,7 @@ def test_the_allocator_rounds_what_does_not_depend_on_the_batch() -> None:
     sizes = [StorageSize(4, (0, 0)), StorageSize(4, (1, 0))]
     peaks = find_peaks([0, 1], sizes, rounded=lambda size: 512)
     assert peaks.need_bytes(10, 1) == 512 + 40
+
+
+def test_without_primes_every_size_is_a_constant() -> None:
+    assert SizeFactors(micro_batch=1, length=13).split(26) == StorageSize(26, (0, 0))

@@ -83,7 +83,8 @@ def predict(workload: Workload, cache: Path | None = None) -> MemoryPlan:
         stored = json.loads(path.read_text(encoding="utf-8"))
         peaks = {name: Peaks.from_json(value) for name, value in stored["peaks"].items()}
         return MemoryPlan(StepPeaks(**peaks), stored["overhead_bytes"])
-    except FileNotFoundError:
+    except (OSError, ValueError, KeyError, TypeError):
+        # Absent or damaged: either way it is made anew.
         plan = _traced(workload, _size_factors(workload))
     stored = {
         "peaks": {name: peaks.to_json() for name, peaks in vars(plan.peaks).items()},
@@ -94,11 +95,12 @@ def predict(workload: Workload, cache: Path | None = None) -> MemoryPlan:
 
 
 def confirm(workload: Workload, micro_batch: int, length: int) -> MemoryPlan:
-    """A plan traced at these very sizes, and valid at them alone.
+    """A plan traced at these very sizes: it answers for them, whatever sizes it is asked about.
 
-    It differs from ``predict`` where the model takes another way at other sizes (a single sample, a short text).
+    It differs from ``predict`` where the model takes another way at other sizes, as with a single sample, whose
+    transposed tensors need no copies.
     """
-    return _traced(workload, SizeFactors(micro_batch, length, length))
+    return _traced(workload, SizeFactors(micro_batch, length))
 
 
 def _traced(workload: Workload, factors: SizeFactors) -> MemoryPlan:

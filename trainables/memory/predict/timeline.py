@@ -25,18 +25,20 @@ class StorageSize:
 
 @dataclass(frozen=True)
 class SizeFactors:
-    """The sizes of a trace at a micro-batch and a length that give their powers away.
+    """The micro-batch and the length of a trace, and how its sizes give their powers away.
 
-    ``micro_batch`` is prime, ``length`` a multiple of the prime ``length_prime``, and neither prime divides any other
-    dimension of the model.
+    Either ``micro_batch`` is prime and ``length`` a multiple of ``length_prime``, and neither prime divides any other
+    dimension of the model; or ``length_prime`` is None, and every size is taken as a constant.
     """
 
     micro_batch: int
     length: int
-    length_prime: int
+    length_prime: int | None = None
 
     def split(self, size_bytes: int) -> StorageSize:
         """A size that merely happens to hold a prime counts as a constant."""
+        if self.length_prime is None or size_bytes == 0:
+            return StorageSize(size_bytes, (0, 0))
         samples = _multiplicity(size_bytes, self.micro_batch)
         tokens = _multiplicity(size_bytes, self.length_prime)
         factor, rest = divmod(size_bytes, self.micro_batch**samples * self.length**tokens)
@@ -45,7 +47,7 @@ class SizeFactors:
 
 def _multiplicity(number: int, prime: int) -> int:
     count = 0
-    while number and number % prime == 0:
+    while number % prime == 0:
         number //= prime
         count += 1
     return count

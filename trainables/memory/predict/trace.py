@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from transformers import PreTrainedConfig
 from transformers.initialization import no_init_weights
 
@@ -74,10 +74,17 @@ def trace(workload: Workload, factors: SizeFactors) -> StepPeaks:
     """Trace a workload at the micro-batch and the length of ``factors``."""
     kernels = KERNELS[workload.device_kind]()
     task = TASKS[workload.settings.task.name](workload.settings)
-    with MODEL_LOCK, FakeTensorMode():
+    with MODEL_LOCK, _apart(), FakeTensorMode():
         model = _build_model(task, kernels.prepared(workload.config), workload)
         with kernels.applied(model):
             return _trace_step(model, task, workload, factors, kernels)
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """Tracing as if the caller were in the middle of nothing: no inference, and no mode that counts memory."""
+    with torch.inference_mode(False), torch.enable_grad(), _disable_current_modes():
+        yield
 
 
 def _build_model(task: Task, config: PreTrainedConfig, workload: Workload) -> nn.Module:
