@@ -124,11 +124,13 @@ class MemorySection(Section):
         default=None, gt=0, description="Most memory of a trial; null: its share of the card, all memory on CPU."
     )
 
+    headroom: float = Field(default=0.10, ge=0, lt=1, description="Share of the budget that predictions leave free.")
+
     @field_validator("micro_batch", "eval_batch", mode="before")
     @classmethod
     def _no_auto_yet(cls, value: object) -> object:
         if value == "auto":
-            raise ValueError("auto needs memory prediction, which this version lacks; give a number, e.g. 16")
+            raise ValueError("auto is not there yet; headroom memory CONFIG prints the largest; give a number, e.g. 16")
         return value
 
 
@@ -272,7 +274,7 @@ class RunConfig(Section):
             optim=trial.OptimSettings(**self.optim.model_dump()),
             schedule=trial.ScheduleSettings(**self.schedule.model_dump()),
             train=trial.TrainSettings(**self.train.model_dump()),
-            memory=trial.MemorySettings(**self.memory.model_dump()),
+            memory=trial.MemorySettings(**self.memory.model_dump(exclude={"headroom"})),
         )
 
     def as_dict(self) -> dict[str, Any]:
