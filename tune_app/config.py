@@ -274,7 +274,7 @@ class RunConfig(Section):
             optim=trial.OptimSettings(**self.optim.model_dump()),
             schedule=trial.ScheduleSettings(**self.schedule.model_dump()),
             train=trial.TrainSettings(**self.train.model_dump()),
-            memory=trial.MemorySettings(**self.memory.model_dump(exclude={"headroom"})),
+            memory=trial.MemorySettings(**self.memory.model_dump()),
         )
 
     def as_dict(self) -> dict[str, Any]:

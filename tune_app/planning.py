@@ -52,7 +52,6 @@ def print_needs(
         settings=config.trial_settings(),
         device=kind,
         budget_gib=budget_gib,
-        headroom=config.memory.headroom,
         precision=precision or _precision(config, kind),
     )
     try:

@@ -506,7 +506,7 @@ def test_a_trial_gets_every_setting_and_the_seeds_of_the_one_seed() -> None:
     settled = config.trial_settings()
     assert settled.seeds == trial_seeds(5)
     assert settled.data.columns.text == "post"
-    for section in ("task", *SEARCHABLE):
+    for section in ("task", *SEARCHABLE, "memory"):
         assert dataclasses.asdict(getattr(settled, section)) == getattr(config, section).model_dump()
 
 

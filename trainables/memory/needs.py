@@ -55,19 +55,18 @@ class Question:
 
     Attributes:
         budget_gib: of the device.
-        headroom: share of the budget that stays free.
         precision: ``fp32`` or ``bf16``.
     """
 
     settings: TrialSettings
     device: DeviceKind
     budget_gib: float
-    headroom: float
     precision: str
 
     @property
     def allowed_gib(self) -> float:
-        return self.budget_gib * (1 - self.headroom)
+        """What a prediction may come to: the budget less the headroom."""
+        return self.budget_gib * (1 - self.settings.memory.headroom)
 
 
 def model_needs(question: Question, models: Sequence[str], lengths: Sequence[int], cache: Path) -> list[ModelNeed]:
