@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.memory.device import current_device
+from trainables.memory.current import current_device
 from trainables.models.encoder import TextClassifier, save_model_folder
 from trainables.settings import TrialSettings
 from trainables.training.session import TrainingSession
@@ -24,10 +24,13 @@ def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, fold
 
     Raises:
         FileExistsError: ``folder`` exists and is not empty.
+        torch.OutOfMemoryError: the memory budget of the settings does not allow it.
     """
-    session = TrainingSession(settings, cache, current_device())
-    session.resume(checkpoint)
-    validation, test = session.evaluate("validation"), session.evaluate("test")
-    assert isinstance(session.model, TextClassifier)
-    save_model_folder(session.model, session.inputs.tokenizer, folder, max_length=settings.tok.max_length)
+    device = current_device(settings.memory.budget_gib)
+    with device.enforce():
+        session = TrainingSession(settings, cache, device)
+        session.resume(checkpoint)
+        validation, test = session.evaluate("validation"), session.evaluate("test")
+        assert isinstance(session.model, TextClassifier)
+        save_model_folder(session.model, session.inputs.tokenizer, folder, max_length=settings.tok.max_length)
     return SavedModel(folder, validation, test)

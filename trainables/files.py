@@ -1,7 +1,9 @@
-"""Files that several processes share: locks that die with their holder, folders that appear whole or not at all."""
+"""Files that several processes share: locks that die with their holder, files and folders that appear whole or not."""
 
 import fcntl
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,16 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that readers see whole or not at all; of several writers at once the last one wins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
+        file.write(text)
+    os.replace(file.name, path)
 
 
 @contextmanager

@@ -106,10 +106,16 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class MemorySettings:
-    """Largest number of samples in one forward and backward pass, and in one evaluation pass."""
+    """Largest number of samples in one forward and backward pass, and in one evaluation pass; the most memory.
+
+    Without ``budget_gib`` that is the trial's share of its card, or all memory of the host or container on the CPU.
+    ``headroom`` is the share of the budget that predictions leave free.
+    """
 
     micro_batch: int = 16
     eval_batch: int = 64
+    budget_gib: float | None = None
+    headroom: float = 0.10
 
 
 @dataclass(frozen=True)

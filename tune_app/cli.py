@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -166,6 +166,45 @@ def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: b
         verdict = "reproduced" if end.value == loaded.pinned.value else "not the same"
         click.echo(f"trial {loaded.pinned.trial} of {loaded.pinned.study} had {loaded.pinned.value:.6f}: {verdict}")
     click.echo(f"saved {end.folder}")
+    return DONE
+
+
+@cli.command()
+@click.argument("config")
+@_overrides
+@click.option("--budget-gib", type=click.FloatRange(min=0, min_open=True), help="Ask about a card with that budget.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Whose kernels; cuda where a budget is given.")
+@click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="In place of train.precision.")
+@click.option("--model", help="With --batch and --length: the verdict on one configuration.")
+@click.option("--batch", type=click.IntRange(min=1), help="Effective batch.")
+@click.option("--length", type=click.IntRange(min=8), help="Tokens of an input.")
+@click.option("--json", "as_json", is_flag=True, help="JSON, for scripts.")
+def memory(
+    config: str,
+    overrides: tuple[str, ...],
+    budget_gib: float | None,
+    device: Literal["cpu", "cuda"] | None,
+    precision: str | None,
+    model: str | None,
+    batch: int | None,
+    length: int | None,
+    as_json: bool,
+) -> int:
+    """Predict what models need and the largest micro-batch that fits, before anything runs."""
+    from tune_app.config import load_config
+    from tune_app.planning import print_needs
+
+    print_needs(
+        load_config(config, overrides),
+        _console(),
+        budget_gib=budget_gib,
+        device=device,
+        precision=precision,
+        model=model,
+        batch=batch,
+        length=length,
+        as_json=as_json,
+    )
     return DONE
 
 

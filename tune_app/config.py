@@ -120,12 +120,17 @@ class TrainSection(Section):
 class MemorySection(Section):
     micro_batch: int = Field(default=16, gt=0, description="Most rows in one forward and backward pass.")
     eval_batch: int = Field(default=64, gt=0, description="Most rows in one evaluation pass.")
+    budget_gib: float | None = Field(
+        default=None, gt=0, description="Most memory of a trial; null: its share of the card, all memory on CPU."
+    )
+
+    headroom: float = Field(default=0.10, ge=0, lt=1, description="Share of the budget that predictions leave free.")
 
     @field_validator("micro_batch", "eval_batch", mode="before")
     @classmethod
     def _no_auto_yet(cls, value: object) -> object:
         if value == "auto":
-            raise ValueError("auto needs memory prediction, which this version lacks; give a number, e.g. 16")
+            raise ValueError("auto is not there yet; headroom memory CONFIG prints the largest; give a number, e.g. 16")
         return value
 
 

@@ -142,10 +142,17 @@ def _search(
         reduction_factor=scheduling.reduction_factor,
         startup_trials=scheduling.startup_trials,
     )
-    trainable = make_trainable(config.trial_settings(), run_dir / CACHE, resources.cpu, run_trial or train_encoder)
     with ray_session.joined(address, cpus=search.max_concurrent * resources.cpu) as cluster, _interruptible() as asked:
         gpu = cluster.gpu_share(resources.gpu)
         cluster.check_fits(cpu=resources.cpu, gpu=gpu)
+        trainable = make_trainable(
+            config.trial_settings(),
+            run_dir / CACHE,
+            threads=resources.cpu,
+            # Of several cards a trial uses the first; without any, the share is that of nothing.
+            gpu_share=min(1.0, gpu or 1.0),
+            run_trial=run_trial or train_encoder,
+        )
         progress.message(_opening(config, store, cluster.dashboard_url))
         recorder = StudyRecorder(
             store,

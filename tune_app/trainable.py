@@ -1,5 +1,6 @@
 """The function that Ray runs in a worker: one trial of ``trainables``, its reports turned into Ray's."""
 
+import logging
 import shutil
 import tempfile
 import traceback
@@ -28,12 +29,16 @@ class RunTrial(Protocol):
 
 @dataclass(frozen=True)
 class Workspace:
-    """What a trial may work with: a cache shared on the node, a folder of its own, a checkpoint to go on from."""
+    """What a trial may work with: a cache shared on the node, a folder of its own, a checkpoint to go on from.
+
+    ``gpu_share`` is the part of a card that is its own; without effect where there is none.
+    """
 
     cache: Path
     scratch: Path
     resume_from: Path | None
     threads: int
+    gpu_share: float
 
 
 class DiscardWorker(Exception):
@@ -42,20 +47,32 @@ class DiscardWorker(Exception):
 
 def train_encoder(settings: TrialSettings, report: Report, workspace: Workspace) -> None:
     """Run one real trial; the imports are heavy and happen in the worker alone."""
-    from trainables.memory.device import current_device
+    from trainables.memory.current import current_device
     from trainables.threads import limit_threads
     from trainables.trial import TrialPlaces, run_trial
     from trainables.worker import check_worker_is_clean
 
+    _log_to_stderr()
     limit_threads(workspace.threads)
-    device = current_device()
+    device = current_device(settings.memory.budget_gib, workspace.gpu_share)
     check_worker_is_clean(device)
     places = TrialPlaces(workspace.cache, workspace.scratch, workspace.resume_from)
     run_trial(settings, report=report, places=places, device=device)
 
 
+def _log_to_stderr() -> None:
+    """Let the trial's log lines reach this worker's own log file, which Ray keeps; the driver prints none of it."""
+    logger = logging.getLogger("headroom")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+
 def make_trainable(
-    base: TrialSettings, cache: Path, threads: int, run_trial: RunTrial
+    base: TrialSettings, cache: Path, threads: int, gpu_share: float, run_trial: RunTrial
 ) -> Callable[[Mapping[str, Any]], None]:
     """The function for Ray's Tuner.
 
@@ -63,6 +80,7 @@ def make_trainable(
         base: the settings of every trial; a sample's values are put in place of its own.
         cache: folder on the node that trials share.
         threads: for torch; fixed, because sums over another number of threads round differently.
+        gpu_share: the part of a card that is each trial's own, at most 1.
     """
 
     def trainable(config: Mapping[str, Any]) -> None:
@@ -75,7 +93,8 @@ def make_trainable(
             _report(said)
 
         try:
-            workspace = Workspace(cache, scratch / "checkpoints", _checkpoint_folder(config, scratch), threads)
+            resume_from = _checkpoint_folder(config, scratch)
+            workspace = Workspace(cache, scratch / "checkpoints", resume_from, threads, gpu_share)
             run_trial(with_params(base, config[PARAMS]), report, workspace)
         except Exception as error:
             if _is_own_failure(error):

@@ -42,6 +42,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
     # torch and transformers take seconds to import; what can be refused was refused before.
     from trainables.data.rows import DataError
     from trainables.export import save_best_epoch
+    from trainables.memory.errors import is_out_of_memory
     from trainables.models.checkpoint import ModelLoadError
     from trainables.models.names import UnknownModelError
     from trainables.reports import TrialReport
@@ -79,12 +80,20 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
                 say(line)
             run_trial(settings, report=report, places=TrialPlaces(cache, Path(scratch) / "checkpoints"))
             if ends[-1].ended == "oom":
-                return TrainEnd(folder, metric, math.nan, 0, math.nan, out_of_memory=ends[-1].reason)
+                return _out_of_memory(folder, metric, ends[-1].reason)
             saved = save_best_epoch(settings, cache, best, folder)
         except (DataError, UnknownModelError, ModelLoadError) as error:
             setting = "data.path" if isinstance(error, DataError) else "model.name"
             raise UserError(f"{setting}: {error}") from None
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return _out_of_memory(folder, metric, f"scoring the best epoch: {error}")
     return TrainEnd(folder, metric, saved.validation[metric], values.index(max(values)) + 1, saved.test[metric])
+
+
+def _out_of_memory(folder: Path, metric: str, reason: str | None) -> TrainEnd:
+    return TrainEnd(folder, metric, math.nan, 0, math.nan, out_of_memory=reason)
 
 
 def _what_differs(config: RunConfig) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from trainables.memory.device import CpuDevice
+from trainables.memory.cpu import CpuDevice
 from trainables.models.builtin import train_tokenizer
 from trainables.models.load import load_tokenizer
 from trainables.seeds import trial_seeds

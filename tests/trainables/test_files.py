@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from trainables.files import locked, whole_folder
+from trainables.files import locked, whole_folder, write_whole
 
 _KILLED_INSIDE = """
 import os, signal, sys
 from pathlib import Path
-from trainables.files import locked, whole_folder
+from trainables.files import locked, whole_folder, write_whole
 with {context} as folder:
     if folder is not None:
         (folder / "half").write_text("half")
@@ -92,3 +92,11 @@ def test_a_process_that_is_killed_leaves_no_half_written_folder(tmp_path: Path) 
     with whole_folder(tmp_path / "folder") as partial:
         (partial / "file").touch()
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["folder", "folder/file"]
+
+
+def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "plan.json"
+    write_whole(path, "one")
+    write_whole(path, "two")
+    assert path.read_text() == "two"
+    assert list(path.parent.iterdir()) == [path]

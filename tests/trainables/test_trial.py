@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ import pytest
 import torch
 
 from trainables.data.rows import DataError
-from trainables.memory.device import CpuDevice
-from trainables.reports import TrialReport
+from trainables.memory.cpu import CpuDevice
+from trainables.memory.device import GIB
+from trainables.reports import Fact, TrialReport
 from trainables.settings import TrialSettings, with_params
 from trainables.training import session as session_module
 from trainables.training.step import NonFiniteLossError
@@ -35,7 +37,8 @@ class Runner:
         self.folder = self.folder.with_name(self.folder.name + "+")
         self.reports = []
         places = TrialPlaces(self.cache, self.folder, resume_from)
-        run_trial(settings, report=self.reports.append, places=places, device=CpuDevice())
+        device = CpuDevice(settings.memory.budget_gib)
+        run_trial(settings, report=self.reports.append, places=places, device=device)
         return self.reports
 
 
@@ -47,6 +50,12 @@ def run(cache: Path, tmp_path: Path) -> Runner:
 def told(reports: list[TrialReport]) -> list[tuple[Any, ...]]:
     """All of the reports that does not depend on the clock or the place."""
     return [(said.epoch, said.value, said.metrics, said.ended, said.reason) for said in reports]
+
+
+def figure(facts: dict[str, Fact], name: str) -> float:
+    value = facts[name]
+    assert isinstance(value, float)
+    return value
 
 
 def losses(reports: list[TrialReport]) -> list[float]:
@@ -75,10 +84,87 @@ def test_the_facts_say_what_ran(settings: TrialSettings, run: Runner) -> None:
         "device": "cpu",
         "precision": "fp32",
         "recoveries": 0,
-        "peak_gib": None,
+        "budget_gib": CpuDevice().budget_bytes() / GIB,
     }
     assert facts.items() >= expected.items()
     assert {"parameters", "load_s", "train_s", "eval_s", "tokens_per_s"} <= facts.keys()
+    assert 0 < figure(facts, "peak_gib") < figure(facts, "budget_gib")
+
+
+def test_every_stage_leaves_its_figures_and_a_log_line(
+    settings: TrialSettings, run: Runner, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "headroom.memory"):
+        *_, last = run(settings)
+    stages = ["trial start", "model loaded", "training start", "training end", "trial end"]
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == stages
+    shape = r"GiB \(\d+\.\d %\)"
+    for record in caplog.records:
+        parts = ", ".join(rf"{name} \d+\.\d+ {shape}" for name in ("allocated", "reserved", "free"))
+        assert re.fullmatch(
+            rf"[a-z ]+: {parts}, total \d+\.\d+ GiB; allocated changed by [+-]\d+\.\d+ GiB", record.getMessage()
+        )
+    for stage in stages:
+        for name in ("allocated", "reserved", "free", "change"):
+            assert isinstance(last.facts[f"memory/{stage.replace(' ', '_')}/{name}_gib"], float)
+    # The model, then gradients and optimizer came, and all of it went.
+    start, loaded, _, end, left = (figure(last.facts, f"memory/{s.replace(' ', '_')}/allocated_gib") for s in stages)
+    assert start < loaded < end
+    assert abs(left - start) * GIB < MIB
+    assert figure(last.facts, "memory/training_end/change_gib") == pytest.approx(end - loaded)
+
+
+# A budget
+
+
+def in_budget(settings: TrialSettings, budget_gib: float) -> TrialSettings:
+    return with_params(settings, {"memory.budget_gib": budget_gib})
+
+
+def need_gib(settings: TrialSettings, run: Runner) -> float:
+    """What a trial held at most, without a budget; from the second run, as the first makes what libraries keep."""
+    run(settings)
+    return figure(run(settings)[-1].facts, "peak_gib")
+
+
+def test_a_trial_completes_in_a_budget_slightly_above_what_it_held(
+    builtin_settings: TrialSettings, run: Runner
+) -> None:
+    short = with_params(builtin_settings, {"train.epochs": 2})
+    need = need_gib(short, run)
+    free = run(short)
+    reports = run(in_budget(short, 1.01 * need))
+    assert told(reports) == told(free)
+    facts = reports[-1].facts
+    assert facts["budget_gib"] == pytest.approx(1.01 * need)
+    assert figure(facts, "peak_gib") <= figure(facts, "budget_gib")
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.98])
+def test_a_trial_whose_budget_is_too_small_ends_as_out_of_memory_with_what_it_needed(
+    share: float, builtin_settings: TrialSettings, run: Runner
+) -> None:
+    need = need_gib(builtin_settings, run)
+    before = CpuDevice().live_bytes()
+    *_, end = run(in_budget(builtin_settings, share * need))
+    assert (end.ended, end.checkpoint) == ("oom", None)
+    assert end.reason is not None
+    assert "CPU out of memory. Tried to allocate" in end.reason
+    allowed, needed = figure(end.facts, "allowed_gib"), figure(end.facts, "need_gib")
+    assert allowed == figure(end.facts, "budget_gib") == pytest.approx(share * need)
+    # It was measured where it stopped: more than allowed, and no more than the trial would have held.
+    assert allowed < needed <= 1.001 * need
+    assert figure(end.facts, "peak_gib") <= allowed
+    assert abs(figure(end.facts, "memory/trial_end/change_gib")) > 0
+    CpuDevice().release()
+    assert CpuDevice().live_bytes() - before < MIB
+
+
+def test_what_lived_before_the_trial_counts(settings: TrialSettings, run: Runner) -> None:
+    need = need_gib(settings, run)
+    held = torch.ones(32 * MIB // 4)
+    assert run(in_budget(settings, 1.01 * need))[-1].ended == "oom"
+    assert run(in_budget(settings, 1.01 * need + held.nbytes / GIB))[-1].ended == "complete"
 
 
 def test_patience_ends_a_trial_as_complete_and_says_so(settings: TrialSettings, run: Runner) -> None:
@@ -135,7 +221,9 @@ def test_memory_that_runs_out_anywhere_is_reported_and_given_back(
     what = f"model {settings.model.name}, batch 32, accumulation 2, length 48"
     assert end.reason == f"{what}: {str(error).splitlines()[0]}"
     facts = {"effective_batch": 64, "micro_batch": 32, "accumulation_steps": 2, "eval_batch": 16, "recoveries": 0}
-    assert end.facts == facts | {"peak_gib": None}
+    # Neither error says what was asked for.
+    assert end.facts.items() >= facts.items()
+    assert not {"need_gib", "allowed_gib"} & end.facts.keys()
     # Nothing of the model, the optimizer or the failed frame is left.
     assert device.live_bytes() - before < MIB
 

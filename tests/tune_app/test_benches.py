@@ -53,3 +53,10 @@ def test_overhead_runs_every_trial_on_both_sides_and_times_every_storage() -> No
     assert min(suggest["median_ms"].values()) > 0
     assert suggest["ratio"] == pytest.approx(suggest["median_ms"]["headroom, rules, journal"] / 20)
     assert f"headroom / ray: {trials['ratio']:.2f} ×" in output
+
+
+def test_cpu_budget_compares_plain_and_budgeted_steps() -> None:
+    output, found = run_bench("cpu_budget", "--quick")
+    assert found["rounds"] == 6
+    assert f"budgeted / plain, medians: {found['ratio']:.2f} ×" in output
+    assert found["ratio"] > 0.5

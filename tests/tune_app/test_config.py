@@ -74,6 +74,8 @@ BAD_SETTINGS: list[tuple[str, list[str]]] = [
     ("train: [epochs]", ["train:", "['epochs']", "settings (key: value)"]),
     ("tracking: false", ["tracking:", "False", "settings (key: value)"]),
     ("1: 3", ["1:", "strings"]),
+    ("memory: {budget_gib: 0}", ["memory.budget_gib:", "0"]),
+    ("memory: {budget_gib: -2.5}", ["memory.budget_gib:", "-2.5"]),
     ("memory: {micro_batch: auto}", ["memory.micro_batch:", "'auto'", "give a number"]),
     ("resources: {gpu: 1.5}", ["resources.gpu:", "1.5", "0.5"]),
     ("resources: {gpu: -1}", ["resources.gpu:", "-1", "greater than or equal to 0"]),

@@ -1,93 +1,69 @@
-"""The devices a trial runs on, by what memory they count: a narrow protocol and one class per kind."""
+"""What a trial may ask of the device it runs on, whichever kind it is: ``cpu`` and ``cuda`` implement it."""
 
-import gc
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
 
 GIB = 2**30
 
-_PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
-
 
 class MemoryDevice(Protocol):
-    """A device and its memory as seen from this process."""
+    """A device and its memory as seen from this process. All sizes are bytes."""
 
     @property
     def torch_device(self) -> torch.device: ...
+
+    def total_bytes(self) -> int:
+        """All memory of the device."""
+        ...
+
+    def free_bytes(self) -> int:
+        """What nobody holds now, whichever process."""
+        ...
+
+    def budget_bytes(self) -> int:
+        """The most that this process may hold, all in all: its share of the device, less what others hold there."""
+        ...
 
     def live_bytes(self) -> int:
         """Bytes of the tensors that live on the device now."""
         ...
 
-    def reset_peak(self) -> None:
-        """Start counting the peak anew."""
+    def reserved_bytes(self) -> int:
+        """What torch's allocator keeps for tensors, live or to come; the live bytes where it keeps none."""
         ...
 
-    def peak_gib(self) -> float | None:
-        """Largest number of bytes held since ``reset_peak`` in GiB, or None where the device does not count it."""
+    def peak_bytes(self) -> int:
+        """The most that this process held since ``reset_peak``, all of it: tensors, reserves, context, workspaces.
+
+        On the CPU tensors alone, and only what lived under ``enforce``.
+        """
+        ...
+
+    def reset_peak(self) -> None:
+        """Start the peak anew, from what is held now."""
         ...
 
     def release(self) -> None:
         """Give back what nothing refers to any more. Call it outside ``except`` blocks: tracebacks hold tensors."""
         ...
 
+    def enforce(self) -> AbstractContextManager[None]:
+        """The context in which an allocation that would break the budget raises ``torch.OutOfMemoryError``.
 
-class CpuDevice:
-    """Host memory. Live tensors are found through the garbage collector; there is no counter of a peak."""
+        What lived before counts too. It holds for the thread that enters it and cannot be entered twice.
+        """
+        ...
 
-    @property
-    def torch_device(self) -> torch.device:
-        return torch.device("cpu")
+    def needed_bytes(self, error: BaseException) -> int | None:
+        """What an out-of-memory error's process held plus what it asked for; None where the error does not tell.
 
-    def live_bytes(self) -> int:
-        storages: dict[int, int] = {}
-        for candidate in gc.get_objects():
-            # By exact type: isinstance() asks proxies for their class, and subclasses answer questions with code of
-            # their own; those of torch (fake and wrapped tensors, parameters without data yet) hold no memory.
-            if type(candidate) not in _PLAIN_TENSORS:
-                continue
-            if candidate.device.type == "cpu" and candidate.layout is torch.strided:
-                storage = candidate.untyped_storage()
-                storages[storage.data_ptr()] = storage.nbytes()
-        return sum(storages.values())
-
-    def reset_peak(self) -> None:
-        """Nothing is counted, so there is nothing to reset."""
-
-    def peak_gib(self) -> float | None:
-        return None
-
-    def release(self) -> None:
-        gc.collect()
-
-
-class CudaDevice:
-    """The current CUDA device, by torch's allocator."""
-
-    @property
-    def torch_device(self) -> torch.device:
-        return torch.device("cuda", torch.cuda.current_device())
-
-    def live_bytes(self) -> int:
-        return torch.cuda.memory_allocated()
-
-    def reset_peak(self) -> None:
-        torch.cuda.reset_peak_memory_stats()
-
-    def peak_gib(self) -> float | None:
-        return torch.cuda.max_memory_reserved() / GIB
-
-    def release(self) -> None:
-        gc.collect()
-        torch.cuda.empty_cache()
+        Call it in the ``except`` block, where the failed frames still hold what they held.
+        """
+        ...
 
 
 def device_name(device: torch.device) -> str:
     """The card's name, or ``cpu``."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def current_device() -> MemoryDevice:
-    """The first CUDA device this process may see, else the CPU."""
-    return CudaDevice() if torch.cuda.is_available() else CpuDevice()

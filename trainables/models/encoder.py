@@ -4,12 +4,14 @@ import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
@@ -115,6 +117,38 @@ def _accepted_inputs(encoder: PreTrainedModel) -> tuple[str, ...]:
     if "token_type_ids" in parameters and getattr(encoder.config, "type_vocab_size", 2) > 1:
         names.append("token_type_ids")
     return tuple(names)
+
+
+def freeze_layers(encoder: PreTrainedModel, layers: int) -> None:
+    """Take the embeddings and the first ``layers`` encoder layers out of training; 0 leaves everything as it is.
+
+    Raises:
+        ValueError: the encoder has fewer layers, or its layers share their weights (ALBERT).
+    """
+    if layers == 0:
+        return
+    stacks = [module for module in encoder.modules() if isinstance(module, nn.ModuleList)]
+    stack = next((stack for stack in stacks if len(stack) == encoder.config.num_hidden_layers), nn.ModuleList())
+    if layers > len(stack):
+        raise ValueError(
+            f"freezing {layers} layers: this {encoder.config.model_type} encoder has {len(stack)} that can be frozen"
+        )
+    for module in (encoder.embeddings, *stack[:layers]):
+        module.requires_grad_(False)
+
+
+def enable_checkpointing(encoder: PreTrainedModel) -> None:
+    """Keep the inputs of each layer alone and compute the rest again in the backward pass.
+
+    Raises:
+        ValueError: the encoder does not support it (ALBERT).
+    """
+    if not encoder.supports_gradient_checkpointing:
+        raise ValueError(f"gradient checkpointing: {encoder.config.model_type} encoders do not support it")
+    # Not by the public method, which also asks for gradients of the embeddings' output: frozen layers would then keep
+    # their activations for nothing.
+    encoder._set_gradient_checkpointing(True, partial(checkpoint, use_reentrant=False))
+    encoder.config.use_cache = False
 
 
 @dataclass(frozen=True)

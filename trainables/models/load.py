@@ -25,17 +25,26 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from trainables.memory.counting import uncounted
 from trainables.models.builtin import build_encoder, builtin_config
 from trainables.models.checkpoint import ModelLoadError, fetch, first_line, listed, read_checkpoint
 from trainables.models.names import ModelSource
 
-__all__ = ["LoadReport", "LoadedEncoder", "ModelLoadError", "load_encoder", "load_tokenizer"]
+__all__ = [
+    "MODEL_LOCK",
+    "LoadReport",
+    "LoadedEncoder",
+    "ModelLoadError",
+    "build_empty",
+    "load_encoder",
+    "load_tokenizer",
+]
 
 # Building a model changes state that the whole process shares (the default dtype, patched torch functions, modules
 # that are imported when first asked for), and so does loading a tokenizer (sentencepiece registers its protobuf
 # types). Threads that did so at once got meta tensors and mixed types; one at a time they cannot. Processes share
 # nothing and need no lock.
-_LOAD_LOCK = threading.Lock()
+MODEL_LOCK = threading.Lock()
 
 _HUB_REMEDY = "Name a model folder, a built-in model, or connect to the hub once so that it is kept here."
 
@@ -76,7 +85,7 @@ def load_tokenizer(folder_or_hub_name: str | Path, revision: str | None = None) 
     Raises:
         ModelLoadError: there is no tokenizer, or it cannot be read.
     """
-    with _LOAD_LOCK:
+    with MODEL_LOCK:
         try:
             return AutoTokenizer.from_pretrained(folder_or_hub_name, revision=revision, trust_remote_code=False)
         except Exception as error:  # The tokenizers library raises nothing narrower for a damaged file.
@@ -106,10 +115,13 @@ def load_encoder(
     """
     if source.kind == "builtin":
         return _load_builtin(source.name, seed, tokenizer_folder)
-    with _LOAD_LOCK:
+    with MODEL_LOCK:
         config = _read_config(source, revision)
-        checkpoint = read_checkpoint(source, revision)
-        model = _build(config)
+        # Read on the host, whatever the device. Its reader, not written in Python, also mistakes a refusal of memory
+        # for a damaged file.
+        with uncounted():
+            checkpoint = read_checkpoint(source, revision)
+        model = build_empty(config)
         return LoadedEncoder(model, _fill(model, checkpoint, source.name))
 
 
@@ -118,7 +130,7 @@ def _load_builtin(name: str, seed: int, tokenizer_folder: Path | None) -> Loaded
         raise ValueError(f"model {name!r} needs tokenizer_folder: train one with builtin.train_tokenizer")
     tokenizer = load_tokenizer(tokenizer_folder)
     config = builtin_config(name, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
-    with _LOAD_LOCK:
+    with MODEL_LOCK:
         model = build_encoder(config, seed=seed)
     fresh = tuple(parameter_name for parameter_name, _ in model.named_parameters())
     return LoadedEncoder(model, LoadReport((), fresh, None))
@@ -157,7 +169,7 @@ class _NoRandomFill(TorchFunctionMode):
         return func(*args, **arguments)
 
 
-def _build(config: PreTrainedConfig) -> PreTrainedModel:
+def build_empty(config: PreTrainedConfig) -> PreTrainedModel:
     """The encoder on the CPU in fp32: its buffers are final, its parameters hold nothing yet."""
     try:
         with torch.device("cpu"), _NoRandomFill():

@@ -10,21 +10,25 @@ from trainables.settings import OptimSettings, ScheduleSettings
 SCHEDULES = ("linear", "cosine")
 
 
-def build_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; biases and normalisation weights (one dimension) are not decayed."""
+def build_optimizer(model: nn.Module, settings: OptimSettings, *, fused: bool | None = None) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters; biases and normalisation weights (one dimension) are not decayed.
+
+    ``fused`` takes one kernel for all parameters in place of a loop over them; None does so on CUDA alone.
+    """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    on_cuda = any(parameter.is_cuda for parameter in trainable)
+    if fused is None:
+        fused = any(parameter.is_cuda for parameter in trainable)
     return torch.optim.AdamW(
         groups,
         lr=settings.lr,
         betas=(settings.beta1, settings.beta2),
         eps=settings.eps,
         # Said outright, because the default differs by device: one fused kernel on CUDA, the plain loop on CPU.
-        fused=on_cuda,
+        fused=fused,
         foreach=False,
     )
 

@@ -28,14 +28,21 @@ def accumulate_gradient(
     """
     device = next(model.parameters()).device
     total = torch.zeros((), device=device)
-    for cpu_batch in micro_batches:
-        batch = to_device(cpu_batch, device)
-        with autocast(precision, device):
-            outputs = model(batch)
-        loss = task.loss_sum(outputs, batch) / counted
-        loss.backward()
-        total += loss.detach()
+    for batch in micro_batches:
+        total += backward_pass(model, task, to_device(batch, device), counted, precision)
     return float(total)
+
+
+def backward_pass(model: nn.Module, task: Task, batch: Batch, counted: float, precision: str) -> torch.Tensor:
+    """Forward and backward over one micro-batch on the model's device; returns its share of the mean loss.
+
+    A function of its own, so that nothing of one micro-batch is alive during the next.
+    """
+    with autocast(precision, batch["input_ids"].device):
+        outputs = model(batch)
+    loss = task.loss_sum(outputs, batch) / counted
+    loss.backward()
+    return loss.detach()
 
 
 def train_step(

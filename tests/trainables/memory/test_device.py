@@ -1,15 +1,23 @@
-"""What holds for every device: live bytes are counted, and given back when nothing refers to them."""
+"""What holds for every memory device: it counts what lives, gives back what does not, and keeps its budget."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import nn
+from torch.utils.checkpoint import checkpoint
 
-from trainables.memory.device import CpuDevice, CudaDevice, MemoryDevice, current_device, device_name
+from trainables.memory.cpu import CpuDevice
+from trainables.memory.cuda import CudaDevice
+from trainables.memory.current import current_device
+from trainables.memory.device import GIB, MemoryDevice, device_name
+from trainables.memory.errors import is_out_of_memory
 
 MIB = 2**20
+
+NewDevice = Callable[[float | None], MemoryDevice]
 
 
 @pytest.fixture(
@@ -21,84 +29,275 @@ MIB = 2**20
         ),
     ]
 )
-def device(request: pytest.FixtureRequest) -> MemoryDevice:
-    kind: Callable[[], MemoryDevice] = request.param
-    return kind()
+def new_device(request: pytest.FixtureRequest) -> NewDevice:
+    kind: NewDevice = request.param
+    return kind
 
 
 @pytest.fixture
-def grown(device: MemoryDevice) -> Callable[[], int]:
-    """MiB that live now and did not when the test began."""
+def device(new_device: NewDevice) -> MemoryDevice:
+    return new_device(None)
+
+
+@pytest.fixture
+def small(new_device: NewDevice) -> MemoryDevice:
+    """A device whose budget leaves 128 MiB above what the process holds now."""
+    roomy = new_device(None)
+    with roomy.enforce():
+        roomy.release()
+        roomy.reset_peak()
+        held = roomy.peak_bytes()
+    return new_device((held + 128 * MIB) / GIB)
+
+
+def tensor(device: MemoryDevice, mib: int) -> torch.Tensor:
+    return torch.ones(mib * MIB // 4, device=device.torch_device)
+
+
+def grown(device: MemoryDevice, before: int) -> int:
+    """MiB that live now and did not before."""
+    return round((device.live_bytes() - before) / MIB)
+
+
+@pytest.fixture(params=["plain", "enforced"])
+def counted(request: pytest.FixtureRequest, device: MemoryDevice) -> Any:
+    """The device, on its own and while its budget is enforced."""
     device.release()
-    before = device.live_bytes()
-    return lambda: round((device.live_bytes() - before) / MIB)
+    if request.param == "plain":
+        yield device
+    else:
+        with device.enforce():
+            yield device
 
 
-def test_a_tensor_counts_while_it_lives(device: MemoryDevice, grown: Callable[[], int]) -> None:
-    held = torch.ones(32 * MIB // 4, device=device.torch_device)
-    assert grown() == 32
+# What lives
+
+
+def test_a_tensor_counts_while_it_lives(counted: MemoryDevice) -> None:
+    before = counted.live_bytes()
+    held = tensor(counted, 32)
+    assert grown(counted, before) == 32
+    assert counted.reserved_bytes() >= 32 * MIB
     del held
-    assert grown() == 0
+    assert grown(counted, before) == 0
 
 
-def test_views_and_parameters_on_one_storage_count_once(device: MemoryDevice, grown: Callable[[], int]) -> None:
-    held = torch.ones(8, 4 * MIB // 4, device=device.torch_device)
-    views = [held[0], held.t(), torch.nn.Parameter(held)]
-    assert grown() == 32
+def test_views_and_parameters_on_one_storage_count_once(counted: MemoryDevice) -> None:
+    before = counted.live_bytes()
+    held = tensor(counted, 32).view(8, -1)
+    views = [held[0], held.t(), nn.Parameter(held), held.reshape(4, -1), held.contiguous(), held.to(held.device)]
+    assert grown(counted, before) == 32
     del held
     # A part of it keeps all of it.
     del views[1:]
-    assert grown() == 32
+    assert grown(counted, before) == 32
+    views.clear()
+    assert grown(counted, before) == 0
 
 
-def test_what_only_refers_to_itself_is_given_back(device: MemoryDevice, grown: Callable[[], int]) -> None:
-    cycle: list[Any] = [torch.ones(32 * MIB // 4, device=device.torch_device)]
+def test_in_place_operators_bring_nothing_new_and_growing_ones_their_growth(counted: MemoryDevice) -> None:
+    before = counted.live_bytes()
+    held = tensor(counted, 32)
+    held.add_(1).mul_(2)
+    assert grown(counted, before) == 32
+    grows = torch.empty(0, device=counted.torch_device)
+    torch.add(held, 1, out=grows)
+    assert grown(counted, before) == 64
+    grows.resize_(2 * held.numel())
+    assert grown(counted, before) == 96
+
+
+def test_what_only_refers_to_itself_is_given_back(counted: MemoryDevice) -> None:
+    before = counted.live_bytes()
+    cycle: list[Any] = [tensor(counted, 32)]
     cycle.append(cycle)
     del cycle
+    counted.release()
+    assert grown(counted, before) == 0
+
+
+def test_gradients_and_optimizer_state_count(counted: MemoryDevice) -> None:
+    before = counted.live_bytes()
+    weight = nn.Parameter(tensor(counted, 8))
+    optimizer = torch.optim.AdamW([weight], foreach=False)
+    (weight * 2).sum().backward()
+    assert grown(counted, before) == 16
+    optimizer.step()
+    assert grown(counted, before) == 32
+    optimizer.zero_grad(set_to_none=True)
+    assert grown(counted, before) == 24
+    del weight, optimizer
+    counted.release()
+    assert grown(counted, before) == 0
+
+
+def test_what_autograd_saves_lives_until_backward(device: MemoryDevice) -> None:
     device.release()
-    assert grown() == 0
+    with device.enforce():
+        weight = nn.Parameter(tensor(device, 8))
+        before = device.live_bytes()
+        result = weight.exp().exp().sum()
+        assert grown(device, before) == 16
+        result.backward()
+        del result
+        assert grown(device, before) == 8
 
 
-def test_the_peak_is_that_since_the_last_reset(device: MemoryDevice) -> None:
+# The peak
+
+
+def test_the_peak_is_the_most_that_was_held_since_the_last_reset(device: MemoryDevice) -> None:
     device.release()
-    device.reset_peak()
-    before = device.peak_gib()
-    torch.ones(64 * MIB // 4, device=device.torch_device)
-    peak = device.peak_gib()
-    if before is None:
-        assert peak is None
-    else:
-        assert peak is not None
-        assert peak - before >= 64 / 1024
+    with device.enforce():
+        device.reset_peak()
+        start = device.peak_bytes()
+        tensor(device, 64)
+        high = device.peak_bytes()
+        assert high - start >= 64 * MIB
+        tensor(device, 16)
+        assert device.peak_bytes() == high
+        device.release()
+        device.reset_peak()
+        assert device.peak_bytes() - start < 16 * MIB
+        tensor(device, 32)
+        after = device.peak_bytes()
+        assert after - start >= 32 * MIB
+    assert device.peak_bytes() >= after
 
 
-class Rude(torch.Tensor):
-    """A tensor that answers no question."""
-
-    @classmethod
-    def __torch_function__(cls, *args: Any, **kwargs: Any) -> Any:
-        raise KeyError("rude")
+# The device and its budget
 
 
-@pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
-def test_tensors_without_memory_and_strange_ones_are_passed_over() -> None:
-    device = CpuDevice()
-    before = device.live_bytes()
-    with FakeTensorMode():
-        fake = torch.empty(2**40)
-    strange = [
-        fake,
-        torch.empty(2**40, device="meta"),
-        torch.eye(3).to_sparse(),
-        torch.eye(3).to_sparse_csr(),
-        torch.nn.UninitializedParameter(),
-        torch.ones(3).as_subclass(Rude),
-    ]
-    assert device.live_bytes() - before < MIB
-    del strange
+def test_without_a_budget_the_whole_device_may_be_used(device: MemoryDevice) -> None:
+    assert 0 < device.free_bytes() <= device.total_bytes()
+    assert 0 < device.budget_bytes() <= device.total_bytes()
+
+
+def test_a_budget_is_kept_as_given(new_device: NewDevice) -> None:
+    device = new_device(0.5)
+    assert device.budget_bytes() == GIB // 2
+    with device.enforce():
+        assert device.budget_bytes() == GIB // 2
+
+
+def test_the_allocation_that_would_break_the_budget_is_refused_and_no_other(small: MemoryDevice) -> None:
+    small.release()
+    with small.enforce():
+        held = [tensor(small, 20) for _ in range(6)]
+        with pytest.raises(torch.OutOfMemoryError, match=r"Tried to allocate 20\.00 MiB") as caught:
+            tensor(small, 20)
+        assert is_out_of_memory(caught.value)
+        needed = small.needed_bytes(caught.value)
+        assert needed is not None
+        assert 0 < needed - small.budget_bytes() <= 20 * MIB
+        assert small.peak_bytes() <= small.budget_bytes()
+        # What is given back may be had again.
+        del held[2:]
+        small.release()
+        held += [tensor(small, 20) for _ in range(4)]
+    held.append(tensor(small, 20))
+
+
+def test_what_was_loaded_before_counts(small: MemoryDevice) -> None:
+    loaded = tensor(small, 100)
+    with small.enforce():
+        with pytest.raises(torch.OutOfMemoryError):
+            tensor(small, 40)
+        tensor(small, 20)
+        del loaded
+        small.release()
+        tensor(small, 120)
+
+
+def test_an_error_that_does_not_say_what_was_needed_tells_nothing(device: MemoryDevice) -> None:
+    assert device.needed_bytes(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")) is None
+    assert device.needed_bytes(torch.OutOfMemoryError("out of memory")) is None
+
+
+def test_a_budget_is_not_enforced_twice(device: MemoryDevice) -> None:
+    with device.enforce(), pytest.raises(RuntimeError, match="enforced already"), device.enforce():
+        pass
+    with device.enforce():
+        pass
+
+
+def use(weight: torch.Tensor) -> torch.Tensor:
+    """Saves four times its input for backward; without that, it holds two of them at once."""
+    return weight.exp().exp().exp().exp().sum()
+
+
+def in_forward(device: MemoryDevice) -> None:
+    use(nn.Parameter(tensor(device, 40)))
+
+
+def in_backward(device: MemoryDevice) -> None:
+    # Forward holds 90 MiB, backward wants 45 more.
+    nn.Parameter(tensor(device, 45)).exp().sum().backward()
+
+
+def in_optimizer_step(device: MemoryDevice) -> None:
+    weight = nn.Parameter(tensor(device, 40))
+    weight.grad = torch.ones_like(weight)
+    torch.optim.AdamW([weight], foreach=False).step()
+
+
+def in_recomputation(device: MemoryDevice) -> None:
+    weight = nn.Parameter(tensor(device, 30))
+    result = checkpoint(use, weight, use_reentrant=False)
+    assert isinstance(result, torch.Tensor)
+    result.backward()
+
+
+def in_inference(device: MemoryDevice) -> None:
+    weight = tensor(device, 40).view(-1, 1024)
+    with torch.inference_mode():
+        # A linear layer arrives whole there; what it is made of is seen all the same.
+        nn.functional.linear(weight, torch.ones(4096, 1024, device=device.torch_device))
+
+
+@pytest.mark.parametrize(
+    "work", [in_forward, in_backward, in_optimizer_step, in_recomputation, in_inference], ids=lambda work: work.__name__
+)
+def test_memory_runs_out_wherever_it_is_asked_for(work: Callable[[MemoryDevice], None], small: MemoryDevice) -> None:
+    small.release()
+    before = small.live_bytes()
+    failed = False
+    with small.enforce():
+        try:
+            work(small)
+        except torch.OutOfMemoryError:
+            failed = True
+        small.release()
+        assert failed
+        assert small.peak_bytes() <= small.budget_bytes()
+        # A constant that torch keeps is no leak.
+        assert abs(small.live_bytes() - before) < MIB
+
+
+def test_a_step_that_fits_trains_as_it_would_without_a_budget(device: MemoryDevice) -> None:
+    def trained() -> list[float]:
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Linear(16, 32), nn.LayerNorm(32), nn.Dropout(0.1), nn.Linear(32, 1))
+        model.to(device.torch_device)
+        optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
+        inputs = torch.randn(8, 16, device=device.torch_device)
+        losses = []
+        for _ in range(4):
+            optimizer.zero_grad()
+            loss = model(inputs).square().mean()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        return losses
+
+    free = trained()
+    with device.enforce():
+        assert trained() == free
+    assert all(math.isfinite(loss) for loss in free)
 
 
 def test_the_device_of_this_process_is_cuda_where_there_is_one() -> None:
-    device = current_device()
+    device = current_device(0.25)
     assert device.torch_device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert device.budget_bytes() == GIB // 4
     assert device_name(torch.device("cpu")) == "cpu"

@@ -10,7 +10,14 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import DistilBertConfig, DistilBertModel, ElectraConfig, ElectraModel, PreTrainedModel
 
-from trainables.models.encoder import TextClassifier, load_model_folder, pool, save_model_folder
+from trainables.models.encoder import (
+    TextClassifier,
+    enable_checkpointing,
+    freeze_layers,
+    load_model_folder,
+    pool,
+    save_model_folder,
+)
 from trainables.models.load import ModelLoadError, load_encoder, load_tokenizer
 from trainables.models.names import resolve_model
 
@@ -157,3 +164,34 @@ def test_damage_to_a_saved_model_is_named(
     settings_file.unlink()
     with pytest.raises(ModelLoadError, match="no folder of a saved model"):
         load_model_folder(folder)
+
+
+def test_frozen_layers_and_embeddings_take_no_part_in_training(bert: PreTrainedModel) -> None:
+    freeze_layers(bert, 1)
+    trained = {name for name, parameter in bert.named_parameters() if parameter.requires_grad}
+    assert trained
+    assert not any(name.startswith(("embeddings.", "encoder.layer.0.")) for name in trained)
+    assert any(name.startswith("encoder.layer.1.") for name in trained)
+
+
+def test_more_layers_than_there_are_cannot_be_frozen(bert: PreTrainedModel) -> None:
+    with pytest.raises(ValueError, match="has 2 that can be frozen"):
+        freeze_layers(bert, 3)
+
+
+def test_checkpointing_changes_no_gradient(bert: PreTrainedModel) -> None:
+    inputs = torch.arange(6, 26).view(2, 10)
+
+    def gradients() -> list[torch.Tensor]:
+        bert.train()
+        for module in bert.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        bert.zero_grad()
+        bert(inputs).last_hidden_state.square().sum().backward()
+        return [parameter.grad.clone() for parameter in bert.parameters() if parameter.grad is not None]
+
+    plain = gradients()
+    enable_checkpointing(bert)
+    for one, other in zip(plain, gradients(), strict=True):
+        torch.testing.assert_close(one, other)

@@ -1,0 +1,194 @@
+"""Small workloads of every family, and what their steps really hold on the CPU: for the tests and the benches."""
+
+import weakref
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import AutoConfig, PreTrainedConfig
+
+from trainables.memory.predict import Workload
+from trainables.models.architectures import known_config
+from trainables.models.builtin import build_encoder
+from trainables.models.encoder import enable_checkpointing, freeze_layers
+from trainables.models.load import LoadedEncoder, LoadReport
+from trainables.seeds import trial_seeds
+from trainables.settings import DataSettings, HeadSettings, TrialSettings
+from trainables.tasks import TASKS
+from trainables.tasks.protocol import Batch
+from trainables.training.optimizer import build_optimizer
+from trainables.training.precision import autocast
+from trainables.training.step import train_step
+
+GIB = 2**30
+
+# One published model per family, whose every choice but its size is kept.
+FAMILIES = {
+    "bert": "bert-base-uncased",
+    "roberta": "roberta-base",
+    "xlm-roberta": "xlm-roberta-base",
+    "deberta-v2": "microsoft/deberta-v3-base",
+    "electra": "google/electra-base-discriminator",
+    "distilbert": "distilbert-base-uncased",
+    "albert": "albert-base-v2",
+    "modernbert": "answerdotai/ModernBERT-base",
+}
+
+SETTINGS = TrialSettings(DataSettings("none"), trial_seeds(0))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A workload and the sizes at which it is run."""
+
+    family: str
+    workload: Workload
+    micro_batch: int
+    length: int
+    accumulation: int
+
+    def __str__(self) -> str:
+        config, load = self.workload.config, self.workload
+        return (
+            f"{self.family} {config.num_hidden_layers}×{config.hidden_size} {load.precision}"
+            f"{' checkpointing' if load.checkpointing else ''} frozen {load.frozen_layers} "
+            f"{self.accumulation}×{self.micro_batch}×{self.length}"
+        )
+
+
+def small_config(family: str, *, layers: int, heads: int, hidden: int, vocab_size: int) -> PreTrainedConfig:
+    published = known_config(FAMILIES[family])
+    assert published is not None
+    values = published.to_dict()
+    if family == "distilbert":
+        values |= {"n_layers": layers, "n_heads": heads, "dim": hidden, "hidden_dim": 4 * hidden}
+    else:
+        values |= {
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "hidden_size": hidden,
+            "intermediate_size": 4 * hidden,
+        }
+    if family == "electra":
+        values["embedding_size"] = hidden // 2
+    values.pop("layer_types", None)  # It follows from the number of layers.
+    tokens = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0, "sep_token_id": 2}
+    return AutoConfig.for_model(values.pop("model_type"), **(values | tokens | {"vocab_size": vocab_size}))
+
+
+def draw_case(draw: Random, family: str) -> Case:
+    """A random workload of the family, from tiny to MiniLM's size."""
+    layers = draw.choice((2, 3, 4, 6))
+    heads = draw.choice((2, 4, 6, 12))
+    config = small_config(
+        family,
+        layers=layers,
+        heads=heads,
+        hidden=heads * draw.choice((16, 32)),
+        vocab_size=draw.choice((501, 4_000, 30_522)),
+    )
+    shares_layers = family == "albert"
+    workload = Workload(
+        replace(SETTINGS, head=HeadSettings(pooling=draw.choice(("cls", "mean", "max")))),
+        config,
+        precision=draw.choice(("fp32", "bf16")),
+        checkpointing=not shares_layers and draw.random() < 0.4,
+        frozen_layers=0 if shares_layers else draw.choice((0, 0, 1, 2)),
+    )
+    return Case(
+        family,
+        workload,
+        micro_batch=draw.choice((1, 2, 3, 4, 6, 8, 12, 16)),
+        length=draw.choice((17, 32, 64, 96, 100, 128, 192, 256)),
+        accumulation=draw.choice((1, 2, 3)),
+    )
+
+
+def measure(case: Case) -> tuple[float, float]:
+    """Peaks in GiB of real training, two steps long, and of an evaluation pass after it."""
+    workload = case.workload
+    task = TASKS[workload.settings.task.name](workload.settings)
+    encoder = build_encoder(workload.config, seed=0)
+    freeze_layers(encoder, workload.frozen_layers)
+    if workload.checkpointing:
+        enable_checkpointing(encoder)
+    model = task.build_model(LoadedEncoder(encoder, LoadReport((), (), None)), seed=0)
+    optimizer = build_optimizer(model, workload.settings.optim)
+    batches = [_batch(case, seed) for seed in range(case.accumulation)]
+    with LiveBytes(model, batches) as counter:
+        model.train()
+        for _ in range(2):
+            train_step(
+                model,
+                task,
+                batches,
+                optimizer,
+                clip_norm=workload.settings.train.clip_norm,
+                precision=workload.precision,
+            )
+        training = counter.take_peak()
+        model.eval()
+        with torch.inference_mode(), autocast(workload.precision, torch.device("cpu")):
+            model(batches[0]).float()
+        return training / GIB, counter.take_peak() / GIB
+
+
+def _batch(case: Case, seed: int) -> Batch:
+    """Random tokens, padded here and there: masks of ones alone are left out by some models."""
+    rng = np.random.default_rng(seed)
+    shape = (case.micro_batch, case.length)
+    mask = np.ones(shape, dtype=np.int64)
+    mask[:, -1] = 0
+    return {
+        "input_ids": torch.from_numpy(rng.integers(2, 500, shape)),
+        "attention_mask": torch.from_numpy(mask),
+        "token_type_ids": torch.zeros(shape, dtype=torch.int64),
+        "labels": torch.zeros(case.micro_batch, dtype=torch.int64),
+    }
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the storages that live: the model's, and all that operations make, but not the batches'."""
+
+    def __init__(self, model: nn.Module, batches: list[Batch]) -> None:
+        super().__init__()
+        self._live: dict[int, int] = {}
+        self._references: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self._now = self._peak = 0
+        for batch in batches:
+            self._live |= {tensor.untyped_storage()._cdata: 0 for tensor in batch.values()}
+        for tensor in (*model.parameters(), *model.buffers()):
+            self._count(tensor)
+
+    def take_peak(self) -> int:
+        """The peak since the last call."""
+        peak, self._peak = self._peak, self._now
+        return peak
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace == "aten" and func._can_decompose():
+            with self:
+                return func.decompose(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, Tensor):
+                self._count(tensor)
+        return result
+
+    def _count(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        address = storage._cdata
+        if address in self._live:
+            return
+        self._live[address] = storage.nbytes()
+        self._references[address] = weakref.ref(storage, lambda _: self._gone(address))
+        self._now += storage.nbytes()
+        self._peak = max(self._peak, self._now)
+
+    def _gone(self, address: int) -> None:
+        del self._references[address]
+        self._now -= self._live.pop(address)

@@ -1,0 +1,74 @@
+"""What is made of CUDA's and NVML's plain facts; nothing here needs a card."""
+
+import pytest
+
+from trainables.memory.cuda import Holdings, allocator_fraction, asked_bytes, holdings, nvml_uuid
+
+GIB = 2**30
+CARDS = ["GPU-aaaa-1", "GPU-aabb-2", "GPU-cccc-3"]
+
+
+@pytest.mark.parametrize(
+    ("processes", "expected"),
+    [
+        ({7: 6 * GIB, 8: 3 * GIB}, Holdings(beyond_torch=GIB, others=3 * GIB)),
+        # The driver may count this process late.
+        ({7: 4 * GIB}, Holdings(beyond_torch=0, others=4 * GIB)),
+        # Without NVML, in a container, or where it does not tell sizes, a usual context is taken off.
+        (None, Holdings(beyond_torch=GIB // 2, others=7 * GIB // 2)),
+        ({}, Holdings(beyond_torch=GIB // 2, others=7 * GIB // 2)),
+        ({7: None}, Holdings(beyond_torch=GIB // 2, others=7 * GIB // 2)),
+    ],
+)
+def test_the_memory_of_this_process_is_told_from_that_of_others(
+    processes: dict[int, int | None] | None, expected: Holdings
+) -> None:
+    found = holdings(total=24 * GIB, free=15 * GIB, reserved=5 * GIB, processes=processes, own_pid=7)
+    assert found == expected
+
+
+def test_nobody_holds_less_than_nothing() -> None:
+    found = holdings(total=24 * GIB, free=20 * GIB, reserved=5 * GIB, processes=None, own_pid=7)
+    assert found == Holdings(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("visible", "index", "torch_uuid", "expected"),
+    [
+        (None, 1, None, "GPU-aabb-2"),
+        ("2,0", 0, None, "GPU-cccc-3"),
+        ("2, 0", 1, None, "GPU-aaaa-1"),
+        ("GPU-cccc-3", 0, None, "GPU-cccc-3"),
+        ("GPU-cc", 0, None, "GPU-cccc-3"),
+        # CUDA may order cards by speed: what torch says of itself is surer than a number.
+        ("0", 0, "aabb-2", "GPU-aabb-2"),
+        ("MIG-dddd-4", 0, "aaaa-1", "MIG-dddd-4"),
+        ("GPU-aaaa-1,MIG-dddd-4", 1, "aaaa-1", "MIG-dddd-4"),
+        # What cannot be told is not guessed.
+        ("GPU-aa", 0, None, None),
+        ("7", 0, None, None),
+        ("0", 3, None, None),
+        ("", 0, None, None),
+    ],
+)
+def test_the_card_is_found_by_index_or_uuid(
+    visible: str | None, index: int, torch_uuid: str | None, expected: str | None
+) -> None:
+    assert nvml_uuid(visible, index, torch_uuid, CARDS) == expected
+
+
+def test_what_was_asked_for_is_read_from_the_message() -> None:
+    message = (
+        "CUDA out of memory. Tried to allocate 360.00 MiB. GPU 0 has a total capacity of 23.64 GiB of which 94.56 MiB"
+        " is free."
+    )
+    assert asked_bytes(message) == 360 * 2**20
+    assert asked_bytes("Tried to allocate 1.50 GiB.") == 3 * GIB // 2
+    assert asked_bytes("Tried to allocate 512 bytes.") == 512
+    assert asked_bytes("out of memory") is None
+
+
+def test_the_allocator_gets_what_the_budget_leaves() -> None:
+    assert allocator_fraction(12 * GIB, 2 * GIB, 20 * GIB) == 0.5
+    assert allocator_fraction(GIB, 2 * GIB, 20 * GIB) == 0.0
+    assert allocator_fraction(40 * GIB, 0, 20 * GIB) == 1.0

@@ -1,0 +1,153 @@
+"""From a workload to a plan that answers what any micro-batch and length need, remembered on disk."""
+
+import hashlib
+import json
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from trainables.files import write_whole
+from trainables.memory.predict.kernels import KERNELS
+from trainables.memory.predict.timeline import Peaks, SizeFactors
+from trainables.memory.predict.trace import StepPeaks, Workload, trace
+
+GIB = 2**30
+
+FORMAT_VERSION = 1
+"""Goes up whenever a trace of the same workload may come out otherwise."""
+
+_MOST_SAMPLES = 2**20
+_MICRO_BATCH = 1009
+_PRIMES = (61, 59, 53, 47, 43, 41, 37, 31, 29, 23, 19, 17, 13, 11, 7, 5, 3)
+# Attention kernels pad to multiples of 32 or 8; a length that needs no padding shows the plain sizes.
+_LENGTH_STEPS = (32, 16, 8, 1)
+_LONGEST = 512
+# Of a configuration, what no tensor's size depends on.
+_IRRELEVANT = ("_name_or_path", "architectures", "transformers_version", "dtype", "torch_dtype", "id2label", "label2id")
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Predicted peaks of one workload, all of it included: tensors, allocator rounding and, on CUDA, the context.
+
+    Attributes:
+        peaks: of the tensors.
+        overhead_bytes: taken beside them, whatever the batch.
+    """
+
+    peaks: StepPeaks
+    overhead_bytes: int
+
+    def need_gib(self, micro_batch: int, length: int, accumulation: int = 1) -> float:
+        """Peak of a training step of ``accumulation`` passes over ``micro_batch`` samples padded to ``length``."""
+        return self._gib(self._training(accumulation > 1), micro_batch, length)
+
+    def eval_need_gib(self, batch: int, length: int) -> float:
+        """Peak of an evaluation pass between two steps of training."""
+        return self._gib(self.peaks.evaluation, batch, length)
+
+    def largest_micro_batch(self, budget_gib: float, length: int, *, accumulating: bool) -> int:
+        """The most samples that one pass may hold; 0 where not even one fits."""
+        return self._largest(self._training(accumulating), budget_gib, length)
+
+    def largest_eval_batch(self, budget_gib: float, length: int) -> int:
+        """The same for an evaluation pass."""
+        return self._largest(self.peaks.evaluation, budget_gib, length)
+
+    def _training(self, accumulating: bool) -> Peaks:
+        return self.peaks.accumulating if accumulating else self.peaks.training
+
+    def _gib(self, peaks: Peaks, samples: int, length: int) -> float:
+        return (peaks.need_bytes(samples, length) + self.overhead_bytes) / GIB
+
+    def _largest(self, peaks: Peaks, budget_gib: float, length: int) -> int:
+        # No coefficient is negative, so more samples never need less.
+        return bisect_right(range(1, _MOST_SAMPLES), budget_gib, key=lambda samples: self._gib(peaks, samples, length))
+
+
+def predict(workload: Workload, cache: Path | None = None) -> MemoryPlan:
+    """Trace the workload, or take the plan from the folder ``cache`` where the same was traced before.
+
+    Raises:
+        ValueError: the encoder cannot be checkpointed, or has not so many layers to freeze.
+    """
+    if cache is None:
+        return _traced(workload, _size_factors(workload))
+    path = cache / f"{_fingerprint(workload)}.json"
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        peaks = {name: Peaks.from_json(value) for name, value in stored["peaks"].items()}
+        return MemoryPlan(StepPeaks(**peaks), stored["overhead_bytes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        # Absent or damaged: either way it is made anew.
+        plan = _traced(workload, _size_factors(workload))
+    stored = {
+        "peaks": {name: peaks.to_json() for name, peaks in vars(plan.peaks).items()},
+        "overhead_bytes": plan.overhead_bytes,
+    }
+    write_whole(path, json.dumps(stored))
+    return plan
+
+
+def confirm(workload: Workload, micro_batch: int, length: int) -> MemoryPlan:
+    """A plan traced at these very sizes: it answers for them, whatever sizes it is asked about.
+
+    It differs from ``predict`` where the model takes another way at other sizes, as with a single sample, whose
+    transposed tensors need no copies.
+    """
+    return _traced(workload, SizeFactors(micro_batch, length))
+
+
+def _traced(workload: Workload, factors: SizeFactors) -> MemoryPlan:
+    return MemoryPlan(trace(workload, factors), KERNELS[workload.device_kind].overhead_bytes)
+
+
+def _size_factors(workload: Workload) -> SizeFactors:
+    config = workload.config
+    dimensions = {workload.settings.task.classes, *_integers(config.to_dict())} - {0}
+    # RoBERTa numbers its positions from padding_idx + 1.
+    unused_positions = config.pad_token_id + 1 if "roberta" in config.model_type else 0
+    longest = min(_LONGEST, config.max_position_embeddings - unused_positions)
+    for step in _LENGTH_STEPS:
+        for prime in _PRIMES:
+            if step * prime <= longest and all(dimension % prime for dimension in dimensions):
+                return SizeFactors(_MICRO_BATCH, step * prime, prime)
+    raise ValueError(f"no length of at most {longest} tokens tells the sizes of this {config.model_type} encoder apart")
+
+
+def _integers(value: Any) -> Iterator[int]:
+    if isinstance(value, dict | list | tuple):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _integers(inner)
+    elif isinstance(value, int):
+        yield int(value)
+
+
+def _fingerprint(workload: Workload) -> str:
+    settings = workload.settings
+    everything = {
+        "format": FORMAT_VERSION,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "config": {k: _whether_dropped(k, v) for k, v in workload.config.to_dict().items() if k not in _IRRELEVANT},
+        "task": vars(settings.task),
+        "head": {name: _whether_dropped(name, value) for name, value in vars(settings.head).items()},
+        "optimizer": "adamw",
+        "clipped": settings.train.clip_norm > 0,
+        "precision": workload.precision,
+        "checkpointing": workload.checkpointing,
+        "frozen_layers": workload.frozen_layers,
+        "has_pooler": workload.has_pooler,
+        "device_kind": workload.device_kind,
+    }
+    return hashlib.sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _whether_dropped(name: str, value: Any) -> Any:
+    """Dropout costs memory where there is any; how much is dropped makes no difference."""
+    return value > 0 if "dropout" in name and isinstance(value, float | int) else value

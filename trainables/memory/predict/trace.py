@@ -1,0 +1,235 @@
+"""One training step and one evaluation pass on tensors without data, and the storages they made and freed.
+
+The real model, head, loss and optimizer run at full depth under torch's fake tensors, so nothing is computed and no
+memory is taken; a dispatch mode writes down every storage. What later steps and accumulation change is known without
+tracing them: optimizer states, made in the first step, then live throughout, and gradients that exist already take a
+new one in place and free it at once.
+"""
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from transformers import PreTrainedConfig
+from transformers.initialization import no_init_weights
+
+from trainables.memory.predict.kernels import KERNELS, Kernels
+from trainables.memory.predict.timeline import Peaks, SizeFactors, find_peaks
+from trainables.models.encoder import enable_checkpointing, freeze_layers
+from trainables.models.load import MODEL_LOCK, LoadedEncoder, LoadReport, build_empty
+from trainables.settings import TrialSettings
+from trainables.tasks import TASKS
+from trainables.tasks.protocol import Batch, Task
+from trainables.training.optimizer import build_optimizer
+from trainables.training.precision import autocast
+from trainables.training.step import backward_pass
+
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is traced. Of the settings only task, head, optimizer and clipping matter.
+
+    Attributes:
+        config: the encoder's, with the tokenizer's vocabulary.
+        device_kind: whose kernels, optimizer and allocator are meant.
+        precision: ``fp32`` or ``bf16``, resolved.
+        frozen_layers: see ``models.encoder.freeze_layers``.
+        has_pooler: False for a checkpoint without one, since loading takes it out. True is at most 0.1 % too much.
+    """
+
+    settings: TrialSettings
+    config: PreTrainedConfig
+    device_kind: Literal["cpu", "cuda"] = "cpu"
+    precision: str = "fp32"
+    checkpointing: bool = False
+    frozen_layers: int = 0
+    has_pooler: bool = True
+
+
+@dataclass(frozen=True)
+class StepPeaks:
+    """Peaks with parameters, buffers, gradients and optimizer states in them, from the second step on.
+
+    Attributes:
+        training: a step of one pass; gradients come up during the backward pass.
+        accumulating: a step of several passes, in whose later ones all gradients live.
+        evaluation: a pass of inference beside what training left: states, and the last step's gradients.
+    """
+
+    training: Peaks
+    accumulating: Peaks
+    evaluation: Peaks
+
+
+def trace(workload: Workload, factors: SizeFactors) -> StepPeaks:
+    """Trace a workload at the micro-batch and the length of ``factors``."""
+    kernels = KERNELS[workload.device_kind]()
+    task = TASKS[workload.settings.task.name](workload.settings)
+    with MODEL_LOCK, _apart(), FakeTensorMode():
+        model = _build_model(task, kernels.prepared(workload.config), workload)
+        with kernels.applied(model):
+            return _trace_step(model, task, workload, factors, kernels)
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """Tracing as if the caller were in the middle of nothing: no inference, and no mode that counts memory."""
+    with torch.inference_mode(False), torch.enable_grad(), _disable_current_modes():
+        yield
+
+
+def _build_model(task: Task, config: PreTrainedConfig, workload: Workload) -> nn.Module:
+    with no_init_weights():  # ModernBERT's draws again until it likes the values, which here are none.
+        encoder = build_empty(config)
+    if not workload.has_pooler and getattr(encoder, "pooler", None) is not None:
+        encoder.register_module("pooler", None)
+    freeze_layers(encoder, workload.frozen_layers)
+    if workload.checkpointing:
+        enable_checkpointing(encoder)
+    return task.build_model(LoadedEncoder(encoder, LoadReport((), (), None)), seed=0)
+
+
+def _trace_step(model: nn.Module, task: Task, workload: Workload, factors: SizeFactors, kernels: Kernels) -> StepPeaks:
+    settings, precision = workload.settings, workload.precision
+    optimizer = build_optimizer(model, settings.optim, fused=kernels.fused_optimizer)
+    recorder = StorageRecorder()
+    batch = _batch(factors)
+    weights = {recorder.number(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    inputs = {recorder.number(tensor) for tensor in batch.values()}
+    always = weights | inputs if kernels.copies_batch else weights
+
+    model.train()
+    with recorder, _gradients_seen(model, recorder) as gradient_at:
+        backward_pass(model, task, batch, task.counted(batch), precision)
+    one_pass = recorder.take_events()
+    with recorder:
+        if settings.train.clip_norm > 0:
+            nn.utils.clip_grad_norm_(model.parameters(), settings.train.clip_norm)
+        optimizer.step()
+    update = recorder.take_events()
+    model.eval()
+    with recorder, torch.inference_mode(), autocast(precision, _CPU):
+        model(batch).float()
+    evaluation = recorder.take_events()
+
+    gradients = set(gradient_at)
+    states = {event for event in update if event >= 0} - {~event for event in update if event < 0}
+    update = [event for event in update if event not in states]
+    later_pass = _in_place(one_pass, gradient_at)
+    sizes = [factors.split(size_bytes) for size_bytes in recorder.sizes_bytes]
+
+    def peaks(events: list[int], resident: set[int]) -> Peaks:
+        return find_peaks(events, sizes, resident=always | states | resident, rounded=kernels.rounded)
+
+    return StepPeaks(
+        training=peaks(one_pass + update, set()),
+        accumulating=peaks(later_pass + update, gradients),
+        evaluation=peaks(evaluation, gradients),
+    )
+
+
+def _batch(factors: SizeFactors) -> Batch:
+    """What ``data.tokens.pad_batch`` gives, with labels."""
+    shape = (factors.micro_batch, factors.length)
+    batch = {name: torch.ones(shape, dtype=torch.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
+    return {**batch, "labels": torch.zeros(factors.micro_batch, dtype=torch.int64)}
+
+
+@contextmanager
+def _gradients_seen(model: nn.Module, recorder: "StorageRecorder") -> Iterator[dict[int, int]]:
+    """Fill a dictionary during a backward pass: number of a gradient → how many events came before it was complete."""
+    gradient_at: dict[int, int] = {}
+
+    def note(parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        gradient_at[recorder.number(parameter.grad)] = len(recorder.events)
+
+    hooks = [p.register_post_accumulate_grad_hook(note) for p in model.parameters() if p.requires_grad]
+    yield gradient_at
+    for hook in hooks:
+        hook.remove()
+
+
+def _in_place(one_pass: list[int], gradient_at: dict[int, int]) -> list[int]:
+    """The events of a pass that adds to gradients which live already: each new one dies once it is added."""
+    events = list(one_pass)
+    for number, position in reversed(gradient_at.items()):
+        events.insert(position, ~number)
+    return events
+
+
+class StorageRecorder(TorchDispatchMode):
+    """Notes the birth and death of every storage that an operation makes while the mode is on.
+
+    Storages are numbered from 0 in the order in which they are met. ``events`` holds n for a birth and ``~n`` for a
+    death; deaths of storages that were only registered (``number``) count too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.events: list[int] = []
+        self.sizes_bytes: list[int] = []
+        self._numbers: dict[int, _NumberedRef] = {}
+
+    def number(self, tensor: Tensor) -> int:
+        """The number of the tensor's storage, which is registered without a birth where it is new."""
+        storage = tensor.untyped_storage()
+        known = self._numbers.get(storage._cdata)
+        if known is not None:
+            return known.number
+        reference = _NumberedRef(storage, self._died)
+        reference.number, reference.address = len(self.sizes_bytes), storage._cdata
+        self._numbers[reference.address] = reference
+        self.sizes_bytes.append(storage.nbytes())
+        return reference.number
+
+    def take_events(self) -> list[int]:
+        """The events since the last call."""
+        taken, self.events = self.events, []
+        return taken
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        keywords = kwargs or {}
+        if _is_composite(func):
+            # Without autograd an operation made of others arrives whole; what it makes inside counts as well.
+            with self:
+                return func.decompose(*args, **keywords)
+        result = func(*args, **keywords)
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, Tensor):
+                self._made(tensor)
+        return result
+
+    def _made(self, tensor: Tensor) -> None:
+        before = len(self.sizes_bytes)
+        number = self.number(tensor)
+        if number == before:
+            self.events.append(number)
+
+    def _died(self, reference: "_NumberedRef") -> None:
+        del self._numbers[reference.address]
+        self.events.append(~reference.number)
+
+
+class _NumberedRef(weakref.ref[torch.UntypedStorage]):
+    __slots__ = ("address", "number")
+
+    address: int
+    number: int
+
+
+@cache
+def _is_composite(func: Any) -> bool:
+    # Questions about a tensor (``prim::device``) come this way too, and are no operations.
+    return func.namespace == "aten" and bool(func._can_decompose())

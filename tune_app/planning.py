@@ -1,0 +1,124 @@
+"""``headroom memory``: what models need on a device, before anything runs."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from search_spaces.space import Choices, IntRange
+from tune_app.config import RunConfig
+from tune_app.errors import UserError
+from tune_app.experiment import model_names
+
+CACHE = Path("~/.cache/headroom/predictions").expanduser()
+_MOST_LENGTHS = 8
+
+Device = Literal["cpu", "cuda"]
+
+
+def print_needs(
+    config: RunConfig,
+    console: Console,
+    *,
+    budget_gib: float | None,
+    device: Device | None,
+    precision: str | None,
+    model: str | None,
+    batch: int | None,
+    length: int | None,
+    as_json: bool,
+) -> None:
+    """Print the table of needs, or with ``model``, ``batch`` and ``length`` the verdict on one configuration.
+
+    Raises:
+        UserError: the three are not given together, or a model's configuration cannot be had.
+    """
+    # torch and transformers take seconds to import.
+    from trainables.memory.facts import torch_facts
+    from trainables.memory.needs import Question, model_needs, verdict
+    from trainables.models.checkpoint import ModelLoadError
+    from trainables.models.names import UnknownModelError
+
+    asked = [value is not None for value in (model, batch, length)]
+    if any(asked) and not all(asked):
+        raise UserError("--model, --batch and --length: give all three for a verdict, or none for the table")
+    cards = torch_facts().devices
+    kind: Device = device or ("cuda" if cards or budget_gib is not None else "cpu")
+    budget_gib = budget_gib or config.memory.budget_gib or _whole_device_gib(kind)
+    question = Question(
+        settings=config.trial_settings(),
+        device=kind,
+        budget_gib=budget_gib,
+        precision=precision or _precision(config, kind),
+    )
+    try:
+        if model is not None and batch is not None and length is not None:
+            answer = verdict(question, model, batch, length, CACHE)
+            if as_json:
+                print(json.dumps(asdict(answer)))
+                return
+            split = f"{answer.accumulation_steps} × {answer.micro_batch}" if answer.fits else "not even one sample"
+            console.print(
+                f"{'fits' if answer.fits else 'does not fit'}: {model}, effective batch {batch}, length {length},"
+                f" {answer.precision} on {kind} with {budget_gib:g} GiB: {split}, needs {answer.need_gib:.2f} GiB"
+                f" of {question.allowed_gib:.2f} allowed (predicted)",
+                markup=False,
+                highlight=False,
+            )
+            return
+        rows = model_needs(question, model_names(config), _lengths(config), CACHE)
+    except (UnknownModelError, ModelLoadError) as error:
+        raise UserError(f"model.name: {error}") from None
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows]))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("model")
+    for column in ("length", "need of 1 sample", "largest micro-batch", "largest evaluation batch"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(
+            row.model, str(row.length), f"{row.need_gib:.2f} GiB", str(row.max_micro_batch), str(row.max_eval_batch)
+        )
+    console.print(table)
+    console.print(
+        f"predicted for {kind} with {budget_gib:.4g} GiB, {question.precision};"
+        f" {config.memory.headroom:.0%} of it is kept free",
+        highlight=False,
+    )
+
+
+def _whole_device_gib(kind: Device) -> float:
+    from trainables.memory.facts import nvml_facts
+    from trainables.memory.host import host_memory
+
+    if kind == "cpu":
+        return host_memory().total_bytes / 2**30
+    cards = nvml_facts().gpus
+    total_gib = cards[0].total_gib if cards else None
+    if total_gib is None:
+        raise UserError(
+            "--budget-gib: is needed to ask about a CUDA card on a machine without one, e.g. --budget-gib 24"
+        )
+    return total_gib
+
+
+def _precision(config: RunConfig, kind: Device) -> str:
+    """What ``auto`` becomes there: a card is taken to be one with bf16 units."""
+    if config.train.precision != "auto":
+        return config.train.precision
+    return "bf16" if kind == "cuda" else "fp32"
+
+
+def _lengths(config: RunConfig) -> list[int]:
+    """The lengths that the configuration may sample; of a long range some, evenly, the ends among them."""
+    entry = config.space.entries.get("tok.max_length") if config.space else None
+    if not isinstance(entry, Choices | IntRange):
+        return [config.tok.max_length]
+    every = sorted(int(entry.value_at(place)) for place in range(entry.size))
+    if len(every) <= _MOST_LENGTHS:
+        return every
+    return [every[place * (len(every) - 1) // (_MOST_LENGTHS - 1)] for place in range(_MOST_LENGTHS)]
