@@ -12,6 +12,15 @@ from rich.console import Console
 RunSearch = Callable[..., Any]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def machine_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What is known of this machine's memory is kept away from what the tests find out, also in processes they start."""
+    folder = tmp_path_factory.mktemp("machine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder / "headroom"
+
+
 @pytest.fixture
 def plain_config(tmp_path: Path) -> dict[str, Any]:
     """The least configuration that can be searched, on the built-in data, in a folder of the test's own."""

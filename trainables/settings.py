@@ -6,7 +6,7 @@ The names of the nested fields are the dotted names users write and search over:
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -106,16 +106,21 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class MemorySettings:
-    """Largest number of samples in one forward and backward pass, and in one evaluation pass; the most memory.
+    """How much goes into one pass, and the most memory.
 
-    Without ``budget_gib`` that is the trial's share of its card, or all memory of the host or container on the CPU.
-    ``headroom`` is the share of the budget that predictions leave free.
+    ``micro_batch`` and ``eval_batch`` are the most rows in one forward and backward pass and in one evaluation pass;
+    ``auto`` finds them by prediction and probe. Without ``budget_gib`` that is the trial's share of its card, or all
+    memory of the host or container on the CPU; ``device_gib`` makes a card of that size of either. ``headroom`` is the
+    share of the budget that stays free. ``allow_checkpointing`` lets a trial compute activations twice where it would
+    run out of memory otherwise.
     """
 
-    micro_batch: int = 16
-    eval_batch: int = 64
+    micro_batch: int | Literal["auto"] = "auto"
+    eval_batch: int | Literal["auto"] = "auto"
     budget_gib: float | None = None
+    device_gib: float | None = None
     headroom: float = 0.10
+    allow_checkpointing: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,21 @@
-"""One trial from top to bottom: load, train, report. No Ray, no Optuna; ``report`` is all that leaves it."""
+"""One trial from top to bottom: load, predict, probe, split, train, report. No Ray, no Optuna; ``report`` leaves it."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from trainables.files import machine_folder
 from trainables.memory.current import current_device
 from trainables.memory.device import GIB, MemoryDevice
-from trainables.memory.errors import is_out_of_memory
+from trainables.memory.errors import OutOfMemory
 from trainables.memory.stages import StageLog
 from trainables.reports import Fact, Report, TrialReport
 from trainables.settings import TrialSettings
 from trainables.training.checkpoint import Progress
-from trainables.training.session import TrainingSession, batch_facts
+from trainables.training.fit import MachineFiles
+from trainables.training.session import TrainingSession
+from trainables.worker import MemoryTakenError
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,13 @@ class TrialPlaces:
         cache: shared by the trials of a study on this node: tokenised texts, tokenizers.
         checkpoints: the trial's own; a folder per epoch is written here before it is reported.
         resume_from: a checkpoint to go on from, or None to start afresh.
+        machine: shared by all studies of this machine: what is known of memory.
     """
 
     cache: Path
     checkpoints: Path
     resume_from: Path | None = None
+    machine: Path = field(default_factory=machine_folder)
 
 
 def run_trial(
@@ -42,77 +47,112 @@ def run_trial(
         device: where to run; None takes the first CUDA device, else the CPU, with the budget of the settings.
 
     Raises:
+        MemoryTakenError: memory ran out, but not by the trial's own need. It may run again in another process.
         DataError, ModelLoadError, UnknownModelError, NonFiniteLossError: as loading and training raise them; these
             and all other exceptions are failures of the trial.
     """
     device = device or current_device(settings.memory.budget_gib)
     with device.enforce():
-        device.reset_peak()
-        budget = device.budget_bytes()
-        stages = StageLog(device)
-        stages.reached("trial start")
-
-        def memory_facts() -> dict[str, Fact]:
-            return {"peak_gib": device.peak_bytes() / GIB, "budget_gib": budget / GIB, **stages.facts()}
-
-        def report_epoch(said: TrialReport) -> None:
-            report(replace(said, facts={**said.facts, **memory_facts()}))
-
-        progress = Progress()
+        trial = _Trial(settings, report, places, device)
+        failure: OutOfMemory | None = None
         try:
-            last = _load_train_report(settings, report_epoch, places, device, progress, stages)
+            last = trial.run()
         except Exception as error:
-            if not is_out_of_memory(error):
+            failure = OutOfMemory.of(error, device)
+            if failure is None:
                 raise
-            # Only figures and text leave this block: the traceback keeps the failed frames' tensors alive.
-            last = _oom_report(settings, progress, error, device.needed_bytes(error), budget)
+        # Outside the block, whose traceback keeps the failed frames' tensors alive.
         device.release()
-        stages.reached("trial end")
-        report_epoch(last)
+        trial.stages.reached("trial end")
+        if failure is None:
+            trial.report(last)
+        elif failure.cause == "own":
+            trial.report(trial.oom_report(failure))
+        else:
+            raise MemoryTakenError(failure.cause, failure.message)
 
 
-def _load_train_report(
-    settings: TrialSettings,
-    report: Report,
-    places: TrialPlaces,
-    device: MemoryDevice,
-    progress: Progress,
-    stages: StageLog,
-) -> TrialReport:
-    """Report every epoch but the last, whose report is returned: by then, nothing of the session is left."""
-    session = TrainingSession(settings, places.cache, device, progress)
-    stages.reached("model loaded")
+class _Trial:
+    """What a trial knows of itself from its start to its end; the session, which holds the memory, is not kept."""
 
-    def epoch_report(checkpoint: Path | None) -> TrialReport:
-        ended, reason = _end_of(progress, settings)
+    def __init__(self, settings: TrialSettings, report: Report, places: TrialPlaces, device: MemoryDevice) -> None:
+        self._settings = settings
+        self._report = report
+        self._places = places
+        self._device = device
+        self._progress = Progress()
+        self._facts: dict[str, Fact] = {"effective_batch": settings.train.effective_batch}
+        device.reset_peak()
+        self._budget = device.budget_bytes()
+        self._peak = 0
+        self.stages = StageLog(device)
+        self.stages.reached("trial start")
+
+    def run(self) -> TrialReport:
+        """Report every epoch but the last, whose report is returned: by then, nothing of the session is left."""
+        settings, progress = self._settings, self._progress
+        session = TrainingSession(settings, self._places.cache, self._device, progress)
+        self.stages.reached("model loaded")
+        session.fit_to_memory(MachineFiles(self._places.machine))
+        self._facts |= session.facts()
+        if self._places.resume_from is not None:
+            session.resume(self._places.resume_from)
+            said = self._epoch_report(session, checkpoint=None)
+            if said.ended:
+                # It was interrupted between its last checkpoint and its end: only that is left to be said.
+                return said
+
+        self._begin_training()
+        while True:
+            loss = session.train_epoch()
+            scores = session.evaluate("validation")
+            progress.values.append(scores[session.task.objective])
+            progress.metrics = {"train_loss": loss, **scores}
+            session.settle_memory(self._device.peak_bytes())
+            said = self._epoch_report(session, session.save(self._places.checkpoints / f"epoch-{progress.epoch}"))
+            if said.ended:
+                self.stages.reached("training end")
+                return said
+            self.report(said)
+
+    def report(self, said: TrialReport) -> None:
+        """Report with the figures of memory as they stand."""
+        peak = max(self._peak, self._device.peak_bytes())
+        memory: dict[str, Fact] = {"peak_gib": peak / GIB, "budget_gib": self._budget / GIB, **self.stages.facts()}
+        self._report(replace(said, facts={**said.facts, **memory}))
+
+    def oom_report(self, failure: OutOfMemory) -> TrialReport:
+        train = self._settings.train
+        where = (
+            f"model {self._settings.model.name}, batch {train.batch_size}, accumulation {train.grad_accum}, "
+            f"length {self._settings.tok.max_length}"
+        )
+        facts: dict[str, Fact] = {**self._facts, "recoveries": self._progress.recoveries}
+        if failure.needed_bytes is not None:
+            facts |= {"need_gib": failure.needed_bytes / GIB, "allowed_gib": failure.allowed_bytes / GIB}
+        reason = f"{where}: {failure.message}"
+        return TrialReport(epoch=self._progress.epoch, value=math.nan, facts=facts, ended="oom", reason=reason)
+
+    def _begin_training(self) -> None:
+        """From here on the peak is that of the passes, which is what was predicted; loading has one of its own."""
+        self.stages.reached("training start")
+        self._peak = self._device.peak_bytes()
+        self._device.release()
+        self._device.reset_peak()
+
+    def _epoch_report(self, session: TrainingSession, checkpoint: Path | None) -> TrialReport:
+        progress = self._progress
+        self._facts |= session.facts()
+        ended, reason = _end_of(progress, self._settings)
         return TrialReport(
             epoch=progress.epoch,
             value=progress.values[-1],
             metrics=dict(progress.metrics),
-            facts=session.facts(),
+            facts=dict(self._facts),
             ended=ended,
             reason=reason,
             checkpoint=checkpoint,
         )
-
-    if places.resume_from is not None:
-        session.resume(places.resume_from)
-        said = epoch_report(checkpoint=None)
-        if said.ended:
-            # It was interrupted between its last checkpoint and its end: only that is left to be said.
-            return said
-
-    stages.reached("training start")
-    while True:
-        loss = session.train_epoch()
-        scores = session.evaluate("validation")
-        progress.values.append(scores[session.task.objective])
-        progress.metrics = {"train_loss": loss, **scores}
-        said = epoch_report(session.save(places.checkpoints / f"epoch-{progress.epoch}"))
-        if said.ended:
-            stages.reached("training end")
-            return said
-        report(said)
 
 
 def _end_of(progress: Progress, settings: TrialSettings) -> tuple[Literal["complete"] | None, str | None]:
@@ -122,18 +162,3 @@ def _end_of(progress: Progress, settings: TrialSettings) -> tuple[Literal["compl
     if settings.train.patience is not None and waited >= settings.train.patience:
         return "complete", f"patience: no better epoch in {waited} since epoch {progress.best_epoch}"
     return None, None
-
-
-def _oom_report(
-    settings: TrialSettings, progress: Progress, error: Exception, needed: int | None, allowed: int
-) -> TrialReport:
-    train = settings.train
-    where = (
-        f"model {settings.model.name}, batch {train.batch_size}, accumulation {train.grad_accum}, "
-        f"length {settings.tok.max_length}"
-    )
-    message = (str(error).splitlines() or [type(error).__name__])[0]
-    facts: dict[str, Fact] = {**batch_facts(settings), "recoveries": progress.recoveries}
-    if needed is not None:
-        facts |= {"need_gib": needed / GIB, "allowed_gib": allowed / GIB}
-    return TrialReport(epoch=progress.epoch, value=math.nan, facts=facts, ended="oom", reason=f"{where}: {message}")

@@ -6,8 +6,24 @@ from trainables.memory.device import GIB, MemoryDevice
 _TOLERANCE_BYTES = 16 * 2**20
 
 
-class WorkerNotCleanError(RuntimeError):
-    """An earlier trial of this process left memory behind; the trial must run in another one. Not its own fault."""
+class RunAgainError(RuntimeError):
+    """The trial could not run through no fault of its configuration; it may run again, in another process."""
+
+
+class WorkerNotCleanError(RunAgainError):
+    """An earlier trial of this process left memory behind."""
+
+
+class MemoryTakenError(RunAgainError):
+    """Memory ran out that the trial was entitled to.
+
+    Args:
+        cause: ``neighbour``, where others held it, or ``fragmentation``, where it was there but in pieces.
+    """
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(f"{cause}: {message}")
+        self.cause = cause
 
 
 _clean_bytes: int | None = None

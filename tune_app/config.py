@@ -31,6 +31,15 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+def _positive_or_auto(value: object) -> object:
+    if value == "auto" or (type(value) is int and value > 0):
+        return value
+    raise ValueError("expected auto, or a whole number above 0")
+
+
+PositiveOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_positive_or_auto)]
+
+
 class StudySection(Section):
     name: str = Field(description="Name of the study, of its folder and of its MLflow experiment.")
     dir: str = Field(default="runs", description="Folder (or storage URI) that holds the run directories.")
@@ -118,20 +127,14 @@ class TrainSection(Section):
 
 
 class MemorySection(Section):
-    micro_batch: int = Field(default=16, gt=0, description="Most rows in one forward and backward pass.")
-    eval_batch: int = Field(default=64, gt=0, description="Most rows in one evaluation pass.")
+    micro_batch: PositiveOrAuto = Field(
+        default="auto", description="Most rows in one forward and backward pass; auto: as many as fit."
+    )
+    eval_batch: PositiveOrAuto = Field(default="auto", description="Most rows in one evaluation pass; auto: as fit.")
     budget_gib: float | None = Field(
         default=None, gt=0, description="Most memory of a trial; null: its share of the card, all memory on CPU."
     )
-
     headroom: float = Field(default=0.10, ge=0, lt=1, description="Share of the budget that predictions leave free.")
-
-    @field_validator("micro_batch", "eval_batch", mode="before")
-    @classmethod
-    def _no_auto_yet(cls, value: object) -> object:
-        if value == "auto":
-            raise ValueError("auto is not there yet; headroom memory CONFIG prints the largest; give a number, e.g. 16")
-        return value
 
 
 class SearchSection(Section):

@@ -111,9 +111,9 @@ def make_trainable(
 
 def _is_own_failure(error: Exception) -> bool:
     """Whether the configuration failed, and not the worker that it was given."""
-    from trainables.worker import WorkerNotCleanError
+    from trainables.worker import RunAgainError
 
-    return not isinstance(error, WorkerNotCleanError)
+    return not isinstance(error, RunAgainError)
 
 
 def _checkpoint_folder(config: Mapping[str, Any], scratch: Path) -> Path | None:

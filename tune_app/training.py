@@ -48,6 +48,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
     from trainables.reports import TrialReport
     from trainables.threads import limit_threads
     from trainables.trial import TrialPlaces, run_trial
+    from trainables.worker import MemoryTakenError
 
     def say(text: str) -> None:
         if not quiet:
@@ -85,6 +86,8 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
         except (DataError, UnknownModelError, ModelLoadError) as error:
             setting = "data.path" if isinstance(error, DataError) else "model.name"
             raise UserError(f"{setting}: {error}") from None
+        except MemoryTakenError as error:
+            return _out_of_memory(folder, metric, str(error))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

@@ -130,6 +130,7 @@ def measure(case: Case) -> tuple[float, float]:
                 clip_norm=workload.settings.train.clip_norm,
                 precision=workload.precision,
             )
+        optimizer.zero_grad(set_to_none=True)
         training = counter.take_peak()
         model.eval()
         with torch.inference_mode(), autocast(workload.precision, torch.device("cpu")):

@@ -25,6 +25,7 @@ from trainables.settings import (
     TrialSettings,
     with_params,
 )
+from trainables.training.fit import MachineFiles
 from trainables.training.session import TrainingSession
 
 _LEXICON = ("walks", "dogs", "rain", "coffee", "trains", "music", "letters", "winter", "bread", "rivers")
@@ -103,6 +104,12 @@ def builtin_settings(settings: TrialSettings) -> TrialSettings:
 
 
 @pytest.fixture
-def session_of(cache: Path) -> Callable[[TrialSettings], TrainingSession]:
-    """Settings → a training session on the CPU."""
-    return lambda settings: TrainingSession(settings, cache, CpuDevice())
+def session_of(cache: Path, machine_folder: Path) -> Callable[[TrialSettings], TrainingSession]:
+    """Settings → a training session on the CPU, ready to train."""
+
+    def build(settings: TrialSettings) -> TrainingSession:
+        session = TrainingSession(settings, cache, CpuDevice())
+        session.fit_to_memory(MachineFiles(machine_folder))
+        return session
+
+    return build

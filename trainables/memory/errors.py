@@ -1,6 +1,10 @@
-"""Which exceptions mean that memory ran out."""
+"""Which exceptions mean that memory ran out, and what is kept of one when it was caught."""
+
+from dataclasses import dataclass
 
 import torch
+
+from trainables.memory.device import Cause, MemoryDevice
 
 # Failed allocations that torch reports as a plain error: those of cuBLAS and cuDNN under their status names, CUDA's own
 # outside torch's allocator, and the host's.
@@ -20,6 +24,39 @@ def is_out_of_memory(error: BaseException) -> bool:
     ``torch.OutOfMemoryError`` says so by its type. Of other errors only torch's plain ones count, and those only with
     the message of an allocator that has no type of its own for it: a text alone proves nothing.
     """
-    if isinstance(error, torch.OutOfMemoryError):
+    if isinstance(error, torch.OutOfMemoryError | MemoryExhaustedError):
         return True
     return type(error) in _PLAIN and any(message in str(error) for message in _MESSAGES)
+
+
+@dataclass(frozen=True)
+class OutOfMemory:
+    """Figures and text of a caught error: the error itself keeps the tensors of the failed frames alive.
+
+    Attributes:
+        needed_bytes: what was held and asked for, at least; None where the error does not tell.
+        allowed_bytes: the budget.
+    """
+
+    message: str
+    needed_bytes: int | None
+    allowed_bytes: int
+    cause: Cause
+
+    @classmethod
+    def of(cls, error: Exception, device: MemoryDevice) -> "OutOfMemory | None":
+        """Read an error; None where it means something else. Call it in the ``except`` block, then leave that."""
+        if isinstance(error, MemoryExhaustedError):
+            return error.failure
+        if not is_out_of_memory(error):
+            return None
+        message = (str(error).splitlines() or [type(error).__name__])[0]
+        return cls(message, device.needed_bytes(error), device.budget_bytes(), device.cause_of(error))
+
+
+class MemoryExhaustedError(RuntimeError):
+    """Memory ran out, and no remedy was left. Holds nothing of the failed frames."""
+
+    def __init__(self, failure: OutOfMemory) -> None:
+        super().__init__(failure.message)
+        self.failure = failure

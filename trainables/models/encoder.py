@@ -55,6 +55,9 @@ class TextClassifier(nn.Module):
         super().__init__()
         self.pooling = _checked_pooling(pooling, encoder)
         self.encoder = encoder
+        if pooling != "pooler" and getattr(encoder, "pooler", None) is not None:
+            # It stays for whoever loads the encoder later, but no gradient reaches it: it needs no optimizer states.
+            encoder.pooler.requires_grad_(False)
         self.dropout = nn.Dropout(dropout)
         self.head = _new_head(encoder, classes, seed)
         self._encoder_inputs = _accepted_inputs(encoder)

@@ -50,6 +50,14 @@ class CriteriaTask:
     def examples(self, rows: Rows, tokens: TokenisedRows, pad_token_id: int) -> PairExamples:
         return PairExamples(rows, tokens, self._settings.tok.max_length, pad_token_id)
 
+    def full_batch(self, samples: int, length: int) -> Batch:
+        shape = (samples, length)
+        batch = {name: torch.ones(shape, dtype=torch.int64) for name in ("input_ids", "attention_mask")}
+        # Attention goes another way, one that takes less, where nothing is masked at all.
+        batch["attention_mask"][:, -1] = 0
+        batch["token_type_ids"] = torch.zeros(shape, dtype=torch.int64)
+        return {**batch, "labels": torch.zeros(samples, dtype=torch.int64)}
+
     def build_model(self, encoder: LoadedEncoder, seed: int) -> nn.Module:
         head = self._settings.head
         return TextClassifier(

@@ -42,6 +42,10 @@ class Task(Protocol):
 
     def examples(self, rows: Rows, tokens: TokenisedRows, pad_token_id: int) -> Examples: ...
 
+    def full_batch(self, samples: int, length: int) -> Batch:
+        """Samples without content that fill ``length`` tokens, as ``Examples.batch`` gives them: the worst case."""
+        ...
+
     def build_model(self, encoder: LoadedEncoder, seed: int) -> nn.Module:
         """Encoder and head. Nothing but the head is freshly initialised, from ``seed`` alone."""
         ...

@@ -1,32 +1,62 @@
 """The model's outputs for a part of the data."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
 
-from trainables.tasks.protocol import Examples
+from trainables.memory.counting import uncounted
+from trainables.memory.device import MemoryDevice
+from trainables.memory.errors import OutOfMemory
+from trainables.tasks.protocol import Batch, Examples
 from trainables.training.precision import autocast
 from trainables.training.step import to_device
 
 
 def predict_outputs(
-    model: nn.Module, examples: Examples, rows: np.ndarray, *, eval_batch: int, precision: str
+    model: nn.Module,
+    examples: Examples,
+    rows: np.ndarray,
+    *,
+    device: MemoryDevice,
+    rows_at: Callable[[int], int],
+    ran_out: Callable[[OutOfMemory, int, int], None],
+    precision: str,
 ) -> torch.Tensor:
     """Outputs for ``rows`` in their order, on the CPU in fp32: (rows, …).
 
     The whole part is sorted by length first, longest first: little padding, and memory is at its highest in the first
     pass. The model is left in the mode it came in.
+
+    Args:
+        rows_at: how many rows a pass may hold that are padded to so many tokens, at this time.
+        ran_out: told when a pass ran out of memory, with its rows and their tokens; the pass is done again, so it must
+            make ``rows_at`` answer less for them, or raise.
     """
-    device = next(model.parameters()).device
     order = np.argsort(-examples.lengths[rows], kind="stable")
     was_training = model.training
     model.eval()
+    outputs: list[torch.Tensor] = []
+    start = 0
     try:
-        with torch.inference_mode(), autocast(precision, device):
-            outputs = [
-                model(to_device(examples.batch(rows[order[start : start + eval_batch]]), device)).float()
-                for start in range(0, len(rows), eval_batch)
-            ]
+        while start < len(order):
+            length = int(examples.lengths[rows[order[start]]])
+            part = rows[order[start : start + rows_at(length)]]
+            failure = None
+            try:
+                with uncounted():
+                    batch = examples.batch(part)
+                outputs.append(_outputs(model, batch, device.torch_device, precision))
+            except Exception as error:
+                failure = OutOfMemory.of(error, device)
+                if failure is None:
+                    raise
+            if failure is None:
+                start += len(part)
+            else:
+                device.release()
+                ran_out(failure, len(part), length)
     finally:
         model.train(was_training)
     # Brought back once, at the end: the host need not wait for the device between passes.
@@ -34,3 +64,10 @@ def predict_outputs(
     restored = torch.empty_like(by_length)
     restored[torch.from_numpy(order)] = by_length
     return restored
+
+
+@torch.inference_mode()
+def _outputs(model: nn.Module, batch: Batch, device: torch.device, precision: str) -> torch.Tensor:
+    with autocast(precision, device):
+        outputs: torch.Tensor = model(to_device(batch, device)).float()
+    return outputs

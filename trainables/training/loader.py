@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from trainables.memory.counting import uncounted
 from trainables.tasks.protocol import Batch, Examples
 
 
@@ -37,6 +38,10 @@ def stream_batches(
     loader: DataLoader[Batch] = DataLoader(
         _ByRows(examples), sampler=flat, batch_size=None, num_workers=num_workers, pin_memory=pin_memory
     )
-    stream = iter(loader)
+    with uncounted():
+        stream = iter(loader)
     for micro_batches in plan:
-        yield list(itertools.islice(stream, len(micro_batches)))
+        # Batches wait in the host's memory, whichever device they are for.
+        with uncounted():
+            effective_batch = list(itertools.islice(stream, len(micro_batches)))
+        yield effective_batch

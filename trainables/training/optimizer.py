@@ -33,6 +33,37 @@ def build_optimizer(model: nn.Module, settings: OptimSettings, *, fused: bool | 
     )
 
 
+def prepare_states(optimizer: torch.optim.AdamW) -> None:
+    """Make the optimizer's states at once, as its first step would: from here on every step needs the same memory."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            # A fused kernel counts its steps on the device.
+            where = parameter.device if group["fused"] else "cpu"
+            optimizer.state[parameter] = {
+                "step": torch.zeros((), dtype=torch.float32, device=where),
+                "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+            }
+
+
+def apply_step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip_norm: float) -> None:
+    """Clip the gradients (0: not) and step, after proof that the step's own memory is there.
+
+    A step that runs out of memory half-way has changed some weights and not others, and nothing could undo that. What
+    runs out before it can be done again from the batch.
+
+    Raises:
+        torch.OutOfMemoryError: there is no room for the step; no weight was changed.
+    """
+    if clip_norm > 0:
+        nn.utils.clip_grad_norm_(parameters, clip_norm)
+    if not optimizer.param_groups[0].get("fused"):
+        # The loop over the parameters makes two tensors of the size of the one it is at.
+        largest = max(parameters, key=torch.numel)
+        torch.empty((2, *largest.shape), dtype=largest.dtype, device=largest.device)
+    optimizer.step()
+
+
 def build_schedule(
     optimizer: torch.optim.Optimizer, settings: ScheduleSettings, total_steps: int
 ) -> torch.optim.lr_scheduler.LambdaLR:

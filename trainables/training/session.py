@@ -1,7 +1,11 @@
-"""Everything one training run holds, and the few things it can do: an epoch, an evaluation, a checkpoint."""
+"""Everything one training run holds, and the few things it can do: an epoch, an evaluation, a checkpoint.
 
+Where memory runs out in a step or a pass, it is done again in smaller parts; what was computed stays exact.
+"""
+
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -10,19 +14,25 @@ import torch
 
 from trainables.inputs import load_inputs
 from trainables.memory.device import MemoryDevice, device_name
+from trainables.memory.errors import MemoryExhaustedError, OutOfMemory
 from trainables.models.load import load_encoder
 from trainables.reports import Fact
 from trainables.settings import TrialSettings
 from trainables.tasks import TASKS
+from trainables.tasks.protocol import Batch
 from trainables.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from trainables.training.evaluate import predict_outputs
+from trainables.training.fit import Fit, MachineFiles
 from trainables.training.loader import stream_batches
-from trainables.training.optimizer import build_optimizer, build_schedule
+from trainables.training.optimizer import build_optimizer, build_schedule, prepare_states
 from trainables.training.precision import resolve_precision, set_tf32
+from trainables.training.rehearsal import RandomState, rehearsing
 from trainables.training.split import effective_batches, micro_batches, steps_per_epoch
 from trainables.training.step import NonFiniteLossError, train_step
 
 Part = Literal["train", "validation", "test"]
+
+_LOG = logging.getLogger("headroom.memory")
 
 
 class TrainingSession:
@@ -41,7 +51,8 @@ class TrainingSession:
             DataError, UnknownModelError, ModelLoadError: what is to be loaded cannot be.
         """
         start = time.perf_counter()
-        torch_device = self._device = device.torch_device
+        torch_device = device.torch_device
+        self._device = device
         train = settings.train
         set_tf32(train.tf32)
         torch.manual_seed(settings.seeds.init)
@@ -57,13 +68,33 @@ class TrainingSession:
             tokenizer_folder=self.inputs.tokenizer_folder,
             revision=settings.model.revision,
         )
+        self._encoder = encoder.model
         self.model = self.task.build_model(encoder, seed=settings.seeds.init).to(torch_device)
         self.optimizer = build_optimizer(self.model, settings.optim)
+        prepare_states(self.optimizer)
         self.steps_per_epoch = steps_per_epoch(len(self.inputs.split.train), train.effective_batch)
         self.schedule = build_schedule(self.optimizer, settings.schedule, train.epochs * self.steps_per_epoch)
-        self.micro_batch = min(settings.memory.micro_batch, train.effective_batch)
         self.progress = Progress() if progress is None else progress
         self._load_s = time.perf_counter() - start
+
+    def fit_to_memory(self, files: MachineFiles) -> None:
+        """Decide how much goes into one pass: predict it, and probe it where that is not certain.
+
+        Call it before ``resume``, ``train_epoch`` and ``evaluate``.
+        """
+        start = time.perf_counter()
+        fit = self.fit = Fit(self.settings, self._encoder, self._device, precision=self.precision, files=files)
+        fit.probe(
+            rehearsing(
+                self.model,
+                self.task,
+                self.optimizer,
+                self._device,
+                clip_norm=self.settings.train.clip_norm,
+                precision=self.precision,
+            )
+        )
+        self._fit_s = time.perf_counter() - start
 
     def resume(self, checkpoint: Path) -> None:
         """Go on from a checkpoint as if nothing had happened."""
@@ -78,54 +109,105 @@ class TrainingSession:
     def train_epoch(self) -> float:
         """One pass over the training part; returns the mean loss of its effective batches.
 
+        A step that runs out of memory is done again, cut smaller.
+
         Raises:
             NonFiniteLossError: the run diverged.
+            MemoryExhaustedError: not even one row fits, every remedy tried.
         """
         start = time.perf_counter()
-        settings, part = self.settings, self.inputs.split.train
-        epoch = self.progress.epoch + 1
+        part = self.inputs.split.train
         # Drawn from seed and epoch, not from a running state, so that a resumed epoch sees the order it would have.
-        rng = np.random.default_rng([settings.seeds.order, epoch])
-        plan = [
-            micro_batches(batch, self.examples.lengths, self.micro_batch)
-            for batch in effective_batches(part, settings.train.effective_batch, rng)
-        ]
-        batches = stream_batches(
-            self.examples,
-            plan,
-            num_workers=settings.data.num_workers,
-            pin_memory=settings.data.pin_memory and self._device.type == "cuda",
-        )
+        rng = np.random.default_rng([self.settings.seeds.order, self.progress.epoch + 1])
+        waiting = list(effective_batches(part, self.settings.train.effective_batch, rng))
         self.model.train()
-        losses = []
-        for effective_batch in batches:
-            loss = train_step(
-                self.model,
-                self.task,
-                effective_batch,
-                self.optimizer,
-                clip_norm=settings.train.clip_norm,
-                precision=self.precision,
-            )
-            self.schedule.step()
-            losses.append(loss)
+        losses: list[float] = []
+        while waiting:
+            done = self._train_until_out_of_memory(waiting)
+            losses += done
+            waiting = waiting[len(done) :]
         self.progress.trained_tokens += int(self.examples.lengths[part].sum())
         self.progress.train_s += time.perf_counter() - start
         return float(np.mean(losses))
 
+    def _train_until_out_of_memory(self, batches: Sequence[np.ndarray]) -> list[float]:
+        """The losses of the steps done. If they are fewer than the batches, the next one will be cut smaller."""
+        lengths = self.examples.lengths
+        plan = [micro_batches(batch, lengths, self.fit.limits) for batch in batches]
+        self.fit.plans(plan, lengths)
+        stream = stream_batches(
+            self.examples,
+            plan,
+            num_workers=self.settings.data.num_workers,
+            pin_memory=self.settings.data.pin_memory and self._device.torch_device.type == "cuda",
+        )
+        losses: list[float] = []
+        for pieces, effective_batch in zip(plan, stream, strict=True):
+            outcome = self._try_step(effective_batch)
+            if isinstance(outcome, OutOfMemory):
+                if not self.fit.shrink_training(pieces, lengths):
+                    raise MemoryExhaustedError(outcome)
+                self._recovered(outcome)
+                break
+            self.schedule.step()
+            losses.append(outcome)
+        return losses
+
+    def _try_step(self, effective_batch: list[Batch]) -> "float | OutOfMemory":
+        """One step's loss. If memory ran out, everything is as it was before, and the batch can be tried again."""
+        random = RandomState(self._device.torch_device)
+        try:
+            return train_step(
+                self.model,
+                self.task,
+                effective_batch,
+                self.optimizer,
+                clip_norm=self.settings.train.clip_norm,
+                precision=self.precision,
+            )
+        except Exception as error:
+            failure = OutOfMemory.of(error, self._device)
+            if failure is None:
+                raise
+        # The block had to be left first: its traceback keeps what the failed frames held.
+        self.optimizer.zero_grad(set_to_none=True)
+        self._device.release()
+        random.restore()
+        return failure
+
+    def _recovered(self, failure: OutOfMemory) -> None:
+        self.progress.recoveries += 1
+        _LOG.info(
+            "recovered from: %s (%s); now at most %d rows a pass, %d in evaluation%s",
+            failure.message,
+            failure.cause,
+            self.fit.micro_batch,
+            self.fit.eval_batch,
+            ", with gradient checkpointing" if self.fit.checkpointing else "",
+        )
+
     def evaluate(self, part: Part) -> Mapping[str, float]:
         """The task's scores on one part of the data.
 
+        A pass that runs out of memory is done again with fewer rows.
+
         Raises:
             NonFiniteLossError: the last step before it ruined the weights, which no training loss has shown yet.
+            MemoryExhaustedError: not even one row fits.
         """
         start = time.perf_counter()
         rows = getattr(self.inputs.split, part)
+        longest = int(self.examples.lengths[rows].max())
+        self.fit.plans_evaluation(min(len(rows), int(self.fit.limits.evaluation[longest])), longest)
+        # Evaluation needs no gradients, and its batches may be larger for it.
+        self.optimizer.zero_grad(set_to_none=True)
         outputs = predict_outputs(
             self.model,
             self.examples,
             rows,
-            eval_batch=self.settings.memory.eval_batch,
+            device=self._device,
+            rows_at=lambda length: int(self.fit.limits.evaluation[length]),
+            ran_out=self._shrink_evaluation,
             precision=self.precision,
         )
         if not outputs.isfinite().all():
@@ -133,6 +215,16 @@ class TrainingSession:
         scores = self.task.score(outputs, self.inputs.rows.labels[rows])
         self.progress.eval_s += time.perf_counter() - start
         return scores
+
+    def _shrink_evaluation(self, failure: OutOfMemory, rows: int, length: int) -> None:
+        if not self.fit.shrink_evaluation(rows, length):
+            raise MemoryExhaustedError(failure)
+        self._recovered(failure)
+
+    def settle_memory(self, peak_bytes: int) -> None:
+        """Let later predictions learn from the first epoch's peak, unless memory ran out on the way to it."""
+        if self.progress.epoch == 1 and not self.progress.recoveries:
+            self.fit.settle(peak_bytes)
 
     def save(self, folder: Path) -> Path:
         save_checkpoint(
@@ -146,26 +238,22 @@ class TrainingSession:
 
     def facts(self) -> dict[str, Fact]:
         """What is known of the run so far, under the attribute names of the study. Seconds add up over resumes."""
-        progress = self.progress
-        return batch_facts(self.settings) | {
-            "device": device_name(self._device),
+        progress, fit, effective = self.progress, self.fit, self.settings.train.effective_batch
+        return {
+            "device": device_name(self._device.torch_device),
             "precision": self.precision,
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "effective_batch": effective,
+            "micro_batch": fit.micro_batch,
+            "accumulation_steps": steps_per_epoch(effective, fit.micro_batch),
+            "eval_batch": fit.eval_batch,
+            "predicted_gib": fit.predicted_gib,
+            "checkpointing": fit.checkpointing,
+            "probe_points": fit.probe_points,
             "recoveries": progress.recoveries,
             "load_s": self._load_s,
+            "fit_s": self._fit_s,
             "train_s": progress.train_s,
             "eval_s": progress.eval_s,
             "tokens_per_s": progress.trained_tokens / progress.train_s if progress.train_s else None,
         }
-
-
-def batch_facts(settings: TrialSettings) -> dict[str, Fact]:
-    """How the sampled batch is cut, under the attribute names of the study."""
-    effective = settings.train.effective_batch
-    micro_batch = min(settings.memory.micro_batch, effective)
-    return {
-        "effective_batch": effective,
-        "micro_batch": micro_batch,
-        "accumulation_steps": steps_per_epoch(effective, micro_batch),
-        "eval_batch": settings.memory.eval_batch,
-    }

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from trainables.tasks.protocol import Batch, Task
+from trainables.training.optimizer import apply_step
 from trainables.training.precision import autocast
 
 
@@ -62,6 +63,7 @@ def train_step(
 
     Raises:
         NonFiniteLossError: the loss is NaN or infinite; no step was taken.
+        torch.OutOfMemoryError: no step was taken either; the same batch may be tried again, cut otherwise.
     """
     counted = sum(task.counted(batch) for batch in micro_batches)
     # Zeroed before and not after the step, so that a step which failed half-way leaves nothing for the next one.
@@ -69,8 +71,6 @@ def train_step(
     loss = accumulate_gradient(model, task, micro_batches, counted, precision)
     if not math.isfinite(loss):
         raise NonFiniteLossError(f"training loss became {loss}; a lower optim.lr or train.clip_norm may help")
-    if clip_norm > 0:
-        nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     # Nothing is read back after this: the device works on while the host pads the next batch.
-    optimizer.step()
+    apply_step(optimizer, [parameter for parameter in model.parameters() if parameter.requires_grad], clip_norm)
     return loss

@@ -1,40 +1,107 @@
 """Effective batches and micro-batches: every row once, whatever the numbers."""
 
+from itertools import pairwise
+
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from trainables.training.split import effective_batches, micro_batches, steps_per_epoch
+from trainables.training.split import PASS_COST_TOKENS, RowLimits, effective_batches, micro_batches, steps_per_epoch
 
 LENGTHS = np.random.default_rng(0).integers(3, 60, size=300)
 
 
-def test_128_rows_where_57_fit_become_three_even_pieces() -> None:
-    pieces = micro_batches(np.arange(128), LENGTHS, most=57)
-    assert [len(piece) for piece in pieces] == [43, 43, 42]
+def at_most(rows: int, alone: int | None = None) -> RowLimits:
+    """So many rows a pass, whatever their length."""
+    limit = np.full(100, rows)
+    return RowLimits(limit if alone is None else np.full(100, alone), limit, limit)
 
 
-@given(rows=st.integers(1, 300), most=st.integers(1, 310))
+def tokens(most: int) -> RowLimits:
+    """So many tokens a pass."""
+    limit = np.maximum(1, most // np.maximum(1, np.arange(100)))
+    return RowLimits(limit, limit, limit)
+
+
+def computed(pieces: list[np.ndarray], lengths: np.ndarray) -> int:
+    """Tokens that the passes compute, and what the passes cost beside that."""
+    return sum(len(piece) * int(lengths[piece].max()) + PASS_COST_TOKENS for piece in pieces)
+
+
+def test_128_rows_where_57_fit_are_128_rows() -> None:
+    pieces = micro_batches(np.arange(128), LENGTHS, at_most(57))
+    assert sorted(np.concatenate(pieces).tolist()) == list(range(128))
+    assert max(len(piece) for piece in pieces) <= 57
+
+
+@given(
+    lengths=st.lists(st.integers(1, 99), min_size=1, max_size=60),
+    most=st.integers(1, 2000),
+    by_rows=st.booleans(),
+)
+@examples(max_examples=200, derandomize=True, deadline=None)
+def test_every_row_comes_once_and_every_pass_is_within_its_limit(lengths: list[int], most: int, by_rows: bool) -> None:
+    limits = at_most(most) if by_rows else tokens(most)
+    sizes = np.array(lengths)
+    pieces = micro_batches(np.arange(len(sizes)), sizes, limits)
+    assert sorted(np.concatenate(pieces).tolist()) == list(range(len(sizes)))
+    for piece in pieces:
+        assert len(piece) <= limits.accumulating[sizes[piece].max()]
+    longest = [int(sizes[piece].max()) for piece in pieces]
+    assert longest == sorted(longest, reverse=True)
+    assert [int(sizes[piece[0]]) for piece in pieces] == longest
+
+
+def cheapest(lengths: list[int], limits: RowLimits) -> int:
+    """By trying every way to cut the sorted rows."""
+    rows = sorted(lengths)
+    ways = [
+        [0, *(place for place in range(1, len(rows)) if cuts >> (place - 1) & 1), len(rows)]
+        for cuts in range(2 ** (len(rows) - 1))
+    ]
+    costs = []
+    for way in ways:
+        pieces = [rows[start:end] for start, end in pairwise(way)]
+        if all(len(piece) <= limits.accumulating[piece[-1]] for piece in pieces):
+            costs.append(sum(len(piece) * piece[-1] + PASS_COST_TOKENS for piece in pieces))
+    return min(costs)
+
+
+@given(lengths=st.lists(st.integers(1, 99), min_size=1, max_size=9), most=st.integers(1, 400))
 @examples(max_examples=100, derandomize=True, deadline=None)
-def test_a_batch_is_cut_into_the_fewest_even_pieces_that_fit(rows: int, most: int) -> None:
-    pieces = micro_batches(np.arange(rows), LENGTHS, most)
-    sizes = [len(piece) for piece in pieces]
-    assert sorted(np.concatenate(pieces).tolist()) == list(range(rows))
-    assert len(sizes) == -(-rows // most)
-    assert max(sizes) <= most
-    assert max(sizes) - min(sizes) <= 1
+def test_no_other_cut_computes_fewer_tokens(lengths: list[int], most: int) -> None:
+    limits = tokens(most)
+    pieces = micro_batches(np.arange(len(lengths)), np.array(lengths), limits)
+    assert computed(pieces, np.array(lengths)) == cheapest(lengths, limits)
 
 
-def test_rows_of_like_length_share_a_micro_batch_and_the_longest_come_first() -> None:
-    lengths = [LENGTHS[piece] for piece in micro_batches(np.arange(100), LENGTHS, most=30)]
-    assert np.concatenate(lengths).tolist() == sorted(LENGTHS[:100].tolist(), reverse=True)
+def test_a_step_of_one_pass_may_hold_more_than_a_pass_among_several() -> None:
+    alike = np.full(40, 30)
+    assert len(micro_batches(np.arange(40), alike, at_most(20, alone=40))) == 1
+    assert len(micro_batches(np.arange(40), alike, at_most(20, alone=39))) == 2
 
 
-def test_no_micro_batch_holds_less_than_one_row() -> None:
-    with pytest.raises(ValueError, match="at least one row, not 0"):
-        micro_batches(np.arange(4), LENGTHS, most=0)
+def test_one_pass_is_not_made_where_several_compute_less() -> None:
+    uneven = np.array([5] * 50 + [90] * 2)
+    pieces = micro_batches(np.arange(52), uneven, at_most(52))
+    assert [len(piece) for piece in pieces] == [2, 50]
+
+
+def test_a_pass_that_failed_is_never_allowed_again_and_others_shrink_with_it() -> None:
+    before = tokens(2000)
+    after = before.with_smaller_passes(20, 50)
+    assert (after.alone[50], after.accumulating[50]) == (10, 10)
+    assert after.accumulating[25] == before.accumulating[25] * 10 // before.accumulating[50]
+    assert (after.evaluation == before.evaluation).all()
+    assert after.with_smaller_passes(2, 99).accumulating.min() == 1
+    shrunk = before.with_smaller_evaluation(20, 50)
+    assert shrunk.evaluation[50] == 10
+    assert (shrunk.alone == before.alone).all()
+
+
+def test_a_pass_smaller_than_its_limit_shrinks_to_its_own_half() -> None:
+    assert at_most(64).with_smaller_passes(12, 50).accumulating[50] == 6
 
 
 @given(rows=st.integers(1, 200), effective_batch=st.integers(1, 210), seed=st.integers(0, 10))

@@ -1,6 +1,6 @@
 """What a trial will need, before it is launched: traced on tensors without data, replayed at any size."""
 
-from trainables.memory.predict.plan import MemoryPlan, confirm, predict
+from trainables.memory.predict.plan import MemoryPlan, confirm, fingerprint, predict
 from trainables.memory.predict.trace import Workload
 
-__all__ = ["MemoryPlan", "Workload", "confirm", "predict"]
+__all__ = ["MemoryPlan", "Workload", "confirm", "fingerprint", "predict"]

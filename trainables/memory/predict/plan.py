@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 
@@ -18,7 +18,7 @@ from trainables.memory.predict.trace import StepPeaks, Workload, trace
 
 GIB = 2**30
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 3
 """Goes up whenever a trace of the same workload may come out otherwise."""
 
 _MOST_SAMPLES = 2**20
@@ -38,10 +38,12 @@ class MemoryPlan:
     Attributes:
         peaks: of the tensors.
         overhead_bytes: taken beside them, whatever the batch.
+        correction: by which every need is multiplied; see ``memory.ledger``.
     """
 
     peaks: StepPeaks
     overhead_bytes: int
+    correction: float = 1.0
 
     def need_gib(self, micro_batch: int, length: int, accumulation: int = 1) -> float:
         """Peak of a training step of ``accumulation`` passes over ``micro_batch`` samples padded to ``length``."""
@@ -53,21 +55,28 @@ class MemoryPlan:
 
     def largest_micro_batch(self, budget_gib: float, length: int, *, accumulating: bool) -> int:
         """The most samples that one pass may hold; 0 where not even one fits."""
-        return self._largest(self._training(accumulating), budget_gib, length)
+        return int(self.micro_batches(budget_gib, np.array([length]), accumulating=accumulating)[0])
 
     def largest_eval_batch(self, budget_gib: float, length: int) -> int:
         """The same for an evaluation pass."""
-        return self._largest(self.peaks.evaluation, budget_gib, length)
+        return int(self.eval_batches(budget_gib, np.array([length]))[0])
+
+    def micro_batches(self, budget_gib: float, lengths: np.ndarray, *, accumulating: bool) -> np.ndarray:
+        """``largest_micro_batch`` for every length of an array (n,)."""
+        return self._training(accumulating).most_samples(self._tensor_bytes(budget_gib), lengths, _MOST_SAMPLES)
+
+    def eval_batches(self, budget_gib: float, lengths: np.ndarray) -> np.ndarray:
+        """``largest_eval_batch`` for every length of an array (n,)."""
+        return self.peaks.evaluation.most_samples(self._tensor_bytes(budget_gib), lengths, _MOST_SAMPLES)
 
     def _training(self, accumulating: bool) -> Peaks:
         return self.peaks.accumulating if accumulating else self.peaks.training
 
     def _gib(self, peaks: Peaks, samples: int, length: int) -> float:
-        return (peaks.need_bytes(samples, length) + self.overhead_bytes) / GIB
+        return (peaks.need_bytes(samples, length) + self.overhead_bytes) * self.correction / GIB
 
-    def _largest(self, peaks: Peaks, budget_gib: float, length: int) -> int:
-        # No coefficient is negative, so more samples never need less.
-        return bisect_right(range(1, _MOST_SAMPLES), budget_gib, key=lambda samples: self._gib(peaks, samples, length))
+    def _tensor_bytes(self, budget_gib: float) -> float:
+        return budget_gib * GIB / self.correction - self.overhead_bytes
 
 
 def predict(workload: Workload, cache: Path | None = None) -> MemoryPlan:
@@ -78,7 +87,7 @@ def predict(workload: Workload, cache: Path | None = None) -> MemoryPlan:
     """
     if cache is None:
         return _traced(workload, _size_factors(workload))
-    path = cache / f"{_fingerprint(workload)}.json"
+    path = cache / f"{fingerprint(workload)}.json"
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         peaks = {name: Peaks.from_json(value) for name, value in stored["peaks"].items()}
@@ -128,7 +137,8 @@ def _integers(value: Any) -> Iterator[int]:
         yield int(value)
 
 
-def _fingerprint(workload: Workload) -> str:
+def fingerprint(workload: Workload) -> str:
+    """Names all that a plan depends on, library versions included; 32 hexadecimal digits."""
     settings = workload.settings
     everything = {
         "format": FORMAT_VERSION,

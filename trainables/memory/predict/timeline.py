@@ -69,6 +69,23 @@ class Peaks:
         columns = [micro_batch**i * length**j for i, j in self.exponents.tolist()]
         return int((self.coefficients @ np.array(columns, dtype=np.int64)).max())
 
+    def most_samples(self, budget_bytes: float, lengths: np.ndarray, most: int) -> np.ndarray:
+        """The most samples, at most ``most``, whose need is within the budget, for every length; 0 where none fits.
+
+        Args:
+            lengths: tokens, (n,).
+        """
+        lengths = np.asarray(lengths, dtype=np.int64)
+        fits = np.zeros(len(lengths), dtype=np.int64)
+        fails = np.full(len(lengths), most + 1, dtype=np.int64)
+        # No coefficient is negative, so more samples never need less: a search by halving, for all lengths at a time.
+        while (fails - fits > 1).any():
+            samples = (fits + fails) // 2
+            powers = [samples**i * lengths**j for i, j in self.exponents.tolist()]
+            fit = (self.coefficients @ np.stack(powers)).max(axis=0) <= budget_bytes
+            fits, fails = np.where(fit, samples, fits), np.where(fit, fails, samples)
+        return fits
+
     def to_json(self) -> dict[str, Any]:
         return {"exponents": self.exponents.tolist(), "coefficients": self.coefficients.tolist()}
 

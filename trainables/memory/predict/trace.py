@@ -26,7 +26,7 @@ from trainables.models.encoder import enable_checkpointing, freeze_layers
 from trainables.models.load import MODEL_LOCK, LoadedEncoder, LoadReport, build_empty
 from trainables.settings import TrialSettings
 from trainables.tasks import TASKS
-from trainables.tasks.protocol import Batch, Task
+from trainables.tasks.protocol import Task
 from trainables.training.optimizer import build_optimizer
 from trainables.training.precision import autocast
 from trainables.training.step import backward_pass
@@ -62,7 +62,7 @@ class StepPeaks:
     Attributes:
         training: a step of one pass; gradients come up during the backward pass.
         accumulating: a step of several passes, in whose later ones all gradients live.
-        evaluation: a pass of inference beside what training left: states, and the last step's gradients.
+        evaluation: a pass of inference beside the optimizer's states; gradients are given up before it.
     """
 
     training: Peaks
@@ -102,7 +102,7 @@ def _trace_step(model: nn.Module, task: Task, workload: Workload, factors: SizeF
     settings, precision = workload.settings, workload.precision
     optimizer = build_optimizer(model, settings.optim, fused=kernels.fused_optimizer)
     recorder = StorageRecorder()
-    batch = _batch(factors)
+    batch = task.full_batch(factors.micro_batch, factors.length)
     weights = {recorder.number(tensor) for tensor in (*model.parameters(), *model.buffers())}
     inputs = {recorder.number(tensor) for tensor in batch.values()}
     always = weights | inputs if kernels.copies_batch else weights
@@ -133,15 +133,8 @@ def _trace_step(model: nn.Module, task: Task, workload: Workload, factors: SizeF
     return StepPeaks(
         training=peaks(one_pass + update, set()),
         accumulating=peaks(later_pass + update, gradients),
-        evaluation=peaks(evaluation, gradients),
+        evaluation=peaks(evaluation, set()),
     )
-
-
-def _batch(factors: SizeFactors) -> Batch:
-    """What ``data.tokens.pad_batch`` gives, with labels."""
-    shape = (factors.micro_batch, factors.length)
-    batch = {name: torch.ones(shape, dtype=torch.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
-    return {**batch, "labels": torch.zeros(factors.micro_batch, dtype=torch.int64)}
 
 
 @contextmanager

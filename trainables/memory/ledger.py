@@ -1,0 +1,71 @@
+"""What was predicted and what was measured, kept for the machine: by it later predictions are corrected."""
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+_LATEST_BYTES = 2**18
+"""Of a long ledger only the end is read: some thousand trials."""
+
+_SHARE_COVERED = 0.99
+_MOST = 1.5
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a prediction's error may depend on beside the workload."""
+
+    device: str
+    precision: str
+    torch: str
+    transformers: str
+
+
+class Ledger:
+    """A file of one JSON line per trial, which any number of processes may add to and read."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def add(self, where: Circumstances, *, predicted_gib: float, measured_gib: float) -> None:
+        """Note the peak of a trial beside its uncorrected prediction."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        entry = {**asdict(where), "predicted_gib": predicted_gib, "measured_gib": measured_gib}
+        # One write in append mode: lines of several processes do not mix.
+        descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, (json.dumps(entry) + "\n").encode())
+        finally:
+            os.close(descriptor)
+
+    def correction(self, where: Circumstances) -> float:
+        """By what a prediction is to be multiplied, at least 1: 99 % of the peaks measured so far stay within it.
+
+        One-sided, since a peak below its prediction costs a few rows a pass, one above it costs a recovery.
+        """
+        ratios = sorted(self._ratios(where))
+        if not ratios:
+            return 1.0
+        return min(_MOST, max(1.0, ratios[math.ceil(_SHARE_COVERED * len(ratios)) - 1]))
+
+    def _ratios(self, where: Circumstances) -> list[float]:
+        wanted = asdict(where)
+        ratios = []
+        for line in self._latest_lines():
+            try:
+                entry = json.loads(line)
+                if all(entry[name] == value for name, value in wanted.items()):
+                    ratios.append(float(entry["measured_gib"]) / float(entry["predicted_gib"]))
+            except (ValueError, KeyError, TypeError, ZeroDivisionError):
+                continue  # A line that was cut off when its process died, or of another version.
+        return ratios
+
+    def _latest_lines(self) -> list[bytes]:
+        try:
+            with self._file.open("rb") as stream:
+                stream.seek(max(0, stream.seek(0, os.SEEK_END) - _LATEST_BYTES))
+                return stream.read().splitlines()
+        except FileNotFoundError:
+            return []

@@ -1,0 +1,285 @@
+"""How much goes into one pass: predicted, confirmed by a probe, and made less where memory ran out all the same."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+from trainables.files import write_whole
+from trainables.memory.device import GIB, MemoryDevice, device_name
+from trainables.memory.ledger import Circumstances, Ledger
+from trainables.memory.predict import MemoryPlan, Workload, fingerprint, predict
+from trainables.memory.probe import Probed, probe
+from trainables.models.encoder import enable_checkpointing
+from trainables.settings import TrialSettings
+from trainables.training.rehearsal import Rehearsal
+from trainables.training.split import RowLimits
+
+_EVALUATION_TOKENS = 2**15
+"""More tokens in one pass of evaluation would make it no faster."""
+
+_CERTAIN = 0.5
+"""A predicted need below this share of what is allowed is not probed: no prediction is off by a factor of two."""
+
+
+@dataclass(frozen=True)
+class MachineFiles:
+    """What trials and searches of one machine know together, in a folder of its own."""
+
+    folder: Path
+
+    @property
+    def predictions(self) -> Path:
+        return self.folder / "predictions"
+
+    @property
+    def probes(self) -> Path:
+        return self.folder / "probes"
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.folder / "ledger.jsonl")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a probe of training and of evaluation found, as it is remembered."""
+
+    training: Probed
+    evaluation: Probed
+
+
+class Fit:
+    """The limits by which a run's batches are cut, from prediction and probe; lowered when memory ran out.
+
+    Args:
+        encoder: is switched to gradient checkpointing where nothing fits without and the settings allow it.
+        precision: ``fp32`` or ``bf16``, resolved.
+    """
+
+    def __init__(
+        self,
+        settings: TrialSettings,
+        encoder: PreTrainedModel,
+        device: MemoryDevice,
+        *,
+        precision: str,
+        files: MachineFiles,
+    ) -> None:
+        self._settings = settings
+        self._encoder = encoder
+        self._device = device
+        self._files = files
+        self._where = Circumstances(
+            device_name(device.torch_device), precision, torch.__version__, transformers.__version__
+        )
+        self._allowed_gib = device.budget_bytes() * (1 - settings.memory.headroom) / GIB
+        self._ran_gib = 0.0
+        self.probe_points = 0
+        self.checkpointing = False
+        self._workload = Workload(
+            settings,
+            encoder.config,
+            device_kind="cuda" if device.torch_device.type == "cuda" else "cpu",
+            precision=precision,
+            has_pooler=getattr(encoder, "pooler", None) is not None,
+        )
+        self._plan = self._predicted()
+        self.limits = self._limits(1.0, 1.0)
+        if not self._one_row_fits():
+            self.use_checkpointing()
+
+    @property
+    def micro_batch(self) -> int:
+        """The largest micro-batch at full length."""
+        return self.limits.micro_batch(self._effective_batch, self._length)
+
+    @property
+    def eval_batch(self) -> int:
+        """The largest batch of evaluation at full length."""
+        return int(self.limits.evaluation[self._length])
+
+    @property
+    def predicted_gib(self) -> float:
+        """Predicted peak of the passes planned so far; before any, that of a step at full length."""
+        if self._ran_gib:
+            return self._ran_gib * self._plan.correction
+        passes = -(-self._effective_batch // self.micro_batch)
+        return self._plan.need_gib(self.micro_batch, self._length, passes)
+
+    def probe(self, rehearsing: AbstractContextManager[Rehearsal]) -> None:
+        """Confirm or correct the limits by running the worst case, unless that is certain, fixed or known already."""
+        memory = self._settings.memory
+        if memory.micro_batch != "auto" and memory.eval_batch != "auto":
+            return
+        if self._is_certain():
+            return
+        found = self._remembered()
+        if found is None:
+            with rehearsing as rehearsal:
+                found = self._probed(rehearsal)
+                self.probe_points = found.training.points + found.evaluation.points
+            self._remember(found)
+        self.limits = self._limits(found.training.factor, found.evaluation.factor)
+
+    def use_checkpointing(self) -> bool:
+        """Compute activations again in the backward pass, if that is allowed and not done yet; whether it is now."""
+        if self.checkpointing or not self._settings.memory.allow_checkpointing:
+            return False
+        try:
+            enable_checkpointing(self._encoder)
+        except ValueError:
+            return False  # ALBERT: there is no such remedy.
+        self.checkpointing = True
+        self._workload = replace(self._workload, checkpointing=True)
+        self._plan = self._predicted()
+        self.limits = self._limits(1.0, 1.0)
+        return True
+
+    def shrink_training(self, pieces: Sequence[np.ndarray], lengths: np.ndarray) -> bool:
+        """After a step that was cut so ran out of memory: let its largest pass hold half; False if it held one row."""
+        rows, length = max(_sizes(pieces, lengths), key=lambda size: self._plan.need_gib(*size))
+        if rows == 1:
+            return self.use_checkpointing()
+        self.limits = self.limits.with_smaller_passes(rows, length)
+        return True
+
+    def shrink_evaluation(self, rows: int, length: int) -> bool:
+        """The same for a pass of evaluation."""
+        if rows == 1:
+            return False
+        self.limits = self.limits.with_smaller_evaluation(rows, length)
+        return True
+
+    def plans(self, steps: Sequence[Sequence[np.ndarray]], lengths: np.ndarray) -> None:
+        """Take note of what the passes of these steps will need."""
+        for pieces in steps:
+            for rows, length in _sizes(pieces, lengths):
+                need = self._plan.need_gib(rows, length, len(pieces)) / self._plan.correction
+                self._ran_gib = max(self._ran_gib, need)
+
+    def plans_evaluation(self, rows: int, length: int) -> None:
+        """Take note of what a pass of evaluation will need."""
+        self._ran_gib = max(self._ran_gib, self._plan.eval_need_gib(rows, length) / self._plan.correction)
+
+    def settle(self, measured_bytes: int) -> None:
+        """Enter the peak that was measured over all planned passes in the machine's ledger."""
+        if self._ran_gib:
+            self._files.ledger.add(self._where, predicted_gib=self._ran_gib, measured_gib=measured_bytes / GIB)
+
+    @property
+    def _effective_batch(self) -> int:
+        return self._settings.train.effective_batch
+
+    @property
+    def _length(self) -> int:
+        return self._settings.tok.max_length
+
+    def _predicted(self) -> MemoryPlan:
+        plan = predict(self._workload, self._files.predictions)
+        return replace(plan, correction=self._files.ledger.correction(self._where))
+
+    def _one_row_fits(self) -> bool:
+        return self._plan.need_gib(1, self._length, self._effective_batch) <= self._allowed_gib
+
+    def _is_certain(self) -> bool:
+        training = self._plan.need_gib(self.micro_batch, self._length)
+        evaluation = self._plan.eval_need_gib(self.eval_batch, self._length)
+        is_whole = self.micro_batch == self._effective_batch
+        return is_whole and max(training, evaluation) <= _CERTAIN * self._allowed_gib
+
+    def _limits(self, training_factor: float, evaluation_factor: float) -> RowLimits:
+        """By the prediction, times what a probe found it to be off by."""
+        plan, memory = self._plan, self._settings.memory
+        lengths = np.arange(self._length + 1)
+        lengths[0] = 1
+        if memory.micro_batch == "auto":
+            allowed = self._allowed_gib / training_factor
+            alone = plan.micro_batches(allowed, lengths, accumulating=False)
+            accumulating = plan.micro_batches(allowed, lengths, accumulating=True)
+        else:
+            alone = accumulating = np.full(len(lengths), memory.micro_batch)
+        if memory.eval_batch == "auto":
+            evaluation = plan.eval_batches(self._allowed_gib / evaluation_factor, lengths)
+            evaluation = np.minimum(evaluation, _EVALUATION_TOKENS // lengths)
+        else:
+            evaluation = np.full(len(lengths), memory.eval_batch)
+        # One row is tried whatever the prediction says: the budget is larger than what is allowed.
+        return RowLimits(*(np.maximum(1, limits) for limits in (alone, accumulating, evaluation)))
+
+    def _probed(self, rehearsal: Rehearsal) -> _Found:
+        training = self._probed_training(rehearsal)
+        if training.rows == 0 and self.use_checkpointing():
+            again = self._probed_training(rehearsal)
+            training = replace(again, points=training.points + again.points)
+        evaluation = Probed(0, 0, 1.0)
+        if self._settings.memory.eval_batch == "auto":
+            evaluation = probe(
+                lambda rows: self._plan.eval_need_gib(rows, self._length),
+                lambda rows: _gib(rehearsal.evaluation_peak(rows, self._length)),
+                allowed=self._allowed_gib,
+                most=self.eval_batch,
+            )
+        return _Found(training, evaluation)
+
+    def _probed_training(self, rehearsal: Rehearsal) -> Probed:
+        if self._settings.memory.micro_batch != "auto":
+            return Probed(0, 0, 1.0)
+        # What is cut in several passes is probed beside all gradients.
+        accumulating = self.micro_batch < self._effective_batch
+        return probe(
+            lambda rows: self._plan.need_gib(rows, self._length, 2 if accumulating else 1),
+            lambda rows: _gib(rehearsal.training_peak(rows, self._length, accumulating=accumulating)),
+            allowed=self._allowed_gib,
+            most=self._effective_batch,
+        )
+
+    def _remembered(self) -> _Found | None:
+        try:
+            found = json.loads(self._memory_file().read_text(encoding="utf-8"))
+            if found["checkpointing"] and not self.use_checkpointing():
+                return None
+            return _Found(Probed(**found["training"]), Probed(**found["evaluation"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # Absent, or of another version: it is found anew.
+
+    def _remember(self, found: _Found) -> None:
+        text = json.dumps(
+            {
+                "checkpointing": self.checkpointing,
+                "training": vars(found.training),
+                "evaluation": vars(found.evaluation),
+            }
+        )
+        write_whole(self._memory_file(), text)
+
+    def _memory_file(self) -> Path:
+        """Named by all that a probe depends on."""
+        memory = self._settings.memory
+        depends = [
+            fingerprint(replace(self._workload, checkpointing=False)),
+            device_name(self._device.torch_device),
+            # Beside others there is a little less or more each time: a probe holds for sizes that are nearly the same.
+            round(self._allowed_gib, 2 if self._allowed_gib > 1 else 4),
+            self._plan.correction,
+            self._length,
+            self._effective_batch,
+            [memory.micro_batch, memory.eval_batch, memory.allow_checkpointing],
+        ]
+        return self._files.probes / f"{hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:32]}.json"
+
+
+def _sizes(pieces: Sequence[np.ndarray], lengths: np.ndarray) -> list[tuple[int, int]]:
+    """Rows and padded length of every piece."""
+    return [(len(rows), int(lengths[rows].max())) for rows in pieces]
+
+
+def _gib(size_bytes: int | None) -> float | None:
+    return None if size_bytes is None else size_bytes / GIB

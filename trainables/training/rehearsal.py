@@ -1,0 +1,131 @@
+"""Worst-case passes, run for their peaks alone: afterwards the run is as if they had not been."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from trainables.memory.counting import uncounted
+from trainables.memory.device import MemoryDevice
+from trainables.memory.errors import is_out_of_memory
+from trainables.tasks.protocol import Task
+from trainables.training.optimizer import apply_step
+from trainables.training.precision import autocast
+from trainables.training.step import backward_pass, to_device
+
+
+class RandomState:
+    """The state of torch's global generators that a pass on the device draws from."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        # Not the run's memory: predictions know nothing of it.
+        with uncounted():
+            self._host = torch.get_rng_state()
+            self._cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+    def restore(self) -> None:
+        with uncounted():
+            torch.set_rng_state(self._host)
+            if self._cuda is not None:
+                torch.cuda.set_rng_state(self._cuda, self._device)
+
+
+class Rehearsal:
+    """Runs full passes of a run at any size. Use it through ``rehearsing``, which puts everything back."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        optimizer: torch.optim.Optimizer,
+        device: MemoryDevice,
+        *,
+        clip_norm: float,
+        precision: str,
+    ) -> None:
+        self._model = model
+        self._task = task
+        self._optimizer = optimizer
+        self._device = device
+        self._clip_norm = clip_norm
+        self._precision = precision
+
+    def training_peak(self, rows: int, length: int, *, accumulating: bool) -> int | None:
+        """Peak in bytes of one optimizer step with such a pass; None if memory ran out.
+
+        Args:
+            accumulating: beside the gradients of the passes before it.
+        """
+        return self._peak(self._train, rows, length, accumulating)
+
+    def evaluation_peak(self, rows: int, length: int) -> int | None:
+        """Peak in bytes of one evaluation pass; None if memory ran out."""
+        return self._peak(self._evaluate, rows, length, False)
+
+    def _peak(self, run: Callable[[int, int, bool], None], rows: int, length: int, accumulating: bool) -> int | None:
+        fits = True
+        with self._device.measured() as measured:
+            try:
+                run(rows, length, accumulating)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                fits = False
+        # Outside the block, whose traceback holds what the failed frames held.
+        self._optimizer.zero_grad(set_to_none=True)
+        self._device.release()
+        return measured.peak_bytes if fits else None
+
+    def _train(self, rows: int, length: int, accumulating: bool) -> None:
+        self._model.train()
+        parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        if accumulating:
+            for parameter in parameters:
+                parameter.grad = torch.zeros_like(parameter)
+        with uncounted():
+            batch = self._task.full_batch(rows, length)
+        batch = to_device(batch, self._device.torch_device)
+        backward_pass(self._model, self._task, batch, self._task.counted(batch), self._precision)
+        apply_step(self._optimizer, parameters, self._clip_norm)
+
+    def _evaluate(self, rows: int, length: int, _: bool) -> None:
+        self._model.eval()
+        with uncounted():
+            batch = self._task.full_batch(rows, length)
+        with torch.inference_mode(), autocast(self._precision, self._device.torch_device):
+            self._model(to_device(batch, self._device.torch_device)).float()
+
+
+@contextmanager
+def rehearsing(
+    model: nn.Module,
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    device: MemoryDevice,
+    *,
+    clip_norm: float,
+    precision: str,
+) -> Iterator[Rehearsal]:
+    """Rehearse within the block; weights, optimizer, random states and the model's mode are put back at its end.
+
+    The originals wait in the host's memory: on a device there may be no room for a second copy.
+    """
+    kept = [*model.parameters(), *model.buffers(), *_state_tensors(optimizer)]
+    with uncounted():
+        originals = [tensor.detach().to("cpu", copy=True) for tensor in kept]
+    random, was_training = RandomState(device.torch_device), model.training
+    try:
+        yield Rehearsal(model, task, optimizer, device, clip_norm=clip_norm, precision=precision)
+    finally:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad(), uncounted():
+            for tensor, original in zip(kept, originals, strict=True):
+                tensor.copy_(original)
+        random.restore()
+        model.train(was_training)
+
+
+def _state_tensors(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [value for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor)]
