@@ -237,12 +237,12 @@ def _hides_all(environ: Mapping[str, str]) -> bool:
 
 
 def _check_host() -> list[Finding]:
-    memory = host_memory()
-    limited = memory.total_bytes < psutil.virtual_memory().total
-    findings = [check_memory(memory.total_bytes / GIB, memory.free_bytes / GIB, limited=limited)]
+    machine, memory = psutil.virtual_memory(), host_memory()
+    limited, available = memory.total_bytes < machine.total, min(memory.free_bytes, machine.available)
+    findings = [check_memory(memory.total_bytes / GIB, available / GIB, limited=limited)]
     shared = Path("/dev/shm")
     if shared.is_dir():
-        findings.append(check_shared_memory(shutil.disk_usage(shared).free, memory.free_bytes))
+        findings.append(check_shared_memory(shutil.disk_usage(shared).free, available))
     return findings
 
 

@@ -43,7 +43,7 @@ class MemoryDevice(Protocol):
         ...
 
     def budget_bytes(self) -> int:
-        """The most that this process may hold now, all in all: what it is entitled to, or the less that others leave."""
+        """The most that this process may hold now, all in all: what it is entitled to, or less if others leave less."""
         ...
 
     def live_bytes(self) -> int:
