@@ -14,7 +14,7 @@ RunSearch = Callable[..., Any]
 
 @pytest.fixture(autouse=True, scope="session")
 def machine_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What is known of this machine's memory is kept away from what the tests find out, also in processes they start."""
+    """What tests find out of this machine's memory is kept apart, also by the processes that they start."""
     folder = tmp_path_factory.mktemp("machine")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))

@@ -94,7 +94,6 @@ class _Trial:
         session = TrainingSession(settings, self._places.cache, self._device, progress)
         self.stages.reached("model loaded")
         session.fit_to_memory(MachineFiles(self._places.machine))
-        self._facts |= session.facts()
         if self._places.resume_from is not None:
             session.resume(self._places.resume_from)
             said = self._epoch_report(session, checkpoint=None)
@@ -104,8 +103,12 @@ class _Trial:
 
         self._begin_training()
         while True:
-            loss = session.train_epoch()
-            scores = session.evaluate("validation")
+            try:
+                loss = session.train_epoch()
+                scores = session.evaluate("validation")
+            finally:
+                # What was tried is told of a trial that ran out of memory, too.
+                self._facts |= session.facts()
             progress.values.append(scores[session.task.objective])
             progress.metrics = {"train_loss": loss, **scores}
             session.settle_memory(self._device.peak_bytes())

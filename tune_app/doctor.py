@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trainables.memory.facts import NvmlFacts, TorchFacts, nvml_facts, torch_facts
+from trainables.memory.host import host_memory
 from trainables.models.names import OFFLINE_NAME, UnknownModelError, resolve_model
 from tune_app.dashboard import program
 
@@ -236,26 +237,13 @@ def _hides_all(environ: Mapping[str, str]) -> bool:
 
 
 def _check_host() -> list[Finding]:
-    memory = psutil.virtual_memory()
-    limit = container_limit_bytes()
-    total = min(memory.total, limit or memory.total)
-    findings = [check_memory(total / GIB, min(memory.available, total) / GIB, limited=total < memory.total)]
+    machine, memory = psutil.virtual_memory(), host_memory()
+    limited, available = memory.total_bytes < machine.total, min(memory.free_bytes, machine.available)
+    findings = [check_memory(memory.total_bytes / GIB, available / GIB, limited=limited)]
     shared = Path("/dev/shm")
     if shared.is_dir():
-        findings.append(check_shared_memory(shutil.disk_usage(shared).free, min(memory.available, total)))
+        findings.append(check_shared_memory(shutil.disk_usage(shared).free, available))
     return findings
-
-
-def container_limit_bytes(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """The memory limit of the container that this process is in; None without one."""
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        try:
-            text = (root / name).read_text().strip()
-        except OSError:
-            continue
-        if text.isdecimal():
-            return int(text)
-    return None
 
 
 def check_memory(total_gib: float, available_gib: float, *, limited: bool = False) -> Finding:

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from trainables.memory.facts import NvmlFacts, NvmlGpu, TorchDevice, TorchFacts
+from trainables.memory.host import HostMemory
 from tune_app import doctor
 from tune_app.doctor import Finding
 
@@ -95,12 +96,10 @@ def test_launch_blocking_is_a_problem(value: str, state: str) -> None:
     assert doctor.check_launch_blocking({"CUDA_LAUNCH_BLOCKING": value}).state == state
 
 
-def test_memory_is_what_the_container_may_use(tmp_path: Path) -> None:
-    (tmp_path / "memory.max").write_text("4294967296\n")
-    assert doctor.container_limit_bytes(tmp_path) == 4 * 2**30
-    (tmp_path / "memory.max").write_text("max\n")
-    assert doctor.container_limit_bytes(tmp_path) is None
-    assert doctor.container_limit_bytes(tmp_path / "absent") is None
+def test_memory_is_what_the_container_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "host_memory", lambda: HostMemory(total_bytes=2**29, free_bytes=2**28))
+    found = by_subject(doctor.diagnose(str(tmp_path), environ={}, torch_seen=CPU_TORCH, nvml_seen=NO_DRIVER))
+    assert found["host memory"].found == "0.5 GiB (the limit of this container), 0.2 GiB available"
 
 
 def test_little_memory_is_noted() -> None:

@@ -18,6 +18,8 @@ from torch._ops import OpOverload
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from trainables.memory.shared import SharedBudget
+
 # By exact type: isinstance() asks proxies for their class, and subclasses answer questions with code of their own;
 # those of torch (fake and wrapped tensors, parameters without data yet) hold no memory.
 _PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
@@ -28,20 +30,47 @@ _NOTHING_NEW, _PERHAPS_NEW, _COMPOSITE = range(3)
 _CHANGE_STORAGE = ("aten::resize_", "aten::resize_as_", "aten::set_", "aten::lift_fresh")
 
 
-class BudgetExceededError(torch.OutOfMemoryError):
-    """An allocation that the budget does not allow. The message follows that of CUDA's allocator."""
+# How much more than it needs a process claims of a shared card at a time, and so how exactly the others know.
+_CLAIM_BYTES = 2**20
 
-    def __init__(self, asked_bytes: int, live_bytes: int, budget_bytes: int) -> None:
-        super().__init__(asked_bytes, live_bytes, budget_bytes)
+
+class BudgetExceededError(torch.OutOfMemoryError):
+    """An allocation that the budget, or the card's other processes, do not allow.
+
+    The message follows that of CUDA's allocator.
+
+    Attributes:
+        asked_bytes: what the refused allocation wanted.
+        live_bytes: what this process held then.
+        budget_bytes: the most that this process may hold, whatever others do.
+        others_bytes: what other processes held of the same card; 0 where it is not shared.
+        total_bytes: the size of the shared card; None where it is not shared.
+    """
+
+    def __init__(
+        self,
+        asked_bytes: int,
+        live_bytes: int,
+        budget_bytes: int,
+        others_bytes: int = 0,
+        total_bytes: int | None = None,
+    ) -> None:
+        super().__init__(asked_bytes, live_bytes, budget_bytes, others_bytes, total_bytes)
         self.asked_bytes = asked_bytes
         self.live_bytes = live_bytes
         self.budget_bytes = budget_bytes
+        self.others_bytes = others_bytes
+        self.total_bytes = total_bytes
 
     def __str__(self) -> str:
-        free = max(0, self.budget_bytes - self.live_bytes)
+        allowed, others = self.budget_bytes, ""
+        if self.total_bytes is not None:
+            allowed = min(allowed, self.total_bytes - self.others_bytes)
+            others = f" Other processes hold {_shown(self.others_bytes)} of the card's {_shown(self.total_bytes)}."
         return (
             f"CPU out of memory. Tried to allocate {_shown(self.asked_bytes)}. The budget is"
-            f" {_shown(self.budget_bytes)}, of which {_shown(self.live_bytes)} is live and {_shown(free)} is free."
+            f" {_shown(self.budget_bytes)}, of which {_shown(self.live_bytes)} is live and"
+            f" {_shown(max(0, allowed - self.live_bytes))} is free.{others}"
         )
 
 
@@ -52,9 +81,11 @@ class StorageCounter(TorchDispatchMode):
         budget_bytes: no allocation may take the live bytes above this.
     """
 
-    def __init__(self, budget_bytes: float) -> None:
+    def __init__(self, budget_bytes: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.budget_bytes = budget_bytes
+        # What may be held without asking anybody.
+        self._granted_bytes: float = budget_bytes
         self.live_bytes = 0
         self.peak_bytes = 0
         # Equal references have the same referent while it lives, and are the same object once it is gone.
@@ -107,16 +138,79 @@ class StorageCounter(TorchDispatchMode):
         if not asked:
             return
         live = self.live_bytes + asked
-        if live > self.budget_bytes:
-            raise BudgetExceededError(asked, self.live_bytes, int(self.budget_bytes))
+        if live > self._granted_bytes:
+            self._grant(asked)
         self._held[held] = size
         self.live_bytes = live
         if live > self.peak_bytes:
             self.peak_bytes = live
 
+    def _grant(self, asked: int) -> None:
+        """Allow so much more than lives, or raise."""
+        raise BudgetExceededError(asked, self.live_bytes, self.budget_bytes)
+
+    def refuse_nothing(self) -> None:
+        """Go on counting without a budget, and without a word to others."""
+        self._granted_bytes = math.inf
+
     def _forget(self, held: "weakref.ref[torch.UntypedStorage]") -> None:
         # A reference that was only made to look its storage up is not among those held.
         self.live_bytes -= self._held.pop(held, 0)
+
+
+class SharedStorageCounter(StorageCounter):
+    """Counts storages on a card that other processes share: what it grants itself, it has claimed there before.
+
+    So together the processes take no more than the card, but for what ``adopt_existing`` finds. Each claims 1 MiB ahead
+    and gives back what exceeds 2 MiB: an allocation may be refused that much too early for each other process.
+
+    Args:
+        budget_bytes: no allocation may take the live bytes above this, whatever others do.
+        shared: what the processes of the card hold.
+        total_bytes: the size of the card.
+    """
+
+    def __init__(self, budget_bytes: int, shared: SharedBudget, total_bytes: int) -> None:
+        super().__init__(budget_bytes)
+        self._shared = shared
+        self._total_bytes = total_bytes
+        self._granted_bytes = 0
+        # Below this a part of what was granted is given back.
+        self._low_bytes: float = -math.inf
+
+    def adopt_existing(self) -> None:
+        super().adopt_existing()
+        self._publish(self.live_bytes)
+
+    def refuse_nothing(self) -> None:
+        super().refuse_nothing()
+        self._low_bytes = -math.inf
+
+    def _grant(self, asked: int) -> None:
+        live = self.live_bytes + asked
+        if live <= self.budget_bytes:
+            # A storage that dies meanwhile must not give back what is being claimed.
+            self._low_bytes = -math.inf
+            claimed = self._shared.claim(live, min(live + _CLAIM_BYTES, self.budget_bytes), self._total_bytes)
+            self._set_granted(self._granted_bytes if claimed is None else claimed)
+            if claimed is not None:
+                return
+        raise BudgetExceededError(
+            asked, self.live_bytes, self.budget_bytes, self._shared.others_bytes(), self._total_bytes
+        )
+
+    def _publish(self, held_bytes: int) -> None:
+        self._shared.publish(held_bytes)
+        self._set_granted(held_bytes)
+
+    def _set_granted(self, granted: float) -> None:
+        self._granted_bytes = granted
+        self._low_bytes = granted - 2 * _CLAIM_BYTES
+
+    def _forget(self, held: "weakref.ref[torch.UntypedStorage]") -> None:
+        self.live_bytes = live = self.live_bytes - self._held.pop(held, 0)
+        if live < self._low_bytes:
+            self._publish(live + _CLAIM_BYTES)
 
 
 @contextmanager
@@ -181,7 +275,7 @@ _COUNTERS: "weakref.WeakSet[StorageCounter]" = weakref.WeakSet()
 
 def _refuse_nothing() -> None:
     for counter in _COUNTERS:
-        counter.budget_bytes = math.inf
+        counter.refuse_nothing()
 
 
 # A forked process (a worker that pads batches ahead) has memory of its own, which is not the budget's business.

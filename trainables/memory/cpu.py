@@ -1,4 +1,4 @@
-"""The CPU as a memory device: tensors are counted, and may take no more than a budget."""
+"""The CPU as a memory device: tensors are counted, and take no more than a budget, or than other processes leave."""
 
 import gc
 from collections.abc import Iterator
@@ -6,35 +6,62 @@ from contextlib import contextmanager
 
 import torch
 
-from trainables.memory.counting import BudgetExceededError, StorageCounter, existing_storages
-from trainables.memory.device import GIB
+from trainables.memory.counting import BudgetExceededError, SharedStorageCounter, StorageCounter, existing_storages
+from trainables.memory.device import GIB, Cause, Measured, entitlement
 from trainables.memory.host import host_memory
+from trainables.memory.shared import SharedBudget
 
 
 class CpuDevice:
-    """Host memory. Under ``enforce`` every storage is counted, else they are found by the garbage collector.
+    """Host memory, or a card made of it. Under ``enforce`` every storage is counted, else the garbage collector finds
+    them.
 
     Args:
-        budget_gib: the most that live tensors may take; None allows all memory of the machine or container.
+        budget_gib: the most that live tensors may take; None allows the share of the card, or all memory of the
+            machine or container.
+        share: the part of the card that is this process's, 0 < share ≤ 1; without effect without ``device_gib``.
+        device_gib: the size of the card that is made of the host's memory; None takes all of it, and is no card.
+        shared: what the processes of the card hold; None has it to itself. Others know what this process holds
+            while it is under ``enforce``, and what it held at the end or at a later ``release``.
     """
 
-    def __init__(self, budget_gib: float | None = None) -> None:
-        self._budget = host_memory().total_bytes if budget_gib is None else int(budget_gib * GIB)
+    def __init__(
+        self,
+        budget_gib: float | None = None,
+        *,
+        share: float = 1.0,
+        device_gib: float | None = None,
+        shared: SharedBudget | None = None,
+    ) -> None:
+        host = host_memory().total_bytes
+        self._total = host if device_gib is None else min(host, int(device_gib * GIB))
+        self._entitled = entitlement(self._total, 1.0 if device_gib is None else share, budget_gib)
+        self._shared = shared
         self._counter: StorageCounter | None = None
-        self._peak = 0
+        # Of earlier enforcements, and of what was left aside for a measured block.
+        self._earlier_peak = 0
 
     @property
     def torch_device(self) -> torch.device:
         return torch.device("cpu")
 
     def total_bytes(self) -> int:
-        return host_memory().total_bytes
+        return self._total
 
     def free_bytes(self) -> int:
-        return host_memory().free_bytes
+        own = self.live_bytes()
+        if self._shared is not None:
+            return max(0, self._total - own - self._shared.others_bytes())
+        return max(0, min(host_memory().free_bytes, self._total - own))
+
+    def others_bytes(self) -> int:
+        return 0 if self._shared is None else self._shared.others_bytes()
+
+    def entitled_bytes(self) -> int:
+        return self._entitled
 
     def budget_bytes(self) -> int:
-        return self._budget
+        return max(0, min(self._entitled, self._total - self.others_bytes()))
 
     def live_bytes(self) -> int:
         if self._counter is not None:
@@ -45,29 +72,57 @@ class CpuDevice:
         return self.live_bytes()
 
     def peak_bytes(self) -> int:
-        return self._peak if self._counter is None else self._counter.peak_bytes
+        return self._earlier_peak if self._counter is None else max(self._earlier_peak, self._counter.peak_bytes)
 
     def reset_peak(self) -> None:
-        self._peak = 0
+        self._earlier_peak = 0
         if self._counter is not None:
             self._counter.peak_bytes = self._counter.live_bytes
 
+    @contextmanager
+    def measured(self) -> Iterator[Measured]:
+        self.release()
+        before, measured, left_behind = self.peak_bytes(), Measured(), 0
+        self.reset_peak()
+        try:
+            yield measured
+            left_behind = 0 if self._counter is None else self._counter.live_bytes
+        finally:
+            measured.peak_bytes = self.peak_bytes()
+            self._earlier_peak = before
+            if self._counter is not None:
+                self._counter.peak_bytes = left_behind
+
     def release(self) -> None:
         gc.collect()
+        if self._shared is not None and self._counter is None:
+            self._shared.publish(self.live_bytes())
 
     @contextmanager
     def enforce(self) -> Iterator[None]:
         if self._counter is not None:
             raise RuntimeError("the budget of this device is enforced already")
-        counter = StorageCounter(self._budget)
+        counter = self._new_counter()
         counter.adopt_existing()
         self._counter = counter
         try:
             with counter:
                 yield
         finally:
-            self._peak = max(self._peak, counter.peak_bytes)
+            self._earlier_peak = max(self._earlier_peak, counter.peak_bytes)
             self._counter = None
+            counter.refuse_nothing()
+            if self._shared is not None:
+                self._shared.publish(counter.live_bytes)
 
     def needed_bytes(self, error: BaseException) -> int | None:
         return error.live_bytes + error.asked_bytes if isinstance(error, BudgetExceededError) else None
+
+    def cause_of(self, error: BaseException) -> Cause:
+        needed = self.needed_bytes(error)
+        return "own" if needed is None or needed > self._entitled else "neighbour"
+
+    def _new_counter(self) -> StorageCounter:
+        if self._shared is None:
+            return StorageCounter(self._entitled)
+        return SharedStorageCounter(self._entitled, self._shared, self._total)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from trainables.memory.device import GIB
+from trainables.memory.device import GIB, Cause, Measured, entitlement
 
 # Taken where NVML cannot tell: a context takes 0.3 to 0.6 GiB, a workspace of cuBLAS some MiB.
 _ASSUMED_BEYOND_TORCH = GIB // 2
@@ -78,6 +78,35 @@ def asked_bytes(message: str) -> int | None:
     return None if found is None else int(float(found[1]) * _UNITS[found[2]])
 
 
+def free_on_card(*, total: int, real_total: int, real_free: int, others: int) -> int:
+    """What nobody holds of a card that may be taken for smaller than it is."""
+    own = real_total - real_free - others
+    return max(0, min(real_free, total - own - others))
+
+
+def out_of_memory_cause(
+    *, asked: int | None, allocated: int, reserved: int, beyond_torch: int, entitled: int, allowed: int
+) -> Cause:
+    """Why an allocation failed, from what was held when it did.
+
+    Args:
+        asked: bytes of the failed allocation; None if the error does not say.
+        allocated: bytes of live tensors.
+        reserved: bytes that torch's allocator had taken, live or not; what could be given back it has given back
+            before it fails.
+        entitled: the most that this process may hold, whatever others do.
+        allowed: the most that it could hold, others' holdings taken off.
+    """
+    if asked is None:
+        return "own"
+    needed = allocated + beyond_torch + asked
+    if needed > entitled:
+        return "own"
+    if needed > allowed:
+        return "neighbour"
+    return "fragmentation" if reserved + beyond_torch + asked > allowed else "own"
+
+
 def allocator_fraction(budget: int, beyond_torch: int, total: int) -> float:
     """The part of the card that torch's allocator may take, so that with what lies beyond it the budget is kept."""
     return min(1.0, max(0.0, (budget - beyond_torch) / total))
@@ -89,13 +118,18 @@ class CudaDevice:
     Args:
         budget_gib: the most that this process may hold; None allows its share of the card.
         share: the part of the card that is this process's, 0 < share ≤ 1.
+        device_gib: take the card for one of this size, if it is larger; None takes it as it is.
     """
 
-    def __init__(self, budget_gib: float | None = None, share: float = 1.0) -> None:
+    def __init__(self, budget_gib: float | None = None, *, share: float = 1.0, device_gib: float | None = None) -> None:
         self._index = torch.cuda.current_device()
-        self._asked_budget = None if budget_gib is None else int(budget_gib * GIB)
+        self._most = None if device_gib is None else int(device_gib * GIB)
+        self._budget_gib = budget_gib
         self._share = share
         self._enforced: int | None = None
+        # What torch's counter, which can only be started anew, does not know any more.
+        self._earlier_peak = 0
+        self._peak_is_stale = False
         self._nvml = _NvmlCard.of(self._index)
 
     @property
@@ -103,27 +137,36 @@ class CudaDevice:
         return torch.device("cuda", self._index)
 
     def total_bytes(self) -> int:
-        return int(torch.cuda.mem_get_info(self._index)[1])
+        total = self._real_memory()[1]
+        return total if self._most is None else min(total, self._most)
 
     def free_bytes(self) -> int:
-        return int(torch.cuda.mem_get_info(self._index)[0])
+        free, total = self._real_memory()
+        if self._most is None:
+            return free
+        return free_on_card(total=self.total_bytes(), real_total=total, real_free=free, others=self.others_bytes())
 
     def holdings(self) -> Holdings:
         """Who holds memory here beside torch's allocator."""
+        free, total = self._real_memory()
         return holdings(
-            total=self.total_bytes(),
-            free=self.free_bytes(),
+            total=total,
+            free=free,
             reserved=self.reserved_bytes(),
             processes=self._nvml.processes() if self._nvml else None,
             own_pid=os.getpid(),
         )
 
+    def others_bytes(self) -> int:
+        return self.holdings().others
+
+    def entitled_bytes(self) -> int:
+        return entitlement(self.total_bytes(), self._share, self._budget_gib)
+
     def budget_bytes(self) -> int:
         if self._enforced is not None:
             return self._enforced
-        total = self.total_bytes()
-        wanted = int(self._share * total) if self._asked_budget is None else self._asked_budget
-        return max(0, min(wanted, total - self.holdings().others))
+        return max(0, min(self.entitled_bytes(), self.total_bytes() - self.others_bytes()))
 
     def live_bytes(self) -> int:
         return torch.cuda.memory_allocated(self._index)
@@ -132,14 +175,36 @@ class CudaDevice:
         return torch.cuda.memory_reserved(self._index)
 
     def peak_bytes(self) -> int:
-        return torch.cuda.max_memory_reserved(self._index) + self.holdings().beyond_torch
+        since = torch.cuda.max_memory_reserved(self._index) + self.holdings().beyond_torch
+        return max(self._earlier_peak, since)
 
     def reset_peak(self) -> None:
+        self._earlier_peak = 0
+        self._peak_is_stale = False
         torch.cuda.reset_peak_memory_stats(self._index)
+
+    @contextmanager
+    def measured(self) -> Iterator[Measured]:
+        self.release()
+        before, measured, failed = self.peak_bytes(), Measured(), True
+        self.reset_peak()
+        try:
+            yield measured
+            failed = False
+        finally:
+            measured.peak_bytes = self.peak_bytes()
+            torch.cuda.empty_cache()
+            self.reset_peak()
+            self._earlier_peak = before
+            # The traceback holds the block's tensors yet, which are not the outer peak's.
+            self._peak_is_stale = failed
 
     def release(self) -> None:
         gc.collect()
         torch.cuda.empty_cache()
+        if self._peak_is_stale:
+            self._peak_is_stale = False
+            torch.cuda.reset_peak_memory_stats(self._index)
 
     @contextmanager
     def enforce(self) -> Iterator[None]:
@@ -148,7 +213,8 @@ class CudaDevice:
         # The allocator makes the context, which then counts as held beyond it.
         torch.zeros(1, device=self.torch_device)
         self._enforced = budget = self.budget_bytes()
-        fraction = allocator_fraction(budget, self.holdings().beyond_torch, self.total_bytes())
+        # The fraction is of the card as it is, whatever it is taken for.
+        fraction = allocator_fraction(budget, self.holdings().beyond_torch, self._real_memory()[1])
         torch.cuda.set_per_process_memory_fraction(fraction, self._index)
         try:
             yield
@@ -157,8 +223,29 @@ class CudaDevice:
             torch.cuda.set_per_process_memory_fraction(1.0, self._index)
 
     def needed_bytes(self, error: BaseException) -> int | None:
-        asked = asked_bytes(str(error)) if isinstance(error, torch.OutOfMemoryError) else None
+        asked = _asked(error)
         return None if asked is None else self.live_bytes() + self.holdings().beyond_torch + asked
+
+    def cause_of(self, error: BaseException) -> Cause:
+        held = self.holdings()
+        left = self.total_bytes() - held.others
+        return out_of_memory_cause(
+            asked=_asked(error),
+            allocated=self.live_bytes(),
+            reserved=self.reserved_bytes(),
+            beyond_torch=held.beyond_torch,
+            entitled=self.entitled_bytes(),
+            allowed=left if self._enforced is None else min(left, self._enforced),
+        )
+
+    def _real_memory(self) -> tuple[int, int]:
+        """Free and total bytes of the card as it is."""
+        free, total = torch.cuda.mem_get_info(self._index)
+        return int(free), int(total)
+
+
+def _asked(error: BaseException) -> int | None:
+    return asked_bytes(str(error)) if isinstance(error, torch.OutOfMemoryError) else None
 
 
 class _NvmlCard:

@@ -1,4 +1,4 @@
-"""Which exceptions mean that memory ran out, and what is kept of one when it was caught."""
+"""Which exceptions mean that memory ran out, which that the device is broken, and what is kept of a caught one."""
 
 from dataclasses import dataclass
 
@@ -16,6 +16,8 @@ _MESSAGES = (
     "CUDA error: out of memory",
     "DefaultCPUAllocator: can't allocate memory",
 )
+# cuBLAS reports under CUDA's name, cuDNN under its own.
+_DEVICE_MESSAGES = ("CUDA error", "device-side assert", "cuDNN error")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -27,6 +29,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryExhaustedError):
         return True
     return type(error) in _PLAIN and any(message in str(error) for message in _MESSAGES)
+
+
+def is_device_error(error: BaseException) -> bool:
+    """Whether the error means that this process's device context may be broken for good, so that no trial should
+    run there any more. Running out of memory is none.
+
+    ``torch.AcceleratorError`` says so by its type, a plain ``RuntimeError`` by a message of CUDA or its libraries.
+    """
+    if is_out_of_memory(error):
+        return False
+    if isinstance(error, torch.AcceleratorError):
+        return True
+    return type(error) is RuntimeError and any(message in str(error) for message in _DEVICE_MESSAGES)
 
 
 @dataclass(frozen=True)

@@ -98,10 +98,10 @@ def micro_batches(batch: np.ndarray, lengths: np.ndarray, limits: RowLimits) -> 
         cost[end] = saved[best] + end * longest + PASS_COST_TOKENS
     in_one = count * int(tokens[-1]) + PASS_COST_TOKENS
     if count <= limits.alone[tokens[-1]] and in_one <= cost[count]:
-        return [rows[::-1]]
+        return [rows[::-1].copy()]
     pieces, end = [], count
     while end > 0:
-        pieces.append(rows[before[end] : end][::-1])
+        pieces.append(rows[before[end] : end][::-1].copy())
         end = before[end]
     return pieces
 

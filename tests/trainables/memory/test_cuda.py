@@ -2,7 +2,16 @@
 
 import pytest
 
-from trainables.memory.cuda import Holdings, allocator_fraction, asked_bytes, holdings, nvml_uuid
+from trainables.memory.cuda import (
+    Holdings,
+    allocator_fraction,
+    asked_bytes,
+    free_on_card,
+    holdings,
+    nvml_uuid,
+    out_of_memory_cause,
+)
+from trainables.memory.device import Cause
 
 GIB = 2**30
 CARDS = ["GPU-aaaa-1", "GPU-aabb-2", "GPU-cccc-3"]
@@ -72,3 +81,40 @@ def test_the_allocator_gets_what_the_budget_leaves() -> None:
     assert allocator_fraction(12 * GIB, 2 * GIB, 20 * GIB) == 0.5
     assert allocator_fraction(GIB, 2 * GIB, 20 * GIB) == 0.0
     assert allocator_fraction(40 * GIB, 0, 20 * GIB) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("asked", "allocated", "reserved", "allowed", "expected"),
+    [
+        # In GiB, of 9 that the process is entitled to; its context takes 1 of them.
+        (2, 7, 7, 9, "own"),
+        (2, 6, 6, 8, "neighbour"),
+        (2, 6, 8, 9, "fragmentation"),
+        # Neither would do if it were not for the neighbour.
+        (2, 6, 8, 8, "neighbour"),
+        (2, 4, 6, 8, "fragmentation"),
+        # By the time of asking it would fit.
+        (1, 6, 6, 9, "own"),
+        (None, 6, 8, 8, "own"),
+    ],
+)
+def test_whose_fault_it_is_that_memory_ran_out(
+    asked: int | None, allocated: int, reserved: int, allowed: int, expected: Cause
+) -> None:
+    found = out_of_memory_cause(
+        asked=None if asked is None else asked * GIB,
+        allocated=allocated * GIB,
+        reserved=reserved * GIB,
+        beyond_torch=GIB,
+        entitled=9 * GIB,
+        allowed=allowed * GIB,
+    )
+    assert found == expected
+
+
+def test_a_card_taken_for_a_smaller_one_has_free_what_the_smaller_one_would() -> None:
+    # 2 GiB are this process's own.
+    assert free_on_card(total=8 * GIB, real_total=24 * GIB, real_free=19 * GIB, others=3 * GIB) == 3 * GIB
+    assert free_on_card(total=4 * GIB, real_total=24 * GIB, real_free=19 * GIB, others=3 * GIB) == 0
+    # What was read at two moments may not agree.
+    assert free_on_card(total=24 * GIB, real_total=24 * GIB, real_free=20 * GIB, others=5 * GIB) == 20 * GIB

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from torch.utils.checkpoint import checkpoint
 from trainables.memory.cpu import CpuDevice
 from trainables.memory.cuda import CudaDevice
 from trainables.memory.current import current_device
-from trainables.memory.device import GIB, MemoryDevice, device_name
+from trainables.memory.device import GIB, MemoryDevice, device_name, entitlement
 from trainables.memory.errors import is_out_of_memory
+from trainables.memory.shared import SharedBudget
 
 MIB = 2**20
 
@@ -22,16 +24,19 @@ NewDevice = Callable[[float | None], MemoryDevice]
 
 @pytest.fixture(
     params=[
-        CpuDevice,
+        "cpu",
+        "shared cpu",
         pytest.param(
-            CudaDevice,
+            "cuda",
             marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")],
         ),
     ]
 )
-def new_device(request: pytest.FixtureRequest) -> NewDevice:
-    kind: NewDevice = request.param
-    return kind
+def new_device(request: pytest.FixtureRequest, tmp_path: Path) -> NewDevice:
+    """Makes devices with a budget or without; the shared one is a card made of the CPU, as large as it gets."""
+    if request.param == "shared cpu":
+        return lambda budget: CpuDevice(budget, device_gib=2**20, shared=SharedBudget(tmp_path / "cpu.slots"))
+    return CpuDevice if request.param == "cpu" else CudaDevice
 
 
 @pytest.fixture
@@ -165,17 +170,86 @@ def test_the_peak_is_the_most_that_was_held_since_the_last_reset(device: MemoryD
     assert device.peak_bytes() >= after
 
 
+def test_a_measured_block_has_a_peak_of_its_own_and_leaves_the_one_outside_as_it_was(device: MemoryDevice) -> None:
+    with device.enforce():
+        device.release()
+        device.reset_peak()
+        start = device.peak_bytes()
+        tensor(device, 32)
+        outside = device.peak_bytes()
+        for mib in (64, 8):
+            with device.measured() as measured:
+                tensor(device, mib)
+            assert mib * MIB <= measured.peak_bytes - start < (mib + 16) * MIB
+            assert device.peak_bytes() == outside
+        tensor(device, 48)
+        assert 48 * MIB <= device.peak_bytes() - start < 64 * MIB
+        outside = device.peak_bytes()
+    assert device.peak_bytes() == outside
+    device.reset_peak()
+    assert device.peak_bytes() < outside
+
+
+def test_a_block_that_fails_is_measured_too(device: MemoryDevice) -> None:
+    def fails() -> None:
+        held = tensor(device, 64)
+        raise ValueError(held.numel())
+
+    with device.enforce():
+        device.release()
+        device.reset_peak()
+        start = device.peak_bytes()
+        try:
+            with device.measured() as measured:
+                fails()
+        except ValueError:
+            pass
+        device.release()
+        assert measured.peak_bytes - start >= 64 * MIB
+        tensor(device, 8)
+        assert device.peak_bytes() - start < 16 * MIB
+
+
+def test_a_measured_block_begins_with_what_is_in_use_and_what_it_leaves_behind_counts(device: MemoryDevice) -> None:
+    with device.enforce():
+        device.release()
+        device.reset_peak()
+        start = device.peak_bytes()
+        cycle: list[Any] = [tensor(device, 64)]
+        cycle.append(cycle)
+        del cycle
+        with device.measured() as measured:
+            pass
+        assert measured.peak_bytes - start < 16 * MIB
+        device.reset_peak()
+        with device.measured():
+            held = tensor(device, 32)
+        assert 32 * MIB <= device.peak_bytes() - start < 48 * MIB
+        del held
+
+
+def test_measured_blocks_may_be_nested(device: MemoryDevice) -> None:
+    with device.enforce():
+        device.release()
+        with device.measured() as outer:
+            tensor(device, 32)
+            with device.measured() as inner:
+                tensor(device, 64)
+    assert inner.peak_bytes - outer.peak_bytes == 32 * MIB
+
+
 # The device and its budget
 
 
 def test_without_a_budget_the_whole_device_may_be_used(device: MemoryDevice) -> None:
     assert 0 < device.free_bytes() <= device.total_bytes()
-    assert 0 < device.budget_bytes() <= device.total_bytes()
+    assert 0 < device.budget_bytes() <= device.entitled_bytes() == device.total_bytes()
+    assert 0 <= device.others_bytes() < device.total_bytes()
 
 
 def test_a_budget_is_kept_as_given(new_device: NewDevice) -> None:
     device = new_device(0.5)
-    assert device.budget_bytes() == GIB // 2
+    assert device.budget_bytes() == device.entitled_bytes() == GIB // 2
     with device.enforce():
         assert device.budget_bytes() == GIB // 2
 
@@ -190,6 +264,7 @@ def test_the_allocation_that_would_break_the_budget_is_refused_and_no_other(smal
         needed = small.needed_bytes(caught.value)
         assert needed is not None
         assert 0 < needed - small.budget_bytes() <= 20 * MIB
+        assert small.cause_of(caught.value) == "own"
         assert small.peak_bytes() <= small.budget_bytes()
         # What is given back may be had again.
         del held[2:]
@@ -212,6 +287,8 @@ def test_what_was_loaded_before_counts(small: MemoryDevice) -> None:
 def test_an_error_that_does_not_say_what_was_needed_tells_nothing(device: MemoryDevice) -> None:
     assert device.needed_bytes(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")) is None
     assert device.needed_bytes(torch.OutOfMemoryError("out of memory")) is None
+    assert device.cause_of(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")) == "own"
+    assert device.cause_of(torch.OutOfMemoryError("out of memory")) == "own"
 
 
 def test_a_budget_is_not_enforced_twice(device: MemoryDevice) -> None:
@@ -301,3 +378,15 @@ def test_the_device_of_this_process_is_cuda_where_there_is_one() -> None:
     assert device.torch_device.type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert device.budget_bytes() == GIB // 4
     assert device_name(torch.device("cpu")) == "cpu"
+
+
+def test_a_card_of_a_given_size_is_made_of_the_cpu_and_a_larger_one_counts_as_that() -> None:
+    device = current_device(share=0.5, device_gib=0.5)
+    assert (device.total_bytes(), device.entitled_bytes()) == (GIB // 2, GIB // 4)
+    assert device.free_bytes() <= GIB // 2
+
+
+def test_a_budget_can_only_lower_the_share() -> None:
+    assert entitlement(8 * GIB, 0.5, None) == 4 * GIB
+    assert entitlement(8 * GIB, 0.5, 3) == 3 * GIB
+    assert entitlement(8 * GIB, 0.5, 6) == 4 * GIB

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from trainables.memory.errors import is_out_of_memory
+from trainables.memory.errors import is_device_error, is_out_of_memory
 from trainables.models.checkpoint import ModelLoadError
 
 
@@ -29,6 +29,29 @@ from trainables.models.checkpoint import ModelLoadError
 )
 def test_the_type_decides_or_the_message_of_an_allocator_without_one(error: BaseException, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.AcceleratorError("CUDA error: device-side assert triggered"), True),
+        (torch.AcceleratorError("whatever it says"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(...)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), True),
+        (RuntimeError("Assertion failed: device-side assert triggered"), True),
+        # Memory that ran out leaves the context as it was.
+        (torch.OutOfMemoryError("CUDA error: out of memory"), False),
+        (torch.AcceleratorError("CUDA error: out of memory"), False),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("CUDA error"), False),
+        (ModelLoadError("model 'x': CUDA error"), False),
+    ],
+    ids=lambda value: f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else str(value),
+)
+def test_a_broken_context_is_told_from_other_errors(error: BaseException, expected: bool) -> None:
+    assert is_device_error(error) is expected
 
 
 @pytest.mark.parametrize(
