@@ -29,7 +29,6 @@ _NOTHING_NEW, _PERHAPS_NEW, _COMPOSITE = range(3)
 # By their schemas they return what they were given, and yet its storage may be another or a larger one afterwards.
 _CHANGE_STORAGE = ("aten::resize_", "aten::resize_as_", "aten::set_", "aten::lift_fresh")
 
-
 # How much more than it needs a process claims of a shared card at a time, and so how exactly the others know.
 _CLAIM_BYTES = 2**20
 
@@ -140,6 +139,8 @@ class StorageCounter(TorchDispatchMode):
         live = self.live_bytes + asked
         if live > self._granted_bytes:
             self._grant(asked)
+            # Storages may have died meanwhile.
+            live = self.live_bytes + asked
         self._held[held] = size
         self.live_bytes = live
         if live > self.peak_bytes:

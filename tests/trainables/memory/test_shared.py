@@ -1,5 +1,6 @@
 """A card that processes share: each sees what the others hold, and none takes what another has."""
 
+import gc
 import json
 import os
 import struct
@@ -266,6 +267,26 @@ def test_others_see_within_2_mib_what_this_process_holds(device: CpuDevice, neig
     del kept
     device.release()
     assert published() == before
+
+
+class CollectingBudget(SharedBudget):
+    """Finds garbage just when bytes are claimed, as may happen at any time."""
+
+    def claim(self, least_bytes: int, most_bytes: int, total_bytes: int) -> int | None:
+        gc.collect()
+        return super().claim(least_bytes, most_bytes, total_bytes)
+
+
+def test_what_dies_while_bytes_are_claimed_does_not_count_any_more(path: Path) -> None:
+    device = CpuDevice(device_gib=0.25, shared=CollectingBudget(path))
+    device.release()
+    with device.enforce():
+        before = device.live_bytes()
+        cycle: list[Any] = [tensor(16)]
+        cycle.append(cycle)
+        del cycle
+        held = tensor(32)
+        assert device.live_bytes() - before == held.nbytes
 
 
 class Squares(Dataset[torch.Tensor]):
