@@ -109,13 +109,17 @@ class MemorySettings:
     """Largest number of samples in one forward and backward pass, and in one evaluation pass; the most memory.
 
     Without ``budget_gib`` that is the trial's share of its card, or all memory of the host or container on the CPU.
-    ``headroom`` is the share of the budget that predictions leave free.
+    ``headroom`` is the share of the budget that predictions leave free. ``allow_checkpointing``: where not even one
+    sample fits, activations may be computed again in the backward pass. ``device_gib`` is the memory of the device
+    that trials share, None for all it has.
     """
 
     micro_batch: int = 16
     eval_batch: int = 64
     budget_gib: float | None = None
     headroom: float = 0.10
+    allow_checkpointing: bool = True
+    device_gib: float | None = None
 
 
 @dataclass(frozen=True)
