@@ -123,8 +123,8 @@ class MemoryRule:
         how = " with checkpointing" if fit.checkpointing else ""
         return Violation(
             rule=self.name,
-            reason=f"{sample}: needs {fit.need_gib:.2f} GiB at micro-batch 1{how},"
-            f" {fit.allowed_gib:.2f} allowed of {fit.budget_gib:.2f}",
+            reason=f"{sample}: needs {_gib(fit.need_gib)} GiB at micro-batch 1{how},"
+            f" {_gib(fit.allowed_gib)} allowed of {_gib(fit.budget_gib)}",
             excess=fit.need_gib / fit.allowed_gib - 1,
         )
 
@@ -148,9 +148,13 @@ class AccumulationRule:
         return Violation(
             rule=self.name,
             reason=f"{sample}: takes {fit.passes} passes of at most {fit.micro_batch} samples a step{how}"
-            f" in {fit.allowed_gib:.2f} GiB allowed of {fit.budget_gib:.2f}, {fit.passes} > {self._most}",
+            f" in {_gib(fit.allowed_gib)} GiB allowed of {_gib(fit.budget_gib)}, {fit.passes} > {self._most}",
             excess=fit.passes / self._most - 1,
         )
+
+
+def _gib(size: float) -> str:
+    return f"{size:.2f}" if size >= 1 else f"{size:.3g}"
 
 
 class SizeLimits(BaseModel):
