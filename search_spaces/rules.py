@@ -144,11 +144,11 @@ class AccumulationRule:
         fit = self._fit(sample)
         if fit is None or fit.passes is None or fit.passes <= self._most:
             return None
-        how = ", with checkpointing," if fit.checkpointing else ""
+        how = " with checkpointing" if fit.checkpointing else ""
         return Violation(
             rule=self.name,
-            reason=f"{sample}: takes {fit.passes} passes of at most {fit.micro_batch} samples a step{how}"
-            f" in {_gib(fit.allowed_gib)} GiB allowed of {_gib(fit.budget_gib)}, {fit.passes} > {self._most}",
+            reason=f"{sample}: takes {fit.passes} passes a step at micro-batch {fit.micro_batch}{how}"
+            f" ({_gib(fit.allowed_gib)} GiB allowed of {_gib(fit.budget_gib)}), {fit.passes} > {self._most}",
             excess=fit.passes / self._most - 1,
         )
 

@@ -12,6 +12,14 @@ from rich.console import Console
 RunSearch = Callable[..., Any]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def predictions_of_these_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Predictions that were traced once are shared by all tests, and by nobody else."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tune_app.packing.CACHE", tmp_path_factory.mktemp("predictions"))
+        yield
+
+
 @pytest.fixture
 def plain_config(tmp_path: Path) -> dict[str, Any]:
     """The least configuration that can be searched, on the built-in data, in a folder of the test's own."""

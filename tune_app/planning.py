@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
@@ -12,12 +11,12 @@ from search_spaces.space import Choices, IntRange
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
 from tune_app.experiment import model_names
+from tune_app.packing import CACHE
 
 if TYPE_CHECKING:
     from trainables.memory.facts import TrialDevice
     from trainables.memory.needs import ModelNeed, Verdict
 
-CACHE = Path("~/.cache/headroom/predictions").expanduser()
 _MOST_LENGTHS = 8
 
 Device = Literal["cpu", "cuda"]

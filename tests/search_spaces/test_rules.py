@@ -207,8 +207,8 @@ def test_what_takes_more_passes_than_allowed_is_turned_away_with_its_excess() ->
     found = AccumulationRule(lambda _: predicted(6.0, 32), max_accumulation=16).check(LARGE)
     assert found == Violation(
         rule="accumulation",
-        reason="model bert-large-uncased, batch 64, accumulation 4, length 512: takes 32 passes of at most 8 samples a"
-        " step in 21.60 GiB allowed of 24.00, 32 > 16",
+        reason="model bert-large-uncased, batch 64, accumulation 4, length 512: takes 32 passes a step at micro-batch 8"
+        " (21.60 GiB allowed of 24.00), 32 > 16",
         excess=1.0,
     )
 
