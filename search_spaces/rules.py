@@ -1,11 +1,12 @@
 """Rules that turn a sample away before launch: each with a name, a reason and by how much it was exceeded.
 
-A rule is a pure function of one configuration. Hand-made limits per size class stand here; a rule that predicts
-memory has the same shape and is built where the prediction lives.
+A rule is a pure function of one configuration. Two rest on predicted memory, which they are given as a function; the
+others are limits that users of these models set by hand, per size class or per family.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,12 +21,16 @@ _BASE_FROM = 80_000_000
 
 @dataclass(frozen=True)
 class Sample:
-    """What the rules look at: one configuration with its fixed settings filled in."""
+    """What the rules look at: one configuration with its fixed settings filled in.
+
+    ``params`` is all of it by dotted names, for rules that look at more than the rest says.
+    """
 
     model: str
     batch: int
     accumulation: int
     length: int
+    params: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
 
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Self:
@@ -40,6 +45,7 @@ class Sample:
             batch=int(params["train.batch_size"]),
             accumulation=int(params["train.grad_accum"]),
             length=int(params["tok.max_length"]),
+            params=params,
         )
 
     @property
@@ -73,6 +79,82 @@ class Rule(Protocol):
 def violations(rules: Sequence[Rule], sample: Sample) -> list[Violation]:
     """What every rule objects to, in the order of the rules."""
     return [found for rule in rules if (found := rule.check(sample)) is not None]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a sample comes to on the largest share of a device that a trial may have, by prediction.
+
+    Attributes:
+        need_gib: of one sample a pass, with everything allowed that lowers it.
+        allowed_gib: what a prediction may come to, the headroom taken off.
+        budget_gib: what the trial may hold.
+        micro_batch: samples in the largest of its passes; 0 where not even one fits.
+        passes: passes that a step takes at full length; None where not even one sample fits.
+        checkpointing: whether activations are computed again to make it fit, or were in vain.
+    """
+
+    need_gib: float
+    allowed_gib: float
+    budget_gib: float
+    micro_batch: int
+    passes: int | None
+    checkpointing: bool
+
+
+Predict = Callable[[Sample], Fit | None]
+"""Predicts a sample's fit; None where nothing can be said of it, and then nothing is turned away."""
+
+
+class MemoryRule:
+    """Turns away what does not fit at one sample a pass."""
+
+    def __init__(self, fit: Predict) -> None:
+        self._fit = fit
+
+    @property
+    def name(self) -> str:
+        return "memory"
+
+    def check(self, sample: Sample) -> Violation | None:
+        fit = self._fit(sample)
+        if fit is None or fit.passes is not None:
+            return None
+        how = " with checkpointing" if fit.checkpointing else ""
+        return Violation(
+            rule=self.name,
+            reason=f"{sample}: needs {_gib(fit.need_gib)} GiB at micro-batch 1{how},"
+            f" {_gib(fit.allowed_gib)} allowed of {_gib(fit.budget_gib)}",
+            excess=fit.need_gib / fit.allowed_gib - 1,
+        )
+
+
+class AccumulationRule:
+    """Turns away what fits, but in more than ``max_accumulation`` passes a step."""
+
+    def __init__(self, fit: Predict, max_accumulation: int) -> None:
+        self._fit = fit
+        self._most = max_accumulation
+
+    @property
+    def name(self) -> str:
+        return "accumulation"
+
+    def check(self, sample: Sample) -> Violation | None:
+        fit = self._fit(sample)
+        if fit is None or fit.passes is None or fit.passes <= self._most:
+            return None
+        how = " with checkpointing" if fit.checkpointing else ""
+        return Violation(
+            rule=self.name,
+            reason=f"{sample}: takes {fit.passes} passes a step at micro-batch {fit.micro_batch}{how}"
+            f" ({_gib(fit.allowed_gib)} GiB allowed of {_gib(fit.budget_gib)}), {fit.passes} > {self._most}",
+            excess=fit.passes / self._most - 1,
+        )
+
+
+def _gib(size: float) -> str:
+    return f"{size:.2f}" if size >= 1 else f"{size:.3g}"
 
 
 class SizeLimits(BaseModel):
@@ -149,20 +231,100 @@ class SizeClassRule:
     def check(self, sample: Sample) -> Violation | None:
         size = size_class(sample.model, self._parameters(sample.model))
         limits: SizeLimits = getattr(self._limits, size)
-        exceeded = [
-            (value / limit - 1, f"{label} {value} > {limit}")
-            for label, value, limit in (
+        return _exceeded(
+            self.name,
+            sample,
+            [
                 ("batch", sample.batch, limits.batch),
                 ("effective batch", sample.effective_batch, limits.effective_batch),
                 ("length", sample.length, limits.length),
-            )
-            if limit is not None and value > limit
-        ]
-        if not exceeded:
-            return None
-        what = ", ".join(text for _, text in exceeded)
-        return Violation(
-            rule=self.name,
-            reason=f"{sample}: {what} for a {size} model",
-            excess=max(excess for excess, _ in exceeded),
+            ],
+            f"a {size} model",
         )
+
+
+class FamilyLimits(BaseModel):
+    """The most that models of one family may take."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    batch: int = Field(gt=0)
+    length: int = Field(gt=0)
+    head_layers: int = Field(gt=0)
+
+
+# The second users' set; its batch is the sampled one, whatever the accumulation.
+NAMED_FAMILY_LIMITS: dict[str, dict[str, FamilyLimits]] = {
+    "users_families": {
+        "deberta": FamilyLimits(batch=64, length=384, head_layers=2),
+        "bert": FamilyLimits(batch=128, length=512, head_layers=3),
+        "roberta": FamilyLimits(batch=128, length=512, head_layers=3),
+    }
+}
+
+_FAMILY_OF_TYPE = {
+    "bert": "bert",
+    "roberta": "roberta",
+    "xlm-roberta": "roberta",
+    "deberta": "deberta",
+    "deberta-v2": "deberta",
+}
+
+
+def model_family(model: str, model_type: str | None) -> str | None:
+    """``bert``, ``roberta`` or ``deberta``, or None for another family.
+
+    By the architecture (``model_type`` as transformers names it) where that is known, else by the model's own name,
+    in which DistilBERT, ALBERT and their kin are no BERT.
+    """
+    if model_type is not None:
+        return _FAMILY_OF_TYPE.get(model_type)
+    own_name = model.lower().rstrip("/").rpartition("/")[2]
+    found = re.search(r"deberta|roberta|(?<![a-z])bert", own_name)
+    return found[0] if found else None
+
+
+class FamilyRule:
+    """Limits on batch, length and layers of the head by the model's family; other families are free.
+
+    ``model_type`` answers the architecture of a model name, or None where it is not known.
+    """
+
+    def __init__(self, limits: Mapping[str, FamilyLimits], model_type: Callable[[str], str | None]) -> None:
+        self._limits = limits
+        self._model_type = model_type
+
+    @property
+    def name(self) -> str:
+        return "family_limits"
+
+    def check(self, sample: Sample) -> Violation | None:
+        family = model_family(sample.model, self._model_type(sample.model))
+        limits = self._limits.get(family) if family else None
+        if limits is None:
+            return None
+        return _exceeded(
+            self.name,
+            sample,
+            [
+                ("batch", sample.batch, limits.batch),
+                ("length", sample.length, limits.length),
+                ("layers of the head", int(sample.params.get("head.layers", 0)), limits.head_layers),
+            ],
+            f"a {family} model",
+        )
+
+
+def _exceeded(
+    rule: str, sample: Sample, quantities: Sequence[tuple[str, int, int | None]], whose: str
+) -> Violation | None:
+    """The violation of those (label, value, limit) whose value is above the limit; None where there is none."""
+    over = [
+        (value / limit - 1, f"{label} {value} > {limit}")
+        for label, value, limit in quantities
+        if limit is not None and value > limit
+    ]
+    if not over:
+        return None
+    what = ", ".join(text for _, text in over)
+    return Violation(rule=rule, reason=f"{sample}: {what} for {whose}", excess=max(excess for excess, _ in over))

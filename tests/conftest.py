@@ -31,6 +31,8 @@ def plain_config(tmp_path: Path) -> dict[str, Any]:
         "train": {"epochs": 4},
         "search": {"trials": 4, "sampler": "exhaustive"},
         "scheduler": {"name": "none"},
+        # Nothing is predicted for trials that train nothing.
+        "limits": None,
         "tracking": {"enabled": False},
         "space": {"optim.lr": {"choices": [0.1, 0.2, 0.3, 0.4]}},
     }

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.files import machine_folder
+from trainables.machine import MachineFiles
 from trainables.memory.current import current_device
 from trainables.models.encoder import TextClassifier, save_model_folder
 from trainables.settings import TrialSettings
-from trainables.training.fit import MachineFiles
 from trainables.training.session import TrainingSession
 
 
@@ -31,7 +30,7 @@ def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, fold
     device = current_device(settings.memory.budget_gib)
     with device.enforce():
         session = TrainingSession(settings, cache, device)
-        session.fit_to_memory(MachineFiles(machine_folder()))
+        session.fit_to_memory(MachineFiles())
         session.resume(checkpoint)
         validation, test = session.evaluate("validation"), session.evaluate("test")
         assert isinstance(session.model, TextClassifier)

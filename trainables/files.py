@@ -9,11 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def machine_folder() -> Path:
-    """Where this user's runs on this machine keep what they know together: ``headroom`` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "headroom"
-
-
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold a lock between processes; it is the kernel's, so the death of its holder releases it too."""

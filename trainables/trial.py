@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from trainables.files import machine_folder
+from trainables.machine import MachineFiles
 from trainables.memory.current import current_device
 from trainables.memory.device import GIB, MemoryDevice
 from trainables.memory.errors import OutOfMemory
@@ -13,7 +13,6 @@ from trainables.memory.stages import StageLog
 from trainables.reports import Fact, Report, TrialReport
 from trainables.settings import TrialSettings
 from trainables.training.checkpoint import Progress
-from trainables.training.fit import MachineFiles
 from trainables.training.session import TrainingSession
 from trainables.worker import MemoryTakenError
 
@@ -32,7 +31,7 @@ class TrialPlaces:
     cache: Path
     checkpoints: Path
     resume_from: Path | None = None
-    machine: Path = field(default_factory=machine_folder)
+    machine: MachineFiles = field(default_factory=MachineFiles)
 
 
 def run_trial(
@@ -93,7 +92,7 @@ class _Trial:
         settings, progress = self._settings, self._progress
         session = TrainingSession(settings, self._places.cache, self._device, progress)
         self.stages.reached("model loaded")
-        session.fit_to_memory(MachineFiles(self._places.machine))
+        session.fit_to_memory(self._places.machine)
         if self._places.resume_from is not None:
             session.resume(self._places.resume_from)
             said = self._epoch_report(session, checkpoint=None)

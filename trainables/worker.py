@@ -1,6 +1,7 @@
 """Whether a process that has run trials before may run another one."""
 
 from trainables.memory.device import GIB, MemoryDevice
+from trainables.memory.errors import is_device_error
 
 # Libraries keep small buffers that they make once.
 _TOLERANCE_BYTES = 16 * 2**20
@@ -27,18 +28,28 @@ class MemoryTakenError(RunAgainError):
 
 
 _clean_bytes: int | None = None
+_trials = 0
 
 
 def check_worker_is_clean(device: MemoryDevice) -> None:
-    """Call before each trial of a process; the first call sets what counts as clean.
+    """Call at the start of each trial of a process; the first call sets what counts as clean.
 
     Raises:
         WorkerNotCleanError: more lives on the device, after a release, than 16 MiB beyond what lived there at first.
     """
-    global _clean_bytes
+    global _clean_bytes, _trials
+    _trials += 1
     device.release()
     live = device.live_bytes()
     if _clean_bytes is None:
         _clean_bytes = live
     elif live - _clean_bytes > _TOLERANCE_BYTES:
         raise WorkerNotCleanError(f"an earlier trial left {(live - _clean_bytes) / GIB:.2f} GiB in this worker")
+
+
+def is_trials_own(error: Exception) -> bool:
+    """Whether a failed trial of this process would fail in another one, too.
+
+    An error of the device in a process that ran trials before may come from a context that one of those broke.
+    """
+    return not isinstance(error, RunAgainError) and not (_trials > 1 and is_device_error(error))

@@ -5,19 +5,20 @@ rest of the program takes explicit values from it and never reads a file.
 """
 
 import copy
+import math
 import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 
-from search_spaces.rules import LimitSet
+from search_spaces.rules import NAMED_LIMITS, LimitSet
 from search_spaces.space import Choices, Params, Scalar, Space, SpaceError, parse_space
 from trainables import settings as trial
 from trainables.models.names import BUILTIN_NAMES, OFFLINE_NAME
@@ -135,6 +136,18 @@ class MemorySection(Section):
         default=None, gt=0, description="Most memory of a trial; null: its share of the card, all memory on CPU."
     )
     headroom: float = Field(default=0.10, ge=0, lt=1, description="Share of the budget that predictions leave free.")
+    allow_checkpointing: bool = Field(
+        default=True, description="At one row a pass, recompute activations before giving up."
+    )
+    device_gib: float | None = Field(
+        default=None,
+        gt=0,
+        description="Memory of the device that trials share; null: the card as it is, or all memory on CPU. On CPU it"
+        " makes a card of that size.",
+    )
+    max_accumulation: int | None = Field(
+        default=16, gt=0, description="Most passes a step of a trial that is launched; null: no limit."
+    )
 
 
 class SearchSection(Section):
@@ -156,16 +169,27 @@ class SchedulerSection(Section):
 
 class ResourcesSection(Section):
     cpu: int = Field(default=1, gt=0, description="CPU cores, and torch threads, of a trial.")
-    gpu: float | None = Field(
-        default=None, ge=0, description="Share of a GPU, or a whole number of them; null: one where there are any."
+    gpu: float | Literal["auto"] = Field(
+        default="auto",
+        description="auto: a share by predicted need where there are GPUs; or a fixed share, or a number of them.",
+    )
+    passes: int = Field(
+        default=4, gt=0, description="With gpu: auto, the smallest share in which a step takes so many passes at most."
     )
 
-    @field_validator("gpu")
+    @field_validator("gpu", mode="before")
     @classmethod
-    def _a_share_or_whole(cls, gpu: float | None) -> float | None:
-        if gpu is not None and gpu > 1 and gpu != int(gpu):
+    def _auto_or_share_or_whole(cls, gpu: object) -> object:
+        # Studies that were begun before there was a share by need have null in their configuration.
+        if gpu is None or gpu == "auto":
+            return "auto"
+        if isinstance(gpu, bool) or not isinstance(gpu, int | float):
+            raise ValueError("expected auto, a share such as 0.25, or a whole number of GPUs")
+        if not 0 <= gpu < math.inf:
+            raise ValueError("a number of GPUs is greater than or equal to 0; give auto, a share such as 0.25, or 1")
+        if gpu > 1 and gpu != int(gpu):
             raise ValueError("above 1 only whole numbers of GPUs can be given; use a share such as 0.5, or 1")
-        return gpu
+        return float(gpu)
 
 
 class TrackingSection(Section):
@@ -189,8 +213,38 @@ class PinnedSection(Section):
     versions: dict[str, str]
 
 
-def _limits_as_mapping(value: object) -> object:
-    return {"from": value} if isinstance(value, str) else value
+LimitName = Literal["predicted", "users_families"]
+Limit = LimitName | LimitSet
+_LIMIT_NAMES = (*get_args(LimitName), *NAMED_LIMITS)
+
+
+def _parsed_limits(value: object) -> tuple[Limit, ...]:
+    """One limit or a list of them; None is none at all."""
+    given = [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
+    limits: list[Limit] = []
+    for item in given:
+        limit = _parsed_limit(item)
+        if limit in limits:
+            raise UserError(f"limits: {item!r} stands there twice; drop one")
+        limits.append(limit)
+    return tuple(limits)
+
+
+def _parsed_limit(value: object) -> Limit:
+    if isinstance(value, LimitSet):
+        return value
+    if isinstance(value, str) and value in _LIMIT_NAMES:
+        return LimitSet.model_validate({"from": value}) if value in NAMED_LIMITS else cast("LimitName", value)
+    if not isinstance(value, Mapping):
+        hint = nearest(value, _LIMIT_NAMES) if isinstance(value, str) else ""
+        raise UserError(
+            f"limits: {value!r}: unknown{hint} (known: {', '.join(_LIMIT_NAMES)}; or limits of your own, or a list of"
+            " these, or null for none)"
+        )
+    try:
+        return LimitSet.model_validate(dict(value))
+    except ValidationError as error:
+        raise UserError(_one_line(error, "limits", root=LimitSet, prefix=("limits",))) from None
 
 
 def _parsed_space(value: object) -> Space | None:
@@ -220,8 +274,10 @@ class RunConfig(Section):
     search: SearchSection = SearchSection()
     scheduler: SchedulerSection = SchedulerSection()
     resources: ResourcesSection = ResourcesSection()
-    limits: Annotated[LimitSet | None, BeforeValidator(_limits_as_mapping)] = Field(
-        default=None, description="Hand-made limits per model size: users_24gb, own ones, or null for none."
+    limits: Annotated[tuple[Limit, ...], BeforeValidator(_parsed_limits)] = Field(
+        default=("predicted",),
+        description="What turns samples away: predicted, users_24gb, users_families, own limits per model size, a list"
+        " of these, or null for nothing.",
     )
     tracking: TrackingSection = TrackingSection()
     checkpoint: CheckpointSection = CheckpointSection()
@@ -292,12 +348,15 @@ class RunConfig(Section):
             optim=trial.OptimSettings(**self.optim.model_dump()),
             schedule=trial.ScheduleSettings(**self.schedule.model_dump()),
             train=trial.TrainSettings(**self.train.model_dump()),
-            memory=trial.MemorySettings(**self.memory.model_dump()),
+            # How many passes are too many is decided before a trial is launched.
+            memory=trial.MemorySettings(**self.memory.model_dump(exclude={"max_accumulation"})),
         )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data from which ``parse_config`` makes an equal configuration."""
         values = self.model_dump(mode="python", by_alias=True, exclude={"space"})
+        limits = list(values["limits"])
+        values["limits"] = limits if len(limits) > 1 else limits[0] if limits else None
         if self.pinned is None:
             del values["pinned"]
         if self.space is not None:
@@ -466,24 +525,47 @@ def _split_space_key(key: str, space: Mapping[str, Any]) -> tuple[str, str | Non
 
 
 def _set(raw: dict[str, Any], path: list[str], value: object, key: str) -> None:
+    if path[0] == "limits" and len(path) > 1:
+        raw, path = _own_limits(raw), path[1:]
     for depth, part in enumerate(path[:-1]):
         child = raw.get(part)
         if child is None:
             child = raw[part] = {}
-        elif part == "limits" and isinstance(child, str):
-            child = raw[part] = {"from": child}
         if not isinstance(child, dict):
             raise UserError(f"-s {key}: {'.'.join(path[: depth + 1])} is {child!r}, which has no settings in it")
         raw = child
     raw[path[-1]] = value
 
 
-def _one_line(error: ValidationError, where: str) -> str:
+def _own_limits(raw: dict[str, Any]) -> dict[str, Any]:
+    """The limits of one's own among ``limits``, there to be changed; added to the other limits where there are none."""
+    given = raw.get("limits", "predicted")
+    limits = [] if given is None else list(given) if isinstance(given, list) else [given]
+    for place, limit in enumerate(limits):
+        if isinstance(limit, str) and limit in NAMED_LIMITS:
+            limits[place] = {"from": limit}
+    own = next((limit for limit in limits if isinstance(limit, dict)), None)
+    if own is None:
+        own = {}
+        limits.append(own)
+    raw["limits"] = limits
+    return own
+
+
+def _one_line(
+    error: ValidationError, where: str, *, root: type[BaseModel] | None = None, prefix: Sequence[str] = ()
+) -> str:
+    """A validation error as one line.
+
+    Args:
+        root: the model that was validated; None: RunConfig.
+        prefix: where in the configuration that model stands.
+    """
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
-    setting = ".".join(path)
+    setting = ".".join([*prefix, *path])
     if first["type"] == "extra_forbidden":
-        known = _keys_at(path[:-1])
+        known = _keys_at(path[:-1], root)
         every = [f"{section}.{key}" for section in RunConfig.model_fields for key in _keys_at([section])]
         hint = nearest(path[-1], known)
         if not hint:
@@ -516,8 +598,8 @@ def _problem(details: Any, value: object) -> str:
     return f"{shown}: {message}"
 
 
-def _keys_at(path: Iterable[str]) -> list[str]:
-    model: Any = RunConfig
+def _keys_at(path: Iterable[str], root: type[BaseModel] | None = None) -> list[str]:
+    model: Any = root or RunConfig
     for part in path:
         field = model.model_fields.get(part)
         model = field.annotation if field else None

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import TrialState
 from rich.console import Console
 
-from search_spaces.rules import Rule, SizeClassRule
+from search_spaces.rules import Rule
+from trainables.machine import MachineFiles
 from trainables.seeds import sub_seed
 from tune_app.config import RunConfig, dump_yaml, load_config
 from tune_app.errors import UserError, without_password
@@ -28,6 +29,8 @@ from tune_app.study import StudyRecord, StudyStore, open_study, search_lock
 from tune_app.tracking import MlflowTracking, NoTracking, Tracking, flat
 
 if TYPE_CHECKING:
+    from tune_app.packing import Gpus, Packing
+    from tune_app.ray_session import Cluster
     from tune_app.trainable import RunTrial
 
 CONFIG_FILE = "config.yaml"
@@ -103,8 +106,10 @@ def _search(
     run_trial: "RunTrial | None",
 ) -> _LoopEnd:
     # Ray takes seconds to import; everything that can be refused was refused before.
+    from trainables.memory.facts import torch_facts
     from tune_app import ray_session
     from tune_app.checkpoints import CheckpointKeeper
+    from tune_app.filtering import build_rules
     from tune_app.recorder import ATTEMPTS, StudyRecorder
     from tune_app.sampling import build_proposer
     from tune_app.scheduler import build_scheduler
@@ -115,26 +120,6 @@ def _search(
     search, scheduling, resources = config.search, config.scheduler, config.resources
     trials = store.trials()
     checkpoints = CheckpointKeeper(config.checkpoint.keep, trials)
-    searcher = HeadroomSearch(
-        store,
-        build_proposer(
-            search.sampler,
-            config.space,
-            store.study,
-            store.distributions,
-            # Another seed at every start, or a resumed search would draw its first points again.
-            sub_seed(search.seed, f"sampler:{len(trials)}"),
-        ),
-        rules=build_rules(config),
-        fixed=config.fixed_params(),
-        adopt=_open_trials(store),
-        launched=sum(outcome_of(trial) is not Outcome.INFEASIBLE for trial in trials),
-        total=store.target,
-        max_concurrent=search.max_concurrent,
-        # HyperBand compares the trials of a bracket, so it must see one coming while another runs.
-        ask_ahead=1 if scheduling.name == "hyperband" else 0,
-        max_rejections=search.max_rejections,
-    )
     scheduler = build_scheduler(
         scheduling.name,
         epochs=config.train.epochs,
@@ -142,25 +127,46 @@ def _search(
         reduction_factor=scheduling.reduction_factor,
         startup_trials=scheduling.startup_trials,
     )
-    with ray_session.joined(address, cpus=search.max_concurrent * resources.cpu) as cluster, _interruptible() as asked:
-        gpu = cluster.gpu_share(resources.gpu)
-        cluster.check_fits(cpu=resources.cpu, gpu=gpu)
-        trainable = make_trainable(
-            config.trial_settings(),
-            run_dir / CACHE,
-            threads=resources.cpu,
-            # Of several cards a trial uses the first; without any, the share is that of nothing.
-            gpu_share=min(1.0, gpu or 1.0),
-            run_trial=run_trial or train_encoder,
-        )
+    trainable = make_trainable(
+        config.trial_settings(), run_dir / CACHE, threads=resources.cpu, run_trial=run_trial or train_encoder
+    )
+    # A card that is made of the CPU is packed as one that is there.
+    claimed = 1 if config.memory.device_gib is not None and not torch_facts().devices else None
+    cpus = search.max_concurrent * resources.cpu
+    with ray_session.joined(address, cpus, claimed) as cluster, _interruptible() as asked:
+        gpus = cluster.gpus_per_trial(resources.gpu)
+        cluster.check_fits(cpu=resources.cpu, gpu=gpus)
         progress.message(_opening(config, store, cluster.dashboard_url))
+        packing = _packing(config, cluster, gpus, progress)
+        rules = build_rules(config.limits, config.memory.max_accumulation, packing)
+        _print_what_rules_leave(config, rules, packing, progress)
+        searcher = HeadroomSearch(
+            store,
+            build_proposer(
+                search.sampler,
+                config.space,
+                store.study,
+                store.distributions,
+                # Another seed at every start, or a resumed search would draw its first points again.
+                sub_seed(search.seed, f"sampler:{len(trials)}"),
+            ),
+            rules=rules,
+            fixed=config.fixed_params(),
+            gpus=packing.gpus,
+            adopt=_open_trials(store),
+            launched=sum(outcome_of(trial) is not Outcome.INFEASIBLE for trial in trials),
+            total=store.target,
+            max_concurrent=search.max_concurrent,
+            # HyperBand compares the trials of a bracket, so it must see one coming while another runs.
+            ask_ahead=1 if scheduling.name == "hyperband" else 0,
+            max_rejections=search.max_rejections,
+        )
         recorder = StudyRecorder(
             store,
             searcher,
             checkpoints,
             epochs=config.train.epochs,
             scheduler=scheduling.name,
-            gpu_fraction=gpu,
             on_report=progress.reported,
             on_close=_each(tracking.trial_closed, progress.closed),
             on_step=progress.step,
@@ -170,7 +176,7 @@ def _search(
             searcher=searcher,
             scheduler=scheduler,
             callback=recorder,
-            resources={"cpu": resources.cpu, "gpu": gpu},
+            cpus=resources.cpu,
             storage=run_dir,
             name=CHECKPOINTS,
             retries=ATTEMPTS,
@@ -178,6 +184,40 @@ def _search(
     if asked.is_set():
         return _LoopEnd("the same command goes on from here", interrupted=True)
     return _LoopEnd(searcher.end or "every trial ended", interrupted=False)
+
+
+def _packing(config: RunConfig, cluster: "Cluster", gpus: "Gpus", progress: Progress) -> "Packing":
+    from trainables.memory.facts import trial_device
+    from tune_app.packing import Packing
+
+    device_gib = config.memory.device_gib
+    if gpus == 0:
+        device = trial_device(device_gib, use_cuda=False)
+    else:
+        device = cluster.where_gpus_are(lambda: trial_device(device_gib))
+    return Packing(
+        config.trial_settings(),
+        device,
+        gpus=gpus,
+        passes=config.resources.passes,
+        files=MachineFiles(),
+        say=progress.message,
+    )
+
+
+def _print_what_rules_leave(config: RunConfig, rules: Sequence[Rule], packing: "Packing", progress: Progress) -> None:
+    """Say what share of the space each rule turns away.
+
+    Raises:
+        UserError: they leave nothing.
+    """
+    from tune_app.filtering import check_something_runs, turned_away
+
+    assert config.space is not None
+    if rules:
+        found = turned_away(rules, config.space, config.fixed_params(), sub_seed(config.search.seed, "rules"))
+        check_something_runs(found, packing)
+        progress.message(str(found))
 
 
 def _has_work(store: StudyStore) -> bool:
@@ -220,16 +260,6 @@ def model_names(config: RunConfig) -> list[str]:
     """Every model that a trial of the search may use."""
     entry = config.space.entries.get("model.name") if config.space else None
     return [config.model.name] if entry is None else [str(name) for name in entry.examples]
-
-
-def build_rules(config: RunConfig) -> list[Rule]:
-    """The rules that the configuration chooses, each of which turns samples away before launch."""
-    from trainables.models.sizes import parameter_count
-
-    rules: list[Rule] = []
-    if config.limits is not None:
-        rules.append(SizeClassRule(config.limits, parameter_count))
-    return rules
 
 
 def write_config(config: RunConfig, run_dir: Path) -> None:

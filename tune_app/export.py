@@ -20,8 +20,8 @@ BEST_FILE = "best.yaml"
 LEADERBOARD_FILE = "leaderboard.csv"
 
 _PINNED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "headroom")
-# A training run has no study to write to and nothing to be turned away or stopped by.
-_SEARCH_ONLY = ("space", "limits", "scheduler", "tracking", "checkpoint")
+# A training run has no study to write to and nothing to be stopped by.
+_SEARCH_ONLY = ("space", "scheduler", "tracking", "checkpoint")
 
 
 def export_best(store: StudyStore, config: RunConfig, folder: Path) -> Path:

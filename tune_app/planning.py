@@ -2,18 +2,21 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 
 from search_spaces.space import Choices, IntRange
+from trainables.machine import MachineFiles
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
 from tune_app.experiment import model_names
 
-CACHE = Path("~/.cache/headroom/predictions").expanduser()
+if TYPE_CHECKING:
+    from trainables.memory.facts import TrialDevice
+    from trainables.memory.needs import ModelNeed, Verdict
+
 _MOST_LENGTHS = 8
 
 Device = Literal["cpu", "cuda"]
@@ -37,7 +40,7 @@ def print_needs(
         UserError: the three are not given together, or a model's configuration cannot be had.
     """
     # torch and transformers take seconds to import.
-    from trainables.memory.facts import torch_facts
+    from trainables.memory.facts import trial_device
     from trainables.memory.needs import Question, model_needs, verdict
     from trainables.models.checkpoint import ModelLoadError
     from trainables.models.names import UnknownModelError
@@ -45,22 +48,25 @@ def print_needs(
     asked = [value is not None for value in (model, batch, length)]
     if any(asked) and not all(asked):
         raise UserError("--model, --batch and --length: give all three for a verdict, or none for the table")
-    cards = torch_facts().devices
-    kind: Device = device or ("cuda" if cards or budget_gib is not None else "cpu")
-    budget_gib = budget_gib or config.memory.budget_gib or _whole_device_gib(kind)
+    here = trial_device(config.memory.device_gib, use_cuda=device != "cpu")
+    kind: Device = device or ("cuda" if budget_gib is not None else here.kind)
+    budget_gib = budget_gib or _budget_gib(config, kind, here)
     question = Question(
         settings=config.trial_settings(),
         device=kind,
         budget_gib=budget_gib,
-        precision=precision or _precision(config, kind),
+        precision=precision or _precision(config, kind, here),
     )
+    predictions = MachineFiles().predictions
     try:
         if model is not None and batch is not None and length is not None:
-            answer = verdict(question, model, batch, length, CACHE)
+            answer = verdict(question, model, batch, length, predictions)
             if as_json:
-                print(json.dumps(asdict(answer)))
+                print(json.dumps(_contracted(answer)))
                 return
             split = f"{answer.accumulation_steps} × {answer.micro_batch}" if answer.fits else "not even one sample"
+            if answer.fits and answer.checkpointing:
+                split += " with checkpointing"
             console.print(
                 f"{'fits' if answer.fits else 'does not fit'}: {model}, effective batch {batch}, length {length},"
                 f" {answer.precision} on {kind} with {budget_gib:g} GiB: {split}, needs {answer.need_gib:.2f} GiB"
@@ -69,21 +75,28 @@ def print_needs(
                 highlight=False,
             )
             return
-        rows = model_needs(question, model_names(config), _lengths(config), CACHE)
+        rows = model_needs(question, model_names(config), _lengths(config), predictions)
     except (UnknownModelError, ModelLoadError) as error:
         raise UserError(f"model.name: {error}") from None
     if as_json:
-        print(json.dumps([asdict(row) for row in rows]))
+        print(json.dumps([_contracted(row) for row in rows]))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model")
     for column in ("length", "need of 1 sample", "largest micro-batch", "largest evaluation batch"):
         table.add_column(column, justify="right")
     for row in rows:
+        mark = " *" if row.checkpointing else ""
         table.add_row(
-            row.model, str(row.length), f"{row.need_gib:.2f} GiB", str(row.max_micro_batch), str(row.max_eval_batch)
+            row.model,
+            str(row.length),
+            f"{row.need_gib:.2f} GiB{mark}",
+            f"{row.max_micro_batch}{mark}",
+            str(row.max_eval_batch),
         )
     console.print(table)
+    if any(row.checkpointing for row in rows):
+        console.print("* with checkpointing: not even one sample fits without", highlight=False)
     console.print(
         f"predicted for {kind} with {budget_gib:.4g} GiB, {question.precision};"
         f" {config.memory.headroom:.0%} of it is kept free",
@@ -91,26 +104,28 @@ def print_needs(
     )
 
 
-def _whole_device_gib(kind: Device) -> float:
-    from trainables.memory.facts import nvml_facts
-    from trainables.memory.host import host_memory
-
-    if kind == "cpu":
-        return host_memory().total_bytes / 2**30
-    cards = nvml_facts().gpus
-    total_gib = cards[0].total_gib if cards else None
-    if total_gib is None:
-        raise UserError(
-            "--budget-gib: is needed to ask about a CUDA card on a machine without one, e.g. --budget-gib 24"
-        )
-    return total_gib
+def _contracted(answer: "ModelNeed | Verdict") -> dict[str, Any]:
+    """The keys that scripts know."""
+    return {name: value for name, value in asdict(answer).items() if name != "checkpointing"}
 
 
-def _precision(config: RunConfig, kind: Device) -> str:
-    """What ``auto`` becomes there: a card is taken to be one with bf16 units."""
+def _budget_gib(config: RunConfig, kind: Device, here: "TrialDevice") -> float:
+    """What a trial may hold here when the whole device is its own."""
+    if kind != here.kind:
+        given = config.memory.budget_gib or config.memory.device_gib
+        if given is None:
+            raise UserError(
+                "--budget-gib: is needed to ask about a CUDA card on a machine without one, e.g. --budget-gib 24"
+            )
+        return given
+    return min(here.total_gib, config.memory.budget_gib or here.total_gib)
+
+
+def _precision(config: RunConfig, kind: Device, here: "TrialDevice") -> str:
+    """What ``auto`` becomes there: a card that is not here is taken to be one with bf16 units."""
     if config.train.precision != "auto":
         return config.train.precision
-    return "bf16" if kind == "cuda" else "fp32"
+    return here.auto_precision if kind == here.kind else "bf16"
 
 
 def _lengths(config: RunConfig) -> list[int]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 # Read by Ray when it is imported or when it starts its processes, so they come before the import.
 _ENVIRONMENT = {
@@ -33,47 +33,73 @@ import ray  # noqa: E402
 from ray import tune  # noqa: E402
 
 from tune_app.errors import UserError  # noqa: E402
+from tune_app.searcher import GPU  # noqa: E402
+
+if TYPE_CHECKING:
+    from tune_app.packing import Gpus
 
 # Ray writes these for its own way to resume; the study is the better record, and every start would leave more.
 _RAYS_OWN_RECORDS = ("experiment_state-*.json", "search_gen_state-*.json", "tuner.pkl", "trainable.pkl", "error.*")
 
 
 _KNOCK_S = 5.0
+_ANSWER_S = 60.0
+_LEAST_OF_A_GPU = 0.01
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What Ray offers: its resources by name, and where its dashboard is, if it has one."""
+    """What Ray offers: its resources by name, and where its dashboard is, if it has one.
+
+    ``joined`` tells a cluster that was there before, perhaps of several machines.
+    """
 
     resources: dict[str, float]
     dashboard_url: str | None
+    joined: bool = False
 
-    def gpu_share(self, wanted: float | None) -> float:
-        """The GPUs of a trial: as asked for, or one where there are any."""
-        if wanted is not None:
-            return wanted
-        return 1.0 if self.resources.get("GPU", 0) >= 1 else 0.0
+    def gpus_per_trial(self, wanted: "Gpus") -> "Gpus":
+        """The GPUs of a trial: as asked for; none where a share by need is asked for and there is no GPU."""
+        return 0.0 if wanted == "auto" and self.resources.get("GPU", 0) < 1 else wanted
 
-    def check_fits(self, *, cpu: float, gpu: float) -> None:
-        """Refuse a trial that no amount of waiting would start.
+    def where_gpus_are(self, question: Callable[[], T]) -> T:
+        """What ``question`` answers where trials with a GPU run: in a worker with a GPU on some node of a cluster.
+
+        It is asked in this process where Ray runs on this machine alone, or where nothing of a GPU is free for now.
+        """
+        if not self.joined:
+            return question()
+        try:
+            task = ray.remote(num_cpus=0, num_gpus=_LEAST_OF_A_GPU)(lambda: question())
+            answer: T = ray.get(task.remote(), timeout=_ANSWER_S)
+            return answer
+        except ray.exceptions.GetTimeoutError:
+            return question()
+
+    def check_fits(self, *, cpu: float, gpu: "Gpus") -> None:
+        """Refuse a trial that no amount of waiting would start; ``auto`` gives it a whole GPU at most.
 
         Raises:
             UserError: the cluster has too few CPUs or GPUs for one trial.
         """
-        for name, setting, wanted in (("CPU", "resources.cpu", cpu), ("GPU", "resources.gpu", gpu)):
+        most = 1.0 if gpu == "auto" else gpu
+        for name, setting, wanted in (("CPU", "resources.cpu", cpu), ("GPU", "resources.gpu", most)):
             offered = self.resources.get(name, 0.0)
             if wanted > offered:
                 raise UserError(f"{setting}: {wanted:g} is more than the {offered:g} that Ray has here; lower it")
 
 
 @contextmanager
-def joined(address: str | None, cpus: int) -> Iterator[Cluster]:
+def joined(address: str | None, cpus: int, gpus: int | None = None) -> Iterator[Cluster]:
     """Start Ray here, or join the cluster at ``address`` or the one whose job this is; leave it at the end.
 
     Ray that the caller has started in this process already is used as it is, and left running.
 
     Args:
         cpus: to offer where Ray is started here, so that as many trials run at once as are wanted.
+        gpus: to claim there, whether or not they exist; None takes those that Ray finds.
 
     Raises:
         UserError: there is no cluster at ``address``.
@@ -88,7 +114,8 @@ def joined(address: str | None, cpus: int) -> Iterator[Cluster]:
         _require_listener(address or os.environ["RAY_ADDRESS"])
         options["address"] = address
     else:
-        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": True, "dashboard_host": "127.0.0.1"}
+        options |= {"address": "local", "num_cpus": cpus, "num_gpus": gpus}
+        options |= {"include_dashboard": True, "dashboard_host": "127.0.0.1"}
     try:
         context = ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -96,7 +123,7 @@ def joined(address: str | None, cpus: int) -> Iterator[Cluster]:
             raise
         raise _no_cluster(address or os.environ["RAY_ADDRESS"], error) from None
     try:
-        yield Cluster(dict(ray.cluster_resources()), context.dashboard_url or None)
+        yield Cluster(dict(ray.cluster_resources()), context.dashboard_url or None, joined=joins)
     finally:
         ray.shutdown()
 
@@ -125,17 +152,23 @@ def fit(
     searcher: Any,
     scheduler: Any,
     callback: Any,
-    resources: Mapping[str, float],
+    cpus: int,
     storage: Path,
     name: str,
     retries: int,
 ) -> None:
     """Run Tune's loop until the searcher has nothing more to suggest and every trial has ended, or a signal came.
 
-    What became of the trials is in the study; Tune's own result says less.
+    Every trial is given ``cpus`` and the GPUs that its configuration names. What became of the trials is in the study;
+    Tune's own result says less.
     """
+
+    def resources(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+        gpus = config.get(GPU, 0)
+        return tune.PlacementGroupFactory([{"CPU": cpus, **({"GPU": gpus} if gpus else {})}])
+
     tuner = tune.Tuner(
-        tune.with_resources(trainable, dict(resources)),
+        tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,

@@ -19,7 +19,7 @@ from tune_app.checkpoints import CheckpointKeeper
 from tune_app.live import Live
 from tune_app.outcomes import EPOCH_METRICS, TRIAL_ATTRIBUTES, Outcome
 from tune_app.scheduler import ENDED, METRIC, TIME
-from tune_app.searcher import NUMBER, PARAMS, HeadroomSearch
+from tune_app.searcher import GPU, NUMBER, PARAMS, HeadroomSearch
 from tune_app.study import StudyStore
 from tune_app.trainable import ERROR, FACTS, METRICS, REASON
 
@@ -32,7 +32,6 @@ class StudyRecorder(tune.Callback):
 
     Args:
         epochs: of a complete trial, for the reasons it gives.
-        gpu_fraction: share of a GPU that every trial is given.
         on_report: called with every live trial after each of its reports.
         on_close: called with every trial once it was told.
         on_step: called at every turn of Ray's loop with the trials in progress.
@@ -46,7 +45,6 @@ class StudyRecorder(tune.Callback):
         *,
         epochs: int,
         scheduler: str,
-        gpu_fraction: float,
         on_report: Callable[[Live, float], None],
         on_close: Callable[[FrozenTrial], None],
         on_step: Callable[[Sequence[Live]], None],
@@ -56,7 +54,6 @@ class StudyRecorder(tune.Callback):
         self._checkpoints = checkpoints
         self._epochs = epochs
         self._scheduler = scheduler
-        self._gpu_fraction = gpu_fraction
         self._on_report = on_report
         self._on_close = on_close
         self._on_step = on_step
@@ -166,7 +163,7 @@ class StudyRecorder(tune.Callback):
         attributes = {
             # Also of a trial that ended before it could say anything.
             **dict.fromkeys(TRIAL_ATTRIBUTES),
-            "gpu_fraction": self._gpu_fraction,
+            "gpu_fraction": trial.config[GPU],
             **live.facts,
             **(live.error or {}),
         }

@@ -6,7 +6,7 @@ little of how a trial ended: that is left to ``tune_app.recorder``, which sees e
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from tune_app.sampling import Proposer
 from tune_app.study import StudyStore
 
 # Keys of the configuration that Ray carries from here to the trial.
-NUMBER, PARAMS, RESUME_FROM = "number", "params", "resume_from"
+NUMBER, PARAMS, RESUME_FROM, GPU = "number", "params", "resume_from", "gpu"
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class HeadroomSearch(OptunaSearch):
 
     Args:
         fixed: every setting that rules look at, as it is outside the space.
+        gpus: answers how many GPUs, or what share of one, a trial of a whole configuration is given.
         adopt: trials to take up before new ones are proposed.
         total: launched trials that the study is to hold; the adopted ones count.
         max_concurrent: trials that may run at a time.
@@ -50,6 +51,7 @@ class HeadroomSearch(OptunaSearch):
         *,
         rules: Sequence[Rule],
         fixed: Params,
+        gpus: Callable[[Params], float],
         adopt: Sequence[OpenTrial],
         launched: int,
         total: int,
@@ -69,6 +71,7 @@ class HeadroomSearch(OptunaSearch):
         self._proposer = proposer
         self._rules = rules
         self._fixed = fixed
+        self._gpus = gpus
         self._adopt = deque(adopt)
         self._launched = launched
         self._total = total
@@ -122,7 +125,8 @@ class HeadroomSearch(OptunaSearch):
 
     def _launch(self, trial_id: str, trial: OpenTrial) -> dict[str, Any]:
         self._open.add(trial_id)
-        return {NUMBER: trial.number, PARAMS: trial.params, RESUME_FROM: trial.checkpoint}
+        gpus = self._gpus({**self._fixed, **trial.params})
+        return {NUMBER: trial.number, PARAMS: trial.params, RESUME_FROM: trial.checkpoint, GPU: gpus}
 
     def _next_allowed(self) -> Params | None:
         """A proposal that every rule lets pass; the others are recorded. None ends the search."""

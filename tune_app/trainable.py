@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import ray
 from ray import tune
 
 from trainables.reports import Report, TrialReport
 from trainables.settings import TrialSettings, with_params
 from tune_app.scheduler import ENDED, METRIC, TIME
-from tune_app.searcher import PARAMS, RESUME_FROM
+from tune_app.searcher import GPU, PARAMS, RESUME_FROM
 
 METRICS, FACTS, REASON, ERROR = "metrics", "facts", "reason", "error"
 # Beyond this a traceback only repeats itself, and every report is kept in the driver's memory.
@@ -31,7 +32,8 @@ class RunTrial(Protocol):
 class Workspace:
     """What a trial may work with: a cache shared on the node, a folder of its own, a checkpoint to go on from.
 
-    ``gpu_share`` is the part of a card that is its own; without effect where there is none.
+    ``gpu_share`` is the part of a card that is its own, 1 where there is none. ``card`` is the number that Ray gave the
+    card on this node, whether it is there or only claimed, or ``cpu``.
     """
 
     cache: Path
@@ -39,6 +41,7 @@ class Workspace:
     resume_from: Path | None
     threads: int
     gpu_share: float
+    card: str
 
 
 class DiscardWorker(Exception):
@@ -54,9 +57,15 @@ def train_encoder(settings: TrialSettings, report: Report, workspace: Workspace)
 
     _log_to_stderr()
     limit_threads(workspace.threads)
-    device = current_device(settings.memory.budget_gib, workspace.gpu_share)
-    check_worker_is_clean(device)
     places = TrialPlaces(workspace.cache, workspace.scratch, workspace.resume_from)
+    device = current_device(
+        settings.memory.budget_gib,
+        workspace.gpu_share,
+        device_gib=settings.memory.device_gib,
+        card=workspace.card,
+        folder=places.machine.cards,
+    )
+    check_worker_is_clean(device)
     run_trial(settings, report=report, places=places, device=device)
 
 
@@ -72,7 +81,7 @@ def _log_to_stderr() -> None:
 
 
 def make_trainable(
-    base: TrialSettings, cache: Path, threads: int, gpu_share: float, run_trial: RunTrial
+    base: TrialSettings, cache: Path, threads: int, run_trial: RunTrial
 ) -> Callable[[Mapping[str, Any]], None]:
     """The function for Ray's Tuner.
 
@@ -80,7 +89,6 @@ def make_trainable(
         base: the settings of every trial; a sample's values are put in place of its own.
         cache: folder on the node that trials share.
         threads: for torch; fixed, because sums over another number of threads round differently.
-        gpu_share: the part of a card that is each trial's own, at most 1.
     """
 
     def trainable(config: Mapping[str, Any]) -> None:
@@ -94,10 +102,21 @@ def make_trainable(
 
         try:
             resume_from = _checkpoint_folder(config, scratch)
-            workspace = Workspace(cache, scratch / "checkpoints", resume_from, threads, gpu_share)
+            workspace = Workspace(
+                cache,
+                scratch / "checkpoints",
+                resume_from,
+                threads,
+                # Of several cards a trial uses the first.
+                gpu_share=min(1.0, config[GPU] or 1.0),
+                card=_claimed_card(),
+            )
             run_trial(with_params(base, config[PARAMS]), report, workspace)
         except Exception as error:
-            if _is_own_failure(error):
+            # Torch is there by now: the trial ran.
+            from trainables.worker import is_trials_own
+
+            if is_trials_own(error):
                 _report_failure(error)
             raise
         finally:
@@ -109,11 +128,9 @@ def make_trainable(
     return trainable
 
 
-def _is_own_failure(error: Exception) -> bool:
-    """Whether the configuration failed, and not the worker that it was given."""
-    from trainables.worker import RunAgainError
-
-    return not isinstance(error, RunAgainError)
+def _claimed_card() -> str:
+    ids = ray.get_gpu_ids()
+    return str(ids[0]) if ids else "cpu"
 
 
 def _checkpoint_folder(config: Mapping[str, Any], scratch: Path) -> Path | None:

@@ -3,6 +3,7 @@
 import math
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,8 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
     """Train, keep the best epoch, save it as a model folder.
 
     Raises:
-        UserError: the configuration still holds a space, its data or model cannot be used, or ``folder`` is taken.
+        UserError: the configuration still holds a space, its data or model cannot be used, it cannot run by
+            prediction, or ``folder`` is taken.
     """
     if config.space is not None:
         raise UserError(
@@ -79,6 +81,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
         try:
             for line in _what_differs(config):
                 say(line)
+            _check_it_fits(config, say)
             run_trial(settings, report=report, places=TrialPlaces(cache, Path(scratch) / "checkpoints"))
             if ends[-1].ended == "oom":
                 return _out_of_memory(folder, metric, ends[-1].reason)
@@ -97,6 +100,32 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
 
 def _out_of_memory(folder: Path, metric: str, reason: str | None) -> TrainEnd:
     return TrainEnd(folder, metric, math.nan, 0, math.nan, out_of_memory=reason)
+
+
+def _check_it_fits(config: RunConfig, say: Callable[[str], None]) -> None:
+    """Refuse what cannot run by prediction, unless the configuration asks for no prediction (``limits``).
+
+    Raises:
+        UserError: not even one sample fits; or there is no such model.
+    """
+    from search_spaces.rules import MemoryRule, Sample
+    from trainables.machine import MachineFiles
+    from trainables.memory.facts import trial_device
+    from tune_app.packing import Packing
+
+    if "predicted" not in config.limits:
+        return
+    packing = Packing(
+        config.trial_settings(),
+        trial_device(config.memory.device_gib),
+        gpus=1.0,
+        passes=config.resources.passes,
+        files=MachineFiles(),
+        say=say,
+    )
+    violation = MemoryRule(packing.fit).check(Sample.of(config.fixed_params()))
+    if violation is not None:
+        raise packing.refusal(violation, "this configuration", "take a smaller model.name or tok.max_length")
 
 
 def _what_differs(config: RunConfig) -> list[str]:

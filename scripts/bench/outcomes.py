@@ -155,6 +155,7 @@ def _searcher(store: StudyStore, problem: ToyProblem, seed: int, trials: int) ->
         build_proposer("tpe", problem.space, store.study, store.distributions, sub_seed(seed, "sampler:0")),
         rules=[],
         fixed={},
+        gpus=lambda params: 0.0,
         adopt=[],
         launched=0,
         total=trials,
@@ -170,7 +171,6 @@ def _recorder(store: StudyStore, searcher: HeadroomSearch) -> StudyRecorder:
         searcher,
         CheckpointKeeper(0, []),
         epochs=1,
-        gpu_fraction=0.0,
         scheduler="none",
         on_report=lambda live, value: None,
         on_close=lambda trial: None,
@@ -252,6 +252,7 @@ def headroom_ooms_on_ray(problem: ToyProblem, seed: int, trials: int) -> int:
                 "train": {"epochs": 1},
                 "search": {"trials": trials, "max_concurrent": 1, "seed": seed},
                 "scheduler": {"name": "none"},
+                "limits": None,
                 "tracking": {"enabled": False},
                 "space": problem.space.as_dict(),
             }

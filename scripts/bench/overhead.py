@@ -152,6 +152,8 @@ def headroom_side(trials: int, concurrent: int) -> dict[str, Any]:
                 "data": {"path": "demo"},
                 "train": {"epochs": 1},
                 "search": {"trials": trials, "max_concurrent": concurrent},
+                # What turns samples away is timed by itself.
+                "limits": None,
                 "space": TRIALS_SPACE,
             }
         )
@@ -244,6 +246,7 @@ def _headroom_suggest(space: Space, folder: Path, told: int, suggestions: int) -
         build_proposer("tpe", space, store.study, store.distributions, seed=0),
         rules=[SizeClassRule(NAMED_LIMITS["users_24gb"], lambda model: None)],
         fixed={},
+        gpus=lambda params: 0.0,
         adopt=[],
         launched=told,
         total=told + suggestions,

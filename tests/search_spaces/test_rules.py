@@ -7,13 +7,19 @@ import pytest
 from pydantic import ValidationError
 
 from search_spaces.rules import (
+    NAMED_FAMILY_LIMITS,
     NAMED_LIMITS,
+    AccumulationRule,
+    FamilyRule,
+    Fit,
     LimitSet,
+    MemoryRule,
     Rule,
     Sample,
     SizeClassRule,
     SizeLimits,
     Violation,
+    model_family,
     size_class,
     violations,
 )
@@ -176,8 +182,126 @@ def test_limits_that_mean_nothing_are_refused(raw: Any, part: str) -> None:
         LimitSet.model_validate(raw)
 
 
+def predicted(need_gib: float, passes: int | None, *, micro_batch: int = 8, checkpointing: bool = False) -> Fit:
+    """A prediction for a card of 24 GiB, a tenth of which is kept free."""
+    return Fit(need_gib, 21.6, 24.0, micro_batch if passes else 0, passes, checkpointing)
+
+
+LARGE = sample("bert-large-uncased", 64, 4, 512)
+
+
+def test_what_does_not_fit_at_one_sample_a_pass_is_turned_away_with_its_excess() -> None:
+    found = MemoryRule(lambda _: predicted(27.4, None, checkpointing=True)).check(LARGE)
+    assert found == Violation(
+        rule="memory",
+        reason="model bert-large-uncased, batch 64, accumulation 4, length 512: needs 27.40 GiB at micro-batch 1 with"
+        " checkpointing, 21.60 allowed of 24.00",
+        excess=pytest.approx(27.4 / 21.6 - 1),
+    )
+    plain = MemoryRule(lambda _: predicted(27.4, None)).check(LARGE)
+    assert plain is not None
+    assert "at micro-batch 1, 21.60 allowed" in plain.reason
+
+
+def test_what_takes_more_passes_than_allowed_is_turned_away_with_its_excess() -> None:
+    found = AccumulationRule(lambda _: predicted(6.0, 32), max_accumulation=16).check(LARGE)
+    assert found == Violation(
+        rule="accumulation",
+        reason="model bert-large-uncased, batch 64, accumulation 4, length 512: takes 32 passes a step at micro-batch 8"
+        " (21.60 GiB allowed of 24.00), 32 > 16",
+        excess=1.0,
+    )
+
+
+@pytest.mark.parametrize("passes", [1, 15, 16])
+def test_what_runs_in_few_enough_passes_is_let_through(passes: int) -> None:
+    fit = predicted(6.0, passes)
+    assert violations([MemoryRule(lambda _: fit), AccumulationRule(lambda _: fit, 16)], LARGE) == []
+
+
+def test_of_what_cannot_run_at_all_only_the_rule_of_memory_speaks() -> None:
+    fit = predicted(27.4, None)
+    found = violations([MemoryRule(lambda _: fit), AccumulationRule(lambda _: fit, 1)], LARGE)
+    assert [violation.rule for violation in found] == ["memory"]
+
+
+def test_where_nothing_can_be_predicted_nothing_is_turned_away() -> None:
+    assert violations([MemoryRule(lambda _: None), AccumulationRule(lambda _: None, 1)], LARGE) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "model_type", "family"),
+    [
+        ("bert-base-uncased", None, "bert"),
+        ("google-bert/bert-large-cased", None, "bert"),
+        ("owner/Tiny-BERT", None, "bert"),
+        ("roberta-large", None, "roberta"),
+        ("FacebookAI/xlm-roberta-base", None, "roberta"),
+        ("microsoft/deberta-v3-base", None, "deberta"),
+        ("distilbert-base-uncased", None, None),
+        ("albert-base-v2", None, None),
+        ("answerdotai/ModernBERT-base", None, None),
+        ("bert-owner/electra", None, None),
+        ("/models/roberta/mine", None, None),
+        ("/models/mine", "deberta-v2", "deberta"),
+        ("/models/mine", "xlm-roberta", "roberta"),
+        ("roberta-in-name-only", "bert", "bert"),
+        ("bert-in-name-only", "electra", None),
+    ],
+)
+def test_the_architecture_decides_the_family_and_the_name_only_without(
+    model: str, model_type: str | None, family: str | None
+) -> None:
+    assert model_family(model, model_type) == family
+
+
+def family_sample(model: str, batch: int, length: int, **params: Any) -> Sample:
+    return Sample(model=model, batch=batch, accumulation=8, length=length, params=params)
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "length", "layers"),
+    [
+        ("microsoft/deberta-v3-base", 64, 384, 2),
+        ("bert-base-uncased", 128, 512, 3),
+        ("roberta-large", 128, 512, 3),
+        ("distilbert-base-uncased", 4096, 8192, 9),
+    ],
+)
+def test_the_corners_of_the_family_limits_pass_and_one_step_beyond_is_turned_away(
+    model: str, batch: int, length: int, layers: int
+) -> None:
+    rule = FamilyRule(NAMED_FAMILY_LIMITS["users_families"], unknown_type)
+    assert rule.check(family_sample(model, batch, length, **{"head.layers": layers})) is None
+    free = model_family(model, None) is None
+    for beyond in (
+        family_sample(model, batch + 1, length),
+        family_sample(model, batch, length + 1),
+        family_sample(model, batch, length, **{"head.layers": layers + 1}),
+    ):
+        assert (rule.check(beyond) is None) == free
+
+
+def unknown_type(model: str) -> str | None:
+    return None
+
+
+def test_a_violated_family_limit_names_the_family_and_what_was_exceeded() -> None:
+    rule = FamilyRule(NAMED_FAMILY_LIMITS["users_families"], {"mine": "deberta-v2"}.get)
+    found = rule.check(family_sample("mine", 96, 480, **{"head.layers": 3}))
+    assert found is not None
+    assert (found.rule, found.excess) == ("family_limits", 0.5)
+    assert found.reason.startswith("model mine, batch 96, accumulation 8, length 480: batch 96 > 64, length 480 > 384")
+    assert found.reason.endswith("layers of the head 3 > 2 for a deberta model")
+
+
+def test_a_head_without_layers_of_its_own_is_within_every_limit() -> None:
+    rule = FamilyRule(NAMED_FAMILY_LIMITS["users_families"], unknown_type)
+    assert rule.check(family_sample("bert-base-uncased", 128, 512)) is None
+
+
 class LongTexts:
-    """A rule of another kind, as a later one that predicts memory will be."""
+    """A rule of another kind."""
 
     @property
     def name(self) -> str:
@@ -205,7 +329,8 @@ def test_a_sample_is_read_from_a_whole_configuration_by_dotted_names() -> None:
         "optim.lr": 1e-5,
     }
     read = Sample.of(params)
-    assert read == sample("bert-base-uncased", 24, 3, 160)
+    assert (read.model, read.batch, read.accumulation, read.length) == ("bert-base-uncased", 24, 3, 160)
+    assert read.params == params
     assert read.effective_batch == 72
     assert str(read) == "model bert-base-uncased, batch 24, accumulation 3, length 160"
 

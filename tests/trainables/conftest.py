@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
+from trainables.machine import MachineFiles
 from trainables.memory.cpu import CpuDevice
 from trainables.models.builtin import train_tokenizer
 from trainables.models.load import load_tokenizer
@@ -25,7 +26,6 @@ from trainables.settings import (
     TrialSettings,
     with_params,
 )
-from trainables.training.fit import MachineFiles
 from trainables.training.session import TrainingSession
 
 _LEXICON = ("walks", "dogs", "rain", "coffee", "trains", "music", "letters", "winter", "bread", "rivers")

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic_core import PydanticUndefined
 
+from search_spaces.rules import LimitSet
 from search_spaces.space import Choices, FloatRange
 from trainables import settings as trial
 from trainables.models.names import BUILTIN_NAMES
@@ -80,7 +81,23 @@ BAD_SETTINGS: list[tuple[str, list[str]]] = [
     ("memory: {eval_batch: 0}", ["memory.eval_batch:", "0", "expected auto, or a whole number above 0"]),
     ("resources: {gpu: 1.5}", ["resources.gpu:", "1.5", "0.5"]),
     ("resources: {gpu: -1}", ["resources.gpu:", "-1", "greater than or equal to 0"]),
-    ("limits: users_24g", ["limits:", "'users_24g'", "known: users_24gb"]),
+    ("resources: {gpu: .inf}", ["resources.gpu:", "inf", "auto"]),
+    ("resources: {gpu: half}", ["resources.gpu:", "'half'", "auto", "0.25"]),
+    ("resources: {gpu: true}", ["resources.gpu:", "True", "auto", "0.25"]),
+    ("resources: {passes: 0}", ["resources.passes:", "0", "greater than 0"]),
+    ("memory: {headroom: -0.1}", ["memory.headroom:", "-0.1", "greater than or equal to 0"]),
+    ("memory: {headroom: 1}", ["memory.headroom:", "1", "less than 1"]),
+    ("memory: {device_gib: 0}", ["memory.device_gib:", "0", "greater than 0"]),
+    ("memory: {max_accumulation: 0}", ["memory.max_accumulation:", "0", "greater than 0"]),
+    ("memory: {max_accumulation: 2.5}", ["memory.max_accumulation:", "2.5", "whole number"]),
+    ("memory: {allow_checkpointing: 1}", ["memory.allow_checkpointing:", "1", "true or false"]),
+    ("limits: users_24g", ["limits:", "'users_24g'", "did you mean users_24gb?", "predicted", "users_families"]),
+    ("limits: predict", ["limits:", "'predict'", "did you mean predicted?"]),
+    ("limits: 3", ["limits:", "3", "known: predicted"]),
+    ("limits: [predicted, users_familie]", ["limits:", "'users_familie'", "did you mean users_families?"]),
+    ("limits: [predicted, predicted]", ["limits:", "'predicted'", "twice"]),
+    ("limits: {from: predicted}", ["limits:", "'predicted'", "known: users_24gb"]),
+    ("limits: [predicted, {large: {bach: 3}}]", ["limits.large.bach:", "did you mean batch?"]),
     ("limits: {large: {batch: '16'}}", ["limits.large.batch:", "'16'", "whole number"]),
     ("limits: {large: {batch: true}}", ["limits.large.batch:", "True", "whole number"]),
     (
@@ -289,10 +306,62 @@ def test_overrides_reach_nested_settings() -> None:
         "model.name='a = b'",
     )
     assert config.data.columns.label == "target"
-    assert config.limits is not None
-    assert (config.limits.large.batch, config.limits.large.length) == (8, 384)
+    (limits,) = config.limits
+    assert isinstance(limits, LimitSet)
+    assert (limits.large.batch, limits.large.length) == (8, 384)
     assert (config.train.epochs, config.train.patience) == (9, 2)
     assert config.model.name == "a = b"
+
+
+USERS_24GB = LimitSet.model_validate({"from": "users_24gb"})
+OWN = LimitSet.model_validate({"large": {"batch": 8}})
+
+
+@pytest.mark.parametrize(
+    ("given", "limits"),
+    [
+        ("null", ()),
+        ("predicted", ("predicted",)),
+        ("users_24gb", (USERS_24GB,)),
+        ("users_families", ("users_families",)),
+        ("{large: {batch: 8}}", (OWN,)),
+        ("[]", ()),
+        ("[predicted, users_24gb, users_families]", ("predicted", USERS_24GB, "users_families")),
+        ("[{large: {batch: 8}}, predicted]", (OWN, "predicted")),
+    ],
+)
+def test_limits_are_a_name_ones_own_or_several_together(given: str, limits: Any, tmp_path: Path) -> None:
+    config = parse(f"limits={given}")
+    assert config.limits == limits
+    assert parse_config(config.as_dict()) == config
+    dump_yaml(config.as_dict(), tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+def test_prediction_alone_turns_away_by_default() -> None:
+    assert parse().limits == ("predicted",)
+    assert parse().as_dict()["limits"] == "predicted"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "limits"),
+    [
+        (["limits.large.batch=8"], ("predicted", OWN)),
+        (["limits=null", "limits.large.batch=8"], (OWN,)),
+        (["limits=[users_families]", "limits.large={batch: 8}"], ("users_families", OWN)),
+        (
+            ["limits=[predicted, users_24gb]", "limits.large.batch=8"],
+            ("predicted", LimitSet.model_validate({"from": "users_24gb", "large": {"batch": 8}})),
+        ),
+    ],
+)
+def test_an_override_changes_ones_own_limits_and_leaves_the_others(overrides: list[str], limits: Any) -> None:
+    assert parse(*overrides).limits == limits
+
+
+@pytest.mark.parametrize(("given", "gpu"), [("auto", "auto"), ("null", "auto"), ("0", 0.0), ("0.25", 0.25), ("2", 2.0)])
+def test_a_gpu_share_is_by_need_or_fixed(given: str, gpu: object) -> None:
+    assert parse(f"resources.gpu={given}").resources.gpu == gpu
 
 
 def test_overrides_replace_add_and_drop_entries_of_the_space() -> None:
@@ -372,8 +441,8 @@ SECTION_VALUES = st.fixed_dictionaries(
                 "revision": st.none() | st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"])),
             },
         ),
-        "resources": st.fixed_dictionaries({}, optional={"gpu": st.none() | st.floats(0, 1) | st.just(2.0)}),
-        "limits": st.sampled_from([None, "users_24gb", {"from": "users_24gb", "base": {"batch": 3}}, {}]),
+        "resources": st.fixed_dictionaries({}, optional={"gpu": st.sampled_from(["auto", 2.0]) | st.floats(0, 1)}),
+        "limits": st.sampled_from([None, "predicted", ["predicted", {"from": "users_24gb", "base": {"batch": 3}}], {}]),
         "search": st.fixed_dictionaries({}, optional={"seed": st.integers(0, 2**63 - 1)}),
         "space": st.sampled_from(
             [
@@ -504,13 +573,17 @@ def test_a_sample_in_the_configuration_and_in_a_trials_settings_come_to_the_same
     assert config.train.batch_size == 16, "the configuration itself is left alone"
 
 
+BEFORE_LAUNCH = {"max_accumulation"}
+
+
 def test_a_trial_gets_every_setting_and_the_seeds_of_the_one_seed() -> None:
     config = parse("data.columns.text=post", "search.seed=5", "memory.eval_batch=7", "train.patience=2")
     settled = config.trial_settings()
     assert settled.seeds == trial_seeds(5)
     assert settled.data.columns.text == "post"
     for section in ("task", *SEARCHABLE, "memory"):
-        assert dataclasses.asdict(getattr(settled, section)) == getattr(config, section).model_dump()
+        given = getattr(config, section).model_dump(exclude=BEFORE_LAUNCH)
+        assert dataclasses.asdict(getattr(settled, section)) == given
 
 
 def test_a_sample_of_what_is_no_setting_is_refused() -> None:
@@ -539,7 +612,7 @@ def test_a_section_and_a_trials_settings_have_the_same_fields_and_defaults(secti
         return value.model_dump() if hasattr(value, "model_dump") else None if value is PydanticUndefined else value
 
     mine = {field.name: default(field) for field in dataclasses.fields(kind)}
-    theirs = {name: plain(field.default) for name, field in section.model_fields.items()}
+    theirs = {name: plain(field.default) for name, field in section.model_fields.items() if name not in BEFORE_LAUNCH}
     assert theirs == mine
     assert {name: type(value) for name, value in theirs.items()} == {name: type(value) for name, value in mine.items()}
 

@@ -37,11 +37,6 @@ def config(tmp_path: Path) -> str:
     return str(file)
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tune_app.planning.CACHE", tmp_path / "predictions")
-
-
 def asked(*arguments: str) -> str:
     result = CliRunner().invoke(cli, ["memory", *arguments], catch_exceptions=False, standalone_mode=False)
     if result.exception is not None:

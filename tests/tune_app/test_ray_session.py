@@ -1,6 +1,7 @@
 """Joining Ray: what is not there is said at once."""
 
 import socket
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,12 @@ def test_a_trial_larger_than_the_cluster_is_refused() -> None:
     with pytest.raises(UserError, match=r"resources\.gpu: 1 is more than the 0"):
         cluster.check_fits(cpu=1, gpu=1)
 
+    with pytest.raises(UserError, match=r"resources\.gpu: 1 is more than the 0\.5"):
+        ray_session.Cluster({"CPU": 2.0, "GPU": 0.5}, None).check_fits(cpu=1, gpu="auto")
 
-@pytest.mark.parametrize(("wanted", "offered", "given"), [(None, 2.0, 1.0), (None, 0.0, 0.0), (0.25, 2.0, 0.25)])
-def test_a_trial_gets_a_gpu_where_there_is_one(wanted: float | None, offered: float, given: float) -> None:
-    assert ray_session.Cluster({"GPU": offered}, None).gpu_share(wanted) == given
+
+@pytest.mark.parametrize(
+    ("wanted", "offered", "given"), [("auto", 2.0, "auto"), ("auto", 0.0, 0.0), (0.25, 2.0, 0.25), (0.0, 2.0, 0.0)]
+)
+def test_a_share_by_need_is_of_a_gpu_where_there_is_one(wanted: Any, offered: float, given: Any) -> None:
+    assert ray_session.Cluster({"GPU": offered}, None).gpus_per_trial(wanted) == given

@@ -11,7 +11,7 @@ from search_spaces.rules import NAMED_LIMITS, Rule, SizeClassRule
 from search_spaces.space import Params, parse_space
 from tune_app.outcomes import Outcome
 from tune_app.sampling import build_proposer
-from tune_app.searcher import NUMBER, PARAMS, RESUME_FROM, HeadroomSearch, OpenTrial
+from tune_app.searcher import GPU, NUMBER, PARAMS, RESUME_FROM, HeadroomSearch, OpenTrial
 from tune_app.study import StudyRecord, StudyStore, open_study
 
 FIXED: Params = {"model.name": "bert-base", "train.batch_size": 16, "train.grad_accum": 1, "tok.max_length": 128}
@@ -29,6 +29,7 @@ def new_searcher(store: StudyStore, **changes: Any) -> HeadroomSearch:
     options: dict[str, Any] = {
         "rules": (),
         "fixed": FIXED,
+        "gpus": lambda params: 0.0,
         "adopt": (),
         "launched": len(store.trials()),
         "total": 100,
@@ -57,7 +58,7 @@ def suggest_all(searcher: HeadroomSearch, limit: int = 1000) -> list[dict[str, A
 def test_a_suggestion_is_a_trial_that_the_study_holds_already(tmp_path: Path) -> None:
     store = new_store(tmp_path, FOUR)
     suggested = new_searcher(store).suggest("a")
-    assert suggested == {NUMBER: 0, PARAMS: {"optim.lr": 0.1}, RESUME_FROM: None}
+    assert suggested == {NUMBER: 0, PARAMS: {"optim.lr": 0.1}, RESUME_FROM: None, GPU: 0.0}
     trial = store.trial(0)
     assert (trial.state, trial.params) == (TrialState.RUNNING, {"optim.lr": 0.1})
     assert trial.user_attrs["suggested_at"] > 0
@@ -170,6 +171,27 @@ def test_an_exhausted_space_ends_the_search_while_its_last_trial_runs(tmp_path: 
     assert searcher.suggest("b") == Searcher.FINISHED
 
 
+def by_batch(params: Params) -> float:
+    """A share that needs the whole configuration, whatever of it is sampled."""
+    return 0.25 if params["model.name"] == "bert-base" and params["train.batch_size"] == 16 else 1.0
+
+
+def test_every_trial_is_launched_with_its_share(tmp_path: Path) -> None:
+    store = new_store(tmp_path, MIXED)
+    number = store.open_trial({"model.name": "bert-large", "train.batch_size": 16}, {})
+    adopt = [OpenTrial(number, store.trial(number).params, None)]
+    suggested = suggest_all(new_searcher(store, gpus=by_batch, adopt=adopt))
+    assert [(*trial[PARAMS].values(), trial[GPU]) for trial in suggested] == [
+        ("bert-large", 16, 1.0),
+        ("bert-large", 32, 1.0),
+        ("bert-base", 16, 0.25),
+        ("bert-base", 32, 1.0),
+    ]
+    (tmp_path / "other").mkdir()
+    fixed_batch = new_store(tmp_path / "other", {"model.name": {"choices": ["bert-base"]}})
+    assert [trial[GPU] for trial in suggest_all(new_searcher(fixed_batch, gpus=by_batch))] == [0.25]
+
+
 def test_too_many_rejections_in_a_row_end_the_search_with_a_reason(tmp_path: Path) -> None:
     store = new_store(tmp_path, {"optim.lr": {"low": 0.1, "high": 0.2}})
     searcher = new_searcher(
@@ -193,9 +215,9 @@ def test_adopted_trials_come_first_with_their_number_and_checkpoint(tmp_path: Pa
     ]
     suggested = suggest_all(new_searcher(store, adopt=adopt, launched=3))
     assert suggested == [
-        {NUMBER: 0, PARAMS: {"optim.lr": 0.1}, RESUME_FROM: "/checkpoints/0"},
-        {NUMBER: 1, PARAMS: {"optim.lr": 0.2}, RESUME_FROM: None},
-        {NUMBER: 3, PARAMS: {"optim.lr": 0.4}, RESUME_FROM: None},
+        {NUMBER: 0, PARAMS: {"optim.lr": 0.1}, RESUME_FROM: "/checkpoints/0", GPU: 0.0},
+        {NUMBER: 1, PARAMS: {"optim.lr": 0.2}, RESUME_FROM: None, GPU: 0.0},
+        {NUMBER: 3, PARAMS: {"optim.lr": 0.4}, RESUME_FROM: None, GPU: 0.0},
     ]
 
 

@@ -1,11 +1,15 @@
 """Facts about this machine's devices, as torch and as NVIDIA's management library (NVML) see them.
 
-For diagnosis only: nothing here starts a trial, and nothing is imported before it is asked for.
+For diagnosis and planning: nothing here starts a trial, and nothing is imported before it is asked for.
 """
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+from trainables.memory.host import host_memory
+
+DeviceKind = Literal["cpu", "cuda"]
 
 GIB = 2**30
 
@@ -15,10 +19,11 @@ _AMPERE = (8, 0)
 
 @dataclass(frozen=True)
 class TorchDevice:
-    """A CUDA device that torch may use."""
+    """A CUDA device that torch may use. ``total_gib`` is all its memory as CUDA counts it, where it was asked."""
 
     name: str
     capability: tuple[int, int]
+    total_gib: float | None = None
 
     @property
     def tf32(self) -> bool:
@@ -59,6 +64,39 @@ class NvmlFacts:
     absent: str = ""
 
 
+@dataclass(frozen=True)
+class TrialDevice:
+    """What trials run on, as far as a prediction must know. ``bf16``: it has matrix units for it. ``name`` is the
+    card's, or ``cpu``."""
+
+    kind: DeviceKind
+    total_gib: float
+    bf16: bool
+    name: str = "cpu"
+
+    @property
+    def auto_precision(self) -> str:
+        """What ``train.precision: auto`` becomes there."""
+        return "bf16" if self.bf16 else "fp32"
+
+
+def trial_device(device_gib: float | None = None, *, use_cuda: bool = True) -> TrialDevice:
+    """The device that trials on this machine run on: the smallest of its CUDA cards, without any the CPU.
+
+    Args:
+        device_gib: the memory that trials share: the most of a card, or on the CPU the size of the card that it is to
+            stand for. None takes a card as it is, on the CPU all memory of the machine or container.
+        use_cuda: False where trials are given no card.
+    """
+    cards = torch_facts().devices if use_cuda else ()
+    totals = [card.total_gib for card in cards if card.total_gib is not None]
+    if totals:
+        # A trial may land on any of them.
+        total_gib = min([*totals, device_gib] if device_gib else totals)
+        return TrialDevice("cuda", total_gib, all(card.bf16 for card in cards), cards[0].name)
+    return TrialDevice("cpu", device_gib or host_memory().total_bytes / GIB, bf16=False)
+
+
 def torch_facts() -> TorchFacts:
     """Ask torch.
 
@@ -78,7 +116,12 @@ def torch_facts() -> TorchFacts:
         cuda_build=torch.version.cuda,
         cuda_available=available,
         devices=tuple(
-            TorchDevice(torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)) for index in devices
+            TorchDevice(
+                torch.cuda.get_device_name(index),
+                torch.cuda.get_device_capability(index),
+                torch.cuda.get_device_properties(index).total_memory / GIB,
+            )
+            for index in devices
         ),
         cuda_problem="" if available or not told else str(told[0].message).splitlines()[0],
     )

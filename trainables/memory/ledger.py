@@ -4,7 +4,9 @@ import json
 import math
 import os
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Self
 
 _LATEST_BYTES = 2**18
 """Of a long ledger only the end is read: some thousand trials."""
@@ -21,6 +23,16 @@ class Circumstances:
     precision: str
     torch: str
     transformers: str
+
+    @classmethod
+    def here(cls, device: str, precision: str) -> Self:
+        """With the versions that are installed.
+
+        Args:
+            device: the card's name, or ``cpu``.
+            precision: ``fp32`` or ``bf16``.
+        """
+        return cls(device, precision, version("torch"), version("transformers"))
 
 
 class Ledger:

@@ -1,26 +1,145 @@
-"""What models need at given lengths, and whether one configuration fits: prediction for people and planning."""
+"""What configurations need on a device, and how their effective batch would be cut there: for people and planning."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from trainables.memory.facts import DeviceKind
 from trainables.memory.predict import MemoryPlan, Workload, predict
 from trainables.models.architectures import known_config
 from trainables.models.builtin import MAX_VOCABULARY, builtin_config
 from trainables.models.checkpoint import ModelLoadError, first_line
 from trainables.models.names import resolve_model
-from trainables.settings import ModelSettings, TrialSettings
+from trainables.settings import TrialSettings
 from trainables.training.split import steps_per_epoch as pieces
 
-DeviceKind = Literal["cpu", "cuda"]
+
+@dataclass(frozen=True)
+class Cut:
+    """How an effective batch is cut on a device, every sample taken at full length, in the fewest passes that fit.
+
+    Attributes:
+        need_gib: of the passes chosen, or of passes of one sample where not even that fits.
+        one_sample_gib: of passes of one sample.
+        largest: samples that one of those passes could hold; 0 where not even one fits.
+        micro_batch: samples in the largest of the passes; None where not even one fits.
+        passes: of a step; None where not even one sample fits.
+        checkpointing: whether activations are computed again in the backward pass.
+    """
+
+    need_gib: float
+    one_sample_gib: float
+    largest: int
+    micro_batch: int | None
+    passes: int | None
+    checkpointing: bool
+
+
+class Planner:
+    """Answers what trials need on one kind of device. What was traced or read once is kept.
+
+    Args:
+        auto_precision: what ``train.precision: auto`` means there.
+        cache: folder of traced plans; None keeps them in this process alone.
+        correction: precision → what needs are multiplied by there; see ``memory.ledger``.
+    """
+
+    def __init__(
+        self,
+        kind: DeviceKind,
+        auto_precision: str,
+        cache: Path | None,
+        correction: Callable[[str], float] = lambda precision: 1.0,
+    ) -> None:
+        self._kind: DeviceKind = kind
+        self._auto_precision = auto_precision
+        self._cache = cache
+        self._correction = correction
+        self._configs: dict[Hashable, PreTrainedConfig] = {}
+        self._plans: dict[Hashable, MemoryPlan | Exception] = {}
+
+    def cut(self, settings: TrialSettings, allowed_gib: float, *, plain: bool = False) -> Cut:
+        """How the effective batch of the settings is cut where a step may take ``allowed_gib``.
+
+        Checkpointing comes in where not even one sample fits without, the settings allow it and the encoder can.
+
+        Args:
+            plain: never checkpoint.
+
+        Raises:
+            UnknownModelError, ModelLoadError: the model's configuration cannot be had.
+            ValueError: what is asked for cannot be built, such as a pooling that the encoder does not have. Tracing
+                an encoder whose code needs values of tensors may raise anything.
+        """
+        found = _cut(self.plan(settings), settings, allowed_gib, checkpointing=False)
+        if found.passes is not None or plain or not settings.memory.allow_checkpointing:
+            return found
+        try:
+            plan = self.plan(settings, checkpointing=True)
+        except ValueError:
+            return found
+        return _cut(plan, settings, allowed_gib, checkpointing=True)
+
+    def plan(self, settings: TrialSettings, *, checkpointing: bool = False) -> MemoryPlan:
+        """The plan of a trial's training; raises as ``cut`` does."""
+        key = (_relevant(settings), checkpointing)
+        if key not in self._plans:
+            config = self._config(settings)
+            precision = settings.train.precision if settings.train.precision != "auto" else self._auto_precision
+            workload = Workload(settings, config, self._kind, precision, checkpointing)
+            try:
+                traced = predict(workload, self._cache)
+                self._plans[key] = replace(traced, correction=self._correction(precision))
+            except Exception as error:  # Whatever it was, it would come again.
+                self._plans[key] = error
+        plan = self._plans[key]
+        if isinstance(plan, Exception):
+            raise plan
+        return plan
+
+    def has_plan(self, settings: TrialSettings) -> bool:
+        """Whether ``plan`` answers at once."""
+        return (_relevant(settings), False) in self._plans
+
+    def _config(self, settings: TrialSettings) -> PreTrainedConfig:
+        if settings.model not in self._configs:
+            self._configs[settings.model] = encoder_config(settings.model.name, settings.model.revision)
+        return self._configs[settings.model]
+
+
+def _relevant(settings: TrialSettings) -> Hashable:
+    """What of a trial's settings a plan depends on; of a dropout only whether there is any."""
+    head = tuple(value > 0 if "dropout" in name else value for name, value in vars(settings.head).items())
+    return settings.task, settings.model, settings.train.precision, settings.train.clip_norm > 0, head
+
+
+def _cut(plan: MemoryPlan, settings: TrialSettings, allowed_gib: float, checkpointing: bool) -> Cut:
+    batch, length = settings.train.effective_batch, settings.tok.max_length
+    most = plan.largest_micro_batch(allowed_gib, length, accumulating=False)
+    if most < batch:
+        # Several passes: from the second on, all gradients live beside the activations.
+        most = plan.largest_micro_batch(allowed_gib, length, accumulating=True)
+    passes = pieces(batch, most) if most else None
+    micro_batch = pieces(batch, passes) if passes else None
+    return Cut(
+        need_gib=plan.need_gib(micro_batch or 1, length, passes or batch),
+        one_sample_gib=plan.need_gib(1, length, batch),
+        largest=most,
+        micro_batch=micro_batch,
+        passes=passes,
+        checkpointing=checkpointing,
+    )
 
 
 @dataclass(frozen=True)
 class ModelNeed:
-    """A row of the table: ``need_gib`` is that of one sample a pass; ``max_micro_batch`` 0 means that none fits."""
+    """A row of the table: ``need_gib`` is that of one sample a pass; ``max_micro_batch`` 0 means that none fits.
+
+    Where one sample fits with checkpointing alone, and that is allowed, ``checkpointing`` says so and the figures mean
+    that.
+    """
 
     model: str
     length: int
@@ -30,11 +149,15 @@ class ModelNeed:
     need_gib: float
     max_micro_batch: int
     max_eval_batch: int
+    checkpointing: bool
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether one configuration fits. ``need_gib`` is that of the micro-batch chosen, or of one sample if none fits."""
+    """Whether one configuration fits. ``need_gib`` is that of the micro-batch chosen, or of one sample if none fits.
+
+    ``checkpointing``: the figures mean a step with checkpointing, without which not even one sample fits.
+    """
 
     model: str
     length: int
@@ -47,6 +170,7 @@ class Verdict:
     micro_batch: int | None
     accumulation_steps: int | None
     max_micro_batch: int
+    checkpointing: bool
 
 
 @dataclass(frozen=True)
@@ -68,6 +192,16 @@ class Question:
         """What a prediction may come to: the budget less the headroom."""
         return self.budget_gib * (1 - self.settings.memory.headroom)
 
+    def about(self, model: str, effective_batch: int, length: int) -> TrialSettings:
+        """The settings of a trial with these values, in the precision asked about."""
+        own = self.settings
+        return replace(
+            own,
+            model=replace(own.model, name=model),
+            train=replace(own.train, batch_size=effective_batch, grad_accum=1, precision=self.precision),
+            tok=replace(own.tok, max_length=length),
+        )
+
 
 def model_needs(question: Question, models: Sequence[str], lengths: Sequence[int], cache: Path) -> list[ModelNeed]:
     """One row per model and length that the model can take.
@@ -75,23 +209,27 @@ def model_needs(question: Question, models: Sequence[str], lengths: Sequence[int
     Raises:
         UnknownModelError, ModelLoadError: a model's configuration cannot be had.
     """
+    planner = Planner(question.device, question.precision, cache)
     rows = []
     for model in models:
-        config = encoder_config(model, question.settings.model.revision)
-        plan = _plan(question, model, config, cache)
-        rows += [
-            ModelNeed(
-                model=model,
-                length=length,
-                precision=question.precision,
-                device=question.device,
-                budget_gib=question.budget_gib,
-                need_gib=plan.need_gib(1, length),
-                max_micro_batch=plan.largest_micro_batch(question.allowed_gib, length, accumulating=False),
-                max_eval_batch=plan.largest_eval_batch(question.allowed_gib, length),
+        for length in lengths:
+            # A step of one sample: what the largest pass needs is asked of the plan itself.
+            settings = question.about(model, 1, length)
+            one = planner.cut(settings, question.allowed_gib)
+            plan = planner.plan(settings, checkpointing=one.checkpointing)
+            rows.append(
+                ModelNeed(
+                    model=model,
+                    length=length,
+                    precision=question.precision,
+                    device=question.device,
+                    budget_gib=question.budget_gib,
+                    need_gib=one.need_gib,
+                    max_micro_batch=plan.largest_micro_batch(question.allowed_gib, length, accumulating=False),
+                    max_eval_batch=plan.largest_eval_batch(question.allowed_gib, length),
+                    checkpointing=one.checkpointing,
+                )
             )
-            for length in lengths
-        ]
     return rows
 
 
@@ -101,13 +239,8 @@ def verdict(question: Question, model: str, effective_batch: int, length: int, c
     Raises:
         UnknownModelError, ModelLoadError: the model's configuration cannot be had.
     """
-    plan = _plan(question, model, encoder_config(model, question.settings.model.revision), cache)
-    most = plan.largest_micro_batch(question.allowed_gib, length, accumulating=False)
-    if most < effective_batch:
-        # Several passes: from the second on, all gradients live beside the activations.
-        most = plan.largest_micro_batch(question.allowed_gib, length, accumulating=True)
-    steps = pieces(effective_batch, most) if most else None
-    micro_batch = pieces(effective_batch, steps) if steps else None
+    planner = Planner(question.device, question.precision, cache)
+    found = planner.cut(question.about(model, effective_batch, length), question.allowed_gib)
     return Verdict(
         model=model,
         length=length,
@@ -115,11 +248,12 @@ def verdict(question: Question, model: str, effective_batch: int, length: int, c
         precision=question.precision,
         device=question.device,
         budget_gib=question.budget_gib,
-        fits=micro_batch is not None,
-        need_gib=plan.need_gib(micro_batch or 1, length, steps or effective_batch),
-        micro_batch=micro_batch,
-        accumulation_steps=steps,
-        max_micro_batch=most,
+        fits=found.passes is not None,
+        need_gib=found.need_gib,
+        micro_batch=found.micro_batch,
+        accumulation_steps=found.passes,
+        max_micro_batch=found.largest,
+        checkpointing=found.checkpointing,
     )
 
 
@@ -141,11 +275,8 @@ def encoder_config(model: str, revision: str | None) -> PreTrainedConfig:
             source.path or model, revision=revision, trust_remote_code=False
         )
     except Exception as error:  # The hub's many errors all mean the same here.
-        raise ModelLoadError(f"configuration of {model!r}: {first_line(error)}") from None
+        raise ModelLoadError(
+            f"configuration of {model!r}: {first_line(error)} Name a model folder or a built-in model, or connect to"
+            " the hub once so that it is kept here"
+        ) from None
     return config
-
-
-def _plan(question: Question, model: str, config: PreTrainedConfig, cache: Path) -> MemoryPlan:
-    settings = replace(question.settings, model=ModelSettings(name=model))
-    workload = Workload(settings, config, device_kind=question.device, precision=question.precision)
-    return predict(workload, cache)

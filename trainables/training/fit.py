@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
-import transformers
 from transformers import PreTrainedModel
 
 from trainables.files import write_whole
+from trainables.machine import MachineFiles
 from trainables.memory.device import GIB, MemoryDevice, device_name
-from trainables.memory.ledger import Circumstances, Ledger
+from trainables.memory.ledger import Circumstances
 from trainables.memory.predict import MemoryPlan, Workload, fingerprint, predict
 from trainables.memory.probe import Probed, probe
 from trainables.models.encoder import enable_checkpointing
@@ -27,25 +26,6 @@ _EVALUATION_TOKENS = 2**15
 
 _CERTAIN = 0.5
 """A predicted need below this share of what is allowed is not probed: no prediction is off by a factor of two."""
-
-
-@dataclass(frozen=True)
-class MachineFiles:
-    """What trials and searches of one machine know together, in a folder of its own."""
-
-    folder: Path
-
-    @property
-    def predictions(self) -> Path:
-        return self.folder / "predictions"
-
-    @property
-    def probes(self) -> Path:
-        return self.folder / "probes"
-
-    @property
-    def ledger(self) -> Ledger:
-        return Ledger(self.folder / "ledger.jsonl")
 
 
 @dataclass(frozen=True)
@@ -77,9 +57,7 @@ class Fit:
         self._encoder = encoder
         self._device = device
         self._files = files
-        self._where = Circumstances(
-            device_name(device.torch_device), precision, torch.__version__, transformers.__version__
-        )
+        self._where = Circumstances.here(device_name(device.torch_device), precision)
         self._allowed_gib = device.budget_bytes() * (1 - settings.memory.headroom) / GIB
         self._ran_gib = 0.0
         self.probe_points = 0

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from trainables.inputs import load_inputs
+from trainables.machine import MachineFiles
 from trainables.memory.device import MemoryDevice, device_name
 from trainables.memory.errors import MemoryExhaustedError, OutOfMemory
 from trainables.models.load import load_encoder
@@ -22,7 +23,7 @@ from trainables.tasks import TASKS
 from trainables.tasks.protocol import Batch
 from trainables.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from trainables.training.evaluate import predict_outputs
-from trainables.training.fit import Fit, MachineFiles
+from trainables.training.fit import Fit
 from trainables.training.loader import stream_batches
 from trainables.training.optimizer import build_optimizer, build_schedule, prepare_states
 from trainables.training.precision import resolve_precision, set_tf32

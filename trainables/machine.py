@@ -1,0 +1,46 @@
+"""What runs and searches of one machine know together about memory, and where they keep it."""
+
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trainables.memory.ledger import Ledger
+
+
+def machine_folder() -> Path:
+    """``headroom`` in the user's cache folder; where that cannot be written, among the temporary files."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "headroom"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        writable = False
+    else:
+        writable = os.access(folder, os.W_OK)
+    return folder if writable else Path(tempfile.gettempdir(), f"headroom-{os.getuid()}")
+
+
+@dataclass(frozen=True)
+class MachineFiles:
+    """Everything in it is found again where it is missing."""
+
+    folder: Path = field(default_factory=machine_folder)
+
+    @property
+    def predictions(self) -> Path:
+        """Folder of traced predictions."""
+        return self.folder / "predictions"
+
+    @property
+    def probes(self) -> Path:
+        """Folder of what probes found."""
+        return self.folder / "probes"
+
+    @property
+    def cards(self) -> Path:
+        """Folder of what the processes of a card made of the CPU hold."""
+        return self.folder / "cards"
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.folder / "ledger.jsonl")

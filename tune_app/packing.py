@@ -1,0 +1,173 @@
+"""What trials need of the device they share, and which share each is given, all of it predicted."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Literal
+
+from search_spaces.rules import Fit, Sample, Violation
+from search_spaces.space import Scalar
+from trainables.machine import MachineFiles
+from trainables.memory.ledger import Circumstances
+from trainables.settings import TrialSettings, with_params
+from tune_app.errors import UserError
+
+if TYPE_CHECKING:
+    from trainables.memory.facts import TrialDevice
+    from trainables.memory.needs import Cut, Planner
+
+SHARES = (0.125, 0.25, 0.5, 1.0)
+"""The shares of a device that are derived from needs: few, so that workers of one share serve many trials."""
+
+Gpus = float | Literal["auto"]
+
+
+class Packing:
+    """Predicts how configurations fit on a device, and derives the GPUs that Ray gives each trial.
+
+    Args:
+        settings: of every trial; a configuration's values are put in place of its own.
+        device: that a trial gets a share of, and the whole of where it is given no GPU.
+        gpus: of each trial: a share of one or a whole number, 0 for none, or ``auto`` for a share by need.
+        passes: with ``auto``, how many a step may take in the share.
+        files: what is known on this machine: traced predictions, and how far earlier ones were off.
+        say: told when a prediction will take seconds, and what cannot be predicted.
+    """
+
+    def __init__(
+        self,
+        settings: TrialSettings,
+        device: "TrialDevice",
+        *,
+        gpus: Gpus,
+        passes: int,
+        files: MachineFiles,
+        say: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._device = device
+        self._gpus = gpus
+        self._passes = passes
+        self._files = files
+        self._say = say
+        self._made: Planner | None = None
+        self._told: set[tuple[str, str]] = set()
+
+    def fit(self, sample: Sample) -> Fit | None:
+        """How a sample fits in the largest share that a trial may have; None where nothing can be predicted.
+
+        Raises:
+            UserError: there is no such model.
+        """
+        share = self._largest_share
+        found = self._cut(with_params(self._settings, sample.params), share)
+        if found is None:
+            return None
+        return Fit(
+            need_gib=found.one_sample_gib,
+            allowed_gib=self._allowed_gib(share),
+            budget_gib=self._budget_gib(share),
+            micro_batch=found.micro_batch or 0,
+            passes=found.passes,
+            checkpointing=found.checkpointing,
+        )
+
+    def gpus(self, params: Mapping[str, Scalar]) -> float:
+        """The GPUs to give a trial of these values.
+
+        By need it is the smallest share in which a step takes few enough passes at full length, without
+        checkpointing; else the whole card, or so much of it as the trial's own budget lets it use.
+
+        Raises:
+            UserError: there is no such model.
+        """
+        if self._gpus != "auto":
+            return self._gpus
+        settings = with_params(self._settings, params)
+        for share in SHARES[:-1]:
+            found = self._cut(settings, share, plain=True)
+            if found is None:
+                break
+            if found.passes is not None and found.passes <= self._passes_allowed(settings):
+                return share
+            if self._budget_gib(share) == self._budget_gib(1.0):
+                return share
+        return SHARES[-1]
+
+    def refusal(self, violation: Violation, whose: str, remedy: str) -> UserError:
+        """The error for what cannot run at all.
+
+        Args:
+            violation: of the rule ``memory``.
+            whose: of whom the need is told, e.g. ``any model of the space``.
+            remedy: beside raising the setting that keeps the memory of a trial as low as it is.
+        """
+        memory, device, share = self._settings.memory, self._device, self._largest_share
+        if memory.budget_gib is not None and memory.budget_gib <= share * device.total_gib:
+            scarce = f"memory.budget_gib: {memory.budget_gib:g}"
+        elif share < 1:
+            scarce = f"resources.gpu: {share:g} of {device.total_gib:.4g} GiB"
+        elif memory.device_gib is not None:
+            scarce = f"memory.device_gib: {memory.device_gib:g}"
+        else:
+            # Nobody can raise what the machine has.
+            whole = f"model.name: the device's {device.total_gib:.4g} GiB ({device.kind})"
+            return UserError(f"{whole} is less than {whose} needs ({violation.reason}); {remedy}")
+        return UserError(f"{scarce} is less than {whose} needs ({violation.reason}); raise it, or {remedy}")
+
+    @property
+    def _largest_share(self) -> float:
+        # Of several cards a trial uses the first.
+        return 1.0 if self._gpus == "auto" or self._gpus == 0 else min(1.0, self._gpus)
+
+    def _passes_allowed(self, settings: TrialSettings) -> int:
+        rows = settings.memory.micro_batch
+        # Passes that the user's own limit on rows asks for would be as many on any card.
+        least = -(-settings.train.effective_batch // rows) if isinstance(rows, int) else 1
+        return max(self._passes, least)
+
+    def _budget_gib(self, share: float) -> float:
+        of_the_device = share * self._device.total_gib
+        return min(of_the_device, self._settings.memory.budget_gib or of_the_device)
+
+    def _allowed_gib(self, share: float) -> float:
+        return self._budget_gib(share) * (1 - self._settings.memory.headroom)
+
+    def _cut(self, settings: TrialSettings, share: float, *, plain: bool = False) -> "Cut | None":
+        # torch and transformers take seconds to import.
+        from trainables.models.checkpoint import ModelLoadError
+        from trainables.models.names import UnknownModelError
+
+        model = settings.model.name
+        if not self._planner.has_plan(settings):
+            self._tell_once(model, f"predicting what {model} needs (seconds, the first time)")
+        try:
+            return self._planner.cut(settings, self._allowed_gib(share), plain=plain)
+        except (UnknownModelError, ModelLoadError) as error:
+            raise UserError(f"model.name: {error}") from None
+        except Exception as error:
+            # What cannot be traced can be trained all the same, and what cannot be built fails with its own error.
+            problem = (str(error).splitlines() or [""])[0]
+            self._tell_once(
+                model,
+                f"what {model} needs cannot be predicted ({type(error).__name__}: {problem}): nothing of it is turned"
+                " away, and a share by need is the whole card",
+            )
+            return None
+
+    @property
+    def _planner(self) -> "Planner":
+        if self._made is None:
+            from trainables.memory.needs import Planner
+
+            device, ledger = self._device, self._files.ledger
+            self._made = Planner(
+                device.kind,
+                device.auto_precision,
+                self._files.predictions,
+                lambda precision: ledger.correction(Circumstances.here(device.name, precision)),
+            )
+        return self._made
+
+    def _tell_once(self, model: str, text: str) -> None:
+        if (model, text) not in self._told:
+            self._told.add((model, text))
+            self._say(text)
