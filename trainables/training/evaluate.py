@@ -20,7 +20,7 @@ def predict_outputs(
     rows: np.ndarray,
     *,
     device: MemoryDevice,
-    rows_at: Callable[[int], int],
+    rows_at: Callable[[int, int], int],
     ran_out: Callable[[OutOfMemory, int, int], None],
     precision: str,
 ) -> torch.Tensor:
@@ -30,7 +30,7 @@ def predict_outputs(
     pass. The model is left in the mode it came in.
 
     Args:
-        rows_at: how many rows a pass may hold that are padded to so many tokens, at this time.
+        rows_at: given the tokens that the next pass is padded to and the rows that are left, how many it may hold now.
         ran_out: told when a pass ran out of memory, with its rows and their tokens; the pass is done again, so it must
             make ``rows_at`` answer less for them, or raise.
     """
@@ -42,7 +42,7 @@ def predict_outputs(
     try:
         while start < len(order):
             length = int(examples.lengths[rows[order[start]]])
-            part = rows[order[start : start + rows_at(length)]]
+            part = rows[order[start : start + rows_at(length, len(order) - start)]]
             failure = None
             try:
                 with uncounted():

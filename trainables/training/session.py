@@ -198,8 +198,6 @@ class TrainingSession:
         """
         start = time.perf_counter()
         rows = getattr(self.inputs.split, part)
-        longest = int(self.examples.lengths[rows].max())
-        self.fit.plans_evaluation(min(len(rows), int(self.fit.limits.evaluation[longest])), longest)
         # Evaluation needs no gradients, and its batches may be larger for it.
         self.optimizer.zero_grad(set_to_none=True)
         outputs = predict_outputs(
@@ -207,7 +205,7 @@ class TrainingSession:
             self.examples,
             rows,
             device=self._device,
-            rows_at=lambda length: int(self.fit.limits.evaluation[length]),
+            rows_at=self._evaluation_rows,
             ran_out=self._shrink_evaluation,
             precision=self.precision,
         )
@@ -216,6 +214,11 @@ class TrainingSession:
         scores = self.task.score(outputs, self.inputs.rows.labels[rows])
         self.progress.eval_s += time.perf_counter() - start
         return scores
+
+    def _evaluation_rows(self, length: int, left: int) -> int:
+        rows = min(left, int(self.fit.limits.evaluation[length]))
+        self.fit.plans_evaluation(rows, length)
+        return rows
 
     def _shrink_evaluation(self, failure: OutOfMemory, rows: int, length: int) -> None:
         if not self.fit.shrink_evaluation(rows, length):

@@ -28,7 +28,7 @@ def outputs_of(session: TrainingSession, rows: np.ndarray, most: int = 4, precis
         session.examples,
         rows,
         device=CpuDevice(),
-        rows_at=lambda _: most,
+        rows_at=lambda length, left: most,
         ran_out=ran_out,
         precision=precision,
     )
@@ -97,7 +97,7 @@ def test_a_pass_that_runs_out_of_memory_is_done_again_with_fewer_rows(session: T
             session.examples,
             rows,
             device=device,
-            rows_at=lambda _: most[0],
+            rows_at=lambda length, left: most[0],
             ran_out=ran_out,
             precision="fp32",
         )
