@@ -78,11 +78,11 @@ def run_search(
         store = open_study(run_dir, config.study.name, config.study.storage, study_record(config))
         store.set_target(config.search.trials)
         write_config(config, run_dir)
-        tracking = _tracking(config, store)
         progress = stack.enter_context(_progress(config, store, console, quiet))
         if _has_work(store):
-            end = _search(config, store, run_dir, tracking, progress, address, run_trial)
+            end, tracking = _search(config, store, run_dir, progress, address, run_trial)
         else:
+            tracking = _tracking(config, store)
             end = _LoopEnd(f"the study holds its {store.target} launched trials already", interrupted=False)
         if not end.interrupted:
             _check_nothing_open(store)
@@ -100,11 +100,10 @@ def _search(
     config: RunConfig,
     store: StudyStore,
     run_dir: Path,
-    tracking: Tracking,
     progress: Progress,
     address: str | None,
     run_trial: "RunTrial | None",
-) -> _LoopEnd:
+) -> tuple[_LoopEnd, Tracking]:
     # Ray takes seconds to import; everything that can be refused was refused before.
     from trainables.memory.facts import torch_facts
     from tune_app import ray_session
@@ -140,6 +139,8 @@ def _search(
         packing = _packing(config, cluster, gpus, progress)
         rules = build_rules(config.limits, config.memory.max_accumulation, packing)
         _print_what_rules_leave(config, rules, packing, progress)
+        # Not before: of a search that is refused nothing is tracked.
+        tracking = _tracking(config, store)
         searcher = HeadroomSearch(
             store,
             build_proposer(
@@ -182,8 +183,8 @@ def _search(
             retries=ATTEMPTS,
         )
     if asked.is_set():
-        return _LoopEnd("the same command goes on from here", interrupted=True)
-    return _LoopEnd(searcher.end or "every trial ended", interrupted=False)
+        return _LoopEnd("the same command goes on from here", interrupted=True), tracking
+    return _LoopEnd(searcher.end or "every trial ended", interrupted=False), tracking
 
 
 def _packing(config: RunConfig, cluster: "Cluster", gpus: "Gpus", progress: Progress) -> "Packing":

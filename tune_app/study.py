@@ -141,7 +141,9 @@ class StudyStore:
             OUTCOME_ATTRIBUTE: Outcome.INFEASIBLE.value,
             REASON_ATTRIBUTE: "; ".join(violation.reason for violation in violations),
         }
-        constraints = {violation.rule: violation.excess for violation in violations}
+        # Two sets of limits may speak under one name: the larger excess stands.
+        by_excess = sorted(violations, key=lambda violation: violation.excess)
+        constraints = {violation.rule: violation.excess for violation in by_excess}
         return self._create(Outcome.INFEASIBLE.state, params, attributes, constraints)
 
     def report(self, number: int, epoch: int, value: float) -> None:

@@ -178,6 +178,64 @@ def test_data_or_a_model_that_is_not_there_is_bad_input(headroom: Any, tmp_path:
     assert_bad_input(headroom("search", "c.yaml", "-s", "study.dir=s3://bucket"), "study.dir", "s3://bucket")
 
 
+def test_what_is_wrong_with_memory_or_shares_is_bad_input(headroom: Any, tmp_path: Path) -> None:
+    (tmp_path / "train.yaml").write_text(LEAST)
+    (tmp_path / "search.yaml").write_text(LEAST + "space: {optim.lr: {choices: [0.1]}}")
+    wrong = [
+        ("memory.headroom=-0.1", ["memory.headroom: -0.1", "greater than or equal to 0"]),
+        ("memory.budget_gib=0", ["memory.budget_gib: 0", "greater than 0"]),
+        ("memory.device_gib=-1", ["memory.device_gib: -1", "greater than 0"]),
+        ("memory.max_accumulation=0", ["memory.max_accumulation: 0", "greater than 0"]),
+        ("resources.gpu=1.5", ["resources.gpu: 1.5", "0.5, or 1"]),
+        ("resources.gpu=some", ["resources.gpu: 'some'", "auto"]),
+        ("resources.passes=0", ["resources.passes: 0", "greater than 0"]),
+        ("limits=users_48gb", ["limits: 'users_48gb'", "did you mean users_24gb?"]),
+        ("model.name=tiny-brt", ["model.name: ", "'tiny-brt'", "did you mean 'tiny-bert'?"]),
+    ]
+    for command in ("search", "train"):
+        for override, parts in wrong:
+            assert_bad_input(headroom(command, f"{command}.yaml", "-s", override), *parts)
+    assert not (tmp_path / "models").exists()
+
+
+TOO_LITTLE = [
+    (
+        ["memory.budget_gib=0.01"],
+        ["memory.budget_gib: 0.01 is less than", "needs 0.0", "at micro-batch 1", "0.009 allowed of 0.01", "raise it"],
+    ),
+    (["memory.device_gib=0.01"], ["memory.device_gib: 0.01 is less than", "tiny-bert", "raise it"]),
+    (["memory.budget_gib=0.01", "memory.allow_checkpointing=false"], ["at micro-batch 1, 0.009 allowed"]),
+]
+
+
+@pytest.mark.parametrize(("overrides", "parts"), TOO_LITTLE)
+def test_what_cannot_run_by_prediction_is_not_trained(
+    overrides: list[str], parts: list[str], headroom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainables.models import load
+
+    monkeypatch.setattr(load, "load_encoder", None)
+    (tmp_path / "c.yaml").write_text(LEAST + "model: {name: tiny-bert}")
+    options = [argument for override in overrides for argument in ("-s", override)]
+    ran = headroom("train", "c.yaml", "--quiet", *options)
+    assert_bad_input(ran, *parts, "this configuration needs", "a smaller model.name or tok.max_length")
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.slow
+def test_a_search_of_which_nothing_can_run_is_bad_input(headroom: Any, tmp_path: Path, ray_with_one_slot: None) -> None:
+    space = "space: {model.name: {choices: [tiny-bert, small-bert]}, optim.lr: {choices: [0.1]}}"
+    (tmp_path / "c.yaml").write_text(LEAST + space)
+    for overrides, parts in TOO_LITTLE:
+        options = [argument for override in overrides for argument in ("-s", override)]
+        ran = headroom("search", "c.yaml", "--quiet", *options)
+        assert_bad_input(ran, *parts, "any model of the space needs (model tiny-bert", "smaller models or lengths")
+    ran = headroom("search", "c.yaml", "--quiet", "-s", "limits={small: {batch: 8}}")
+    assert_bad_input(ran, "limits: the rules turn away all of the space", "batch 16 > 8", "raise the limits")
+    ran = headroom("search", "c.yaml", "--quiet", "-s", "resources.gpu=1")
+    assert_bad_input(ran, "resources.gpu: 1 is more than the 0", "lower it")
+
+
 def test_a_configuration_with_a_space_is_not_trained(headroom: Any, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(LEAST + "space: {optim.lr: {choices: [0.1]}}")
     assert_bad_input(headroom("train", "c.yaml"), "space", "headroom export")

@@ -67,6 +67,7 @@ def test_the_best_configuration_is_complete_and_pinned(store: StudyStore, config
     assert (loaded.pinned.data_fingerprint, loaded.pinned.device) == ("f" * 64, "cpu")
     assert {"python", "torch", "transformers", "headroom"} <= set(loaded.pinned.versions)
     assert loaded.trial_settings() == config.with_params(store.trial(best).params).trial_settings()
+    assert loaded.limits == config.limits, "what was let through is not judged otherwise when it is trained again"
     assert file.read_text().startswith("# Trial 1 of study test: macro_f1 0.750000 on validation.\n")
 
 

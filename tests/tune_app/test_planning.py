@@ -71,6 +71,32 @@ def test_the_verdict_cuts_the_effective_batch_in_the_fewest_passes_that_fit(conf
     assert nothing["need_gib"] > 0.005
 
 
+def test_what_fits_with_checkpointing_alone_says_so_to_people_and_keeps_its_keys(config: str) -> None:
+    one = ("--model", "tiny-bert", "--batch", "1", "--length", "512", "--device", "cpu")
+    forbidden = ("-s", "memory.allow_checkpointing=false")
+    need_gib = json.loads(asked(config, "--budget-gib", "0.01", *one, *forbidden, "--json"))["need_gib"]
+    tight = ("--budget-gib", f"{0.99 * need_gib / 0.9}", *one)
+    answer = json.loads(asked(config, *tight, "--json"))
+    assert set(answer) == VERDICT_KEYS
+    assert answer["fits"]
+    assert " with checkpointing, needs" in asked(config, *tight)
+    assert asked(config, *tight, *forbidden).startswith("does not fit")
+    rows = json.loads(asked(config, *tight[:2], "--device", "cpu", "--json"))
+    assert set(rows[0]) == VERDICT_KEYS - {"effective_batch", "fits", "micro_batch", "accumulation_steps"} | {
+        "max_eval_batch"
+    }
+    assert [row["length"] for row in rows if row["model"] == "tiny-bert" and row["max_micro_batch"]][-1] == 512
+    assert "* with checkpointing: not even one sample fits without" in asked(config, *tight[:2], "--device", "cpu")
+
+
+def test_the_device_that_trials_share_is_the_budget_unless_one_is_given(config: str) -> None:
+    given = ("-s", "memory.device_gib=2", "--device", "cpu", "--json")
+    assert {row["budget_gib"] for row in json.loads(asked(config, *given))} == {2}
+    assert {row["budget_gib"] for row in json.loads(asked(config, *given, "-s", "memory.budget_gib=1"))} == {1}
+    assert {row["budget_gib"] for row in json.loads(asked(config, *given, "-s", "memory.budget_gib=3"))} == {2}
+    assert {row["budget_gib"] for row in json.loads(asked(config, *given, "--budget-gib", "4"))} == {4}
+
+
 def test_a_known_large_model_is_answered_without_a_download(config: str) -> None:
     answer = json.loads(
         asked(

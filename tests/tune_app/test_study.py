@@ -234,12 +234,16 @@ def test_a_failed_trial_without_any_report_can_be_closed(place: Place) -> None:
 
 def test_a_rejected_sample_is_recorded_with_the_excess_of_every_rule(place: Place) -> None:
     store = place.open()
-    found = [Violation("size_limits", "batch 48 > 16", 2.0), Violation("memory", "needs 30 GiB", 0.25)]
+    found = [
+        Violation("size_limits", "batch 48 > 16", 2.0),
+        Violation("memory", "needs 30 GiB", 0.25),
+        Violation("size_limits", "batch 48 > 32", 0.5),
+    ]
     number = store.record_infeasible(PARAMS, found)
     trial = place.load().trial(number)
     assert trial.state == TrialState.PRUNED
     assert trial.params == PARAMS
-    assert trial.user_attrs == {"outcome": "infeasible", "reason": "batch 48 > 16; needs 30 GiB"}
+    assert trial.user_attrs == {"outcome": "infeasible", "reason": "batch 48 > 16; needs 30 GiB; batch 48 > 32"}
     assert trial.constraints == {"size_limits": 2.0, "memory": 0.25}
     assert trial.intermediate_values == {}
 
