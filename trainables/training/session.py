@@ -121,6 +121,8 @@ class TrainingSession:
         """
         start = time.perf_counter()
         rows = getattr(self.inputs.split, part)
+        # The next step makes them anew; until then their memory is free for larger batches.
+        self.optimizer.zero_grad(set_to_none=True)
         outputs = predict_outputs(
             self.model,
             self.examples,

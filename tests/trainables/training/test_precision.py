@@ -35,13 +35,13 @@ def test_bf16_keeps_weights_gradients_and_outputs_in_fp32(
 ) -> None:
     session = session_of(with_params(settings, {"train.precision": "bf16"}))
     loss = session.train_epoch()
+    weights = list(session.model.parameters())
+    assert {weight.grad.dtype for weight in weights if weight.grad is not None} == {torch.float32}
     scores = session.evaluate("validation")
     assert session.precision == "bf16"
     assert math.isfinite(loss)
     assert all(math.isfinite(score) for score in scores.values())
-    weights = list(session.model.parameters())
     assert {weight.dtype for weight in weights} == {torch.float32}
-    assert {weight.grad.dtype for weight in weights if weight.grad is not None} == {torch.float32}
     # And it did run in bf16: the same epoch in fp32 has another loss, though not by much.
     in_fp32 = session_of(settings).train_epoch()
     assert loss != in_fp32

@@ -18,7 +18,7 @@ from trainables.memory.predict.trace import StepPeaks, Workload, trace
 
 GIB = 2**30
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Goes up whenever a trace of the same workload may come out otherwise."""
 
 _MOST_SAMPLES = 2**20

@@ -62,7 +62,7 @@ class StepPeaks:
     Attributes:
         training: a step of one pass; gradients come up during the backward pass.
         accumulating: a step of several passes, in whose later ones all gradients live.
-        evaluation: a pass of inference beside what training left: states, and the last step's gradients.
+        evaluation: a pass of inference beside what training keeps: optimizer states, but no gradients.
     """
 
     training: Peaks
@@ -133,7 +133,7 @@ def _trace_step(model: nn.Module, task: Task, workload: Workload, factors: SizeF
     return StepPeaks(
         training=peaks(one_pass + update, set()),
         accumulating=peaks(later_pass + update, gradients),
-        evaluation=peaks(evaluation, gradients),
+        evaluation=peaks(evaluation, set()),
     )
 
 
