@@ -22,11 +22,12 @@ from typing import Any
 
 from tune_app import ray_session  # isort: skip  # First of all: it sets the environment that Ray reads when imported.
 import optuna
-from common import distributions, print_json, print_ratio, print_table, versions, versions_line
+from common import print_json, print_ratio, print_table, versions, versions_line
 from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
+from stock import distributions
 from toy import OBJECTIVES, ToyProblem, need_gib
 
 from search_spaces.space import Params, Scalar

@@ -26,11 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from common import distributions, print_json, print_ratio, print_table, versions, versions_line
+from common import print_json, print_ratio, print_table, versions, versions_line
 from optuna.samplers import TPESampler
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import create_trial
+from stock import distributions
 
 from search_spaces.space import Params, Space, parse_space
 from trainables.reports import Report, TrialReport

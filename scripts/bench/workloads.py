@@ -118,7 +118,7 @@ def measure(case: Case) -> tuple[float, float]:
         enable_checkpointing(encoder)
     model = task.build_model(LoadedEncoder(encoder, LoadReport((), (), None)), seed=0)
     optimizer = build_optimizer(model, workload.settings.optim)
-    batches = [_batch(case, seed) for seed in range(case.accumulation)]
+    batches = [batch(case.micro_batch, case.length, seed) for seed in range(case.accumulation)]
     with LiveBytes(model, batches) as counter:
         model.train()
         for _ in range(2):
@@ -132,23 +132,25 @@ def measure(case: Case) -> tuple[float, float]:
             )
         optimizer.zero_grad(set_to_none=True)
         training = counter.take_peak()
+        optimizer.zero_grad(set_to_none=True)
+        counter.take_peak()
         model.eval()
         with torch.inference_mode(), autocast(workload.precision, torch.device("cpu")):
             model(batches[0]).float()
         return training / GIB, counter.take_peak() / GIB
 
 
-def _batch(case: Case, seed: int) -> Batch:
+def batch(samples: int, length: int, seed: int) -> Batch:
     """Random tokens, padded here and there: masks of ones alone are left out by some models."""
     rng = np.random.default_rng(seed)
-    shape = (case.micro_batch, case.length)
+    shape = (samples, length)
     mask = np.ones(shape, dtype=np.int64)
     mask[:, -1] = 0
     return {
         "input_ids": torch.from_numpy(rng.integers(2, 500, shape)),
         "attention_mask": torch.from_numpy(mask),
         "token_type_ids": torch.zeros(shape, dtype=torch.int64),
-        "labels": torch.zeros(case.micro_batch, dtype=torch.int64),
+        "labels": torch.zeros(samples, dtype=torch.int64),
     }
 
 

@@ -1,5 +1,6 @@
 """The benches run, and what they say fits together. How fast or how good the numbers are is not asked here."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -60,3 +61,39 @@ def test_cpu_budget_compares_plain_and_budgeted_steps() -> None:
     assert found["rounds"] == 6
     assert f"budgeted / plain, medians: {found['ratio']:.2f} ×" in output
     assert found["ratio"] > 0.5
+
+
+def test_the_readme_shows_the_table_of_claims_that_was_printed() -> None:
+    printed = (BENCHES / "results" / "claims.txt").read_text(encoding="utf-8")
+    table = [line for line in printed.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + 11
+    assert "\n".join(table) in (BENCHES.parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_claim_is_set_beside_the_prediction(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(BENCHES)
+    claims = importlib.import_module("claims")
+    fits = claims.Claim("distilbert-base-uncased", 64, 2, 128, 3)
+    name, said, bf16, fp32, instead = claims.cells(fits, tmp_path)
+    assert (name, said) == ("distilbert-base-uncased 64 × 2 × 128", "3")
+    assert 1 < float(bf16) < float(fp32)
+    assert instead.startswith("24 GiB: 1 × 128, needs ")
+    too_small = claims.Claim("distilbert-base-uncased", 64, 2, 128, 3, card_gib=1)
+    assert claims.instead(too_small, tmp_path).startswith("1 GiB: turned away, needs ")
+
+
+@pytest.mark.slow
+def test_throughput_times_both_sides_on_the_same_rows(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    rows = [
+        f"g{group},a text of some words {'more ' * (row * group)},what?,{row % 2}"
+        for group in range(8)
+        for row in range(4)
+    ]
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("\n".join(["group_id,text,criterion,label", *rows]) + "\n")
+    output, found = run_bench("throughput", str(pairs), "--rounds", "1")
+    assert set(found) == {"training", "evaluation"}
+    for part, figures in found.items():
+        assert 1 <= figures["tokens_headroom"] <= figures["tokens_trainer"]
+        assert f"headroom / trainer, {part}: {figures['ratio']:.2f} ×" in output

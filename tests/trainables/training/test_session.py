@@ -48,6 +48,15 @@ def test_ruined_weights_are_not_scored(
         session.evaluate("validation")
 
 
+def test_evaluation_holds_no_gradients(
+    settings: TrialSettings, session_of: Callable[[TrialSettings], TrainingSession]
+) -> None:
+    session = session_of(settings)
+    session.train_epoch()
+    session.evaluate("validation")
+    assert all(parameter.grad is None for parameter in session.model.parameters())
+
+
 def test_facts_tell_how_the_batch_is_cut_and_what_was_trained(
     settings: TrialSettings, session_of: Callable[[TrialSettings], TrainingSession]
 ) -> None:

@@ -1,0 +1,262 @@
+"""Samples per second of our training and evaluation beside those of transformers' Trainer, in turn, in one process.
+
+    python scripts/bench/throughput.py PAIRS_CSV [--rows 400] [--rounds 3] [--threads 1]
+
+The same model (MiniLM), rows, split, effective batch (64), largest micro-batch (16; 8 in evaluation), precision (fp32),
+AdamW and threads. The Trainer pads each batch to its own longest row, and neither saves nor logs; grouping by length is
+off, because it decides which rows meet in an effective batch. A round is one epoch and one evaluation of each, in
+alternating order, so that whatever else the machine does falls on both. Loading and tokenising are left out. Ours runs
+without the counted budget, by which a CPU stands in for a card that counts by itself. The Trainer needs accelerate,
+which Headroom does not: pip install 'headroom[bench]'.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import print_json, print_ratio, print_table, versions_line
+from sklearn.metrics import f1_score
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, Trainer, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, TrainerCallback
+from transformers.utils.logging import disable_progress_bar
+
+from trainables.inputs import Inputs, load_inputs
+from trainables.machine import MachineFiles
+from trainables.memory.cpu import CpuDevice
+from trainables.seeds import trial_seeds
+from trainables.settings import DataSettings, MemorySettings, TokSettings, TrainSettings, TrialSettings
+from trainables.training.session import TrainingSession
+
+EFFECTIVE_BATCH, MICRO_BATCH, MAX_LENGTH = 64, 16, 256
+# The Trainer's default, which suits it: it evaluates in file order, where larger batches pad more, and a CPU computes
+# small batches about 10 % faster per token.
+EVAL_BATCH = 8
+# Sorting a whole set pays by its size; a real validation part is larger still.
+VALIDATION_SHARE, TEST_SHARE = 0.55, 0.1
+TARGET = 1.4
+
+
+@dataclass(frozen=True)
+class Took:
+    """Seconds by the clock and of processor time, and tokens: real ones, and those computed, padding included."""
+
+    clock_s: float
+    processor_s: float
+    real_tokens: int
+    computed_tokens: int
+
+
+class TokenCount:
+    """Adds up the attention masks that a model is given."""
+
+    def __init__(self) -> None:
+        self.real = self.computed = 0
+
+    def add(self, attention_mask: Tensor) -> None:
+        self.real += int(attention_mask.sum())
+        self.computed += attention_mask.numel()
+
+
+class Side:
+    """One of the two that are compared: times what it does."""
+
+    def __init__(self, rows: dict[str, int], tokens: TokenCount) -> None:
+        self.rows = rows
+        self.took: dict[str, list[Took]] = {"training": [], "evaluation": []}
+        self._tokens = tokens
+        self._since: tuple[float, float, int, int] = (0, 0, 0, 0)
+
+    def start(self) -> None:
+        self._since = self._now()
+
+    def stop(self, part: str) -> None:
+        self.took[part].append(Took(*(now - then for now, then in zip(self._now(), self._since, strict=True))))
+
+    def _now(self) -> tuple[float, float, int, int]:
+        return time.perf_counter(), time.process_time(), self._tokens.real, self._tokens.computed
+
+    def samples_per_s(self, part: str) -> float:
+        return self.rows[part] / statistics.median(took.clock_s for took in self.took[part])
+
+    def samples_per_processor_s(self, part: str) -> float:
+        return self.rows[part] / statistics.median(took.processor_s for took in self.took[part])
+
+    def tokens_ratio(self, part: str) -> float:
+        took = self.took[part]
+        return sum(one.computed_tokens for one in took) / sum(one.real_tokens for one in took)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pairs", type=Path, help="rows as for a search: text, criterion, label, group_id")
+    parser.add_argument("--rows", type=int, default=400, help="most rows to take, whole groups (default 400)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    if find_spec("accelerate") is None:
+        print("throughput: transformers' Trainer needs accelerate, run: pip install 'headroom[bench]'", file=sys.stderr)
+        return 2
+    torch.set_num_threads(options.threads)
+    disable_progress_bar()
+    settings = TrialSettings(
+        DataSettings(
+            str(options.pairs.absolute()),
+            max_rows=options.rows,
+            validation_share=VALIDATION_SHARE,
+            test_share=TEST_SHARE,
+        ),
+        trial_seeds(0),
+        tok=TokSettings(MAX_LENGTH),
+        train=TrainSettings(batch_size=EFFECTIVE_BATCH, epochs=options.rounds, precision="fp32"),
+        memory=MemorySettings(micro_batch=MICRO_BATCH, eval_batch=EVAL_BATCH),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = load_inputs(settings, Path(folder))
+        rows = {"training": len(inputs.split.train), "evaluation": len(inputs.split.validation)}
+        ours, our_round = headroom_side(settings, Path(folder), rows)
+        theirs, their_round = trainer_side(settings, inputs, Path(folder), rows)
+        for turn in range(options.rounds):
+            for one_round in (our_round, their_round) if turn % 2 else (their_round, our_round):
+                one_round()
+    print_results(options, rows, {"headroom": ours, "trainer": theirs})
+    return 0
+
+
+def headroom_side(settings: TrialSettings, cache: Path, rows: dict[str, int]) -> tuple[Side, Callable[[], None]]:
+    session = TrainingSession(settings, cache, CpuDevice())
+    session.fit_to_memory(MachineFiles(cache / "machine"))
+    tokens = TokenCount()
+    session.model.register_forward_pre_hook(lambda _, arguments: tokens.add(arguments[0]["attention_mask"]))
+    side = Side(rows, tokens)
+
+    def one_round() -> None:
+        side.start()
+        session.train_epoch()
+        side.stop("training")
+        side.start()
+        session.evaluate("validation")
+        side.stop("evaluation")
+
+    return side, one_round
+
+
+def trainer_side(
+    settings: TrialSettings, inputs: Inputs, folder: Path, rows: dict[str, int]
+) -> tuple[Side, Callable[[], None]]:
+    model: nn.Module = AutoModelForSequenceClassification.from_pretrained(inputs.source.path, num_labels=2)
+    tokens = TokenCount()
+    model.register_forward_pre_hook(lambda _, __, keywords: tokens.add(keywords["attention_mask"]), with_kwargs=True)
+    side = Side(rows, tokens)
+    optim = settings.optim
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(
+            output_dir=str(folder / "trainer"),
+            num_train_epochs=1,
+            per_device_train_batch_size=MICRO_BATCH,
+            gradient_accumulation_steps=EFFECTIVE_BATCH // MICRO_BATCH,
+            per_device_eval_batch_size=EVAL_BATCH,
+            learning_rate=optim.lr,
+            weight_decay=optim.weight_decay,
+            max_grad_norm=settings.train.clip_norm,
+            use_cpu=True,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+        ),
+        train_dataset=Pairs(inputs, inputs.split.train),
+        eval_dataset=Pairs(inputs, inputs.split.validation),
+        data_collator=DataCollatorWithPadding(inputs.tokenizer),
+        compute_metrics=macro_f1,
+        callbacks=[EpochClock(side)],
+    )
+    trainer.remove_callback(PrinterCallback)
+
+    def one_round() -> None:
+        trainer.train()
+        side.start()
+        trainer.evaluate()
+        side.stop("evaluation")
+
+    return side, one_round
+
+
+class EpochClock(TrainerCallback):
+    """Times the epoch alone, without what ``train`` sets up around it."""
+
+    def __init__(self, side: Side) -> None:
+        self._side = side
+
+    def on_epoch_begin(self, *_: Any, **__: Any) -> None:
+        self._side.start()
+
+    def on_epoch_end(self, *_: Any, **__: Any) -> None:
+        self._side.stop("training")
+
+
+class Pairs(Dataset[dict[str, Any]]):
+    """Some of the rows, tokenised as a user of the Trainer does it."""
+
+    def __init__(self, inputs: Inputs, rows: np.ndarray) -> None:
+        texts = [inputs.rows.texts[row] for row in rows]
+        criteria = inputs.rows.criteria
+        firsts = [texts] if criteria is None else [[criteria[row] for row in rows], texts]
+        self._encoded = inputs.tokenizer(*firsts, truncation=True, max_length=MAX_LENGTH)
+        self._labels = inputs.rows.labels[rows].tolist()
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, place: int) -> dict[str, Any]:
+        return {**{name: values[place] for name, values in self._encoded.items()}, "labels": self._labels[place]}
+
+
+def macro_f1(predictions: Any) -> dict[str, float]:
+    return {"f1": float(f1_score(predictions.label_ids, predictions.predictions.argmax(-1), average="macro"))}
+
+
+def print_results(options: argparse.Namespace, rows: dict[str, int], sides: dict[str, Side]) -> None:
+    print(
+        f"minilm-l6, effective batch {EFFECTIVE_BATCH}, micro-batch at most {MICRO_BATCH}, length {MAX_LENGTH}, fp32,"
+        f" threads {options.threads}, {rows['training']} + {rows['evaluation']} rows, median of {options.rounds} rounds"
+    )
+    print(versions_line("torch", "transformers", "accelerate"))
+    cells = [
+        (
+            f"{part}, {name}",
+            f"{side.samples_per_s(part):.2f}",
+            f"{side.samples_per_processor_s(part):.2f}",
+            f"{side.tokens_ratio(part):.3f}",
+        )
+        for part in rows
+        for name, side in sides.items()
+    ]
+    print_table(("", "samples/s", "samples/processor s", "tokens computed per real token"), cells)
+    found: dict[str, dict[str, float]] = {}
+    for part in rows:
+        ours, theirs = sides["headroom"], sides["trainer"]
+        found[part] = {
+            "ratio": ours.samples_per_s(part) / theirs.samples_per_s(part),
+            "processor_ratio": ours.samples_per_processor_s(part) / theirs.samples_per_processor_s(part),
+            "tokens_headroom": ours.tokens_ratio(part),
+            "tokens_trainer": theirs.tokens_ratio(part),
+        }
+        print_ratio(f"headroom / trainer, {part}", found[part]["ratio"], TARGET, at_least=True)
+        print(f"  by processor time: {found[part]['processor_ratio']:.2f} ×")
+    print_json(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
