@@ -48,6 +48,16 @@ def load_inputs(settings: TrialSettings, cache: Path) -> Inputs:
     return Inputs(rows, split, tokenise_rows(rows, tokenizer, cache), source, tokenizer, tokenizer_folder)
 
 
+def builtin_vocabulary(settings: TrialSettings, cache: Path) -> int:
+    """How many tokens the tokenizer of a built-in encoder holds; it is trained on the data if ``cache`` has it not.
+
+    Raises:
+        DataError, UnknownModelError: as ``load_inputs``.
+    """
+    rows, split = read_and_split(settings.data, settings.task.classes, settings.seeds.split)
+    return len(load_tokenizer(_trained_tokenizer(resolve_model(settings.model.name), rows, split, cache)))
+
+
 def _trained_tokenizer(source: ModelSource, rows: Rows, split: Split, cache: Path) -> Path:
     """The tokenizer of a built-in encoder, trained once on the training part alone."""
     content = hashlib.sha256(rows.fingerprint.encode() + split.train.tobytes()).hexdigest()

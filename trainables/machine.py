@@ -37,6 +37,11 @@ class MachineFiles:
         return self.folder / "probes"
 
     @property
+    def tokenizers(self) -> Path:
+        """Folder of the tokenizers of built-in encoders, each trained on some data."""
+        return self.folder / "tokenizers"
+
+    @property
     def cards(self) -> Path:
         """Folder of what the processes of a card made of the CPU hold."""
         return self.folder / "cards"

@@ -112,7 +112,7 @@ class MemorySettings:
     ``auto`` finds them by prediction and probe. Without ``budget_gib`` that is the trial's share of its card, or all
     memory of the host or container on the CPU; ``device_gib`` makes a card of that size of either. ``headroom`` is the
     share of the budget that stays free. ``allow_checkpointing`` lets a trial compute activations twice where it would
-    run out of memory otherwise.
+    run out of memory otherwise, or take more than ``max_accumulation`` passes a step.
     """
 
     micro_batch: int | Literal["auto"] = "auto"
@@ -121,6 +121,7 @@ class MemorySettings:
     device_gib: float | None = None
     headroom: float = 0.10
     allow_checkpointing: bool = True
+    max_accumulation: int | None = 16
 
 
 @dataclass(frozen=True)

@@ -348,8 +348,7 @@ class RunConfig(Section):
             optim=trial.OptimSettings(**self.optim.model_dump()),
             schedule=trial.ScheduleSettings(**self.schedule.model_dump()),
             train=trial.TrainSettings(**self.train.model_dump()),
-            # How many passes are too many is decided before a trial is launched.
-            memory=trial.MemorySettings(**self.memory.model_dump(exclude={"max_accumulation"})),
+            memory=trial.MemorySettings(**self.memory.model_dump()),
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -7,8 +7,9 @@ came of it.
 import json
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from tune_app.study import StudyRecord, StudyStore, open_study, search_lock
 from tune_app.tracking import MlflowTracking, NoTracking, Tracking, flat
 
 if TYPE_CHECKING:
+    from trainables.memory.facts import TrialDevice
     from tune_app.packing import Gpus, Packing
     from tune_app.ray_session import Cluster
     from tune_app.trainable import RunTrial
@@ -73,14 +75,19 @@ def run_search(
         )
     _check_place(config)
     run_dir = Path(config.run_dir)
+    record = study_record(config)
+    screen = None
+    if not run_dir.exists() and _ray_starts_here(address):
+        # Of a new search that is refused nothing is left behind.
+        screen = _screen_here(config, _said_plainly(console, quiet))
     _make_run_dir(run_dir)
     with search_lock(run_dir), ExitStack() as stack:
-        store = open_study(run_dir, config.study.name, config.study.storage, study_record(config))
+        store = open_study(run_dir, config.study.name, config.study.storage, record)
         store.set_target(config.search.trials)
         write_config(config, run_dir)
         progress = stack.enter_context(_progress(config, store, console, quiet))
         if _has_work(store):
-            end, tracking = _search(config, store, run_dir, progress, address, run_trial)
+            end, tracking = _search(config, store, run_dir, progress, address, screen, run_trial)
         else:
             tracking = _tracking(config, store)
             end = _LoopEnd(f"the study holds its {store.target} launched trials already", interrupted=False)
@@ -102,13 +109,13 @@ def _search(
     run_dir: Path,
     progress: Progress,
     address: str | None,
+    screen: "_Screen | None",
     run_trial: "RunTrial | None",
 ) -> tuple[_LoopEnd, Tracking]:
     # Ray takes seconds to import; everything that can be refused was refused before.
     from trainables.memory.facts import torch_facts
     from tune_app import ray_session
     from tune_app.checkpoints import CheckpointKeeper
-    from tune_app.filtering import build_rules
     from tune_app.recorder import ATTEMPTS, StudyRecorder
     from tune_app.sampling import build_proposer
     from tune_app.scheduler import build_scheduler
@@ -136,9 +143,7 @@ def _search(
         gpus = cluster.gpus_per_trial(resources.gpu)
         cluster.check_fits(cpu=resources.cpu, gpu=gpus)
         progress.message(_opening(config, store, cluster.dashboard_url))
-        packing = _packing(config, cluster, gpus, progress)
-        rules = build_rules(config.limits, config.memory.max_accumulation, packing)
-        _print_what_rules_leave(config, rules, packing, progress)
+        screen = screen or _screen_on(cluster, config, gpus, progress.message)
         # Not before: of a search that is refused nothing is tracked.
         tracking = _tracking(config, store)
         searcher = HeadroomSearch(
@@ -151,9 +156,9 @@ def _search(
                 # Another seed at every start, or a resumed search would draw its first points again.
                 sub_seed(search.seed, f"sampler:{len(trials)}"),
             ),
-            rules=rules,
+            rules=screen.rules,
             fixed=config.fixed_params(),
-            gpus=packing.gpus,
+            gpus=screen.packing.gpus,
             adopt=_open_trials(store),
             launched=sum(outcome_of(trial) is not Outcome.INFEASIBLE for trial in trials),
             total=store.target,
@@ -187,38 +192,57 @@ def _search(
     return _LoopEnd(searcher.end or "every trial ended", interrupted=False), tracking
 
 
-def _packing(config: RunConfig, cluster: "Cluster", gpus: "Gpus", progress: Progress) -> "Packing":
-    from trainables.memory.facts import trial_device
-    from tune_app.packing import Packing
+@dataclass(frozen=True)
+class _Screen:
+    """What turns configurations away before launch, and what share of a GPU the others get."""
 
-    device_gib = config.memory.device_gib
-    if gpus == 0:
-        device = trial_device(device_gib, use_cuda=False)
-    else:
-        device = cluster.where_gpus_are(lambda: trial_device(device_gib))
-    return Packing(
-        config.trial_settings(),
-        device,
-        gpus=gpus,
-        passes=config.resources.passes,
-        files=MachineFiles(),
-        say=progress.message,
-    )
+    packing: "Packing"
+    rules: list[Rule]
 
 
-def _print_what_rules_leave(config: RunConfig, rules: Sequence[Rule], packing: "Packing", progress: Progress) -> None:
-    """Say what share of the space each rule turns away.
+def _screen(config: RunConfig, device: "TrialDevice", gpus: "Gpus", say: Callable[[str], None]) -> _Screen:
+    """Predict what the space needs on the device, and say what share of it each rule turns away.
 
     Raises:
-        UserError: they leave nothing.
+        UserError: the rules leave nothing.
     """
-    from tune_app.filtering import check_something_runs, turned_away
+    from tune_app.filtering import build_rules, check_something_runs, turned_away
+    from tune_app.packing import Packing
 
     assert config.space is not None
+    passes = config.resources.passes
+    packing = Packing(config.trial_settings(), device, gpus=gpus, passes=passes, files=MachineFiles(), say=say)
+    rules = build_rules(config.limits, config.memory.max_accumulation, packing)
     if rules:
         found = turned_away(rules, config.space, config.fixed_params(), sub_seed(config.search.seed, "rules"))
         check_something_runs(found, packing)
-        progress.message(str(found))
+        say(str(found))
+    return _Screen(packing, rules)
+
+
+def _screen_here(config: RunConfig, say: Callable[[str], None]) -> _Screen:
+    """The same before Ray is there, for a search that will start it on this machine."""
+    from trainables.memory.facts import torch_facts, trial_device
+
+    memory, gpus = config.memory, config.resources.gpu
+    if gpus == "auto" and not torch_facts().devices and memory.device_gib is None:
+        gpus = 0
+    return _screen(config, trial_device(memory.device_gib, use_cuda=gpus != 0), gpus, say)
+
+
+def _screen_on(cluster: "Cluster", config: RunConfig, gpus: "Gpus", say: Callable[[str], None]) -> _Screen:
+    from trainables.memory.facts import trial_device
+
+    device_gib = config.memory.device_gib
+    if gpus == 0:
+        return _screen(config, trial_device(device_gib, use_cuda=False), gpus, say)
+    return _screen(config, cluster.where_gpus_are(lambda: trial_device(device_gib)), gpus, say)
+
+
+def _ray_starts_here(address: str | None) -> bool:
+    """Whether there is no cluster to join, nor Ray in this process already."""
+    ray = sys.modules.get("ray")
+    return address is None and "RAY_ADDRESS" not in os.environ and (ray is None or not ray.is_initialized())
 
 
 def _has_work(store: StudyStore) -> bool:
@@ -333,6 +357,14 @@ def _tracking(config: RunConfig, store: StudyStore) -> Tracking:
     if not config.tracking.enabled:
         return NoTracking()
     return MlflowTracking(store, tracking_uri(config), flat(shown_config(config)))
+
+
+def _said_plainly(console: Console, quiet: bool) -> Callable[[str], None]:
+    def say(text: str) -> None:
+        if not quiet:
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    return say
 
 
 def _progress(config: RunConfig, store: StudyStore, console: Console, quiet: bool) -> Progress:

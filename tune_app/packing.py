@@ -157,14 +157,16 @@ class Packing:
     @property
     def _planner(self) -> "Planner":
         if self._made is None:
+            from trainables.inputs import builtin_vocabulary
             from trainables.memory.needs import Planner
 
-            device, ledger = self._device, self._files.ledger
+            device, files = self._device, self._files
             self._made = Planner(
                 device.kind,
                 device.auto_precision,
-                self._files.predictions,
-                lambda precision: ledger.correction(Circumstances.here(device.name, precision)),
+                files.predictions,
+                lambda precision: files.ledger.correction(Circumstances.here(device.name, precision)),
+                lambda settings: builtin_vocabulary(settings, files.tokenizers),
             )
         return self._made
 

@@ -14,6 +14,7 @@ from tune_app.errors import UserError
 from tune_app.experiment import model_names
 
 if TYPE_CHECKING:
+    from trainables.data.rows import DataError
     from trainables.memory.facts import TrialDevice
     from trainables.memory.needs import ModelNeed, Verdict
 
@@ -57,10 +58,10 @@ def print_needs(
         budget_gib=budget_gib,
         precision=precision or _precision(config, kind, here),
     )
-    predictions = MachineFiles().predictions
+    files = MachineFiles()
     try:
         if model is not None and batch is not None and length is not None:
-            answer = verdict(question, model, batch, length, predictions)
+            answer = verdict(question, model, batch, length, files)
             if as_json:
                 print(json.dumps(_contracted(answer)))
                 return
@@ -69,15 +70,17 @@ def print_needs(
                 split += " with checkpointing"
             console.print(
                 f"{'fits' if answer.fits else 'does not fit'}: {model}, effective batch {batch}, length {length},"
-                f" {answer.precision} on {kind} with {budget_gib:g} GiB: {split}, needs {answer.need_gib:.2f} GiB"
-                f" of {question.allowed_gib:.2f} allowed (predicted)",
+                f" {answer.precision} on {kind} with {budget_gib:g} GiB: {split}, needs {answer.need_gib:.3g} GiB"
+                f" of {question.allowed_gib:.3g} allowed (predicted)",
                 markup=False,
                 highlight=False,
             )
             return
-        rows = model_needs(question, model_names(config), _lengths(config), predictions)
+        rows = model_needs(question, model_names(config), _lengths(config), files)
     except (UnknownModelError, ModelLoadError) as error:
         raise UserError(f"model.name: {error}") from None
+    except DataError as error:
+        raise UserError(f"data.path: {error}") from None
     if as_json:
         print(json.dumps([_contracted(row) for row in rows]))
         return
@@ -90,7 +93,7 @@ def print_needs(
         table.add_row(
             row.model,
             str(row.length),
-            f"{row.need_gib:.2f} GiB{mark}",
+            f"{row.need_gib:.3g} GiB{mark}",
             f"{row.max_micro_batch}{mark}",
             str(row.max_eval_batch),
         )

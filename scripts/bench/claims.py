@@ -14,6 +14,7 @@ from pathlib import Path
 from common import versions_line
 from workloads import SETTINGS
 
+from trainables.machine import MachineFiles
 from trainables.memory.needs import Question, encoder_config, verdict
 from trainables.memory.predict import Workload, predict
 
@@ -52,36 +53,37 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print("| batch × accumulation × length | they say | bf16 | fp32 | Headroom on their card, bf16 |")
     print("| --- | --- | --- | --- | --- |")
-    with tempfile.TemporaryDirectory() as cache:
+    with tempfile.TemporaryDirectory() as folder:
         for claim in CLAIMS:
-            print(f"| {' | '.join(cells(claim, Path(cache)))} |", flush=True)
+            print(f"| {' | '.join(cells(claim, MachineFiles(Path(folder))))} |", flush=True)
     print(f"\nGiB; {versions_line('torch', 'transformers')}")
 
 
-def cells(claim: Claim, cache: Path) -> list[str]:
+def cells(claim: Claim, files: MachineFiles) -> list[str]:
     name = claim.model.rpartition("/")[2]
     return [
         f"{name} {claim.batch} × {claim.accumulation} × {claim.length}",
         f"{claim.said_gib:g}{claim.note}",
-        *(f"{need_gib(claim, precision, cache):.1f}" for precision in PRECISIONS),
-        instead(claim, cache),
+        *(f"{need_gib(claim, precision, files):.1f}" for precision in PRECISIONS),
+        instead(claim, files),
     ]
 
 
-def need_gib(claim: Claim, precision: str, cache: Path) -> float:
+def need_gib(claim: Claim, precision: str, files: MachineFiles) -> float:
     config = encoder_config(claim.model, None)
-    plan = predict(Workload(SETTINGS, config, device_kind="cuda", precision=precision), cache)
+    plan = predict(Workload(SETTINGS, config, device_kind="cuda", precision=precision), files.predictions)
     return plan.need_gib(claim.batch, claim.length, claim.accumulation)
 
 
-def instead(claim: Claim, cache: Path) -> str:
+def instead(claim: Claim, files: MachineFiles) -> str:
     """Passes × micro-batch of the whole effective batch, and their need."""
     question = Question(SETTINGS, "cuda", claim.card_gib, "bf16")
-    found = verdict(question, claim.model, claim.batch * claim.accumulation, claim.length, cache)
+    found = verdict(question, claim.model, claim.batch * claim.accumulation, claim.length, files)
     card = f"{claim.card_gib} GiB"
     if not found.fits:
         return f"{card}: turned away, needs {found.need_gib:.1f}"
-    return f"{card}: {found.accumulation_steps} × {found.micro_batch}, needs {found.need_gib:.1f}"
+    how = " with checkpointing" if found.checkpointing else ""
+    return f"{card}: {found.accumulation_steps} × {found.micro_batch}{how}, needs {found.need_gib:.1f}"
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from trainables.machine import MachineFiles
+
 BENCHES = Path(__file__).parents[2] / "scripts" / "bench"
 
 
@@ -74,12 +76,12 @@ def test_a_claim_is_set_beside_the_prediction(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.syspath_prepend(BENCHES)
     claims = importlib.import_module("claims")
     fits = claims.Claim("distilbert-base-uncased", 64, 2, 128, 3)
-    name, said, bf16, fp32, instead = claims.cells(fits, tmp_path)
+    name, said, bf16, fp32, instead = claims.cells(fits, MachineFiles(tmp_path))
     assert (name, said) == ("distilbert-base-uncased 64 × 2 × 128", "3")
     assert 1 < float(bf16) < float(fp32)
     assert instead.startswith("24 GiB: 1 × 128, needs ")
     too_small = claims.Claim("distilbert-base-uncased", 64, 2, 128, 3, card_gib=1)
-    assert claims.instead(too_small, tmp_path).startswith("1 GiB: turned away, needs ")
+    assert claims.instead(too_small, MachineFiles(tmp_path)).startswith("1 GiB: turned away, needs ")
 
 
 @pytest.mark.slow

@@ -573,16 +573,13 @@ def test_a_sample_in_the_configuration_and_in_a_trials_settings_come_to_the_same
     assert config.train.batch_size == 16, "the configuration itself is left alone"
 
 
-BEFORE_LAUNCH = {"max_accumulation"}
-
-
 def test_a_trial_gets_every_setting_and_the_seeds_of_the_one_seed() -> None:
     config = parse("data.columns.text=post", "search.seed=5", "memory.eval_batch=7", "train.patience=2")
     settled = config.trial_settings()
     assert settled.seeds == trial_seeds(5)
     assert settled.data.columns.text == "post"
     for section in ("task", *SEARCHABLE, "memory"):
-        given = getattr(config, section).model_dump(exclude=BEFORE_LAUNCH)
+        given = getattr(config, section).model_dump()
         assert dataclasses.asdict(getattr(settled, section)) == given
 
 
@@ -612,7 +609,7 @@ def test_a_section_and_a_trials_settings_have_the_same_fields_and_defaults(secti
         return value.model_dump() if hasattr(value, "model_dump") else None if value is PydanticUndefined else value
 
     mine = {field.name: default(field) for field in dataclasses.fields(kind)}
-    theirs = {name: plain(field.default) for name, field in section.model_fields.items() if name not in BEFORE_LAUNCH}
+    theirs = {name: plain(field.default) for name, field in section.model_fields.items()}
     assert theirs == mine
     assert {name: type(value) for name, value in theirs.items()} == {name: type(value) for name, value in mine.items()}
 

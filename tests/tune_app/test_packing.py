@@ -41,7 +41,7 @@ def judged(given: Params, budget_gib: float, *, allow_checkpointing: bool = True
     memory = replace(SETTINGS.memory, allow_checkpointing=allow_checkpointing)
     question = Question(replace(SETTINGS, memory=memory), "cpu", budget_gib, "fp32")
     batch, length = int(given["train.batch_size"]), int(given["tok.max_length"])
-    return verdict(question, str(given["model.name"]), batch, length, MachineFiles().predictions)
+    return verdict(question, str(given["model.name"]), batch, length, MachineFiles())
 
 
 GRID = [

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from trainables.inputs import builtin_vocabulary
+from trainables.machine import MachineFiles
 from trainables.memory.facts import DeviceKind
-from trainables.memory.predict import MemoryPlan, Workload, predict
+from trainables.memory.predict import MemoryPlan, Workload, predict, too_many_passes
 from trainables.models.architectures import known_config
 from trainables.models.builtin import MAX_VOCABULARY, builtin_config
 from trainables.models.checkpoint import ModelLoadError, first_line
-from trainables.models.names import resolve_model
+from trainables.models.names import BUILTIN_NAMES, resolve_model
 from trainables.settings import TrialSettings
 from trainables.training.split import steps_per_epoch as pieces
 
@@ -44,6 +46,8 @@ class Planner:
         auto_precision: what ``train.precision: auto`` means there.
         cache: folder of traced plans; None keeps them in this process alone.
         correction: precision → what needs are multiplied by there; see ``memory.ledger``.
+        vocabulary: settings → how many tokens a built-in encoder's tokenizer holds, which is trained on the data; None
+            takes the most that it may hold.
     """
 
     def __init__(
@@ -52,18 +56,21 @@ class Planner:
         auto_precision: str,
         cache: Path | None,
         correction: Callable[[str], float] = lambda precision: 1.0,
+        vocabulary: Callable[[TrialSettings], int] | None = None,
     ) -> None:
         self._kind: DeviceKind = kind
         self._auto_precision = auto_precision
         self._cache = cache
         self._correction = correction
+        self._vocabulary = vocabulary
         self._configs: dict[Hashable, PreTrainedConfig] = {}
         self._plans: dict[Hashable, MemoryPlan | Exception] = {}
 
     def cut(self, settings: TrialSettings, allowed_gib: float, *, plain: bool = False) -> Cut:
         """How the effective batch of the settings is cut where a step may take ``allowed_gib``.
 
-        Checkpointing comes in where not even one sample fits without, the settings allow it and the encoder can.
+        Checkpointing comes in where not even one sample fits without, or a step would take too many passes, the
+        settings allow it and the encoder can.
 
         Args:
             plain: never checkpoint.
@@ -74,7 +81,8 @@ class Planner:
                 an encoder whose code needs values of tensors may raise anything.
         """
         found = _cut(self.plan(settings), settings, allowed_gib, checkpointing=False)
-        if found.passes is not None or plain or not settings.memory.allow_checkpointing:
+        memory = settings.memory
+        if plain or not memory.allow_checkpointing or not too_many_passes(found.passes, memory.max_accumulation):
             return found
         try:
             plan = self.plan(settings, checkpointing=True)
@@ -104,9 +112,12 @@ class Planner:
         return (_relevant(settings), False) in self._plans
 
     def _config(self, settings: TrialSettings) -> PreTrainedConfig:
-        if settings.model not in self._configs:
-            self._configs[settings.model] = encoder_config(settings.model.name, settings.model.revision)
-        return self._configs[settings.model]
+        model = settings.model
+        if model not in self._configs:
+            is_builtin = model.name in BUILTIN_NAMES
+            size = self._vocabulary(settings) if is_builtin and self._vocabulary else MAX_VOCABULARY
+            self._configs[model] = encoder_config(model.name, model.revision, builtin_vocabulary=size)
+        return self._configs[model]
 
 
 def _relevant(settings: TrialSettings) -> Hashable:
@@ -117,11 +128,8 @@ def _relevant(settings: TrialSettings) -> Hashable:
 
 def _cut(plan: MemoryPlan, settings: TrialSettings, allowed_gib: float, checkpointing: bool) -> Cut:
     batch, length = settings.train.effective_batch, settings.tok.max_length
-    most = plan.largest_micro_batch(allowed_gib, length, accumulating=False)
-    if most < batch:
-        # Several passes: from the second on, all gradients live beside the activations.
-        most = plan.largest_micro_batch(allowed_gib, length, accumulating=True)
-    passes = pieces(batch, most) if most else None
+    passes = plan.passes(batch, allowed_gib, length)
+    most = plan.largest_micro_batch(allowed_gib, length, accumulating=passes != 1)
     micro_batch = pieces(batch, passes) if passes else None
     return Cut(
         need_gib=plan.need_gib(micro_batch or 1, length, passes or batch),
@@ -192,6 +200,15 @@ class Question:
         """What a prediction may come to: the budget less the headroom."""
         return self.budget_gib * (1 - self.settings.memory.headroom)
 
+    def planner(self, files: MachineFiles) -> Planner:
+        """Answers the question, with what is known on this machine; of a card that is only asked about nothing is."""
+        return Planner(
+            self.device,
+            self.precision,
+            files.predictions,
+            vocabulary=lambda settings: builtin_vocabulary(settings, files.tokenizers),
+        )
+
     def about(self, model: str, effective_batch: int, length: int) -> TrialSettings:
         """The settings of a trial with these values, in the precision asked about."""
         own = self.settings
@@ -203,13 +220,16 @@ class Question:
         )
 
 
-def model_needs(question: Question, models: Sequence[str], lengths: Sequence[int], cache: Path) -> list[ModelNeed]:
+def model_needs(
+    question: Question, models: Sequence[str], lengths: Sequence[int], files: MachineFiles
+) -> list[ModelNeed]:
     """One row per model and length that the model can take.
 
     Raises:
         UnknownModelError, ModelLoadError: a model's configuration cannot be had.
+        DataError: a built-in encoder's vocabulary, which is that of the data, cannot be had.
     """
-    planner = Planner(question.device, question.precision, cache)
+    planner = question.planner(files)
     rows = []
     for model in models:
         for length in lengths:
@@ -233,13 +253,13 @@ def model_needs(question: Question, models: Sequence[str], lengths: Sequence[int
     return rows
 
 
-def verdict(question: Question, model: str, effective_batch: int, length: int, cache: Path) -> Verdict:
+def verdict(question: Question, model: str, effective_batch: int, length: int, files: MachineFiles) -> Verdict:
     """How an effective batch would be cut on the device, in the fewest passes that fit.
 
     Raises:
-        UnknownModelError, ModelLoadError: the model's configuration cannot be had.
+        UnknownModelError, ModelLoadError, DataError: as ``model_needs``.
     """
-    planner = Planner(question.device, question.precision, cache)
+    planner = question.planner(files)
     found = planner.cut(question.about(model, effective_batch, length), question.allowed_gib)
     return Verdict(
         model=model,
@@ -257,8 +277,11 @@ def verdict(question: Question, model: str, effective_batch: int, length: int, c
     )
 
 
-def encoder_config(model: str, revision: str | None) -> PreTrainedConfig:
+def encoder_config(model: str, revision: str | None, *, builtin_vocabulary: int = MAX_VOCABULARY) -> PreTrainedConfig:
     """The configuration of a model: built in, shipped with the project, from a folder, or from the hub.
+
+    Args:
+        builtin_vocabulary: tokens of a built-in encoder, whose tokenizer is trained on the data.
 
     Raises:
         UnknownModelError, ModelLoadError: there is none, or it cannot be read.
@@ -268,8 +291,7 @@ def encoder_config(model: str, revision: str | None) -> PreTrainedConfig:
         return known
     source = resolve_model(model)
     if source.kind == "builtin":
-        # Its tokenizer is trained on the data; this is the most that it can hold.
-        return builtin_config(model, vocab_size=MAX_VOCABULARY, pad_token_id=0)
+        return builtin_config(model, vocab_size=builtin_vocabulary, pad_token_id=0)
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             source.path or model, revision=revision, trust_remote_code=False

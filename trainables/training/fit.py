@@ -14,7 +14,7 @@ from trainables.files import write_whole
 from trainables.machine import MachineFiles
 from trainables.memory.device import GIB, MemoryDevice, device_name
 from trainables.memory.ledger import Circumstances
-from trainables.memory.predict import MemoryPlan, Workload, fingerprint, predict
+from trainables.memory.predict import MemoryPlan, Workload, fingerprint, predict, too_many_passes
 from trainables.memory.probe import Probed, probe
 from trainables.models.encoder import enable_checkpointing
 from trainables.settings import TrialSettings
@@ -40,7 +40,8 @@ class Fit:
     """The limits by which a run's batches are cut, from prediction and probe; lowered when memory ran out.
 
     Args:
-        encoder: is switched to gradient checkpointing where nothing fits without and the settings allow it.
+        encoder: is switched to gradient checkpointing where nothing fits without, or in too many passes, and the
+            settings allow it.
         precision: ``fp32`` or ``bf16``, resolved.
     """
 
@@ -71,7 +72,7 @@ class Fit:
         )
         self._plan = self._predicted()
         self.limits = self._limits(1.0, 1.0)
-        if not self._one_row_fits():
+        if self._takes_too_many_passes():
             self.use_checkpointing()
 
     @property
@@ -164,8 +165,12 @@ class Fit:
         plan = predict(self._workload, self._files.predictions)
         return replace(plan, correction=self._files.ledger.correction(self._where))
 
-    def _one_row_fits(self) -> bool:
-        return self._plan.need_gib(1, self._length, self._effective_batch) <= self._allowed_gib
+    def _takes_too_many_passes(self) -> bool:
+        memory = self._settings.memory
+        passes = self._plan.passes(self._effective_batch, self._allowed_gib, self._length)
+        # A fixed number of rows a pass says how many passes are wanted.
+        most = memory.max_accumulation if memory.micro_batch == "auto" else None
+        return too_many_passes(passes, most)
 
     def _is_certain(self) -> bool:
         training = self._plan.need_gib(self.micro_batch, self._length)

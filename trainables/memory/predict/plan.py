@@ -61,6 +61,14 @@ class MemoryPlan:
         """The same for an evaluation pass."""
         return int(self.eval_batches(budget_gib, np.array([length]))[0])
 
+    def passes(self, effective_batch: int, budget_gib: float, length: int) -> int | None:
+        """The fewest passes in which a step over samples that are all of this length fits; None where none do."""
+        if self.need_gib(effective_batch, length) <= budget_gib:
+            return 1
+        # From the second pass on, all gradients live beside the activations.
+        most = self.largest_micro_batch(budget_gib, length, accumulating=True)
+        return -(-effective_batch // most) if most else None
+
     def micro_batches(self, budget_gib: float, lengths: np.ndarray, *, accumulating: bool) -> np.ndarray:
         """``largest_micro_batch`` for every length of an array (n,)."""
         return self._training(accumulating).most_samples(self._tensor_bytes(budget_gib), lengths, _MOST_SAMPLES)
@@ -77,6 +85,11 @@ class MemoryPlan:
 
     def _tensor_bytes(self, budget_gib: float) -> float:
         return budget_gib * GIB / self.correction - self.overhead_bytes
+
+
+def too_many_passes(passes: int | None, most: int | None) -> bool:
+    """Whether a step would take more passes than are allowed (None: any number), or does not fit in any (None)."""
+    return passes is None or (most is not None and passes > most)
 
 
 def predict(workload: Workload, cache: Path | None = None) -> MemoryPlan:
