@@ -9,13 +9,15 @@ from transformers import AutoConfig, PreTrainedConfig
 from trainables.inputs import builtin_vocabulary
 from trainables.machine import MachineFiles
 from trainables.memory.facts import DeviceKind
-from trainables.memory.predict import MemoryPlan, Workload, predict, too_many_passes
+from trainables.memory.predict import MemoryPlan, Workload, confirm, predict, too_many_passes
 from trainables.models.architectures import known_config
 from trainables.models.builtin import MAX_VOCABULARY, builtin_config
 from trainables.models.checkpoint import ModelLoadError, first_line
 from trainables.models.names import BUILTIN_NAMES, resolve_model
 from trainables.settings import TrialSettings
 from trainables.training.split import steps_per_epoch as pieces
+
+_MOST_CONFIRMATIONS = 3
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,10 @@ class Planner:
         """The plan of a trial's training; raises as ``cut`` does."""
         key = (_relevant(settings), checkpointing)
         if key not in self._plans:
-            config = self._config(settings)
-            precision = settings.train.precision if settings.train.precision != "auto" else self._auto_precision
-            workload = Workload(settings, config, self._kind, precision, checkpointing)
+            workload = self._workload(settings, checkpointing)
             try:
                 traced = predict(workload, self._cache)
-                self._plans[key] = replace(traced, correction=self._correction(precision))
+                self._plans[key] = replace(traced, correction=self._correction(workload.precision))
             except Exception as error:  # Whatever it was, it would come again.
                 self._plans[key] = error
         plan = self._plans[key]
@@ -107,9 +107,22 @@ class Planner:
             raise plan
         return plan
 
+    def confirmed_gib(self, settings: TrialSettings, found: Cut) -> float:
+        """What a cut needs by a trace of the very sizes that were chosen, where a model may take another way."""
+        assert found.micro_batch is not None
+        assert found.passes is not None
+        length, workload = settings.tok.max_length, self._workload(settings, found.checkpointing)
+        plan = confirm(workload, found.micro_batch, length, self._cache)
+        plan = replace(plan, correction=self._correction(workload.precision))
+        return plan.need_gib(found.micro_batch, length, found.passes)
+
     def has_plan(self, settings: TrialSettings) -> bool:
         """Whether ``plan`` answers at once."""
         return (_relevant(settings), False) in self._plans
+
+    def _workload(self, settings: TrialSettings, checkpointing: bool) -> Workload:
+        precision = settings.train.precision if settings.train.precision != "auto" else self._auto_precision
+        return Workload(settings, self._config(settings), self._kind, precision, checkpointing)
 
     def _config(self, settings: TrialSettings) -> PreTrainedConfig:
         model = settings.model
@@ -260,7 +273,18 @@ def verdict(question: Question, model: str, effective_batch: int, length: int, f
         UnknownModelError, ModelLoadError, DataError: as ``model_needs``.
     """
     planner = question.planner(files)
-    found = planner.cut(question.about(model, effective_batch, length), question.allowed_gib)
+    settings, allowed_gib = question.about(model, effective_batch, length), question.allowed_gib
+    found = planner.cut(settings, allowed_gib)
+    for _ in range(_MOST_CONFIRMATIONS):
+        if found.passes is None:
+            break
+        need_gib = planner.confirmed_gib(settings, found)
+        predicted_gib, found = found.need_gib, replace(found, need_gib=need_gib)
+        if need_gib <= question.allowed_gib:
+            break
+        # What is chosen needs more than was predicted: as if so much less were allowed.
+        allowed_gib *= predicted_gib / need_gib
+        found = planner.cut(settings, allowed_gib)
     return Verdict(
         model=model,
         length=length,

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,31 +98,36 @@ def predict(workload: Workload, cache: Path | None = None) -> MemoryPlan:
     Raises:
         ValueError: the encoder cannot be checkpointed, or has not so many layers to freeze.
     """
+    return _cached(cache, fingerprint(workload), lambda: _traced(workload, _size_factors(workload)))
+
+
+def confirm(workload: Workload, micro_batch: int, length: int, cache: Path | None = None) -> MemoryPlan:
+    """A plan traced at these very sizes: it answers for them, whatever sizes it is asked about.
+
+    It differs from ``predict`` where the model takes another way at other sizes, as with a single sample, whose
+    transposed tensors need no copies.
+    """
+    name = f"{fingerprint(workload)}-{micro_batch}x{length}"
+    return _cached(cache, name, lambda: _traced(workload, SizeFactors(micro_batch, length)))
+
+
+def _cached(cache: Path | None, name: str, make: Callable[[], MemoryPlan]) -> MemoryPlan:
     if cache is None:
-        return _traced(workload, _size_factors(workload))
-    path = cache / f"{fingerprint(workload)}.json"
+        return make()
+    path = cache / f"{name}.json"
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         peaks = {name: Peaks.from_json(value) for name, value in stored["peaks"].items()}
         return MemoryPlan(StepPeaks(**peaks), stored["overhead_bytes"])
     except (OSError, ValueError, KeyError, TypeError):
         # Absent or damaged: either way it is made anew.
-        plan = _traced(workload, _size_factors(workload))
+        plan = make()
     stored = {
         "peaks": {name: peaks.to_json() for name, peaks in vars(plan.peaks).items()},
         "overhead_bytes": plan.overhead_bytes,
     }
     write_whole(path, json.dumps(stored))
     return plan
-
-
-def confirm(workload: Workload, micro_batch: int, length: int) -> MemoryPlan:
-    """A plan traced at these very sizes: it answers for them, whatever sizes it is asked about.
-
-    It differs from ``predict`` where the model takes another way at other sizes, as with a single sample, whose
-    transposed tensors need no copies.
-    """
-    return _traced(workload, SizeFactors(micro_batch, length))
 
 
 def _traced(workload: Workload, factors: SizeFactors) -> MemoryPlan:
