@@ -30,6 +30,14 @@ class Probed:
     factor: float
 
 
+def try_size(rows: int, predicted: float, measure: Callable[[int], float | None], *, allowed: float) -> Probed:
+    """A single point: all the rows that are wanted, or none; see ``probe``."""
+    peak = measure(rows)
+    if peak is None:
+        return Probed(0, 1, max(1.0, allowed / predicted) * _OUT_OF_MEMORY_FACTORS[0])
+    return Probed(rows if peak <= allowed else 0, 1, peak / predicted)
+
+
 def probe(
     predicted: Callable[[int], float],
     measure: Callable[[int], float | None],

@@ -27,7 +27,7 @@ from trainables.training.loader import stream_batches
 from trainables.training.optimizer import build_optimizer, build_schedule, prepare_states
 from trainables.training.precision import resolve_precision, set_tf32
 from trainables.training.rehearsal import RandomState, rehearsing
-from trainables.training.split import effective_batches, micro_batches, steps_per_epoch
+from trainables.training.split import effective_batches, evaluation_batches, micro_batches, steps_per_epoch
 from trainables.training.step import NonFiniteLossError, train_step
 
 Part = Literal["train", "validation", "test"]
@@ -197,8 +197,8 @@ class TrainingSession:
         """
         start = time.perf_counter()
         rows = getattr(self.inputs.split, part)
-        longest = int(self.examples.lengths[rows].max())
-        self.fit.plans_evaluation(min(len(rows), int(self.fit.limits.evaluation[longest])), longest)
+        lengths = self.examples.lengths
+        self.fit.plans_evaluation(evaluation_batches(rows, lengths, self.fit.limits), lengths)
         # Evaluation needs no gradients, and its batches may be larger for it.
         self.optimizer.zero_grad(set_to_none=True)
         outputs = predict_outputs(
