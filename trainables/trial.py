@@ -82,6 +82,7 @@ class _Trial:
         self._progress = Progress()
         self._facts: dict[str, Fact] = {"effective_batch": settings.train.effective_batch}
         device.reset_peak()
+        self._held_before = device.live_bytes()
         self._budget = device.budget_bytes()
         self._peak = 0
         self.stages = StageLog(device)
@@ -110,7 +111,8 @@ class _Trial:
                 self._facts |= session.facts()
             progress.values.append(scores[session.task.objective])
             progress.metrics = {"train_loss": loss, **scores}
-            session.settle_memory(self._device.peak_bytes())
+            # What lived before the trial is not its need.
+            session.settle_memory(self._device.peak_bytes() - self._held_before)
             said = self._epoch_report(session, session.save(self._places.checkpoints / f"epoch-{progress.epoch}"))
             if said.ended:
                 self.stages.reached("training end")

@@ -45,22 +45,24 @@ class Ledger:
         """Note the peak of a trial beside its uncorrected prediction."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
         entry = {**asdict(where), "predicted_gib": predicted_gib, "measured_gib": measured_gib}
-        # One write in append mode: lines of several processes do not mix.
+        # One write in append mode: lines of several processes do not mix. The line is ended before and not after it,
+        # so that it does not continue one that was cut off.
         descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(descriptor, (json.dumps(entry) + "\n").encode())
+            os.write(descriptor, ("\n" + json.dumps(entry)).encode())
         finally:
             os.close(descriptor)
 
     def correction(self, where: Circumstances) -> float:
         """By what a prediction is to be multiplied, at least 1: 99 % of the peaks measured so far stay within it.
 
+        To whole per cents, or it would change with every trial, and what was found out under it be found out again.
         One-sided, since a peak below its prediction costs a few rows a pass, one above it costs a recovery.
         """
         ratios = sorted(self._ratios(where))
         if not ratios:
             return 1.0
-        return min(_MOST, max(1.0, ratios[math.ceil(_SHARE_COVERED * len(ratios)) - 1]))
+        return min(_MOST, max(1.0, round(ratios[math.ceil(_SHARE_COVERED * len(ratios)) - 1], 2)))
 
     def _ratios(self, where: Circumstances) -> list[float]:
         wanted = asdict(where)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from trainables.files import whole_folder
+from trainables.memory.counting import uncounted
 
 _FILE = "state.pt"
 
@@ -70,15 +71,32 @@ def load_checkpoint(
 ) -> None:
     """Put everything back in place, ``progress`` included.
 
+    The optimizer's states exist already. All values are copied into the tensors that are there, so that no more of the
+    device's memory is needed than the run needs anyway.
+
     Raises:
         FileNotFoundError: ``folder`` holds no checkpoint.
     """
-    state = torch.load(folder / _FILE, map_location="cpu", weights_only=True)
+    with uncounted():
+        # In the host's memory, whichever device they are for.
+        state = torch.load(folder / _FILE, map_location="cpu", weights_only=True)
     model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
+    _load_optimizer(optimizer, state["optimizer"])
     schedule.load_state_dict(state["schedule"])
     torch.set_rng_state(state["torch_rng"])
     if state["cuda_rng"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda_rng"])
     for name, value in state["progress"].items():
         setattr(progress, name, value)
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    prepared = dict(optimizer.state)
+    # Its own way makes new states beside the old ones.
+    optimizer.load_state_dict({**saved, "state": {}})
+    optimizer.state.update(prepared)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, values in saved["state"].items():
+        state = optimizer.state[parameters[number]]
+        for name, value in values.items():
+            state[name].copy_(value)

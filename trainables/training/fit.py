@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel
@@ -15,7 +16,7 @@ from trainables.machine import MachineFiles
 from trainables.memory.device import GIB, MemoryDevice, device_name
 from trainables.memory.ledger import Circumstances
 from trainables.memory.predict import MemoryPlan, Workload, fingerprint, predict, too_many_passes
-from trainables.memory.probe import Probed, probe
+from trainables.memory.probe import MOST_POINTS, Probed, probe, try_size
 from trainables.models.encoder import enable_checkpointing
 from trainables.settings import TrialSettings
 from trainables.training.rehearsal import Rehearsal
@@ -105,7 +106,8 @@ class Fit:
             with rehearsing as rehearsal:
                 found = self._probed(rehearsal)
                 self.probe_points = found.training.points + found.evaluation.points
-            self._remember(found)
+            if not rehearsal.disturbed:
+                self._remember(found)
         self.limits = self._limits(found.training.factor, found.evaluation.factor)
 
     def use_checkpointing(self) -> bool:
@@ -119,12 +121,18 @@ class Fit:
         self.checkpointing = True
         self._workload = replace(self._workload, checkpointing=True)
         self._plan = self._predicted()
-        self.limits = self._limits(1.0, 1.0)
+        # Evaluation computes nothing twice, and what was found out about it holds.
+        self.limits = replace(self._limits(1.0, 1.0), evaluation=self.limits.evaluation)
         return True
 
     def shrink_training(self, pieces: Sequence[np.ndarray], lengths: np.ndarray) -> bool:
-        """After a step that was cut so ran out of memory: let its largest pass hold half; False if it held one row."""
-        rows, length = max(_sizes(pieces, lengths), key=lambda size: self._plan.need_gib(*size))
+        """After a step that was cut so ran out of memory: let its largest pass hold half.
+
+        Of one row there is no half: then it is the largest pass of more, since which one ran out is not known, and
+        where there is none, gradient checkpointing. False if no remedy is left.
+        """
+        sizes = _sizes(pieces, lengths)
+        rows, length = max(sizes, key=lambda size: (size[0] > 1, self._plan.need_gib(*size)))
         if rows == 1:
             return self.use_checkpointing()
         self.limits = self.limits.with_smaller_passes(rows, length)
@@ -173,10 +181,13 @@ class Fit:
         return too_many_passes(passes, most)
 
     def _is_certain(self) -> bool:
-        training = self._plan.need_gib(self.micro_batch, self._length)
-        evaluation = self._plan.eval_need_gib(self.eval_batch, self._length)
-        is_whole = self.micro_batch == self._effective_batch
-        return is_whole and max(training, evaluation) <= _CERTAIN * self._allowed_gib
+        needs = [self._plan.eval_need_gib(self.eval_batch, self._length)]
+        if self._settings.memory.micro_batch == "auto":
+            if self.micro_batch < self._effective_batch:
+                return False
+            # In several passes where that computes less.
+            needs.append(self._plan.need_gib(self.micro_batch, self._length, self._effective_batch))
+        return max(needs) <= _CERTAIN * self._allowed_gib
 
     def _limits(self, training_factor: float, evaluation_factor: float) -> RowLimits:
         """By the prediction, times what a probe found it to be off by."""
@@ -191,45 +202,60 @@ class Fit:
             alone = accumulating = np.full(len(lengths), memory.micro_batch)
         if memory.eval_batch == "auto":
             evaluation = plan.eval_batches(self._allowed_gib / evaluation_factor, lengths)
-            evaluation = np.minimum(evaluation, _EVALUATION_TOKENS // lengths)
+            evaluation = np.minimum(evaluation, _most_in_evaluation(lengths))
         else:
             evaluation = np.full(len(lengths), memory.eval_batch)
         # One row is tried whatever the prediction says: the budget is larger than what is allowed.
-        return RowLimits(*(np.maximum(1, limits) for limits in (alone, accumulating, evaluation)))
+        return RowLimits(np.maximum(1, alone), accumulating, np.maximum(1, evaluation))
 
     def _probed(self, rehearsal: Rehearsal) -> _Found:
-        training = self._probed_training(rehearsal)
-        if training.rows == 0 and self.use_checkpointing():
-            again = self._probed_training(rehearsal)
-            training = replace(again, points=training.points + again.points)
-        evaluation = Probed(0, 0, 1.0)
-        if self._settings.memory.eval_batch == "auto":
+        memory = self._settings.memory
+        training = evaluation = Probed(0, 0, 1.0)
+        if memory.micro_batch == "auto":
+            training = self._probed_training(rehearsal)
+            if training.rows == 0 and self.use_checkpointing():
+                again = self._probed_training(rehearsal)
+                training = replace(again, points=training.points + again.points)
+        if memory.eval_batch == "auto":
             evaluation = probe(
                 lambda rows: self._plan.eval_need_gib(rows, self._length),
                 lambda rows: _gib(rehearsal.evaluation_peak(rows, self._length)),
                 allowed=self._allowed_gib,
-                most=self.eval_batch,
+                most=int(_most_in_evaluation(self._length)),
             )
         return _Found(training, evaluation)
 
     def _probed_training(self, rehearsal: Rehearsal) -> Probed:
-        if self._settings.memory.micro_batch != "auto":
-            return Probed(0, 0, 1.0)
-        # What is cut in several passes is probed beside all gradients.
-        accumulating = self.micro_batch < self._effective_batch
-        return probe(
-            lambda rows: self._plan.need_gib(rows, self._length, 2 if accumulating else 1),
-            lambda rows: _gib(rehearsal.training_peak(rows, self._length, accumulating=accumulating)),
+        """All in one pass where that is predicted to fit, else the most that fits beside all gradients."""
+        effective, length = self._effective_batch, self._length
+        whole = Probed(0, 0, 1.0)
+        if self.micro_batch == effective:
+            whole = try_size(
+                effective,
+                self._plan.need_gib(effective, length),
+                lambda rows: _gib(rehearsal.training_peak(rows, length, accumulating=False)),
+                allowed=self._allowed_gib,
+            )
+            if whole.rows or effective == 1:
+                return whole
+        found = probe(
+            lambda rows: self._plan.need_gib(rows, length, 2),
+            lambda rows: _gib(rehearsal.training_peak(rows, length, accumulating=True)),
             allowed=self._allowed_gib,
-            most=self._effective_batch,
+            most=effective,
+            factor=whole.factor,
+            most_points=MOST_POINTS - whole.points,
         )
+        # What did not fit in one pass is not to be tried so again.
+        return Probed(found.rows, whole.points + found.points, max(whole.factor, found.factor))
 
     def _remembered(self) -> _Found | None:
         try:
             found = json.loads(self._memory_file().read_text(encoding="utf-8"))
-            if found["checkpointing"] and not self.use_checkpointing():
-                return None
-            return _Found(Probed(**found["training"]), Probed(**found["evaluation"]))
+            known = _Found(Probed(**found["training"]), Probed(**found["evaluation"]))
+            if found["checkpointing"] and not self.checkpointing:
+                self.use_checkpointing()
+            return known if found["checkpointing"] == self.checkpointing else None
         except (OSError, ValueError, KeyError, TypeError):
             return None  # Absent, or of another version: it is found anew.
 
@@ -262,6 +288,11 @@ class Fit:
 def _sizes(pieces: Sequence[np.ndarray], lengths: np.ndarray) -> list[tuple[int, int]]:
     """Rows and padded length of every piece."""
     return [(len(rows), int(lengths[rows].max())) for rows in pieces]
+
+
+def _most_in_evaluation(lengths: Any) -> Any:
+    """Rows of a pass of evaluation for a length, or for each of an array of them."""
+    return np.maximum(1, _EVALUATION_TOKENS // lengths)
 
 
 def _gib(size_bytes: int | None) -> float | None:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from trainables.memory.counting import uncounted
@@ -36,7 +37,14 @@ def stream_batches(
     """
     flat = [rows for micro_batches in plan for rows in micro_batches]
     loader: DataLoader[Batch] = DataLoader(
-        _ByRows(examples), sampler=flat, batch_size=None, num_workers=num_workers, pin_memory=pin_memory
+        _ByRows(examples),
+        sampler=flat,
+        batch_size=None,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        # A loader draws the seed of its workers: not from the generator that dropout draws from, which must not know
+        # how often loading was begun anew.
+        generator=torch.Generator(),
     )
     with uncounted():
         stream = iter(loader)

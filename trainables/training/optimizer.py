@@ -5,7 +5,9 @@ import math
 import torch
 from torch import nn
 
+from trainables.memory.errors import is_out_of_memory
 from trainables.settings import OptimSettings, ScheduleSettings
+from trainables.worker import MemoryTakenError
 
 SCHEDULES = ("linear", "cosine")
 
@@ -54,6 +56,7 @@ def apply_step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter],
 
     Raises:
         torch.OutOfMemoryError: there is no room for the step; no weight was changed.
+        MemoryTakenError: others took the room after it had been proved; the weights are of no use any more.
     """
     if clip_norm > 0:
         nn.utils.clip_grad_norm_(parameters, clip_norm)
@@ -61,7 +64,14 @@ def apply_step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter],
         # The loop over the parameters makes two tensors of the size of the one it is at.
         largest = max(parameters, key=torch.numel)
         torch.empty((2, *largest.shape), dtype=largest.dtype, device=largest.device)
-    optimizer.step()
+    try:
+        optimizer.step()
+        return
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        message = str(error)
+    raise MemoryTakenError("neighbour", f"in the middle of an optimizer step: {message}")
 
 
 def build_schedule(

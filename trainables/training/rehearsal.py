@@ -8,7 +8,7 @@ from torch import nn
 
 from trainables.memory.counting import uncounted
 from trainables.memory.device import MemoryDevice
-from trainables.memory.errors import is_out_of_memory
+from trainables.memory.errors import OutOfMemory
 from trainables.tasks.protocol import Task
 from trainables.training.optimizer import apply_step
 from trainables.training.precision import autocast
@@ -33,7 +33,11 @@ class RandomState:
 
 
 class Rehearsal:
-    """Runs full passes of a run at any size. Use it through ``rehearsing``, which puts everything back."""
+    """Runs full passes of a run at any size. Use it through ``rehearsing``, which puts everything back.
+
+    Attributes:
+        disturbed: whether memory ran out that the run is entitled to: that says nothing about the next run.
+    """
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class Rehearsal:
         self._device = device
         self._clip_norm = clip_norm
         self._precision = precision
+        self.disturbed = False
 
     def training_peak(self, rows: int, length: int, *, accumulating: bool) -> int | None:
         """Peak in bytes of one optimizer step with such a pass; None if memory ran out.
@@ -70,12 +75,15 @@ class Rehearsal:
             try:
                 run(rows, length, accumulating)
             except Exception as error:
-                if not is_out_of_memory(error):
+                failure = OutOfMemory.of(error, self._device)
+                if failure is None:
                     raise
                 fits = False
-        # Outside the block, whose traceback holds what the failed frames held.
-        self._optimizer.zero_grad(set_to_none=True)
-        self._device.release()
+                self.disturbed |= failure.cause != "own"
+            # After the ``except`` block, whose traceback holds what the failed frames held, and before the measured one
+            # ends: the outer peak counts what that leaves behind.
+            self._optimizer.zero_grad(set_to_none=True)
+            self._device.release()
         return measured.peak_bytes if fits else None
 
     def _train(self, rows: int, length: int, accumulating: bool) -> None:
@@ -86,8 +94,8 @@ class Rehearsal:
                 parameter.grad = torch.zeros_like(parameter)
         with uncounted():
             batch = self._task.full_batch(rows, length)
-        batch = to_device(batch, self._device.torch_device)
-        backward_pass(self._model, self._task, batch, self._task.counted(batch), self._precision)
+        counted, where = self._task.counted(batch), self._device.torch_device
+        backward_pass(self._model, self._task, to_device(batch, where), counted, self._precision)
         apply_step(self._optimizer, parameters, self._clip_norm)
 
     def _evaluate(self, rows: int, length: int, _: bool) -> None:
@@ -108,14 +116,17 @@ def rehearsing(
     clip_norm: float,
     precision: str,
 ) -> Iterator[Rehearsal]:
-    """Rehearse within the block; weights, optimizer, random states and the model's mode are put back at its end.
+    """Rehearse within the block; weights, optimizer, random states and the modules' modes are put back at its end.
 
-    The originals wait in the host's memory: on a device there may be no room for a second copy.
+    The originals wait in the host's memory: on a device there may be no room for a second copy. Gradients, which belong
+    to a step that is over, are given up.
     """
+    optimizer.zero_grad(set_to_none=True)
     kept = [*model.parameters(), *model.buffers(), *_state_tensors(optimizer)]
     with uncounted():
         originals = [tensor.detach().to("cpu", copy=True) for tensor in kept]
-    random, was_training = RandomState(device.torch_device), model.training
+    # Not all of one mode: a freshly loaded encoder is in evaluation, the head on it in training.
+    random, modes = RandomState(device.torch_device), [(module, module.training) for module in model.modules()]
     try:
         yield Rehearsal(model, task, optimizer, device, clip_norm=clip_norm, precision=precision)
     finally:
@@ -124,7 +135,8 @@ def rehearsing(
             for tensor, original in zip(kept, originals, strict=True):
                 tensor.copy_(original)
         random.restore()
-        model.train(was_training)
+        for module, was_training in modes:
+            module.training = was_training
 
 
 def _state_tensors(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:

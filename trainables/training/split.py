@@ -17,12 +17,13 @@ PASS_COST_TOKENS = 64
 class RowLimits:
     """How many rows one pass may hold: arrays (longest + 1,), indexed by the tokens that rows are padded to.
 
-    No entry is below 1, and none is larger than one for fewer tokens.
+    No entry is larger than one for fewer tokens.
 
     Attributes:
-        alone: in the only pass of a step.
-        accumulating: in a step of several passes, beside all gradients.
-        evaluation: in an evaluation pass.
+        alone: in the only pass of a step; at least 1.
+        accumulating: in a step of several passes, beside all gradients; 0 where not even one row should fit there. That
+            is tried only where a single pass does not hold all.
+        evaluation: in an evaluation pass; at least 1.
     """
 
     alone: np.ndarray
@@ -33,7 +34,7 @@ class RowLimits:
         """The largest micro-batch of rows that are all of ``length`` tokens."""
         if self.alone[length] >= effective_batch:
             return effective_batch
-        return min(effective_batch, int(self.accumulating[length]))
+        return min(effective_batch, max(1, int(self.accumulating[length])))
 
     def with_smaller_passes(self, rows: int, length: int) -> "RowLimits":
         """Limits under which a step's largest pass, which held ``rows`` ≥ 2 of ``length`` tokens, holds half of them.
@@ -54,7 +55,7 @@ class RowLimits:
 
 def _shrunk(limits: np.ndarray, rows: int, length: int) -> np.ndarray:
     half, now = rows // 2, int(limits[length])
-    return limits if now <= half else np.maximum(1, limits * half // now)
+    return limits if now <= half else np.minimum(limits, np.maximum(1, limits * half // now))
 
 
 def effective_batches(rows: np.ndarray, effective_batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -85,7 +86,7 @@ def micro_batches(batch: np.ndarray, lengths: np.ndarray, limits: RowLimits) -> 
     rows = batch[np.argsort(lengths[batch], kind="stable")]
     tokens = lengths[rows].astype(np.int64)
     count = len(rows)
-    most = limits.accumulating[tokens].tolist()
+    most = np.maximum(1, limits.accumulating[tokens]).tolist()
     numbers = np.arange(count, dtype=np.int64)
     # cost[n]: of the shortest n rows, cut in the best way; ``before[n]`` rows of them come before its last pass.
     cost = np.zeros(count + 1, dtype=np.int64)
@@ -97,21 +98,11 @@ def micro_batches(batch: np.ndarray, lengths: np.ndarray, limits: RowLimits) -> 
         before[end] = first + best
         cost[end] = saved[best] + end * longest + PASS_COST_TOKENS
     in_one = count * int(tokens[-1]) + PASS_COST_TOKENS
-    if count <= limits.alone[tokens[-1]] and in_one <= cost[count]:
+    several_fit = limits.accumulating[tokens[-1]] > 0
+    if count <= limits.alone[tokens[-1]] and (in_one <= cost[count] or not several_fit):
         return [rows[::-1].copy()]
     pieces, end = [], count
     while end > 0:
         pieces.append(rows[before[end] : end][::-1].copy())
         end = before[end]
-    return pieces
-
-
-def evaluation_batches(rows: np.ndarray, lengths: np.ndarray, limits: RowLimits) -> list[np.ndarray]:
-    """Cut rows for evaluation, longest first, every pass as full as it gets: sorted as a whole they pad little."""
-    by_length = rows[np.argsort(-lengths[rows], kind="stable")]
-    pieces, start = [], 0
-    while start < len(by_length):
-        end = start + int(limits.evaluation[lengths[by_length[start]]])
-        pieces.append(by_length[start:end])
-        start = end
     return pieces

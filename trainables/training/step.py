@@ -64,6 +64,7 @@ def train_step(
     Raises:
         NonFiniteLossError: the loss is NaN or infinite; no step was taken.
         torch.OutOfMemoryError: no step was taken either; the same batch may be tried again, cut otherwise.
+        MemoryTakenError: others took memory in the middle of the step, which cannot be tried again.
     """
     counted = sum(task.counted(batch) for batch in micro_batches)
     # Zeroed before and not after the step, so that a step which failed half-way leaves nothing for the next one.

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainables.memory.cpu import CpuDevice
 from trainables.settings import TrialSettings
 from trainables.training.checkpoint import Progress
+from trainables.training.fit import MachineFiles
 from trainables.training.session import TrainingSession
 
 SessionOf = Callable[[TrialSettings], TrainingSession]
@@ -93,3 +95,35 @@ def test_a_folder_without_a_checkpoint_is_an_error(
 def test_the_best_epoch_is_the_first_with_the_highest_value(values: list[float], best: int) -> None:
     progress = Progress(values=values)
     assert (progress.epoch, progress.best_epoch) == (len(values), best)
+
+
+def test_going_on_takes_no_more_memory_than_the_run_holds_anyway(
+    settings: TrialSettings, cache: Path, machine_folder: Path, tmp_path: Path
+) -> None:
+    device = CpuDevice()
+    with device.enforce():
+        session = TrainingSession(settings, cache, device)
+        session.fit_to_memory(MachineFiles(machine_folder))
+        folder = session.save(tmp_path / "checkpoint")
+        before = device.live_bytes()
+        with device.measured() as measured:
+            session.resume(folder)
+        # And what it holds is counted as before.
+        assert device.live_bytes() == before
+        assert measured.peak_bytes - before < 2**10
+        assert {len(state) for state in session.optimizer.state.values()} == {3}
+
+
+def test_what_the_schedule_had_come_to_is_put_back_too(
+    settings: TrialSettings, session_of: SessionOf, tmp_path: Path
+) -> None:
+    trained = session_of(settings)
+    trained.train_epoch()
+    folder = trained.save(tmp_path / "checkpoint")
+    fresh = session_of(settings)
+    fresh.resume(folder)
+    rates = [[group["lr"] for group in session.optimizer.param_groups] for session in (trained, fresh)]
+    assert rates[0] == rates[1] == [trained.schedule.get_last_lr()[0]] * 2
+    for (_, state), (_, resumed) in zip(trained.optimizer.state.items(), fresh.optimizer.state.items(), strict=True):
+        assert state.keys() == resumed.keys()
+        assert all(torch.equal(value, resumed[name]) for name, value in state.items())

@@ -7,8 +7,18 @@ import pytest
 import torch
 from torch import nn
 
+from trainables.memory.cpu import CpuDevice
+from trainables.memory.device import GIB
 from trainables.settings import OptimSettings, ScheduleSettings
-from trainables.training.optimizer import SCHEDULES, build_optimizer, build_schedule, rate_factor
+from trainables.training.optimizer import (
+    SCHEDULES,
+    apply_step,
+    build_optimizer,
+    build_schedule,
+    prepare_states,
+    rate_factor,
+)
+from trainables.worker import MemoryTakenError
 
 
 def test_biases_and_normalisation_are_not_decayed_and_what_is_frozen_is_left_out() -> None:
@@ -76,3 +86,49 @@ def test_the_optimizer_follows_the_schedule() -> None:
         optimizer.step()
         schedule.step()
     assert rates == [{0.5 * rate_factor(step, 8, 0.25, "cosine")} for step in range(8)]
+
+
+def taken_after(allocations: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others take all memory once the step has made so many square roots, of which it needs one a parameter."""
+    real, done = torch.Tensor.sqrt, [0]
+
+    def sqrt(tensor: torch.Tensor) -> torch.Tensor:
+        done[0] += 1
+        if done[0] > allocations:
+            raise torch.OutOfMemoryError("CPU out of memory")
+        return real(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "sqrt", sqrt)
+
+
+def test_a_step_that_others_interrupt_is_never_taken_for_one_that_can_be_done_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = nn.Linear(3, 3)
+    optimizer = build_optimizer(model, OptimSettings())
+    prepare_states(optimizer)
+    model(torch.ones(1, 3)).sum().backward()
+    before = model.weight.detach().clone()
+    taken_after(1, monkeypatch)
+    with pytest.raises(MemoryTakenError, match="neighbour: in the middle of an optimizer step: CPU out of memory"):
+        apply_step(optimizer, list(model.parameters()), clip_norm=0.0)
+    # That is why: one parameter had moved.
+    assert not torch.equal(model.weight, before)
+
+
+def test_the_room_that_is_proved_is_all_that_a_step_needs() -> None:
+    model = nn.Sequential(nn.Embedding(500, 64), nn.Linear(64, 64))
+    optimizer = build_optimizer(model, OptimSettings())
+    prepare_states(optimizer)
+    parameters = list(model.parameters())
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    CpuDevice().release()
+    held, room = CpuDevice().live_bytes(), 2 * 500 * 64 * 4
+    with CpuDevice((held + room + 8) / GIB).enforce():
+        apply_step(optimizer, parameters, clip_norm=0.0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    short = CpuDevice((CpuDevice().live_bytes() + room - 8) / GIB)
+    with short.enforce(), pytest.raises(torch.OutOfMemoryError):
+        apply_step(optimizer, parameters, clip_norm=0.0)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

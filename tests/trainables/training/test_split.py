@@ -88,6 +88,16 @@ def test_one_pass_is_not_made_where_several_compute_less() -> None:
     assert [len(piece) for piece in pieces] == [2, 50]
 
 
+def test_several_passes_are_not_made_for_fewer_tokens_where_no_row_fits_beside_the_gradients() -> None:
+    uneven = np.array([5] * 50 + [90] * 2)
+    nothing_beside = RowLimits(np.full(100, 60), np.where(np.arange(100) < 50, 3, 0), np.full(100, 60))
+    assert len(micro_batches(np.arange(52), uneven, nothing_beside)) == 1
+    # Where one pass does not hold all, it is tried row by row.
+    cut = micro_batches(np.arange(52), uneven, nothing_beside.with_smaller_passes(52, 90))
+    assert [len(piece) for piece in cut[:3]] == [1, 1, 3]
+    assert nothing_beside.with_smaller_passes(3, 10).accumulating.tolist() == [1] * 50 + [0] * 50
+
+
 def test_a_pass_that_failed_is_never_allowed_again_and_others_shrink_with_it() -> None:
     before = tokens(2000)
     after = before.with_smaller_passes(20, 50)
