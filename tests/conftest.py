@@ -21,6 +21,13 @@ def machine_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder / "headroom"
 
 
+@pytest.fixture(autouse=True)
+def nothing_measured_before(machine_folder: Path) -> None:
+    """What trials of other tests needed corrects no prediction of this one; predictions alone are kept."""
+    (machine_folder / "ledger.jsonl").unlink(missing_ok=True)
+    shutil.rmtree(machine_folder / "probes", ignore_errors=True)
+
+
 @pytest.fixture
 def plain_config(tmp_path: Path) -> dict[str, Any]:
     """The least configuration that can be searched, on the built-in data, in a folder of the test's own."""

@@ -77,10 +77,9 @@ def run_search(
     run_dir = Path(config.run_dir)
     record = study_record(config)
     screen = None
-    if not run_dir.exists() and _ray_starts_here(address):
-        # Of a new search that is refused nothing is left behind.
-        screen = _screen_here(config, _said_plainly(console, quiet))
-    _make_run_dir(run_dir)
+    with _made(run_dir) as is_new:
+        if is_new and _ray_starts_here(address):
+            screen = _screen_here(config, _said_plainly(console, quiet))
     with search_lock(run_dir), ExitStack() as stack:
         store = open_study(run_dir, config.study.name, config.study.storage, record)
         store.set_target(config.search.trials)
@@ -343,7 +342,13 @@ def _under(path: str, folder: str) -> bool:
     return os.path.commonpath([os.path.realpath(path), os.path.realpath(folder)]) == os.path.realpath(folder)
 
 
-def _make_run_dir(run_dir: Path) -> None:
+@contextmanager
+def _made(run_dir: Path) -> Iterator[bool]:
+    """Make the run directory, or see that it can be written; if the block raises, what was made is taken away again.
+
+    Yields whether it is new.
+    """
+    missing = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         probe = run_dir / ".writable"
@@ -351,6 +356,12 @@ def _make_run_dir(run_dir: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(f"study.dir: {run_dir} cannot be written ({error.strerror}); set another study.dir") from None
+    try:
+        yield bool(missing)
+    except BaseException:
+        for folder in missing:
+            folder.rmdir()
+        raise
 
 
 def _tracking(config: RunConfig, store: StudyStore) -> Tracking:

@@ -2,7 +2,6 @@
 
 import csv
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -40,13 +39,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def nothing_measured_before(machine_folder: Path) -> None:
-    """What trials of other tests needed corrects no prediction of this one; predictions alone are kept."""
-    (machine_folder / "ledger.jsonl").unlink(missing_ok=True)
-    shutil.rmtree(machine_folder / "probes", ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

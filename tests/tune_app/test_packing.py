@@ -9,7 +9,7 @@ from search_spaces.rules import Sample
 from search_spaces.space import Params
 from trainables.machine import MachineFiles
 from trainables.memory.facts import TrialDevice
-from trainables.memory.needs import Question, Verdict, verdict
+from trainables.memory.needs import Cut, Question
 from trainables.settings import DataSettings, Seeds, TrialSettings
 from tune_app.errors import UserError
 from tune_app.packing import SHARES, Packing
@@ -37,11 +37,12 @@ def packing(device: TrialDevice = CARD, **options: Any) -> Packing:
     return Packing(settings, device, **{"files": MachineFiles(), **given})
 
 
-def judged(given: Params, budget_gib: float, *, allow_checkpointing: bool = True) -> Verdict:
+def judged(given: Params, budget_gib: float, *, allow_checkpointing: bool = True) -> Cut:
     memory = replace(SETTINGS.memory, allow_checkpointing=allow_checkpointing)
     question = Question(replace(SETTINGS, memory=memory), "cpu", budget_gib, "fp32")
     batch, length = int(given["train.batch_size"]), int(given["tok.max_length"])
-    return verdict(question, str(given["model.name"]), batch, length, MachineFiles())
+    settings = question.about(str(given["model.name"]), batch, length)
+    return question.planner(MachineFiles()).cut(settings, question.allowed_gib)
 
 
 GRID = [
@@ -53,15 +54,15 @@ GRID = [
 
 
 @pytest.mark.parametrize("total_gib", [0.03, 0.1, 0.25, 1.0, 4.0])
-def test_a_fit_is_the_verdict_on_the_whole_card(total_gib: float) -> None:
+def test_a_fit_is_the_cut_on_the_whole_card(total_gib: float) -> None:
     packed = packing(TrialDevice("cpu", total_gib, bf16=False))
     for given in GRID:
         fit, answer = packed.fit(Sample.of(given)), judged(given, total_gib)
         assert fit is not None
-        assert (fit.micro_batch or None, fit.passes) == (answer.micro_batch, answer.accumulation_steps)
+        assert (fit.micro_batch or None, fit.passes) == (answer.micro_batch, answer.passes)
         assert fit.allowed_gib == pytest.approx(0.9 * total_gib)
         assert (fit.budget_gib, fit.checkpointing) == (total_gib, answer.checkpointing)
-        if not answer.fits:
+        if answer.passes is None:
             assert fit.need_gib == answer.need_gib > fit.allowed_gib
 
 
@@ -72,9 +73,7 @@ def test_a_share_by_need_is_the_smallest_class_in_which_the_passes_are_few_enoug
 ) -> None:
     packed = packing(TrialDevice("cpu", total_gib, bf16=False), passes=passes)
     for given in GRID:
-        steps = {
-            share: judged(given, share * total_gib, allow_checkpointing=False).accumulation_steps for share in SHARES
-        }
+        steps = {share: judged(given, share * total_gib, allow_checkpointing=False).passes for share in SHARES}
         enough = [share for share, count in steps.items() if count is not None and count <= passes]
         assert packed.gpus(given) == (enough[0] if enough else 1.0)
 
