@@ -20,11 +20,12 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     print("\n".join(table_lines(header, rows)))
 
 
-def print_ratio(label: str, ratio: float, target: float, *, at_least: bool = False) -> None:
-    """``label: 0.43 × (target at most 0.60 ×: met)``."""
+def print_ratio(label: str, ratio: float, target: float, *, at_least: bool = False, unit: str = " ×") -> bool:
+    """``label: 0.43 × (target at most 0.60 ×: met)``; whether it is met."""
     met = ratio >= target if at_least else ratio <= target
     bound = "at least" if at_least else "at most"
-    print(f"{label}: {ratio:.2f} × (target {bound} {target:.2f} ×: {'met' if met else 'missed'})")
+    print(f"{label}: {ratio:.2f}{unit} (target {bound} {target:.2f}{unit}: {'met' if met else 'missed'})")
+    return met
 
 
 def print_json(values: Mapping[str, Any]) -> None:

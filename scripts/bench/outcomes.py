@@ -7,43 +7,29 @@ sides, one trial at a time:
 - ``headroom``: ``HeadroomSearch`` and ``StudyRecorder``; the trial reports by how much its need exceeds the budget, so
   Optuna is told PRUNED with the constraint ``memory``. No configuration is launched twice.
 
-Both are driven by the calls that Ray's loop makes, in Ray's order, without its workers, because each trial that raises
-costs Ray a fresh worker of several seconds. ``--ray`` runs one seed on real Ray as well and compares the counts.
+Ray's loop runs without its workers (``toy_search.py``); ``--ray`` runs one seed on real Ray as well and compares the
+counts.
 """
 
-import argparse
-import logging
-import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tune_app import ray_session  # isort: skip  # First of all: it sets the environment that Ray reads when imported.
-import optuna
 from common import print_json, print_ratio, print_table, versions, versions_line
 from ray import tune
-from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 from stock import distributions
-from toy import OBJECTIVES, ToyProblem, need_gib
+from toy import OBJECTIVES, ToyProblem
+from toy_search import hush, new_parser, search_with_headroom, search_with_stock, toy_report, trials_and_seeds
 
-from search_spaces.space import Params, Scalar
-from trainables.reports import Fact, Report, TrialReport
-from trainables.seeds import sub_seed
+from search_spaces.space import Params
+from trainables.reports import Report
 from trainables.settings import TrialSettings
-from tune_app.checkpoints import CheckpointKeeper
 from tune_app.config import parse_config
 from tune_app.experiment import run_search
-from tune_app.recorder import StudyRecorder
-from tune_app.reporting import study_status
-from tune_app.sampling import build_proposer
-from tune_app.scheduler import ENDED, METRIC, TIME
-from tune_app.searcher import PARAMS, HeadroomSearch
-from tune_app.study import StudyRecord, StudyStore, open_study
-from tune_app.trainable import FACTS, REASON
+from tune_app.scheduler import METRIC
 
 TARGET = 0.6
 PACKAGES = ("ray", "optuna")
@@ -55,10 +41,11 @@ class OutOfMemory(RuntimeError):
 
 
 def main() -> None:
-    arguments = _parser().parse_args()
-    trials, seeds = (20, 2) if arguments.quick else (arguments.trials, arguments.seeds)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    parser = new_parser(__doc__)
+    parser.add_argument("--ray", action="store_true", help="run seed 0 on real Ray too (minutes)")
+    arguments = parser.parse_args()
+    trials, seeds = trials_and_seeds(arguments)
+    hush()
     problems = [ToyProblem(objective) for objective in OBJECTIVES]
     share = problems[0].share_that_fits
     print(versions_line(*PACKAGES))
@@ -73,15 +60,6 @@ def main() -> None:
     total = sum(sum(counts["headroom"]) for counts in ooms.values()) / sum(sum(c["ray"]) for c in ooms.values())
     print_ratio("headroom / ray, out of memory, all", total, TARGET)
     print_json({**found, "ratio": total})
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=100, help="launched, per objective, seed and side")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--ray", action="store_true", help="run seed 0 on real Ray too (minutes)")
-    parser.add_argument("--quick", action="store_true", help="20 trials, 2 seeds")
-    return parser
 
 
 def _counts(problem: ToyProblem, sides: Mapping[str, Count], seeds: Sequence[int], trials: int) -> dict[str, list[int]]:
@@ -109,98 +87,11 @@ def _print_counts(ooms: Mapping[str, Mapping[str, Sequence[int]]], trials: int) 
 
 
 def stock_ooms(problem: ToyProblem, seed: int, trials: int) -> int:
-    """Stock ``OptunaSearch``, called as Ray's controller does for a function that reports once, or raises."""
-    searcher = OptunaSearch(distributions(problem.space), metric=METRIC, mode="max", seed=seed)
-    ooms = 0
-    for index in range(trials):
-        params = searcher.suggest(str(index))
-        assert params is not None, "nothing limits the suggestions"
-        if problem.fits(params):
-            result = {METRIC: problem.value(params, seed), "training_iteration": 1}
-            searcher.on_trial_result(str(index), result)
-            searcher.on_trial_complete(str(index), result=result)
-        else:
-            ooms += 1
-            searcher.on_trial_complete(str(index), error=True)
-    return ooms
-
-
-@dataclass
-class StandInTrial:
-    """What the recorder looks at of Ray's trial."""
-
-    trial_id: str
-    config: dict[str, Any]
-    status: str = "RUNNING"
-    max_failures: int = 0
+    return search_with_stock(problem, seed, trials).ooms
 
 
 def headroom_ooms(problem: ToyProblem, seed: int, trials: int) -> int:
-    """Headroom's searcher and recorder, called as Ray's controller does; the count comes from the study."""
-    with tempfile.TemporaryDirectory() as folder:
-        store = open_study(Path(folder), "toy", None, StudyRecord(problem.space, "criteria", "macro_f1", "max", "toy"))
-        searcher = _searcher(store, problem, seed, trials)
-        recorder = _recorder(store, searcher)
-        for index in range(trials):
-            config = searcher.suggest(str(index))
-            assert isinstance(config, dict), "the space holds more configurations than are launched"
-            _run_stand_in(problem, seed, StandInTrial(str(index), config), searcher, recorder)
-        assert searcher.suggest("one more") == Searcher.FINISHED
-        return study_status(store, is_running=False).trials["oom"]
-
-
-def _searcher(store: StudyStore, problem: ToyProblem, seed: int, trials: int) -> HeadroomSearch:
-    return HeadroomSearch(
-        store,
-        # The seed that run_search draws for the start of a study, so that real Ray can be compared.
-        build_proposer("tpe", problem.space, store.study, store.distributions, sub_seed(seed, "sampler:0")),
-        rules=[],
-        fixed={},
-        gpus=lambda params: 0.0,
-        adopt=[],
-        launched=0,
-        total=trials,
-        max_concurrent=1,
-        ask_ahead=0,
-        max_rejections=1000,
-    )
-
-
-def _recorder(store: StudyStore, searcher: HeadroomSearch) -> StudyRecorder:
-    return StudyRecorder(
-        store,
-        searcher,
-        CheckpointKeeper(0, []),
-        epochs=1,
-        scheduler="none",
-        on_report=lambda live, value: None,
-        on_close=lambda trial: None,
-        on_step=lambda live: None,
-    )
-
-
-def _run_stand_in(
-    problem: ToyProblem, seed: int, trial: Any, searcher: HeadroomSearch, recorder: StudyRecorder
-) -> None:
-    """The calls of one trial in the order of Ray's controller: it tells the searcher of an end before its callbacks."""
-    said = toy_report(problem, trial.config[PARAMS], seed)
-    result = {METRIC: said.value, TIME: said.epoch, FACTS: said.facts, ENDED: said.ended, REASON: said.reason}
-    ran_out = said.ended == "oom"
-    recorder.on_step_begin(0, [trial])
-    recorder.on_trial_start(0, [trial], trial)
-    searcher.on_trial_result(trial.trial_id, result)
-    recorder.on_trial_result(0, [trial], trial, result)
-    searcher.on_trial_complete(trial.trial_id, None if ran_out else result, error=ran_out)
-    (recorder.on_trial_error if ran_out else recorder.on_trial_complete)(0, [trial], trial)
-    recorder.on_step_end(0, [trial])
-
-
-def toy_report(problem: ToyProblem, params: Mapping[str, Scalar], seed: int) -> TrialReport:
-    """What a trial of Headroom says that trains one epoch, or runs out of memory."""
-    if problem.fits(params):
-        return TrialReport(1, problem.value(params, seed), ended="complete")
-    facts: dict[str, Fact] = {"need_gib": need_gib(params), "allowed_gib": problem.budget_gib}
-    return TrialReport(0, math.nan, facts=facts, ended="oom", reason=f"needs {need_gib(params):.2f} GiB")
+    return search_with_headroom(problem, seed, trials).ooms
 
 
 def _check_on_ray(problems: Sequence[ToyProblem], sides: Mapping[str, Count], trials: int) -> dict[str, Any]:

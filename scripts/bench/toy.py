@@ -94,10 +94,10 @@ class ToyProblem:
 
     def value(self, params: Mapping[str, Scalar], seed: int) -> float:
         """What a configuration is worth, between 0 and 1, higher is better."""
-        noise = _noise(f"{self.objective}:{seed}:{self.space.key(params)}")
+        drawn = noise(f"{self.objective}:{seed}:{self.space.key(params)}")
         if self.objective == "random":
-            return noise
-        return _WEIGHT_OF_SIZE * _relative_size(str(params["model.name"])) + (1 - _WEIGHT_OF_SIZE) * noise
+            return drawn
+        return _WEIGHT_OF_SIZE * _relative_size(str(params["model.name"])) + (1 - _WEIGHT_OF_SIZE) * drawn
 
 
 def need_gib(params: Mapping[str, Scalar]) -> float:
@@ -112,7 +112,8 @@ def _relative_size(model: str) -> float:
     return (math.log(MODELS[model].parameters) - min(sizes)) / (max(sizes) - min(sizes))
 
 
-def _noise(key: str) -> float:
+def noise(key: str) -> float:
+    """Evenly drawn from [0, 1), equal for equal keys."""
     digest = hashlib.sha256(key.encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 

@@ -46,6 +46,39 @@ def test_outcomes_counts_both_sides_of_the_same_problems() -> None:
 
 
 @pytest.mark.slow
+def test_oom_counts_what_runs_out_and_what_is_turned_away_on_every_side() -> None:
+    output, found = run_bench("oom", "--quick")
+    assert found["missed"] == []
+    assert set(found["figures"]) == {"random", "big"}
+    for sides in found["figures"].values():
+        assert set(sides) == {"stock", "told PRUNED", "rule, exact", "rule, errors"}
+        for side, own in sides.items():
+            assert len(own["ooms"]) == found["seeds"]
+            assert all(0 <= count <= found["trials"] for count in own["ooms"])
+            assert own["to_stock"] == pytest.approx(sum(own["ooms"]) / sum(sides["stock"]["ooms"]))
+            assert 0 < own["best"] <= 1
+            assert (own["turned_away"] > 0) == side.startswith("rule")
+            assert 0 <= own["within_allowed"] <= own["within_budget"] <= 100
+        assert sides["rule, exact"]["ooms"] == [0] * found["seeds"]
+        assert sides["rule, exact"]["within_allowed"] == 0
+    assert "exact, out of memory of 100 launched, worst seed: 0.00 (target at most 2.00: met)" in output
+
+
+@pytest.mark.slow
+def test_oom_fails_where_something_gets_past_the_rule(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(BENCHES)
+    monkeypatch.setattr(sys, "argv", ["oom.py", "--trials", "10", "--seeds", "1"])
+    oom = importlib.import_module("oom")
+    monkeypatch.setattr(oom.MemoryRule, "check", lambda self, sample: None)
+    assert oom.main() == 1
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["missed"] == [
+        "out of memory of 100 launched, worst seed"
+    ]
+
+
+@pytest.mark.slow
 def test_overhead_runs_every_trial_on_both_sides_and_times_every_storage() -> None:
     output, found = run_bench("overhead", "--quick")
     trials, suggest = found["trials"], found["suggest"]
