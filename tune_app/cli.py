@@ -159,7 +159,11 @@ def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: b
     loaded = load_config(config, overrides)
     end = run_training(loaded, folder or Path("models") / loaded.study.name, console=_console(), quiet=quiet)
     if end.out_of_memory:
-        click.echo(f"headroom: out of memory: {end.out_of_memory}; lower memory.micro_batch", err=True)
+        click.echo(
+            f"headroom: out of memory: {end.out_of_memory}; take a smaller model.name or tok.max_length, or raise"
+            " memory.budget_gib",
+            err=True,
+        )
         return NOTHING_COMPLETE
     click.echo(f"{end.metric} {end.value:.6f} on validation (epoch {end.best_epoch}), {end.test_value:.6f} on test")
     if loaded.pinned is not None:
