@@ -44,7 +44,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_measured_before(machine_folder: Path) -> None:
-    """What trials of other tests needed corrects no prediction of this one; predictions alone are kept, to save time."""
+    """What trials of other tests needed corrects no prediction of this one; predictions are kept, to save time."""
     (machine_folder / "ledger.jsonl").unlink(missing_ok=True)
     shutil.rmtree(machine_folder / "probes", ignore_errors=True)
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 MOST_POINTS = 4
 # A step that is nearly as large as the corrected prediction allows is large enough.
 _GOOD_ENOUGH = 0.95
-# A point that ran out of memory did not come to its peak, so by how much it was off is a guess: one that the second such
-# point makes larger, and that finds a prediction of half the need in three points.
+# A point that ran out of memory did not come to its peak, so by how much it was off is a guess: one that the second
+# such point makes larger, and that finds a prediction of half the need in three points.
 _OUT_OF_MEMORY_FACTORS = (1.4, 1.5)
 # Sizes are whole bytes, and quotients of them are not: what is to be more than another is so by this share of it.
 _MARGIN = 1e-9

@@ -21,8 +21,8 @@ class RowLimits:
 
     Attributes:
         alone: in the only pass of a step; at least 1.
-        accumulating: in a step of several passes, beside all gradients; 0 where not even one row should fit there, which
-            is tried only where a single pass does not hold all.
+        accumulating: in a step of several passes, beside all gradients; 0 where not even one row should fit there,
+            which is tried only where a single pass does not hold all.
         evaluation: in an evaluation pass; at least 1.
     """
 
