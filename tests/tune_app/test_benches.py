@@ -60,3 +60,27 @@ def test_cpu_budget_compares_plain_and_budgeted_steps() -> None:
     assert found["rounds"] == 6
     assert f"budgeted / plain, medians: {found['ratio']:.2f} ×" in output
     assert found["ratio"] > 0.5
+
+
+@pytest.mark.slow
+def test_probe_finds_in_few_points_what_bisection_finds_in_many() -> None:
+    output, found = run_bench("probe", "--cases", "2", "--seed", "3")
+    ways = found["ways"]
+    assert len(ways) == 7
+    assert ways["bisection"]["worst_share"] == 1.0
+    assert all(0 < way["worst_share"] <= way["mean_share"] <= 1 for way in ways.values())
+    assert max(way["max_points"] for name, way in ways.items() if name.startswith("probe")) <= 4
+    assert ways["probe"]["mean_points"] < ways["doubling"]["mean_points"] <= ways["bisection"]["mean_points"]
+    assert f"{ways['probe']['points_by_bisection']:.2f} ×" in output
+
+
+def test_split_computes_every_cut_of_the_same_batches() -> None:
+    output, found = run_bench("split", "--repeats", "3")
+    tokens = found["tokens"]
+    assert set(tokens) == {"random 16", "sorted 16", "greedy", "headroom"}
+    for cut in tokens.values():
+        assert 1 <= cut["without_passes"] < cut["with_passes"]
+        assert cut["most_tokens"] <= 16 * 256
+    # What it makes least of, by the way it cuts.
+    assert tokens["headroom"]["with_passes"] == min(cut["with_passes"] for cut in tokens.values())
+    assert f"{tokens['headroom']['with_passes']:.3f}" in output
