@@ -132,3 +132,27 @@ def test_throughput_times_both_sides_on_the_same_rows(tmp_path: Path) -> None:
     for part, figures in found.items():
         assert 1 <= figures["tokens_headroom"] <= figures["tokens_trainer"]
         assert f"headroom / trainer, {part}: {figures['ratio']:.2f} ×" in output
+
+
+@pytest.mark.slow
+def test_probe_finds_in_few_points_what_bisection_finds_in_many() -> None:
+    output, found = run_bench("probe", "--cases", "2", "--seed", "3")
+    ways = found["ways"]
+    assert len(ways) == 7
+    assert ways["bisection"]["worst_share"] == 1.0
+    assert all(0 < way["worst_share"] <= way["mean_share"] <= 1 for way in ways.values())
+    assert max(way["max_points"] for name, way in ways.items() if name.startswith("probe")) <= 4
+    assert ways["probe"]["mean_points"] < ways["doubling"]["mean_points"] <= ways["bisection"]["mean_points"]
+    assert f"{ways['probe']['points_by_bisection']:.2f} ×" in output
+
+
+def test_split_computes_every_cut_of_the_same_batches() -> None:
+    output, found = run_bench("split", "--repeats", "3")
+    tokens = found["tokens"]
+    assert set(tokens) == {"random 16", "sorted 16", "greedy", "headroom"}
+    for cut in tokens.values():
+        assert 1 <= cut["without_passes"] < cut["with_passes"]
+        assert cut["most_tokens"] <= 16 * 256
+    # What it makes least of, by the way it cuts.
+    assert tokens["headroom"]["with_passes"] == min(cut["with_passes"] for cut in tokens.values())
+    assert f"{tokens['headroom']['with_passes']:.3f}" in output

@@ -226,26 +226,38 @@ class Fit:
         return _Found(training, evaluation)
 
     def _probed_training(self, rehearsal: Rehearsal) -> Probed:
-        """All in one pass where that is predicted to fit, else the most that fits beside all gradients."""
-        effective, length = self._effective_batch, self._length
+        """All in one pass where that should fit, else the most that fits beside all gradients."""
+        effective, length, allowed = self._effective_batch, self._length, self._allowed_gib
+        need = self._plan.need_gib(effective, length)
+
+        def in_one_pass() -> Probed:
+            return try_size(
+                effective,
+                need,
+                lambda rows: _gib(rehearsal.training_peak(rows, length, accumulating=False)),
+                allowed=allowed,
+            )
+
         whole = Probed(0, 0, 1.0)
         if self.micro_batch == effective:
-            whole = try_size(
-                effective,
-                self._plan.need_gib(effective, length),
-                lambda rows: _gib(rehearsal.training_peak(rows, length, accumulating=False)),
-                allowed=self._allowed_gib,
-            )
+            whole = in_one_pass()
             if whole.rows or effective == 1:
                 return whole
         found = probe(
             lambda rows: self._plan.need_gib(rows, length, 2),
             lambda rows: _gib(rehearsal.training_peak(rows, length, accumulating=True)),
-            allowed=self._allowed_gib,
+            allowed=allowed,
             most=effective,
             factor=whole.factor,
             most_points=MOST_POINTS - whole.points,
         )
+        if not whole.points:
+            if found.rows == effective or need * found.factor > allowed:
+                return found
+            # It is less than was predicted, and a single pass, where no gradients lie beside, may hold all.
+            whole = in_one_pass() if found.points < MOST_POINTS else Probed(0, 0, 1.001 * allowed / need)
+            if whole.rows:
+                return replace(found, rows=effective, points=found.points + 1)
         # What did not fit in one pass is not to be tried so again.
         return Probed(found.rows, whole.points + found.points, max(whole.factor, found.factor))
 

@@ -1,12 +1,20 @@
 """A training session on tiny encoders of every family."""
 
 from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from trainables.memory.cpu import CpuDevice
+from trainables.memory.device import GIB
 from trainables.settings import TrialSettings, with_params
+from trainables.training import session as session_module
+from trainables.training import step as step_module
+from trainables.training.fit import MachineFiles
 from trainables.training.session import TrainingSession
 from trainables.training.step import NonFiniteLossError
 
@@ -76,3 +84,182 @@ def test_a_micro_batch_is_never_larger_than_the_effective_batch(
 ) -> None:
     facts = session_of(with_params(settings, {"train.batch_size": 4, "memory.micro_batch": 57})).facts()
     assert (facts["micro_batch"], facts["accumulation_steps"]) == (4, 1)
+
+
+# A step that runs out of memory
+
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def once(real: Callable[..., Any], when: Callable[..., bool], *, after: bool) -> Callable[..., Any]:
+    """The function, which runs out of memory the first time that it is to, before or after it has done its work."""
+    pending = [True]
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        is_time = pending[0] and when(*args)
+        result = None if is_time and not after else real(*args, **kwargs)
+        if is_time:
+            pending.clear()
+            pending.append(False)
+            raise torch.OutOfMemoryError("planted")
+        return result
+
+    return run
+
+
+def nth(number: int) -> Callable[..., bool]:
+    calls = count(1)
+    return lambda *_: next(calls) == number
+
+
+def before_a_pass(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(step_module, "backward_pass", once(step_module.backward_pass, nth(2), after=False))
+
+
+def after_a_pass(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(step_module, "backward_pass", once(step_module.backward_pass, nth(2), after=True))
+
+
+def after_clipping(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(torch.nn.utils, "clip_grad_norm_", once(torch.nn.utils.clip_grad_norm_, nth(1), after=True))
+
+
+def before_the_weights_change(patch: pytest.MonkeyPatch) -> None:
+    def is_room(*args: Any) -> bool:
+        return isinstance(args[0], tuple) and args[0][:1] == (2,)
+
+    patch.setattr(torch, "empty", once(torch.empty, is_room, after=False))
+
+
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[int]]]:
+    """For every attempt at a step, what the state of the random generator was, and the rows of its passes."""
+    noted: list[tuple[int, list[int]]] = []
+    real = session_module.train_step
+
+    def train_step(model: Any, task: Any, batches: Any, *args: Any, **kwargs: Any) -> float:
+        state = hash(torch.get_rng_state().numpy().tobytes())
+        noted.append((state, [len(batch["labels"]) for batch in batches]))
+        return real(model, task, batches, *args, **kwargs)
+
+    monkeypatch.setattr(session_module, "train_step", train_step)
+    return noted
+
+
+@pytest.mark.parametrize(
+    ("plant", "num_workers", "dropout"),
+    [
+        (before_a_pass, 0, True),
+        (after_a_pass, 0, True),
+        (after_clipping, 0, True),
+        (before_the_weights_change, 0, True),
+        (after_a_pass, 0, False),
+        (after_a_pass, 2, True),
+    ],
+)
+def test_a_step_done_again_is_to_the_last_bit_that_of_a_run_that_was_cut_so_from_the_start(
+    plant: Plant,
+    num_workers: int,
+    dropout: bool,
+    settings: TrialSettings,
+    builtin_settings: TrialSettings,
+    session_of: Callable[[TrialSettings], TrainingSession],
+    attempts: list[tuple[int, list[int]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen = with_params(
+        builtin_settings if dropout else settings,
+        {"memory.micro_batch": 12, "data.num_workers": num_workers, "train.clip_norm": 0.5},
+    )
+    recovered = session_of(chosen)
+    plant(monkeypatch)
+    loss = recovered.train_epoch()
+    assert recovered.progress.recoveries == 1
+    (first_random, first), (again_random, again), *_ = attempts
+    # It starts where it did, with the same rows in smaller parts.
+    assert first_random == again_random
+    assert sum(first) == sum(again) == 32
+    assert max(again) == recovered.fit.micro_batch < max(first)
+    done = attempts.copy()
+
+    attempts.clear()
+    straight = session_of(with_params(chosen, {"memory.micro_batch": max(again)}))
+    assert straight.train_epoch() == loss
+    assert attempts == done[1:]
+    weights, expected = recovered.model.state_dict(), straight.model.state_dict()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    states, expected_states = (s.optimizer.state_dict()["state"] for s in (recovered, straight))
+    for number, state in expected_states.items():
+        assert all(torch.equal(states[number][name], value) for name, value in state.items())
+    assert recovered.schedule.last_epoch == straight.schedule.last_epoch == recovered.steps_per_epoch
+
+
+def test_steps_that_were_done_are_not_done_again(
+    settings: TrialSettings,
+    session_of: Callable[[TrialSettings], TrainingSession],
+    attempts: list[tuple[int, list[int]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = session_of(settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.utils, "clip_grad_norm_", once(torch.nn.utils.clip_grad_norm_, nth(2), after=False))
+        loss = session.train_epoch()
+    # Three steps, the second one twice.
+    assert [sum(rows) for _, rows in attempts][:3] == [32, 32, 32]
+    assert len(attempts) == session.steps_per_epoch + 1
+    assert session.schedule.last_epoch == session.steps_per_epoch
+    assert loss == pytest.approx(session_of(settings).train_epoch(), abs=1e-5)
+
+
+# A budget
+
+
+def step_losses(
+    settings: TrialSettings,
+    cache: Path,
+    folder: Path,
+    budget_gib: float | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> tuple[list[float], list[int], float]:
+    """Two epochs: the loss of every step, the rows of every pass, and the peak in GiB."""
+    losses: list[float] = []
+    passes: list[int] = []
+    real = session_module.train_step
+
+    def train_step(model: Any, task: Any, batches: Any, *args: Any, **kwargs: Any) -> float:
+        losses.append(real(model, task, batches, *args, **kwargs))
+        passes.extend(len(batch["labels"]) for batch in batches)
+        return losses[-1]
+
+    device = CpuDevice(budget_gib)
+    with monkeypatch.context() as patch, device.enforce():
+        patch.setattr(session_module, "train_step", train_step)
+        session = TrainingSession(settings, cache, device)
+        session.fit_to_memory(MachineFiles(folder))
+        device.reset_peak()
+        for _ in range(2):
+            session.train_epoch()
+            session.progress.values.append(session.evaluate("validation")["macro_f1"])
+        assert session.progress.recoveries == 0
+        return losses, passes, device.peak_bytes() / GIB
+
+
+@pytest.mark.parametrize(("share", "effective_batch"), [(0.5, 7), (0.5, 30), (0.65, 32), (0.9, 32)])
+def test_the_loss_of_every_step_is_the_same_in_a_small_budget_and_in_a_large_one(
+    share: float,
+    effective_batch: int,
+    settings: TrialSettings,
+    cache: Path,
+    machine_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    auto = {"memory.micro_batch": "auto", "memory.eval_batch": "auto", "train.batch_size": effective_batch}
+    changed = with_params(settings, auto)
+    folder = machine_folder
+    large, passes, peak_gib = step_losses(changed, cache, folder, None, monkeypatch)
+    small, cut, small_peak_gib = step_losses(changed, cache, folder, share * peak_gib, monkeypatch)
+    assert len(cut) > len(passes)
+    assert sum(cut) == sum(passes)
+    assert small_peak_gib < peak_gib
+    assert small == pytest.approx(large, abs=2e-5)
