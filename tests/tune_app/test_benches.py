@@ -117,6 +117,29 @@ def test_a_claim_is_set_beside_the_prediction(monkeypatch: pytest.MonkeyPatch, t
     assert claims.instead(too_small, MachineFiles(tmp_path)).startswith("1 GiB: turned away, needs ")
 
 
+def test_packing_compares_the_same_queue_in_shares_and_one_per_card() -> None:
+    output, found = run_bench("packing", "--part", "simulation", "--quick")
+    reference = found["simulation"]["reference"]
+    for cards, compared in reference.items():
+        assert 0 < compared["floor"] <= compared["ratio"]
+        assert 1 <= compared["slower"] <= compared["slowest"]
+        assert f"packed / one per card, makespan, {cards} card(s): {compared['ratio']:.2f} ×" in output
+
+
+def test_packing_gives_whole_cards_in_turn_and_lets_neighbours_slow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHES)
+    packing = importlib.import_module("packing")
+    whole, half = (packing.Job(share, start_up_s=30.0, card_s=100.0, host_s=0.0) for share in (1.0, 0.5))
+    in_turn = packing.simulate([whole, whole], cards=1, max_open=2, gain=1.0)
+    assert in_turn.ended == {0: 130, 1: 260}
+    # Only the start-up is saved of two that keep the card busy alone.
+    assert packing.simulate([half, half], cards=1, max_open=2, gain=1.0).ended == {0: 230, 1: 230}
+    assert packing.simulate([half, half], cards=1, max_open=2, gain=2.0).ended == {0: 130, 1: 130}
+    # The whole card waits for both, and nothing behind it is asked for.
+    run = packing.simulate([half, half, whole, half], cards=1, max_open=4, gain=2.0)
+    assert run.launched == {0: 0, 1: 0, 2: 130, 3: 260}
+
+
 @pytest.mark.slow
 def test_throughput_times_both_sides_on_the_same_rows(tmp_path: Path) -> None:
     pytest.importorskip("accelerate")
