@@ -2,7 +2,7 @@
 
     python scripts/bench/claims.py
 
-Their figures are those of FIELD_NOTES.md, section 2. Predicted is the need of training (context included) in passes of
+Their figures were told to us. Predicted is the need of training (context included) in passes of
 the batch that was sampled, and what Headroom would do on their card instead. None of it was measured on a GPU.
 """
 

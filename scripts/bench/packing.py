@@ -3,7 +3,7 @@
     python scripts/bench/packing.py
 
 Part 1, ``simulation``: no GPU was measured. Only the shares and passes are Headroom's own answers: ``Packing`` on the
-CUDA predictions for a 24 GiB card in bf16, for configurations in the users' style (FIELD_NOTES.md, section 2) drawn by
+CUDA predictions for a 24 GiB card in bf16, for configurations in the style of the users' searches drawn by
 the random sampler and let through by the default rules. The clock is a model, and this is all that it assumes:
 
 - Alone on a card, a trial starts up for 30 to 60 s, drawn at random, in which the card idles (the users' figure). Then

@@ -123,6 +123,7 @@ def machine(settings: TrialSettings, machine_folder: Path) -> Machine:
         {
             "memory.micro_batch": "auto",
             "memory.eval_batch": "auto",
+            "memory.max_accumulation": None,
             "tok.max_length": LENGTH,
             "train.batch_size": EFFECTIVE,
         },
@@ -444,5 +445,6 @@ def test_a_peak_is_entered_beside_its_prediction_without_the_correction(machine:
 def test_the_largest_pass_of_evaluation_is_noted_wherever_it_comes(machine: Machine) -> None:
     fit = replace(machine, budget_gib=8.0).fit()
     lengths = np.array([LENGTH] * 2 + [30] * 20)
-    fit.plans_evaluation([np.arange(2), np.arange(2, 22)], lengths)
+    for rows in (np.arange(2), np.arange(2, 22)):
+        fit.plans_evaluation(len(rows), int(lengths[rows].max()))
     assert fit.predicted_gib == pytest.approx(machine.plan().eval_need_gib(20, 30))
