@@ -6,7 +6,13 @@ from contextlib import contextmanager
 
 import torch
 
-from trainables.memory.counting import BudgetExceededError, SharedStorageCounter, StorageCounter, existing_storages
+from trainables.memory.counting import (
+    BudgetExceededError,
+    SharedStorageCounter,
+    StorageCounter,
+    existing_storages,
+    uncounted,
+)
 from trainables.memory.device import GIB, Cause, Measured, entitlement
 from trainables.memory.host import host_memory
 from trainables.memory.shared import SharedBudget
@@ -94,6 +100,7 @@ class CpuDevice:
                 self._counter.peak_bytes = left_behind
 
     def release(self) -> None:
+        _forget_failed_backward()
         gc.collect()
         if self._shared is not None and self._counter is None:
             self._shared.publish(self.live_bytes())
@@ -126,3 +133,11 @@ class CpuDevice:
         if self._shared is None:
             return StorageCounter(self._entitled)
         return SharedStorageCounter(self._entitled, self._shared, self._total)
+
+
+def _forget_failed_backward() -> None:
+    """Let go of what a backward pass of this thread that failed half-way left waiting: a part of its graph, with all
+    that is saved there. Autograd throws it away only when the thread's next backward pass begins.
+    """
+    with uncounted(), torch.inference_mode(False), torch.enable_grad():
+        torch.zeros((), requires_grad=True).mul(1.0).backward()

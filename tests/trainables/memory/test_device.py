@@ -136,6 +136,33 @@ def test_gradients_and_optimizer_state_count(counted: MemoryDevice) -> None:
     assert grown(counted, before) == 0
 
 
+class RunsOutBackwards(torch.autograd.Function):
+    """The identity, whose gradient runs out of memory."""
+
+    @staticmethod
+    def forward(ctx: Any, features: torch.Tensor) -> torch.Tensor:
+        return features.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("planted")
+
+
+def test_what_a_backward_pass_left_waiting_when_it_ran_out_of_memory_is_given_back(counted: MemoryDevice) -> None:
+    before = counted.live_bytes()
+    weight = nn.Parameter(tensor(counted, 8))
+    # The branch that was made last goes first, and the other one waits with all that it has saved.
+    waits = weight.exp().exp().sum()
+    loss = waits + RunsOutBackwards.apply(weight).sum()
+    with pytest.raises(torch.OutOfMemoryError, match="planted") as caught:
+        loss.backward()
+    del caught, waits, loss
+    counted.release()
+    assert grown(counted, before) == 8
+    with torch.inference_mode():
+        counted.release()
+
+
 def test_what_autograd_saves_lives_until_backward(device: MemoryDevice) -> None:
     device.release()
     with device.enforce():
