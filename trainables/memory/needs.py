@@ -1,5 +1,6 @@
 """What configurations need on a device, and how their effective batch would be cut there: for people and planning."""
 
+import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -316,6 +317,8 @@ def encoder_config(model: str, revision: str | None, *, builtin_vocabulary: int 
     source = resolve_model(model)
     if source.kind == "builtin":
         return builtin_config(model, vocab_size=builtin_vocabulary, pad_token_id=0)
+    # Its warnings of every try and retry; what comes of them is said once, below.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             source.path or model, revision=revision, trust_remote_code=False
