@@ -28,8 +28,9 @@ over the gain, against one trial per card. ``slower`` is a trial's time from lau
 Part 2, ``ray``: the first trials of a queue drawn alike on real Ray with two GPUs that are claimed, not there, through
 ``run_search`` with ``resources.gpu: auto`` and then ``1``. Its predictions are of the CPU, in bf16, and a trial sleeps:
 trials do not slow each other, so this checks that shares reach Ray, and what Ray's own work costs, and nothing else.
-That work is worth seconds a launch whatever a trial lasts, so the shorter the sleep the more it counts: ``Tune`` starts
-one worker at a time, asks for the next trial when it is up, and uses one again only for a trial of an equal share.
+That work is worth seconds a launch whatever a trial lasts, so the shorter the sleep the more it counts: a worker is
+used again only for a trial of an equal share. The CPU's needs are larger than CUDA's, so that a card of the same size is
+given in larger shares than in part 1; ``--ray-card-gib`` makes it larger.
 """
 
 import argparse
@@ -114,7 +115,7 @@ def main() -> None:
     if arguments.part in ("simulation", "all"):
         found["simulation"] = simulate_all(arguments.trials, arguments.queues, arguments.quick)
     if arguments.part in ("ray", "all"):
-        found["ray"] = compare_on_ray(arguments.ray_trials, arguments.ray_minute_s)
+        found["ray"] = compare_on_ray(arguments.ray_trials, arguments.ray_minute_s, arguments.ray_card_gib)
     print_json(found)
 
 
@@ -124,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--trials", type=int, default=60, help="of a simulated queue")
     parser.add_argument("--queues", type=int, default=5, help="simulated, each of another seed")
     parser.add_argument("--ray-trials", type=int, default=12, help="of the queue on real Ray")
+    parser.add_argument("--ray-card-gib", type=float, default=CARD.total_gib, help="of a card on real Ray")
     parser.add_argument("--ray-minute-s", type=float, default=0.4, help="that a minute takes on real Ray")
     parser.add_argument("--quick", action="store_true", help="one queue, the reference assumption alone")
     return parser
@@ -520,20 +522,23 @@ def _print_otherwise(queues: Sequence[Sequence[Queued]]) -> dict[str, dict[str, 
     return found
 
 
-def compare_on_ray(trials: int, minute_s: float) -> dict[str, Any]:
+def compare_on_ray(trials: int, minute_s: float, card_gib: float) -> dict[str, Any]:
     """The same queue on real Ray, in shares and one trial per claimed GPU."""
     sides = {"auto": RAY_OPEN, "1": RAY_CARDS}
     with tempfile.TemporaryDirectory() as folder:
         # What is known of memory on this machine would change the shares.
         os.environ["XDG_CACHE_HOME"] = folder
         with _claimed_cards():
-            done = {gpu: _run_on_ray(f"{folder}/{gpu}", gpu, open_, trials, minute_s) for gpu, open_ in sides.items()}
+            done = {
+                gpu: _run_on_ray(f"{folder}/{gpu}", gpu, open_, trials, minute_s, card_gib)
+                for gpu, open_ in sides.items()
+            }
     one_per_card = done["1"]
     if [trial.params for trial in done["auto"].trials] != [trial.params for trial in one_per_card.trials]:
         raise RuntimeError("the two sides were asked for different trials")
     print(
-        f"\nreal Ray, {RAY_CARDS} claimed GPUs, {trials} trials that sleep {one_per_card.slept_s / trials:.1f} s on the"
-        f" mean ({RAY_MINUTES:g} min of training at {minute_s:g} s a minute), {os.cpu_count()} cores"
+        f"\nreal Ray, {RAY_CARDS} claimed GPUs of {card_gib:g} GiB, {trials} trials that sleep"
+        f" {one_per_card.slept_s / trials:.1f} s on the mean ({RAY_MINUTES:g} min of training at {minute_s:g} s a minute), {os.cpu_count()} cores"
     )
     ideal = {gpu: side.ideal_s(sides[gpu]) for gpu, side in done.items()}
     print_table(
@@ -630,7 +635,7 @@ class RaySide:
         return simulate(jobs, cards=RAY_CARDS, max_open=max_open, gain=1.0).makespan_s
 
 
-def _run_on_ray(folder: str, gpu: str, max_open: int, trials: int, minute_s: float) -> RaySide:
+def _run_on_ray(folder: str, gpu: str, max_open: int, trials: int, minute_s: float, card_gib: float) -> RaySide:
     from rich.console import Console
 
     from tune_app.experiment import run_search
@@ -639,7 +644,7 @@ def _run_on_ray(folder: str, gpu: str, max_open: int, trials: int, minute_s: flo
     config = queue_config(
         folder,
         f"resources.gpu={gpu}",
-        f"memory.device_gib={CARD.total_gib}",
+        f"memory.device_gib={card_gib}",
         f"search.max_concurrent={max_open}",
         f"search.trials={trials}",
     )
