@@ -29,7 +29,7 @@ Part 2, ``ray``: the first trials of a queue drawn alike on real Ray with two GP
 ``run_search`` with ``resources.gpu: auto`` and then ``1``. Its predictions are of the CPU, in bf16, and a trial sleeps:
 trials do not slow each other, so this checks that shares reach Ray, and what Ray's own work costs, and nothing else.
 That work is worth seconds a launch whatever a trial lasts, so the shorter the sleep the more it counts: a worker is
-used again only for a trial of an equal share. The CPU's needs are larger than CUDA's, so that a card of the same size is
+used again only for a trial of an equal share. The CPU's needs are larger than CUDA's, so a card of the same size is
 given in larger shares than in part 1; ``--ray-card-gib`` makes it larger.
 """
 
@@ -538,7 +538,8 @@ def compare_on_ray(trials: int, minute_s: float, card_gib: float) -> dict[str, A
         raise RuntimeError("the two sides were asked for different trials")
     print(
         f"\nreal Ray, {RAY_CARDS} claimed GPUs of {card_gib:g} GiB, {trials} trials that sleep"
-        f" {one_per_card.slept_s / trials:.1f} s on the mean ({RAY_MINUTES:g} min of training at {minute_s:g} s a minute), {os.cpu_count()} cores"
+        f" {one_per_card.slept_s / trials:.1f} s on the mean ({RAY_MINUTES:g} min of training at"
+        f" {minute_s:g} s a minute), {os.cpu_count()} cores"
     )
     ideal = {gpu: side.ideal_s(sides[gpu]) for gpu, side in done.items()}
     print_table(
