@@ -15,9 +15,6 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "60",
-    # Ray would ask for the next trial only when the worker of the last one is up. How many may be open at a time the
-    # searcher knows itself.
-    "TUNE_MAX_PENDING_TRIALS_PG": "16",
     # Our own handlers end the loop; see tune_app.experiment.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # A kill by Ray's memory monitor would abort the whole search, not the trial alone.
