@@ -27,7 +27,7 @@ def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, fold
         FileExistsError: ``folder`` exists and is not empty.
         torch.OutOfMemoryError, MemoryExhaustedError: the memory budget of the settings does not allow it.
     """
-    device = current_device(settings.memory.budget_gib)
+    device = current_device(settings.memory.budget_gib, device_gib=settings.memory.device_gib)
     with device.enforce():
         session = TrainingSession(settings, cache, device)
         session.fit_to_memory(MachineFiles())

@@ -43,14 +43,14 @@ def run_trial(
 
     Args:
         report: called after every epoch and at an early end. It may raise to stop the trial.
-        device: where to run; None takes the first CUDA device, else the CPU, with the budget of the settings.
+        device: where to run; None takes the first CUDA device, else the CPU, with the memory that the settings give.
 
     Raises:
         MemoryTakenError: memory ran out, but not by the trial's own need. It may run again in another process.
         DataError, ModelLoadError, UnknownModelError, NonFiniteLossError: as loading and training raise them; these
             and all other exceptions are failures of the trial.
     """
-    device = device or current_device(settings.memory.budget_gib)
+    device = device or current_device(settings.memory.budget_gib, device_gib=settings.memory.device_gib)
     with device.enforce():
         trial = _Trial(settings, report, places, device)
         failure: OutOfMemory | None = None

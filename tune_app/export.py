@@ -60,6 +60,8 @@ def best_config(store: StudyStore, config: RunConfig, trial: FrozenTrial) -> dic
     own = config.with_params(trial.params).model_copy(update={"pinned": pinned})
     values = shown_config(own)
     values["study"]["storage"] = None
+    # How a batch is cut follows from it, and dropout draws otherwise for another cut.
+    values["memory"]["budget_gib"] = trial.user_attrs.get("budget_gib") or own.memory.budget_gib
     return {section: value for section, value in values.items() if section not in _SEARCH_ONLY}
 
 

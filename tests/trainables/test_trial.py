@@ -191,6 +191,15 @@ def test_batches_found_automatically_fit_at_once(share: float, settings: TrialSe
     assert figure(facts, "predicted_gib") == pytest.approx(figure(facts, "peak_gib") - held_gib, rel=0.005)
 
 
+def test_a_card_made_of_the_cpu_is_the_budget_of_a_trial_that_has_it_to_itself(
+    settings: TrialSettings, cache: Path, tmp_path: Path
+) -> None:
+    reports: list[TrialReport] = []
+    small = with_params(settings, {"memory.device_gib": 0.01, "train.epochs": 1})
+    run_trial(small, report=reports.append, places=TrialPlaces(cache, tmp_path))
+    assert reports[-1].facts["budget_gib"] == pytest.approx(0.01)
+
+
 def test_what_lived_before_the_trial_counts(settings: TrialSettings, run: Runner) -> None:
     need = need_gib(settings, run)
     held = torch.ones(32 * MIB // 4)
