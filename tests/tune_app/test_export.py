@@ -71,6 +71,11 @@ def test_the_best_configuration_is_complete_and_pinned(store: StudyStore, config
     assert file.read_text().startswith("# Trial 1 of study test: macro_f1 0.750000 on validation.\n")
 
 
+def test_the_budget_that_the_trial_had_is_kept(store: StudyStore, config: RunConfig, tmp_path: Path) -> None:
+    complete(store, 0.5, budget_gib=1 / 3)
+    assert load_config(export_best(store, config, tmp_path)).memory.budget_gib == 1 / 3
+
+
 def test_the_value_is_written_to_the_last_digit(store: StudyStore, config: RunConfig, tmp_path: Path) -> None:
     complete(store, 0.1 + 0.2, lr=1e-3 / 3)
     loaded = load_config(export_best(store, config, tmp_path))
