@@ -175,8 +175,12 @@ class _WholeSpaceTpe(TPESampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         # The public method also stores the draw with the trial, for other processes that sample at the same time; here
-        # there is one process, and the trial is recorded whole a moment later.
-        return self._sample_relative(study, trial, search_space)
+        # there is one process, and the trial is recorded whole a moment later. And it counts the trials to learn from
+        # in a list that is renewed only when a trial is told: samples that were turned away would not be among them.
+        told = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        if not search_space or len(told) < self._n_startup_trials:
+            return {}
+        return self._sample(study, trial, search_space)
 
     def _get_internal_repr(
         self, trials: list[FrozenTrial], search_space: dict[str, BaseDistribution], study: optuna.Study

@@ -29,8 +29,9 @@ Part 2, ``ray``: the first trials of a queue drawn alike on real Ray with two GP
 ``run_search`` with ``resources.gpu: auto`` and then ``1``. Its predictions are of the CPU, in bf16, and a trial sleeps:
 trials do not slow each other, so this checks that shares reach Ray, and what Ray's own work costs, and nothing else.
 That work is worth seconds a launch whatever a trial lasts, so the shorter the sleep the more it counts: a worker is
-used again only for a trial of an equal share. The CPU's needs are larger than CUDA's, so a card of the same size is
-given in larger shares than in part 1; ``--ray-card-gib`` makes it larger.
+used again only for a trial of an equal share. A short queue ends in a tail in which cards stand empty, so it is as long
+as a simulated one, and takes 17 minutes. The CPU's needs are larger than CUDA's, so its card is larger than in part 1,
+or it would be given in larger shares.
 """
 
 import argparse
@@ -124,9 +125,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--part", choices=["simulation", "ray", "all"], default="all")
     parser.add_argument("--trials", type=int, default=60, help="of a simulated queue")
     parser.add_argument("--queues", type=int, default=5, help="simulated, each of another seed")
-    parser.add_argument("--ray-trials", type=int, default=12, help="of the queue on real Ray")
-    parser.add_argument("--ray-card-gib", type=float, default=CARD.total_gib, help="of a card on real Ray")
-    parser.add_argument("--ray-minute-s", type=float, default=0.4, help="that a minute takes on real Ray")
+    parser.add_argument("--ray-trials", type=int, default=60, help="of the queue on real Ray")
+    parser.add_argument("--ray-card-gib", type=float, default=32.0, help="of a card on real Ray")
+    parser.add_argument("--ray-minute-s", type=float, default=2.0, help="that a minute takes on real Ray")
     parser.add_argument("--quick", action="store_true", help="one queue, the reference assumption alone")
     return parser
 

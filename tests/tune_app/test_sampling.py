@@ -267,3 +267,19 @@ def test_trials_in_progress_are_kept_away_from_by_tpe(tmp_path: Path) -> None:
         asked.append(float(params["optim.lr"]))
     assert len({round(value, 6) for value in asked}) == 6
     assert all(trial.state == optuna.trial.TrialState.RUNNING for trial in store.trials()[20:])
+
+
+def test_tpe_finds_the_corner_that_can_run_before_any_trial_was_launched(tmp_path: Path) -> None:
+    entries = {"optim.lr": {"low": 0.0, "high": 1.0}, "head.dropout": {"low": 0.0, "high": 0.5}}
+    turned_away = {"tpe": 0, "random": 0}
+    for sampler, seed in ((sampler, seed) for sampler in turned_away for seed in range(5)):
+        store = new_store(tmp_path / f"{sampler}-{seed}", entries)
+        proposer = proposer_for(store, sampler, seed)
+        for _ in range(200):
+            params = proposer.propose()
+            assert params is not None
+            if float(params["optim.lr"]) < 0.01:
+                break
+            turned_away[sampler] += 1
+            store.record_infeasible(params, [Violation("limit", "too large", float(params["optim.lr"]) / 0.01 - 1)])
+    assert turned_away["tpe"] < 0.5 * turned_away["random"], turned_away
