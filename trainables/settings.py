@@ -81,10 +81,15 @@ class OptimSettings:
 
 @dataclass(frozen=True)
 class ScheduleSettings:
-    """``warmup_ratio`` is the share of all optimizer steps during which the rate rises from 0."""
+    """``warmup_ratio`` is the share of all optimizer steps during which the rate rises.
+
+    ``cycles`` counts the cosines of ``cosine_restarts``; ``power`` bends ``polynomial``. No other schedule reads them.
+    """
 
     name: str = "linear"
     warmup_ratio: float = 0.1
+    cycles: int = 2
+    power: float = 2.0
 
 
 @dataclass(frozen=True)

@@ -111,8 +111,10 @@ class OptimSection(Section):
 
 
 class ScheduleSection(Section):
-    name: Literal["linear", "cosine"] = "linear"
+    name: Literal["linear", "cosine", "cosine_restarts", "polynomial", "one_cycle", "constant"] = "linear"
     warmup_ratio: float = Field(default=0.1, ge=0, lt=1, description="Share of the steps in which the rate rises.")
+    cycles: int = Field(default=2, gt=0, le=100, description="Cosines of cosine_restarts, one after the other.")
+    power: float = Field(default=2.0, gt=0, le=10, description="Exponent of polynomial: 1 is a line.")
 
 
 class TrainSection(Section):

@@ -557,6 +557,8 @@ SAMPLE: dict[str, Any] = {
     "optim.beta2": 0.98,
     "schedule.name": "cosine",
     "schedule.warmup_ratio": 0.2,
+    "schedule.cycles": 3,
+    "schedule.power": 1.5,
     "train.batch_size": 48,
     "train.grad_accum": 3,
     "train.clip_norm": 0.5,

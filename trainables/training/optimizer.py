@@ -1,15 +1,11 @@
-"""AdamW with weight decay where it belongs, and the learning-rate schedules."""
-
-import math
+"""AdamW with weight decay where it belongs, and its steps."""
 
 import torch
 from torch import nn
 
 from trainables.memory.errors import is_out_of_memory
-from trainables.settings import OptimSettings, ScheduleSettings
+from trainables.settings import OptimSettings
 from trainables.worker import MemoryTakenError
-
-SCHEDULES = ("linear", "cosine")
 
 
 def build_optimizer(model: nn.Module, settings: OptimSettings, *, fused: bool | None = None) -> torch.optim.AdamW:
@@ -72,33 +68,3 @@ def apply_step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter],
             raise
         message = str(error)
     raise MemoryTakenError("neighbour", f"in the middle of an optimizer step: {message}")
-
-
-def build_schedule(
-    optimizer: torch.optim.Optimizer, settings: ScheduleSettings, total_steps: int
-) -> torch.optim.lr_scheduler.LambdaLR:
-    """The learning-rate schedule over ``total_steps`` optimizer steps."""
-    return torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: rate_factor(step, total_steps, settings.warmup_ratio, settings.name)
-    )
-
-
-def rate_factor(step: int, total_steps: int, warmup_ratio: float, name: str) -> float:
-    """Share of the peak learning rate used by optimizer step ``step`` (from 0).
-
-    Rises linearly over the first ``warmup_ratio`` of the steps, then falls to 0 at ``total_steps``: linearly, or
-    along half a cosine.
-
-    Raises:
-        ValueError: ``name`` is no known schedule.
-    """
-    if name not in SCHEDULES:
-        raise ValueError(f"schedule.name: {name!r} is not {' or '.join(SCHEDULES)}")
-    warmup = math.ceil(warmup_ratio * total_steps)
-    if step < warmup:
-        # The first step already moves: a rate of 0 would waste it.
-        return (step + 1) / (warmup + 1)
-    done = (step - warmup) / max(1, total_steps - warmup)
-    if name == "linear":
-        return max(0.0, 1.0 - done)
-    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))

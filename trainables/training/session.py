@@ -25,9 +25,10 @@ from trainables.training.checkpoint import Progress, load_checkpoint, save_check
 from trainables.training.evaluate import predict_outputs
 from trainables.training.fit import Fit
 from trainables.training.loader import stream_batches
-from trainables.training.optimizer import build_optimizer, build_schedule, prepare_states
+from trainables.training.optimizer import build_optimizer, prepare_states
 from trainables.training.precision import resolve_precision, set_tf32
 from trainables.training.rehearsal import RandomState, rehearsing
+from trainables.training.schedule import build_schedule
 from trainables.training.split import effective_batches, micro_batches, steps_per_epoch
 from trainables.training.step import NonFiniteLossError, train_step
 

@@ -1,7 +1,4 @@
-"""The optimizer's groups and the learning-rate schedules."""
-
-import math
-from itertools import pairwise
+"""The optimizer's groups and its steps."""
 
 import pytest
 import torch
@@ -9,15 +6,8 @@ from torch import nn
 
 from trainables.memory.cpu import CpuDevice
 from trainables.memory.device import GIB
-from trainables.settings import OptimSettings, ScheduleSettings
-from trainables.training.optimizer import (
-    SCHEDULES,
-    apply_step,
-    build_optimizer,
-    build_schedule,
-    prepare_states,
-    rate_factor,
-)
+from trainables.settings import OptimSettings
+from trainables.training.optimizer import apply_step, build_optimizer, prepare_states
 from trainables.worker import MemoryTakenError
 
 
@@ -45,47 +35,6 @@ def test_a_model_without_biases_can_be_optimised() -> None:
     optimizer = build_optimizer(model, OptimSettings())
     model(torch.ones(1, 2)).sum().backward()
     optimizer.step()
-
-
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_the_rate_rises_from_the_first_step_and_falls_to_zero_at_the_end(name: str) -> None:
-    factors = [rate_factor(step, 100, 0.1, name) for step in range(101)]
-    assert factors[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
-    assert factors[10] == 1.0
-    assert all(later < earlier for earlier, later in pairwise(factors[10:]))
-    assert factors[99] > 0.0
-    assert factors[100] == pytest.approx(0.0, abs=1e-12)
-    assert rate_factor(150, 100, 0.1, name) == pytest.approx(0.0, abs=1e-12)
-
-
-def test_the_shapes_are_a_line_and_half_a_cosine() -> None:
-    assert [rate_factor(step, 8, 0.0, "linear") for step in (0, 2, 4, 6)] == pytest.approx([1.0, 0.75, 0.5, 0.25])
-    expected = [0.5 * (1 + math.cos(math.pi * share)) for share in (0.0, 0.25, 0.5, 0.75)]
-    assert [rate_factor(step, 8, 0.0, "cosine") for step in (0, 2, 4, 6)] == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize("warmup_ratio", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("total_steps", [1, 2, 7])
-def test_no_step_is_wasted_on_a_rate_of_zero(name: str, warmup_ratio: float, total_steps: int) -> None:
-    assert all(0.0 < rate_factor(step, total_steps, warmup_ratio, name) <= 1.0 for step in range(total_steps))
-
-
-@pytest.mark.parametrize("step", [0, 5])
-def test_an_unknown_schedule_is_refused_at_once(step: int) -> None:
-    with pytest.raises(ValueError, match=r"schedule\.name: 'step' is not linear or cosine"):
-        rate_factor(step, 10, 0.5, "step")
-
-
-def test_the_optimizer_follows_the_schedule() -> None:
-    optimizer = build_optimizer(nn.Linear(2, 2), OptimSettings(lr=0.5))
-    schedule = build_schedule(optimizer, ScheduleSettings("cosine", warmup_ratio=0.25), total_steps=8)
-    rates = []
-    for _ in range(8):
-        rates.append({group["lr"] for group in optimizer.param_groups})
-        optimizer.step()
-        schedule.step()
-    assert rates == [{0.5 * rate_factor(step, 8, 0.25, "cosine")} for step in range(8)]
 
 
 def taken_after(allocations: int, monkeypatch: pytest.MonkeyPatch) -> None:
