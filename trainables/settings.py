@@ -71,6 +71,20 @@ class HeadSettings:
 
 
 @dataclass(frozen=True)
+class LossSettings:
+    """``smoothing`` belongs to ``label_smoothing``, ``gamma`` and ``alpha`` to ``focal``; no other loss reads them.
+
+    ``alpha`` weighs every class but the first, 1 - ``alpha`` the first, beside what ``class_weighting`` makes of them.
+    """
+
+    name: str = "cross_entropy"
+    smoothing: float = 0.1
+    gamma: float = 2.0
+    alpha: float = 0.5
+    class_weighting: str = "none"
+
+
+@dataclass(frozen=True)
 class OptimSettings:
     lr: float = 5e-5
     weight_decay: float = 0.01
@@ -148,6 +162,7 @@ class TrialSettings:
     model: ModelSettings = field(default_factory=ModelSettings)
     tok: TokSettings = field(default_factory=TokSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
     optim: OptimSettings = field(default_factory=OptimSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     train: TrainSettings = field(default_factory=TrainSettings)

@@ -102,6 +102,16 @@ class HeadSection(Section):
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
 
+class LossSection(Section):
+    name: Literal["cross_entropy", "label_smoothing", "focal"] = "cross_entropy"
+    smoothing: float = Field(default=0.1, ge=0, lt=1, description="Of label_smoothing: share given to all classes.")
+    gamma: float = Field(default=2.0, ge=0, le=10, description="Of focal: how little rows count that are right.")
+    alpha: float = Field(default=0.5, gt=0, lt=1, description="Of focal: weight of every class but the first.")
+    class_weighting: Literal["none", "inverse", "effective_number"] = Field(
+        default="none", description="Rare classes weigh more, by how often they occur in the training part."
+    )
+
+
 class OptimSection(Section):
     lr: float = Field(default=5e-5, gt=0, le=1)
     weight_decay: float = Field(default=0.01, ge=0, le=1)
@@ -269,6 +279,7 @@ class RunConfig(Section):
     model: ModelSection = ModelSection()
     tok: TokSection = TokSection()
     head: HeadSection = HeadSection()
+    loss: LossSection = LossSection()
     optim: OptimSection = OptimSection()
     schedule: ScheduleSection = ScheduleSection()
     train: TrainSection = TrainSection()
@@ -347,6 +358,7 @@ class RunConfig(Section):
             model=trial.ModelSettings(**self.model.model_dump()),
             tok=trial.TokSettings(**self.tok.model_dump()),
             head=trial.HeadSettings(**self.head.model_dump()),
+            loss=trial.LossSettings(**self.loss.model_dump()),
             optim=trial.OptimSettings(**self.optim.model_dump()),
             schedule=trial.ScheduleSettings(**self.schedule.model_dump()),
             train=trial.TrainSettings(**self.train.model_dump()),
@@ -365,7 +377,7 @@ class RunConfig(Section):
         return values
 
 
-SEARCHABLE = ("model", "tok", "head", "optim", "schedule", "train")
+SEARCHABLE = ("model", "tok", "head", "loss", "optim", "schedule", "train")
 _FIXED_PER_STUDY = {
     "train.epochs": "it is the scheduler's unit; set it outside the space",
     "train.precision": "set it outside the space",

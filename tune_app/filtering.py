@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tune_app.packing import Packing
 
 # What rules may look at: how the optimizer is set changes neither size nor memory.
-_LOOKED_AT = ("model", "tok", "head", "train")
+_LOOKED_AT = ("model", "tok", "head", "loss", "train")
 _MOST_COUNTED = 2_000
 _SAMPLES = 1_000
 

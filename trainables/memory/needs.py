@@ -137,7 +137,8 @@ class Planner:
 def _relevant(settings: TrialSettings) -> Hashable:
     """What of a trial's settings a plan depends on; of a dropout only whether there is any."""
     head = tuple(value > 0 if "dropout" in name else value for name, value in vars(settings.head).items())
-    return settings.task, settings.model, settings.train.precision, settings.train.clip_norm > 0, head
+    loss = settings.loss.name, settings.loss.class_weighting != "none"
+    return settings.task, settings.model, settings.train.precision, settings.train.clip_norm > 0, head, loss
 
 
 def _cut(plan: MemoryPlan, settings: TrialSettings, allowed_gib: float, checkpointing: bool) -> Cut:

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from torch import nn
-from torch.nn import functional
 
 from trainables.data.rows import Rows
 from trainables.data.tokens import TokenisedRows, pad_batch
 from trainables.models.encoder import TextClassifier
 from trainables.models.load import LoadedEncoder
 from trainables.settings import TrialSettings
+from trainables.tasks.losses import ClassLoss
 from trainables.tasks.protocol import Batch
 
 
@@ -42,10 +42,14 @@ class CriteriaTask:
     def __init__(self, settings: TrialSettings) -> None:
         self._settings = settings
         self._classes = settings.task.classes
+        self._loss = ClassLoss(settings.loss, self._classes)
 
     @property
     def objective(self) -> str:
         return self._settings.task.objective
+
+    def learn_from(self, rows: Rows, train: np.ndarray) -> None:
+        self._loss.learn_from(rows.labels[train])
 
     def examples(self, rows: Rows, tokens: TokenisedRows, pad_token_id: int) -> PairExamples:
         return PairExamples(rows, tokens, self._settings.tok.max_length, pad_token_id)
@@ -65,11 +69,10 @@ class CriteriaTask:
         )
 
     def counted(self, batch: Batch) -> float:
-        return float(len(batch["labels"]))
+        return self._loss.weight(batch["labels"])
 
     def loss_sum(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
-        # The logits come in the autocast type; a sum of cross-entropies wants fp32.
-        return functional.cross_entropy(outputs.float(), batch["labels"], reduction="sum")
+        return self._loss.sum(outputs, batch["labels"])
 
     def score(self, outputs: torch.Tensor, labels: np.ndarray) -> Mapping[str, float]:
         probabilities = outputs.float().softmax(dim=-1).numpy()

@@ -40,6 +40,10 @@ class Task(Protocol):
         """Name of the metric that a search improves by default (larger is better)."""
         ...
 
+    def learn_from(self, rows: Rows, train: np.ndarray) -> None:
+        """Take from the training part, row numbers (n,), what the loss depends on, such as how often classes occur."""
+        ...
+
     def examples(self, rows: Rows, tokens: TokenisedRows, pad_token_id: int) -> Examples: ...
 
     def full_batch(self, samples: int, length: int) -> Batch:
@@ -51,7 +55,7 @@ class Task(Protocol):
         ...
 
     def counted(self, batch: Batch) -> float:
-        """How much the batch weighs in the loss: the number of counted samples."""
+        """How much the batch weighs in the loss: the number of counted samples, or their weights' sum."""
         ...
 
     def loss_sum(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:

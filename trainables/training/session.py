@@ -63,6 +63,7 @@ class TrainingSession:
         self.precision = resolve_precision(train.precision, torch_device)
         self.task = TASKS[settings.task.name](settings)
         self.inputs = load_inputs(settings, cache)
+        self.task.learn_from(self.inputs.rows, self.inputs.split.train)
         self.examples = self.task.examples(self.inputs.rows, self.inputs.tokens, self.inputs.pad_token_id)
         encoder = load_encoder(
             self.inputs.source,

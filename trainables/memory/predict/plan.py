@@ -165,6 +165,7 @@ def fingerprint(workload: Workload) -> str:
         "config": {k: _whether_dropped(k, v) for k, v in workload.config.to_dict().items() if k not in _IRRELEVANT},
         "task": vars(settings.task),
         "head": {name: _whether_dropped(name, value) for name, value in vars(settings.head).items()},
+        "loss": [settings.loss.name, settings.loss.class_weighting != "none"],
         "optimizer": "adamw",
         "clipped": settings.train.clip_norm > 0,
         "precision": workload.precision,

@@ -36,7 +36,7 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Workload:
-    """What is traced. Of the settings only task, head, optimizer and clipping matter.
+    """What is traced. Of the settings only task, head, loss, optimizer and clipping matter.
 
     Attributes:
         config: the encoder's, with the tokenizer's vocabulary.
@@ -109,7 +109,8 @@ def _trace_step(model: nn.Module, task: Task, workload: Workload, factors: SizeF
 
     model.train()
     with recorder, _gradients_seen(model, recorder) as gradient_at:
-        backward_pass(model, task, batch, task.counted(batch), precision)
+        # What the batch weighs depends on its labels, which are not there; no size does.
+        backward_pass(model, task, batch, 1.0, precision)
     one_pass = recorder.take_events()
     with recorder:
         if settings.train.clip_norm > 0:
