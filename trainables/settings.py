@@ -35,18 +35,34 @@ class DataSettings:
 
 
 # Known without loading a task, so that planning and reporting need no torch.
-_OBJECTIVES = {"criteria": "macro_f1"}
+OBJECTIVES = {
+    "criteria": ("macro_f1", "accuracy", "binary_f1", "auc"),
+    "evidence": ("token_f1", "exact_match"),
+}
+"""By task the metrics that a search may improve, larger being better; the first unless the settings name another."""
 
 
 @dataclass(frozen=True)
 class TaskSettings:
+    """What is learnt.
+
+    ``threshold`` (criteria of two classes) and ``null_threshold`` (spans) decide between yes and no: a number, or
+    ``tuned`` on validation. Spans are at most ``max_answer_length`` tokens long and made of the ``n_best`` likeliest
+    starts and ends of each window.
+    """
+
     name: str = "criteria"
     classes: int = 2
+    objective: str | None = None
+    threshold: float | Literal["tuned"] = "tuned"
+    null_threshold: float | Literal["tuned"] = "tuned"
+    max_answer_length: int = 64
+    n_best: int = 20
 
     @property
-    def objective(self) -> str:
+    def metric(self) -> str:
         """Name of the metric that a search improves; larger is better."""
-        return _OBJECTIVES[self.name]
+        return self.objective or OBJECTIVES[self.name][0]
 
 
 @dataclass(frozen=True)
@@ -59,9 +75,13 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class TokSettings:
-    """``max_length`` counts tokens of the assembled input, special tokens included."""
+    """``max_length`` counts tokens of the assembled input, special tokens included.
+
+    Texts that spans are looked for in are cut into windows, each ``doc_stride`` tokens into the one before.
+    """
 
     max_length: int = 256
+    doc_stride: int = 64
 
 
 @dataclass(frozen=True)

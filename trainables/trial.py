@@ -109,8 +109,9 @@ class _Trial:
             finally:
                 # What was tried is told of a trial that ran out of memory, too.
                 self._facts |= session.facts()
-            progress.values.append(scores[session.task.objective])
-            progress.metrics = {"train_loss": loss, **scores}
+            progress.values.append(scores.metrics[settings.task.metric])
+            progress.metrics = {"train_loss": loss, **scores.metrics}
+            self._facts["collapsed"] = scores.collapsed
             # What lived before the trial is not its need.
             session.settle_memory(self._device.peak_bytes() - self._held_before)
             said = self._epoch_report(session, session.save(self._places.checkpoints / f"epoch-{progress.epoch}"))

@@ -81,9 +81,42 @@ class DataSection(Section):
         return self
 
 
+def _number_or_tuned(value: object) -> object:
+    if value == "tuned" or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)):
+        return value if value == "tuned" else float(cast("float", value))
+    raise ValueError("expected tuned, or a number")
+
+
+NumberOrTuned = Annotated[float | Literal["tuned"], BeforeValidator(_number_or_tuned)]
+
+
 class TaskSection(Section):
-    name: Literal["criteria"] = "criteria"
+    name: Literal["criteria", "evidence"] = "criteria"
     classes: int = Field(default=2, ge=2, le=1000)
+    objective: str | None = Field(default=None, description="Metric that a search improves; null: the task's first.")
+    threshold: NumberOrTuned = Field(
+        default="tuned", description="Probability above which two classes are told apart; tuned: on validation."
+    )
+    null_threshold: NumberOrTuned = Field(
+        default="tuned", description="A span is said where its score exceeds that of none by so much; tuned as above."
+    )
+    max_answer_length: int = Field(default=64, gt=0, description="Tokens of the longest span.")
+    n_best: int = Field(default=20, gt=0, le=1000, description="Starts and ends of each window that are combined.")
+
+    @model_validator(mode="after")
+    def _known_objective(self) -> Self:
+        known = trial.OBJECTIVES[self.name]
+        if self.objective is not None and self.objective not in known:
+            raise ValueError(
+                f"objective {self.objective!r} is no metric of task {self.name}{nearest(self.objective, known)}"
+                f" (known: {', '.join(known)})"
+            )
+        if self.classes > 2 and (self.objective == "binary_f1" or isinstance(self.threshold, float)):
+            what = "objective: binary_f1" if self.objective == "binary_f1" else f"threshold: {self.threshold}"
+            raise ValueError(f"{what} is for two classes, and task.classes is {self.classes}; leave it out")
+        if isinstance(self.threshold, float) and not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold {self.threshold} is no probability; give one from 0 to 1, or tuned")
+        return self
 
 
 class ModelSection(Section):
@@ -95,6 +128,12 @@ class ModelSection(Section):
 
 class TokSection(Section):
     max_length: int = Field(default=256, ge=8, le=8192, description="Tokens of an input, special tokens included.")
+    doc_stride: int = Field(
+        default=64,
+        ge=0,
+        le=8192,
+        description="Tokens that neighbouring windows of a text share, where spans are found.",
+    )
 
 
 class HeadSection(Section):
@@ -326,7 +365,7 @@ class RunConfig(Section):
 
         Not among them: what decides how fast a trial runs, and how many there are.
         """
-        sections = {section: getattr(self, section).model_dump() for section in ("task", *SEARCHABLE)}
+        sections = {section: getattr(self, section).model_dump() for section in SEARCHABLE}
         values = {f"{section}.{name}": value for section, fields in sections.items() for name, value in fields.items()}
         values |= {
             "data.validation_share": self.data.validation_share,
@@ -377,8 +416,11 @@ class RunConfig(Section):
         return values
 
 
-SEARCHABLE = ("model", "tok", "head", "loss", "optim", "schedule", "train")
+SEARCHABLE = ("model", "tok", "head", "loss", "optim", "schedule", "train", "task")
 _FIXED_PER_STUDY = {
+    "task.name": "another task is another study; set it outside the space",
+    "task.classes": "set it outside the space",
+    "task.objective": "values of different metrics cannot be compared; set it outside the space",
     "train.epochs": "it is the scheduler's unit; set it outside the space",
     "train.precision": "set it outside the space",
     "train.tf32": "set it outside the space",

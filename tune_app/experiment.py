@@ -273,7 +273,7 @@ def study_record(config: RunConfig) -> StudyRecord:
     return StudyRecord(
         space=config.space,
         task=config.task.name,
-        metric=settings.task.objective,
+        metric=settings.task.metric,
         mode="max",
         data_fingerprint=rows.fingerprint,
         fixed=config.fixed_for_study(),

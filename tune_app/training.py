@@ -57,7 +57,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
             console.print(text, markup=False, highlight=False)
 
     settings = config.trial_settings()
-    metric = settings.task.objective
+    metric = settings.task.metric
     limit_threads(config.resources.cpu)
     values: list[float] = []
     ends: list[TrialReport] = []

@@ -84,9 +84,14 @@ class _Layout:
         specials = [[special.ids.tolist(), special.type_ids.tolist()] for special in self.specials]
         return {"specials": specials, "sequence_types": list(self.sequence_types)}
 
+    @property
+    def special_tokens(self) -> int:
+        """How many special tokens there are."""
+        return sum(len(special.ids) for special in self.specials)
+
     def room(self, max_length: int) -> int:
         """Tokens that the sequences may take together."""
-        special_tokens = sum(len(special.ids) for special in self.specials)
+        special_tokens = self.special_tokens
         if max_length <= special_tokens:
             raise ValueError(
                 f"tok.max_length={max_length} leaves no room beside {special_tokens} special tokens; raise it"
@@ -171,6 +176,22 @@ class PairTemplate:
         room = layout.room(max_length)
         lengths: NDArray[np.int64] = np.minimum(uncut, room) + (max_length - room)
         return lengths
+
+    def text_places(
+        self, criterion_lengths: NDArray[np.int64] | None, text_lengths: NDArray[np.int64], max_length: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+        """What ``assemble`` keeps of each criterion, where the text begins, both ``(rows,)``, and the room for both.
+
+        Raises:
+            ValueError: the special tokens alone fill ``max_length``.
+        """
+        before = len(self.single.specials[0].ids)
+        if criterion_lengths is None:
+            nothing = np.zeros_like(text_lengths)
+            return nothing, nothing + before, self.single.room(max_length)
+        room = self.pair.room(max_length)
+        kept = np.minimum(criterion_lengths, np.maximum(room // 2, room - text_lengths))
+        return kept, kept + len(self.pair.specials[0].ids) + len(self.pair.specials[1].ids), room
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """Task ``criteria``: does the text meet the criterion (or which of k classes is it)?"""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,11 +14,18 @@ from trainables.models.encoder import TextClassifier
 from trainables.models.load import LoadedEncoder
 from trainables.settings import TrialSettings
 from trainables.tasks.losses import ClassLoss
-from trainables.tasks.protocol import Batch
+from trainables.tasks.protocol import Batch, Decision, Scores
+from trainables.tasks.thresholds import best_cut, cuts, yes_counts
+
+THRESHOLD = "threshold"
+"""Name of the probability of class 1 above which it is chosen, where there are two classes."""
+
+_EVEN = 0.5
+_MOST_CRITERIA = 100
 
 
 class PairExamples:
-    """(criterion, text) pairs, or texts alone, cut to one trial's ``tok.max_length``."""
+    """(criterion, text) pairs, or texts alone, cut to one trial's ``tok.max_length``: one input a row."""
 
     def __init__(self, rows: Rows, tokens: TokenisedRows, max_length: int, pad_token_id: int) -> None:
         self._labels = rows.labels
@@ -29,10 +37,13 @@ class PairExamples:
     def __len__(self) -> int:
         return len(self._labels)
 
-    def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
-        examples = [self._tokens.example(int(row), self._max_length) for row in indices]
+    def inputs_of(self, rows: np.ndarray) -> np.ndarray:
+        return rows
+
+    def batch(self, inputs: Sequence[int] | np.ndarray) -> Batch:
+        examples = [self._tokens.example(int(row), self._max_length) for row in inputs]
         batch = pad_batch(examples, pad_token_id=self._pad_token_id)
-        batch["labels"] = torch.from_numpy(self._labels[np.asarray(indices)])
+        batch["labels"] = torch.from_numpy(self._labels[np.asarray(inputs)])
         return batch
 
 
@@ -43,24 +54,17 @@ class CriteriaTask:
         self._settings = settings
         self._classes = settings.task.classes
         self._loss = ClassLoss(settings.loss, self._classes)
-
-    @property
-    def objective(self) -> str:
-        return self._settings.task.objective
+        self._rows: Rows | None = None
 
     def learn_from(self, rows: Rows, train: np.ndarray) -> None:
         self._loss.learn_from(rows.labels[train])
 
     def examples(self, rows: Rows, tokens: TokenisedRows, pad_token_id: int) -> PairExamples:
+        self._rows = rows
         return PairExamples(rows, tokens, self._settings.tok.max_length, pad_token_id)
 
     def full_batch(self, samples: int, length: int) -> Batch:
-        shape = (samples, length)
-        batch = {name: torch.ones(shape, dtype=torch.int64) for name in ("input_ids", "attention_mask")}
-        # Attention goes another way, one that takes less, where nothing is masked at all.
-        batch["attention_mask"][:, -1] = 0
-        batch["token_type_ids"] = torch.zeros(shape, dtype=torch.int64)
-        return {**batch, "labels": torch.zeros(samples, dtype=torch.int64)}
+        return {**full_inputs(samples, length), "labels": torch.zeros(samples, dtype=torch.int64)}
 
     def build_model(self, encoder: LoadedEncoder, seed: int) -> nn.Module:
         head = self._settings.head
@@ -74,27 +78,100 @@ class CriteriaTask:
     def loss_sum(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
         return self._loss.sum(outputs, batch["labels"])
 
-    def score(self, outputs: torch.Tensor, labels: np.ndarray) -> Mapping[str, float]:
-        probabilities = outputs.float().softmax(dim=-1).numpy()
-        predicted = probabilities.argmax(axis=-1)
-        every_class = np.arange(self._classes)
-        majority = np.full_like(labels, np.bincount(labels, minlength=self._classes).argmax())
+    def kept(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return outputs.float()
 
-        def macro_f1(guess: np.ndarray) -> float:
-            return float(f1_score(labels, guess, labels=every_class, average="macro", zero_division=0.0))
+    def score(self, kept: torch.Tensor, rows: np.ndarray, decision: Decision | None = None) -> Scores:
+        assert self._rows is not None, "examples come first"
+        criteria = None if self._rows.criteria is None else [self._rows.criteria[row] for row in rows]
+        return class_scores(kept, self._rows.labels[rows], criteria, decision, self._settings.task.threshold)
 
-        scores = {
-            "macro_f1": macro_f1(predicted),
-            "accuracy": float(accuracy_score(labels, predicted)),
-            "majority_macro_f1": macro_f1(majority),
-            "majority_accuracy": float(accuracy_score(labels, majority)),
+
+def full_inputs(samples: int, length: int) -> Batch:
+    """What an encoder reads of inputs without content that fill ``length`` tokens."""
+    shape = (samples, length)
+    batch = {name: torch.ones(shape, dtype=torch.int64) for name in ("input_ids", "attention_mask")}
+    # Attention goes another way, one that takes less, where nothing is masked at all.
+    batch["attention_mask"][:, -1] = 0
+    batch["token_type_ids"] = torch.zeros(shape, dtype=torch.int64)
+    return batch
+
+
+def class_scores(
+    logits: torch.Tensor,
+    labels: np.ndarray,
+    criteria: Sequence[str] | None,
+    decision: Decision | None,
+    threshold: float | str,
+) -> Scores:
+    """Scores of a choice between classes.
+
+    Args:
+        logits: (rows, classes).
+        labels: (rows,).
+        criteria: of every row, for scores by criterion.
+        decision: holds the threshold to apply; None applies the fixed one or, with ``tuned``, chooses it for macro-F1.
+    """
+    classes = logits.shape[1]
+    probabilities = logits.float().softmax(dim=-1).numpy().astype(np.float64)
+    every_class = np.arange(classes)
+    used: dict[str, float] = {}
+    predicted = probabilities.argmax(axis=-1)
+    if classes == 2:
+        positive = probabilities[:, 1]
+        chosen = decision[THRESHOLD] if decision else _threshold(positive, labels, threshold)
+        used, predicted = {THRESHOLD: chosen}, (positive > chosen).astype(np.int64)
+
+    def macro_f1(guess: np.ndarray) -> float:
+        return float(f1_score(labels, guess, labels=every_class, average="macro", zero_division=0.0))
+
+    majority = np.full_like(labels, np.bincount(labels, minlength=classes).argmax())
+    scores = {
+        "macro_f1": macro_f1(predicted),
+        "accuracy": float(accuracy_score(labels, predicted)),
+        "majority_macro_f1": macro_f1(majority),
+        "majority_accuracy": float(accuracy_score(labels, majority)),
+        **used,
+    }
+    if classes == 2:
+        scores["binary_f1"] = float(f1_score(labels, predicted, pos_label=1, zero_division=0.0))
+    # The area under the curve is defined only where every class occurs.
+    if len(np.unique(labels)) == classes:
+        if classes == 2:
+            scores["auc"] = float(roc_auc_score(labels, probabilities[:, 1]))
+        else:
+            scores["auc"] = float(roc_auc_score(labels, probabilities, multi_class="ovr", labels=every_class))
+    collapsed = len(np.unique(predicted)) == 1 and len(np.unique(labels)) > 1
+    return Scores(scores, used, _by_criterion(criteria, labels, predicted), collapsed)
+
+
+def _threshold(positive: np.ndarray, labels: np.ndarray, setting: float | str) -> float:
+    if not isinstance(setting, str):
+        return setting
+    candidates = np.clip(cuts(positive), 0.0, 1.0)
+    is_one = (labels == 1).astype(float)
+    hits, said = yes_counts(positive, is_one, candidates), yes_counts(positive, np.ones(len(labels)), candidates)
+    ones, rows = is_one.sum(), len(labels)
+    right_zeros = rows - ones - (said - hits)
+    # F1 = 2 TP / (predicted + true), 0 where a class neither occurs nor is guessed, as in the score itself.
+    f1_one = 2 * hits / np.maximum(1, said + ones)
+    f1_zero = 2 * right_zeros / np.maximum(1, (rows - said) + (rows - ones))
+    return best_cut(candidates, (f1_one + f1_zero) / 2, _EVEN)
+
+
+def _by_criterion(
+    criteria: Sequence[str] | None, labels: np.ndarray, predicted: np.ndarray
+) -> dict[str, Mapping[str, float]]:
+    if criteria is None:
+        return {}
+    named = np.array(criteria, dtype=object)
+    found: dict[str, Mapping[str, float]] = {}
+    for criterion, rows in Counter(criteria).most_common(_MOST_CRITERIA):
+        own = named == criterion
+        found[criterion] = {
+            "rows": float(rows),
+            "positives": float((labels[own] > 0).sum()),
+            "accuracy": float((labels[own] == predicted[own]).mean()),
+            "macro_f1": float(f1_score(labels[own], predicted[own], average="macro", zero_division=0.0)),
         }
-        if self._classes == 2:
-            scores["binary_f1"] = float(f1_score(labels, predicted, pos_label=1, zero_division=0.0))
-        # The area under the curve is defined only where every class occurs.
-        if len(np.unique(labels)) == self._classes:
-            if self._classes == 2:
-                scores["auc"] = float(roc_auc_score(labels, probabilities[:, 1]))
-            else:
-                scores["auc"] = float(roc_auc_score(labels, probabilities, multi_class="ovr", labels=every_class))
-        return scores
+    return found

@@ -1,4 +1,4 @@
-"""Losses of a choice between classes, summed so that how a batch is cut changes nothing."""
+"""Losses of a choice between classes and of a choice of a span, summed so that the cut of a batch changes nothing."""
 
 import numpy as np
 import torch
@@ -9,6 +9,9 @@ from trainables.settings import LossSettings
 
 _BETA = 0.999
 """Of the effective number of samples: from some thousand rows on, more of a class add hardly anything new."""
+
+_IMPOSSIBLE = -1e20
+"""Below this log-probability a position was masked."""
 
 _LEAST = 1e-6
 """Keeps the slope of (1 - p)^gamma finite where p is 1."""
@@ -38,9 +41,7 @@ class ClassLoss:
         """Weighted sum over the rows: logits (rows, classes) in any type, labels (rows,); a scalar in fp32."""
         # The logits come in the autocast type; a sum of losses wants fp32.
         logits = logits.float()
-        weights = None
-        if self._weights is not None:
-            weights = torch.tensor(self._weights, dtype=torch.float32, device=logits.device)
+        weights = self.weights_on(logits.device)
         if self._settings.name == "focal":
             return _focal_sum(logits, labels, weights, self._settings.gamma)
         smoothing = self._settings.smoothing if self._settings.name == "label_smoothing" else 0.0
@@ -50,10 +51,59 @@ class ClassLoss:
         """What rows with these labels (rows,), on the CPU, weigh together."""
         return float(len(labels)) if self._weights is None else float(self._weights[labels.numpy()].sum())
 
+    def weights_on(self, device: torch.device) -> Tensor | None:
+        """Weights (classes,) of a row by its class in fp32; None where all are 1."""
+        if self._weights is None:
+            return None
+        return torch.tensor(self._weights, dtype=torch.float32, device=device)
+
     def _weigh(self, weights: np.ndarray) -> None:
         if self._settings.name == "focal":
             weights = weights * np.where(np.arange(self._classes) == 0, 1 - self._settings.alpha, self._settings.alpha)
         self._weights = weights
+
+
+class SpanLoss:
+    """The same losses over the positions of a span's first and last token, of which their mean is taken.
+
+    Rows without a span are the first class, rows with one the second: so they are weighted, and so ``alpha`` is meant.
+    """
+
+    def __init__(self, settings: LossSettings) -> None:
+        self._settings = settings
+        self._classes = ClassLoss(settings, classes=2)
+
+    def learn_from(self, has_span: np.ndarray) -> None:
+        """Weigh the two by how often they occur in the training part, has_span (rows,)."""
+        self._classes.learn_from(has_span.astype(np.int64))
+
+    def sum(self, scores: Tensor, span: Tensor, weight: Tensor) -> Tensor:
+        """Weighted sum over the inputs; a scalar in fp32.
+
+        Args:
+            scores: (inputs, length, 2) in fp32, impossible positions masked.
+            span: (inputs, 2), positions of the first and last token; 0 and 0 for no span.
+            weight: (inputs,), what each counts before its class is looked at.
+        """
+        settings = self._settings
+        log_p = scores.log_softmax(dim=1)
+        log_hit = log_p.gather(1, span.unsqueeze(1)).squeeze(1)
+        losses = -log_hit
+        if settings.name == "focal":
+            losses = losses * _missed(log_hit) ** settings.gamma
+        elif settings.name == "label_smoothing":
+            possible = log_p > _IMPOSSIBLE
+            spread = -log_p.masked_fill(~possible, 0.0).sum(dim=1) / possible.sum(dim=1)
+            losses = (1 - settings.smoothing) * losses + settings.smoothing * spread
+        return (losses.mean(dim=1) * self._weights(span, weight)).sum()
+
+    def weight(self, span: Tensor, weight: Tensor) -> float:
+        """What these inputs, on the CPU, weigh together."""
+        return float(self._weights(span, weight).sum())
+
+    def _weights(self, span: Tensor, weight: Tensor) -> Tensor:
+        of_class = self._classes.weights_on(span.device)
+        return weight if of_class is None else weight * of_class[(span[:, 0] > 0).long()]
 
 
 def class_weights(counts: np.ndarray, weighting: str) -> np.ndarray:
@@ -82,5 +132,8 @@ def _focal_sum(logits: Tensor, labels: Tensor, weights: Tensor | None, gamma: fl
     """Lin et al., "Focal Loss for Dense Object Detection" (2017), equation 5: what is right already counts less."""
     assert weights is not None
     log_p = logits.log_softmax(dim=-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-    missed = (1 - log_p.exp()).clamp(min=_LEAST)
-    return -(weights[labels] * missed**gamma * log_p).sum()
+    return -(weights[labels] * _missed(log_p) ** gamma * log_p).sum()
+
+
+def _missed(log_p: Tensor) -> Tensor:
+    return (1 - log_p.exp()).clamp(min=_LEAST)

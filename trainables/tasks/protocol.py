@@ -1,7 +1,8 @@
 """The seam between tasks and training: what a task must say about inputs, losses and scores."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,19 +16,46 @@ from trainables.settings import TrialSettings
 Batch = dict[str, torch.Tensor]
 
 
-class Examples(Protocol):
-    """Rows made ready for one trial: indexable by row number, with known lengths."""
+Decision = Mapping[str, float]
+"""Thresholds by name, as they were tuned or fixed."""
 
-    def __len__(self) -> int: ...
+
+class Examples(Protocol):
+    """Rows made ready for one trial: inputs of the model, one or several to a row, with known lengths."""
+
+    def __len__(self) -> int:
+        """How many inputs there are."""
+        ...
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens per row, special tokens included: int array (rows,)."""
+        """Tokens per input, special tokens included: int array (inputs,)."""
         ...
 
-    def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
-        """The rows padded to the longest of them, labels included."""
+    def inputs_of(self, rows: np.ndarray) -> np.ndarray:
+        """Numbers of all inputs of these rows, row by row."""
         ...
+
+    def batch(self, inputs: Sequence[int] | np.ndarray) -> Batch:
+        """The inputs padded to the longest of them, what they are to be held against included."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model is worth on one part of the data.
+
+    Attributes:
+        metrics: by name, the objective among them.
+        decision: by which the answers were chosen.
+        by_criterion: criterion → name → value, those with the most rows first; empty where texts stand alone.
+        collapsed: whether every row got the same answer, although that is not the truth.
+    """
+
+    metrics: Mapping[str, float]
+    decision: Decision = field(default_factory=dict)
+    by_criterion: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    collapsed: bool = False
 
 
 class Task(Protocol):
@@ -35,19 +63,16 @@ class Task(Protocol):
 
     def __init__(self, settings: TrialSettings) -> None: ...
 
-    @property
-    def objective(self) -> str:
-        """Name of the metric that a search improves by default (larger is better)."""
-        ...
-
     def learn_from(self, rows: Rows, train: np.ndarray) -> None:
         """Take from the training part, row numbers (n,), what the loss depends on, such as how often classes occur."""
         ...
 
-    def examples(self, rows: Rows, tokens: TokenisedRows, pad_token_id: int) -> Examples: ...
+    def examples(self, rows: Rows, tokens: TokenisedRows, pad_token_id: int) -> Examples:
+        """The rows as inputs. What ``score`` is given is of these rows."""
+        ...
 
     def full_batch(self, samples: int, length: int) -> Batch:
-        """Samples without content that fill ``length`` tokens, as ``Examples.batch`` gives them: the worst case."""
+        """Inputs without content that fill ``length`` tokens, as ``Examples.batch`` gives them: the worst case."""
         ...
 
     def build_model(self, encoder: LoadedEncoder, seed: int) -> nn.Module:
@@ -58,18 +83,24 @@ class Task(Protocol):
         """How much the batch weighs in the loss: the number of counted samples, or their weights' sum."""
         ...
 
-    def loss_sum(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def loss_sum(self, outputs: Any, batch: Batch) -> torch.Tensor:
         """Loss summed over the counted samples: a scalar.
 
         Training divides by ``counted`` of the whole effective batch, so the gradient does not depend on the split.
         """
         ...
 
-    def score(self, outputs: torch.Tensor, labels: np.ndarray) -> Mapping[str, float]:
-        """Metrics by name, the objective among them.
+    def kept(self, outputs: Any, batch: Batch) -> torch.Tensor:
+        """What is kept of an evaluation pass, (inputs, k) in fp32 with the same k for every pass."""
+        ...
+
+    def score(self, kept: torch.Tensor, rows: np.ndarray, decision: Decision | None = None) -> Scores:
+        """How good the answers are.
 
         Args:
-            outputs: the model's outputs for the part that is scored, on the CPU, in row order.
-            labels: (rows,) of the same part.
+            kept: of all inputs of the rows in their order, (inputs, k), on the CPU.
+            rows: the part that is scored, (rows,).
+            decision: thresholds that were chosen on another part; None chooses them on this one, or takes those that
+                are fixed.
         """
         ...

@@ -1,4 +1,4 @@
-"""The model's outputs for a part of the data."""
+"""What a model says to a part of the data."""
 
 from collections.abc import Callable
 
@@ -9,45 +9,46 @@ from torch import nn
 from trainables.memory.counting import uncounted
 from trainables.memory.device import MemoryDevice
 from trainables.memory.errors import OutOfMemory
-from trainables.tasks.protocol import Batch, Examples
+from trainables.tasks.protocol import Batch, Examples, Task
 from trainables.training.precision import autocast
 from trainables.training.step import to_device
 
 
 def predict_outputs(
     model: nn.Module,
+    task: Task,
     examples: Examples,
-    rows: np.ndarray,
+    inputs: np.ndarray,
     *,
     device: MemoryDevice,
     rows_at: Callable[[int, int], int],
     ran_out: Callable[[OutOfMemory, int, int], None],
     precision: str,
 ) -> torch.Tensor:
-    """Outputs for ``rows`` in their order, on the CPU in fp32: (rows, …).
+    """What the task keeps of the outputs for ``inputs``, in their order, on the CPU in fp32: (inputs, k).
 
     The whole part is sorted by length first, longest first: little padding, and memory is at its highest in the first
     pass. The model is left in the mode it came in.
 
     Args:
-        rows_at: given the tokens that the next pass is padded to and the rows that are left, how many it may hold now.
-        ran_out: told when a pass ran out of memory, with its rows and their tokens; the pass is done again, so it must
-            make ``rows_at`` answer less for them, or raise.
+        rows_at: given the tokens that the next pass is padded to and how many inputs are left, how many it may hold.
+        ran_out: told when a pass ran out of memory, with the number of its inputs and their tokens; the pass is done
+            again, so it must make ``rows_at`` answer less for them, or raise.
     """
-    order = np.argsort(-examples.lengths[rows], kind="stable")
+    order = np.argsort(-examples.lengths[inputs], kind="stable")
     was_training = model.training
     model.eval()
     outputs: list[torch.Tensor] = []
     start = 0
     try:
         while start < len(order):
-            length = int(examples.lengths[rows[order[start]]])
-            part = rows[order[start : start + rows_at(length, len(order) - start)]]
+            length = int(examples.lengths[inputs[order[start]]])
+            part = inputs[order[start : start + rows_at(length, len(order) - start)]]
             failure = None
             try:
                 with uncounted():
                     batch = examples.batch(part)
-                outputs.append(_outputs(model, batch, device.torch_device, precision))
+                outputs.append(_kept(model, task, batch, device.torch_device, precision))
             except Exception as error:
                 failure = OutOfMemory.of(error, device)
                 if failure is None:
@@ -67,7 +68,7 @@ def predict_outputs(
 
 
 @torch.inference_mode()
-def _outputs(model: nn.Module, batch: Batch, device: torch.device, precision: str) -> torch.Tensor:
+def _kept(model: nn.Module, task: Task, batch: Batch, device: torch.device, precision: str) -> torch.Tensor:
+    batch = to_device(batch, device)
     with autocast(precision, device):
-        outputs: torch.Tensor = model(to_device(batch, device)).float()
-    return outputs
+        return task.kept(model(batch), batch)

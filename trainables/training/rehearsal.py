@@ -103,7 +103,8 @@ class Rehearsal:
         with uncounted():
             batch = self._task.full_batch(rows, length)
         with torch.inference_mode(), autocast(self._precision, self._device.torch_device):
-            self._model(to_device(batch, self._device.torch_device)).float()
+            batch = to_device(batch, self._device.torch_device)
+            self._task.kept(self._model(batch), batch)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ Where memory runs out in a step or a pass, it is done again in smaller parts; wh
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +20,7 @@ from trainables.models.load import load_encoder
 from trainables.reports import Fact
 from trainables.settings import TrialSettings
 from trainables.tasks import TASKS
-from trainables.tasks.protocol import Batch
+from trainables.tasks.protocol import Batch, Decision, Scores
 from trainables.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from trainables.training.evaluate import predict_outputs
 from trainables.training.fit import Fit
@@ -129,14 +129,14 @@ class TrainingSession:
             done = self._train_until_out_of_memory(waiting)
             losses += done
             waiting = waiting[len(done) :]
-        self.progress.trained_tokens += int(self.examples.lengths[part].sum())
+        self.progress.trained_tokens += int(self.examples.lengths[self.examples.inputs_of(part)].sum())
         self.progress.train_s += time.perf_counter() - start
         return float(np.mean(losses))
 
     def _train_until_out_of_memory(self, batches: Sequence[np.ndarray]) -> list[float]:
         """The losses of the steps done. If they are fewer than the batches, the next one will be cut smaller."""
         lengths = self.examples.lengths
-        plan = [micro_batches(batch, lengths, self.fit.limits) for batch in batches]
+        plan = [micro_batches(self.examples.inputs_of(rows), lengths, self.fit.limits) for rows in batches]
         self.fit.plans(plan, lengths)
         stream = stream_batches(
             self.examples,
@@ -189,8 +189,8 @@ class TrainingSession:
             ", with gradient checkpointing" if self.fit.checkpointing else "",
         )
 
-    def evaluate(self, part: Part) -> Mapping[str, float]:
-        """The task's scores on one part of the data.
+    def evaluate(self, part: Part, decision: Decision | None = None) -> Scores:
+        """The task's scores on one part of the data, decided by thresholds of another part, or of its own.
 
         A pass that runs out of memory is done again with fewer rows.
 
@@ -202,18 +202,19 @@ class TrainingSession:
         rows = getattr(self.inputs.split, part)
         # Evaluation needs no gradients, and its batches may be larger for it.
         self.optimizer.zero_grad(set_to_none=True)
-        outputs = predict_outputs(
+        kept = predict_outputs(
             self.model,
+            self.task,
             self.examples,
-            rows,
+            self.examples.inputs_of(rows),
             device=self._device,
             rows_at=self._evaluation_rows,
             ran_out=self._shrink_evaluation,
             precision=self.precision,
         )
-        if not outputs.isfinite().all():
+        if not kept.isfinite().all():
             raise NonFiniteLossError(f"outputs on {part} are not finite; a lower optim.lr or train.clip_norm may help")
-        scores = self.task.score(outputs, self.inputs.rows.labels[rows])
+        scores = self.task.score(kept, rows, decision)
         self.progress.eval_s += time.perf_counter() - start
         return scores
 

@@ -1,22 +1,31 @@
-"""The criteria task: its metrics on cases worked out by hand and by scikit-learn, its loss, its batches."""
+"""The criteria task: its metrics on cases worked out by hand and by scikit-learn, its threshold, loss and batches."""
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import settings as examples_of
+from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, TaskSettings, TrialSettings
 from trainables.tasks import TASKS
-from trainables.tasks.protocol import Task
+from trainables.tasks.criteria import class_scores
+from trainables.tasks.protocol import Scores, Task
 from trainables.training.session import TrainingSession
 
 
 def task(classes: int) -> Task:
     return TASKS["criteria"](TrialSettings(DataSettings("demo"), trial_seeds(0), task=TaskSettings(classes=classes)))
+
+
+def scored(outputs: torch.Tensor, labels: Any, threshold: float | str = 0.5, **given: Any) -> Scores:
+    return class_scores(outputs, np.array(labels), given.get("criteria"), given.get("decision"), threshold)
 
 
 def logits(*positive: float) -> torch.Tensor:
@@ -26,10 +35,9 @@ def logits(*positive: float) -> torch.Tensor:
 
 
 def test_two_classes_by_hand() -> None:
-    labels = np.array([0, 0, 0, 0, 1, 1])
-    scores = task(2).score(logits(0.1, 0.2, 0.6, 0.3, 0.7, 0.4), labels)
+    scores = scored(logits(0.1, 0.2, 0.6, 0.3, 0.7, 0.4), [0, 0, 0, 0, 1, 1])
     # Class 1: one of two found, one false alarm, F1 1/2. Class 0: three of four, one too many, F1 3/4.
-    assert scores == pytest.approx(
+    assert scores.metrics == pytest.approx(
         {
             "macro_f1": 5 / 8,
             "accuracy": 4 / 6,
@@ -37,6 +45,7 @@ def test_two_classes_by_hand() -> None:
             "auc": 7 / 8,  # Of the eight pairs of a positive and a negative one is in the wrong order: 0.4 and 0.6.
             "majority_macro_f1": 0.4,  # Class 0 for all: F1 0.8 and 0.
             "majority_accuracy": 4 / 6,
+            "threshold": 0.5,
         }
     )
 
@@ -46,7 +55,7 @@ def test_three_classes_as_scikit_learn_has_them() -> None:
     labels = draw.integers(0, 3, size=60)
     outputs = torch.from_numpy(draw.normal(size=(60, 3)) + 1.5 * np.eye(3)[labels]).float()
     predicted = outputs.argmax(dim=1).numpy()
-    scores = task(3).score(outputs, labels)
+    scores = scored(outputs, labels, "tuned").metrics
     majority = np.bincount(labels).argmax()
     assert scores == pytest.approx(
         {
@@ -61,20 +70,59 @@ def test_three_classes_as_scikit_learn_has_them() -> None:
 
 def test_a_class_that_nobody_has_and_nobody_guesses_counts_as_not_found() -> None:
     outputs = torch.tensor([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]])
-    assert task(3).score(outputs, np.array([0, 1]))["macro_f1"] == pytest.approx(2 / 3)
+    assert scored(outputs, [0, 1]).metrics["macro_f1"] == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(("classes", "labels"), [(2, [0, 0, 0]), (2, [1, 1, 1]), (3, [0, 2, 2])])
 def test_there_is_no_area_under_the_curve_where_a_class_is_absent(classes: int, labels: list[int]) -> None:
-    scores = task(classes).score(torch.randn(3, classes), np.array(labels))
+    scores = scored(torch.randn(3, classes), labels, "tuned").metrics
     assert "auc" not in scores
     assert all(math.isfinite(score) for score in scores.values())
 
 
-def test_the_objective_is_among_the_scores_and_its_best_is_one() -> None:
-    scores = task(2).score(logits(0.1, 0.9), np.array([0, 1]))
-    assert task(2).objective == "macro_f1"
+def test_the_best_score_is_one() -> None:
+    scores = scored(logits(0.1, 0.9), [0, 1]).metrics
     assert scores["macro_f1"] == scores["binary_f1"] == scores["accuracy"] == scores["auc"] == 1.0
+
+
+def test_a_tuned_threshold_finds_what_an_even_one_misses() -> None:
+    outputs, labels = logits(0.05, 0.1, 0.3, 0.4), [0, 0, 1, 1]
+    assert scored(outputs, labels, 0.5).metrics["macro_f1"] == pytest.approx(1 / 3)
+    tuned = scored(outputs, labels, "tuned")
+    assert tuned.metrics["macro_f1"] == 1.0
+    assert tuned.decision == pytest.approx({"threshold": 0.2})
+
+
+def test_a_threshold_of_another_part_is_applied_as_it_is() -> None:
+    scores = scored(logits(0.05, 0.3), [1, 0], "tuned", decision={"threshold": 0.2})
+    assert scores.decision == {"threshold": 0.2}
+    assert scores.metrics["accuracy"] == 0.0
+
+
+@examples_of(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0]), st.integers(0, 1)), min_size=1, max_size=12)
+)
+def test_no_threshold_does_better_than_the_tuned_one(rows: list[tuple[float, int]]) -> None:
+    probabilities, labels = (np.array(column) for column in zip(*rows, strict=True))
+    outputs = torch.tensor(np.stack([1 - probabilities, probabilities], axis=1)).clamp(min=1e-30).log()
+    tuned = scored(outputs, labels, "tuned").metrics["macro_f1"]
+    others = [scored(outputs, labels, other).metrics["macro_f1"] for other in (0.0, 0.05, 0.2, 0.3, 0.5, 0.7, 0.95)]
+    assert tuned >= max(others) - 1e-9
+
+
+def test_one_answer_for_all_is_called_collapsed() -> None:
+    assert scored(logits(0.1, 0.2, 0.3), [0, 1, 0]).collapsed
+    assert not scored(logits(0.1, 0.2, 0.6), [0, 1, 0]).collapsed
+    assert not scored(logits(0.1, 0.2), [0, 0]).collapsed, "it is the truth"
+
+
+def test_every_criterion_has_its_scores() -> None:
+    scores = scored(logits(0.1, 0.9, 0.9), [0, 1, 0], criteria=["sleep", "sleep", "mood"])
+    assert scores.by_criterion == {
+        "sleep": {"rows": 2.0, "positives": 1.0, "accuracy": 1.0, "macro_f1": 1.0},
+        "mood": {"rows": 1.0, "positives": 0.0, "accuracy": 0.0, "macro_f1": 0.0},
+    }
 
 
 def test_the_loss_is_summed_over_rows_in_fp32() -> None:

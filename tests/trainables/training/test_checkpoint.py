@@ -30,7 +30,7 @@ def train(session: TrainingSession, epochs: int) -> list[float]:
     told = []
     for _ in range(epochs):
         told.append(session.train_epoch())
-        scores = session.evaluate("validation")
+        scores = session.evaluate("validation").metrics
         session.progress.values.append(scores["macro_f1"])
         told += scores.values()
     return told

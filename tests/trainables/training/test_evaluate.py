@@ -25,6 +25,7 @@ def outputs_of(session: TrainingSession, rows: np.ndarray, most: int = 4, precis
 
     return predict_outputs(
         session.model,
+        session.task,
         session.examples,
         rows,
         device=CpuDevice(),
@@ -49,7 +50,7 @@ def test_scores_are_the_same_for_any_batch(
     settings: TrialSettings, session_of: Callable[[TrialSettings], TrainingSession]
 ) -> None:
     first, *others = (
-        session_of(with_params(settings, {"memory.eval_batch": batch})).evaluate("test") for batch in (1, 5, 64)
+        session_of(with_params(settings, {"memory.eval_batch": batch})).evaluate("test").metrics for batch in (1, 5, 64)
     )
     for other in others:
         assert other == pytest.approx(first, abs=1e-5)
@@ -94,6 +95,7 @@ def test_a_pass_that_runs_out_of_memory_is_done_again_with_fewer_rows(session: T
     with device.enforce():
         outputs = predict_outputs(
             session.model,
+            session.task,
             session.examples,
             rows,
             device=device,

@@ -36,7 +36,7 @@ def test_bf16_keeps_weights_gradients_and_outputs_in_fp32(
     session = session_of(with_params(settings, {"train.precision": "bf16"}))
     loss = session.train_epoch()
     gradients = {weight.grad.dtype for weight in session.model.parameters() if weight.grad is not None}
-    scores = session.evaluate("validation")
+    scores = session.evaluate("validation").metrics
     assert session.precision == "bf16"
     assert math.isfinite(loss)
     assert all(math.isfinite(score) for score in scores.values())

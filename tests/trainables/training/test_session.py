@@ -240,7 +240,7 @@ def step_losses(
         device.reset_peak()
         for _ in range(2):
             session.train_epoch()
-            session.progress.values.append(session.evaluate("validation")["macro_f1"])
+            session.progress.values.append(session.evaluate("validation").metrics["macro_f1"])
         assert session.progress.recoveries == 0
         return losses, passes, device.peak_bytes() / GIB
 

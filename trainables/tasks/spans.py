@@ -1,0 +1,115 @@
+"""Spans of text from start and end scores: the best of a row over its windows, or none, as characters of the text."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainables.data.tokens import TokenColumn
+from trainables.data.windows import Windows
+
+_IMPOSSIBLE = -1e30
+"""The score of a position that no span may begin or end at; finite, so that scores add up."""
+
+
+def masked(logits: Tensor, text_at: Tensor, text_tokens: Tensor) -> Tensor:
+    """Scores in fp32 with all positions but the text's and the first, which stands for no span, made impossible.
+
+    Args:
+        logits: (batch, length, 2), of a span's first and last token.
+        text_at, text_tokens: (batch,), where the text begins and how many tokens it has.
+    """
+    allowed = _is_text(logits, text_at, text_tokens)
+    allowed[:, 0] = True
+    return logits.float().masked_fill(~allowed.unsqueeze(-1), _IMPOSSIBLE)
+
+
+def _is_text(logits: Tensor, text_at: Tensor, text_tokens: Tensor) -> Tensor:
+    position = torch.arange(logits.shape[1], device=logits.device)
+    begin = text_at.unsqueeze(1)
+    return (position >= begin) & (position < begin + text_tokens.unsqueeze(1))
+
+
+def candidates(logits: Tensor, text_at: Tensor, text_tokens: Tensor, n_best: int) -> Tensor:
+    """What is kept of an evaluation pass: (batch, 1 + 4 × n_best) in fp32.
+
+    The score of no span, then the scores of the ``n_best`` best starts, their text tokens, and the same of ends.
+    """
+    scores = masked(logits, text_at, text_tokens)
+    no_span = scores[:, 0].sum(dim=1, keepdim=True)
+    of_text = scores.masked_fill(~_is_text(logits, text_at, text_tokens).unsqueeze(-1), _IMPOSSIBLE)
+    kept = min(n_best, logits.shape[1])
+    best = of_text.topk(kept, dim=1)
+    columns = [no_span]
+    for side in range(2):
+        token = (best.indices[..., side] - text_at.unsqueeze(1)).float()
+        # A short input has fewer positions than are asked for.
+        columns += [_widened(best.values[..., side], n_best, _IMPOSSIBLE), _widened(token, n_best, 0.0)]
+    return torch.cat(columns, dim=1)
+
+
+def _widened(columns: Tensor, width: int, filling: float) -> Tensor:
+    return torch.nn.functional.pad(columns, (0, width - columns.shape[1]), value=filling)
+
+
+@dataclass(frozen=True, eq=False)
+class BestSpans:
+    """The best span of each row, whether or not no span is better: ``(rows,)`` each, ``characters`` ``(rows, 2)``.
+
+    ``margin`` is by how much its score exceeds that of no span. A text in which no span is possible has -1 and -1, and
+    a margin far below any threshold.
+    """
+
+    characters: NDArray[np.int64]
+    margin: NDArray[np.float64]
+
+
+def best_spans(
+    kept: NDArray[np.float64],
+    inputs: NDArray[np.int64],
+    windows: Windows,
+    texts: TokenColumn,
+    max_answer_length: int,
+) -> BestSpans:
+    """Choose among the ``candidates`` of all windows of the rows.
+
+    No span scores as in the window that sees least against it: the lowest of the windows' scores.
+
+    Args:
+        kept: (inputs, 1 + 4 × n_best), in the order of ``inputs``.
+        inputs: numbers of the windows, the windows of a row one after the other.
+        max_answer_length: tokens of the longest span.
+    """
+    starts_at = np.flatnonzero(np.diff(windows.row[inputs], prepend=-1))
+    n_best = (kept.shape[1] - 1) // 4
+    start_score, start, end_score, end = (kept[:, 1 + part * n_best : 1 + (part + 1) * n_best] for part in range(4))
+    length = end[:, None, :] - start[:, :, None] + 1
+    score = start_score[:, :, None] + end_score[:, None, :]
+    score = np.where((length >= 1) & (length <= max_answer_length), score, 2 * _IMPOSSIBLE).reshape(len(kept), -1)
+    pair = score.argmax(axis=1)
+    best = score[np.arange(len(kept)), pair]
+    row_best = np.maximum.reduceat(best, starts_at)
+    margin = row_best - np.minimum.reduceat(kept[:, 0], starts_at)
+
+    # The first window of a row that holds its best span.
+    run = np.repeat(np.arange(len(starts_at)), np.diff([*starts_at, len(inputs)]))
+    at_best = np.flatnonzero(best == row_best[run])
+    chosen = at_best[np.searchsorted(run[at_best], np.arange(len(starts_at)))]
+    characters = np.full((len(starts_at), 2), -1, dtype=np.int64)
+    for number, window in enumerate(chosen):
+        if best[window] > _IMPOSSIBLE:
+            first = windows.first[inputs[window]]
+            tokens = (int(start[window, pair[window] // n_best]), int(end[window, pair[window] % n_best]))
+            spans = texts.spans_of(int(windows.row[inputs[window]]))
+            characters[number] = spans[first + tokens[0], 0], spans[first + tokens[1], 1]
+    return BestSpans(characters, margin)
+
+
+def stripped(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span without white space at its ends: some tokenizers count a space as part of the word after it."""
+    span = text[start:end]
+    if not span.strip():
+        return start, start
+    return start + len(span) - len(span.lstrip()), end - len(span) + len(span.rstrip())
