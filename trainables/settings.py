@@ -86,7 +86,12 @@ class TokSettings:
 
 @dataclass(frozen=True)
 class HeadSettings:
+    """``layers`` counts hidden layers of ``width``, each followed by ``activation``; without any, neither is read."""
+
     pooling: str = "cls"
+    layers: int = 0
+    width: int = 768
+    activation: str = "gelu"
     dropout: float = 0.1
 
 

@@ -137,8 +137,11 @@ class TokSection(Section):
 
 
 class HeadSection(Section):
-    pooling: Literal["cls", "mean", "max", "pooler"] = "cls"
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    pooling: Literal["cls", "mean", "max", "pooler", "attention"] = "cls"
+    layers: int = Field(default=0, ge=0, le=4, description="Hidden layers before the last one.")
+    width: int = Field(default=768, gt=0, le=65536, description="Of the hidden layers.")
+    activation: Literal["gelu", "relu", "silu"] = Field(default="gelu", description="Of the hidden layers.")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="Before each layer of the head.")
 
 
 class LossSection(Section):

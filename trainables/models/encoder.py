@@ -3,12 +3,11 @@
 import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -17,54 +16,46 @@ from transformers.utils.logging import disable_progress_bar
 
 from trainables.files import whole_folder
 from trainables.models.checkpoint import ModelLoadError, first_line, read_tensors
+from trainables.models.heads import Head, Pooler, initial_std
 from trainables.models.load import load_encoder, load_tokenizer
 from trainables.models.names import ModelSource
+from trainables.settings import HeadSettings
 
-Pooling = Literal["cls", "mean", "max", "pooler"]
-POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+_DEFAULT_HEAD = HeadSettings()
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of saved model folders: goes up whenever an older version could not read a new folder, or misread it."""
+
 _HEAD_FILE = "headroom_head.safetensors"
 _SETTINGS_FILE = "headroom.json"
 
 
 class TextClassifier(nn.Module):
-    """Encoder, pooling, dropout and one linear layer.
+    """Encoder, pooling and a head of one or more layers.
 
     Args:
         encoder: is taken over, not copied.
         classes: how many logits.
-        pooling: ``cls`` takes the first token, ``mean`` and ``max`` go over the tokens that are no padding,
-            ``pooler`` takes the encoder's own pooled output.
-        dropout: share of the pooled features that are dropped in training.
+        head: settings of pooling and head.
         seed: draws the head's weights; the global random state is neither read nor changed.
 
     Raises:
-        ValueError: ``pooling`` is unknown, or ``pooler`` for an encoder that has none.
+        ValueError: ``head.pooling`` is unknown, or ``pooler`` for an encoder that has none.
     """
 
     def __init__(
-        self,
-        encoder: PreTrainedModel,
-        *,
-        classes: int,
-        pooling: str = "cls",
-        dropout: float = 0.1,
-        seed: int,
+        self, encoder: PreTrainedModel, *, classes: int, head: HeadSettings = _DEFAULT_HEAD, seed: int
     ) -> None:
         super().__init__()
-        self.pooling = _checked_pooling(pooling, encoder)
+        self.settings = head
         self.encoder = encoder
-        if pooling != "pooler" and getattr(encoder, "pooler", None) is not None:
-            # It stays for whoever loads the encoder later, but no gradient reaches it: it needs no optimizer states.
-            encoder.pooler.requires_grad_(False)
-        self.dropout = nn.Dropout(dropout)
-        self.head = _new_head(encoder, classes, seed)
+        self.pooler = Pooler(encoder, head.pooling)
+        self.head = Head(encoder.config.hidden_size, classes, head, seed=seed, std=initial_std(encoder))
         self._encoder_inputs = _accepted_inputs(encoder)
 
     @property
     def classes(self) -> int:
-        return self.head.out_features
+        return self.head.outputs
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits ``(batch, classes)``.
@@ -73,44 +64,8 @@ class TextClassifier(nn.Module):
         other keys, and those that the encoder does not know, are left alone.
         """
         outputs = self.encoder(**{name: batch[name] for name in self._encoder_inputs if name in batch})
-        if self.pooling == "pooler":
-            pooled = outputs.pooler_output
-        else:
-            pooled = pool(outputs.last_hidden_state, batch["attention_mask"], self.pooling)
-        logits: Tensor = self.head(self.dropout(pooled))
+        logits: Tensor = self.head(self.pooler(outputs, batch["attention_mask"]))
         return logits
-
-
-def pool(hidden: Tensor, attention_mask: Tensor, pooling: Pooling) -> Tensor:
-    """Reduce ``(batch, length, hidden)`` to ``(batch, hidden)``; the mask ``(batch, length)`` is 0 for padding."""
-    if pooling == "cls":
-        return hidden[:, 0]
-    mask = attention_mask.unsqueeze(-1).bool()
-    if pooling == "max":
-        return hidden.masked_fill(~mask, torch.finfo(hidden.dtype).min).amax(dim=1)
-    return hidden.masked_fill(~mask, 0.0).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-
-
-def _checked_pooling(pooling: str, encoder: PreTrainedModel) -> Pooling:
-    if pooling not in POOLINGS:
-        raise ValueError(f"head.pooling {pooling!r} is unknown; use one of {', '.join(POOLINGS)}")
-    if pooling == "pooler" and getattr(encoder, "pooler", None) is None:
-        raise ValueError(
-            f"head.pooling 'pooler': this {encoder.config.model_type} encoder has no trained pooler; "
-            "use cls, mean or max"
-        )
-    return pooling
-
-
-def _new_head(encoder: PreTrainedModel, classes: int, seed: int) -> nn.Linear:
-    with torch.random.fork_rng(devices=[]):  # nn.Linear draws from the global generator, to no purpose here.
-        head = nn.Linear(encoder.config.hidden_size, classes)
-    generator = torch.Generator().manual_seed(seed)
-    std = getattr(encoder.config, "initializer_range", 0.02)
-    with torch.no_grad():
-        head.weight.normal_(0.0, std, generator=generator)
-        head.bias.zero_()
-    return head
 
 
 def _accepted_inputs(encoder: PreTrainedModel) -> tuple[str, ...]:
@@ -185,13 +140,12 @@ def _write(classifier: TextClassifier, tokenizer: PreTrainedTokenizerBase, folde
     disable_progress_bar()
     classifier.encoder.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    head = {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.head.state_dict().items()}
-    save_file(head, folder / _HEAD_FILE)
+    own = {name: tensor.detach().cpu().contiguous() for name, tensor in _own_tensors(classifier).items()}
+    save_file(own, folder / _HEAD_FILE)
     settings = {
         "format_version": FORMAT_VERSION,
-        "pooling": classifier.pooling,
+        "head": asdict(classifier.settings),
         "classes": classifier.classes,
-        "dropout": classifier.dropout.p,
         "max_length": max_length,
     }
     settings_file = folder / _SETTINGS_FILE
@@ -210,14 +164,8 @@ def load_model_folder(folder: str | Path) -> SavedClassifier:
     folder = Path(folder).absolute()
     settings = _read_settings(folder / _SETTINGS_FILE)
     encoder = load_encoder(ModelSource(str(folder), "folder", str(folder)), seed=0).model
-    classifier = TextClassifier(
-        encoder,
-        classes=settings["classes"],
-        pooling=settings["pooling"],
-        dropout=settings["dropout"],
-        seed=0,
-    )
-    _load_head(classifier.head, folder / _HEAD_FILE)
+    classifier = TextClassifier(encoder, classes=settings["classes"], head=HeadSettings(**settings["head"]), seed=0)
+    _load_own_tensors(classifier, folder / _HEAD_FILE)
     return SavedClassifier(classifier.eval(), load_tokenizer(folder), settings["max_length"])
 
 
@@ -228,13 +176,22 @@ def _read_settings(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelLoadError(f"{path.parent} is no folder of a saved model: {first_line(error)}") from error
     if version != FORMAT_VERSION:
-        raise ModelLoadError(f"{path}: format_version {version}, but this version reads {FORMAT_VERSION}")
+        raise ModelLoadError(
+            f"{path}: format_version {version}, but this version of headroom reads {FORMAT_VERSION}; "
+            "train the model again, or use the version that saved it"
+        )
     return settings
 
 
-def _load_head(head: nn.Linear, path: Path) -> None:
+def _own_tensors(classifier: TextClassifier) -> dict[str, Tensor]:
+    """All but the encoder's, which are saved in its own layout."""
+    return {name: tensor for name, tensor in classifier.state_dict().items() if not name.startswith("encoder.")}
+
+
+def _load_own_tensors(classifier: TextClassifier, path: Path) -> None:
     tensors = read_tensors(path)
+    encoder = {f"encoder.{name}": tensor for name, tensor in classifier.encoder.state_dict().items()}
     try:
-        head.load_state_dict(tensors)
+        classifier.load_state_dict(encoder | tensors)
     except RuntimeError as error:
-        raise ModelLoadError(f"{path} does not fit the settings beside it: {error}") from error
+        raise ModelLoadError(f"{path} does not fit the settings beside it: {' '.join(str(error).split())}") from error

@@ -67,10 +67,7 @@ class CriteriaTask:
         return {**full_inputs(samples, length), "labels": torch.zeros(samples, dtype=torch.int64)}
 
     def build_model(self, encoder: LoadedEncoder, seed: int) -> nn.Module:
-        head = self._settings.head
-        return TextClassifier(
-            encoder.model, pooling=head.pooling, dropout=head.dropout, classes=self._classes, seed=seed
-        )
+        return TextClassifier(encoder.model, head=self._settings.head, classes=self._classes, seed=seed)
 
     def counted(self, batch: Batch) -> float:
         return self._loss.weight(batch["labels"])

@@ -8,9 +8,11 @@ import torch
 from transformers import PreTrainedModel
 
 from trainables.models.builtin import MAX_LENGTH, MAX_VOCABULARY, builtin_config, train_tokenizer
-from trainables.models.encoder import POOLINGS, TextClassifier
+from trainables.models.encoder import TextClassifier
+from trainables.models.heads import POOLINGS
 from trainables.models.load import load_encoder, load_tokenizer
 from trainables.models.names import BUILTIN_NAMES, UnknownModelError, resolve_model
+from trainables.settings import HeadSettings
 
 TokenizerFolder = Callable[[str], Path]
 
@@ -110,9 +112,9 @@ def test_every_pooling_works_at_full_length_or_says_why_not(name: str, tokenizer
     assert batch["input_ids"].shape[1] == MAX_LENGTH
     for pooling in POOLINGS:
         if pooling == "pooler" and "deberta" in name:
-            with pytest.raises(ValueError, match=r"deberta-v2.*use cls, mean or max"):
-                TextClassifier(encoder, classes=3, pooling=pooling, seed=0)
+            with pytest.raises(ValueError, match=r"deberta-v2.*use cls, mean, max or attention"):
+                TextClassifier(encoder, classes=3, head=HeadSettings(pooling), seed=0)
             continue
-        classifier = TextClassifier(encoder, classes=3, pooling=pooling, seed=0)
+        classifier = TextClassifier(encoder, classes=3, head=HeadSettings(pooling), seed=0)
         with torch.no_grad():
             assert classifier(batch).shape == (2, 3)

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,35 +14,28 @@ from trainables.models.encoder import (
     enable_checkpointing,
     freeze_layers,
     load_model_folder,
-    pool,
     save_model_folder,
 )
+from trainables.models.heads import POOLINGS
 from trainables.models.load import ModelLoadError, load_encoder, load_tokenizer
 from trainables.models.names import resolve_model
+from trainables.settings import HeadSettings
 
 TokenizerFolder = Callable[[str], Path]
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
 
-def _classifier(name: str, folder: Path, **settings: Any) -> TextClassifier:
+def _classifier(name: str, folder: Path, head: HeadSettings | None = None) -> TextClassifier:
     encoder = load_encoder(resolve_model(name), seed=5, tokenizer_folder=folder).model
-    return TextClassifier(encoder, classes=3, seed=6, **settings).eval()
+    return TextClassifier(encoder, classes=3, head=head or HeadSettings(), seed=6).eval()
 
 
-def test_padding_changes_neither_mean_nor_maximum() -> None:
-    hidden = torch.tensor([[[1.0, -4.0], [3.0, -2.0], [99.0, 99.0]]])
-    mask = torch.tensor([[1, 1, 0]])
-    assert pool(hidden, mask, "cls").tolist() == [[1.0, -4.0]]
-    assert pool(hidden, mask, "mean").tolist() == [[2.0, -3.0]]
-    assert pool(hidden, mask, "max").tolist() == [[3.0, -2.0]]
-
-
-@pytest.mark.parametrize("pooling", ["cls", "mean", "max", "pooler"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 def test_a_row_is_scored_alike_alone_and_in_a_padded_batch(pooling: str, tokenizer_folder: TokenizerFolder) -> None:
     folder = tokenizer_folder("tiny-bert")
     tokenizer = load_tokenizer(folder)
-    classifier = _classifier("tiny-bert", folder, pooling=pooling)
+    classifier = _classifier("tiny-bert", folder, HeadSettings(pooling))
     with torch.no_grad():
         alone = classifier(tokenizer(["a b c"], return_tensors="pt"))
         together = classifier(tokenizer(["a b c", "d e f g h " * 9], padding=True, return_tensors="pt"))
@@ -66,47 +58,43 @@ def test_token_types_reach_bert_and_are_kept_from_those_that_know_none(
     assert told_apart == {"tiny-bert": True, "tiny-roberta": False, "tiny-deberta": False, "distilbert": False}
 
 
-def test_a_pooler_that_is_not_there_is_refused_by_family() -> None:
-    config = ElectraConfig(vocab_size=20, hidden_size=32, embedding_size=16, num_hidden_layers=1, num_attention_heads=2)
-    with pytest.raises(ValueError, match="electra"):
-        TextClassifier(ElectraModel(config), classes=2, pooling="pooler", seed=0)
-
-
-def test_an_unknown_pooling_is_refused(bert: PreTrainedModel) -> None:
-    with pytest.raises(ValueError, match="'attention' is unknown; use one of cls, mean, max, pooler"):
-        TextClassifier(bert, classes=2, pooling="attention", seed=0)
-
-
 def test_the_head_follows_its_seed_alone(bert: PreTrainedModel) -> None:
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
-    first = TextClassifier(bert, classes=2, seed=1).head.weight
+    first = TextClassifier(bert, classes=2, seed=1).head.output.weight
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.manual_seed(2)
-    assert torch.equal(first, TextClassifier(bert, classes=2, seed=1).head.weight)
-    assert not torch.equal(first, TextClassifier(bert, classes=2, seed=2).head.weight)
+    assert torch.equal(first, TextClassifier(bert, classes=2, seed=1).head.output.weight)
+    assert not torch.equal(first, TextClassifier(bert, classes=2, seed=2).head.output.weight)
     assert first.requires_grad
 
 
 def test_memory_prediction_can_trace_it_without_memory() -> None:
     with FakeTensorMode():
         config = ElectraConfig(vocab_size=20, hidden_size=32, embedding_size=16, num_hidden_layers=1)
-        classifier = TextClassifier(ElectraModel(config), classes=2, pooling="mean", seed=0)
+        classifier = TextClassifier(ElectraModel(config), classes=2, head=HeadSettings("mean"), seed=0)
         ids = torch.ones(7, 64, dtype=torch.long)
         logits = classifier({"input_ids": ids, "attention_mask": ids})
         logits.sum().backward()
     assert logits.shape == (7, 2)
-    assert classifier.head.weight.grad is not None
+    assert classifier.head.output.weight.grad is not None
 
 
 @pytest.mark.parametrize(
-    ("name", "pooling"), [("tiny-bert", "pooler"), ("tiny-roberta", "mean"), ("tiny-deberta", "max")]
+    ("name", "head"),
+    [
+        ("tiny-bert", HeadSettings("pooler", dropout=0.3)),
+        ("tiny-roberta", HeadSettings("attention", layers=2, width=24, activation="silu")),
+        ("tiny-deberta", HeadSettings("max", layers=1)),
+    ],
 )
 def test_a_saved_model_predicts_the_same(
-    name: str, pooling: str, tokenizer_folder: TokenizerFolder, tmp_path: Path
+    name: str, head: HeadSettings, tokenizer_folder: TokenizerFolder, tmp_path: Path
 ) -> None:
     tokenizer = load_tokenizer(tokenizer_folder(name))
-    classifier = _classifier(name, tokenizer_folder(name), pooling=pooling, dropout=0.3)
+    classifier = _classifier(name, tokenizer_folder(name), head)
+    if head.pooling == "attention":
+        torch.nn.init.normal_(classifier.pooler.query, generator=torch.Generator().manual_seed(1))
     folder = tmp_path / "new" / "model"
     save_model_folder(classifier, tokenizer, folder, max_length=48)
     saved = load_model_folder(folder)
@@ -116,8 +104,7 @@ def test_a_saved_model_predicts_the_same(
         got = saved.classifier(saved.tokenizer(*rows, padding=True, return_tensors="pt"))
     assert torch.equal(got, expected)
     assert not saved.classifier.training
-    assert (saved.max_length, saved.classifier.dropout.p) == (48, 0.3)
-    assert (saved.classifier.pooling, saved.classifier.classes) == (pooling, 3)
+    assert (saved.max_length, saved.classifier.settings, saved.classifier.classes) == (48, head, 3)
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
     assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
 
@@ -156,7 +143,8 @@ def test_damage_to_a_saved_model_is_named(
     settings = json.loads(settings_file.read_text())
     for change, message in (
         ({"classes": 5}, r"headroom_head\.safetensors does not fit"),
-        ({"format_version": 99}, "format_version 99"),
+        ({"head": settings["head"] | {"layers": 1}}, r"headroom_head\.safetensors does not fit"),
+        ({"format_version": 1}, "format_version 1, .* reads 2; train the model again"),
     ):
         settings_file.write_text(json.dumps(settings | change))
         with pytest.raises(ModelLoadError, match=message):

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertModel
 from trainables.data.tokens import Example, pad_batch
 from trainables.models.encoder import TextClassifier
 from trainables.seeds import trial_seeds
-from trainables.settings import DataSettings, TaskSettings, TrialSettings
+from trainables.settings import DataSettings, HeadSettings, TaskSettings, TrialSettings
 from trainables.tasks import CriteriaTask
 from trainables.tasks.protocol import Batch
 from trainables.training.split import RowLimits, effective_batches, micro_batches
@@ -58,7 +58,7 @@ def small_model() -> TextClassifier:
         attention_probs_dropout_prob=0.0,
         initializer_range=0.2,
     )
-    return TextClassifier(BertModel(config), pooling="mean", dropout=0.0, classes=CLASSES, seed=4).train()
+    return TextClassifier(BertModel(config), head=HeadSettings("mean", dropout=0.0), classes=CLASSES, seed=4).train()
 
 
 MODEL = small_model()
@@ -133,7 +133,7 @@ def test_the_gradient_of_the_effective_batch_is_clipped_as_a_whole_and_zero_mean
 def test_a_loss_that_is_not_finite_is_an_error_before_the_step() -> None:
     model = small_model()
     with torch.no_grad():
-        model.head.bias.fill_(float("nan"))
+        model.head.output.bias.fill_(float("nan"))
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(NonFiniteLossError, match=r"training loss became nan; a lower optim\.lr"):

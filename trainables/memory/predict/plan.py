@@ -15,6 +15,7 @@ from trainables.files import write_whole
 from trainables.memory.predict.kernels import KERNELS
 from trainables.memory.predict.timeline import Peaks, SizeFactors
 from trainables.memory.predict.trace import StepPeaks, Workload, trace
+from trainables.settings import HeadSettings
 
 GIB = 2**30
 
@@ -22,7 +23,7 @@ FORMAT_VERSION = 3
 """Goes up whenever a trace of the same workload may come out otherwise."""
 
 _MOST_SAMPLES = 2**20
-_MICRO_BATCH = 1009
+_MICRO_BATCHES = (1009, 1013, 1019, 1021, 1031, 1033)
 _PRIMES = (61, 59, 53, 47, 43, 41, 37, 31, 29, 23, 19, 17, 13, 11, 7, 5, 3)
 # Attention kernels pad to multiples of 32 or 8; a length that needs no padding shows the plain sizes.
 _LENGTH_STEPS = (32, 16, 8, 1)
@@ -136,14 +137,16 @@ def _traced(workload: Workload, factors: SizeFactors) -> MemoryPlan:
 
 def _size_factors(workload: Workload) -> SizeFactors:
     config = workload.config
-    dimensions = {workload.settings.task.classes, *_integers(config.to_dict())} - {0}
+    settings = workload.settings
+    dimensions = {settings.task.classes, settings.head.width, *_integers(config.to_dict())} - {0}
+    micro_batch = next(prime for prime in _MICRO_BATCHES if all(dimension % prime for dimension in dimensions))
     # RoBERTa numbers its positions from padding_idx + 1.
     unused_positions = config.pad_token_id + 1 if "roberta" in config.model_type else 0
     longest = min(_LONGEST, config.max_position_embeddings - unused_positions)
     for step in _LENGTH_STEPS:
         for prime in _PRIMES:
             if step * prime <= longest and all(dimension % prime for dimension in dimensions):
-                return SizeFactors(_MICRO_BATCH, step * prime, prime)
+                return SizeFactors(micro_batch, step * prime, prime)
     raise ValueError(f"no length of at most {longest} tokens tells the sizes of this {config.model_type} encoder apart")
 
 
@@ -164,7 +167,7 @@ def fingerprint(workload: Workload) -> str:
         "transformers": transformers.__version__,
         "config": {k: _whether_dropped(k, v) for k, v in workload.config.to_dict().items() if k not in _IRRELEVANT},
         "task": vars(settings.task),
-        "head": {name: _whether_dropped(name, value) for name, value in vars(settings.head).items()},
+        "head": head_facts(settings.head),
         "loss": [settings.loss.name, settings.loss.class_weighting != "none"],
         "optimizer": "adamw",
         "clipped": settings.train.clip_norm > 0,
@@ -175,6 +178,12 @@ def fingerprint(workload: Workload) -> str:
         "device_kind": workload.device_kind,
     }
     return hashlib.sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def head_facts(head: HeadSettings) -> tuple[Any, ...]:
+    """What of a head a plan depends on."""
+    hidden = (head.layers, head.width, head.activation) if head.layers else ()
+    return (head.pooling, head.dropout > 0, *hidden)
 
 
 def _whether_dropped(name: str, value: Any) -> Any:

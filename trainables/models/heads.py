@@ -1,0 +1,140 @@
+"""What stands on an encoder: pooling over its tokens, and heads with hidden layers. No task is assumed.
+
+A model for any task is put together from these: ``Pooler`` makes one vector of a text's tokens, ``Head`` turns vectors,
+pooled or one per token, into what the task needs.
+"""
+
+import math
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from trainables.settings import HeadSettings
+
+Pooling = Literal["cls", "mean", "max", "pooler", "attention"]
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
+
+
+class Pooler(nn.Module):
+    """One vector per text, from what an encoder gives.
+
+    ``cls`` takes the first token, ``mean`` and ``max`` go over the tokens that are no padding, ``pooler`` takes the
+    encoder's own pooled output, and ``attention`` a mean weighted by the softmax of each token's product with a learned
+    query. The query begins as zeros, and so as the mean: there is nothing to draw.
+
+    Args:
+        encoder: whose outputs are pooled. It is not kept; its own pooler, where another pooling is chosen, is taken out
+            of training, since no gradient would reach it.
+
+    Raises:
+        ValueError: ``pooling`` is unknown, or ``pooler`` for an encoder that has none.
+    """
+
+    def __init__(self, encoder: PreTrainedModel, pooling: str) -> None:
+        super().__init__()
+        self.pooling = _checked_pooling(pooling, encoder)
+        if pooling != "pooler":
+            set_pooler_aside(encoder)
+        if pooling == "attention":
+            self.query = nn.Parameter(torch.zeros(encoder.config.hidden_size))
+
+    def forward(self, outputs: Any, attention_mask: Tensor) -> Tensor:
+        """Pooled ``(batch, hidden)``.
+
+        Args:
+            outputs: the encoder's, with ``last_hidden_state`` ``(batch, length, hidden)``.
+            attention_mask: ``(batch, length)``, 0 for padding.
+        """
+        if self.pooling == "pooler":
+            pooled: Tensor = outputs.pooler_output
+            return pooled
+        hidden: Tensor = outputs.last_hidden_state
+        if self.pooling == "cls":
+            return hidden[:, 0]
+        if self.pooling == "attention":
+            return _attended(hidden, attention_mask, self.query)
+        mask = attention_mask.unsqueeze(-1).bool()
+        if self.pooling == "max":
+            return hidden.masked_fill(~mask, torch.finfo(hidden.dtype).min).amax(dim=1)
+        return hidden.masked_fill(~mask, 0.0).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+def _attended(hidden: Tensor, attention_mask: Tensor, query: Tensor) -> Tensor:
+    # Half precision is too coarse for a softmax over hundreds of tokens.
+    scores = (hidden @ query).float().masked_fill(~attention_mask.bool(), torch.finfo(torch.float32).min)
+    weights = scores.softmax(dim=1).to(hidden.dtype)
+    return (weights.unsqueeze(1) @ hidden).squeeze(1)
+
+
+def set_pooler_aside(encoder: PreTrainedModel) -> None:
+    """Take the encoder's own pooler, if it has one, out of training; for models that do not read its output.
+
+    It stays for whoever loads the encoder later, but no gradient reaches it: it needs no optimizer states.
+    """
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler.requires_grad_(False)
+
+
+def _checked_pooling(pooling: str, encoder: PreTrainedModel) -> Pooling:
+    if pooling not in POOLINGS:
+        raise ValueError(f"head.pooling {pooling!r} is unknown; use one of {', '.join(POOLINGS)}")
+    if pooling == "pooler" and getattr(encoder, "pooler", None) is None:
+        raise ValueError(
+            f"head.pooling 'pooler': this {encoder.config.model_type} encoder has no trained pooler; "
+            "use cls, mean, max or attention"
+        )
+    return pooling
+
+
+class Head(nn.Module):
+    """``settings.layers`` hidden layers with an activation, then a linear layer; dropout before each of them.
+
+    The input's last dimension is ``inputs`` and the output's ``outputs``, whatever stands before it: ``(batch,
+    inputs)`` for a pooled text, ``(batch, length, inputs)`` for its tokens.
+
+    Args:
+        settings: of which a head reads all but the pooling.
+        seed: draws the weights; the global random state is neither read nor changed. Two heads of the same shape and
+            seed begin alike, so the heads of one model want different ones.
+        std: of the last layer's weights: the ``initializer_range`` of the encoder's configuration. Hidden layers are
+            drawn wider, so that what passes through them neither fades nor grows (He et al., "Delving Deep into
+            Rectifiers", 2015, equation 10).
+    """
+
+    def __init__(self, inputs: int, outputs: int, settings: HeadSettings, *, seed: int, std: float = 0.02) -> None:
+        super().__init__()
+        widths = [inputs, *[settings.width] * settings.layers]
+        with torch.random.fork_rng(devices=[]):  # nn.Linear draws from the global generator, to no purpose here.
+            self.hidden = nn.ModuleList(map(nn.Linear, widths[:-1], widths[1:]))
+            self.output = nn.Linear(widths[-1], outputs)
+        self.activation = ACTIVATIONS[settings.activation]()
+        self.dropout = nn.Dropout(settings.dropout)
+        generator = torch.Generator().manual_seed(seed)
+        for layer, width in zip(self.hidden, widths[:-1], strict=True):
+            _draw(layer, math.sqrt(2 / width), generator)
+        _draw(self.output, std, generator)
+
+    @property
+    def outputs(self) -> int:
+        return self.output.out_features
+
+    def forward(self, features: Tensor) -> Tensor:
+        for layer in self.hidden:
+            features = self.activation(layer(self.dropout(features)))
+        output: Tensor = self.output(self.dropout(features))
+        return output
+
+
+def _draw(layer: Any, std: float, generator: torch.Generator) -> None:
+    with torch.no_grad():
+        layer.weight.normal_(0.0, std, generator=generator)
+        layer.bias.zero_()
+
+
+def initial_std(encoder: PreTrainedModel) -> float:
+    """The standard deviation with which a new head on this encoder begins."""
+    return float(getattr(encoder.config, "initializer_range", 0.02))
