@@ -74,6 +74,9 @@ class Choices(_Entry):
         """Values whose validity implies that of every value of the entry."""
         return self.choices
 
+    def __str__(self) -> str:
+        return ", ".join(str(value) for value in self.choices)
+
 
 class IntRange(_Entry):
     """Whole numbers low, low + step, … up to high."""
@@ -106,6 +109,9 @@ class IntRange(_Entry):
     def examples(self) -> tuple[Scalar, ...]:
         return (self.low, self.high)
 
+    def __str__(self) -> str:
+        return f"{self.low} to {self.high}" + (f" by {self.step}" if self.step > 1 else "")
+
 
 class FloatRange(_Entry):
     """Any number from low to high, drawn evenly or, with ``log``, evenly in the logarithm."""
@@ -133,6 +139,9 @@ class FloatRange(_Entry):
     @property
     def examples(self) -> tuple[Scalar, ...]:
         return (self.low, self.high)
+
+    def __str__(self) -> str:
+        return f"any from {self.low:g} to {self.high:g}" + (", log" if self.log else "")
 
 
 Entry = Choices | IntRange | FloatRange

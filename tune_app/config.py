@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 
+from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import NAMED_LIMITS, LimitSet
 from search_spaces.space import Choices, Params, Scalar, Space, SpaceError, parse_space
 from trainables import settings as trial
@@ -363,6 +364,11 @@ class RunConfig(Section):
             if value is not None
         }
 
+    def active_space(self) -> ActiveSpace:
+        """The space, with what else decides which of its values a trial reads; call it where there is a space."""
+        assert self.space is not None
+        return ActiveSpace(self.space, {"task.name": self.task.name, **self.fixed_params()})
+
     def fixed_for_study(self) -> dict[str, Any]:
         """Settings outside the space that a trial's value depends on, by dotted name.
 
@@ -458,7 +464,15 @@ def _check_space(config: RunConfig, space: Space) -> None:
                 _section(section).model_validate({**values, field: value})
             except ValidationError as error:
                 raise UserError(f"space.{name}: {_problem(error.errors()[0], value)}") from None
-    if config.search.sampler == "exhaustive" and space.size is None:
+    active = config.active_space()
+    for name, condition in active.never_read().items():
+        deciding = space.entries.get(condition.name)
+        is_now = f"may be {deciding} only" if deciding else f"is {active.fixed[condition.name]}"
+        raise UserError(
+            f"space.{name}: nothing reads it: it is used only with {condition}, but {condition.name} {is_now}; set"
+            f" that, or drop space.{name}"
+        )
+    if config.search.sampler == "exhaustive" and active.size is None:
         endless = next(name for name, entry in space.entries.items() if entry.size is None)
         raise UserError(
             f"search.sampler: exhaustive cannot list the float range space.{endless}; give it choices, or use"

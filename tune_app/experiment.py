@@ -149,7 +149,7 @@ def _search(
             store,
             build_proposer(
                 search.sampler,
-                config.space,
+                config.active_space(),
                 store.study,
                 store.distributions,
                 # Another seed at every start, or a resumed search would draw its first points again.
@@ -386,11 +386,12 @@ def _progress(config: RunConfig, store: StudyStore, console: Console, quiet: boo
 
 
 def _opening(config: RunConfig, store: StudyStore, dashboard_url: str | None) -> str:
-    assert config.space is not None
+    space = config.active_space()
     held = len(store.trials())
     lines = [
         f"study {store.name}: {'resumes with ' + str(held) + ' trials' if held else 'new'}, {store.target} launched"
-        f" trials in all, {config.search.max_concurrent} at a time; {config.space.describe()}",
+        f" trials in all, {config.search.max_concurrent} at a time; {space.describe()}",
+        *(f"  {line}" for line in space.shape()),
         f"run directory {config.run_dir}",
     ]
     if dashboard_url:

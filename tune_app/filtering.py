@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import (
     NAMED_FAMILY_LIMITS,
     AccumulationRule,
@@ -93,7 +94,9 @@ def turned_away(rules: Sequence[Rule], space: Space, fixed: Params, seed: int) -
     counts: Counter[str] = Counter()
     nearest: dict[str, Violation] = {}
     looked_at = {name: entry for name, entry in space.entries.items() if name.split(".")[0] in _LOOKED_AT}
-    sampled, configurations = _configurations(Space(looked_at), seed) if looked_at else (False, iter([Params()]))
+    sampled, configurations = (
+        _configurations(ActiveSpace(Space(looked_at), fixed), seed) if looked_at else (False, iter([Params()]))
+    )
     total = running = 0
     for params in configurations:
         found = violations(rules, Sample.of({**fixed, **params}))
@@ -106,7 +109,7 @@ def turned_away(rules: Sequence[Rule], space: Space, fixed: Params, seed: int) -
     return TurnedAway({name: counts[name] / total for name in names}, running / total, sampled, nearest)
 
 
-def _configurations(space: Space, seed: int) -> tuple[bool, Iterator[Params]]:
+def _configurations(space: ActiveSpace, seed: int) -> tuple[bool, Iterator[Params]]:
     """Whether they are a sample, and all configurations of a space or a random sample of them."""
     if space.size is not None and space.size <= _MOST_COUNTED:
         return False, map(space.config_at, range(space.size))

@@ -1,4 +1,4 @@
-"""Proposes configurations: TPE, random or exhaustive, and in a discrete space never one that was seen before.
+"""Proposes configurations: TPE, random or exhaustive, and never one that was seen before, where there are others.
 
 A proposal is a whole configuration, drawn before any trial exists for it, so that a trial's record is written once.
 """
@@ -15,10 +15,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from search_spaces.conditions import ActiveSpace
 from search_spaces.space import Params, Scalar, Space
 
 # Draws from the sampler before a seen configuration is replaced by an unseen one from elsewhere in the space.
 _REDRAWS = 10
+# Random draws after which an endless space counts as exhausted: what is endless in it cannot be read.
+_CHANCES = 1_000
 
 
 class Draw(Protocol):
@@ -28,13 +31,13 @@ class Draw(Protocol):
 
 
 class Proposer:
-    """Proposes configurations that this study has not seen; in a space with a float range, whatever is drawn.
+    """Proposes configurations that this study has not seen, every value that nothing reads at its one value.
 
     Args:
         draw: None goes through a discrete space in its fixed order.
     """
 
-    def __init__(self, space: Space, draw: Draw | None, seed: int) -> None:
+    def __init__(self, space: ActiveSpace, draw: Draw | None, seed: int) -> None:
         self._space = space
         self._draw = draw
         self._rng = random.Random(seed)
@@ -45,22 +48,24 @@ class Proposer:
         self._seen.add(self._space.key(params))
 
     def propose(self) -> Params | None:
-        """A configuration to try next, or None when a discrete space holds no unseen one."""
+        """A configuration to try next, or None when the space holds no unseen one."""
         size = self._space.size
-        if size is None:
-            assert self._draw is not None, "checked by build_proposer"
-            return self._draw()
-        if len(self._seen) >= size:
+        if size is not None and len(self._seen) >= size:
             return None
-        if self._draw is None:
-            start = self._next_in_order
-        else:
-            for _ in range(_REDRAWS):
-                params = self._draw()
-                if not self._is_seen(params):
-                    return params
-            start = self._rng.randrange(size)
-        return self._first_unseen(start, size)
+        if self._draw is not None:
+            drawn = self._unseen_of(self._draw, _REDRAWS)
+            if drawn is not None:
+                return drawn
+        if size is None:
+            return self._unseen_of(lambda: self._space.space.sample(self._rng), _CHANCES)
+        return self._first_unseen(self._next_in_order if self._draw is None else self._rng.randrange(size), size)
+
+    def _unseen_of(self, draw: Draw, tries: int) -> Params | None:
+        for _ in range(tries):
+            params = self._space.normalised(draw())
+            if not self._is_seen(params):
+                return params
+        return None
 
     def _first_unseen(self, start: int, size: int) -> Params | None:
         for index in itertools.chain(range(start, size), range(start)):
@@ -75,7 +80,7 @@ class Proposer:
 
 
 def build_proposer(
-    sampler: str, space: Space, study: optuna.Study, distributions: dict[str, BaseDistribution], seed: int
+    sampler: str, space: ActiveSpace, study: optuna.Study, distributions: dict[str, BaseDistribution], seed: int
 ) -> Proposer:
     """A proposer for the setting ``search.sampler`` that knows every trial of the study.
 
@@ -85,7 +90,9 @@ def build_proposer(
     Raises:
         ValueError: the sampler is unknown, or ``exhaustive`` in an endless space.
     """
-    proposer = Proposer(space, _draw_for(sampler, space, study, distributions, seed), seed)
+    if sampler == "exhaustive" and space.size is None:
+        raise ValueError("search.sampler: exhaustive needs a space without float ranges")
+    proposer = Proposer(space, _draw_for(sampler, space.space, study, distributions, seed), seed)
     for trial in study.get_trials(deepcopy=False):
         proposer.mark_seen(trial.params)
     return proposer
@@ -100,8 +107,6 @@ def _draw_for(
         rng = random.Random(seed)
         return lambda: space.sample(rng)
     if sampler == "exhaustive":
-        if space.size is None:
-            raise ValueError("search.sampler: exhaustive needs a space without float ranges")
         return None
     raise ValueError(f"search.sampler: {sampler!r} is not tpe, random or exhaustive")
 

@@ -33,6 +33,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import create_trial
 from stock import distributions
 
+from search_spaces.conditions import ActiveSpace
 from search_spaces.space import Params, Space, parse_space
 from trainables.reports import Report, TrialReport
 from trainables.settings import TrialSettings
@@ -244,7 +245,7 @@ def _headroom_suggest(space: Space, folder: Path, told: int, suggestions: int) -
         store.close_trial(store.open_trial(params, {}), Outcome.COMPLETE, value=value)
     searcher = HeadroomSearch(
         store,
-        build_proposer("tpe", space, store.study, store.distributions, seed=0),
+        build_proposer("tpe", ActiveSpace(space), store.study, store.distributions, seed=0),
         rules=[SizeClassRule(NAMED_LIMITS["users_24gb"], lambda model: None)],
         fixed={},
         gpus=lambda params: 0.0,

@@ -52,6 +52,7 @@ from typing import Any
 
 from common import print_json, print_ratio, print_table, versions, versions_line
 
+from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import Sample, violations
 from search_spaces.space import Params
 from trainables.machine import MachineFiles
@@ -198,7 +199,7 @@ def draw_queue(config: RunConfig, predictions: Predictions, seed: int, size: int
     """The first configurations of the random sampler that the rules let through, and how many they turned away."""
     assert config.space is not None
     space, rng = config.space, random.Random(seed)
-    proposer = Proposer(space, lambda: space.sample(rng), seed)
+    proposer = Proposer(ActiveSpace(space), lambda: space.sample(rng), seed)
     queue: list[Queued] = []
     rejected = 0
     while len(queue) < size:

@@ -20,6 +20,7 @@ from ray.tune.search.optuna import OptunaSearch
 from stock import distributions
 from toy import ToyProblem, need_gib
 
+from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import Rule
 from search_spaces.space import Params, Scalar
 from trainables.reports import Fact, TrialReport
@@ -117,7 +118,9 @@ def _searcher(store: StudyStore, problem: ToyProblem, seed: int, trials: int, ru
     return HeadroomSearch(
         store,
         # The seed that run_search draws for the start of a study, so that real Ray can be compared.
-        build_proposer("tpe", problem.space, store.study, store.distributions, sub_seed(seed, "sampler:0")),
+        build_proposer(
+            "tpe", ActiveSpace(problem.space), store.study, store.distributions, sub_seed(seed, "sampler:0")
+        ),
         rules=rules,
         fixed={},
         gpus=lambda params: 0.0,

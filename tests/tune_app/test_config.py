@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic_core import PydanticUndefined
 
+from search_spaces.conditions import CONDITIONS
 from search_spaces.rules import LimitSet
 from search_spaces.space import Choices, FloatRange
 from trainables import settings as trial
@@ -123,6 +124,14 @@ BAD_SETTINGS: list[tuple[str, list[str]]] = [
     ("space: {optim.lr: {choices: [slow, fast]}}", ["space.optim.lr:", "'slow'", "number"]),
     ("space: {train.batch_size: {low: 8.0, high: 16.0}}", ["space.train.batch_size:", "8.0", "whole number"]),
     ("space: {head.pooling: {choices: [cls, men]}}", ["space.head.pooling:", "'men'", "did you mean mean?"]),
+    (
+        "space: {loss.gamma: {choices: [1.0, 2.0]}}",
+        ["space.loss.gamma:", "used only with loss.name=focal", "loss.name is cross_entropy", "drop space.loss.gamma"],
+    ),
+    (
+        "space: {schedule.power: {low: 1.0, high: 2.0}, schedule.name: {choices: [linear, cosine]}}",
+        ["space.schedule.power:", "schedule.name=polynomial", "schedule.name may be linear, cosine only"],
+    ),
     (
         "search: {sampler: exhaustive}\nspace: {optim.lr: {low: 0.1, high: 0.2}}",
         ["search.sampler:", "exhaustive", "float range space.optim.lr", "choices"],
@@ -630,3 +639,14 @@ def test_overrides_leave_the_callers_data_alone() -> None:
     raw = {**least(), "space": {"optim.lr": {"choices": [0.1]}}}
     parse_config(raw, ["train.epochs=5", "space.optim.lr.choices=[0.2]"])
     assert raw == {**least(), "space": {"optim.lr": {"choices": [0.1]}}}
+
+
+def test_what_is_read_under_a_condition_names_settings_that_there_are() -> None:
+    known = {*searchable_names(), "task.name"}
+    named = {condition.name for conditions in CONDITIONS.values() for condition in conditions}
+    assert {*CONDITIONS, *named} <= known
+
+
+def test_a_condition_that_can_hold_lets_its_parameter_be_searched() -> None:
+    config = parse("loss.name=focal", "space.loss.gamma.choices=[1.0, 2.0]")
+    assert config.active_space().size == 2

@@ -7,6 +7,7 @@ from typing import Any
 import optuna
 import pytest
 
+from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import Violation
 from search_spaces.space import Params, parse_space
 from tune_app.outcomes import Outcome
@@ -36,7 +37,7 @@ def new_store(folder: Path, entries: dict[str, Any]) -> StudyStore:
 
 
 def proposer_for(store: StudyStore, sampler: str, seed: int = 0) -> Proposer:
-    return build_proposer(sampler, store.record.space, store.study, store.distributions, seed)
+    return build_proposer(sampler, ActiveSpace(store.record.space), store.study, store.distributions, seed)
 
 
 def tell(store: StudyStore, params: Params, value: float | None, place: int = 0) -> None:
@@ -283,3 +284,53 @@ def test_tpe_finds_the_corner_that_can_run_before_any_trial_was_launched(tmp_pat
             turned_away[sampler] += 1
             store.record_infeasible(params, [Violation("limit", "too large", float(params["optim.lr"]) / 0.01 - 1)])
     assert turned_away["tpe"] < 0.5 * turned_away["random"], turned_away
+
+
+CONDITIONAL = {
+    "loss.name": {"choices": ["cross_entropy", "focal"]},
+    "loss.gamma": {"low": 1, "high": 5},
+    "head.dropout": {"choices": [0.0, 0.1]},
+}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_values_that_nothing_reads_make_no_two_configurations_of_one(sampler: str, tmp_path: Path) -> None:
+    store = new_store(tmp_path, CONDITIONAL)
+    proposer = proposer_for(store, sampler)
+    proposed = []
+    for place in range(12):
+        params = proposer.propose()
+        assert params is not None
+        proposer.mark_seen(params)
+        tell(store, params, place / 12)
+        proposed.append(params)
+    assert proposer.propose() is None
+    plain = [params for params in proposed if params["loss.name"] == "cross_entropy"]
+    assert [params["loss.gamma"] for params in plain] == [1, 1]
+    assert len({tuple(params.values()) for params in proposed}) == 12
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_an_endless_space_is_exhausted_only_where_nothing_endless_is_read(sampler: str, tmp_path: Path) -> None:
+    entries = {"loss.name": {"choices": ["cross_entropy", "focal"]}, "loss.gamma": {"low": 1.0, "high": 5.0}}
+    store = new_store(tmp_path, entries)
+    proposer = proposer_for(store, sampler)
+    proposed = []
+    for place in range(30):
+        params = proposer.propose()
+        assert params is not None
+        proposer.mark_seen(params)
+        tell(store, params, place / 30)
+        proposed.append(params["loss.name"])
+    assert proposed.count("cross_entropy") == 1
+    assert proposed.count("focal") == 29
+    only = new_store(tmp_path / "only", {"optim.lr": {"low": 0.5, "high": 0.5}})
+    assert propose(proposer_for(only, sampler), 2) == [{"optim.lr": 0.5}, None]
+
+
+def test_trials_that_were_recorded_before_there_were_conditions_count_as_seen(tmp_path: Path) -> None:
+    store = new_store(tmp_path, CONDITIONAL)
+    tell(store, {"loss.name": "cross_entropy", "loss.gamma": 4, "head.dropout": 0.0}, 0.5)
+    proposed = propose(proposer_for(store, "exhaustive"), 12)
+    assert proposed[-1] is None
+    assert {"loss.name": "cross_entropy", "loss.gamma": 1, "head.dropout": 0.0} not in proposed

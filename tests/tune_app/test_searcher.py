@@ -7,6 +7,7 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
+from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import NAMED_LIMITS, Rule, SizeClassRule
 from search_spaces.space import Params, parse_space
 from tune_app.outcomes import Outcome
@@ -38,7 +39,7 @@ def new_searcher(store: StudyStore, **changes: Any) -> HeadroomSearch:
         "max_rejections": 1000,
         **changes,
     }
-    proposer = build_proposer(sampler, store.record.space, store.study, store.distributions, seed)
+    proposer = build_proposer(sampler, ActiveSpace(store.record.space), store.study, store.distributions, seed)
     return HeadroomSearch(store, proposer, **options)
 
 

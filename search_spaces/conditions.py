@@ -1,0 +1,267 @@
+"""Which parameters are read only while others have certain values, and the configurations that differ in what is read.
+
+The space stays flat: every trial has a value for every entry. But two configurations that differ only in values that
+nothing reads are the same training, so such a value is always the same one.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Protocol
+
+from search_spaces.space import Entry, FloatRange, Params, Scalar, Space, SpaceError
+
+
+class Condition(Protocol):
+    """What another parameter, ``name``, must be for a parameter to be read. As text it is ``loss.name=focal``."""
+
+    @property
+    def name(self) -> str: ...
+
+    def holds(self, value: Scalar) -> bool: ...
+
+    def can_hold(self, entry: Entry) -> bool:
+        """Whether some value of the entry fulfils it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Is:
+    """``name`` has one of ``values``."""
+
+    name: str
+    values: tuple[Scalar, ...]
+
+    def holds(self, value: Scalar) -> bool:
+        return value in self.values
+
+    def can_hold(self, entry: Entry) -> bool:
+        return any(entry.contains(value) for value in self.values)
+
+    def __str__(self) -> str:
+        return f"{self.name}={' or '.join(_shown(value) for value in self.values)}"
+
+
+@dataclass(frozen=True)
+class IsNot:
+    """``name`` has any value but ``value``."""
+
+    name: str
+    value: Scalar
+
+    def holds(self, value: Scalar) -> bool:
+        return value != self.value
+
+    def can_hold(self, entry: Entry) -> bool:
+        return any(self.holds(value) for value in entry.examples)
+
+    def __str__(self) -> str:
+        return f"{self.name} other than {_shown(self.value)}"
+
+
+@dataclass(frozen=True)
+class Above:
+    """``name`` is a number above ``bound``."""
+
+    name: str
+    bound: float
+
+    def holds(self, value: Scalar) -> bool:
+        return isinstance(value, int | float) and value > self.bound
+
+    def can_hold(self, entry: Entry) -> bool:
+        return any(self.holds(value) for value in entry.examples)
+
+    def __str__(self) -> str:
+        return f"{self.name} above {self.bound:g}"
+
+
+CONDITIONS: dict[str, tuple[Condition, ...]] = {
+    "loss.smoothing": (Is("loss.name", ("label_smoothing",)),),
+    "loss.gamma": (Is("loss.name", ("focal",)),),
+    "loss.alpha": (Is("loss.name", ("focal",)),),
+    "schedule.cycles": (Is("schedule.name", ("cosine_restarts",)),),
+    "schedule.power": (Is("schedule.name", ("polynomial",)),),
+}
+"""Parameter → what must hold, all of it, for a run to read it. What is not named here is read by every run."""
+
+
+class ActiveSpace:
+    """A flat space whose values that no run reads are all the same.
+
+    Such a value is the one fixed outside the space if the entry has it, else the entry's first: it is always one that
+    the entry may have.
+
+    Args:
+        fixed: settings by dotted name as they are outside the space. A setting that neither it nor the space knows is
+            taken to be as any condition wants it.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        fixed: Mapping[str, Scalar] | None = None,
+        conditions: Mapping[str, tuple[Condition, ...]] = CONDITIONS,
+    ) -> None:
+        self.space = space
+        self.fixed = dict(fixed or {})
+        self._all_conditions = conditions
+        self.conditions = {name: conditions[name] for name in space if name in conditions}
+        """Of the entries that are not always read."""
+        self._resting = {name: _resting(space.entries[name], self.fixed.get(name)) for name in self.conditions}
+
+    def is_active(self, name: str, params: Mapping[str, Scalar]) -> bool:
+        """Whether a run with these values, and the fixed ones beside them, reads the parameter."""
+        return all(
+            self._holds(condition, params) and self.is_active(condition.name, params)
+            for condition in self._all_conditions.get(name, ())
+        )
+
+    def normalised(self, params: Mapping[str, Scalar]) -> Params:
+        """The configuration with every value that nothing reads at its one value."""
+        return {
+            name: value if name not in self._resting or self.is_active(name, params) else self._resting[name]
+            for name, value in params.items()
+        }
+
+    def key(self, params: Mapping[str, Scalar]) -> str:
+        """A text that two configurations share exactly when what is read of them is the same."""
+        return self.space.key(self.normalised(params))
+
+    def sample(self, rng: random.Random) -> Params:
+        """One configuration, every entry drawn evenly by itself before it is normalised."""
+        return self.normalised(self.space.sample(rng))
+
+    def never_read(self) -> dict[str, Condition]:
+        """Entries that no configuration makes a run read: name → the condition that can never hold."""
+        found = {}
+        for name in self.conditions:
+            unmet = self._unmet(name)
+            if unmet is not None:
+                found[name] = unmet
+        return found
+
+    @cached_property
+    def size(self) -> int | None:
+        """Number of distinct configurations, or None where they are endless."""
+        sizes = [group.size for group in self._groups]
+        return None if None in sizes else prod(size for size in sizes if size is not None)
+
+    def config_at(self, index: int) -> Params:
+        """The configuration at a place in the fixed order of a discrete space (the last group turns fastest).
+
+        Raises:
+            IndexError: ``index`` is outside ``range(self.size)``.
+            SpaceError: the space is endless.
+        """
+        size = self.size
+        if size is None:
+            raise SpaceError("a space with a float range has no list of its configurations")
+        if not 0 <= index < size:
+            raise IndexError(index)
+        params: Params = {}
+        for group in reversed(self._groups):
+            assert group.size is not None
+            index, place = divmod(index, group.size)
+            params |= group.config_at(place)
+        return {name: params[name] for name in self.space}
+
+    def describe(self) -> str:
+        """One line: how many parameters and how many configurations."""
+        size = "endless" if self.size is None else f"{self.size:,} configurations"
+        return f"{len(self.space)} parameters, {size}"
+
+    def shape(self) -> list[str]:
+        """One line per parameter: its values, and what must hold for them to be read."""
+        entries = self.space.entries
+        names, values = max(map(len, entries)), {name: str(entry) for name, entry in entries.items()}
+        widest = max((len(values[name]) for name in self.conditions), default=0)
+        return [
+            f"{name:<{names}}  {values[name]:<{widest}}  only with {' and '.join(map(str, self.conditions[name]))}"
+            if name in self.conditions
+            else f"{name:<{names}}  {values[name]}"
+            for name in entries
+        ]
+
+    def _holds(self, condition: Condition, params: Mapping[str, Scalar]) -> bool:
+        value = params.get(condition.name, self.fixed.get(condition.name))
+        return value is None or condition.holds(value)
+
+    def _unmet(self, name: str) -> Condition | None:
+        for condition in self._all_conditions.get(name, ()):
+            entry = self.space.entries.get(condition.name)
+            can_hold = self._holds(condition, {}) if entry is None else condition.can_hold(entry)
+            unmet = self._unmet(condition.name) if can_hold else condition
+            if unmet is not None:
+                return unmet
+        return None
+
+    @cached_property
+    def _groups(self) -> list["_Group"]:
+        """Entries that depend on each other, each group at the place of its first entry."""
+        group_of = {name: [name] for name in self.space}
+        for name, conditions in self.conditions.items():
+            for condition in conditions:
+                mine, others = group_of[name], group_of.get(condition.name, [])
+                if others and others is not mine:
+                    mine += others
+                    group_of |= dict.fromkeys(others, mine)
+        order = list(self.space)
+        distinct = {id(members): members for members in group_of.values()}.values()
+        return [_Group(self, sorted(members, key=order.index)) for members in distinct]
+
+
+class _Group:
+    """The distinct configurations of entries that depend on each other but on no other entry.
+
+    They are counted in blocks, one for every choice of the values that conditions look at.
+    """
+
+    def __init__(self, space: ActiveSpace, names: list[str]) -> None:
+        entries = {name: space.space.entries[name] for name in names}
+        looked_at = {condition.name for name in names for condition in space.conditions.get(name, ())}
+        deciding = {name: entry for name, entry in entries.items() if name in looked_at}
+        self._space = space
+        self._entries = entries
+        self._blocks: list[tuple[Params, Space | None]] = []
+        self.size: int | None = None
+        if any(isinstance(entry, FloatRange) for entry in deciding.values()):
+            return
+        for values in _configurations(deciding):
+            if space.normalised(values) != values:
+                continue  # It is counted where its own inactive values rest.
+            free = {name: entry for name, entry in entries.items() if name not in deciding}
+            active = {name: entry for name, entry in free.items() if space.is_active(name, values)}
+            self._blocks.append((values, Space(active) if active else None))
+        sizes = [1 if block is None else block.size for _, block in self._blocks]
+        self.size = None if None in sizes else sum(size for size in sizes if size is not None)
+
+    def config_at(self, place: int) -> Params:
+        for values, block in self._blocks:
+            size = 1 if block is None else block.size
+            assert size is not None
+            if place < size:
+                chosen = {**values, **(block.config_at(place) if block else {})}
+                # Those left out are inactive, and any value of theirs becomes the one they rest at.
+                others = {name: entry.examples[0] for name, entry in self._entries.items() if name not in chosen}
+                return self._space.normalised({**chosen, **others})
+            place -= size
+        raise IndexError(place)
+
+
+def _configurations(entries: Mapping[str, Entry]) -> list[Params]:
+    if not entries:
+        return [{}]
+    space = Space(entries)
+    assert space.size is not None
+    return [space.config_at(index) for index in range(space.size)]
+
+
+def _resting(entry: Entry, fixed: Scalar | None) -> Scalar:
+    return fixed if fixed is not None and entry.contains(fixed) else entry.examples[0]
+
+
+def _shown(value: Scalar) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
