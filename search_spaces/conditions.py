@@ -79,6 +79,8 @@ class Above:
 
 
 CONDITIONS: dict[str, tuple[Condition, ...]] = {
+    "head.width": (Above("head.layers", 0),),
+    "head.activation": (Above("head.layers", 0),),
     "loss.smoothing": (Is("loss.name", ("label_smoothing",)),),
     "loss.gamma": (Is("loss.name", ("focal",)),),
     "loss.alpha": (Is("loss.name", ("focal",)),),

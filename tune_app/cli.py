@@ -1,6 +1,7 @@
 """The command line. Imports are lazy: ``--help`` answers at once, and ``status`` never waits for Ray or torch."""
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tune_app.config import RunConfig
+    from tune_app.experiment import SearchEnd
     from tune_app.study import StudyStore
 
 _PIPE_WIDTH = 200
@@ -67,22 +69,53 @@ def search(
     fresh: bool,
     quiet: bool,
 ) -> int:
-    """Search: run the study of each CONFIG until it holds its launched trials. Run again, it resumes."""
+    """Search: run the study of each CONFIG until it holds its launched trials. Run again, it resumes.
+
+    Several run one after the other; one that fails does not stop the next. The exit code is the worst of theirs.
+    """
     from tune_app.config import load_config
 
     extra = () if trials is None else (f"search.trials={trials}",)
     # All are checked before the first is run.
     loaded = [load_config(config, (*overrides, *extra)) for config in configs]
-    worst = DONE
-    for config in loaded:
-        code = _search_one(_as_new_version(config) if fresh else config, address, quiet)
+
+    def run(config: "RunConfig") -> "SearchEnd":
+        return _search_one(_as_new_version(config) if fresh else config, address, quiet)
+
+    if len(loaded) == 1:
+        return _code_of(run(loaded[0]))
+    return _search_several(configs, loaded, run)
+
+
+def _search_several(
+    files: Sequence[str], configs: Sequence["RunConfig"], run: "Callable[[RunConfig], SearchEnd]"
+) -> int:
+    """One study after the other. One that fails is said, and the next one runs."""
+    import traceback
+
+    from tune_app.tables import SearchLine, print_searches
+
+    ran: list[SearchLine] = []
+    for file, config in zip(files, configs, strict=True):
+        end, problem = None, None
+        try:
+            end = run(config)
+            code = _code_of(end)
+        except UserError as error:
+            problem, code = str(error), BAD_INPUT
+            click.echo(f"headroom: {file}: {problem}", err=True)
+        except Exception as error:
+            # A defect, which is shown whole; it need not be the next study's.
+            traceback.print_exc()
+            problem, code = f"{type(error).__name__}: {error}", NOTHING_COMPLETE
+        ran.append(SearchLine(config.study.name, code, end, problem))
         if code == INTERRUPTED:
-            return code
-        worst = max(worst, code)
-    return worst
+            break
+    print_searches(_console(), ran)
+    return max(line.code for line in ran)
 
 
-def _search_one(config: "RunConfig", address: str | None, quiet: bool) -> int:
+def _search_one(config: "RunConfig", address: str | None, quiet: bool) -> "SearchEnd":
     from tune_app.experiment import run_search
     from tune_app.tables import print_end
 
@@ -91,6 +124,10 @@ def _search_one(config: "RunConfig", address: str | None, quiet: bool) -> int:
     for warning in end.warnings:
         click.echo(f"headroom: warning: {warning}", err=True)
     print_end(console, end)
+    return end
+
+
+def _code_of(end: "SearchEnd") -> int:
     if end.interrupted:
         return INTERRUPTED
     return DONE if end.status.best else NOTHING_COMPLETE

@@ -1,8 +1,11 @@
 """What the commands print at the end: leaderboard, counts, and what to do next."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tune_app.outcomes import Outcome
@@ -67,6 +70,34 @@ def print_end(console: Console, end: "SearchEnd") -> None:
     }
     for what, command in commands.items():
         console.print(f"  {what:<11} {command}", markup=False, highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class SearchLine:
+    """One of several searches: its study, its exit code, and how it ended or the problem that kept it from ending."""
+
+    study: str
+    code: int
+    end: "SearchEnd | None"
+    problem: str | None
+
+
+def print_searches(console: Console, ran: Sequence[SearchLine]) -> None:
+    """What became of several searches, one line each."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("study", "exit", "launched", "best", "configuration or problem"):
+        table.add_column(column, justify="right" if column == "exit" else "left", overflow="fold")
+    for line in ran:
+        status = line.end.status if line.end else None
+        best = status.best if status else None
+        table.add_row(
+            line.study,
+            str(line.code),
+            f"{status.launched} of {status.target}" if status else "",
+            f"{status.metric} {best.value:.4f}" if status and best else "",
+            escape(line.problem or (params_text(best.params) if best else line.end.why if line.end else "")),
+        )
+    console.print(table, highlight=False)
 
 
 def print_status(

@@ -13,7 +13,7 @@ import pytest
 
 from tune_app.cli import cli, main
 from tune_app.config import parse_config
-from tune_app.experiment import write_config
+from tune_app.experiment import study_record, write_config
 from tune_app.outcomes import Outcome
 from tune_app.study import StudyRecord, open_study, search_lock
 
@@ -168,6 +168,55 @@ def test_all_configurations_are_checked_before_the_first_is_run(headroom: Any, t
     (tmp_path / "bad.yaml").write_text(LEAST + "trian: {}")
     assert_bad_input(headroom("search", "good.yaml", "bad.yaml"), "trian", "train")
     assert not (tmp_path / "runs").exists()
+
+
+def ended_study(folder: Path, name: str, outcome: Outcome, value: float | None) -> str:
+    """The file of a configuration whose study holds all of its trials: one."""
+    raw = {
+        "study": {"name": name, "dir": str(folder / "runs")},
+        "data": {"path": "demo"},
+        "model": {"name": "tiny-bert"},
+        "search": {"trials": 1},
+        "tracking": {"enabled": False},
+        "space": {"optim.lr": {"choices": [0.1, 0.2]}},
+    }
+    config = parse_config(raw)
+    run_dir = Path(config.run_dir)
+    run_dir.mkdir(parents=True)
+    store = open_study(run_dir, name, None, study_record(config))
+    store.close_trial(store.open_trial({"optim.lr": 0.1}, {}), outcome, value=value)
+    (folder / f"{name}.yaml").write_text(json.dumps(raw))
+    return f"{name}.yaml"
+
+
+def test_of_several_searches_one_that_fails_does_not_stop_the_next(
+    headroom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = ended_study(tmp_path, "good", Outcome.COMPLETE, 0.75)
+    failed = ended_study(tmp_path, "failed", Outcome.FAILED, None)
+    (tmp_path / "no-data.yaml").write_text(
+        "study: {name: no-data}\ndata: {path: none.csv}\nspace: {optim.lr: {choices: [0.1]}}"
+    )
+    ran = headroom("search", "no-data.yaml", failed, good, "--quiet")
+    assert ran.code == 2, "the worst of them"
+    assert len(ran.err.splitlines()) == 1
+    assert "no-data.yaml: data.path" in ran.err
+    head, *lines = [line.split() for line in ran.out.splitlines()[-4:]]
+    assert head[:2] == ["study", "exit"]
+    assert lines[0][:2] == ["no-data", "2"]
+    assert "none.csv" in " ".join(lines[0])
+    assert lines[1][:5] == ["failed", "1", "1", "of", "1"]
+    assert lines[2] == ["good", "0", "1", "of", "1", "macro_f1", "0.7500", "lr=0.1"]
+    assert headroom("search", failed, good, "--quiet").code == 1
+
+    def defect(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr("tune_app.tables.print_end", defect)
+    ran = headroom("search", good, failed, "--quiet")
+    assert ran.code == 1
+    assert ran.err.count("Traceback") == 2
+    assert "ZeroDivisionError: planted" in ran.out
 
 
 def test_data_or_a_model_that_is_not_there_is_bad_input(headroom: Any, tmp_path: Path) -> None:
