@@ -1,13 +1,18 @@
-"""What a run reads: rows, their split, and their tokens; prepared once per node and shared by all trials on it."""
+"""What a run reads: rows, their split, and their tokens; prepared once per node and shared by all trials on it.
 
-import hashlib
-from dataclasses import dataclass
+A search's runs see nothing of the test part: its rows are neither tokenised nor held.
+"""
+
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from trainables.data.rows import Rows
-from trainables.data.split import Split, read_and_split
+from trainables.data.split import Development, Split, read_development, read_test_rows
 from trainables.data.tokens import TokenisedRows, tokenise_rows
 from trainables.files import locked, whole_folder
 from trainables.models.builtin import train_tokenizer
@@ -15,12 +20,21 @@ from trainables.models.load import load_tokenizer
 from trainables.models.names import ModelSource, resolve_model
 from trainables.settings import TrialSettings
 
+Part = Literal["train", "validation", "test"]
+
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """``tokenizer_folder`` is set for built-in models, whose tokenizer was trained on the data."""
+    """Rows, tokens and tokenizer of a run, and the split in hand.
+
+    Attributes:
+        rows: those of the test part, if they were asked for, behind all others.
+        split: of ``splits``, which hold one per fold.
+        tokenizer_folder: set for built-in models, whose tokenizer was trained on the data.
+    """
 
     rows: Rows
+    splits: tuple[Split, ...]
     split: Split
     tokens: TokenisedRows
     source: ModelSource
@@ -31,21 +45,46 @@ class Inputs:
     def pad_token_id(self) -> int:
         return int(self.tokenizer.pad_token_id)
 
+    def of_fold(self, fold: int) -> "Inputs":
+        """The same with another fold's split in hand; folds count from 0."""
+        return replace(self, split=self.splits[fold])
 
-def load_inputs(settings: TrialSettings, cache: Path) -> Inputs:
+    def part(self, part: Part) -> NDArray[np.int64]:
+        """Row numbers of a part of the split in hand.
+
+        Raises:
+            ValueError: the part is the test part, and it was not asked for when the inputs were loaded.
+        """
+        rows: NDArray[np.int64] = getattr(self.split, part)
+        if not len(rows):
+            raise ValueError(f"the {part} part was not loaded: a search never reads it")
+        return rows
+
+
+def load_inputs(settings: TrialSettings, cache: Path, *, with_test: bool = False) -> Inputs:
     """Read, split and tokenise, or open what another trial of the study prepared in ``cache``.
+
+    Args:
+        with_test: read the test part, too, which no run of a search may.
 
     Raises:
         DataError: the data cannot be used.
         UnknownModelError, ModelLoadError: there is no such model, or its tokenizer cannot be loaded.
     """
-    rows, split = read_and_split(settings.data, settings.task.classes, settings.seeds.split)
+    what = settings.data, settings.task.classes, settings.seeds.split
+    development = read_development(*what)
+    rows, splits = development.rows, development.splits
+    if with_test:
+        rows = rows.followed_by(read_test_rows(*what))
+        test = np.arange(len(development.rows), len(rows))
+        splits = tuple(replace(split, test=test) for split in splits)
     source = resolve_model(settings.model.name)
     tokenizer_folder = None
     if source.kind == "builtin":
-        tokenizer_folder = _trained_tokenizer(source, rows, split, cache)
+        tokenizer_folder = _trained_tokenizer(source, development, cache)
     tokenizer = load_tokenizer(tokenizer_folder or source.path or source.name, settings.model.revision)
-    return Inputs(rows, split, tokenise_rows(rows, tokenizer, cache), source, tokenizer, tokenizer_folder)
+    tokens = tokenise_rows(rows, tokenizer, cache)
+    return Inputs(rows, splits, splits[0], tokens, source, tokenizer, tokenizer_folder)
 
 
 def builtin_vocabulary(settings: TrialSettings, cache: Path) -> int:
@@ -54,18 +93,23 @@ def builtin_vocabulary(settings: TrialSettings, cache: Path) -> int:
     Raises:
         DataError, UnknownModelError: as ``load_inputs``.
     """
-    rows, split = read_and_split(settings.data, settings.task.classes, settings.seeds.split)
-    return len(load_tokenizer(_trained_tokenizer(resolve_model(settings.model.name), rows, split, cache)))
+    development = read_development(settings.data, settings.task.classes, settings.seeds.split)
+    return len(load_tokenizer(_trained_tokenizer(resolve_model(settings.model.name), development, cache)))
 
 
-def _trained_tokenizer(source: ModelSource, rows: Rows, split: Split, cache: Path) -> Path:
-    """The tokenizer of a built-in encoder, trained once on the training part alone."""
-    content = hashlib.sha256(rows.fingerprint.encode() + split.train.tobytes()).hexdigest()
-    key = f"tokenizer-{source.name}-{content[:32]}"
+def _trained_tokenizer(source: ModelSource, development: Development, cache: Path) -> Path:
+    """The tokenizer of a built-in encoder, trained once on the training part alone.
+
+    Folds share one, trained on all of them: its size is part of the model's, which is to be the same in every fold. It
+    learns from texts, never from labels.
+    """
+    part = development.rows
+    if len(development.splits) == 1:
+        part = part.take(development.splits[0].train)
+    key = f"tokenizer-{source.name}-{part.fingerprint[:32]}"
     folder = cache / key
     with locked(cache / f"{key}.lock"):
         if not folder.exists():
-            part = rows.take(split.train)
             # Each distinct text once: a post that stands against nine criteria is still one post.
             texts = sorted({*part.texts, *(part.criteria or ())})
             with whole_folder(folder) as partial:

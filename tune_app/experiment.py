@@ -257,13 +257,13 @@ def study_record(config: RunConfig) -> StudyRecord:
         UserError: the data cannot be used, or a model is unknown.
     """
     from trainables.data.rows import DataError
-    from trainables.data.split import read_and_split
+    from trainables.data.split import read_development
     from trainables.models.names import UnknownModelError, resolve_model
 
     assert config.space is not None
     settings = config.trial_settings()
     try:
-        rows, _ = read_and_split(settings.data, settings.task.classes, settings.seeds.split)
+        development = read_development(settings.data, settings.task.classes, settings.seeds.split)
         for name in model_names(config):
             resolve_model(name)
     except DataError as error:
@@ -275,7 +275,7 @@ def study_record(config: RunConfig) -> StudyRecord:
         task=config.task.name,
         metric=settings.task.metric,
         mode="max",
-        data_fingerprint=rows.fingerprint,
+        data_fingerprint=development.fingerprint,
         fixed=config.fixed_for_study(),
     )
 

@@ -130,14 +130,14 @@ def _check_it_fits(config: RunConfig, say: Callable[[str], None]) -> None:
 
 def _what_differs(config: RunConfig) -> list[str]:
     """Lines that tell why an exported configuration may not reproduce its value here."""
-    from trainables.data.split import read_and_split
+    from trainables.data.split import read_development
 
     if config.pinned is None:
         return []
     settings = config.trial_settings()
-    rows, _ = read_and_split(settings.data, settings.task.classes, settings.seeds.split)
+    development = read_development(settings.data, settings.task.classes, settings.seeds.split)
     found = []
-    if rows.fingerprint != config.pinned.data_fingerprint:
+    if development.fingerprint != config.pinned.data_fingerprint:
         found.append("note: the data differs from what the trial was trained on, so its value will not come again")
     here = installed_versions()
     for package, version in config.pinned.versions.items():

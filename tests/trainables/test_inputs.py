@@ -1,4 +1,4 @@
-"""What trials share on a node: the tokenizer of a built-in encoder, trained once and on the training part alone."""
+"""What trials share on a node: rows and tokens without the test part, and a built-in encoder's tokenizer."""
 
 import csv
 import time
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from trainables import inputs as module
-from trainables.data.split import read_and_split
+from trainables.data.split import read_development, read_test_rows
 from trainables.inputs import load_inputs
 from trainables.settings import DataSettings, TrialSettings, with_params
 
@@ -70,15 +70,38 @@ def test_a_model_with_a_tokenizer_keeps_it(settings: TrialSettings, model_folder
     assert inputs.tokenizer_folder is None
     assert inputs.source.path == str(model_folder)
     assert inputs.pad_token_id == inputs.tokenizer.pad_token_id
-    assert len(inputs.tokens) == len(inputs.rows) == 150
+    assert len(inputs.tokens) == len(inputs.rows) == 120
 
 
 def test_rows_are_read_once_and_again_when_the_file_has_changed(tmp_path: Path) -> None:
     data = write_rows(tmp_path / "rows.csv", groups=30)
-    rows, split = read_and_split(data, classes=2, split_seed=0)
-    assert read_and_split(data, classes=2, split_seed=0) == (rows, split)
+    development = read_development(data, classes=2, split_seed=0)
+    assert read_development(data, classes=2, split_seed=0) is development
 
     write_rows(tmp_path / "rows.csv", groups=36)
-    changed, changed_split = read_and_split(data, classes=2, split_seed=0)
-    assert (len(rows), len(changed)) == (60, 72)
-    assert sum(map(len, (changed_split.train, changed_split.validation, changed_split.test))) == 72
+    changed = read_development(data, classes=2, split_seed=0)
+    tested = [len(read_test_rows(data, classes=2, split_seed=0)), 72 - len(changed.rows)]
+    assert (len(development.rows), len(changed.rows), *tested) == (48, 58, 14, 14)
+    assert development.fingerprint != changed.fingerprint
+
+
+def test_a_run_of_a_search_holds_nothing_of_the_test_part(own_data: TrialSettings, tmp_path: Path) -> None:
+    tested = set(read_test_rows(own_data.data, classes=2, split_seed=own_data.seeds.split).groups)
+    assert len(tested) == 6
+    inputs = load_inputs(own_data, tmp_path / "cache")
+    assert set(inputs.rows.groups) == {str(group) for group in range(30)} - tested
+    assert len(inputs.tokens.texts.bounds) - 1 == 24, "one text a group"
+    with pytest.raises(ValueError, match="the test part was not loaded"):
+        inputs.part("test")
+
+
+def test_who_asks_for_the_test_part_gets_it_behind_the_same_rows(own_data: TrialSettings, tmp_path: Path) -> None:
+    without = load_inputs(own_data, tmp_path / "cache")
+    whole = load_inputs(own_data, tmp_path / "cache", with_test=True)
+    assert len(whole.rows) == len(whole.tokens) == 60
+    for part in ("train", "validation"):
+        assert whole.part(part).tolist() == without.part(part).tolist()
+        assert whole.rows.take(whole.part(part)).fingerprint == without.rows.take(without.part(part)).fingerprint
+    test_rows = read_test_rows(own_data.data, classes=2, split_seed=own_data.seeds.split)
+    assert whole.rows.take(whole.part("test")).fingerprint == test_rows.fingerprint
+    assert whole.tokenizer_folder == without.tokenizer_folder

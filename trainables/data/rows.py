@@ -71,6 +71,19 @@ class Rows:
             evidence=self.evidence[indices],
         )
 
+    def followed_by(self, others: "Rows") -> "Rows":
+        """These rows and then others of the same file."""
+        criteria = None
+        if self.criteria is not None and others.criteria is not None:
+            criteria = self.criteria + others.criteria
+        return Rows(
+            texts=self.texts + others.texts,
+            criteria=criteria,
+            labels=np.concatenate([self.labels, others.labels]),
+            groups=self.groups + others.groups,
+            evidence=np.concatenate([self.evidence, others.evidence]),
+        )
+
 
 def read_rows(data: DataSettings, classes: int) -> Rows:
     """Reads and checks ``data.path`` (``demo``: the built-in data), labels being 0 to ``classes - 1``.

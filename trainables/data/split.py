@@ -1,4 +1,7 @@
-"""Training, validation and test parts: no group crosses them, classes are spread evenly over them."""
+"""Training, validation and test parts: no group crosses them, classes are spread evenly over them.
+
+A search sees ``read_development`` alone; whoever wants the test part asks for it by ``read_test_rows``.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,7 +13,6 @@ from numpy.typing import NDArray
 from trainables.data.rows import DataError, Rows, read_rows
 from trainables.settings import DataSettings
 
-_PARTS = 3
 _TRIES = 32
 _ASSIGNMENTS = 20_000  # Bounds the time: with many groups a single try is as even as the best of several.
 _FEW_GROUPS = 30
@@ -28,6 +30,21 @@ class Split:
     test: NDArray[np.int64]
 
 
+@dataclass(frozen=True, eq=False)
+class Development:
+    """What a search sees of the data: all rows but those of the test part, and how trials split them.
+
+    Attributes:
+        rows: in the order of the file.
+        splits: one, or one per fold; their test parts are empty.
+        fingerprint: of all rows of the file: that is the data which a study is about.
+    """
+
+    rows: Rows
+    splits: tuple[Split, ...]
+    fingerprint: str
+
+
 def split_rows(rows: Rows, *, validation_share: float, test_share: float, seed: int) -> Split:
     """Splits by group so that each part holds its share of every class's rows, as nearly as the groups allow.
 
@@ -42,65 +59,104 @@ def split_rows(rows: Rows, *, validation_share: float, test_share: float, seed: 
             f"data.validation_share={validation_share} and data.test_share={test_share} leave a part empty; "
             "set both above 0 and their sum below 1"
         )
-    names, group_of_row = np.unique(np.array(rows.groups, dtype=object), return_inverse=True)
-    classes, class_of_row = np.unique(rows.labels, return_inverse=True)
-    counts = np.zeros((len(names), len(classes)), dtype=np.int64)
-    np.add.at(counts, (group_of_row, class_of_row), 1)
-    _require_spreadable(counts, classes)
-
-    part_of_row = _best_assignment(counts, shares, np.random.default_rng(seed))[group_of_row]
-    train, validation, test = (np.flatnonzero(part_of_row == part) for part in range(_PARTS))
+    part_of_row = _spread(rows, shares, seed, "training, validation and test")
+    train, validation, test = (np.flatnonzero(part_of_row == part) for part in range(len(shares)))
     return Split(train, validation, test)
 
 
-def read_and_split(data: DataSettings, classes: int, split_seed: int) -> tuple[Rows, Split]:
-    """Read the user's rows and cut them into parts; a process that did it before remembers, unless the file changed.
+def fold_rows(rows: Rows, *, folds: int, seed: int) -> tuple[Split, ...]:
+    """One split per fold: each group is in the validation part of one fold, and in the training part of the others.
+
+    The folds hold equal shares of every class's rows, as nearly as the groups allow; test parts are empty.
+
+    Raises:
+        DataError: the groups do not suffice for every class in every fold.
+    """
+    fold_of_row = _spread(rows, np.full(folds, 1 / folds), seed, f"the {folds} folds (data.folds)")
+    nothing = np.zeros(0, dtype=np.int64)
+    return tuple(
+        Split(np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold), nothing)
+        for fold in range(folds)
+    )
+
+
+def read_development(data: DataSettings, classes: int, split_seed: int) -> Development:
+    """Read the user's rows, put the test part aside and split the others.
+
+    A process that did it before remembers, unless the file changed. Which rows are tested does not depend on the folds.
 
     Raises:
         DataError: the data cannot be used.
     """
     path = Path(data.path)
     stamp = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
-    return _read_and_split(data, classes, split_seed, stamp)
+    return _read_development(data, classes, split_seed, stamp)
+
+
+def read_test_rows(data: DataSettings, classes: int, split_seed: int) -> Rows:
+    """The rows that no search sees, in the order of the file; for what is done once a configuration has been chosen.
+
+    Raises:
+        DataError: the data cannot be used.
+    """
+    rows, split = _read_and_split(data, classes, split_seed)
+    return rows.take(split.test)
 
 
 @lru_cache(maxsize=1)
-def _read_and_split(
-    data: DataSettings, classes: int, split_seed: int, stamp: tuple[int, int] | None
-) -> tuple[Rows, Split]:
+def _read_development(data: DataSettings, classes: int, split_seed: int, stamp: tuple[int, int] | None) -> Development:
+    everything, split = _read_and_split(data, classes, split_seed)
+    kept = np.sort(np.concatenate([split.train, split.validation]))
+    rows = everything.take(kept)
+    train, validation = (np.searchsorted(kept, part) for part in (split.train, split.validation))
+    splits = (Split(train, validation, np.zeros(0, dtype=np.int64)),)
+    return Development(rows, splits, everything.fingerprint)
+
+
+def _read_and_split(data: DataSettings, classes: int, split_seed: int) -> tuple[Rows, Split]:
     rows = read_rows(data, classes)
     split = split_rows(rows, validation_share=data.validation_share, test_share=data.test_share, seed=split_seed)
     return rows, split
 
 
-def _require_spreadable(counts: NDArray[np.int64], classes: NDArray[np.int64]) -> None:
+def _spread(rows: Rows, shares: NDArray[np.float64], seed: int, parts: str) -> NDArray[np.int64]:
+    """The part of each row, ``(rows,)``; ``parts`` names them in errors."""
+    names, group_of_row = np.unique(np.array(rows.groups, dtype=object), return_inverse=True)
+    classes, class_of_row = np.unique(rows.labels, return_inverse=True)
+    counts = np.zeros((len(names), len(classes)), dtype=np.int64)
+    np.add.at(counts, (group_of_row, class_of_row), 1)
     holders = np.count_nonzero(counts, axis=0)
     rarest = int(holders.argmin())
-    if holders[rarest] < _PARTS:
+    fewer = ", or lower data.folds" if "data.folds" in parts else ""
+    if holders[rarest] < len(shares):
         raise DataError(
-            f"class {classes[rarest]} occurs in {holders[rarest]} group(s), and training, validation and "
-            "test need it in one each at the least; add groups that hold it (or raise data.max_rows), "
-            "or merge it with another class"
+            f"class {classes[rarest]} occurs in {holders[rarest]} group(s), and {parts} need it in one each at the "
+            f"least; add groups that hold it (or raise data.max_rows), or merge it with another class{fewer}"
         )
+    best = _best_assignment(counts, shares, np.random.default_rng(seed))
+    if best is None:
+        raise DataError(
+            f"no split by group was found that gives {parts} every class; "
+            f"add groups that hold the rare classes (or raise data.max_rows), or merge those classes{fewer}"
+        )
+    return best[group_of_row]
 
 
 def _best_assignment(
     counts: NDArray[np.int64], shares: NDArray[np.float64], rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """The part of each group, ``(groups,)``: the most even of several assignments in random orders."""
+) -> NDArray[np.int64] | None:
+    """The part of each group, ``(groups,)``: the most even of several assignments in random orders.
+
+    None where none of them gives every part every class.
+    """
     weights = counts / counts.sum(axis=0)
     best, least = None, np.inf
     for _ in range(min(_TRIES, 1 + _ASSIGNMENTS // len(counts))):
         parts = _assign(weights, shares, rng.permutation(len(counts)))
-        held = np.stack([weights[parts == part].sum(axis=0) for part in range(_PARTS)])
+        held = np.stack([weights[parts == part].sum(axis=0) for part in range(len(shares))])
         unevenness = float(((held - shares[:, None]) ** 2 / shares[:, None]).sum().round(_DECIMALS))
         if held.min() > 0 and unevenness < least:
             best, least = parts, unevenness
-    if best is None:
-        raise DataError(
-            "no split by group was found that gives training, validation and test every class; "
-            "add groups that hold the rare classes (or raise data.max_rows), or merge those classes"
-        )
     return best
 
 
@@ -111,7 +167,7 @@ def _assign(weights: NDArray[np.float64], shares: NDArray[np.float64], order: ND
     a common one. A group goes to the part that, for its classes, is filled least against its share.
     """
     parts = np.full(len(weights), _UNASSIGNED)
-    held = np.zeros((_PARTS, weights.shape[1]))
+    held = np.zeros((len(shares), weights.shape[1]))
 
     # Counting the group's own rows in as well brings few groups nearer to the shares, but keeps large groups out of
     # small parts, where they would be missed: with many groups the parts come out even without it.
@@ -131,5 +187,5 @@ def _assign(weights: NDArray[np.float64], shares: NDArray[np.float64], order: ND
             if parts[group] == _UNASSIGNED:
                 give(group, lacking)
     for group in order[parts[order] == _UNASSIGNED]:
-        give(group, np.arange(_PARTS))
+        give(group, np.arange(len(shares)))
     return parts

@@ -7,12 +7,11 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 
-from trainables.inputs import load_inputs
+from trainables.inputs import Part, load_inputs
 from trainables.machine import MachineFiles
 from trainables.memory.device import MemoryDevice, device_name
 from trainables.memory.errors import MemoryExhaustedError, OutOfMemory
@@ -32,8 +31,6 @@ from trainables.training.schedule import build_schedule
 from trainables.training.split import effective_batches, micro_batches, steps_per_epoch
 from trainables.training.step import NonFiniteLossError, train_step
 
-Part = Literal["train", "validation", "test"]
-
 _LOG = logging.getLogger("headroom.memory")
 
 
@@ -41,13 +38,20 @@ class TrainingSession:
     """Inputs, model, optimizer and schedule of one run, and how far it has come."""
 
     def __init__(
-        self, settings: TrialSettings, cache: Path, device: MemoryDevice, progress: Progress | None = None
+        self,
+        settings: TrialSettings,
+        cache: Path,
+        device: MemoryDevice,
+        progress: Progress | None = None,
+        *,
+        with_test: bool = False,
     ) -> None:
         """Load everything.
 
         Args:
             cache: folder shared by all trials of a study on this node.
             progress: kept up to date in place, for a caller who needs it when the session itself failed.
+            with_test: load the test part, too, which no trial of a search may.
 
         Raises:
             DataError, UnknownModelError, ModelLoadError: what is to be loaded cannot be.
@@ -62,7 +66,7 @@ class TrainingSession:
         self.settings = settings
         self.precision = resolve_precision(train.precision, torch_device)
         self.task = TASKS[settings.task.name](settings)
-        self.inputs = load_inputs(settings, cache)
+        self.inputs = load_inputs(settings, cache, with_test=with_test)
         self.task.learn_from(self.inputs.rows, self.inputs.split.train)
         self.examples = self.task.examples(self.inputs.rows, self.inputs.tokens, self.inputs.pad_token_id)
         encoder = load_encoder(
@@ -199,7 +203,7 @@ class TrainingSession:
             MemoryExhaustedError: not even one row fits.
         """
         start = time.perf_counter()
-        rows = getattr(self.inputs.split, part)
+        rows = self.inputs.part(part)
         # Evaluation needs no gradients, and its batches may be larger for it.
         self.optimizer.zero_grad(set_to_none=True)
         kept = predict_outputs(

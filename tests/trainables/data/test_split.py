@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables.data.rows import DataError, Rows
-from trainables.data.split import Split, split_rows
+from trainables.data.split import Split, fold_rows, split_rows
 
 
 def make_rows(groups: list[int], labels: list[int]) -> Rows:
@@ -145,3 +145,54 @@ def test_the_order_of_the_rows_does_not_change_which_groups_go_where() -> None:
 def test_rows_that_cannot_be_split_are_refused(rows: Rows, shares: tuple[float, float], message: str) -> None:
     with pytest.raises(DataError, match=message):
         split_rows(rows, validation_share=shares[0], test_share=shares[1], seed=0)
+
+
+# Folds
+
+
+@given(
+    pairs=st.lists(st.tuples(st.integers(0, 11), st.integers(0, 2)), min_size=1, max_size=60),
+    folds=st.integers(2, 5),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=100, deadline=None)
+def test_every_row_is_in_the_validation_part_of_one_fold_and_no_group_crosses(
+    pairs: list[tuple[int, int]], folds: int, seed: int
+) -> None:
+    rows = make_rows([group for group, _ in pairs], [label for _, label in pairs])
+    try:
+        splits = fold_rows(rows, folds=folds, seed=seed)
+    except DataError:
+        return
+    assert len(splits) == folds
+    validated = np.concatenate([split.validation for split in splits])
+    assert sorted(validated.tolist()) == list(range(len(rows)))
+    for split in splits:
+        assert sorted([*split.train, *split.validation]) == list(range(len(rows)))
+        assert len(split.test) == 0
+        train, validation = ({rows.groups[index] for index in part} for part in (split.train, split.validation))
+        assert not train & validation
+        assert all(set(rows.labels[part]) == set(rows.labels) for part in (split.train, split.validation))
+
+
+@pytest.mark.parametrize("positive_share", [0.5, 0.05])
+def test_folds_have_equal_shares_of_every_class(positive_share: float) -> None:
+    rows = random_rows(groups=400, positive_share=positive_share)
+    for split in fold_rows(rows, folds=5, seed=3):
+        assert len(split.validation) / len(rows) == pytest.approx(0.2, abs=0.01)
+        positives = (rows.labels[split.validation] == 1).sum() / (rows.labels == 1).sum()
+        assert positives == pytest.approx(0.2, abs=0.02)
+
+
+def test_the_seed_decides_the_folds() -> None:
+    rows = random_rows(groups=50, positive_share=0.3)
+    first, again, other = (fold_rows(rows, folds=3, seed=seed)[0].validation.tolist() for seed in (5, 5, 6))
+    assert first == again
+    assert first != other
+
+
+def test_classes_that_too_few_groups_hold_cannot_be_folded() -> None:
+    rows = make_rows(list(range(20)), [1] * 4 + [0] * 16)
+    assert len(fold_rows(rows, folds=4, seed=0)) == 4
+    with pytest.raises(DataError, match=r"class 1 occurs in 4 group\(s\), and the 5 folds .* or lower data.folds"):
+        fold_rows(rows, folds=5, seed=0)
