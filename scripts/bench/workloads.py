@@ -19,7 +19,7 @@ from trainables.models.load import LoadedEncoder, LoadReport
 from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, HeadSettings, TrialSettings
 from trainables.tasks import TASKS
-from trainables.tasks.protocol import Batch
+from trainables.tasks.protocol import Batch, Task
 from trainables.training.optimizer import build_optimizer
 from trainables.training.precision import autocast
 from trainables.training.step import train_step
@@ -118,7 +118,7 @@ def measure(case: Case) -> tuple[float, float]:
         enable_checkpointing(encoder)
     model = task.build_model(LoadedEncoder(encoder, LoadReport((), (), None)), seed=0)
     optimizer = build_optimizer(model, workload.settings.optim)
-    batches = [batch(case.micro_batch, case.length, seed) for seed in range(case.accumulation)]
+    batches = [batch(task, case.micro_batch, case.length, seed) for seed in range(case.accumulation)]
     with LiveBytes(model, batches) as counter:
         model.train()
         for _ in range(2):
@@ -140,18 +140,14 @@ def measure(case: Case) -> tuple[float, float]:
         return training / GIB, counter.take_peak() / GIB
 
 
-def batch(samples: int, length: int, seed: int) -> Batch:
-    """Random tokens, padded here and there: masks of ones alone are left out by some models."""
+def batch(task: Task, samples: int, length: int, seed: int) -> Batch:
+    """The task's largest batch of these sizes with random tokens in it."""
     rng = np.random.default_rng(seed)
-    shape = (samples, length)
-    mask = np.ones(shape, dtype=np.int64)
-    mask[:, -1] = 0
-    return {
-        "input_ids": torch.from_numpy(rng.integers(2, 500, shape)),
-        "attention_mask": torch.from_numpy(mask),
-        "token_type_ids": torch.zeros(shape, dtype=torch.int64),
-        "labels": torch.zeros(samples, dtype=torch.int64),
+    full = task.full_batch(samples, length)
+    tokens = {
+        name: torch.from_numpy(rng.integers(2, 500, ids.shape)) for name, ids in full.items() if "input_ids" in name
     }
+    return full | tokens
 
 
 class LiveBytes(TorchDispatchMode):

@@ -51,7 +51,7 @@ class TextClassifier(nn.Module):
         self.encoder = encoder
         self.pooler = Pooler(encoder, head.pooling)
         self.head = Head(encoder.config.hidden_size, classes, head, seed=seed, std=initial_std(encoder))
-        self._encoder_inputs = _accepted_inputs(encoder)
+        self._encoder_inputs = accepted_inputs(encoder)
 
     @property
     def classes(self) -> int:
@@ -68,7 +68,7 @@ class TextClassifier(nn.Module):
         return logits
 
 
-def _accepted_inputs(encoder: PreTrainedModel) -> tuple[str, ...]:
+def accepted_inputs(encoder: PreTrainedModel) -> tuple[str, ...]:
     """What to pass on. Token types go only to encoders that tell at least two apart (RoBERTa knows just one)."""
     parameters = inspect.signature(encoder.forward).parameters
     names = ["input_ids", "attention_mask"]

@@ -1,0 +1,35 @@
+"""A model that scores every token as the first and as the last of a span."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from trainables.models.encoder import accepted_inputs
+from trainables.models.heads import Head, initial_std, set_pooler_aside
+from trainables.settings import HeadSettings
+
+_SIDES = 2
+
+
+class SpanModel(nn.Module):
+    """Encoder and a head on every token.
+
+    Args:
+        encoder: is taken over, not copied.
+        head: settings of the head; there is no pooling.
+        seed: draws the head's weights; the global random state is neither read nor changed.
+    """
+
+    def __init__(self, encoder: PreTrainedModel, *, head: HeadSettings, seed: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        set_pooler_aside(encoder)
+        self.head = Head(encoder.config.hidden_size, _SIDES, head, seed=seed, std=initial_std(encoder))
+        self._encoder_inputs = accepted_inputs(encoder)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Scores ``(batch, length, 2)`` of a span's first and last token; ``batch`` as for ``TextClassifier``."""
+        outputs = self.encoder(**{name: batch[name] for name in self._encoder_inputs if name in batch})
+        scores: Tensor = self.head(outputs.last_hidden_state)
+        return scores

@@ -1,0 +1,244 @@
+"""Task ``evidence``: which words of the text show the criterion, or none do?"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from trainables.data.rows import DataError, Rows
+from trainables.data.tokens import TokenColumn, TokenisedRows, pad_batch
+from trainables.data.windows import Windows, cut_windows, window_example
+from trainables.models.load import LoadedEncoder
+from trainables.models.spans import SpanModel
+from trainables.settings import TaskSettings, TrialSettings
+from trainables.tasks.criteria import full_inputs
+from trainables.tasks.losses import SpanLoss
+from trainables.tasks.protocol import Batch, Decision, Scores
+from trainables.tasks.spans import BestSpans, best_spans, candidates, masked, stripped
+from trainables.tasks.squad import exact_match, token_f1
+from trainables.tasks.thresholds import best_cut, cuts, yes_counts
+
+NULL_THRESHOLD = "null_threshold"
+"""Name of the margin over no span above which the best span is said."""
+
+_NO_PREFERENCE = 0.0
+_MOST_CRITERIA = 100
+
+
+class WindowExamples:
+    """Rows as windows over their texts; where a row's evidence lies in a window, its first and last token.
+
+    Every window weighs 1 / windows of its row, so that a batch counts rows, long and short ones alike.
+    """
+
+    def __init__(self, rows: Rows, tokens: TokenisedRows, max_length: int, overlap: int, pad_token_id: int) -> None:
+        self._tokens = tokens
+        self._max_length = max_length
+        self._pad_token_id = pad_token_id
+        self.windows = cut_windows(tokens, max_length, overlap)
+        self.lengths = self.windows.lengths
+        self.spans = _spans_in_windows(rows.evidence, tokens.texts, self.windows)
+        self._labels = rows.labels[self.windows.row]
+        self._weights = (1 / np.diff(self.windows.bounds))[self.windows.row].astype(np.float32)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def inputs_of(self, rows: np.ndarray) -> np.ndarray:
+        return self.windows.of_rows(rows)
+
+    def batch(self, inputs: Sequence[int] | np.ndarray) -> Batch:
+        numbers = np.asarray(inputs)
+        examples = [window_example(self._tokens, self.windows, int(number), self._max_length) for number in numbers]
+        return {
+            **pad_batch(examples, pad_token_id=self._pad_token_id),
+            "text_at": torch.from_numpy(self.windows.text_at[numbers]),
+            "text_tokens": torch.from_numpy(self.windows.text_tokens[numbers]),
+            "span": torch.from_numpy(self.spans[numbers]),
+            "labels": torch.from_numpy(self._labels[numbers]),
+            "weight": torch.from_numpy(self._weights[numbers]),
+        }
+
+
+def _spans_in_windows(evidence: NDArray[np.int64], texts: TokenColumn, windows: Windows) -> NDArray[np.int64]:
+    """First and last token of each window's evidence, counted in the input: (inputs, 2); 0 and 0 where it has none.
+
+    Evidence that a window cuts is none of that window's.
+    """
+    tokens = np.full((len(evidence), 2), -1, dtype=np.int64)
+    for row in np.flatnonzero(evidence[:, 0] >= 0):
+        of_token = texts.spans_of(int(row))
+        # The first token that ends after the evidence begins, and the last that begins before it ends.
+        tokens[row, 0] = np.searchsorted(of_token[:, 1], evidence[row, 0], side="right")
+        tokens[row, 1] = np.searchsorted(of_token[:, 0], evidence[row, 1], side="left") - 1
+    first, last = (tokens[windows.row] - windows.first[:, None]).T
+    inside = (tokens[windows.row, 0] >= 0) & (first >= 0) & (first <= last) & (last < windows.text_tokens)
+    spans: NDArray[np.int64] = np.where(inside, np.stack([first, last]) + windows.text_at, 0).T.copy()
+    return spans
+
+
+def full_windows(samples: int, length: int) -> Batch:
+    """Windows without content that fill ``length`` tokens, as ``WindowExamples.batch`` gives them."""
+    nothing = torch.zeros(samples, dtype=torch.int64)
+    return {
+        **full_inputs(samples, length),
+        "text_at": nothing + 1,
+        "text_tokens": nothing + max(1, length - 2),
+        "span": torch.zeros((samples, 2), dtype=torch.int64),
+        "labels": nothing.clone(),
+        "weight": torch.ones(samples),
+    }
+
+
+class EvidenceTask:
+    """Start and end scores of every token; the objective is token F1, or exact match."""
+
+    def __init__(self, settings: TrialSettings) -> None:
+        self._settings = settings
+        self._loss = SpanLoss(settings.loss)
+        self._scorer: SpanScorer | None = None
+
+    def learn_from(self, rows: Rows, train: np.ndarray) -> None:
+        self._loss.learn_from(rows.evidence[train, 0] >= 0)
+
+    def examples(self, rows: Rows, tokens: TokenisedRows, pad_token_id: int) -> WindowExamples:
+        tok = self._settings.tok
+        examples = WindowExamples(rows, tokens, tok.max_length, tok.doc_stride, pad_token_id)
+        self._scorer = SpanScorer(rows, tokens.texts, examples.windows, self._settings.task)
+        return examples
+
+    def full_batch(self, samples: int, length: int) -> Batch:
+        return full_windows(samples, length)
+
+    def build_model(self, encoder: LoadedEncoder, seed: int) -> nn.Module:
+        return SpanModel(encoder.model, head=self._settings.head, seed=seed)
+
+    def counted(self, batch: Batch) -> float:
+        return self._loss.weight(batch["span"], batch["weight"])
+
+    def loss_sum(self, outputs: Tensor, batch: Batch) -> Tensor:
+        scores = masked(outputs, batch["text_at"], batch["text_tokens"])
+        return self._loss.sum(scores, batch["span"], batch["weight"])
+
+    def kept(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return candidates(outputs, batch["text_at"], batch["text_tokens"], self._settings.task.n_best)
+
+    def score(self, kept: Tensor, rows: np.ndarray, decision: Decision | None = None) -> Scores:
+        assert self._scorer is not None, "examples come first"
+        return self._scorer.score(kept, rows, decision)
+
+
+class SpanScorer:
+    """Chooses spans, or none, and holds them against the rows' evidence."""
+
+    def __init__(self, rows: Rows, texts: TokenColumn, windows: Windows, settings: TaskSettings) -> None:
+        self._rows = rows
+        self._texts = texts
+        self._windows = windows
+        self._settings = settings
+
+    def best_spans(self, kept: Tensor, rows: np.ndarray) -> BestSpans:
+        """The best span of each row, kept (inputs, k) being those of all its windows."""
+        return best_spans(
+            kept.numpy().astype(np.float64),
+            self._windows.of_rows(rows),
+            self._windows,
+            self._texts,
+            self._settings.max_answer_length,
+        )
+
+    def score(self, kept: Tensor, rows: np.ndarray, decision: Decision | None) -> Scores:
+        found = self.best_spans(kept, rows)
+        truth = [self._answer(row, *self._rows.evidence[row]) for row in rows]
+        said = [self._answer(row, *span) for row, span in zip(rows, found.characters, strict=True)]
+        if decision:
+            threshold = decision[NULL_THRESHOLD]
+        elif isinstance(self._settings.null_threshold, float | int):
+            threshold = float(self._settings.null_threshold)
+        else:
+            threshold = _tuned(found.margin, said, truth, exact_match if self._wants_exact else token_f1)
+        answers = [span if margin > threshold else "" for span, margin in zip(said, found.margin, strict=True)]
+        first_words = self._first_words(rows, truth)
+        metrics = {
+            **_compared("", answers, truth),
+            **_compared("empty_", [""] * len(rows), truth),
+            **_compared("first_words_", first_words, truth),
+            "answered": float(np.mean([answer != "" for answer in answers])),
+            NULL_THRESHOLD: threshold,
+        }
+        has_evidence = np.array([answer != "" for answer in truth])
+        for name, own in (("has_evidence_", has_evidence), ("no_evidence_", ~has_evidence)):
+            if own.any():
+                part = np.flatnonzero(own)
+                metrics |= _compared(name, [answers[n] for n in part], [truth[n] for n in part])
+        collapsed = len({answer == "" for answer in answers}) == 1 and len(set(has_evidence.tolist())) == 2
+        return Scores(metrics, {NULL_THRESHOLD: threshold}, self._by_criterion(rows, answers, truth), collapsed)
+
+    @property
+    def _wants_exact(self) -> bool:
+        return self._settings.metric != "token_f1"
+
+    def _answer(self, row: int, start: int, end: int) -> str:
+        if start < 0:
+            return ""
+        text = self._rows.texts[row]
+        start, end = stripped(text, int(start), int(end))
+        return text[start:end]
+
+    def _first_words(self, rows: np.ndarray, truth: Sequence[str]) -> list[str]:
+        """What someone says who always takes a text's first words, as many as evidence here has in the middle."""
+        lengths = [len(answer.split()) for answer in truth if answer]
+        words = int(np.median(lengths)) if lengths else 0
+        return [" ".join(self._rows.texts[row].split()[:words]) for row in rows]
+
+    def _by_criterion(
+        self, rows: np.ndarray, answers: Sequence[str], truth: Sequence[str]
+    ) -> dict[str, Mapping[str, float]]:
+        if self._rows.criteria is None:
+            return {}
+        places: dict[str, list[int]] = {}
+        for place, row in enumerate(rows):
+            places.setdefault(self._rows.criteria[row], []).append(place)
+        counts = Counter({criterion: len(own) for criterion, own in places.items()})
+        return {
+            criterion: {
+                "rows": float(count),
+                "positives": float(sum(truth[place] != "" for place in places[criterion])),
+                **_compared("", [answers[n] for n in places[criterion]], [truth[n] for n in places[criterion]]),
+            }
+            for criterion, count in counts.most_common(_MOST_CRITERIA)
+        }
+
+
+def _compared(prefix: str, answers: Sequence[str], truth: Sequence[str]) -> dict[str, float]:
+    pairs = list(zip(answers, truth, strict=True))
+    return {
+        f"{prefix}exact_match": float(np.mean([exact_match(*pair) for pair in pairs])),
+        f"{prefix}token_f1": float(np.mean([token_f1(*pair) for pair in pairs])),
+    }
+
+
+def _tuned(
+    margin: NDArray[np.float64], said: Sequence[str], truth: Sequence[str], measure: Callable[[str, str], float]
+) -> float:
+    """The threshold at which the mean of a measure is highest."""
+    if_said = np.array([measure(span, answer) for span, answer in zip(said, truth, strict=True)])
+    if_not = np.array([measure("", answer) for answer in truth])
+    tried = cuts(margin)
+    return best_cut(tried, if_not.sum() + yes_counts(margin, if_said - if_not, tried), _NO_PREFERENCE)
+
+
+def require_evidence(rows: Rows, where: str) -> None:
+    """Check that there is something to learn.
+
+    Raises:
+        DataError: no row has evidence.
+    """
+    if (rows.evidence[:, 0] < 0).all():
+        raise DataError(
+            f"{where} holds no evidence, and task.name=evidence learns it; fill in evidence_start and evidence_end, or"
+            " name their columns with data.columns.evidence_start and data.columns.evidence_end"
+        )
