@@ -10,7 +10,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from trainables.inputs import builtin_vocabulary
 from trainables.machine import MachineFiles
 from trainables.memory.facts import DeviceKind
-from trainables.memory.predict import MemoryPlan, Workload, confirm, head_facts, predict, too_many_passes
+from trainables.memory.predict import MemoryPlan, Workload, confirm, head_facts, predict, task_facts, too_many_passes
 from trainables.models.architectures import known_config
 from trainables.models.builtin import MAX_VOCABULARY, builtin_config
 from trainables.models.checkpoint import ModelLoadError, first_line
@@ -138,7 +138,7 @@ def _relevant(settings: TrialSettings) -> Hashable:
     """What of a trial's settings a plan depends on; of a dropout only whether there is any."""
     loss = settings.loss.name, settings.loss.class_weighting != "none"
     return (
-        settings.task,
+        task_facts(settings.task),
         settings.model,
         settings.train.precision,
         settings.train.clip_norm > 0,

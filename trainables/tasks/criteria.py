@@ -33,6 +33,7 @@ class PairExamples:
         self._max_length = max_length
         self._pad_token_id = pad_token_id
         self.lengths = tokens.lengths(max_length)
+        self.counts = np.ones_like(self.lengths)
 
     def __len__(self) -> int:
         return len(self._labels)

@@ -40,9 +40,10 @@ class WindowExamples:
         self._pad_token_id = pad_token_id
         self.windows = cut_windows(tokens, max_length, overlap)
         self.lengths = self.windows.lengths
+        self.counts = np.diff(self.windows.bounds)
         self.spans = _spans_in_windows(rows.evidence, tokens.texts, self.windows)
         self._labels = rows.labels[self.windows.row]
-        self._weights = (1 / np.diff(self.windows.bounds))[self.windows.row].astype(np.float32)
+        self._weights = (1 / self.counts)[self.windows.row].astype(np.float32)
 
     def __len__(self) -> int:
         return len(self.lengths)

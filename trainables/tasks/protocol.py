@@ -32,6 +32,11 @@ class Examples(Protocol):
         """Tokens per input, special tokens included: int array (inputs,)."""
         ...
 
+    @property
+    def counts(self) -> np.ndarray:
+        """Inputs of each row: int array (rows,)."""
+        ...
+
     def inputs_of(self, rows: np.ndarray) -> np.ndarray:
         """Numbers of all inputs of these rows, row by row."""
         ...

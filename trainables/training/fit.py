@@ -44,6 +44,7 @@ class Fit:
         encoder: is switched to gradient checkpointing where nothing fits without, or in too many passes, and the
             settings allow it.
         precision: ``fp32`` or ``bf16``, resolved.
+        step_inputs: the most inputs of one step: the effective batch, or more where rows take several windows.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class Fit:
         *,
         precision: str,
         files: MachineFiles,
+        step_inputs: int,
     ) -> None:
         self._settings = settings
+        self._step_inputs = step_inputs
         self._encoder = encoder
         self._device = device
         self._files = files
@@ -79,7 +82,7 @@ class Fit:
     @property
     def micro_batch(self) -> int:
         """The largest micro-batch at full length."""
-        return self.limits.micro_batch(self._effective_batch, self._length)
+        return self.limits.micro_batch(self._step_inputs, self._length)
 
     @property
     def eval_batch(self) -> int:
@@ -91,7 +94,7 @@ class Fit:
         """Predicted peak of the passes planned so far; before any, that of a step at full length."""
         if self._ran_gib:
             return self._ran_gib * self._plan.correction
-        passes = -(-self._effective_batch // self.micro_batch)
+        passes = -(-self._step_inputs // self.micro_batch)
         return self._plan.need_gib(self.micro_batch, self._length, passes)
 
     def probe(self, rehearsing: AbstractContextManager[Rehearsal]) -> None:
@@ -162,10 +165,6 @@ class Fit:
             self._files.ledger.add(self._where, predicted_gib=self._ran_gib, measured_gib=measured_bytes / GIB)
 
     @property
-    def _effective_batch(self) -> int:
-        return self._settings.train.effective_batch
-
-    @property
     def _length(self) -> int:
         return self._settings.tok.max_length
 
@@ -175,7 +174,7 @@ class Fit:
 
     def _takes_too_many_passes(self) -> bool:
         memory = self._settings.memory
-        passes = self._plan.passes(self._effective_batch, self._allowed_gib, self._length)
+        passes = self._plan.passes(self._step_inputs, self._allowed_gib, self._length)
         # A fixed number of rows a pass says how many passes are wanted.
         most = memory.max_accumulation if memory.micro_batch == "auto" else None
         return too_many_passes(passes, most)
@@ -183,10 +182,10 @@ class Fit:
     def _is_certain(self) -> bool:
         needs = [self._plan.eval_need_gib(self.eval_batch, self._length)]
         if self._settings.memory.micro_batch == "auto":
-            if self.micro_batch < self._effective_batch:
+            if self.micro_batch < self._step_inputs:
                 return False
             # In several passes where that computes less.
-            needs.append(self._plan.need_gib(self.micro_batch, self._length, self._effective_batch))
+            needs.append(self._plan.need_gib(self.micro_batch, self._length, self._step_inputs))
         return max(needs) <= _CERTAIN * self._allowed_gib
 
     def _limits(self, training_factor: float, evaluation_factor: float) -> RowLimits:
@@ -227,7 +226,7 @@ class Fit:
 
     def _probed_training(self, rehearsal: Rehearsal) -> Probed:
         """All in one pass where that should fit, else the most that fits beside all gradients."""
-        effective, length, allowed = self._effective_batch, self._length, self._allowed_gib
+        effective, length, allowed = self._step_inputs, self._length, self._allowed_gib
         need = self._plan.need_gib(effective, length)
 
         def in_one_pass() -> Probed:
@@ -291,7 +290,7 @@ class Fit:
             round(self._allowed_gib, 2 if self._allowed_gib > 1 else 4),
             self._plan.correction,
             self._length,
-            self._effective_batch,
+            self._step_inputs,
             [memory.micro_batch, memory.eval_batch, memory.allow_checkpointing],
         ]
         return self._files.probes / f"{hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:32]}.json"

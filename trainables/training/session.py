@@ -28,7 +28,7 @@ from trainables.training.optimizer import build_optimizer, prepare_states
 from trainables.training.precision import resolve_precision, set_tf32
 from trainables.training.rehearsal import RandomState, rehearsing
 from trainables.training.schedule import build_schedule
-from trainables.training.split import effective_batches, micro_batches, steps_per_epoch
+from trainables.training.split import effective_batches, micro_batches, most_inputs, steps_per_epoch
 from trainables.training.step import NonFiniteLossError, train_step
 
 _LOG = logging.getLogger("headroom.memory")
@@ -90,7 +90,16 @@ class TrainingSession:
         Call it before ``resume``, ``train_epoch`` and ``evaluate``.
         """
         start = time.perf_counter()
-        fit = self.fit = Fit(self.settings, self._encoder, self._device, precision=self.precision, files=files)
+        fit = self.fit = Fit(
+            self.settings,
+            self._encoder,
+            self._device,
+            precision=self.precision,
+            files=files,
+            step_inputs=most_inputs(
+                self.examples.counts[self.inputs.part("train")], self.settings.train.effective_batch
+            ),
+        )
         fit.probe(
             rehearsing(
                 self.model,

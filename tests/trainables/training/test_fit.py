@@ -102,7 +102,8 @@ class Machine:
     def fit(self) -> Fit:
         device = (CpuDevice if self.device_kind == "cpu" else Card)(self.budget_gib)
         encoder, files = build_encoder(self.config, seed=0), MachineFiles(self.folder)
-        return Fit(self.settings, encoder, device, precision="fp32", files=files)
+        rows = self.settings.train.effective_batch
+        return Fit(self.settings, encoder, device, precision="fp32", files=files, step_inputs=rows)
 
     def probed(self, **truth: Any) -> tuple[Fit, Truth]:
         fit = self.fit()

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from trainables.training.split import PASS_COST_TOKENS, RowLimits, effective_batches, micro_batches, steps_per_epoch
+from trainables.training.split import (
+    PASS_COST_TOKENS,
+    RowLimits,
+    effective_batches,
+    micro_batches,
+    most_inputs,
+    steps_per_epoch,
+)
 
 LENGTHS = np.random.default_rng(0).integers(3, 60, size=300)
 
@@ -141,3 +148,9 @@ def test_rows_are_shuffled_before_they_are_batched_not_after() -> None:
         for size in (8, 25)
     )
     assert small == large
+
+
+def test_the_most_inputs_of_a_step_are_those_of_its_longest_rows() -> None:
+    assert most_inputs(np.array([1, 3, 1, 2]), 2) == 5
+    assert most_inputs(np.ones(4, dtype=np.int64), 3) == 3
+    assert most_inputs(np.array([1, 2]), 5) == 6, "three more rows, if there were any, of one input each"

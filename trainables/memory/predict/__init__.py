@@ -1,6 +1,14 @@
 """What a trial will need, before it is launched: traced on tensors without data, replayed at any size."""
 
-from trainables.memory.predict.plan import MemoryPlan, confirm, fingerprint, head_facts, predict, too_many_passes
+from trainables.memory.predict.plan import (
+    MemoryPlan,
+    confirm,
+    fingerprint,
+    head_facts,
+    predict,
+    task_facts,
+    too_many_passes,
+)
 from trainables.memory.predict.trace import Workload
 
-__all__ = ["MemoryPlan", "Workload", "confirm", "fingerprint", "head_facts", "predict", "too_many_passes"]
+__all__ = ["MemoryPlan", "Workload", "confirm", "fingerprint", "head_facts", "predict", "task_facts", "too_many_passes"]

@@ -15,7 +15,7 @@ from trainables.files import write_whole
 from trainables.memory.predict.kernels import KERNELS
 from trainables.memory.predict.timeline import Peaks, SizeFactors
 from trainables.memory.predict.trace import StepPeaks, Workload, trace
-from trainables.settings import HeadSettings
+from trainables.settings import HeadSettings, TaskSettings
 
 GIB = 2**30
 
@@ -138,7 +138,9 @@ def _traced(workload: Workload, factors: SizeFactors) -> MemoryPlan:
 def _size_factors(workload: Workload) -> SizeFactors:
     config = workload.config
     settings = workload.settings
-    dimensions = {settings.task.classes, settings.head.width, *_integers(config.to_dict())} - {0}
+    # Of spans, the columns that are kept of an evaluation pass.
+    task = {settings.task.classes, settings.task.n_best, 1 + 4 * settings.task.n_best}
+    dimensions = {*task, settings.head.width, *_integers(config.to_dict())} - {0}
     micro_batch = next(prime for prime in _MICRO_BATCHES if all(dimension % prime for dimension in dimensions))
     # RoBERTa numbers its positions from padding_idx + 1.
     unused_positions = config.pad_token_id + 1 if "roberta" in config.model_type else 0
@@ -166,7 +168,7 @@ def fingerprint(workload: Workload) -> str:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "config": {k: _whether_dropped(k, v) for k, v in workload.config.to_dict().items() if k not in _IRRELEVANT},
-        "task": vars(settings.task),
+        "task": task_facts(settings.task),
         "head": head_facts(settings.head),
         "loss": [settings.loss.name, settings.loss.class_weighting != "none"],
         "optimizer": "adamw",
@@ -178,6 +180,11 @@ def fingerprint(workload: Workload) -> str:
         "device_kind": workload.device_kind,
     }
     return hashlib.sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def task_facts(task: TaskSettings) -> tuple[Any, ...]:
+    """What of a task a plan depends on."""
+    return (task.name, task.classes) if task.name == "criteria" else (task.name, task.classes, task.n_best)
 
 
 def head_facts(head: HeadSettings) -> tuple[Any, ...]:
