@@ -111,6 +111,13 @@ class LossSettings:
 
 @dataclass(frozen=True)
 class OptimSettings:
+    """``trainables.optimizers`` tells which optimizer reads which of them.
+
+    ``lr`` is a step's size, with ``adafactor`` as a share of the root mean square of the weights it moves.
+    ``weight_decay`` is what a step of rate 1 would take off the weights.
+    """
+
+    name: str = "adamw"
     lr: float = 5e-5
     weight_decay: float = 0.01
     beta1: float = 0.9

@@ -156,7 +156,10 @@ class LossSection(Section):
 
 
 class OptimSection(Section):
-    lr: float = Field(default=5e-5, gt=0, le=1)
+    name: Literal["adamw", "adafactor", "lion", "adamw_8bit"] = Field(
+        default="adamw", description="lion and adamw_8bit come with the extras lion and 8bit."
+    )
+    lr: float = Field(default=5e-5, gt=0, le=1, description="Of adafactor: a share of the weights' own size.")
     weight_decay: float = Field(default=0.01, ge=0, le=1)
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.999, ge=0, lt=1)

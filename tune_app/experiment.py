@@ -20,6 +20,7 @@ from rich.console import Console
 
 from search_spaces.rules import Rule
 from trainables.machine import MachineFiles
+from trainables.optimizers import OptimizerMissingError, check_installed
 from trainables.seeds import sub_seed
 from tune_app.config import RunConfig, dump_yaml, load_config
 from tune_app.errors import UserError, without_password
@@ -254,13 +255,14 @@ def study_record(config: RunConfig) -> StudyRecord:
     """What the study is about; reads the data, so that everything wrong with it is said before anything is started.
 
     Raises:
-        UserError: the data cannot be used, or a model is unknown.
+        UserError: the data cannot be used, a model is unknown, or an optimizer not installed.
     """
     from trainables.data.rows import DataError
     from trainables.data.split import read_development
     from trainables.models.names import UnknownModelError, resolve_model
 
     assert config.space is not None
+    check_optimizers(config)
     settings = config.trial_settings()
     try:
         development = read_development(settings.data, settings.task.classes, settings.seeds.split)
@@ -282,8 +284,25 @@ def study_record(config: RunConfig) -> StudyRecord:
 
 def model_names(config: RunConfig) -> list[str]:
     """Every model that a trial of the search may use."""
-    entry = config.space.entries.get("model.name") if config.space else None
-    return [config.model.name] if entry is None else [str(name) for name in entry.examples]
+    return _names(config, "model.name", config.model.name)
+
+
+def check_optimizers(config: RunConfig) -> None:
+    """Refuse an optimizer that a trial may use and that is not here; nothing is imported for it.
+
+    Raises:
+        UserError: naming the extra that brings it.
+    """
+    for name in _names(config, "optim.name", config.optim.name):
+        try:
+            check_installed(name)
+        except OptimizerMissingError as error:
+            raise UserError(str(error)) from None
+
+
+def _names(config: RunConfig, setting: str, fixed: str) -> list[str]:
+    entry = config.space.entries.get(setting) if config.space else None
+    return [fixed] if entry is None else [str(name) for name in entry.examples]
 
 
 def write_config(config: RunConfig, run_dir: Path) -> None:

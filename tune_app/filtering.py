@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from tune_app.config import Limit
     from tune_app.packing import Packing
 
-# What rules may look at: how the optimizer is set changes neither size nor memory.
-_LOOKED_AT = ("model", "tok", "head", "loss", "train")
+# What rules may look at: how an optimizer is set changes neither size nor memory, which one it is does.
+_LOOKED_AT = ("model", "tok", "head", "loss", "train", "optim.name")
 _MOST_COUNTED = 2_000
 _SAMPLES = 1_000
 
@@ -93,7 +93,9 @@ def turned_away(rules: Sequence[Rule], space: Space, fixed: Params, seed: int) -
     names = dict.fromkeys(rule.name for rule in rules)
     counts: Counter[str] = Counter()
     nearest: dict[str, Violation] = {}
-    looked_at = {name: entry for name, entry in space.entries.items() if name.split(".")[0] in _LOOKED_AT}
+    looked_at = {
+        name: entry for name, entry in space.entries.items() if name in _LOOKED_AT or name.split(".")[0] in _LOOKED_AT
+    }
     sampled, configurations = (
         _configurations(ActiveSpace(Space(looked_at), fixed), seed) if looked_at else (False, iter([Params()]))
     )

@@ -11,7 +11,7 @@ from search_spaces.space import Choices, IntRange
 from trainables.machine import MachineFiles
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
-from tune_app.experiment import model_names
+from tune_app.experiment import check_optimizers, model_names
 
 if TYPE_CHECKING:
     from trainables.data.rows import DataError
@@ -49,6 +49,7 @@ def print_needs(
     asked = [value is not None for value in (model, batch, length)]
     if any(asked) and not all(asked):
         raise UserError("--model, --batch and --length: give all three for a verdict, or none for the table")
+    check_optimizers(config)
     here = trial_device(config.memory.device_gib, use_cuda=device != "cpu")
     kind: Device = device or ("cuda" if budget_gib is not None else here.kind)
     budget_gib = budget_gib or _budget_gib(config, kind, here)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
-from tune_app.experiment import CACHE
+from tune_app.experiment import CACHE, check_optimizers
 from tune_app.export import installed_versions
 
 
@@ -31,8 +31,8 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
     """Train, keep the best epoch, save it as a model folder.
 
     Raises:
-        UserError: the configuration still holds a space, its data or model cannot be used, it cannot run by
-            prediction, or ``folder`` is taken.
+        UserError: the configuration still holds a space, its data, model or optimizer cannot be used, it cannot
+            run by prediction, or ``folder`` is taken.
     """
     if config.space is not None:
         raise UserError(
@@ -40,6 +40,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
         )
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"--to: {folder} is not empty; give a new folder")
+    check_optimizers(config)
 
     # torch and transformers take seconds to import; what can be refused was refused before.
     from trainables.data.rows import DataError

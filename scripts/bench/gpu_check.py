@@ -47,7 +47,7 @@ from trainables.memory.predict import MemoryPlan, Workload, predict
 from trainables.models.encoder import enable_checkpointing
 from trainables.models.load import LoadedEncoder, LoadReport
 from trainables.tasks import TASKS
-from trainables.training.optimizer import build_optimizer
+from trainables.training.optimizer import build_optimizer, prepare_states
 from trainables.training.precision import autocast, set_tf32
 from trainables.training.step import to_device, train_step
 
@@ -253,6 +253,7 @@ def measure(case: Case, device: MemoryDevice) -> tuple[Held, Held]:
         enable_checkpointing(encoder)
     model = task.build_model(LoadedEncoder(encoder, LoadReport((), (), None)), seed=0).to(where)
     optimizer = build_optimizer(model, workload.settings.optim)
+    prepare_states(optimizer)
     with uncounted():
         effective_batch = [batch(case.micro_batch, case.length, seed) for seed in range(case.accumulation)]
         evaluated = batch(2 * case.micro_batch, case.length, seed=0)

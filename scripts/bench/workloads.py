@@ -20,7 +20,7 @@ from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, HeadSettings, TrialSettings
 from trainables.tasks import TASKS
 from trainables.tasks.protocol import Batch, Task
-from trainables.training.optimizer import build_optimizer
+from trainables.training.optimizer import build_optimizer, prepare_states
 from trainables.training.precision import autocast
 from trainables.training.step import train_step
 
@@ -117,9 +117,10 @@ def measure(case: Case) -> tuple[float, float]:
     if workload.checkpointing:
         enable_checkpointing(encoder)
     model = task.build_model(LoadedEncoder(encoder, LoadReport((), (), None)), seed=0)
-    optimizer = build_optimizer(model, workload.settings.optim)
     batches = [batch(task, case.micro_batch, case.length, seed) for seed in range(case.accumulation)]
     with LiveBytes(model, batches) as counter:
+        optimizer = build_optimizer(model, workload.settings.optim)
+        prepare_states(optimizer)
         model.train()
         for _ in range(2):
             train_step(

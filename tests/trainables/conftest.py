@@ -14,6 +14,7 @@ from trainables.machine import MachineFiles
 from trainables.memory.cpu import CpuDevice
 from trainables.models.builtin import train_tokenizer
 from trainables.models.load import load_tokenizer
+from trainables.optimizers import OPTIMIZERS, OptimizerMissingError, check_installed
 from trainables.seeds import trial_seeds
 from trainables.settings import (
     DataSettings,
@@ -101,6 +102,16 @@ def settings(data_file: Path, model_folder: Path) -> TrialSettings:
 def builtin_settings(settings: TrialSettings) -> TrialSettings:
     """The same with a built-in encoder, which has dropout in every layer."""
     return replace(with_params(settings, {"model.name": "tiny-bert"}), head=HeadSettings(dropout=0.1))
+
+
+@pytest.fixture(params=list(OPTIMIZERS))
+def optimizer_name(request: pytest.FixtureRequest) -> str:
+    """Of every optimizer whose package is here."""
+    try:
+        check_installed(request.param)
+    except OptimizerMissingError as error:
+        pytest.skip(str(error))
+    return str(request.param)
 
 
 @pytest.fixture

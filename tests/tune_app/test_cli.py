@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
+from trainables.optimizers import OPTIMIZERS
 from tune_app.cli import cli, main
 from tune_app.config import parse_config
 from tune_app.experiment import study_record, write_config
@@ -70,6 +72,21 @@ def assert_bad_input(ran: Ran, *parts: str) -> None:
     assert len(ran.err.splitlines()) == 1, ran.err
     assert ran.err.startswith("headroom: ")
     assert [part for part in parts if part not in ran.err] == [], ran.err
+
+
+LION = "study: {name: a}\ndata: {path: demo}\noptim: {name: lion}\n"
+LION_SEARCHED = LEAST + "space: {optim.name: {choices: [adamw, lion]}}\n"
+
+
+@pytest.mark.parametrize(("command", "config"), [("search", LION_SEARCHED), ("train", LION), ("memory", LION)])
+def test_an_optimizer_that_is_not_installed_is_refused_before_anything_runs(
+    command: str, config: str, headroom: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OPTIMIZERS, "lion", replace(OPTIMIZERS["lion"], package="not-here"))
+    Path("config.yaml").write_text(config)
+    ran = headroom(command, "config.yaml")
+    assert_bad_input(ran, "optim.name: 'lion' needs the package not-here", "pip install 'headroom[lion]'")
+    assert not Path("runs").exists()
 
 
 def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -16,9 +16,11 @@ from search_spaces.rules import LimitSet
 from search_spaces.space import Choices, FloatRange
 from trainables import settings as trial
 from trainables.models.names import BUILTIN_NAMES
+from trainables.optimizers import OPTIMIZERS
 from trainables.seeds import trial_seeds
 from tune_app.config import (
     SEARCHABLE,
+    OptimSection,
     RunConfig,
     dump_yaml,
     load_config,
@@ -58,6 +60,7 @@ BAD_SETTINGS: list[tuple[str, list[str]]] = [
     ("train: {epochs: 0}", ["train.epochs:", "0", "greater than 0"]),
     ("train: {epochs: null}", ["train.epochs:", "None", "whole number"]),
     ("train: {epochs: [3]}", ["train.epochs:", "[3]", "whole number"]),
+    ("optim: {name: adam}", ["optim.name:", "'adam'", "adamw, adafactor, lion, adamw_8bit", "did you mean adamw?"]),
     ("optim: {lr: fast}", ["optim.lr:", "'fast'", "number"]),
     ("optim: {lr: true}", ["optim.lr:", "True", "number"]),
     ("optim: {lr: .nan}", ["optim.lr:", "nan", "finite"]),
@@ -623,6 +626,10 @@ def test_a_section_and_a_trials_settings_have_the_same_fields_and_defaults(secti
     theirs = {name: plain(field.default) for name, field in section.model_fields.items()}
     assert theirs == mine
     assert {name: type(value) for name, value in theirs.items()} == {name: type(value) for name, value in mine.items()}
+
+
+def test_every_optimizer_can_be_chosen() -> None:
+    assert typing.get_args(OptimSection.model_fields["name"].annotation) == tuple(OPTIMIZERS)
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)

@@ -90,6 +90,16 @@ def test_a_large_space_is_estimated_from_a_sample_that_is_the_same_every_time() 
     assert "; about 5" in str(found)
 
 
+def test_which_optimizer_it_is_is_looked_at() -> None:
+    def fit(sample: Sample) -> Fit:
+        fits = sample.params["optim.name"] == "adafactor"
+        return Fit(0.5 if fits else 1.5, 1.0, 1.0, int(fits), 1 if fits else None, checkpointing=False)
+
+    space = parse_space({"optim.name": {"choices": ["adamw", "adafactor"]}, "optim.eps": {"low": 1e-9, "high": 1e-6}})
+    found = turned_away([MemoryRule(fit)], space, FIXED, 0)
+    assert (found.can_run, found.sampled) == (0.5, False)
+
+
 @pytest.mark.parametrize(("batch", "can_run"), [(16, 1.0), (1024, 0.0)])
 def test_where_rules_look_at_nothing_that_is_searched_all_or_nothing_runs(batch: int, can_run: float) -> None:
     space = parse_space({"optim.lr": {"low": 1e-5, "high": 1e-3}})

@@ -142,6 +142,7 @@ def _relevant(settings: TrialSettings) -> Hashable:
         settings.model,
         settings.train.precision,
         settings.train.clip_norm > 0,
+        settings.optim.name,
         head_facts(settings.head),
         loss,
     )

@@ -51,7 +51,8 @@ def save_checkpoint(
     """Write what is needed to go on as if nothing had happened, random states included, to ``folder``."""
     state: dict[str, Any] = {
         "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        # The base class's: a subclass may nest what does not belong to single weights, for the sake of others.
+        "optimizer": torch.optim.Optimizer.state_dict(optimizer),
         "schedule": schedule.state_dict(),
         "progress": asdict(progress),
         "torch_rng": torch.get_rng_state(),
@@ -99,4 +100,7 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> 
     for number, values in saved["state"].items():
         state = optimizer.state[parameters[number]]
         for name, value in values.items():
-            state[name].copy_(value)
+            if isinstance(value, torch.Tensor):
+                state[name].copy_(value)
+            else:
+                state[name] = value

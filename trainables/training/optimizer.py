@@ -1,25 +1,45 @@
-"""AdamW with weight decay where it belongs, and its steps."""
+"""The optimizers, with weight decay where it belongs: their states before the first step, and their steps."""
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainables.memory.errors import is_out_of_memory
+from trainables.optimizers import check_installed
 from trainables.settings import OptimSettings
 from trainables.worker import MemoryTakenError
 
+Groups = list[dict[str, Any]]
 
-def build_optimizer(model: nn.Module, settings: OptimSettings, *, fused: bool | None = None) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; biases and normalisation weights (one dimension) are not decayed.
 
-    ``fused`` takes one kernel for all parameters in place of a loop over them; None does so on CUDA alone.
+def build_optimizer(model: nn.Module, settings: OptimSettings, *, fused: bool | None = None) -> torch.optim.Optimizer:
+    """The optimizer ``settings.name`` over the trainable parameters.
+
+    ``fused`` takes one kernel for all parameters in place of a loop over them, where there is one; None does so on CUDA
+    alone.
+
+    Raises:
+        OptimizerMissingError: its package is not installed.
     """
+    check_installed(settings.name)
+    groups = parameter_groups(model, settings)
+    if fused is None:
+        fused = any(parameter.is_cuda for group in groups for parameter in group["params"])
+    return _BUILDERS[settings.name](groups, settings, fused)
+
+
+def parameter_groups(model: nn.Module, settings: OptimSettings) -> Groups:
+    """Those whose weights are decayed, and biases and normalisation weights (one dimension), which are not."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
+    return [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    if fused is None:
-        fused = any(parameter.is_cuda for parameter in trainable)
+
+
+def _adamw(groups: Groups, settings: OptimSettings, fused: bool) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
         groups,
         lr=settings.lr,
@@ -31,17 +51,140 @@ def build_optimizer(model: nn.Module, settings: OptimSettings, *, fused: bool | 
     )
 
 
-def prepare_states(optimizer: torch.optim.AdamW) -> None:
+def _adafactor(groups: Groups, settings: OptimSettings, fused: bool) -> torch.optim.Optimizer:
+    # Its epsilons are of another kind than ``optim.eps``, and its second moment decays by the number of steps.
+    return torch.optim.Adafactor(groups, lr=settings.lr, foreach=False)
+
+
+def _lion(groups: Groups, settings: OptimSettings, fused: bool) -> torch.optim.Optimizer:
+    from lion_pytorch import Lion
+
+    optimizer: torch.optim.Optimizer = Lion(groups, lr=settings.lr, betas=(settings.beta1, settings.beta2))
+    return optimizer
+
+
+def _adamw_8bit(groups: Groups, settings: OptimSettings, fused: bool) -> torch.optim.Optimizer:
+    from bitsandbytes.optim import AdamW8bit
+
+    betas = settings.beta1, settings.beta2
+    optimizer: torch.optim.Optimizer = AdamW8bit(groups, lr=settings.lr, betas=betas, eps=settings.eps)
+    return optimizer
+
+
+_BUILDERS: dict[str, Callable[[Groups, OptimSettings, bool], torch.optim.Optimizer]] = {
+    "adamw": _adamw,
+    "adafactor": _adafactor,
+    "lion": _lion,
+    "adamw_8bit": _adamw_8bit,
+}
+
+
+def prepare_states(optimizer: torch.optim.Optimizer) -> None:
     """Make the optimizer's states at once, as its first step would: from here on every step needs the same memory."""
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            # A fused kernel counts its steps on the device.
-            where = parameter.device if group["fused"] else "cpu"
-            optimizer.state[parameter] = {
-                "step": torch.zeros((), dtype=torch.float32, device=where),
-                "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
-                "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
-            }
+    make = _STATES[type(optimizer).__name__]
+    for number, group in enumerate(optimizer.param_groups):
+        for place in range(len(group["params"])):
+            make(optimizer, number, place)
+
+
+def _adamw_state(optimizer: Any, group_number: int, place: int) -> None:
+    group = optimizer.param_groups[group_number]
+    parameter = group["params"][place]
+    # A fused kernel counts its steps on the device.
+    where = parameter.device if group["fused"] else "cpu"
+    optimizer.state[parameter] = {
+        "step": torch.zeros((), dtype=torch.float32, device=where),
+        "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+        "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+    }
+
+
+def _adafactor_state(optimizer: Any, group_number: int, place: int) -> None:
+    parameter = optimizer.param_groups[group_number]["params"][place]
+    state = optimizer.state[parameter] = {"step": torch.zeros((), dtype=torch.float32)}
+    if parameter.ndim > 1:
+        *leading, rows, columns = parameter.shape
+        state["row_var"] = parameter.new_zeros((*leading, rows, 1))
+        state["col_var"] = parameter.new_zeros((*leading, 1, columns))
+    else:
+        state["variance"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+
+
+def _lion_state(optimizer: Any, group_number: int, place: int) -> None:
+    parameter = optimizer.param_groups[group_number]["params"][place]
+    optimizer.state[parameter] = {"exp_avg": torch.zeros_like(parameter)}
+
+
+def _adamw_8bit_state(optimizer: Any, group_number: int, place: int) -> None:
+    group = optimizer.param_groups[group_number]
+    optimizer.init_state(group, group["params"][place], group_number, place)
+
+
+_STATES: dict[str, Callable[[Any, int, int], None]] = {
+    "AdamW": _adamw_state,
+    "Adafactor": _adafactor_state,
+    "Lion": _lion_state,
+    "AdamW8bit": _adamw_8bit_state,
+}
+"""Makes the states of one parameter, given by its group and its place there."""
+
+
+def room_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """The most that the temporaries of a step take at once, beside gradients and states."""
+    room = _ROOM.get(type(optimizer).__name__, _two_tensors)
+    groups = [[p for p in group["params"] if p.grad is not None] for group in optimizer.param_groups]
+    if optimizer.defaults.get("fused"):
+        return 0
+    return max((room(parameters) for parameters in groups if parameters), default=0)
+
+
+def _adamw_room(parameters: list[Tensor]) -> int:
+    """The loop makes two tensors of the size of the parameter it is at, and still holds one of that before it."""
+    before = most = 0
+    for parameter in parameters:
+        most = max(most, before + 2 * parameter.nbytes)
+        before = parameter.nbytes
+    return most
+
+
+def _adafactor_room(parameters: list[Tensor]) -> int:
+    """Update, means of rows and of columns, and a vector's square live on until the next one of their kind is made."""
+    row_means = column_means = update = square = most = 0
+    for parameter in parameters:
+        size, norm = parameter.nbytes, parameter.element_size()
+        most = max(most, row_means + column_means + update + square + norm)
+        if parameter.ndim > 1:
+            rows, columns = size // parameter.shape[-1], size // parameter.shape[-2]
+            most = max(most, row_means + column_means + update + square + rows)
+            most = max(most, rows + column_means + update + square + columns)
+            row_means, column_means = rows, columns
+            most = max(most, row_means + column_means + update + square + size + rows // parameter.shape[-2])
+        else:
+            most = max(most, row_means + column_means + update + square + size)
+            square = size
+            most = max(most, row_means + column_means + update + square + size)
+        update = size
+        most = max(most, row_means + column_means + update + square + norm)
+    return most
+
+
+def _two_tensors(parameters: list[Tensor]) -> int:
+    """What a loop takes that forgets a parameter before it comes to the next."""
+    return 2 * max(parameter.nbytes for parameter in parameters)
+
+
+def _none_seen(parameters: list[Tensor]) -> int:
+    return 0
+
+
+_ROOM: dict[str, Callable[[list[Tensor]], int]] = {
+    "AdamW": _adamw_room,
+    "Adafactor": _adafactor_room,
+    "Lion": _two_tensors,
+    # One kernel per parameter. The CPU's stand-in for it takes memory inside, which is counted nowhere.
+    "AdamW8bit": _none_seen,
+}
+"""Bytes for one group's parameters, those with a gradient, in order; what is left of a group is gone with it."""
 
 
 def apply_step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip_norm: float) -> None:
@@ -56,10 +199,7 @@ def apply_step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter],
     """
     if clip_norm > 0:
         nn.utils.clip_grad_norm_(parameters, clip_norm)
-    if not optimizer.param_groups[0].get("fused"):
-        # The loop over the parameters makes two tensors of the size of the one it is at.
-        largest = max(parameters, key=torch.numel)
-        torch.empty((2, *largest.shape), dtype=largest.dtype, device=largest.device)
+    torch.empty(room_bytes(optimizer), dtype=torch.uint8, device=parameters[0].device)
     try:
         optimizer.step()
         return

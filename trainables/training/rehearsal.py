@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -124,6 +125,8 @@ def rehearsing(
     """
     optimizer.zero_grad(set_to_none=True)
     kept = [*model.parameters(), *model.buffers(), *_state_tensors(optimizer)]
+    # What an optimizer keeps beside tensors, such as a count of its steps.
+    plain = {parameter: _plain_values(state) for parameter, state in optimizer.state.items()}
     with uncounted():
         originals = [tensor.detach().to("cpu", copy=True) for tensor in kept]
     # Not all of one mode: a freshly loaded encoder is in evaluation, the head on it in training.
@@ -135,9 +138,15 @@ def rehearsing(
         with torch.no_grad(), uncounted():
             for tensor, original in zip(kept, originals, strict=True):
                 tensor.copy_(original)
+        for parameter, values in plain.items():
+            optimizer.state[parameter].update(values)
         random.restore()
         for module, was_training in modes:
             module.training = was_training
+
+
+def _plain_values(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in state.items() if not isinstance(value, torch.Tensor)}
 
 
 def _state_tensors(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:

@@ -61,6 +61,28 @@ def test_predictions_meet_what_real_steps_hold(family: str, cases: ModuleType) -
     assert predicted.eval_need_gib(case.micro_batch, case.length) == pytest.approx(evaluation, rel=0.005)
 
 
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_steps_of_any_optimizer_are_predicted_to_the_byte(
+    optimizer_name: str, accumulation: int, workload: Workload, cases: ModuleType
+) -> None:
+    # So few tokens that the optimizer's step is the peak.
+    asked = replace(workload, settings=with_params(workload.settings, {"optim.name": optimizer_name}))
+    training, evaluation = cases.measure(cases.Case("bert", asked, 1, 8, accumulation))
+    found = confirm(asked, 1, 8)
+    # Two losses are added up, which no trace does.
+    assert found.need_gib(1, 8, accumulation) * 2**30 == pytest.approx(training * 2**30, abs=16)
+    assert found.eval_need_gib(1, 8) * 2**30 == pytest.approx(evaluation * 2**30, abs=16)
+
+
+def test_an_optimizer_that_keeps_less_is_predicted_to_need_less(workload: Workload) -> None:
+    def need_gib(name: str, device_kind: Literal["cpu", "cuda"]) -> float:
+        settings = with_params(workload.settings, {"optim.name": name})
+        return predict(replace(workload, settings=settings, device_kind=device_kind)).need_gib(1, 8)
+
+    assert need_gib("adafactor", "cpu") < 0.9 * need_gib("adamw", "cpu")
+    assert need_gib("adafactor", "cuda") < need_gib("adamw", "cuda")
+
+
 @pytest.mark.parametrize("device_kind", ["cpu", "cuda"])
 @pytest.mark.parametrize(("micro_batch", "length"), [(8, 96), (3, 256)])
 def test_a_direct_trace_confirms_the_replay(
@@ -155,6 +177,14 @@ def test_what_changes_the_trace_is_traced_anew(
     predict(workload, tmp_path)
     predict(changed, tmp_path)
     assert traced == [workload, changed]
+
+
+def test_every_optimizer_is_traced_for_itself_and_its_settings_are_not(
+    workload: Workload, tmp_path: Path, traced: list[Workload]
+) -> None:
+    for params in ({}, {"optim.name": "adafactor"}, {"optim.name": "adafactor", "optim.lr": 0.1, "optim.beta1": 0.5}):
+        predict(replace(workload, settings=with_params(workload.settings, params)), tmp_path)
+    assert [workload.settings.optim.name for workload in traced] == ["adamw", "adafactor"]
 
 
 def test_dropout_counts_by_whether_there_is_any(workload: Workload, tmp_path: Path) -> None:

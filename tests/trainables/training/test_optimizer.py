@@ -1,13 +1,19 @@
-"""The optimizer's groups and its steps."""
+"""The optimizers: their groups, what they read, their states, and their steps and the room for them."""
+
+import weakref
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables.memory.cpu import CpuDevice
 from trainables.memory.device import GIB
+from trainables.optimizers import OPTIMIZERS, OptimizerMissingError
 from trainables.settings import OptimSettings
-from trainables.training.optimizer import apply_step, build_optimizer, prepare_states
+from trainables.training.optimizer import apply_step, build_optimizer, prepare_states, room_bytes
 from trainables.worker import MemoryTakenError
 
 
@@ -24,10 +30,150 @@ def test_biases_and_normalisation_are_not_decayed_and_what_is_frozen_is_left_out
     assert groups == {0.3: ["0.weight", "1.weight"], 0.0: ["1.bias", "2.weight", "2.bias", "3.bias"]}
 
 
-def test_every_setting_reaches_the_optimizer() -> None:
-    settings = OptimSettings(lr=0.1, weight_decay=0.2, beta1=0.7, beta2=0.8, eps=1e-5)
-    defaults = build_optimizer(nn.Linear(2, 2), settings).defaults
-    assert (defaults["lr"], defaults["betas"], defaults["eps"]) == (0.1, (0.7, 0.8), 1e-5)
+def small_model() -> nn.Sequential:
+    """Weights enough for 8-bit states, and some too few; two of one size in a row, the largest last."""
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64), nn.LayerNorm(64), nn.Linear(64, 200))
+
+
+def steps(model: nn.Module, optimizer: torch.optim.Optimizer, count: int) -> None:
+    inputs = torch.linspace(-1, 1, 5 * 64).reshape(5, 64)
+    for _ in range(count):
+        optimizer.zero_grad(set_to_none=True)
+        model(inputs).square().mean().backward()
+        apply_step(optimizer, list(model.parameters()), clip_norm=1.0)
+
+
+def trained(settings: OptimSettings) -> dict[str, torch.Tensor]:
+    """Weights after four steps."""
+    model = small_model()
+    optimizer = build_optimizer(model, settings)
+    prepare_states(optimizer)
+    steps(model, optimizer, 4)
+    return model.state_dict()
+
+
+def is_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+CHANGES = {"lr": 3e-3, "weight_decay": 0.3, "beta1": 0.5, "beta2": 0.6, "eps": 0.1}
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_what_an_optimizer_is_said_to_read_changes_the_weights_and_nothing_else_does(
+    optimizer_name: str, field: str
+) -> None:
+    before = OptimSettings(optimizer_name, lr=1e-2, weight_decay=0.1)
+    after = OptimSettings(**{**vars(before), field: CHANGES[field]})
+    assert is_same(trained(before), trained(after)) == (field not in OPTIMIZERS[optimizer_name].reads)
+
+
+def test_every_setting_of_optimizers_is_read_by_one() -> None:
+    read = frozenset[str]().union(*(facts.reads for facts in OPTIMIZERS.values()))
+    assert read == OptimSettings.__dataclass_fields__.keys() - {"name"}
+
+
+def test_every_optimizer_goes_another_way(optimizer_name: str) -> None:
+    others = OPTIMIZERS.keys() - {optimizer_name, "lion", "adamw_8bit"}
+    weights = trained(OptimSettings(optimizer_name, lr=1e-2))
+    assert not any(is_same(weights, trained(OptimSettings(other, lr=1e-2))) for other in others)
+
+
+def described(state: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: (value.shape, value.dtype, value.device) if isinstance(value, torch.Tensor) else type(value)
+        for name, value in state.items()
+    }
+
+
+def test_states_are_prepared_as_the_first_step_would_make_them(optimizer_name: str) -> None:
+    models = [small_model(), small_model()]
+    prepared, lazy = (build_optimizer(model, OptimSettings(optimizer_name, lr=1e-2)) for model in models)
+    prepare_states(prepared)
+    assert is_same(models[0].state_dict(), models[1].state_dict())
+    for model, optimizer in zip(models, (prepared, lazy), strict=True):
+        before = {parameter: described(state) for parameter, state in optimizer.state.items()}
+        steps(model, optimizer, 3)
+        if before:
+            assert before == {parameter: described(state) for parameter, state in optimizer.state.items()}
+    assert is_same(models[0].state_dict(), models[1].state_dict())
+    assert list(map(described, prepared.state.values())) == list(map(described, lazy.state.values()))
+
+
+class PeakOfNew(TorchDispatchMode):
+    """The most that storages made under it take at once, counted by a few lines of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._known: set[int] = set()
+        self._live: dict[int, int] = {}
+
+    def knows(self, *tensors: torch.Tensor | None) -> None:
+        self._known |= {tensor.untyped_storage()._cdata for tensor in tensors if tensor is not None}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace == "aten" and func._can_decompose():
+            with self:
+                return func.decompose(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            storage = result.untyped_storage()
+            address = storage._cdata
+            if address not in self._known and address not in self._live:
+                self._live[address] = storage.nbytes()
+                weakref.finalize(storage, self._live.pop, address)
+                self.peak = max(self.peak, sum(self._live.values()))
+        return result
+
+
+SHAPES = {
+    "the largest first": [(300, 64), (64, 64), (64,), (8,)],
+    "the largest last": [(8,), (9, 5), (64, 64), (70, 70)],
+    "two large in a row": [(5,), (64, 64), (64, 64), (7, 7)],
+    "in three dimensions": [(4, 32, 16), (16,), (3, 16, 16)],
+    "vectors alone": [(400,), (500,), (90,)],
+}
+
+
+@pytest.mark.parametrize("shapes", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("together", [False, True])
+def test_the_room_of_a_step_is_what_its_temporaries_take(
+    optimizer_name: str, shapes: list[tuple[int, ...]], together: bool
+) -> None:
+    model = nn.ParameterList([nn.Parameter(torch.ones(shape)) for shape in shapes])
+    optimizer = build_optimizer(model, OptimSettings(optimizer_name))
+    if together:
+        first = optimizer.param_groups[0]
+        first["params"] = list(model)
+        del optimizer.param_groups[1:]
+    prepare_states(optimizer)
+    counter = PeakOfNew()
+    for parameter in model:
+        parameter.grad = torch.full_like(parameter, 0.5)
+        counter.knows(parameter, parameter.grad, *filter(torch.is_tensor, optimizer.state[parameter].values()))
+    with counter:
+        optimizer.step()
+    assert counter.peak <= room_bytes(optimizer) <= counter.peak + 8
+
+
+def test_a_fused_step_needs_no_room_and_what_has_no_gradient_none_either() -> None:
+    model = small_model()
+    for optimizer in (build_optimizer(model, OptimSettings()), build_optimizer(model, OptimSettings(), fused=True)):
+        assert room_bytes(optimizer) == 0
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    assert room_bytes(optimizer) == 0
+    assert room_bytes(build_optimizer(model, OptimSettings())) == (64 * 64 + 2 * 64 * 200) * 4
+
+
+def test_an_optimizer_whose_package_is_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for missing, extra in (("lion", "lion"), ("adamw_8bit", "8bit")):
+        monkeypatch.setitem(OPTIMIZERS, missing, replace(OPTIMIZERS[missing], package="not-here"))
+        with pytest.raises(OptimizerMissingError, match=rf"{missing}.*pip install 'headroom\[{extra}\]'"):
+            build_optimizer(nn.Linear(2, 2), OptimSettings(missing))
+    build_optimizer(nn.Linear(2, 2), OptimSettings("adafactor"))
 
 
 def test_a_model_without_biases_can_be_optimised() -> None:

@@ -97,7 +97,7 @@ def once(real: Callable[..., Any], when: Callable[..., bool], *, after: bool) ->
     pending = [True]
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        is_time = pending[0] and when(*args)
+        is_time = pending[0] and when(*args, **kwargs)
         result = None if is_time and not after else real(*args, **kwargs)
         if is_time:
             pending.clear()
@@ -110,7 +110,7 @@ def once(real: Callable[..., Any], when: Callable[..., bool], *, after: bool) ->
 
 def nth(number: int) -> Callable[..., bool]:
     calls = count(1)
-    return lambda *_: next(calls) == number
+    return lambda *_, **__: next(calls) == number
 
 
 def before_a_pass(patch: pytest.MonkeyPatch) -> None:
@@ -126,8 +126,8 @@ def after_clipping(patch: pytest.MonkeyPatch) -> None:
 
 
 def before_the_weights_change(patch: pytest.MonkeyPatch) -> None:
-    def is_room(*args: Any) -> bool:
-        return isinstance(args[0], tuple) and args[0][:1] == (2,)
+    def is_room(*args: Any, dtype: torch.dtype | None = None, **_: Any) -> bool:
+        return dtype is torch.uint8
 
     patch.setattr(torch, "empty", once(torch.empty, is_room, after=False))
 

@@ -15,11 +15,12 @@ from trainables.files import write_whole
 from trainables.memory.predict.kernels import KERNELS
 from trainables.memory.predict.timeline import Peaks, SizeFactors
 from trainables.memory.predict.trace import StepPeaks, Workload, trace
+from trainables.optimizers import optimizer_version
 from trainables.settings import HeadSettings, TaskSettings
 
 GIB = 2**30
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Goes up whenever a trace of the same workload may come out otherwise."""
 
 _MOST_SAMPLES = 2**20
@@ -171,7 +172,7 @@ def fingerprint(workload: Workload) -> str:
         "task": task_facts(settings.task),
         "head": head_facts(settings.head),
         "loss": [settings.loss.name, settings.loss.class_weighting != "none"],
-        "optimizer": "adamw",
+        "optimizer": [settings.optim.name, optimizer_version(settings.optim.name)],
         "clipped": settings.train.clip_norm > 0,
         "precision": workload.precision,
         "checkpointing": workload.checkpointing,

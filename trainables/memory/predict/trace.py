@@ -2,8 +2,8 @@
 
 The real model, head, loss and optimizer run at full depth under torch's fake tensors, so nothing is computed and no
 memory is taken; a dispatch mode writes down every storage. What later steps and accumulation change is known without
-tracing them: optimizer states, made in the first step, then live throughout, and gradients that exist already take a
-new one in place and free it at once.
+tracing them: optimizer states live throughout, and gradients that exist already take a new one in place and free it at
+once.
 """
 
 import weakref
@@ -27,7 +27,7 @@ from trainables.models.load import MODEL_LOCK, LoadedEncoder, LoadReport, build_
 from trainables.settings import TrialSettings
 from trainables.tasks import TASKS
 from trainables.tasks.protocol import Task
-from trainables.training.optimizer import build_optimizer
+from trainables.training.optimizer import apply_step, build_optimizer, prepare_states
 from trainables.training.precision import autocast
 from trainables.training.step import backward_pass
 
@@ -100,8 +100,12 @@ def _build_model(task: Task, config: PreTrainedConfig, workload: Workload) -> nn
 
 def _trace_step(model: nn.Module, task: Task, workload: Workload, factors: SizeFactors, kernels: Kernels) -> StepPeaks:
     settings, precision = workload.settings, workload.precision
-    optimizer = build_optimizer(model, settings.optim, fused=kernels.fused_optimizer)
     recorder = StorageRecorder()
+    with recorder, _AnyNumber():
+        optimizer = build_optimizer(model, settings.optim, fused=kernels.fused_optimizer)
+        prepare_states(optimizer)
+    made = recorder.take_events()
+    states = {event for event in made if event >= 0} - {~event for event in made if event < 0}
     batch = task.full_batch(factors.micro_batch, factors.length)
     weights = {recorder.number(tensor) for tensor in (*model.parameters(), *model.buffers())}
     inputs = {recorder.number(tensor) for tensor in batch.values()}
@@ -112,10 +116,8 @@ def _trace_step(model: nn.Module, task: Task, workload: Workload, factors: SizeF
         # What the batch weighs depends on its labels, which are not there; no size does.
         backward_pass(model, task, batch, 1.0, precision)
     one_pass = recorder.take_events()
-    with recorder:
-        if settings.train.clip_norm > 0:
-            nn.utils.clip_grad_norm_(model.parameters(), settings.train.clip_norm)
-        optimizer.step()
+    with recorder, _AnyNumber():
+        apply_step(optimizer, [p for p in model.parameters() if p.requires_grad], settings.train.clip_norm)
     update = recorder.take_events()
     model.eval()
     with recorder, torch.inference_mode(), autocast(precision, _CPU):
@@ -123,8 +125,6 @@ def _trace_step(model: nn.Module, task: Task, workload: Workload, factors: SizeF
     evaluation = recorder.take_events()
 
     gradients = set(gradient_at)
-    states = {event for event in update if event >= 0} - {~event for event in update if event < 0}
-    update = [event for event in update if event not in states]
     later_pass = _in_place(one_pass, gradient_at)
     sizes = [factors.split(size_bytes) for size_bytes in recorder.sizes_bytes]
 
@@ -159,6 +159,20 @@ def _in_place(one_pass: list[int], gradient_at: dict[int, int]) -> list[int]:
     for number, position in reversed(gradient_at.items()):
         events.insert(position, ~number)
     return events
+
+
+class _AnyNumber(TorchDispatchMode):
+    """Takes 1 for every number that is read out of a tensor: optimizers count steps and measure norms."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return 1.0 if args[0].is_floating_point() else 1
+        return func(*args, **(kwargs or {}))
 
 
 class StorageRecorder(TorchDispatchMode):
