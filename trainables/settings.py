@@ -38,6 +38,7 @@ class DataSettings:
 OBJECTIVES = {
     "criteria": ("macro_f1", "accuracy", "binary_f1", "auc"),
     "evidence": ("token_f1", "exact_match"),
+    "share": ("mean_score", "macro_f1", "exact_match", "token_f1"),
 }
 """By task the metrics that a search may improve, larger being better; the first unless the settings name another."""
 
@@ -48,7 +49,7 @@ class TaskSettings:
 
     ``threshold`` (criteria of two classes) and ``null_threshold`` (spans) decide between yes and no: a number, or
     ``tuned`` on validation. Spans are at most ``max_answer_length`` tokens long and made of the ``n_best`` likeliest
-    starts and ends of each window.
+    starts and ends of each window. ``criteria_weight`` is the share of the criteria's loss beside the spans'.
     """
 
     name: str = "criteria"
@@ -58,6 +59,7 @@ class TaskSettings:
     null_threshold: float | Literal["tuned"] = "tuned"
     max_answer_length: int = 64
     n_best: int = 20
+    criteria_weight: float = 0.5
 
     @property
     def metric(self) -> str:

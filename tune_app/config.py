@@ -92,7 +92,7 @@ NumberOrTuned = Annotated[float | Literal["tuned"], BeforeValidator(_number_or_t
 
 
 class TaskSection(Section):
-    name: Literal["criteria", "evidence"] = "criteria"
+    name: Literal["criteria", "evidence", "share"] = "criteria"
     classes: int = Field(default=2, ge=2, le=1000)
     objective: str | None = Field(default=None, description="Metric that a search improves; null: the task's first.")
     threshold: NumberOrTuned = Field(
@@ -103,6 +103,9 @@ class TaskSection(Section):
     )
     max_answer_length: int = Field(default=64, gt=0, description="Tokens of the longest span.")
     n_best: int = Field(default=20, gt=0, le=1000, description="Starts and ends of each window that are combined.")
+    criteria_weight: float = Field(
+        default=0.5, ge=0, le=1, description="Of two losses the share of the criteria's; the rest is the evidence's."
+    )
 
     @model_validator(mode="after")
     def _known_objective(self) -> Self:

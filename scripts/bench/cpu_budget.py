@@ -21,7 +21,7 @@ from trainables.models.load import LoadedEncoder, LoadReport, load_encoder
 from trainables.models.names import resolve_model
 from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, TrialSettings
-from trainables.tasks import CriteriaTask
+from trainables.tasks.criteria import CriteriaTask
 from trainables.training.optimizer import build_optimizer
 from trainables.training.step import train_step
 

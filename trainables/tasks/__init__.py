@@ -3,7 +3,8 @@
 from trainables.tasks.criteria import CriteriaTask
 from trainables.tasks.evidence import EvidenceTask
 from trainables.tasks.protocol import Task
+from trainables.tasks.share import ShareTask
 
-TASKS: dict[str, type[Task]] = {"criteria": CriteriaTask, "evidence": EvidenceTask}
+TASKS: dict[str, type[Task]] = {"criteria": CriteriaTask, "evidence": EvidenceTask, "share": ShareTask}
 
-__all__ = ["TASKS", "CriteriaTask", "EvidenceTask", "Task"]
+__all__ = ["TASKS", "Task"]

@@ -37,15 +37,25 @@ class ClassLoss:
             counts = np.bincount(labels, minlength=self._classes)
             self._weigh(class_weights(counts, self._settings.class_weighting))
 
-    def sum(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Weighted sum over the rows: logits (rows, classes) in any type, labels (rows,); a scalar in fp32."""
+    def sum(self, logits: Tensor, labels: Tensor, row_weight: Tensor | None = None) -> Tensor:
+        """Weighted sum over the rows; a scalar in fp32.
+
+        Args:
+            logits: (rows, classes), of any type.
+            labels: (rows,).
+            row_weight: (rows,), what each counts beside its class's weight; None: 1.
+        """
         # The logits come in the autocast type; a sum of losses wants fp32.
         logits = logits.float()
         weights = self.weights_on(logits.device)
         if self._settings.name == "focal":
-            return _focal_sum(logits, labels, weights, self._settings.gamma)
-        smoothing = self._settings.smoothing if self._settings.name == "label_smoothing" else 0.0
-        return functional.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing, reduction="sum")
+            losses = _focal(logits, labels, weights, self._settings.gamma)
+        else:
+            smoothing = self._settings.smoothing if self._settings.name == "label_smoothing" else 0.0
+            losses = functional.cross_entropy(
+                logits, labels, weight=weights, label_smoothing=smoothing, reduction="none"
+            )
+        return losses.sum() if row_weight is None else (losses * row_weight).sum()
 
     def weight(self, labels: Tensor) -> float:
         """What rows with these labels (rows,), on the CPU, weigh together."""
@@ -128,11 +138,11 @@ def class_weights(counts: np.ndarray, weighting: str) -> np.ndarray:
     return scaled
 
 
-def _focal_sum(logits: Tensor, labels: Tensor, weights: Tensor | None, gamma: float) -> Tensor:
+def _focal(logits: Tensor, labels: Tensor, weights: Tensor | None, gamma: float) -> Tensor:
     """Lin et al., "Focal Loss for Dense Object Detection" (2017), equation 5: what is right already counts less."""
     assert weights is not None
     log_p = logits.log_softmax(dim=-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-    return -(weights[labels] * _missed(log_p) ** gamma * log_p).sum()
+    return -weights[labels] * _missed(log_p) ** gamma * log_p
 
 
 def _missed(log_p: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from trainables.data.tokens import Example, pad_batch
 from trainables.models.encoder import TextClassifier
 from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, HeadSettings, TaskSettings, TrialSettings
-from trainables.tasks import CriteriaTask
+from trainables.tasks.criteria import CriteriaTask
 from trainables.tasks.protocol import Batch
 from trainables.training.split import RowLimits, effective_batches, micro_batches
 from trainables.training.step import NonFiniteLossError, accumulate_gradient, train_step

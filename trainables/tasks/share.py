@@ -1,0 +1,105 @@
+"""Task ``share``: does the text meet the criterion, and which words show it? One encoder, both heads."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainables.data.rows import Rows
+from trainables.data.tokens import TokenisedRows
+from trainables.models.load import LoadedEncoder
+from trainables.models.shared import SharedModel
+from trainables.settings import TrialSettings
+from trainables.tasks.criteria import class_scores
+from trainables.tasks.evidence import SpanScorer, WindowExamples, full_windows
+from trainables.tasks.losses import ClassLoss, SpanLoss
+from trainables.tasks.protocol import Batch, Decision, Scores
+from trainables.tasks.spans import candidates, masked
+
+Outputs = tuple[Tensor, Tensor]
+
+
+class ShareTask:
+    """The weighted sum of both losses; the objective is the mean of macro-F1 and the spans' exact match.
+
+    ``task.criteria_weight`` is the share of the criteria's loss in the sum. Every window of a row says something of the
+    row's class; their probabilities are averaged.
+    """
+
+    def __init__(self, settings: TrialSettings) -> None:
+        self._settings = settings
+        self._classes = settings.task.classes
+        self._criteria_loss = ClassLoss(settings.loss, self._classes)
+        self._span_loss = SpanLoss(settings.loss)
+        self._rows: Rows | None = None
+        self._counts: np.ndarray = np.array([], dtype=np.int64)
+        self._scorer: SpanScorer | None = None
+
+    def learn_from(self, rows: Rows, train: np.ndarray) -> None:
+        self._criteria_loss.learn_from(rows.labels[train])
+        self._span_loss.learn_from(rows.evidence[train, 0] >= 0)
+
+    def examples(self, rows: Rows, tokens: TokenisedRows, pad_token_id: int) -> WindowExamples:
+        tok = self._settings.tok
+        examples = WindowExamples(rows, tokens, tok.max_length, tok.doc_stride, pad_token_id)
+        self._rows, self._counts = rows, examples.counts
+        self._scorer = SpanScorer(rows, tokens.texts, examples.windows, self._settings.task)
+        return examples
+
+    def full_batch(self, samples: int, length: int) -> Batch:
+        return full_windows(samples, length)
+
+    def build_model(self, encoder: LoadedEncoder, seed: int) -> nn.Module:
+        return SharedModel(encoder.model, classes=self._classes, head=self._settings.head, seed=seed)
+
+    def counted(self, batch: Batch) -> float:
+        """Rows, whatever their classes weigh: each loss is normalised by weights whose mean over all rows is 1."""
+        return float(batch["weight"].sum())
+
+    def loss_sum(self, outputs: Outputs, batch: Batch) -> Tensor:
+        logits, spans = outputs
+        share = self._settings.task.criteria_weight
+        criteria = self._criteria_loss.sum(logits, batch["labels"], batch["weight"])
+        scores = masked(spans, batch["text_at"], batch["text_tokens"])
+        return share * criteria + (1 - share) * self._span_loss.sum(scores, batch["span"], batch["weight"])
+
+    def kept(self, outputs: Outputs, batch: Batch) -> Tensor:
+        logits, spans = outputs
+        of_spans = candidates(spans, batch["text_at"], batch["text_tokens"], self._settings.task.n_best)
+        return torch.cat([logits.float(), of_spans], dim=1)
+
+    def score(self, kept: Tensor, rows: np.ndarray, decision: Decision | None = None) -> Scores:
+        assert self._rows is not None, "examples come first"
+        assert self._scorer is not None
+        criteria = None if self._rows.criteria is None else [self._rows.criteria[row] for row in rows]
+        logits = row_logits(kept[:, : self._classes], self._counts[rows])
+        classes = class_scores(logits, self._rows.labels[rows], criteria, decision, self._settings.task.threshold)
+        spans = self._scorer.score(kept[:, self._classes :], rows, decision)
+        return both(classes, spans)
+
+
+def row_logits(logits: Tensor, counts: Sequence[int] | np.ndarray) -> Tensor:
+    """Log-probabilities (rows, classes) whose probabilities are the means over each row's windows.
+
+    Args:
+        logits: (inputs, classes), the windows of a row one after the other.
+        counts: windows of each row.
+    """
+    probabilities = logits.float().softmax(dim=1)
+    per_row = [window.mean(dim=0) for window in probabilities.split([int(count) for count in counts])]
+    return torch.stack(per_row).clamp(min=torch.finfo(torch.float32).tiny).log()
+
+
+def both(classes: Scores, spans: Scores) -> Scores:
+    """The parts' scores beside each other, and the mean of macro-F1 and exact match as ``mean_score``."""
+    mean = (classes.metrics["macro_f1"] + spans.metrics["exact_match"]) / 2
+    by_criterion: Mapping[str, Mapping[str, float]] = {
+        name: {**own, **spans.by_criterion[name]} for name, own in classes.by_criterion.items()
+    }
+    return Scores(
+        metrics={"mean_score": mean, **classes.metrics, **spans.metrics},
+        decision={**classes.decision, **spans.decision},
+        by_criterion=by_criterion,
+        collapsed=classes.collapsed or spans.collapsed,
+    )
