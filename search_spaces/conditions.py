@@ -22,8 +22,8 @@ class Condition(Protocol):
 
     def holds(self, value: Scalar) -> bool: ...
 
-    def can_hold(self, entry: Entry) -> bool:
-        """Whether some value of the entry fulfils it."""
+    def value_of(self, entry: Entry) -> Scalar | None:
+        """A value of the entry that fulfils it, or None where none does."""
         ...
 
 
@@ -37,8 +37,8 @@ class Is:
     def holds(self, value: Scalar) -> bool:
         return value in self.values
 
-    def can_hold(self, entry: Entry) -> bool:
-        return any(entry.contains(value) for value in self.values)
+    def value_of(self, entry: Entry) -> Scalar | None:
+        return next((value for value in self.values if entry.contains(value)), None)
 
     def __str__(self) -> str:
         return f"{self.name}={' or '.join(_shown(value) for value in self.values)}"
@@ -54,8 +54,8 @@ class IsNot:
     def holds(self, value: Scalar) -> bool:
         return value != self.value
 
-    def can_hold(self, entry: Entry) -> bool:
-        return any(self.holds(value) for value in entry.examples)
+    def value_of(self, entry: Entry) -> Scalar | None:
+        return next((value for value in entry.examples if self.holds(value)), None)
 
     def __str__(self) -> str:
         return f"{self.name} other than {_shown(self.value)}"
@@ -71,21 +71,34 @@ class Above:
     def holds(self, value: Scalar) -> bool:
         return isinstance(value, int | float) and value > self.bound
 
-    def can_hold(self, entry: Entry) -> bool:
-        return any(self.holds(value) for value in entry.examples)
+    def value_of(self, entry: Entry) -> Scalar | None:
+        return next((value for value in entry.examples if self.holds(value)), None)
 
     def __str__(self) -> str:
         return f"{self.name} above {self.bound:g}"
 
 
+_CLASSES = Is("task.name", ("criteria", "share", "joint"))
+_SPANS = Is("task.name", ("evidence", "share", "joint"))
+
 CONDITIONS: dict[str, tuple[Condition, ...]] = {
+    "tok.doc_stride": (_SPANS,),
+    "head.pooling": (_CLASSES,),
     "head.width": (Above("head.layers", 0),),
     "head.activation": (Above("head.layers", 0),),
     "loss.smoothing": (Is("loss.name", ("label_smoothing",)),),
     "loss.gamma": (Is("loss.name", ("focal",)),),
     "loss.alpha": (Is("loss.name", ("focal",)),),
+    "optim.beta1": (Is("optim.name", ("adamw", "lion", "adamw_8bit")),),
+    "optim.beta2": (Is("optim.name", ("adamw", "lion", "adamw_8bit")),),
+    "optim.eps": (Is("optim.name", ("adamw", "adamw_8bit")),),
     "schedule.cycles": (Is("schedule.name", ("cosine_restarts",)),),
     "schedule.power": (Is("schedule.name", ("polynomial",)),),
+    "task.threshold": (_CLASSES, Is("task.classes", (2,))),
+    "task.null_threshold": (_SPANS,),
+    "task.max_answer_length": (_SPANS,),
+    "task.n_best": (_SPANS,),
+    "task.criteria_weight": (Is("task.name", ("share", "joint")),),
 }
 """Parameter → what must hold, all of it, for a run to read it. What is not named here is read by every run."""
 
@@ -145,6 +158,23 @@ class ActiveSpace:
                 found[name] = unmet
         return found
 
+    def activated(self, name: str, params: Mapping[str, Scalar]) -> Params:
+        """The configuration with the values that conditions look at changed, where need be, so that ``name`` is read.
+
+        Raises:
+            ValueError: no configuration of the space reads it.
+        """
+        changed = dict(params)
+        for condition in self._all_conditions.get(name, ()):
+            if not self._holds(condition, changed):
+                entry = self.space.entries.get(condition.name)
+                value = None if entry is None else condition.value_of(entry)
+                if value is None:
+                    raise ValueError(f"{name} is read only with {condition}, which no configuration of the space has")
+                changed[condition.name] = value
+            changed = self.activated(condition.name, changed)
+        return changed
+
     @cached_property
     def size(self) -> int | None:
         """Number of distinct configurations, or None where they are endless."""
@@ -194,7 +224,7 @@ class ActiveSpace:
     def _unmet(self, name: str) -> Condition | None:
         for condition in self._all_conditions.get(name, ()):
             entry = self.space.entries.get(condition.name)
-            can_hold = self._holds(condition, {}) if entry is None else condition.can_hold(entry)
+            can_hold = self._holds(condition, {}) if entry is None else condition.value_of(entry) is not None
             unmet = self._unmet(condition.name) if can_hold else condition
             if unmet is not None:
                 return unmet

@@ -24,6 +24,7 @@ from trainables.optimizers import OptimizerMissingError, check_installed
 from trainables.seeds import sub_seed
 from tune_app.config import RunConfig, dump_yaml, load_config
 from tune_app.errors import UserError, without_password
+from tune_app.knobs import check_knobs
 from tune_app.outcomes import Outcome
 from tune_app.progress import LiveTable, PlainLines, Progress, Quiet
 from tune_app.reporting import StudyStatus, outcome_of, study_status
@@ -79,6 +80,8 @@ def run_search(
     record = study_record(config)
     screen = None
     with _made(run_dir) as is_new:
+        if is_new and run_trial is None:
+            check_knobs(config, model_names(config), _said_plainly(console, quiet))
         if is_new and _ray_starts_here(address):
             screen = _screen_here(config, _said_plainly(console, quiet))
     with search_lock(run_dir), ExitStack() as stack:

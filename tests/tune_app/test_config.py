@@ -649,7 +649,7 @@ def test_overrides_leave_the_callers_data_alone() -> None:
 
 
 def test_what_is_read_under_a_condition_names_settings_that_there_are() -> None:
-    known = {*searchable_names(), "task.name"}
+    known = {*searchable_names(), "task.name", "task.classes"}
     named = {condition.name for conditions in CONDITIONS.values() for condition in conditions}
     assert {*CONDITIONS, *named} <= known
 

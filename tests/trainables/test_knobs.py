@@ -1,0 +1,149 @@
+"""Every parameter that a space may vary changes what is trained, or what a trained model answers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from search_spaces.conditions import CONDITIONS, ActiveSpace, Is
+from search_spaces.space import Scalar, parse_space
+from trainables.dry_run import settings_read
+from trainables.machine import MachineFiles
+from trainables.optimizers import OPTIMIZERS
+from trainables.seeds import trial_seeds
+from trainables.settings import DataSettings, MemorySettings, TrialSettings, with_params
+from trainables.training.session import TrainingSession
+from tune_app.config import searchable_names
+
+
+@dataclass(frozen=True)
+class Knob:
+    """Two values of a parameter, what else is set for it to be read, and whether it changes the answers alone."""
+
+    values: tuple[Scalar, Scalar]
+    beside: dict[str, Scalar] = field(default_factory=dict)
+    answers_only: bool = False
+
+
+SPANS = {"task.name": "evidence"}
+LAYERS = {"head.layers": 1, "head.width": 16}
+FOCAL = {"loss.name": "focal"}
+
+KNOBS = {
+    "model.name": Knob(("tiny-bert", "tiny-roberta")),
+    "tok.max_length": Knob((16, 40)),
+    "tok.doc_stride": Knob((0, 8), SPANS),
+    "head.pooling": Knob(("cls", "mean")),
+    "head.layers": Knob((0, 2)),
+    "head.width": Knob((16, 32), LAYERS),
+    "head.activation": Knob(("gelu", "relu"), LAYERS),
+    "head.dropout": Knob((0.0, 0.5)),
+    "loss.name": Knob(("cross_entropy", "focal")),
+    "loss.smoothing": Knob((0.0, 0.2), {"loss.name": "label_smoothing"}),
+    "loss.gamma": Knob((1.0, 3.0), FOCAL),
+    "loss.alpha": Knob((0.2, 0.8), FOCAL),
+    "loss.class_weighting": Knob(("none", "inverse")),
+    "optim.name": Knob(("adamw", "adafactor")),
+    "optim.lr": Knob((1e-4, 1e-3)),
+    "optim.weight_decay": Knob((0.0, 0.5)),
+    "optim.beta1": Knob((0.5, 0.9)),
+    "optim.beta2": Knob((0.9, 0.999)),
+    "optim.eps": Knob((1e-8, 1e-3)),
+    "schedule.name": Knob(("linear", "constant")),
+    "schedule.warmup_ratio": Knob((0.0, 0.5)),
+    "schedule.cycles": Knob((1, 3), {"schedule.name": "cosine_restarts"}),
+    "schedule.power": Knob((1.0, 3.0), {"schedule.name": "polynomial"}),
+    "train.batch_size": Knob((8, 16)),
+    "train.grad_accum": Knob((1, 2)),
+    "train.clip_norm": Knob((0.0, 0.01)),
+    "task.threshold": Knob((0.0, 1.0), answers_only=True),
+    "task.null_threshold": Knob((-50.0, 50.0), SPANS, answers_only=True),
+    "task.max_answer_length": Knob((1, 30), {**SPANS, "task.null_threshold": -50.0}, answers_only=True),
+    "task.criteria_weight": Knob((0.2, 0.8), {"task.name": "share"}),
+    "task.n_best": Knob((1, 20), {**SPANS, "task.null_threshold": -50.0}, answers_only=True),
+}
+
+SETTINGS = with_params(
+    TrialSettings(
+        data=DataSettings("demo", max_rows=60), seeds=trial_seeds(0), memory=MemorySettings(micro_batch=8, eval_batch=8)
+    ),
+    {
+        "model.name": "tiny-bert",
+        "tok.max_length": 32,
+        "tok.doc_stride": 4,
+        "optim.lr": 1e-3,
+        "train.batch_size": 8,
+        "train.epochs": 1,
+        "train.precision": "fp32",
+    },
+)
+
+Session = Callable[[TrialSettings], TrainingSession]
+
+
+@pytest.mark.parametrize("name", searchable_names())
+def test_turning_a_knob_changes_what_is_trained(name: str, session_of: Session) -> None:
+    assert name in KNOBS, f"{name} is new: say in KNOBS how it shows"
+    knob = KNOBS[name]
+    (weights, answers), (other_weights, other_answers) = (
+        trained(with_params(SETTINGS, {**knob.beside, name: value}), session_of) for value in knob.values
+    )
+    if knob.answers_only:
+        assert torch.equal(weights, other_weights), "training itself does not depend on it"
+        assert answers != other_answers
+    else:
+        assert weights.shape != other_weights.shape or not torch.equal(weights, other_weights)
+
+
+def trained(settings: TrialSettings, session_of: Session) -> tuple[torch.Tensor, Any]:
+    """All weights after an epoch of a few steps, and what was said on the validation part."""
+    session = session_of(settings)
+    session.train_epoch()
+    scores = session.evaluate("validation")
+    weights = torch.cat([parameter.detach().flatten() for parameter in session.model.parameters()])
+    return weights, (scores.metrics, scores.decision)
+
+
+def test_the_same_settings_train_the_same(session_of: Session) -> None:
+    (weights, answers), (again, answers_again) = (trained(SETTINGS, session_of) for _ in range(2))
+    assert torch.equal(weights, again)
+    assert answers == answers_again
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_what_is_used_under_a_condition_is_read_where_it_holds(name: str, machine_folder: Path) -> None:
+    knob = KNOBS[name]
+    settings = with_params(SETTINGS, {**knob.beside, name: knob.values[0]})
+    assert is_active(name, settings), "the knob is tried where it is read"
+    assert name in settings_read(settings, MachineFiles(machine_folder))
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_what_is_used_under_a_condition_changes_nothing_where_it_does_not_hold(name: str, session_of: Session) -> None:
+    others = (SETTINGS, with_params(SETTINGS, SPANS), with_params(SETTINGS, {"optim.name": "adafactor"}))
+    base = next(settings for settings in others if not is_active(name, settings))
+    (weights, answers), (other_weights, other_answers) = (
+        trained(with_params(base, {name: value}), session_of) for value in KNOBS[name].values
+    )
+    assert torch.equal(weights, other_weights)
+    assert answers == other_answers
+
+
+def test_the_optimizers_say_the_same_of_what_they_read() -> None:
+    for name in (name for name in searchable_names() if name.startswith("optim.") and name != "optim.name"):
+        reading = {key for key, facts in OPTIMIZERS.items() if name.removeprefix("optim.") in facts.reads}
+        said = CONDITIONS.get(name, (Is("optim.name", tuple(OPTIMIZERS)),))
+        assert len(said) == 1
+        assert all(said[0].holds(key) == (key in reading) for key in OPTIMIZERS)
+
+
+def is_active(name: str, settings: TrialSettings) -> bool:
+    fixed = {
+        f"{section}.{field}": value
+        for section, values in vars(settings).items()
+        for field, value in vars(values).items()
+    }
+    return ActiveSpace(parse_space({name: {"choices": [1]}}), fixed).is_active(name, {})

@@ -1,0 +1,94 @@
+"""What of its settings a run reads, found out by a run: real in every step, but so small that it takes a moment."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
+
+from trainables.data.rows import read_rows
+from trainables.machine import MachineFiles
+from trainables.memory.cpu import CpuDevice
+from trainables.memory.needs import encoder_config
+from trainables.models.builtin import build_encoder, train_tokenizer
+from trainables.models.load import MODEL_LOCK, load_tokenizer
+from trainables.recording import recording
+from trainables.settings import DataSettings, MemorySettings, TrialSettings
+from trainables.training.session import TrainingSession
+
+_DATA = DataSettings("demo", max_rows=48)
+_LENGTH, _BATCH = 48, 8
+_RATE = 1e-4
+
+# Of a configuration, what makes an encoder small.
+_SMALL = {
+    "num_hidden_layers": 2,
+    "hidden_size": 32,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "hidden_dim": 64,
+    "embedding_size": 16,
+    "pooler_hidden_size": 32,
+}
+
+
+def settings_read(settings: TrialSettings, files: MachineFiles) -> frozenset[str]:
+    """Dotted names of the settings that one epoch and its evaluation read.
+
+    A small encoder with random weights stands in for the model, demo data for the user's; everything else is the code
+    that trains. Of the settings only their sizes are made smaller.
+
+    Raises:
+        Exception: whatever a trial with these settings would fail with.
+    """
+    with TemporaryDirectory(prefix="headroom-dry-run-") as scratch, torch.random.fork_rng(devices=[]):
+        config = encoder_config(settings.model.name, settings.model.revision)
+        stand_in = _stand_in(config, Path(scratch) / "model")
+        small, read = recording(_small(settings, str(stand_in)))
+        session = TrainingSession(small, Path(scratch) / "cache", CpuDevice())
+        session.fit_to_memory(files)
+        session.train_epoch()
+        session.evaluate("validation")
+        return frozenset(read)
+
+
+def _small(settings: TrialSettings, model: str) -> TrialSettings:
+    return replace(
+        settings,
+        data=_DATA,
+        model=replace(settings.model, name=model, revision=None),
+        tok=replace(settings.tok, max_length=min(settings.tok.max_length, _LENGTH)),
+        # A rate that suits the model is none for random weights.
+        optim=replace(settings.optim, lr=_RATE),
+        train=replace(settings.train, batch_size=_BATCH, grad_accum=1, epochs=1, precision="fp32"),
+        memory=MemorySettings(micro_batch=_BATCH, eval_batch=_BATCH),
+    )
+
+
+def _stand_in(config: PreTrainedConfig, folder: Path) -> Path:
+    """A folder with a small encoder of the same family, and a tokenizer of the demo data's words."""
+    disable_progress_bar()
+    rows = read_rows(_DATA, classes=2)
+    train_tokenizer("tiny-bert", sorted({*rows.texts, *(rows.criteria or ())}), folder)
+    small = _small_config(config, load_tokenizer(folder))
+    with MODEL_LOCK:
+        encoder = build_encoder(small, seed=0)
+    encoder.save_pretrained(folder)
+    return folder
+
+
+def _small_config(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+    small = copy.deepcopy(config)
+    for name, value in _SMALL.items():
+        if hasattr(small, name):
+            setattr(small, name, value)
+    if getattr(small, "layer_types", None):
+        small.layer_types = small.layer_types[: small.num_hidden_layers]
+    small.vocab_size = len(tokenizer)
+    for name in ("pad", "bos", "eos", "cls", "sep"):
+        if hasattr(small, f"{name}_token_id"):
+            setattr(small, f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))
+    return small

@@ -1,0 +1,44 @@
+"""Settings that note which of them a run reads."""
+
+import dataclasses
+import sys
+from typing import Any
+
+from trainables.settings import TrialSettings
+
+# What looks at settings without training by them: to compare, copy or print them, to name or make a prediction.
+_ONLY_LOOKING = ("dataclasses", "trainables.memory.predict.", "trainables.memory.needs")
+# Where Python says that the methods stand which it writes for dataclasses: ``__eq__``, ``__hash__``, ``__repr__``.
+_WRITTEN_BY_DATACLASSES = "<string>"
+
+
+def recording(settings: TrialSettings) -> tuple[TrialSettings, set[str]]:
+    """The same settings, and the set to which they add the dotted name of each that is read from now on.
+
+    Read means: by its attribute, by code that trains. Neither ``vars`` and ``dataclasses.asdict`` count, nor comparing,
+    hashing and printing, nor the prediction of memory. What ``dataclasses.replace`` makes of a section records, too.
+    """
+    read: set[str] = set()
+    sections = {
+        field.name: _recording_section(field.name, getattr(settings, field.name), read)
+        for field in dataclasses.fields(settings)
+    }
+    return TrialSettings(**sections), read
+
+
+def _recording_section(section: str, values: Any, read: set[str]) -> Any:
+    kind = type(values)
+    names = {field.name: f"{section}.{field.name}" for field in dataclasses.fields(values)}
+
+    class Recording(kind):  # type: ignore[misc, valid-type]
+        def __getattribute__(self, name: str) -> Any:
+            if name in names and not _only_looks(sys._getframe(1)):
+                read.add(names[name])
+            return super().__getattribute__(name)
+
+    return Recording(**vars(values))
+
+
+def _only_looks(frame: Any) -> bool:
+    module = f"{frame.f_globals.get('__name__')}."
+    return frame.f_code.co_filename == _WRITTEN_BY_DATACLASSES or module.startswith(_ONLY_LOOKING)
