@@ -193,15 +193,15 @@ def test_only_the_best_checkpoint_stays(searched: Any) -> None:
 
 
 def test_best_yaml_trains_to_the_same_value_and_saves_a_model_that_loads(searched: Any, tmp_path: Path) -> None:
-    from trainables.models.encoder import load_model_folder
+    from trainables.saved import load_model_folder
 
     config, end = searched
     run_cli("export", config.run_dir, "--to", str(tmp_path))
     output = run_cli("train", str(tmp_path / "best.yaml"), "--to", str(tmp_path / "model"), "--quiet")
     assert f"{end.status.best.value:.6f}: reproduced" in output
     saved = load_model_folder(tmp_path / "model")
-    assert saved.max_length == 64
-    assert saved.classifier.classes == 2
+    assert saved.settings.tok.max_length == 64
+    assert saved.settings.task.classes == 2
 
 
 def test_the_same_command_again_launches_nothing(searched: Any) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from trainables.machine import MachineFiles
 from trainables.memory.current import current_device
-from trainables.models.encoder import TextClassifier, save_model_folder
+from trainables.saved import save_model_folder
 from trainables.settings import TrialSettings
 from trainables.training.session import TrainingSession
 
 
 @dataclass(frozen=True)
-class SavedModel:
+class BestEpoch:
     """Scores of the saved model on the two parts that it was not trained on."""
 
     folder: Path
@@ -20,7 +20,7 @@ class SavedModel:
     test: Mapping[str, float]
 
 
-def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, folder: Path) -> SavedModel:
+def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, folder: Path) -> BestEpoch:
     """Load the checkpoint of the best epoch, score it on validation and test, and save it in transformers' layout.
 
     Raises:
@@ -34,6 +34,6 @@ def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, fold
         session.resume(checkpoint)
         validation = session.evaluate("validation")
         test = session.evaluate("test", validation.decision)
-        assert isinstance(session.model, TextClassifier)
-        save_model_folder(session.model, session.inputs.tokenizer, folder, max_length=settings.tok.max_length)
-    return SavedModel(folder, validation.metrics, test.metrics)
+        tokenizers = [reader.tokenizer for reader in session.inputs.readers]
+        save_model_folder(session.model, tokenizers, folder, settings=settings, decision=validation.decision)
+    return BestEpoch(folder, validation.metrics, test.metrics)

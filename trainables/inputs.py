@@ -13,37 +13,46 @@ from transformers import PreTrainedTokenizerBase
 
 from trainables.data.rows import Rows
 from trainables.data.split import Development, Split, read_development, read_test_rows
-from trainables.data.tokens import TokenisedRows, tokenise_rows
+from trainables.data.tokens import Reading, TokenisedRows, tokenise_rows
 from trainables.files import locked, whole_folder
 from trainables.models.builtin import train_tokenizer
 from trainables.models.load import load_tokenizer
 from trainables.models.names import ModelSource, resolve_model
-from trainables.settings import TrialSettings
+from trainables.settings import ModelSettings, TrialSettings, encoder_names, revision_of
 
 Part = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True, eq=False)
+class Reader:
+    """One encoder's source and tokenizer, and the rows as it reads them.
+
+    ``tokenizer_folder`` is set for built-in models, whose tokenizer was trained on the data.
+    """
+
+    source: ModelSource
+    tokenizer: PreTrainedTokenizerBase
+    tokenizer_folder: Path | None
+    tokens: TokenisedRows
+
+
+@dataclass(frozen=True, eq=False)
 class Inputs:
-    """Rows, tokens and tokenizer of a run, and the split in hand.
+    """Rows of a run, the split in hand, and what each of its encoders reads, in the order of ``encoder_names``.
 
     Attributes:
         rows: those of the test part, if they were asked for, behind all others.
         split: of ``splits``, which hold one per fold.
-        tokenizer_folder: set for built-in models, whose tokenizer was trained on the data.
     """
 
     rows: Rows
     splits: tuple[Split, ...]
     split: Split
-    tokens: TokenisedRows
-    source: ModelSource
-    tokenizer: PreTrainedTokenizerBase
-    tokenizer_folder: Path | None
+    readers: tuple[Reader, ...]
 
     @property
-    def pad_token_id(self) -> int:
-        return int(self.tokenizer.pad_token_id)
+    def readings(self) -> tuple[Reading, ...]:
+        return tuple(Reading(reader.tokens, int(reader.tokenizer.pad_token_id)) for reader in self.readers)
 
     def of_fold(self, fold: int) -> "Inputs":
         """The same with another fold's split in hand; folds count from 0."""
@@ -78,13 +87,16 @@ def load_inputs(settings: TrialSettings, cache: Path, *, with_test: bool = False
         rows = rows.followed_by(read_test_rows(*what))
         test = np.arange(len(development.rows), len(rows))
         splits = tuple(replace(split, test=test) for split in splits)
-    source = resolve_model(settings.model.name)
-    tokenizer_folder = None
-    if source.kind == "builtin":
-        tokenizer_folder = _trained_tokenizer(source, development, cache)
-    tokenizer = load_tokenizer(tokenizer_folder or source.path or source.name, settings.model.revision)
-    tokens = tokenise_rows(rows, tokenizer, cache)
-    return Inputs(rows, splits, splits[0], tokens, source, tokenizer, tokenizer_folder)
+    names = encoder_names(settings)
+    readers = {name: _reader(name, settings.model, rows, development, cache) for name in dict.fromkeys(names)}
+    return Inputs(rows, splits, splits[0], tuple(readers[name] for name in names))
+
+
+def _reader(name: str, model: ModelSettings, rows: Rows, development: Development, cache: Path) -> Reader:
+    source = resolve_model(name)
+    tokenizer_folder = _trained_tokenizer(source, development, cache) if source.kind == "builtin" else None
+    tokenizer = load_tokenizer(tokenizer_folder or source.path or source.name, revision_of(model, name))
+    return Reader(source, tokenizer, tokenizer_folder, tokenise_rows(rows, tokenizer, cache))
 
 
 def builtin_vocabulary(settings: TrialSettings, cache: Path) -> int:

@@ -39,6 +39,7 @@ OBJECTIVES = {
     "criteria": ("macro_f1", "accuracy", "binary_f1", "auc"),
     "evidence": ("token_f1", "exact_match"),
     "share": ("mean_score", "macro_f1", "exact_match", "token_f1"),
+    "joint": ("mean_score", "macro_f1", "exact_match", "token_f1"),
 }
 """By task the metrics that a search may improve, larger being better; the first unless the settings name another."""
 
@@ -69,9 +70,13 @@ class TaskSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """``name`` is a built-in encoder, ``minilm-l6``, a local directory or a hub name."""
+    """``name`` is a built-in encoder, ``minilm-l6``, a local directory or a hub name.
+
+    ``criteria_name`` is the second encoder of the task ``joint``, which reads for the criteria; None: ``name`` again.
+    """
 
     name: str = "minilm-l6"
+    criteria_name: str | None = None
     revision: str | None = None
 
 
@@ -217,3 +222,14 @@ def with_params(settings: TrialSettings, params: Mapping[str, bool | int | float
         changed.setdefault(section, {})[field_name] = value
     sections = {section: replace(getattr(settings, section), **values) for section, values in changed.items()}
     return replace(settings, **sections)
+
+
+def encoder_names(settings: TrialSettings) -> tuple[str, ...]:
+    """The models that a trial loads as encoders: one, or for ``joint`` the evidence's and the criteria's."""
+    model = settings.model
+    return (model.name, model.criteria_name or model.name) if settings.task.name == "joint" else (model.name,)
+
+
+def revision_of(model: ModelSettings, name: str) -> str | None:
+    """The revision at which a model is loaded: the setting is that of ``model.name`` alone."""
+    return model.revision if name == model.name else None

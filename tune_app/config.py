@@ -92,7 +92,7 @@ NumberOrTuned = Annotated[float | Literal["tuned"], BeforeValidator(_number_or_t
 
 
 class TaskSection(Section):
-    name: Literal["criteria", "evidence", "share"] = "criteria"
+    name: Literal["criteria", "evidence", "share", "joint"] = "criteria"
     classes: int = Field(default=2, ge=2, le=1000)
     objective: str | None = Field(default=None, description="Metric that a search improves; null: the task's first.")
     threshold: NumberOrTuned = Field(
@@ -126,6 +126,9 @@ class TaskSection(Section):
 class ModelSection(Section):
     name: str = Field(
         default="minilm-l6", min_length=1, description="Built-in name, minilm-l6, a local folder or a hub name."
+    )
+    criteria_name: str | None = Field(
+        default=None, min_length=1, description="Second encoder of task joint; null: the same model again."
     )
     revision: str | None = Field(default=None, description="Branch, tag or commit of a hub model.")
 

@@ -78,7 +78,7 @@ def training_step(name: str) -> Callable[[], object]:
     """One whole step of the ordinary training: forward, backward, clipping, optimizer."""
     settings = TrialSettings(DataSettings("none"), trial_seeds(0))
     task = CriteriaTask(settings)
-    model = task.build_model(encoder(name), seed=0).train()
+    model = task.build_model([encoder(name)], seed=0).train()
     optimizer = build_optimizer(model, settings.optim)
     generator = torch.Generator().manual_seed(0)
     mask = torch.ones(BATCH, LENGTH, dtype=torch.int64)

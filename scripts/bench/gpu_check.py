@@ -251,7 +251,7 @@ def measure(case: Case, device: MemoryDevice) -> tuple[Held, Held]:
         encoder = AutoModel.from_config(workload.config, dtype=torch.float32)
     if workload.checkpointing:
         enable_checkpointing(encoder)
-    model = task.build_model(LoadedEncoder(encoder, LoadReport((), (), None)), seed=0).to(where)
+    model = task.build_model([LoadedEncoder(encoder, LoadReport((), (), None))], seed=0).to(where)
     optimizer = build_optimizer(model, workload.settings.optim)
     prepare_states(optimizer)
     with uncounted():

@@ -133,7 +133,7 @@ def trial(case: Case, budget_gib: float) -> Iterator[Rehearsal]:
         freeze_layers(encoder, workload.frozen_layers)
         if workload.checkpointing:
             enable_checkpointing(encoder)
-        model = task.build_model(LoadedEncoder(encoder, LoadReport((), (), None)), seed=0)
+        model = task.build_model([LoadedEncoder(encoder, LoadReport((), (), None))], seed=0)
         optimizer = build_optimizer(model, settings.optim)
         prepare_states(optimizer)
         with rehearsing(

@@ -116,7 +116,7 @@ def measure(case: Case) -> tuple[float, float]:
     freeze_layers(encoder, workload.frozen_layers)
     if workload.checkpointing:
         enable_checkpointing(encoder)
-    model = task.build_model(LoadedEncoder(encoder, LoadReport((), (), None)), seed=0)
+    model = task.build_model([LoadedEncoder(encoder, LoadReport((), (), None))], seed=0)
     batches = [batch(task, case.micro_batch, case.length, seed) for seed in range(case.accumulation)]
     with LiveBytes(model, batches) as counter:
         optimizer = build_optimizer(model, workload.settings.optim)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from trainables.export import save_best_epoch
-from trainables.models.encoder import load_model_folder
 from trainables.reports import TrialReport
+from trainables.saved import load_model_folder
 from trainables.settings import TrialSettings
 from trainables.training.session import TrainingSession
 from trainables.trial import TrialPlaces, run_trial
@@ -31,8 +31,9 @@ def test_the_saved_model_is_that_of_the_epoch_and_scores_what_was_reported(
     batch = session.examples.batch([0, 1, 2])
     loaded = load_model_folder(saved.folder)
     with torch.no_grad():
-        torch.testing.assert_close(loaded.classifier(batch), session.model.eval()(batch))
-    assert loaded.max_length == settings.tok.max_length
+        torch.testing.assert_close(loaded.model(batch), session.model.eval()(batch))
+    assert loaded.settings.tok == settings.tok
+    assert loaded.decision["threshold"] == saved.validation["threshold"] == saved.test["threshold"]
 
 
 def test_a_folder_in_use_is_left_alone(settings: TrialSettings, cache: Path, tmp_path: Path) -> None:

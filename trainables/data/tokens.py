@@ -257,6 +257,14 @@ class TokenisedRows:
         return self.template.assemble(criterion_ids, self.texts.ids_of(row), max_length)
 
 
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """The rows as one encoder reads them."""
+
+    tokens: TokenisedRows
+    pad_token_id: int
+
+
 def tokenise_rows(rows: Rows, tokenizer: "PreTrainedTokenizerBase", cache_dir: Path) -> TokenisedRows:
     """The rows' tokens, from ``cache_dir`` if they are there, else tokenised now and kept there.
 

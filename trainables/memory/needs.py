@@ -15,7 +15,7 @@ from trainables.models.architectures import known_config
 from trainables.models.builtin import MAX_VOCABULARY, builtin_config
 from trainables.models.checkpoint import ModelLoadError, first_line
 from trainables.models.names import BUILTIN_NAMES, resolve_model
-from trainables.settings import TrialSettings
+from trainables.settings import TrialSettings, encoder_names, revision_of
 from trainables.training.split import steps_per_epoch as pieces
 
 _MOST_CONFIRMATIONS = 3
@@ -123,15 +123,19 @@ class Planner:
 
     def _workload(self, settings: TrialSettings, checkpointing: bool) -> Workload:
         precision = settings.train.precision if settings.train.precision != "auto" else self._auto_precision
-        return Workload(settings, self._config(settings), self._kind, precision, checkpointing)
+        config, *others = (self._config(settings, name) for name in encoder_names(settings))
+        second = others[0] if others else None
+        return Workload(settings, config, self._kind, precision, checkpointing, criteria_config=second)
 
-    def _config(self, settings: TrialSettings) -> PreTrainedConfig:
-        model = settings.model
-        if model not in self._configs:
-            is_builtin = model.name in BUILTIN_NAMES
-            size = self._vocabulary(settings) if is_builtin and self._vocabulary else MAX_VOCABULARY
-            self._configs[model] = encoder_config(model.name, model.revision, builtin_vocabulary=size)
-        return self._configs[model]
+    def _config(self, settings: TrialSettings, name: str) -> PreTrainedConfig:
+        revision = revision_of(settings.model, name)
+        key = name, revision
+        if key not in self._configs:
+            is_builtin = name in BUILTIN_NAMES
+            named = replace(settings, model=replace(settings.model, name=name))
+            size = self._vocabulary(named) if is_builtin and self._vocabulary else MAX_VOCABULARY
+            self._configs[key] = encoder_config(name, revision, builtin_vocabulary=size)
+        return self._configs[key]
 
 
 def _relevant(settings: TrialSettings) -> Hashable:

@@ -9,7 +9,7 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from torch import nn
 
 from trainables.data.rows import Rows
-from trainables.data.tokens import TokenisedRows, pad_batch
+from trainables.data.tokens import Reading, pad_batch
 from trainables.models.encoder import TextClassifier
 from trainables.models.load import LoadedEncoder
 from trainables.settings import TrialSettings
@@ -27,12 +27,12 @@ _MOST_CRITERIA = 100
 class PairExamples:
     """(criterion, text) pairs, or texts alone, cut to one trial's ``tok.max_length``: one input a row."""
 
-    def __init__(self, rows: Rows, tokens: TokenisedRows, max_length: int, pad_token_id: int) -> None:
+    def __init__(self, rows: Rows, reading: Reading, max_length: int) -> None:
         self._labels = rows.labels
-        self._tokens = tokens
+        self._tokens = reading.tokens
         self._max_length = max_length
-        self._pad_token_id = pad_token_id
-        self.lengths = tokens.lengths(max_length)
+        self._pad_token_id = reading.pad_token_id
+        self.lengths = reading.tokens.lengths(max_length)
         self.counts = np.ones_like(self.lengths)
 
     def __len__(self) -> int:
@@ -60,14 +60,15 @@ class CriteriaTask:
     def learn_from(self, rows: Rows, train: np.ndarray) -> None:
         self._loss.learn_from(rows.labels[train])
 
-    def examples(self, rows: Rows, tokens: TokenisedRows, pad_token_id: int) -> PairExamples:
+    def examples(self, rows: Rows, readings: Sequence[Reading]) -> PairExamples:
         self._rows = rows
-        return PairExamples(rows, tokens, self._settings.tok.max_length, pad_token_id)
+        return PairExamples(rows, readings[0], self._settings.tok.max_length)
 
     def full_batch(self, samples: int, length: int) -> Batch:
         return {**full_inputs(samples, length), "labels": torch.zeros(samples, dtype=torch.int64)}
 
-    def build_model(self, encoder: LoadedEncoder, seed: int) -> nn.Module:
+    def build_model(self, encoders: Sequence[LoadedEncoder], seed: int) -> nn.Module:
+        (encoder,) = encoders
         return TextClassifier(encoder.model, head=self._settings.head, classes=self._classes, seed=seed)
 
     def counted(self, batch: Batch) -> float:

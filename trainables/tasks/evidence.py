@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainables.data.rows import DataError, Rows
-from trainables.data.tokens import TokenColumn, TokenisedRows, pad_batch
+from trainables.data.tokens import Reading, TokenColumn, pad_batch
 from trainables.data.windows import Windows, cut_windows, window_example
 from trainables.models.load import LoadedEncoder
 from trainables.models.spans import SpanModel
-from trainables.settings import TaskSettings, TrialSettings
+from trainables.settings import TaskSettings, TokSettings, TrialSettings
 from trainables.tasks.criteria import full_inputs
 from trainables.tasks.losses import SpanLoss
 from trainables.tasks.protocol import Batch, Decision, Scores
@@ -34,11 +34,12 @@ class WindowExamples:
     Every window weighs 1 / windows of its row, so that a batch counts rows, long and short ones alike.
     """
 
-    def __init__(self, rows: Rows, tokens: TokenisedRows, max_length: int, overlap: int, pad_token_id: int) -> None:
-        self._tokens = tokens
-        self._max_length = max_length
-        self._pad_token_id = pad_token_id
-        self.windows = cut_windows(tokens, max_length, overlap)
+    def __init__(self, rows: Rows, reading: Reading, tok: TokSettings) -> None:
+        self._tokens = tokens = reading.tokens
+        self._max_length = tok.max_length
+        self._pad_token_id = reading.pad_token_id
+        self.texts = tokens.texts
+        self.windows = cut_windows(tokens, tok.max_length, tok.doc_stride)
         self.lengths = self.windows.lengths
         self.counts = np.diff(self.windows.bounds)
         self.spans = _spans_in_windows(rows.evidence, tokens.texts, self.windows)
@@ -105,16 +106,16 @@ class EvidenceTask:
     def learn_from(self, rows: Rows, train: np.ndarray) -> None:
         self._loss.learn_from(rows.evidence[train, 0] >= 0)
 
-    def examples(self, rows: Rows, tokens: TokenisedRows, pad_token_id: int) -> WindowExamples:
-        tok = self._settings.tok
-        examples = WindowExamples(rows, tokens, tok.max_length, tok.doc_stride, pad_token_id)
-        self._scorer = SpanScorer(rows, tokens.texts, examples.windows, self._settings.task)
+    def examples(self, rows: Rows, readings: Sequence[Reading]) -> WindowExamples:
+        examples = WindowExamples(rows, readings[0], self._settings.tok)
+        self._scorer = SpanScorer(rows, examples, self._settings.task)
         return examples
 
     def full_batch(self, samples: int, length: int) -> Batch:
         return full_windows(samples, length)
 
-    def build_model(self, encoder: LoadedEncoder, seed: int) -> nn.Module:
+    def build_model(self, encoders: Sequence[LoadedEncoder], seed: int) -> nn.Module:
+        (encoder,) = encoders
         return SpanModel(encoder.model, head=self._settings.head, seed=seed)
 
     def counted(self, batch: Batch) -> float:
@@ -135,10 +136,10 @@ class EvidenceTask:
 class SpanScorer:
     """Chooses spans, or none, and holds them against the rows' evidence."""
 
-    def __init__(self, rows: Rows, texts: TokenColumn, windows: Windows, settings: TaskSettings) -> None:
+    def __init__(self, rows: Rows, examples: WindowExamples, settings: TaskSettings) -> None:
         self._rows = rows
-        self._texts = texts
-        self._windows = windows
+        self._texts = examples.texts
+        self._windows = examples.windows
         self._settings = settings
 
     def best_spans(self, kept: Tensor, rows: np.ndarray) -> BestSpans:

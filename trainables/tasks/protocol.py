@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from trainables.data.rows import Rows
-from trainables.data.tokens import TokenisedRows
+from trainables.data.tokens import Reading
 from trainables.models.load import LoadedEncoder
 from trainables.settings import TrialSettings
 
@@ -72,16 +72,16 @@ class Task(Protocol):
         """Take from the training part, row numbers (n,), what the loss depends on, such as how often classes occur."""
         ...
 
-    def examples(self, rows: Rows, tokens: TokenisedRows, pad_token_id: int) -> Examples:
-        """The rows as inputs. What ``score`` is given is of these rows."""
+    def examples(self, rows: Rows, readings: Sequence[Reading]) -> Examples:
+        """The rows as inputs, as each of the encoders reads them. What ``score`` is given is of these rows."""
         ...
 
     def full_batch(self, samples: int, length: int) -> Batch:
         """Inputs without content that fill ``length`` tokens, as ``Examples.batch`` gives them: the worst case."""
         ...
 
-    def build_model(self, encoder: LoadedEncoder, seed: int) -> nn.Module:
-        """Encoder and head. Nothing but the head is freshly initialised, from ``seed`` alone."""
+    def build_model(self, encoders: Sequence[LoadedEncoder], seed: int) -> nn.Module:
+        """Encoders and heads. Nothing but the heads is freshly initialised, from ``seed`` alone."""
         ...
 
     def counted(self, batch: Batch) -> float:

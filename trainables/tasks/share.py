@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.data.rows import Rows
-from trainables.data.tokens import TokenisedRows
+from trainables.data.tokens import Reading
 from trainables.models.load import LoadedEncoder
 from trainables.models.shared import SharedModel
 from trainables.settings import TrialSettings
@@ -40,17 +40,20 @@ class ShareTask:
         self._criteria_loss.learn_from(rows.labels[train])
         self._span_loss.learn_from(rows.evidence[train, 0] >= 0)
 
-    def examples(self, rows: Rows, tokens: TokenisedRows, pad_token_id: int) -> WindowExamples:
-        tok = self._settings.tok
-        examples = WindowExamples(rows, tokens, tok.max_length, tok.doc_stride, pad_token_id)
+    def examples(self, rows: Rows, readings: Sequence[Reading]) -> WindowExamples:
+        examples = self._made_examples(rows, readings)
         self._rows, self._counts = rows, examples.counts
-        self._scorer = SpanScorer(rows, tokens.texts, examples.windows, self._settings.task)
+        self._scorer = SpanScorer(rows, examples, self._settings.task)
         return examples
+
+    def _made_examples(self, rows: Rows, readings: Sequence[Reading]) -> WindowExamples:
+        return WindowExamples(rows, readings[0], self._settings.tok)
 
     def full_batch(self, samples: int, length: int) -> Batch:
         return full_windows(samples, length)
 
-    def build_model(self, encoder: LoadedEncoder, seed: int) -> nn.Module:
+    def build_model(self, encoders: Sequence[LoadedEncoder], seed: int) -> nn.Module:
+        (encoder,) = encoders
         return SharedModel(encoder.model, classes=self._classes, head=self._settings.head, seed=seed)
 
     def counted(self, batch: Batch) -> float:

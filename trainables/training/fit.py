@@ -41,7 +41,7 @@ class Fit:
     """The limits by which a run's batches are cut, from prediction and probe; lowered when memory ran out.
 
     Args:
-        encoder: is switched to gradient checkpointing where nothing fits without, or in too many passes, and the
+        encoders: are switched to gradient checkpointing where nothing fits without, or in too many passes, and the
             settings allow it.
         precision: ``fp32`` or ``bf16``, resolved.
         step_inputs: the most inputs of one step: the effective batch, or more where rows take several windows.
@@ -50,7 +50,7 @@ class Fit:
     def __init__(
         self,
         settings: TrialSettings,
-        encoder: PreTrainedModel,
+        encoders: Sequence[PreTrainedModel],
         device: MemoryDevice,
         *,
         precision: str,
@@ -59,7 +59,7 @@ class Fit:
     ) -> None:
         self._settings = settings
         self._step_inputs = step_inputs
-        self._encoder = encoder
+        self._encoders = encoders
         self._device = device
         self._files = files
         self._where = Circumstances.here(device_name(device.torch_device), precision)
@@ -69,10 +69,11 @@ class Fit:
         self.checkpointing = False
         self._workload = Workload(
             settings,
-            encoder.config,
+            encoders[0].config,
             device_kind="cuda" if device.torch_device.type == "cuda" else "cpu",
             precision=precision,
-            has_pooler=getattr(encoder, "pooler", None) is not None,
+            has_pooler=any(getattr(encoder, "pooler", None) is not None for encoder in encoders),
+            criteria_config=encoders[1].config if len(encoders) > 1 else None,
         )
         self._plan = self._predicted()
         self.limits = self._limits(1.0, 1.0)
@@ -118,7 +119,8 @@ class Fit:
         if self.checkpointing or not self._settings.memory.allow_checkpointing:
             return False
         try:
-            enable_checkpointing(self._encoder)
+            for encoder in self._encoders:
+                enable_checkpointing(encoder)
         except ValueError:
             return False  # ALBERT: there is no such remedy.
         self.checkpointing = True

@@ -17,7 +17,7 @@ from trainables.memory.device import MemoryDevice, device_name
 from trainables.memory.errors import MemoryExhaustedError, OutOfMemory
 from trainables.models.load import load_encoder
 from trainables.reports import Fact
-from trainables.settings import TrialSettings
+from trainables.settings import TrialSettings, revision_of
 from trainables.tasks import TASKS
 from trainables.tasks.protocol import Batch, Decision, Scores
 from trainables.training.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -68,15 +68,18 @@ class TrainingSession:
         self.task = TASKS[settings.task.name](settings)
         self.inputs = load_inputs(settings, cache, with_test=with_test)
         self.task.learn_from(self.inputs.rows, self.inputs.split.train)
-        self.examples = self.task.examples(self.inputs.rows, self.inputs.tokens, self.inputs.pad_token_id)
-        encoder = load_encoder(
-            self.inputs.source,
-            seed=settings.seeds.init,
-            tokenizer_folder=self.inputs.tokenizer_folder,
-            revision=settings.model.revision,
-        )
-        self._encoder = encoder.model
-        self.model = self.task.build_model(encoder, seed=settings.seeds.init).to(torch_device)
+        self.examples = self.task.examples(self.inputs.rows, self.inputs.readings)
+        encoders = [
+            load_encoder(
+                reader.source,
+                seed=settings.seeds.init,
+                tokenizer_folder=reader.tokenizer_folder,
+                revision=revision_of(settings.model, reader.source.name),
+            )
+            for reader in self.inputs.readers
+        ]
+        self._encoders = [encoder.model for encoder in encoders]
+        self.model = self.task.build_model(encoders, seed=settings.seeds.init).to(torch_device)
         self.optimizer = build_optimizer(self.model, settings.optim)
         prepare_states(self.optimizer)
         self.steps_per_epoch = steps_per_epoch(len(self.inputs.split.train), train.effective_batch)
@@ -92,7 +95,7 @@ class TrainingSession:
         start = time.perf_counter()
         fit = self.fit = Fit(
             self.settings,
-            self._encoder,
+            self._encoders,
             self._device,
             precision=self.precision,
             files=files,

@@ -1,6 +1,5 @@
-"""The text classifier and the folder that keeps it."""
+"""The text classifier, and what every model asks of an encoder."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,11 +12,9 @@ from trainables.models.encoder import (
     TextClassifier,
     enable_checkpointing,
     freeze_layers,
-    load_model_folder,
-    save_model_folder,
 )
 from trainables.models.heads import POOLINGS
-from trainables.models.load import ModelLoadError, load_encoder, load_tokenizer
+from trainables.models.load import load_encoder, load_tokenizer
 from trainables.models.names import resolve_model
 from trainables.settings import HeadSettings
 
@@ -78,80 +75,6 @@ def test_memory_prediction_can_trace_it_without_memory() -> None:
         logits.sum().backward()
     assert logits.shape == (7, 2)
     assert classifier.head.output.weight.grad is not None
-
-
-@pytest.mark.parametrize(
-    ("name", "head"),
-    [
-        ("tiny-bert", HeadSettings("pooler", dropout=0.3)),
-        ("tiny-roberta", HeadSettings("attention", layers=2, width=24, activation="silu")),
-        ("tiny-deberta", HeadSettings("max", layers=1)),
-    ],
-)
-def test_a_saved_model_predicts_the_same(
-    name: str, head: HeadSettings, tokenizer_folder: TokenizerFolder, tmp_path: Path
-) -> None:
-    tokenizer = load_tokenizer(tokenizer_folder(name))
-    classifier = _classifier(name, tokenizer_folder(name), head)
-    if head.pooling == "attention":
-        torch.nn.init.normal_(classifier.pooler.query, generator=torch.Generator().manual_seed(1))
-    folder = tmp_path / "new" / "model"
-    save_model_folder(classifier, tokenizer, folder, max_length=48)
-    saved = load_model_folder(folder)
-    rows = (["a b café", "c"], ["d", "e f"])
-    with torch.no_grad():
-        expected = classifier(tokenizer(*rows, padding=True, return_tensors="pt"))
-        got = saved.classifier(saved.tokenizer(*rows, padding=True, return_tensors="pt"))
-    assert torch.equal(got, expected)
-    assert not saved.classifier.training
-    assert (saved.max_length, saved.classifier.settings, saved.classifier.classes) == (48, head, 3)
-    assert [path.name for path in folder.parent.iterdir()] == ["model"]
-    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
-
-
-def test_a_save_that_fails_leaves_nothing(
-    bert: PreTrainedModel, tokenizer_folder: TokenizerFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tokenizer = load_tokenizer(tokenizer_folder("tiny-bert"))
-
-    def disk_full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(tokenizer, "save_pretrained", disk_full)
-    with pytest.raises(OSError, match="No space left"):
-        save_model_folder(TextClassifier(bert, classes=2, seed=0), tokenizer, tmp_path / "model", max_length=32)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_in_use_is_not_overwritten(
-    bert: PreTrainedModel, tokenizer_folder: TokenizerFolder, tmp_path: Path
-) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    tokenizer = load_tokenizer(tokenizer_folder("tiny-bert"))
-    with pytest.raises(FileExistsError, match="not empty"):
-        save_model_folder(TextClassifier(bert, classes=2, seed=0), tokenizer, tmp_path, max_length=32)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-
-
-def test_damage_to_a_saved_model_is_named(
-    bert: PreTrainedModel, tokenizer_folder: TokenizerFolder, tmp_path: Path
-) -> None:
-    folder = tmp_path / "model"
-    tokenizer = load_tokenizer(tokenizer_folder("tiny-bert"))
-    save_model_folder(TextClassifier(bert, classes=2, seed=0), tokenizer, folder, max_length=32)
-    settings_file = folder / "headroom.json"
-    settings = json.loads(settings_file.read_text())
-    for change, message in (
-        ({"classes": 5}, r"headroom_head\.safetensors does not fit"),
-        ({"head": settings["head"] | {"layers": 1}}, r"headroom_head\.safetensors does not fit"),
-        ({"format_version": 1}, "format_version 1, .* reads 2; train the model again"),
-    ):
-        settings_file.write_text(json.dumps(settings | change))
-        with pytest.raises(ModelLoadError, match=message):
-            load_model_folder(folder)
-    settings_file.unlink()
-    with pytest.raises(ModelLoadError, match="no folder of a saved model"):
-        load_model_folder(folder)
 
 
 def test_frozen_layers_and_embeddings_take_no_part_in_training(bert: PreTrainedModel) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from trainables.data.rows import Rows
-from trainables.data.tokens import TokenisedRows, tokenise_rows
+from trainables.data.tokens import Reading, TokenisedRows, tokenise_rows
 from trainables.models.builtin import train_tokenizer
 from trainables.models.load import load_tokenizer
 from trainables.settings import TaskSettings, TokSettings, TrialSettings
@@ -52,7 +52,7 @@ def made(data: tuple[Rows, TokenisedRows], settings: TrialSettings) -> tuple[Evi
     rows, tokens = data
     task = EvidenceTask(settings)
     task.learn_from(rows, np.arange(len(rows)))
-    return task, task.examples(rows, tokens, 0)
+    return task, task.examples(rows, [Reading(tokens, 0)])
 
 
 def perfect_kept(task: EvidenceTask, examples: WindowExamples, *, certainty: float = 5.0) -> torch.Tensor:

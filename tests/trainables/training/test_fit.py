@@ -103,7 +103,7 @@ class Machine:
         device = (CpuDevice if self.device_kind == "cpu" else Card)(self.budget_gib)
         encoder, files = build_encoder(self.config, seed=0), MachineFiles(self.folder)
         rows = self.settings.train.effective_batch
-        return Fit(self.settings, encoder, device, precision="fp32", files=files, step_inputs=rows)
+        return Fit(self.settings, [encoder], device, precision="fp32", files=files, step_inputs=rows)
 
     def probed(self, **truth: Any) -> tuple[Fit, Truth]:
         fit = self.fit()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from transformers import PreTrainedConfig
 
 from trainables.files import write_whole
 from trainables.memory.predict.kernels import KERNELS
@@ -137,20 +138,26 @@ def _traced(workload: Workload, factors: SizeFactors) -> MemoryPlan:
 
 
 def _size_factors(workload: Workload) -> SizeFactors:
-    config = workload.config
-    settings = workload.settings
+    configs, settings = workload.configs, workload.settings
     # Of spans, the columns that are kept of an evaluation pass.
     task = {settings.task.classes, settings.task.n_best, 1 + 4 * settings.task.n_best}
-    dimensions = {*task, settings.head.width, *_integers(config.to_dict())} - {0}
+    dimensions = {*task, settings.head.width, *_integers([config.to_dict() for config in configs])} - {0}
     micro_batch = next(prime for prime in _MICRO_BATCHES if all(dimension % prime for dimension in dimensions))
-    # RoBERTa numbers its positions from padding_idx + 1.
-    unused_positions = config.pad_token_id + 1 if "roberta" in config.model_type else 0
-    longest = min(_LONGEST, config.max_position_embeddings - unused_positions)
+    longest = min(_LONGEST, *map(_positions, configs))
     for step in _LENGTH_STEPS:
         for prime in _PRIMES:
             if step * prime <= longest and all(dimension % prime for dimension in dimensions):
                 return SizeFactors(micro_batch, step * prime, prime)
-    raise ValueError(f"no length of at most {longest} tokens tells the sizes of this {config.model_type} encoder apart")
+    raise ValueError(
+        f"no length of at most {longest} tokens tells the sizes of this {configs[0].model_type} encoder apart"
+    )
+
+
+def _positions(config: PreTrainedConfig) -> int:
+    """How many tokens an encoder can number."""
+    # RoBERTa numbers its positions from padding_idx + 1.
+    unused = config.pad_token_id + 1 if "roberta" in config.model_type else 0
+    return int(config.max_position_embeddings - unused)
 
 
 def _integers(value: Any) -> Iterator[int]:
@@ -168,7 +175,10 @@ def fingerprint(workload: Workload) -> str:
         "format": FORMAT_VERSION,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "config": {k: _whether_dropped(k, v) for k, v in workload.config.to_dict().items() if k not in _IRRELEVANT},
+        "configs": [
+            {k: _whether_dropped(k, v) for k, v in config.to_dict().items() if k not in _IRRELEVANT}
+            for config in workload.configs
+        ],
         "task": task_facts(settings.task),
         "head": head_facts(settings.head),
         "loss": [settings.loss.name, settings.loss.class_weighting != "none"],

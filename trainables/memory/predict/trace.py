@@ -7,7 +7,7 @@ once.
 """
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -43,7 +43,8 @@ class Workload:
         device_kind: whose kernels, optimizer and allocator are meant.
         precision: ``fp32`` or ``bf16``, resolved.
         frozen_layers: see ``models.encoder.freeze_layers``.
-        has_pooler: False for a checkpoint without one, since loading takes it out. True is at most 0.1 % too much.
+        has_pooler: False for checkpoints without one, since loading takes it out. True is at most 0.1 % too much.
+        criteria_config: of the second encoder of the task ``joint``.
     """
 
     settings: TrialSettings
@@ -53,6 +54,12 @@ class Workload:
     checkpointing: bool = False
     frozen_layers: int = 0
     has_pooler: bool = True
+    criteria_config: PreTrainedConfig | None = None
+
+    @property
+    def configs(self) -> tuple[PreTrainedConfig, ...]:
+        """Of all encoders."""
+        return (self.config,) if self.criteria_config is None else (self.config, self.criteria_config)
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ def trace(workload: Workload, factors: SizeFactors) -> StepPeaks:
     kernels = KERNELS[workload.device_kind]()
     task = TASKS[workload.settings.task.name](workload.settings)
     with MODEL_LOCK, _apart(), FakeTensorMode():
-        model = _build_model(task, kernels.prepared(workload.config), workload)
+        model = _build_model(task, [kernels.prepared(config) for config in workload.configs], workload)
         with kernels.applied(model):
             return _trace_step(model, task, workload, factors, kernels)
 
@@ -87,15 +94,18 @@ def _apart() -> Iterator[None]:
         yield
 
 
-def _build_model(task: Task, config: PreTrainedConfig, workload: Workload) -> nn.Module:
-    with no_init_weights():  # ModernBERT's draws again until it likes the values, which here are none.
-        encoder = build_empty(config)
-    if not workload.has_pooler and getattr(encoder, "pooler", None) is not None:
-        encoder.register_module("pooler", None)
-    freeze_layers(encoder, workload.frozen_layers)
-    if workload.checkpointing:
-        enable_checkpointing(encoder)
-    return task.build_model(LoadedEncoder(encoder, LoadReport((), (), None)), seed=0)
+def _build_model(task: Task, configs: Sequence[PreTrainedConfig], workload: Workload) -> nn.Module:
+    encoders = []
+    for config in configs:
+        with no_init_weights():  # ModernBERT's draws again until it likes the values, which here are none.
+            encoder = build_empty(config)
+        if not workload.has_pooler and getattr(encoder, "pooler", None) is not None:
+            encoder.register_module("pooler", None)
+        freeze_layers(encoder, workload.frozen_layers)
+        if workload.checkpointing:
+            enable_checkpointing(encoder)
+        encoders.append(LoadedEncoder(encoder, LoadReport((), (), None)))
+    return task.build_model(encoders, seed=0)
 
 
 def _trace_step(model: nn.Module, task: Task, workload: Workload, factors: SizeFactors, kernels: Kernels) -> StepPeaks:

@@ -1,0 +1,131 @@
+"""What every task must do: learn, be cut exactly, need what was predicted, come out the same twice, and be kept."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.memory.counting import uncounted
+from trainables.memory.cpu import CpuDevice
+from trainables.memory.device import GIB
+from trainables.reports import TrialReport
+from trainables.saved import load_model_folder, save_model_folder
+from trainables.settings import HeadSettings, LossSettings, OptimSettings, TokSettings, TrialSettings, with_params
+from trainables.tasks import TASKS
+from trainables.training.session import TrainingSession
+from trainables.training.split import micro_batches
+from trainables.training.step import accumulate_gradient
+from trainables.trial import TrialPlaces, run_trial
+
+SessionOf = Callable[[TrialSettings], TrainingSession]
+
+
+@pytest.fixture(params=TASKS)
+def task_settings(request: pytest.FixtureRequest, settings: TrialSettings) -> TrialSettings:
+    """Short inputs, so that rows of tasks with windows take several."""
+    return replace(
+        with_params(settings, {"task.name": request.param, "model.name": "tiny-bert", "train.batch_size": 8}),
+        tok=TokSettings(max_length=24, doc_stride=6),
+        head=HeadSettings(dropout=0.0),
+        optim=OptimSettings(lr=3e-3),
+    )
+
+
+def test_its_objective_is_among_the_scores_and_all_are_finite(
+    task_settings: TrialSettings, session_of: SessionOf
+) -> None:
+    session = session_of(task_settings)
+    scores = session.evaluate("validation")
+    assert task_settings.task.metric in scores.metrics
+    assert all(np.isfinite(value) for value in scores.metrics.values())
+    assert scores.decision.items() <= scores.metrics.items()
+    again = session.evaluate("validation", scores.decision)
+    assert again.metrics == scores.metrics, "its own thresholds are those of the part"
+
+
+def test_the_loss_falls(task_settings: TrialSettings, session_of: SessionOf) -> None:
+    session = session_of(task_settings)
+    first, *_, last = [session.train_epoch() for _ in range(3)]
+    assert last < first
+
+
+@pytest.mark.parametrize(
+    "loss", [LossSettings(), LossSettings("focal", class_weighting="inverse")], ids=["plain", "focal"]
+)
+def test_the_gradient_is_that_of_the_batch_in_one_pass(
+    task_settings: TrialSettings, loss: LossSettings, session_of: SessionOf
+) -> None:
+    session = session_of(replace(task_settings, loss=loss))
+    for module in session.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    for config in (encoder.config for encoder in session._encoders):
+        config.attention_probs_dropout_prob = 0.0
+    inputs = session.examples.inputs_of(session.inputs.part("train")[:8])
+    longest = int(session.examples.lengths.max())
+    limits = replace(session.fit.limits, alone=np.full(longest + 1, 3), accumulating=np.full(longest + 1, 3))
+    pieces = micro_batches(inputs, session.examples.lengths, limits)
+    assert len(pieces) > 1
+
+    def gradient(parts: list[np.ndarray]) -> list[torch.Tensor]:
+        session.model.eval()
+        session.optimizer.zero_grad(set_to_none=True)
+        batches = [session.examples.batch(part) for part in parts]
+        counted = sum(map(session.task.counted, batches))
+        accumulate_gradient(session.model, session.task, batches, counted, "fp32")
+        return [p.grad.clone() for p in session.model.parameters() if p.grad is not None]
+
+    whole, cut = gradient([inputs]), gradient(pieces)
+    assert len(whole) > 10
+    for one, other in zip(whole, cut, strict=True):
+        torch.testing.assert_close(other, one, atol=1e-5, rtol=1e-4)
+
+
+def test_its_steps_need_what_was_predicted(task_settings: TrialSettings, cache: Path, machine_folder: Path) -> None:
+    from trainables.machine import MachineFiles
+    from trainables.training.rehearsal import rehearsing
+
+    device, length = CpuDevice(0.5), task_settings.tok.max_length
+    with device.enforce():
+        session = TrainingSession(task_settings, cache, device)
+        session.fit_to_memory(MachineFiles(machine_folder))
+        plan = session.fit._plan
+        with rehearsing(
+            session.model, session.task, session.optimizer, device, clip_norm=1.0, precision="fp32"
+        ) as rehearsal:
+            trained = rehearsal.training_peak(6, length, accumulating=True)
+            evaluated = rehearsal.evaluation_peak(9, length)
+    assert trained is not None
+    assert evaluated is not None
+    assert plan.need_gib(6, length, 2) == pytest.approx(trained / GIB, rel=0.002)
+    assert plan.eval_need_gib(9, length) == pytest.approx(evaluated / GIB, rel=0.002)
+
+
+def test_a_trial_gives_the_same_values_twice(task_settings: TrialSettings, cache: Path, tmp_path: Path) -> None:
+    values = []
+    for run in range(2):
+        reports: list[TrialReport] = []
+        once = with_params(task_settings, {"train.epochs": 1})
+        run_trial(once, report=reports.append, places=TrialPlaces(cache, tmp_path / str(run)))
+        assert [said.ended for said in reports] == ["complete"]
+        values.append((reports[-1].value, reports[-1].metrics))
+    assert values[0] == values[1]
+
+
+def test_the_saved_model_answers_the_same(task_settings: TrialSettings, session_of: SessionOf, tmp_path: Path) -> None:
+    session = session_of(replace(task_settings, head=HeadSettings("mean", layers=1, width=16)))
+    session.train_epoch()
+    decision = session.evaluate("validation").decision
+    tokenizers = [reader.tokenizer for reader in session.inputs.readers]
+    save_model_folder(session.model, tokenizers, tmp_path / "m", settings=session.settings, decision=decision)
+    saved = load_model_folder(tmp_path / "m")
+    batch = session.examples.batch(session.examples.inputs_of(session.inputs.part("validation")[:6]))
+    task = TASKS[task_settings.task.name](saved.settings)
+    with torch.no_grad(), uncounted():
+        expected = session.task.kept(session.model.eval()(batch), batch)
+        torch.testing.assert_close(task.kept(saved.model(batch), batch), expected, atol=0.0, rtol=0.0)
+    assert saved.decision == decision
+    assert len(saved.tokenizers) == len(tokenizers)

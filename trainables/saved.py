@@ -1,0 +1,140 @@
+"""The folder that keeps a trained model: encoders and tokenizers in transformers' layout, and what stands on them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
+
+from trainables.files import whole_folder
+from trainables.models.checkpoint import ModelLoadError, first_line, read_tensors
+from trainables.models.load import load_encoder, load_tokenizer
+from trainables.models.names import ModelSource
+from trainables.seeds import trial_seeds
+from trainables.settings import DataSettings, HeadSettings, TaskSettings, TokSettings, TrialSettings, encoder_names
+from trainables.tasks import TASKS
+
+FORMAT_VERSION = 3
+"""Of saved model folders: goes up whenever an older version could not read a new folder, or misread it."""
+
+_OWN_FILE = "headroom_head.safetensors"
+_SETTINGS_FILE = "headroom.json"
+# Attribute of a model → where its folder lies within the model's; the first encoder lies where transformers looks.
+_ENCODERS = {"encoder": ".", "criteria_encoder": "criteria_encoder"}
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """What a model folder holds.
+
+    Attributes:
+        model: in evaluation mode, on the CPU, in fp32.
+        tokenizers: of each of its encoders.
+        settings: of task, head and inputs; those of the data mean nothing.
+        decision: thresholds that were chosen on validation.
+    """
+
+    model: nn.Module
+    tokenizers: tuple[PreTrainedTokenizerBase, ...]
+    settings: TrialSettings
+    decision: Mapping[str, float]
+
+
+def save_model_folder(
+    model: nn.Module,
+    tokenizers: Sequence[PreTrainedTokenizerBase],
+    folder: str | Path,
+    *,
+    settings: TrialSettings,
+    decision: Mapping[str, float],
+) -> None:
+    """Save a task's model with its tokenizers, the settings that it was built by and its thresholds.
+
+    The folder appears whole or not at all: it is written under another name and renamed at the end.
+
+    Raises:
+        FileExistsError: ``folder`` exists and is not empty.
+    """
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty; save the model to a new folder")
+    with whole_folder(folder) as partial:
+        # A bar for a file or two would only end up in somebody's log.
+        disable_progress_bar()
+        for (encoder, where), tokenizer in zip(_encoders(model), tokenizers, strict=True):
+            encoder.save_pretrained(partial / where)
+            tokenizer.save_pretrained(partial / where)
+        own = {name: tensor.detach().cpu().contiguous() for name, tensor in _own_tensors(model).items()}
+        save_file(own, partial / _OWN_FILE)
+        kept = {"format_version": FORMAT_VERSION, **_kept(settings), "decision": dict(decision)}
+        settings_file = partial / _SETTINGS_FILE
+        settings_file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+        # Safetensors files come readable by their owner alone; on a shared machine the user's umask decides.
+        for path in partial.rglob("*"):
+            if path.is_file():
+                path.chmod(settings_file.stat().st_mode)
+
+
+def load_model_folder(folder: str | Path) -> SavedModel:
+    """Load what ``save_model_folder`` saved.
+
+    Raises:
+        ModelLoadError: the folder is no such folder, or a file in it is missing or damaged.
+    """
+    folder = Path(folder).absolute()
+    kept = _read_settings(folder / _SETTINGS_FILE)
+    settings = TrialSettings(
+        DataSettings(""),
+        trial_seeds(0),
+        task=TaskSettings(**kept["task"]),
+        head=HeadSettings(**kept["head"]),
+        tok=TokSettings(**kept["tok"]),
+    )
+    places = [folder / where for where in _ENCODERS.values()][: len(encoder_names(settings))]
+    encoders = [load_encoder(ModelSource(str(place), "folder", str(place)), seed=0) for place in places]
+    model = TASKS[settings.task.name](settings).build_model(encoders, seed=0)
+    _load_own_tensors(model, folder / _OWN_FILE)
+    return SavedModel(model.eval(), tuple(map(load_tokenizer, places)), settings, kept["decision"])
+
+
+def _kept(settings: TrialSettings) -> dict[str, Any]:
+    """What of the settings the model's answers depend on."""
+    return {"task": asdict(settings.task), "head": asdict(settings.head), "tok": asdict(settings.tok)}
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = settings["format_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelLoadError(f"{path.parent} is no folder of a saved model: {first_line(error)}") from error
+    if version != FORMAT_VERSION:
+        raise ModelLoadError(
+            f"{path}: format_version {version}, but this version of headroom reads {FORMAT_VERSION}; "
+            "train the model again, or use the version that saved it"
+        )
+    return settings
+
+
+def _encoders(model: nn.Module) -> list[tuple[PreTrainedModel, str]]:
+    return [(getattr(model, name), where) for name, where in _ENCODERS.items() if hasattr(model, name)]
+
+
+def _own_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """All but the encoders', which are saved in their own layout."""
+    prefixes = tuple(f"{name}." for name in _ENCODERS)
+    return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(prefixes)}
+
+
+def _load_own_tensors(model: nn.Module, path: Path) -> None:
+    of_encoders = model.state_dict().keys() - _own_tensors(model).keys()
+    state = {name: tensor for name, tensor in model.state_dict().items() if name in of_encoders}
+    try:
+        model.load_state_dict(state | read_tensors(path))
+    except RuntimeError as error:
+        raise ModelLoadError(f"{path} does not fit the settings beside it: {' '.join(str(error).split())}") from error

@@ -1,0 +1,50 @@
+"""Task ``joint``: both questions with two encoders, what the first reads being told to the second."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import nn
+
+from trainables.data.rows import Rows
+from trainables.data.tokens import Reading
+from trainables.models.load import LoadedEncoder
+from trainables.models.shared import CRITERIA_PREFIX, JointModel
+from trainables.settings import TokSettings
+from trainables.tasks.criteria import PairExamples, full_inputs
+from trainables.tasks.evidence import WindowExamples, full_windows
+from trainables.tasks.protocol import Batch
+from trainables.tasks.share import ShareTask
+
+
+class JointExamples(WindowExamples):
+    """Windows for the evidence encoder, and beside each the row as the criteria encoder reads it, cut to one input."""
+
+    def __init__(self, rows: Rows, evidence: Reading, criteria: Reading, tok: TokSettings) -> None:
+        super().__init__(rows, evidence, tok)
+        self._pairs = PairExamples(rows, criteria, tok.max_length)
+        # Both are padded by themselves; what a pass needs is counted as if both had the longer's tokens.
+        self.lengths = np.maximum(self.windows.lengths, self._pairs.lengths[self.windows.row])
+
+    def batch(self, inputs: Sequence[int] | np.ndarray) -> Batch:
+        pairs = self._pairs.batch(self.windows.row[np.asarray(inputs)])
+        return super().batch(inputs) | _for_criteria(pairs)
+
+
+def _for_criteria(pairs: Batch) -> Batch:
+    return {CRITERIA_PREFIX + name: tensor for name, tensor in pairs.items() if name != "labels"}
+
+
+class JointTask(ShareTask):
+    """As ``share``, but the criteria and the evidence have an encoder each."""
+
+    def full_batch(self, samples: int, length: int) -> Batch:
+        return full_windows(samples, length) | _for_criteria(full_inputs(samples, length))
+
+    def build_model(self, encoders: Sequence[LoadedEncoder], seed: int) -> nn.Module:
+        evidence, criteria = encoders
+        head = self._settings.head
+        return JointModel(evidence.model, criteria.model, classes=self._classes, head=head, seed=seed)
+
+    def _made_examples(self, rows: Rows, readings: Sequence[Reading]) -> WindowExamples:
+        evidence, criteria = readings
+        return JointExamples(rows, evidence, criteria, self._settings.tok)
