@@ -154,7 +154,7 @@ def headroom_side(settings: TrialSettings, cache: Path, rows: dict[str, int]) ->
 def trainer_side(
     settings: TrialSettings, inputs: Inputs, folder: Path, rows: dict[str, int]
 ) -> tuple[Side, Callable[[], None]]:
-    model: nn.Module = AutoModelForSequenceClassification.from_pretrained(inputs.source.path, num_labels=2)
+    model: nn.Module = AutoModelForSequenceClassification.from_pretrained(inputs.readers[0].source.path, num_labels=2)
     tokens = TokenCount()
     model.register_forward_pre_hook(lambda _, __, keywords: tokens.add(keywords["attention_mask"]), with_kwargs=True)
     side = Side(rows, tokens)
@@ -178,7 +178,7 @@ def trainer_side(
         ),
         train_dataset=Pairs(inputs, inputs.split.train),
         eval_dataset=Pairs(inputs, inputs.split.validation),
-        data_collator=DataCollatorWithPadding(inputs.tokenizer),
+        data_collator=DataCollatorWithPadding(inputs.readers[0].tokenizer),
         compute_metrics=macro_f1,
         callbacks=[EpochClock(side)],
     )
@@ -213,7 +213,7 @@ class Pairs(Dataset[dict[str, Any]]):
         texts = [inputs.rows.texts[row] for row in rows]
         criteria = inputs.rows.criteria
         firsts = [texts] if criteria is None else [[criteria[row] for row in rows], texts]
-        self._encoded = inputs.tokenizer(*firsts, truncation=True, max_length=MAX_LENGTH)
+        self._encoded = inputs.readers[0].tokenizer(*firsts, truncation=True, max_length=MAX_LENGTH)
         self._labels = inputs.rows.labels[rows].tolist()
 
     def __len__(self) -> int:

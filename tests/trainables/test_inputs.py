@@ -40,7 +40,7 @@ def test_a_tokenizer_is_trained_on_the_training_part_alone(own_data: TrialSettin
     for changes in (*shares, {"seeds.split": 1}):
         inputs = load_inputs(with_params(own_data, changes), tmp_path / "cache")
         trained_on = {int(inputs.rows.groups[row]) for row in inputs.split.train}
-        known = inputs.tokenizer.get_vocab().keys()
+        known = inputs.readers[0].tokenizer.get_vocab().keys()
         assert {group for group in range(30) if own_character(group) in known} == trained_on
 
 
@@ -61,16 +61,16 @@ def test_a_tokenizer_is_trained_once_by_trials_that_start_together(
     again = load_inputs(own_data, tmp_path / "cache")
     # A text that stands in two rows is read once.
     assert trained == [len(set(prepared[0].rows.take(prepared[0].split.train).texts))]
-    assert {each.tokenizer_folder for each in prepared} == {again.tokenizer_folder}
+    assert {each.readers[0].tokenizer_folder for each in prepared} == {again.readers[0].tokenizer_folder}
     assert not [path.name for path in (tmp_path / "cache").iterdir() if "partial" in path.name]
 
 
 def test_a_model_with_a_tokenizer_keeps_it(settings: TrialSettings, model_folder: Path, tmp_path: Path) -> None:
     inputs = load_inputs(settings, tmp_path / "cache")
-    assert inputs.tokenizer_folder is None
-    assert inputs.source.path == str(model_folder)
-    assert inputs.pad_token_id == inputs.tokenizer.pad_token_id
-    assert len(inputs.tokens) == len(inputs.rows) == 120
+    assert inputs.readers[0].tokenizer_folder is None
+    assert inputs.readers[0].source.path == str(model_folder)
+    assert inputs.readings[0].pad_token_id == inputs.readers[0].tokenizer.pad_token_id
+    assert len(inputs.readers[0].tokens) == len(inputs.rows) == 120
 
 
 def test_rows_are_read_once_and_again_when_the_file_has_changed(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_run_of_a_search_holds_nothing_of_the_test_part(own_data: TrialSetting
     assert len(tested) == 6
     inputs = load_inputs(own_data, tmp_path / "cache")
     assert set(inputs.rows.groups) == {str(group) for group in range(30)} - tested
-    assert len(inputs.tokens.texts.bounds) - 1 == 24, "one text a group"
+    assert len(inputs.readers[0].tokens.texts.bounds) - 1 == 24, "one text a group"
     with pytest.raises(ValueError, match="the test part was not loaded"):
         inputs.part("test")
 
@@ -98,10 +98,10 @@ def test_a_run_of_a_search_holds_nothing_of_the_test_part(own_data: TrialSetting
 def test_who_asks_for_the_test_part_gets_it_behind_the_same_rows(own_data: TrialSettings, tmp_path: Path) -> None:
     without = load_inputs(own_data, tmp_path / "cache")
     whole = load_inputs(own_data, tmp_path / "cache", with_test=True)
-    assert len(whole.rows) == len(whole.tokens) == 60
+    assert len(whole.rows) == len(whole.readers[0].tokens) == 60
     for part in ("train", "validation"):
         assert whole.part(part).tolist() == without.part(part).tolist()
         assert whole.rows.take(whole.part(part)).fingerprint == without.rows.take(without.part(part)).fingerprint
     test_rows = read_test_rows(own_data.data, classes=2, split_seed=own_data.seeds.split)
     assert whole.rows.take(whole.part("test")).fingerprint == test_rows.fingerprint
-    assert whole.tokenizer_folder == without.tokenizer_folder
+    assert whole.readers[0].tokenizer_folder == without.readers[0].tokenizer_folder
