@@ -82,6 +82,7 @@ _CLASSES = Is("task.name", ("criteria", "share", "joint"))
 _SPANS = Is("task.name", ("evidence", "share", "joint"))
 
 CONDITIONS: dict[str, tuple[Condition, ...]] = {
+    "model.criteria_name": (Is("task.name", ("joint",)),),
     "tok.doc_stride": (_SPANS,),
     "head.pooling": (_CLASSES,),
     "head.width": (Above("head.layers", 0),),

@@ -34,6 +34,7 @@ FOCAL = {"loss.name": "focal"}
 
 KNOBS = {
     "model.name": Knob(("tiny-bert", "tiny-roberta")),
+    "model.criteria_name": Knob(("tiny-bert", "tiny-roberta"), {"task.name": "joint"}),
     "tok.max_length": Knob((16, 40)),
     "tok.doc_stride": Knob((0, 8), SPANS),
     "head.pooling": Knob(("cls", "mean")),
