@@ -25,6 +25,7 @@ from trainables import settings as trial
 from trainables.models.names import BUILTIN_NAMES, OFFLINE_NAME
 from trainables.seeds import trial_seeds
 from tune_app.errors import UserError, nearest
+from tune_app.named_space import FROM, settle, write_out
 
 
 class Section(BaseModel):
@@ -376,7 +377,7 @@ class RunConfig(Section):
     def active_space(self) -> ActiveSpace:
         """The space, with what else decides which of its values a trial reads; call it where there is a space."""
         assert self.space is not None
-        return ActiveSpace(self.space, {"task.name": self.task.name, **self.fixed_params()})
+        return ActiveSpace(self.space, self.fixed_params())
 
     def fixed_for_study(self) -> dict[str, Any]:
         """Settings outside the space that a trial's value depends on, by dotted name.
@@ -501,13 +502,24 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 def parse_config(raw: dict[str, Any], overrides: Sequence[str] = (), where: str = "the configuration") -> RunConfig:
     """Check plain data, after the overrides; see ``load_config``."""
     raw = copy.deepcopy(raw)
+    named = None
     for override in overrides:
+        if override.startswith("space.") and not override.startswith(f"space.{FROM}="):
+            # It may change a single field of an entry, or remove it.
+            named = write_out(raw) or named
         _apply_override(raw, override)
+    named = write_out(raw) or named
     try:
+        if named is not None:
+            settle(raw, named, _fixed_outside)
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
         raise UserError(_one_line(error, where)) from None
     return _with_absolute_paths(config)
+
+
+def _fixed_outside(raw: dict[str, Any]) -> Params:
+    return RunConfig.model_validate({**raw, "space": None}).fixed_params()
 
 
 def dump_yaml(values: Mapping[str, Any], target: Path, comment: str = "") -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trainables import dry_run
-from trainables.settings import ScheduleSettings, TrialSettings
+from trainables.settings import OBJECTIVES, ScheduleSettings, TrialSettings
 from trainables.training import session
 from tune_app.cli import main
 from tune_app.config import parse_config, searchable_names
@@ -43,6 +43,22 @@ def checked(space: dict[str, Any]) -> list[str]:
 
 def test_a_space_of_which_every_parameter_is_read_passes() -> None:
     assert checked(SPACE) == []
+
+
+@pytest.mark.parametrize("task", OBJECTIVES)
+def test_everything_that_can_be_searched_is_read(task: str) -> None:
+    config = parse_config(
+        {
+            "study": {"name": "test", "dir": "/runs"},
+            "data": {"path": "demo"},
+            "task": {"name": task},
+            "model": {"name": "tiny-bert"},
+            "space": {"from": "wide"},
+        }
+    )
+    said: list[str] = []
+    check_knobs(config, ["tiny-bert"], said.append)
+    assert said == []
 
 
 @pytest.fixture

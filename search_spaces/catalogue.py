@@ -1,0 +1,133 @@
+"""Spaces by name, to begin from: what to search, and the settings that go with it.
+
+They hold for every task: an entry that a task's runs do not read is left out where the task is known.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_BASE_MODELS = ["bert-base-uncased", "roberta-base", "microsoft/deberta-v3-base"]
+_LARGE_MODELS = ["bert-large-uncased", "roberta-large", "microsoft/deberta-v3-large", "xlm-roberta-large"]
+
+
+@dataclass(frozen=True)
+class NamedSpace:
+    """A space of the catalogue.
+
+    Attributes:
+        entries: as they stand in a configuration.
+        settings: what goes with them, by dotted name; a configuration that sets one of these itself keeps its own.
+        by_model: the same, for a space with a model whose name holds the key.
+    """
+
+    entries: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    by_model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def settings_for(self, models: Iterable[str]) -> dict[str, Any]:
+        """The settings for a space with these models."""
+        settings = dict(self.settings)
+        for part, own in self.by_model.items():
+            if any(part in model.lower() for model in models):
+                settings |= own
+        return settings
+
+
+def _choices(*values: Any) -> dict[str, Any]:
+    return {"choices": list(values)}
+
+
+def _between(low: float, high: float, *, log: bool = False) -> dict[str, Any]:
+    return {"low": low, "high": high, **({"log": True} if log else {})}
+
+
+_NARROW = {
+    "model.name": _choices(*_BASE_MODELS),
+    "tok.max_length": _choices(128, 256, 384, 512),
+    "head.dropout": _choices(0.0, 0.1, 0.2, 0.3),
+    "loss.class_weighting": _choices("none", "inverse", "effective_number"),
+    "optim.lr": _between(5e-6, 1e-4, log=True),
+    "optim.weight_decay": _between(1e-4, 0.1, log=True),
+    "schedule.warmup_ratio": _choices(0.0, 0.06, 0.1, 0.2),
+    "train.batch_size": _choices(16, 32, 64, 128),
+    "task.criteria_weight": _choices(0.2, 0.35, 0.5, 0.65, 0.8),
+}
+
+# What users searched in all, in their own ranges.
+_WIDE = {
+    "model.name": _choices(
+        *_BASE_MODELS,
+        "bert-large-uncased",
+        "roberta-large",
+        "microsoft/deberta-v3-large",
+        "xlm-roberta-base",
+        "google/electra-base-discriminator",
+        "distilbert-base-uncased",
+        "albert-base-v2",
+    ),
+    "tok.max_length": {"low": 128, "high": 512, "step": 32},
+    "tok.doc_stride": _choices(32, 64, 96),
+    "head.pooling": _choices("cls", "mean", "max", "attention"),
+    "head.layers": {"low": 0, "high": 4},
+    "head.width": _choices(256, 512, 768, 1024, 1536, 2048),
+    "head.activation": _choices("gelu", "relu", "silu"),
+    "head.dropout": _between(0.0, 0.5),
+    "loss.name": _choices("cross_entropy", "label_smoothing", "focal"),
+    "loss.smoothing": _between(0.0, 0.2),
+    "loss.gamma": _between(1.0, 5.0),
+    "loss.alpha": _between(0.1, 0.9),
+    "loss.class_weighting": _choices("none", "inverse", "effective_number"),
+    "optim.name": _choices("adamw", "adafactor"),
+    "optim.lr": _between(5e-6, 3e-4, log=True),
+    "optim.weight_decay": _between(1e-6, 0.2, log=True),
+    "optim.beta1": _between(0.80, 0.95),
+    "optim.beta2": _between(0.95, 0.9999),
+    "optim.eps": _between(1e-9, 1e-6, log=True),
+    "schedule.name": _choices("linear", "cosine", "cosine_restarts", "polynomial", "one_cycle", "constant"),
+    "schedule.warmup_ratio": _between(0.0, 0.2),
+    "schedule.cycles": {"low": 2, "high": 5},
+    "schedule.power": _between(0.5, 3.0),
+    "train.batch_size": _choices(8, 12, 16, 24, 32, 48, 64),
+    "train.grad_accum": _choices(1, 2, 3, 4, 6, 8),
+    "train.clip_norm": _between(0.0, 1.5),
+    "task.null_threshold": _between(-3.0, 3.0),
+    "task.max_answer_length": _choices(16, 32, 64, 128),
+    "task.n_best": _choices(5, 10, 20, 50),
+    "task.criteria_weight": _between(0.2, 0.8),
+}
+
+_LARGE_24GB = {
+    **_NARROW,
+    "model.name": _choices(*_LARGE_MODELS),
+    "tok.max_length": {"low": 128, "high": 384, "step": 64},
+    "optim.lr": _between(5e-6, 5e-5, log=True),
+    "train.batch_size": _choices(4, 8, 12, 16),
+    "train.grad_accum": _choices(1, 2, 3, 4),
+}
+
+_MEMORY_SAFE = {
+    name: _NARROW[name]
+    for name in (
+        "model.name",
+        "head.dropout",
+        "loss.class_weighting",
+        "optim.lr",
+        "optim.weight_decay",
+        "schedule.warmup_ratio",
+        "task.criteria_weight",
+    )
+}
+
+CATALOGUE: dict[str, NamedSpace] = {
+    "narrow": NamedSpace(_NARROW),
+    "wide": NamedSpace(_WIDE),
+    "large_models_24gb": NamedSpace(_LARGE_24GB, {"limits": "users_24gb"}),
+    "memory_safe": NamedSpace(
+        _MEMORY_SAFE,
+        {"train.batch_size": 16, "train.grad_accum": 1, "tok.max_length": 256, "head.layers": 0},
+        by_model={"deberta": {"train.precision": "fp32"}},
+    ),
+}
+"""``narrow`` is what a first search wants; ``wide`` is all there is; ``large_models_24gb`` is large models within the
+limits that users of 24 GB cards set by hand; ``memory_safe`` fixes what takes memory to what fits nearly anywhere."""
