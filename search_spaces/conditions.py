@@ -207,15 +207,16 @@ class ActiveSpace:
         return f"{len(self.space)} parameters, {size}"
 
     def shape(self) -> list[str]:
-        """One line per parameter: its values, and what must hold for them to be read."""
-        entries = self.space.entries
-        names, values = max(map(len, entries)), {name: str(entry) for name, entry in entries.items()}
-        widest = max((len(values[name]) for name in self.conditions), default=0)
+        """One line per parameter: its values, and what other parameters must be for a run to read them."""
+        entries = {name: str(entry) for name, entry in self.space.entries.items()}
+        depends = {name: [c for c in found if c.name in entries] for name, found in self.conditions.items()}
+        names = max(map(len, entries))
+        widest = max((len(entries[name]) for name, found in depends.items() if found), default=0)
         return [
-            f"{name:<{names}}  {values[name]:<{widest}}  only with {' and '.join(map(str, self.conditions[name]))}"
-            if name in self.conditions
-            else f"{name:<{names}}  {values[name]}"
-            for name in entries
+            f"{name:<{names}}  {values:<{widest}}  only with {' and '.join(map(str, depends[name]))}"
+            if depends.get(name)
+            else f"{name:<{names}}  {values}"
+            for name, values in entries.items()
         ]
 
     def _holds(self, condition: Condition, params: Mapping[str, Scalar]) -> bool:

@@ -1,6 +1,7 @@
 """What of its settings a run reads, found out by a run: real in every step, but so small that it takes a moment."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +17,7 @@ from trainables.memory.needs import encoder_config
 from trainables.models.builtin import build_encoder, train_tokenizer
 from trainables.models.load import MODEL_LOCK, load_tokenizer
 from trainables.recording import recording
-from trainables.settings import DataSettings, MemorySettings, TrialSettings
+from trainables.settings import DataSettings, MemorySettings, TrialSettings, encoder_names, revision_of
 from trainables.training.session import TrainingSession
 
 _DATA = DataSettings("demo", max_rows=48)
@@ -45,9 +46,13 @@ def settings_read(settings: TrialSettings, files: MachineFiles) -> frozenset[str
         Exception: whatever a trial with these settings would fail with.
     """
     with TemporaryDirectory(prefix="headroom-dry-run-") as scratch, torch.random.fork_rng(devices=[]):
-        config = encoder_config(settings.model.name, settings.model.revision)
-        stand_in = _stand_in(config, Path(scratch) / "model")
-        small, read = recording(_small(settings, str(stand_in)))
+        stand_ins = {
+            name: str(
+                _stand_in(encoder_config(name, revision_of(settings.model, name)), Path(scratch) / f"model-{place}")
+            )
+            for place, name in enumerate(dict.fromkeys(encoder_names(settings)))
+        }
+        small, read = recording(_small(settings, stand_ins))
         session = TrainingSession(small, Path(scratch) / "cache", CpuDevice())
         session.fit_to_memory(files)
         session.train_epoch()
@@ -55,11 +60,14 @@ def settings_read(settings: TrialSettings, files: MachineFiles) -> frozenset[str
         return frozenset(read)
 
 
-def _small(settings: TrialSettings, model: str) -> TrialSettings:
+def _small(settings: TrialSettings, stand_ins: Mapping[str, str]) -> TrialSettings:
+    """The settings of a small run: ``stand_ins`` names a model's stand-in."""
+    model = settings.model
+    second = None if model.criteria_name is None else stand_ins.get(model.criteria_name, model.criteria_name)
     return replace(
         settings,
         data=_DATA,
-        model=replace(settings.model, name=model, revision=None),
+        model=replace(model, name=stand_ins[model.name], criteria_name=second, revision=None),
         tok=replace(settings.tok, max_length=min(settings.tok.max_length, _LENGTH)),
         # A rate that suits the model is none for random weights.
         optim=replace(settings.optim, lr=_RATE),

@@ -157,13 +157,16 @@ def test_the_shape_says_what_each_parameter_may_be_and_when_it_is_read() -> None
             "loss.name": {"choices": ["cross_entropy", "focal"]},
             "loss.gamma": {"low": 1.0, "high": 5.0},
             "tok.max_length": {"low": 128, "high": 512, "step": 32},
-        }
+            "schedule.power": {"choices": [1.0, 2.0]},
+        },
+        {"schedule.name": "polynomial"},
     )
     assert space.shape() == [
         "optim.lr        any from 5e-06 to 0.0003, log",
         "loss.name       cross_entropy, focal",
         "loss.gamma      any from 1 to 5  only with loss.name=focal",
         "tok.max_length  128 to 512 by 32",
+        "schedule.power  1.0, 2.0",
     ]
-    assert space.describe() == "4 parameters, endless"
+    assert space.describe() == "5 parameters, endless"
     assert space_of(LOSSES).describe() == "4 parameters, 12 configurations"

@@ -34,7 +34,11 @@ def test_every_space_is_right_for_every_task(name: str, task: str) -> None:
 
 
 def test_wide_is_all_there_is() -> None:
-    assert set(CATALOGUE["wide"].entries) | {"task.threshold"} == set(searchable_names())
+    left_out = {
+        "task.threshold",  # Tuned on validation, it is better than any that is fixed.
+        "model.criteria_name",  # One name for both encoders, unless the configuration says otherwise.
+    }
+    assert set(CATALOGUE["wide"].entries) | left_out == set(searchable_names())
 
 
 def test_a_task_is_given_what_it_reads() -> None:
