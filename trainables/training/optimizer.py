@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainables.memory.counting import uncounted
 from trainables.memory.errors import is_out_of_memory
 from trainables.optimizers import check_installed
 from trainables.settings import OptimSettings
@@ -64,7 +65,9 @@ def _lion(groups: Groups, settings: OptimSettings, fused: bool) -> torch.optim.O
 
 
 def _adamw_8bit(groups: Groups, settings: OptimSettings, fused: bool) -> torch.optim.Optimizer:
-    from bitsandbytes.optim import AdamW8bit
+    # Its modules make tensors of their own, which are no part of what is counted or traced just now.
+    with uncounted():
+        from bitsandbytes.optim import AdamW8bit
 
     betas = settings.beta1, settings.beta2
     optimizer: torch.optim.Optimizer = AdamW8bit(groups, lr=settings.lr, betas=betas, eps=settings.eps)

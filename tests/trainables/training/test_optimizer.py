@@ -1,5 +1,7 @@
 """The optimizers: their groups, what they read, their states, and their steps and the room for them."""
 
+import subprocess
+import sys
 import weakref
 from dataclasses import replace
 from typing import Any
@@ -227,3 +229,24 @@ def test_the_room_that_is_proved_is_all_that_a_step_needs() -> None:
     with short.enforce(), pytest.raises(torch.OutOfMemoryError):
         apply_step(optimizer, parameters, clip_norm=0.0)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+TRACED_FIRST = """
+from contextlib import suppress
+from torch import nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from trainables.settings import OptimSettings
+from trainables.training.optimizer import build_optimizer
+
+# It reads numbers out of tensors, which a trace would answer.
+with FakeTensorMode(), suppress(DataDependentOutputException):
+    build_optimizer(nn.Linear(64, 64), OptimSettings("adamw_8bit"))
+from bitsandbytes.backends import utils
+print(type(utils._NF4_QUANT_TABLE).__name__)
+"""
+
+
+def test_a_package_that_is_first_imported_for_a_trace_is_of_use_afterwards() -> None:
+    pytest.importorskip("bitsandbytes", reason="the extra 8bit is not installed")
+    ran = subprocess.run([sys.executable, "-c", TRACED_FIRST], capture_output=True, text=True, check=True, timeout=300)
+    assert ran.stdout.split() == ["Tensor"]

@@ -151,7 +151,7 @@ def test_a_rehearsal_really_changes_what_is_put_back(any_stage: Stage, monkeypat
     changed = {name for name, value in before.items() if not is_same({name: value}, {name: after[name]})}
     states = {name for name in before if name[0].isdigit() and "qmap" not in name}
     assert changed >= states
-    assert "head.weight" in changed
+    assert any(name.startswith("head") for name in changed)
     assert is_same(everything(stage), before)
 
 
