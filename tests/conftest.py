@@ -95,7 +95,7 @@ def scripted_trial(script: Callable[..., float]) -> Any:
             (folder / "epoch").write_text(str(epoch))
             report(
                 TrialReport(
-                    epoch=epoch,
+                    step=epoch,
                     value=value,
                     facts={"resumed_at": done},
                     ended="complete" if epoch == epochs else None,

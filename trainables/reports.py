@@ -7,29 +7,37 @@ from typing import Literal
 
 Fact = bool | int | float | str | None
 
+FOLD_EPOCH, FOLD_EPOCHS, FOLD_DEVIATION = "fold_epoch", "fold_epochs", "fold_deviation"
+"""Names, among the metrics of a trial in folds, of the last fold's best epoch, of how many epochs it trained, and of
+the standard deviation of the objective over the folds so far."""
+
 
 @dataclass(frozen=True)
 class TrialReport:
-    """The state of a trial after one epoch, or at its end.
+    """The state of a trial after a step, which is an epoch, or a fold where the data is in folds; or at its end.
 
     Attributes:
-        epoch: epochs finished, from 1; absolute, also in a trial that was resumed.
-        value: the objective of this epoch; NaN in the report of an out-of-memory end.
-        metrics: everything measured in this epoch, by name.
+        step: steps finished, from 1; absolute, also in a trial that was resumed.
+        value: the objective of this epoch, or its mean over the folds so far; NaN in the report of an out-of-memory
+            end, and before the first fold is finished.
+        fold_epoch: in a report from within a fold, epochs finished of it. Such a report brings a checkpoint to go on
+            from and is no step: nothing is judged by it. None in all others.
+        metrics: everything measured in this epoch, or its mean over the folds so far, by name.
         facts: what became known of the trial so far, under the attribute names of the study.
-        ended: None while the trial goes on; ``complete`` after its last epoch or when its patience ended it;
+        ended: None while the trial goes on; ``complete`` after its last step or when its patience ended it;
             ``oom`` when memory ran out.
-        reason: for an end before the last epoch, why; one line.
-        checkpoint: folder with the state after this epoch, or None. The receiver may move it.
+        reason: for an end before the last step, why; one line.
+        checkpoint: folder with the state at this moment, or None. The receiver may move it.
     """
 
-    epoch: int
+    step: int
     value: float
     metrics: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Fact] = field(default_factory=dict)
     ended: Literal["complete", "oom"] | None = None
     reason: str | None = None
     checkpoint: Path | None = None
+    fold_epoch: int | None = None
 
 
 Report = Callable[[TrialReport], None]

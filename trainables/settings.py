@@ -23,13 +23,18 @@ class ColumnNames:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Where the rows come from and how they are split; the same for every trial of a study."""
+    """Where the rows come from and how they are split; the same for every trial of a study.
+
+    Without ``folds`` trials learn from one training part and are judged by one validation part; with it, by that many
+    folds of both, one after the other. The test part is the same either way.
+    """
 
     path: str
     columns: ColumnNames = field(default_factory=ColumnNames)
     max_rows: int | None = None
     validation_share: float = 0.2
     test_share: float = 0.2
+    folds: int | None = None
     num_workers: int = 0
     pin_memory: bool = True
 

@@ -1,6 +1,8 @@
 """One trial from top to bottom: load, predict, probe, split, train, report. No Ray, no Optuna; ``report`` leaves it."""
 
 import math
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -10,7 +12,7 @@ from trainables.memory.current import current_device
 from trainables.memory.device import GIB, MemoryDevice
 from trainables.memory.errors import OutOfMemory
 from trainables.memory.stages import StageLog
-from trainables.reports import Fact, Report, TrialReport
+from trainables.reports import FOLD_DEVIATION, FOLD_EPOCH, FOLD_EPOCHS, Fact, Report, TrialReport
 from trainables.settings import TrialSettings
 from trainables.training.checkpoint import Progress
 from trainables.training.session import TrainingSession
@@ -23,7 +25,7 @@ class TrialPlaces:
 
     Attributes:
         cache: shared by the trials of a study on this node: tokenised texts, tokenizers.
-        checkpoints: the trial's own; a folder per epoch is written here before it is reported.
+        checkpoints: the trial's own; a folder per report is written here before it is made.
         resume_from: a checkpoint to go on from, or None to start afresh.
         machine: shared by all studies of this machine: what is known of memory.
     """
@@ -39,7 +41,9 @@ def run_trial(
 ) -> None:
     """Run one trial under its memory budget and report every epoch. Running out of memory is reported, never raised.
 
-    The last report is made when the trial's memory was given back.
+    Where the data is in folds they are trained one after the other, each from the start, in the same order in every
+    trial; then a step is a fold, and epochs are reported as being within one. The last report is made when the trial's
+    memory was given back.
 
     Args:
         report: called after every epoch and at an early end. It may raise to stop the trial.
@@ -96,29 +100,38 @@ class _Trial:
         session.fit_to_memory(self._places.machine)
         if self._places.resume_from is not None:
             session.resume(self._places.resume_from)
-            said = self._epoch_report(session, checkpoint=None)
+            said = self._report_of(session, checkpoint=None)
             if said.ended:
                 # It was interrupted between its last checkpoint and its end: only that is left to be said.
                 return said
 
         self._begin_training()
         while True:
-            try:
-                loss = session.train_epoch()
-                scores = session.evaluate("validation")
-            finally:
-                # What was tried is told of a trial that ran out of memory, too.
-                self._facts |= session.facts()
-            progress.values.append(scores.metrics[settings.task.metric])
-            progress.metrics = {"train_loss": loss, **scores.metrics}
-            self._facts["collapsed"] = scores.collapsed
-            # What lived before the trial is not its need.
-            session.settle_memory(self._device.peak_bytes() - self._held_before)
-            said = self._epoch_report(session, session.save(self._places.checkpoints / f"epoch-{progress.epoch}"))
+            self._train_epoch(session)
+            is_fold_over = settings.data.folds is not None and _is_over(progress, settings)
+            if is_fold_over:
+                progress.finish_fold()
+            said = self._report_of(session, session.save(self._places.checkpoints / progress.name))
             if said.ended:
                 self.stages.reached("training end")
                 return said
             self.report(said)
+            if is_fold_over:
+                session.begin_fold(len(progress.folds))
+
+    def _train_epoch(self, session: TrainingSession) -> None:
+        """Train one epoch, measure it and take note of both."""
+        try:
+            loss = session.train_epoch()
+            scores = session.evaluate("validation")
+        finally:
+            # What was tried is told of a trial that ran out of memory, too.
+            self._facts |= session.facts()
+        metrics = {"train_loss": loss, **scores.metrics}
+        self._progress.add_epoch(scores.metrics[self._settings.task.metric], metrics)
+        self._facts["collapsed"] = scores.collapsed
+        # What lived before the trial is not its need.
+        session.settle_memory(self._device.peak_bytes() - self._held_before)
 
     def report(self, said: TrialReport) -> None:
         """Report with the figures of memory as they stand."""
@@ -136,7 +149,8 @@ class _Trial:
         if failure.needed_bytes is not None:
             facts |= {"need_gib": failure.needed_bytes / GIB, "allowed_gib": failure.allowed_bytes / GIB}
         reason = f"{where}: {failure.message}"
-        return TrialReport(epoch=self._progress.epoch, value=math.nan, facts=facts, ended="oom", reason=reason)
+        step = len(self._progress.folds) if self._settings.data.folds else self._progress.epoch
+        return TrialReport(step=step, value=math.nan, facts=facts, ended="oom", reason=reason)
 
     def _begin_training(self) -> None:
         """From here on the peak is that of the passes, which is what was predicted; loading has one of its own."""
@@ -145,25 +159,45 @@ class _Trial:
         self._device.release()
         self._device.reset_peak()
 
-    def _epoch_report(self, session: TrainingSession, checkpoint: Path | None) -> TrialReport:
-        progress = self._progress
+    def _report_of(self, session: TrainingSession, checkpoint: Path | None) -> TrialReport:
         self._facts |= session.facts()
-        ended, reason = _end_of(progress, self._settings)
-        return TrialReport(
-            epoch=progress.epoch,
-            value=progress.values[-1],
-            metrics=dict(progress.metrics),
-            facts=dict(self._facts),
-            ended=ended,
-            reason=reason,
-            checkpoint=checkpoint,
-        )
+        said = _said(self._progress, self._settings)
+        return replace(said, facts=dict(self._facts), checkpoint=checkpoint)
 
 
-def _end_of(progress: Progress, settings: TrialSettings) -> tuple[Literal["complete"] | None, str | None]:
-    if progress.epoch >= settings.train.epochs:
-        return "complete", None
+def _said(progress: Progress, settings: TrialSettings) -> TrialReport:
+    """What there is to say after the last epoch."""
+    folds = settings.data.folds
+    if folds is not None:
+        done = len(progress.folds)
+        value, metrics = _over_folds(progress.folds, settings.task.metric)
+        end: Literal["complete"] | None = "complete" if done == folds else None
+        return TrialReport(done, value, metrics, ended=end, fold_epoch=progress.epoch or None)
+    ended: Literal["complete"] | None = "complete" if _is_over(progress, settings) else None
+    reason = None
+    if ended and progress.epoch < settings.train.epochs:
+        waited = progress.epoch - progress.best_epoch
+        reason = f"patience: no better epoch in {waited} since epoch {progress.best_epoch}"
+    return TrialReport(progress.epoch, progress.values[-1], dict(progress.metrics), ended=ended, reason=reason)
+
+
+def _is_over(progress: Progress, settings: TrialSettings) -> bool:
+    """Whether the run, or the fold in hand, trains no more; patience looks at its own epochs alone."""
+    patience = settings.train.patience
     waited = progress.epoch - progress.best_epoch
-    if settings.train.patience is not None and waited >= settings.train.patience:
-        return "complete", f"patience: no better epoch in {waited} since epoch {progress.best_epoch}"
-    return None, None
+    return progress.epoch >= settings.train.epochs or (patience is not None and waited >= patience)
+
+
+def _over_folds(folds: Sequence[Mapping[str, float]], objective: str) -> tuple[float, dict[str, float]]:
+    """The mean objective of the folds so far, NaN before any, and the means of all that was measured in each of them.
+
+    Beside the means: how far the folds differ, and what the last one came to.
+    """
+    if not folds:
+        return math.nan, {}
+    names = [name for name in folds[0] if all(name in fold for fold in folds)]
+    means = {name: statistics.fmean(fold[name] for fold in folds) for name in names}
+    values = [fold[objective] for fold in folds]
+    last = folds[-1]
+    own = {f"fold_{objective}": last[objective], FOLD_EPOCH: last[FOLD_EPOCH], FOLD_EPOCHS: last[FOLD_EPOCHS]}
+    return means[objective], {**means, FOLD_DEVIATION: statistics.pstdev(values), **own}

@@ -31,11 +31,15 @@ class CheckpointKeeper:
             if trial.state == TrialState.COMPLETE and trial.value is not None:
                 self._ranked.append((trial.value, trial.number))
 
-    def add(self, number: int, checkpoint: Any, *, is_best: bool) -> dict[str, str]:
-        """A trial has written a checkpoint; returns where its checkpoints are now, as attributes."""
+    def add(self, number: int, checkpoint: Any, *, is_best: bool | None) -> dict[str, str]:
+        """A trial has written a checkpoint; returns where its checkpoints are now, as attributes.
+
+        Args:
+            is_best: whether it is that of the trial's best epoch so far; None where no model of the trial is kept.
+        """
         before = self._paths.get(number, {})
         now = {**before, LATEST: checkpoint.path}
-        if is_best or BEST not in now:
+        if is_best or (is_best is False and BEST not in now):
             now[BEST] = checkpoint.path
         self._paths[number] = now
         _delete(set(before.values()) - set(now.values()))

@@ -204,8 +204,10 @@ def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: b
         return NOTHING_COMPLETE
     click.echo(f"{end.metric} {end.value:.6f} on validation (epoch {end.best_epoch}), {end.test_value:.6f} on test")
     if loaded.pinned is not None:
-        verdict = "reproduced" if end.value == loaded.pinned.value else "not the same"
-        click.echo(f"trial {loaded.pinned.trial} of {loaded.pinned.study} had {loaded.pinned.value:.6f}: {verdict}")
+        verdict = ": reproduced" if end.value == loaded.pinned.value else ": not the same"
+        if loaded.data.folds is not None:
+            verdict = f" as the mean of its {loaded.data.folds} folds"
+        click.echo(f"trial {loaded.pinned.trial} of {loaded.pinned.study} had {loaded.pinned.value:.6f}{verdict}")
     click.echo(f"saved {end.folder}")
     return DONE
 

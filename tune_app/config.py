@@ -26,6 +26,8 @@ from trainables.models.names import BUILTIN_NAMES, OFFLINE_NAME
 from trainables.seeds import trial_seeds
 from tune_app.errors import UserError, nearest
 from tune_app.named_space import FROM, settle, write_out
+from tune_app.rungs import stopping_steps
+from tune_app.unit import Unit
 
 
 class Section(BaseModel):
@@ -73,6 +75,12 @@ class DataSection(Section):
     max_rows: int | None = Field(default=None, gt=0, description="Take whole groups up to this many rows.")
     validation_share: float = Field(default=0.2, gt=0, lt=1)
     test_share: float = Field(default=0.2, gt=0, lt=1, description="Never read by a search.")
+    folds: int | None = Field(
+        default=None,
+        ge=2,
+        le=100,
+        description="Trials train on so many folds of all but the test part, one after the other; null: one split.",
+    )
     num_workers: int = Field(default=0, ge=0, le=64, description="Processes that pad batches ahead; 0: none.")
     pin_memory: bool = Field(default=True, description="Page-locked batches; without effect on CPU.")
 
@@ -227,7 +235,9 @@ class SearchSection(Section):
 
 class SchedulerSection(Section):
     name: Literal["asha", "hyperband", "none"] = "asha"
-    warmup_epochs: int = Field(default=1, gt=0, description="No trial is stopped before it has run so many epochs.")
+    warmup: int = Field(
+        default=1, gt=0, description="No trial is stopped before so many epochs; folds where data.folds is given."
+    )
     reduction_factor: int = Field(default=3, ge=2, le=100, description="One in so many trials survives a rung.")
     startup_trials: int = Field(default=0, ge=0, description="The first so many trials are never stopped.")
 
@@ -272,7 +282,7 @@ class PinnedSection(Section):
     study: str
     trial: int
     value: float
-    epoch: int
+    epoch: int | None
     data_fingerprint: str
     device: str
     versions: dict[str, str]
@@ -351,15 +361,18 @@ class RunConfig(Section):
     pinned: PinnedSection | None = None
 
     @model_validator(mode="after")
-    def _scheduler_fits_epochs(self) -> Self:
-        if self.scheduler.name != "none" and self.scheduler.warmup_epochs > self.train.epochs:
-            raise UserError(
-                f"scheduler.warmup_epochs: {self.scheduler.warmup_epochs} is more than train.epochs"
-                f" {self.train.epochs}, so no trial could ever be stopped; lower it or set scheduler.name=none"
-            )
+    def _can_be_searched(self) -> Self:
         if self.space is not None:
+            _check_scheduler(self)
             _check_space(self, self.space)
         return self
+
+    @property
+    def unit(self) -> Unit:
+        """What trials report in, and schedulers count in."""
+        if self.data.folds is not None:
+            return Unit("fold", self.data.folds)
+        return Unit("epoch", self.train.epochs)
 
     @property
     def run_dir(self) -> str:
@@ -389,6 +402,7 @@ class RunConfig(Section):
         values |= {
             "data.validation_share": self.data.validation_share,
             "data.test_share": self.data.test_share,
+            "data.folds": self.data.folds,
             "search.seed": self.search.seed,
         }
         searched = self.space.entries if self.space else {}
@@ -460,6 +474,31 @@ def _section(name: str) -> type[Section]:
     return annotation
 
 
+def _check_scheduler(config: RunConfig) -> None:
+    """Refuse a scheduler that would never stop a trial.
+
+    Raises:
+        UserError: it has no rung before the last report.
+    """
+    scheduler, unit = config.scheduler, config.unit
+    if scheduler.name == "none":
+        return
+    if stopping_steps(scheduler.name, unit.count, scheduler.warmup, scheduler.reduction_factor):
+        return
+    elsewhere = f"raise {unit.setting}, or set scheduler.name=none"
+    if scheduler.name == "hyperband":
+        factor = scheduler.reduction_factor
+        raise UserError(
+            f"scheduler.reduction_factor: {factor} leaves hyperband nothing to stop: of {unit} ({unit.setting}) no rung"
+            f" lies later than after {unit.count} / {factor}, rounded down {unit.count // factor}, which is less than"
+            f" scheduler.warmup {scheduler.warmup}; lower either, {elsewhere}"
+        )
+    raise UserError(
+        f"{WARMUP}: {scheduler.warmup} leaves {scheduler.name} nothing to stop: a trial reports {unit}"
+        f" ({unit.setting}), and ends with the last one anyway; lower it, {elsewhere}"
+    )
+
+
 def _check_space(config: RunConfig, space: Space) -> None:
     names = searchable_names()
     for name, entry in space.entries.items():
@@ -503,11 +542,14 @@ def parse_config(raw: dict[str, Any], overrides: Sequence[str] = (), where: str 
     """Check plain data, after the overrides; see ``load_config``."""
     raw = copy.deepcopy(raw)
     named = None
+    in_epochs = _rename_warmup(raw)
     for override in overrides:
         if override.startswith("space.") and not override.startswith(f"space.{FROM}="):
             # It may change a single field of an entry, or remove it.
             named = write_out(raw) or named
         _apply_override(raw, override)
+        name = override.partition("=")[0].strip()
+        in_epochs = name == OLD_WARMUP or (in_epochs and name != WARMUP)
     named = write_out(raw) or named
     try:
         if named is not None:
@@ -515,11 +557,32 @@ def parse_config(raw: dict[str, Any], overrides: Sequence[str] = (), where: str 
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
         raise UserError(_one_line(error, where)) from None
+    if in_epochs and config.unit.name != "epoch":
+        raise UserError(
+            f"{OLD_WARMUP}: {config.scheduler.warmup} counts epochs, and with data.folds {config.data.folds} trials"
+            f" report folds; give {WARMUP} instead, in folds"
+        )
     return _with_absolute_paths(config)
 
 
 def _fixed_outside(raw: dict[str, Any]) -> Params:
     return RunConfig.model_validate({**raw, "space": None}).fixed_params()
+
+
+WARMUP, OLD_WARMUP = "scheduler.warmup", "scheduler.warmup_epochs"
+"""A setting, and its name from before there were folds, which is still understood."""
+
+
+def _rename_warmup(raw: dict[str, Any]) -> bool:
+    """Give the setting its new name; whether it had the old one."""
+    scheduler = raw.get("scheduler")
+    old, new = OLD_WARMUP.split(".")[1], WARMUP.split(".")[1]
+    if not isinstance(scheduler, dict) or old not in scheduler:
+        return False
+    if new in scheduler:
+        raise UserError(f"{OLD_WARMUP}: {scheduler[old]} stands beside {WARMUP}, its new name; keep one of them")
+    scheduler[new] = scheduler.pop(old)
+    return True
 
 
 def dump_yaml(values: Mapping[str, Any], target: Path, comment: str = "") -> None:
@@ -572,7 +635,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:
     key, sign, text = override.partition("=")
-    key = key.strip()
+    key = WARMUP if key.strip() == OLD_WARMUP else key.strip()
     if not sign or not key:
         raise UserError(f"-s {override}: expected KEY=VALUE, e.g. -s train.epochs=5")
     try:

@@ -131,8 +131,8 @@ def _search(
     checkpoints = CheckpointKeeper(config.checkpoint.keep, trials)
     scheduler = build_scheduler(
         scheduling.name,
-        epochs=config.train.epochs,
-        warmup_epochs=scheduling.warmup_epochs,
+        steps=config.unit.count,
+        warmup=scheduling.warmup,
         reduction_factor=scheduling.reduction_factor,
         startup_trials=scheduling.startup_trials,
     )
@@ -174,7 +174,7 @@ def _search(
             store,
             searcher,
             checkpoints,
-            epochs=config.train.epochs,
+            unit=config.unit,
             scheduler=scheduling.name,
             on_report=progress.reported,
             on_close=_each(tracking.trial_closed, progress.closed),

@@ -15,6 +15,7 @@ from tune_app.experiment import shown_config
 from tune_app.outcomes import TRIAL_ATTRIBUTES, Outcome
 from tune_app.reporting import leaderboard, outcome_of, reason_of
 from tune_app.study import StudyStore
+from tune_app.unit import UnitName, value_so_far
 
 BEST_FILE = "best.yaml"
 LEADERBOARD_FILE = "leaderboard.csv"
@@ -52,7 +53,7 @@ def best_config(store: StudyStore, config: RunConfig, trial: FrozenTrial) -> dic
         study=store.name,
         trial=trial.number,
         value=float(trial.value or 0.0),
-        epoch=int(trial.user_attrs.get("best_epoch", 0)),
+        epoch=trial.user_attrs.get("best_epoch"),
         data_fingerprint=store.record.data_fingerprint,
         device=str(trial.user_attrs.get("device", "unknown")),
         versions=installed_versions(),
@@ -96,14 +97,14 @@ def export_leaderboard(store: StudyStore, folder: Path) -> Path:
             ["rank", "number", "outcome", store.record.metric, "best_epoch", *names, *TRIAL_ATTRIBUTES, "reason"]
         )
         for rank, trial in enumerate([*ranked, *(trial for trial in trials if trial.number not in placed)], start=1):
-            writer.writerow(_row(trial, rank if trial.number in placed else None, names))
+            writer.writerow(_row(trial, rank if trial.number in placed else None, names, store.record.unit))
     os.replace(building, target)
     return target
 
 
-def _row(trial: FrozenTrial, rank: int | None, names: list[str]) -> list[object]:
+def _row(trial: FrozenTrial, rank: int | None, names: list[str], unit: UnitName) -> list[object]:
     outcome = outcome_of(trial)
-    value = trial.value if outcome is Outcome.COMPLETE else max(trial.intermediate_values.values(), default=None)
+    value = trial.value if outcome is Outcome.COMPLETE else value_so_far(unit, trial.intermediate_values)
     attributes = trial.user_attrs
     return [
         rank,
@@ -118,10 +119,14 @@ def _row(trial: FrozenTrial, rank: int | None, names: list[str]) -> list[object]
 
 
 def _comment(store: StudyStore, trial: FrozenTrial) -> str:
-    return (
-        f"Trial {trial.number} of study {store.name}: {store.record.metric} {trial.value:.6f} on validation.\n"
-        f"headroom train {BEST_FILE} trains it again and saves the model."
-    )
+    value = f"Trial {trial.number} of study {store.name}: {store.record.metric} {trial.value:.6f}"
+    folds = store.record.fixed.get("data.folds")
+    if folds:
+        return (
+            f"{value}, the mean of its {folds} folds.\n"
+            f"headroom train {BEST_FILE} trains it on one split, of the same data and test part, and saves the model."
+        )
+    return f"{value} on validation.\nheadroom train {BEST_FILE} trains it again and saves the model."
 
 
 def _make_folder(folder: Path) -> None:

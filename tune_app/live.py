@@ -1,19 +1,26 @@
 """A trial in progress as the driver knows it."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
+
+from tune_app.unit import UnitName, telling_step
 
 
 @dataclass
 class Live:
-    """What a trial has reported so far, over all its resumes where they left values in the study."""
+    """What a trial has reported so far, over all its resumes where they left values in the study.
+
+    ``values`` holds the objective by step, of which ``unit`` is one. ``fold_epoch`` tells how far the fold in hand is;
+    None between folds, and where there are none.
+    """
 
     number: int
     params: dict[str, Any]
+    unit: UnitName = "epoch"
     values: dict[int, float] = field(default_factory=dict)
     ended: str | None = None
     reason: str | None = None
+    fold_epoch: int | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     best_metrics: dict[str, float] = field(default_factory=dict)
@@ -21,11 +28,11 @@ class Live:
     retries: int = 0
 
     @property
-    def epoch(self) -> int:
+    def step(self) -> int:
+        """Steps finished."""
         return max(self.values, default=0)
 
     @property
-    def best_epoch(self) -> int:
-        """The first epoch with the highest value, as the trial itself counts it."""
-        best = max(self.values.values(), default=math.nan)
-        return min((epoch for epoch, value in self.values.items() if value == best), default=0)
+    def telling_step(self) -> int:
+        """The step whose report stands for the trial, as the trial itself counts it."""
+        return telling_step(self.unit, self.values)

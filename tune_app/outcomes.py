@@ -1,5 +1,6 @@
 """What can become of a trial, and what Optuna is told of each: the one place where that is decided."""
 
+import re
 from enum import StrEnum
 
 from optuna.trial import TrialState
@@ -48,5 +49,13 @@ TRIAL_ATTRIBUTES = (
 )
 """What every launched trial stores beside its outcome and reason; null where it did not become known."""
 
-EPOCH_METRICS = "metrics.epoch_"
-"""Beginning of the names of the attributes that hold what was measured in one epoch."""
+
+def metrics_attribute(unit: str, step: int) -> str:
+    """Name of the attribute that holds what was measured in one epoch, or over the folds up to one."""
+    return f"metrics.{unit}_{step}"
+
+
+def step_of_metrics(attribute: str) -> int | None:
+    """The step whose measures an attribute of this name holds; None where it holds something else."""
+    named = re.fullmatch(r"metrics\.(?:epoch|fold)_(\d+)", attribute)
+    return int(named[1]) if named else None

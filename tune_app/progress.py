@@ -1,7 +1,7 @@
 """Shows a running search: one live table in a terminal, plain lines elsewhere, nothing with ``--quiet``."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, Self
 
 from optuna.trial import FrozenTrial
@@ -21,6 +21,7 @@ from tune_app.reporting import (
     remaining_s,
 )
 from tune_app.study import StudyStore
+from tune_app.unit import value_so_far
 
 _REFRESH_S = 1.0
 _SHOWN_REJECTIONS = 3
@@ -74,8 +75,12 @@ class PlainLines(Quiet):
 
     def reported(self, live: Live, value: float) -> None:
         self._announce(live)
-        best = f"best {max(live.values.values()):.4f} in epoch {live.best_epoch}"
-        self.message(f"trial {live.number:>4}  epoch {live.epoch}: {self._store.record.metric} {value:.4f} ({best})")
+        if live.unit == "fold":
+            more = f"mean of {live.step}"
+        else:
+            more = f"best {live.values[live.telling_step]:.4f} in epoch {live.telling_step}"
+        metric = self._store.record.metric
+        self.message(f"trial {live.number:>4}  {live.unit} {live.step}: {metric} {value:.4f} ({more})")
 
     def closed(self, trial: FrozenTrial) -> None:
         counts = counts_line(self._store, self._max_concurrent)
@@ -145,14 +150,14 @@ def search_table(store: StudyStore, live: Sequence[Live], max_concurrent: int, r
     """The live table: the newest trials, those in progress included, under a line of counts."""
     trials = store.trials()
     progress = {trial.number: trial for trial in live}
-    best = leaderboard(trials)[:1]
+    best, unit = leaderboard(trials)[:1], store.record.unit
     table = Table(expand=False, pad_edge=False, box=None, header_style="bold")
-    for column in ("trial", "outcome", "epoch", store.record.metric, "configuration or reason"):
+    for column in ("trial", "outcome", unit, store.record.metric, "configuration or reason"):
         table.add_column(column, no_wrap=column != "configuration or reason", overflow="ellipsis")
     for trial in trials[-rows:]:
         outcome = outcome_of(trial)
         values = trial.intermediate_values
-        value = trial.value if outcome is Outcome.COMPLETE else max(values.values(), default=None)
+        value = trial.value if outcome is Outcome.COMPLETE else value_so_far(unit, values)
         what = params_text(trial.params)
         if outcome in (Outcome.INFEASIBLE, Outcome.OOM, Outcome.FAILED):
             what = reason_of(trial)
@@ -160,12 +165,20 @@ def search_table(store: StudyStore, live: Sequence[Live], max_concurrent: int, r
         table.add_row(
             f"{trial.number}{' ★' if best and best[0].number == trial.number else ''}",
             state,
-            str(max(values, default="")),
+            _steps_text(values, progress.get(trial.number)),
             "" if value is None else f"{value:.4f}",
             what,
             style=_STYLES.get(outcome, "cyan") if outcome else "cyan",
         )
     return Group(table, Text(counts_line(store, max_concurrent)))
+
+
+def _steps_text(values: Mapping[int, float], live: Live | None) -> str:
+    """Steps finished, and epochs of the fold in hand: ``2``, ``2 + 3 epochs``."""
+    done = str(max(values, default=""))
+    if live is None or live.fold_epoch is None:
+        return done
+    return f"{done or 0} + {live.fold_epoch} epochs"
 
 
 def counts_line(store: StudyStore, max_concurrent: int) -> str:

@@ -17,11 +17,12 @@ from ray.tune.experiment import Trial
 
 from tune_app.checkpoints import CheckpointKeeper
 from tune_app.live import Live
-from tune_app.outcomes import EPOCH_METRICS, TRIAL_ATTRIBUTES, Outcome
-from tune_app.scheduler import ENDED, METRIC, TIME
+from tune_app.outcomes import TRIAL_ATTRIBUTES, Outcome, metrics_attribute
+from tune_app.scheduler import ENDED, FOLD_EPOCH, METRIC, TIME
 from tune_app.searcher import GPU, NUMBER, PARAMS, HeadroomSearch
 from tune_app.study import StudyStore
 from tune_app.trainable import ERROR, FACTS, METRICS, REASON
+from tune_app.unit import Unit, value_so_far
 
 ATTEMPTS = 2
 """How often a trial is run again that died through no fault of its configuration."""
@@ -31,8 +32,8 @@ class StudyRecorder(tune.Callback):
     """Ray's callback that keeps the study true.
 
     Args:
-        epochs: of a complete trial, for the reasons it gives.
-        on_report: called with every live trial after each of its reports.
+        unit: what trials report in.
+        on_report: called with every live trial after each of its steps.
         on_close: called with every trial once it was told.
         on_step: called at every turn of Ray's loop with the trials in progress.
     """
@@ -43,7 +44,7 @@ class StudyRecorder(tune.Callback):
         searcher: HeadroomSearch,
         checkpoints: CheckpointKeeper,
         *,
-        epochs: int,
+        unit: Unit,
         scheduler: str,
         on_report: Callable[[Live, float], None],
         on_close: Callable[[FrozenTrial], None],
@@ -52,7 +53,7 @@ class StudyRecorder(tune.Callback):
         self._store = store
         self._searcher = searcher
         self._checkpoints = checkpoints
-        self._epochs = epochs
+        self._unit = unit
         self._scheduler = scheduler
         self._on_report = on_report
         self._on_close = on_close
@@ -86,20 +87,27 @@ class StudyRecorder(tune.Callback):
             # Its own doing: running it again would end the same way.
             trial.max_failures = 0
             return
-        epoch, value = int(result[TIME]), float(result[METRIC])
-        if epoch not in live.values and math.isfinite(value):
-            self._store.report(live.number, epoch, value)
-        live.values[epoch] = value
+        live.fold_epoch = result.get(FOLD_EPOCH)
+        if live.fold_epoch is not None:
+            return
+        step, value = int(result[TIME]), float(result[METRIC])
+        if step not in live.values and math.isfinite(value):
+            self._store.report(live.number, step, value)
+        live.values[step] = value
         live.metrics = dict(result.get(METRICS) or {})
-        if live.best_epoch == epoch:
+        if live.telling_step == step:
             live.best_metrics = live.metrics
         self._on_report(live, value)
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
         live = self._live_of(trial)
-        kept = self._checkpoints.add(live.number, checkpoint, is_best=live.best_epoch == live.epoch)
-        # One attribute an epoch: what a resumed trial measured before it was cut short stays known.
-        self._store.set_attributes(live.number, {**kept, f"{EPOCH_METRICS}{live.epoch}": live.metrics})
+        # Of a trial in folds there is no one model to keep, only a state to go on from.
+        is_best = live.telling_step == live.step if self._unit.name == "epoch" else None
+        attributes: dict[str, Any] = self._checkpoints.add(live.number, checkpoint, is_best=is_best)
+        if live.fold_epoch is None:
+            # One attribute a step: what a resumed trial measured before it was cut short stays known.
+            attributes = {**attributes, metrics_attribute(self._unit.name, live.step): live.metrics}
+        self._store.set_attributes(live.number, attributes)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         live = self._live_of(trial)
@@ -110,19 +118,20 @@ class StudyRecorder(tune.Callback):
         live = self._live_of(trial)
         values = [value for value in live.values.values() if math.isfinite(value)]
         if live.ended == "complete" and len(values) == len(live.values):
-            self._close(trial, Outcome.COMPLETE, value=max(values), reason=live.reason)
+            value = value_so_far(self._unit.name, live.values)
+            self._close(trial, Outcome.COMPLETE, value=value, reason=live.reason)
         elif not live.values:
             self._close(trial, Outcome.FAILED, reason="the trial ended without a report")
         elif len(values) < len(live.values):
-            epoch = next(epoch for epoch, value in live.values.items() if not math.isfinite(value))
+            step = next(step for step, value in live.values.items() if not math.isfinite(value))
             live.error = {
                 "error_type": "NonFiniteObjective",
-                "error_message": f"the objective was {live.values[epoch]} in epoch {epoch}",
+                "error_message": f"the objective was {live.values[step]} in {self._unit.name} {step}",
                 "error_traceback": "",
             }
             self._close(trial, Outcome.FAILED, reason=live.error["error_message"])
         else:
-            reason = f"{self._scheduler} stopped it after epoch {live.epoch} of {self._epochs}"
+            reason = f"{self._scheduler} stopped it after {self._unit.name} {live.step} of {self._unit.count}"
             self._close(trial, Outcome.STOPPED, reason=reason)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -143,7 +152,8 @@ class StudyRecorder(tune.Callback):
             self._live[trial.trial_id] = Live(
                 number,
                 dict(trial.config[PARAMS]),
-                values={int(epoch): value for epoch, value in stored.intermediate_values.items()},
+                self._unit.name,
+                values={int(step): value for step, value in stored.intermediate_values.items()},
                 best_metrics=dict(stored.user_attrs.get("metrics") or {}),
                 retries=int(stored.user_attrs.get("retries", 0)),
             )
@@ -168,7 +178,9 @@ class StudyRecorder(tune.Callback):
             **(live.error or {}),
         }
         if live.values:
-            attributes |= {"best_epoch": live.best_epoch, "metrics": live.best_metrics}
+            # In folds every one has a best epoch of its own, which is among its metrics.
+            best_epoch = live.telling_step if self._unit.name == "epoch" else None
+            attributes |= {"best_epoch": best_epoch, "metrics": live.best_metrics}
         self._store.close_trial(
             live.number, outcome, value=value, reason=reason, attributes=attributes, constraints=constraints
         )

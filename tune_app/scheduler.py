@@ -1,4 +1,7 @@
-"""Ray's schedulers as a search uses them: in epochs, leaving the first trials alone, deaf to reports of an end."""
+"""Ray's schedulers as a search uses them: in epochs or folds, leaving the first trials alone.
+
+They are deaf to reports of an end, and to those from within a fold.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,8 +10,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, HyperBandScheduler, TrialScheduler
 from ray.tune.schedulers.hyperband import _Bracket
 
-METRIC, TIME = "value", "epoch"
-ENDED = "ended"
+METRIC, TIME = "value", "step"
+ENDED, FOLD_EPOCH = "ended", "fold_epoch"
 
 
 class LenientAsha(ASHAScheduler):
@@ -25,7 +28,7 @@ class LenientAsha(ASHAScheduler):
         super().on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        if result.get(ENDED):
+        if _decides_nothing(result):
             return TrialScheduler.CONTINUE
         decision: str = super().on_trial_result(tune_controller, trial, result)
         if trial.trial_id in self._protected:
@@ -49,9 +52,9 @@ class _WholeBracket(_Bracket):
 
 
 class LenientHyperBand(HyperBandScheduler):
-    """HyperBand whose brackets begin at ``warmup_epochs`` or later, beside which the first trials run to their end."""
+    """HyperBand whose brackets begin at ``warmup`` steps or later, beside which the first trials run to their end."""
 
-    def __init__(self, *, startup_trials: int, warmup_epochs: int, **options: Any) -> None:
+    def __init__(self, *, startup_trials: int, warmup: int, **options: Any) -> None:
         super().__init__(**options)
         self._left_alone = startup_trials
         self._protected: dict[str, Trial] = {}
@@ -59,8 +62,8 @@ class LenientHyperBand(HyperBandScheduler):
         first_rung: Callable[[int], int] = self._get_r0
 
         def first_rung_after_warmup(bracket: int) -> int:
-            # HyperBand itself skips a bracket that would begin at 0 epochs.
-            return first_rung(bracket) if first_rung(bracket) >= warmup_epochs else 0
+            # HyperBand itself skips a bracket that would begin at 0 steps.
+            return first_rung(bracket) if first_rung(bracket) >= warmup else 0
 
         self._get_r0: Callable[[int], int] = first_rung_after_warmup
 
@@ -71,7 +74,7 @@ class LenientHyperBand(HyperBandScheduler):
             super().on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        if result.get(ENDED) or trial.trial_id in self._protected:
+        if _decides_nothing(result) or trial.trial_id in self._protected:
             # A trial that reports its end ends by itself; its bracket hears of it then.
             return TrialScheduler.CONTINUE
         decision: str = super().on_trial_result(tune_controller, trial, result)
@@ -106,20 +109,29 @@ class LenientHyperBand(HyperBandScheduler):
         return waiting[0] if waiting else super().choose_trial_to_run(tune_controller)
 
 
+def _decides_nothing(result: dict[str, Any]) -> bool:
+    """Whether a report says that the trial ends anyway, or was made within a fold."""
+    return bool(result.get(ENDED)) or result.get(FOLD_EPOCH) is not None
+
+
 def build_scheduler(
-    name: str, *, epochs: int, warmup_epochs: int, reduction_factor: int, startup_trials: int
+    name: str, *, steps: int, warmup: int, reduction_factor: int, startup_trials: int
 ) -> TrialScheduler:
-    """The scheduler for the setting ``scheduler.name``; all counts of epochs are a trial's own, absolute ones.
+    """The scheduler for the setting ``scheduler.name``.
+
+    Args:
+        steps: of a complete trial: its epochs, or its folds. All counts of them are a trial's own, absolute ones.
 
     Raises:
         ValueError: the name is unknown.
     """
-    common = {"time_attr": TIME, "metric": METRIC, "mode": "max", "max_t": epochs, "reduction_factor": reduction_factor}
+    common = {"time_attr": TIME, "metric": METRIC, "mode": "max", "max_t": steps, "reduction_factor": reduction_factor}
     if name == "asha":
-        # A trial ends by itself at its last epoch, with an outcome; the scheduler must not end it unheard.
-        return LenientAsha(**common, startup_trials=startup_trials, grace_period=warmup_epochs, stop_last_trials=False)
+        # A trial ends by itself at its last step, with an outcome; the scheduler must not end it unheard.
+        return LenientAsha(**common, startup_trials=startup_trials, grace_period=warmup, stop_last_trials=False)
     if name == "hyperband":
-        return LenientHyperBand(**common, startup_trials=startup_trials, warmup_epochs=warmup_epochs)
+        # Rungs grow by the reduction factor, and the last may lie before a trial's end; survivors go on to that.
+        return LenientHyperBand(**common, startup_trials=startup_trials, warmup=warmup, stop_last_trials=False)
     if name == "none":
         return FIFOScheduler()
     raise ValueError(f"scheduler.name: {name!r} is not asha, hyperband or none")

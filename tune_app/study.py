@@ -25,11 +25,15 @@ from search_spaces.space import Choices, Entry, IntRange, Params, Space, parse_s
 from tune_app.errors import UserError, without_password
 from tune_app.journal import JournalFile
 from tune_app.outcomes import OUTCOME_ATTRIBUTE, REASON_ATTRIBUTE, Outcome
+from tune_app.unit import UnitName
 
 JOURNAL_FILE = "study.journal"
 LOCK_FILE = "search.lock"
 _RECORD_KEY = "headroom"
 _TARGET_KEY = "target"
+
+_ADDED_LATER: Mapping[str, Any] = {"data.folds": None}
+"""What holds of studies that were begun before there was such a setting."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -67,6 +71,11 @@ class StudyRecord:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         return cls(**{**values, "space": parse_space(values["space"])})
 
+    @property
+    def unit(self) -> UnitName:
+        """What trials report: epochs, or folds."""
+        return "fold" if self.fixed.get("data.folds") else "epoch"
+
     def differences(self, other: "StudyRecord") -> list[str]:
         """One line per difference: what, here, there."""
         found = []
@@ -78,10 +87,11 @@ class StudyRecord:
             mine_text, others_text = getattr(self, name), getattr(other, name)
             if mine_text != others_text:
                 found.append(f"{name}: {mine_text} there, {others_text} here")
-        for name in {**self.fixed, **other.fixed}:
+        mine_fixed, others_fixed = ({**_ADDED_LATER, **record.fixed} for record in (self, other))
+        for name in {**mine_fixed, **others_fixed}:
             # A name that one side lacks is in its space, which was compared above.
-            if name in self.fixed and name in other.fixed and self.fixed[name] != other.fixed[name]:
-                found.append(f"{name}: {self.fixed[name]} there, {other.fixed[name]} here")
+            if name in mine_fixed and name in others_fixed and mine_fixed[name] != others_fixed[name]:
+                found.append(f"{name}: {mine_fixed[name]} there, {others_fixed[name]} here")
         if self.data_fingerprint != other.data_fingerprint:
             found.append(f"data: fingerprint {self.data_fingerprint[:12]} there, {other.data_fingerprint[:12]} here")
         return found
@@ -146,9 +156,9 @@ class StudyStore:
         constraints = {violation.rule: violation.excess for violation in by_excess}
         return self._create(Outcome.INFEASIBLE.state, params, attributes, constraints)
 
-    def report(self, number: int, epoch: int, value: float) -> None:
-        """Keep the objective of one epoch."""
-        self._live(number).report(value, epoch)
+    def report(self, number: int, step: int, value: float) -> None:
+        """Keep the objective of one step."""
+        self._live(number).report(value, step)
 
     def set_attributes(self, number: int, attributes: Mapping[str, Any]) -> None:
         trial = self._live(number)

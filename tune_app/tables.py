@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from trainables.reports import FOLD_DEVIATION
 from tune_app.outcomes import Outcome
 from tune_app.reporting import (
     StudyStatus,
@@ -33,12 +34,15 @@ def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> N
         console.print("no trial is complete yet", highlight=False)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column, justify in (("rank", "right"), ("trial", "right"), (store.record.metric, "right"), ("epoch", "right")):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    in_folds = store.record.unit == "fold"
+    for column in ("rank", "trial", store.record.metric, "± over folds" if in_folds else "epoch"):
+        table.add_column(column, justify="right")
     table.add_column("configuration", overflow="fold")
     for rank, trial in enumerate(ranked[:top], start=1):
-        epoch = trial.user_attrs.get("best_epoch", "")
-        table.add_row(str(rank), str(trial.number), f"{trial.value:.4f}", str(epoch), params_text(trial.params))
+        beside = str(trial.user_attrs.get("best_epoch", ""))
+        if in_folds:
+            beside = f"{trial.user_attrs['metrics'][FOLD_DEVIATION]:.4f}"
+        table.add_row(str(rank), str(trial.number), f"{trial.value:.4f}", beside, params_text(trial.params))
     console.print(table)
     baseline = ranked[0].user_attrs.get("metrics", {}).get(f"majority_{store.record.metric}")
     if baseline is not None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 from optuna.trial import FrozenTrial
 
 from tune_app.errors import without_password
-from tune_app.outcomes import EPOCH_METRICS, Outcome
+from tune_app.outcomes import Outcome, step_of_metrics
 from tune_app.reporting import outcome_of
 from tune_app.study import StudyStore
 
@@ -151,8 +151,8 @@ class _Mirror:
             tags={**texts, "mlflow.parentRunId": self._parent_id, _NUMBER_TAG: str(trial.number)},
         )
         metrics = [
-            Metric(name, value, ended, epoch)
-            for epoch, measured in _measured(trial, self._objective).items()
+            Metric(name, value, ended, step)
+            for step, measured in _measured(trial, self._objective).items()
             for name, value in measured.items()
         ]
         numbers = {f"best_{name}": value for name, value in trial.user_attrs.get("metrics", {}).items()}
@@ -187,11 +187,12 @@ class _Mirror:
 
 
 def _measured(trial: FrozenTrial, objective: str) -> dict[int, dict[str, float]]:
-    """What was measured by epoch; at least the objective."""
-    measured = {epoch: {objective: value} for epoch, value in trial.intermediate_values.items()}
+    """What was measured by step; at least the objective."""
+    measured = {step: {objective: value} for step, value in trial.intermediate_values.items()}
     for name, value in trial.user_attrs.items():
-        if name.startswith(EPOCH_METRICS):
-            measured.setdefault(int(name.removeprefix(EPOCH_METRICS)), {}).update(value)
+        step = step_of_metrics(name)
+        if step is not None:
+            measured.setdefault(step, {}).update(value)
     return dict(sorted(measured.items()))
 
 

@@ -14,7 +14,7 @@ from ray import tune
 
 from trainables.reports import Report, TrialReport
 from trainables.settings import TrialSettings, with_params
-from tune_app.scheduler import ENDED, METRIC, TIME
+from tune_app.scheduler import ENDED, FOLD_EPOCH, METRIC, TIME
 from tune_app.searcher import GPU, PARAMS, RESUME_FROM
 
 METRICS, FACTS, REASON, ERROR = "metrics", "facts", "reason", "error"
@@ -144,7 +144,8 @@ def _checkpoint_folder(config: Mapping[str, Any], scratch: Path) -> Path | None:
 def _report(said: TrialReport) -> None:
     result = {
         METRIC: said.value,
-        TIME: said.epoch,
+        TIME: said.step,
+        FOLD_EPOCH: said.fold_epoch,
         METRICS: dict(said.metrics),
         FACTS: dict(said.facts),
         ENDED: said.ended,

@@ -57,6 +57,10 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
         if not quiet:
             console.print(text, markup=False, highlight=False)
 
+    folds = config.data.folds
+    if folds is not None:
+        say(f"note: data.folds {folds} is for a search: this run trains on one split, of the same data and test part")
+        config = config.model_copy(update={"data": config.data.model_copy(update={"folds": None})})
     settings = config.trial_settings()
     metric = settings.task.metric
     limit_threads(config.resources.cpu)
@@ -71,7 +75,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
             if math.isnan(said.value):
                 return
             values.append(said.value)
-            say(f"epoch {said.epoch} of {config.train.epochs}: {metric} {said.value:.4f}")
+            say(f"epoch {said.step} of {config.train.epochs}: {metric} {said.value:.4f}")
             assert said.checkpoint is not None
             if said.value == max(values) and values.count(said.value) == 1:
                 shutil.rmtree(best, ignore_errors=True)

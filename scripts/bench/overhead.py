@@ -152,7 +152,7 @@ def headroom_side(trials: int, concurrent: int) -> dict[str, Any]:
             {
                 "study": {"name": "nothing", "dir": folder},
                 "data": {"path": "demo"},
-                "train": {"epochs": 1},
+                "train": {"epochs": 2},
                 "search": {"trials": trials, "max_concurrent": concurrent},
                 # What turns samples away is timed by itself.
                 "limits": None,
@@ -166,7 +166,7 @@ def headroom_side(trials: int, concurrent: int) -> dict[str, Any]:
 
 
 def _do_nothing(settings: TrialSettings, report: Report, workspace: object) -> None:
-    report(TrialReport(epoch=1, value=_objective(settings.optim.lr), ended="complete"))
+    report(TrialReport(step=1, value=_objective(settings.optim.lr), ended="complete"))
 
 
 def _objective(lr: float) -> float:

@@ -688,7 +688,7 @@ def sleeping_trial(minute_s: float) -> Any:
         seconds = minute_s * (start_up_minutes + RAY_MINUTES * work / mean_work)
         facts: dict[str, Any] = {"began_at": time.time(), "slept_s": seconds, "worker": str(os.getpid())}
         time.sleep(seconds)
-        report(TrialReport(epoch=1, value=0.5, facts=facts, ended="complete"))
+        report(TrialReport(step=1, value=0.5, facts=facts, ended="complete"))
 
     return run_trial
 

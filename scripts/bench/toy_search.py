@@ -151,7 +151,7 @@ def _run_stand_in(
 ) -> None:
     """The calls of one trial in the order of Ray's controller: it tells the searcher of an end before its callbacks."""
     said = toy_report(problem, trial.config[PARAMS], seed)
-    result = {METRIC: said.value, TIME: said.epoch, FACTS: said.facts, ENDED: said.ended, REASON: said.reason}
+    result = {METRIC: said.value, TIME: said.step, FACTS: said.facts, ENDED: said.ended, REASON: said.reason}
     ran_out = said.ended == "oom"
     recorder.on_step_begin(0, [trial])
     recorder.on_trial_start(0, [trial], trial)

@@ -49,7 +49,7 @@ def run(cache: Path, tmp_path: Path) -> Runner:
 
 def told(reports: list[TrialReport]) -> list[tuple[Any, ...]]:
     """All of the reports that does not depend on the clock or the place."""
-    return [(said.epoch, said.value, said.metrics, said.ended, said.reason) for said in reports]
+    return [(said.step, said.value, said.metrics, said.ended, said.reason) for said in reports]
 
 
 def figure(facts: dict[str, Fact], name: str) -> float:
@@ -64,7 +64,7 @@ def losses(reports: list[TrialReport]) -> list[float]:
 
 def test_every_epoch_is_reported_and_the_last_one_ends_the_trial(settings: TrialSettings, run: Runner) -> None:
     reports = run(settings)
-    assert [said.epoch for said in reports] == [1, 2, 3, 4]
+    assert [said.step for said in reports] == [1, 2, 3, 4]
     assert [said.ended for said in reports] == [None, None, None, "complete"]
     assert all(said.reason is None for said in reports)
     assert all(said.value == said.metrics["macro_f1"] for said in reports)
@@ -221,13 +221,13 @@ def test_what_lived_before_the_trial_is_no_error_of_its_prediction(
 def test_patience_ends_a_trial_as_complete_and_says_so(settings: TrialSettings, run: Runner) -> None:
     stuck = with_params(settings, {"optim.lr": 1e-12, "train.patience": 2})
     reports = run(stuck)
-    assert [(said.epoch, said.ended) for said in reports] == [(1, None), (2, None), (3, "complete")]
+    assert [(said.step, said.ended) for said in reports] == [(1, None), (2, None), (3, "complete")]
     assert reports[-1].reason == "patience: no better epoch in 2 since epoch 1"
 
 
 def test_patience_in_the_last_epoch_is_the_ordinary_end(settings: TrialSettings, run: Runner) -> None:
     reports = run(with_params(settings, {"optim.lr": 1e-12, "train.patience": 3}))
-    assert (reports[-1].epoch, reports[-1].ended, reports[-1].reason) == (4, "complete", None)
+    assert (reports[-1].step, reports[-1].ended, reports[-1].reason) == (4, "complete", None)
 
 
 # Memory that runs out
@@ -268,7 +268,7 @@ def test_memory_that_runs_out_anywhere_is_reported_and_given_back(
     reports = run(with_params(settings, {"train.grad_accum": 2}))
     assert [said.ended for said in reports] == [None] * epochs_done + ["oom"]
     end = reports[-1]
-    assert end.epoch == epochs_done
+    assert end.step == epochs_done
     assert math.isnan(end.value)
     assert end.checkpoint is None
     what = f"model {settings.model.name}, batch 32, accumulation 2, length 48"
@@ -326,8 +326,8 @@ def test_a_report_may_end_the_trial(settings: TrialSettings, cache: Path, tmp_pa
     heard: list[int] = []
 
     def stop(said: TrialReport) -> None:
-        heard.append(said.epoch)
-        if said.epoch == 2:
+        heard.append(said.step)
+        if said.step == 2:
             raise SystemExit(0)
 
     before = CpuDevice().live_bytes()
@@ -346,7 +346,7 @@ def test_a_report_may_end_the_trial(settings: TrialSettings, cache: Path, tmp_pa
 def test_a_resumed_trial_reports_what_it_would_have_reported(builtin_settings: TrialSettings, run: Runner) -> None:
     straight = run(builtin_settings)
     resumed = run(builtin_settings, resume_from=straight[1].checkpoint)
-    assert [said.epoch for said in resumed] == [3, 4]
+    assert [said.step for said in resumed] == [3, 4]
     assert told(resumed) == told(straight[2:])
 
 
@@ -364,7 +364,7 @@ def test_a_trial_that_had_ended_says_so_again_and_trains_no_further(
 def test_patience_counts_epochs_from_before_the_interruption(settings: TrialSettings, run: Runner) -> None:
     stuck = with_params(settings, {"optim.lr": 1e-12, "train.patience": 2})
     resumed = run(stuck, resume_from=run(stuck)[0].checkpoint)
-    assert [(said.epoch, said.ended) for said in resumed] == [(2, None), (3, "complete")]
+    assert [(said.step, said.ended) for said in resumed] == [(2, None), (3, "complete")]
 
 
 # The same again

@@ -105,9 +105,19 @@ BAD_SETTINGS: list[tuple[str, list[str]]] = [
     ("limits: {large: {batch: '16'}}", ["limits.large.batch:", "'16'", "whole number"]),
     ("limits: {large: {batch: true}}", ["limits.large.batch:", "True", "whole number"]),
     (
-        "scheduler: {warmup_epochs: 4}",
-        ["scheduler.warmup_epochs:", "4", "train.epochs", "3", "lower it"],
+        "scheduler: {warmup: 4}\nspace: {optim.lr: {choices: [0.1]}}",
+        ["scheduler.warmup:", "4", "train.epochs", "3", "lower it"],
     ),
+    (
+        "train: {epochs: 1}\nspace: {optim.lr: {choices: [0.1]}}",
+        ["scheduler.warmup:", "1 leaves asha", "1 epoch (train.epochs)", "scheduler.name=none"],
+    ),
+    (
+        "scheduler: {name: hyperband, warmup: 2}\nspace: {optim.lr: {choices: [0.1]}}",
+        ["scheduler.reduction_factor:", "3 epochs (train.epochs)", "rounded down 1", "scheduler.warmup 2"],
+    ),
+    ("scheduler: {warmup_epochs: 2, warmup: 1}", ["scheduler.warmup_epochs:", "2", "its new name", "keep one"]),
+    ("scheduler: {warmup_epochs: 0}", ["scheduler.warmup:", "0", "greater than 0"]),
     ("space: 3", ["space:", "names with choices or ranges"]),
     ("space: {}", ["space:", "empty", "name at least one"]),
     ("space: [optim.lr]", ["space:", "a list"]),
@@ -658,3 +668,52 @@ def test_what_is_read_under_a_condition_names_settings_that_there_are() -> None:
 def test_a_condition_that_can_hold_lets_its_parameter_be_searched() -> None:
     config = parse("loss.name=focal", "space.loss.gamma.choices=[1.0, 2.0]")
     assert config.active_space().size == 2
+
+
+# Folds
+
+
+SEARCHED = "space.optim.lr.choices=[0.1]"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["data.folds=1"], ["data.folds:", "1", "greater than or equal to 2"]),
+        (["data.folds=5.0"], ["data.folds:", "5.0", "whole number"]),
+        (["data.folds=5", "scheduler.warmup=5"], ["scheduler.warmup:", "5 leaves asha", "5 folds (data.folds)"]),
+        (
+            ["data.folds=2", "scheduler.name=hyperband"],
+            ["scheduler.reduction_factor:", "3", "2 folds (data.folds)", "rounded down 0", "scheduler.warmup 1"],
+        ),
+        (
+            ["data.folds=5", "scheduler.warmup_epochs=2"],
+            ["scheduler.warmup_epochs:", "2 counts epochs", "data.folds 5"],
+        ),
+    ],
+)
+def test_folds_that_fit_nothing_are_refused_with_the_numbers(overrides: list[str], parts: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(*overrides, SEARCHED)
+    assert_one_line(caught, parts)
+
+
+def test_with_folds_the_scheduler_counts_folds_whatever_the_epochs() -> None:
+    config = parse("data.folds=5", "scheduler.warmup=4", "train.epochs=1", SEARCHED)
+    assert (config.unit.name, config.unit.count) == ("fold", 5)
+    assert parse("train.epochs=7").unit.count == 7
+    assert config.trial_settings().data.folds == 5
+    assert config.fixed_for_study()["data.folds"] == 5
+
+
+def test_a_run_without_a_search_may_have_one_epoch() -> None:
+    assert parse("train.epochs=1").unit.count == 1
+
+
+def test_the_warmup_is_understood_by_its_old_name_and_the_last_word_counts() -> None:
+    old = {**least(), "scheduler": {"warmup_epochs": 2}}
+    assert parse_config(old).scheduler.warmup == 2
+    assert parse_config(old, ["scheduler.warmup_epochs=3"]).scheduler.warmup == 3
+    assert parse_config(old, ["data.folds=5", "scheduler.warmup=1"]).scheduler.warmup == 1
+    assert parse("scheduler.warmup=1", "scheduler.warmup_epochs=2").scheduler.warmup == 2
+    assert "warmup_epochs" not in parse_config(old).as_dict()["scheduler"]

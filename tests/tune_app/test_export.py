@@ -24,7 +24,7 @@ def a_config(folder: Path, **changes: Any) -> RunConfig:
         "data": {"path": "demo", "max_rows": 500},
         "train": {"epochs": 5},
         "search": {"seed": 7},
-        "scheduler": {"name": "hyperband", "warmup_epochs": 5},
+        "scheduler": {"name": "hyperband", "warmup": 1},
         "limits": "users_24gb",
         "space": SPACE,
     }

@@ -23,7 +23,7 @@ def test_asha_stops_what_is_worse_than_the_best_third_after_the_warmup(run_scrip
     end, store, _ = run_scripted(
         lambda settings, epoch: settings.optim.lr,
         "scheduler.name=asha",
-        "scheduler.warmup_epochs=2",
+        "scheduler.warmup=2",
         "scheduler.reduction_factor=2",
         f"space.optim.lr.choices={order}",
     )
@@ -77,7 +77,7 @@ def test_hyperband_does_not_wait_for_a_trial_that_failed(run_scripted: Any) -> N
         script,
         "scheduler.name=hyperband",
         "scheduler.startup_trials=1",
-        "scheduler.warmup_epochs=2",
+        "scheduler.warmup=2",
         "train.epochs=9",
         "search.trials=9",
         f"space.optim.lr.choices={RISING[:9]}",
@@ -128,7 +128,7 @@ def test_a_worker_that_kept_memory_is_replaced_and_the_trial_run_again(run_scrip
         if not refused.exists():
             refused.touch()
             raise WorkerNotCleanError("an earlier trial left 1.00 GiB in this worker")
-        report(TrialReport(epoch=1, value=0.5, ended="complete"))
+        report(TrialReport(step=1, value=0.5, ended="complete"))
 
     _, store, _ = run_scripted(None, "search.trials=1", run_trial=run_trial)
     assert outcomes(store) == {0.1: "complete"}

@@ -48,7 +48,7 @@ def telling_trial() -> Any:
         from trainables.reports import TrialReport
 
         facts = {"share_given": workspace.gpu_share, "card": workspace.card}
-        report(TrialReport(epoch=1, value=0.5, facts=facts, ended="complete"))
+        report(TrialReport(step=1, value=0.5, facts=facts, ended="complete"))
 
     return run_trial
 
@@ -67,7 +67,7 @@ def meeting_trial(folder: Path, how_many: int) -> Any:
             if time.monotonic() > deadline:
                 raise TimeoutError("it was left alone")
             time.sleep(0.05)
-        report(TrialReport(epoch=1, value=0.5, facts={"card": workspace.card}, ended="complete"))
+        report(TrialReport(step=1, value=0.5, facts={"card": workspace.card}, ended="complete"))
 
     return run_trial
 

@@ -12,7 +12,7 @@ from optuna.trial import create_trial
 
 from search_spaces.rules import Violation
 from search_spaces.space import parse_space
-from tune_app.outcomes import EPOCH_METRICS, Outcome
+from tune_app.outcomes import Outcome, metrics_attribute
 from tune_app.study import StudyRecord, StudyStore, open_study
 from tune_app.tracking import MlflowTracking, NoTracking, flat
 
@@ -88,7 +88,7 @@ def test_a_child_shows_what_the_study_holds_of_its_trial(store: StudyStore, uri:
         metrics={"auc": 0.75, "macro_f1": 0.5},
         peak_gib=1.5,
         recoveries=0,
-        **{f"{EPOCH_METRICS}1": {"auc": 0.7}, f"{EPOCH_METRICS}2": {"auc": 0.75}},
+        **{metrics_attribute("epoch", 1): {"auc": 0.7}, metrics_attribute("epoch", 2): {"auc": 0.75}},
         micro_batch=None,
         device="cpu",
         tf32=True,

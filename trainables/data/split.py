@@ -108,8 +108,11 @@ def _read_development(data: DataSettings, classes: int, split_seed: int, stamp: 
     everything, split = _read_and_split(data, classes, split_seed)
     kept = np.sort(np.concatenate([split.train, split.validation]))
     rows = everything.take(kept)
-    train, validation = (np.searchsorted(kept, part) for part in (split.train, split.validation))
-    splits = (Split(train, validation, np.zeros(0, dtype=np.int64)),)
+    if data.folds is None:
+        train, validation = (np.searchsorted(kept, part) for part in (split.train, split.validation))
+        splits: tuple[Split, ...] = (Split(train, validation, np.zeros(0, dtype=np.int64)),)
+    else:
+        splits = fold_rows(rows, folds=data.folds, seed=split_seed)
     return Development(rows, splits, everything.fingerprint)
 
 

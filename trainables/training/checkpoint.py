@@ -1,5 +1,6 @@
 """A trial's state at the end of an epoch: written whole or not at all, read without running code."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from torch import nn
 
 from trainables.files import whole_folder
 from trainables.memory.counting import uncounted
+from trainables.reports import FOLD_EPOCH, FOLD_EPOCHS
 
 _FILE = "state.pt"
 
@@ -18,12 +20,16 @@ class Progress:
     """How far a trial has come.
 
     Attributes:
-        values: the objective of every epoch so far, oldest first.
+        folds: of every finished fold, in order, what its best epoch measured; empty where the data is not in folds.
+        values: the objective of every epoch so far, oldest first; of the fold in hand alone.
         metrics: everything measured in the last epoch.
+        best_metrics: everything measured in the best epoch so far; of the fold in hand alone.
     """
 
+    folds: list[dict[str, float]] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
+    best_metrics: dict[str, float] = field(default_factory=dict)
     trained_tokens: int = 0
     train_s: float = 0.0
     eval_s: float = 0.0
@@ -31,13 +37,30 @@ class Progress:
 
     @property
     def epoch(self) -> int:
-        """Epochs finished."""
+        """Epochs finished; of the fold in hand alone."""
         return len(self.values)
 
     @property
     def best_epoch(self) -> int:
         """The first epoch (from 1) with the highest value; 0 before any."""
         return 0 if not self.values else self.values.index(max(self.values)) + 1
+
+    @property
+    def name(self) -> str:
+        """A name for the state of things, as no other moment of the run has it."""
+        return f"epoch-{self.epoch}" if not self.folds else f"folds-{len(self.folds)}-epoch-{self.epoch}"
+
+    def add_epoch(self, value: float, metrics: Mapping[str, float]) -> None:
+        """An epoch was trained and measured."""
+        self.values.append(value)
+        self.metrics = dict(metrics)
+        if self.best_epoch == self.epoch:
+            self.best_metrics = self.metrics
+
+    def finish_fold(self) -> None:
+        """The fold in hand is over; its best epoch counts."""
+        self.folds.append({**self.best_metrics, FOLD_EPOCH: self.best_epoch, FOLD_EPOCHS: self.epoch})
+        self.values, self.metrics, self.best_metrics = [], {}, {}
 
 
 def save_checkpoint(
@@ -62,15 +85,33 @@ def save_checkpoint(
         torch.save(state, partial / _FILE)
 
 
+def save_progress(folder: Path, progress: Progress) -> None:
+    """Write what is needed to go on between two folds: the next one begins with a model of its own."""
+    with whole_folder(folder) as partial:
+        torch.save({"progress": asdict(progress)}, partial / _FILE)
+
+
+def load_progress(folder: Path, progress: Progress) -> None:
+    """Put the progress of a checkpoint of either kind in place.
+
+    Raises:
+        FileNotFoundError: ``folder`` holds no checkpoint.
+    """
+    with uncounted():
+        # Mapped into memory, of which the tensors are not touched.
+        state = torch.load(folder / _FILE, map_location="cpu", mmap=True, weights_only=True)
+    for name, value in state["progress"].items():
+        setattr(progress, name, value)
+
+
 def load_checkpoint(
     folder: Path,
     *,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
-    progress: Progress,
 ) -> None:
-    """Put everything back in place, ``progress`` included.
+    """Put everything but the progress back in place.
 
     The optimizer's states exist already. All values are copied into the tensors that are there, so that no more of the
     device's memory is needed than the run needs anyway.
@@ -87,8 +128,6 @@ def load_checkpoint(
     torch.set_rng_state(state["torch_rng"])
     if state["cuda_rng"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda_rng"])
-    for name, value in state["progress"].items():
-        setattr(progress, name, value)
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:

@@ -42,7 +42,7 @@ class Fit:
 
     Args:
         encoders: are switched to gradient checkpointing where nothing fits without, or in too many passes, and the
-            settings allow it.
+            settings allow it; see ``let_go`` for a run with several models, one after the other.
         precision: ``fp32`` or ``bf16``, resolved.
         step_inputs: the most inputs of one step: the effective batch, or more where rows take several windows.
     """
@@ -129,6 +129,17 @@ class Fit:
         # Evaluation computes nothing twice, and what was found out about it holds.
         self.limits = replace(self._limits(1.0, 1.0), evaluation=self.limits.evaluation)
         return True
+
+    def let_go(self) -> None:
+        """Hold the encoders no more, so that their memory can be given back; ``take_up`` follows."""
+        self._encoders = ()
+
+    def take_up(self, encoders: Sequence[PreTrainedModel]) -> None:
+        """Go on with other encoders of the same kind, switched as those before were."""
+        self._encoders = encoders
+        if self.checkpointing:
+            for encoder in encoders:
+                enable_checkpointing(encoder)
 
     def shrink_training(self, pieces: Sequence[np.ndarray], lengths: np.ndarray) -> bool:
         """After a step that was cut so ran out of memory: let its largest pass hold half.

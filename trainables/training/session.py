@@ -20,7 +20,13 @@ from trainables.reports import Fact
 from trainables.settings import TrialSettings, revision_of
 from trainables.tasks import TASKS
 from trainables.tasks.protocol import Batch, Decision, Scores
-from trainables.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from trainables.training.checkpoint import (
+    Progress,
+    load_checkpoint,
+    load_progress,
+    save_checkpoint,
+    save_progress,
+)
 from trainables.training.evaluate import predict_outputs
 from trainables.training.fit import Fit
 from trainables.training.loader import stream_batches
@@ -35,7 +41,10 @@ _LOG = logging.getLogger("headroom.memory")
 
 
 class TrainingSession:
-    """Inputs, model, optimizer and schedule of one run, and how far it has come."""
+    """Inputs, model, optimizer and schedule of one run, and how far it has come.
+
+    Where the data is in folds it begins with the first, and ``begin_fold`` takes it to another.
+    """
 
     def __init__(
         self,
@@ -57,18 +66,23 @@ class TrainingSession:
             DataError, UnknownModelError, ModelLoadError: what is to be loaded cannot be.
         """
         start = time.perf_counter()
-        torch_device = device.torch_device
         self._device = device
-        train = settings.train
-        set_tf32(train.tf32)
-        torch.manual_seed(settings.seeds.init)
+        set_tf32(settings.train.tf32)
 
         self.settings = settings
-        self.precision = resolve_precision(train.precision, torch_device)
+        self.precision = resolve_precision(settings.train.precision, device.torch_device)
         self.task = TASKS[settings.task.name](settings)
         self.inputs = load_inputs(settings, cache, with_test=with_test)
-        self.task.learn_from(self.inputs.rows, self.inputs.split.train)
         self.examples = self.task.examples(self.inputs.rows, self.inputs.readings)
+        self._load_model()
+        self.progress = Progress() if progress is None else progress
+        self._load_s = time.perf_counter() - start
+
+    def _load_model(self) -> None:
+        """Model, optimizer and schedule for the split in hand, as if there had been none before."""
+        settings, part = self.settings, self.inputs.split.train
+        torch.manual_seed(settings.seeds.init)
+        self.task.learn_from(self.inputs.rows, part)
         encoders = [
             load_encoder(
                 reader.source,
@@ -79,13 +93,11 @@ class TrainingSession:
             for reader in self.inputs.readers
         ]
         self._encoders = [encoder.model for encoder in encoders]
-        self.model = self.task.build_model(encoders, seed=settings.seeds.init).to(torch_device)
+        self.model = self.task.build_model(encoders, seed=settings.seeds.init).to(self._device.torch_device)
         self.optimizer = build_optimizer(self.model, settings.optim)
         prepare_states(self.optimizer)
-        self.steps_per_epoch = steps_per_epoch(len(self.inputs.split.train), train.effective_batch)
-        self.schedule = build_schedule(self.optimizer, settings.schedule, train.epochs * self.steps_per_epoch)
-        self.progress = Progress() if progress is None else progress
-        self._load_s = time.perf_counter() - start
+        self.steps_per_epoch = steps_per_epoch(len(part), settings.train.effective_batch)
+        self.schedule = build_schedule(self.optimizer, settings.schedule, settings.train.epochs * self.steps_per_epoch)
 
     def fit_to_memory(self, files: MachineFiles) -> None:
         """Decide how much goes into one pass: predict it, and probe it where that is not certain.
@@ -99,8 +111,9 @@ class TrainingSession:
             self._device,
             precision=self.precision,
             files=files,
-            step_inputs=most_inputs(
-                self.examples.counts[self.inputs.part("train")], self.settings.train.effective_batch
+            step_inputs=max(
+                most_inputs(self.examples.counts[split.train], self.settings.train.effective_batch)
+                for split in self.inputs.splits
             ),
         )
         fit.probe(
@@ -115,15 +128,30 @@ class TrainingSession:
         )
         self._fit_s = time.perf_counter() - start
 
+    def begin_fold(self, fold: int) -> None:
+        """Take up a fold, counted from 0, with a model, an optimizer and a schedule of its own.
+
+        What the fold before held is given back first. How much goes into one pass was decided and stays so.
+        """
+        start = time.perf_counter()
+        self.fit.let_go()
+        del self.model, self.optimizer, self.schedule, self._encoders
+        self._device.release()
+        self.inputs = self.inputs.of_fold(fold)
+        self._load_model()
+        self.fit.take_up(self._encoders)
+        self._load_s += time.perf_counter() - start
+
     def resume(self, checkpoint: Path) -> None:
-        """Go on from a checkpoint as if nothing had happened."""
-        load_checkpoint(
-            checkpoint,
-            model=self.model,
-            optimizer=self.optimizer,
-            schedule=self.schedule,
-            progress=self.progress,
-        )
+        """Go on from a checkpoint as if nothing had happened, in the fold that it was written in or before.
+
+        After the last fold there is nothing to go on with: then only the progress is put in place.
+        """
+        load_progress(checkpoint, self.progress)
+        if 0 < len(self.progress.folds) < len(self.inputs.splits):
+            self.begin_fold(len(self.progress.folds))
+        if self.progress.epoch or not self.progress.folds:
+            load_checkpoint(checkpoint, model=self.model, optimizer=self.optimizer, schedule=self.schedule)
 
     def train_epoch(self) -> float:
         """One pass over the training part; returns the mean loss of its effective batches.
@@ -246,10 +274,14 @@ class TrainingSession:
 
     def settle_memory(self, peak_bytes: int) -> None:
         """Let later predictions learn from the first epoch's peak, unless memory ran out on the way to it."""
-        if self.progress.epoch == 1 and not self.progress.recoveries:
+        if self.progress.epoch == 1 and not self.progress.folds and not self.progress.recoveries:
             self.fit.settle(peak_bytes)
 
     def save(self, folder: Path) -> Path:
+        """Write a checkpoint; between two folds, where no model is worth keeping, one without a model."""
+        if self.progress.folds and not self.progress.epoch:
+            save_progress(folder, self.progress)
+            return folder
         save_checkpoint(
             folder,
             model=self.model,

@@ -1,0 +1,225 @@
+"""A trial in folds: each from the start, compared by the mean so far, and resumed within any of them."""
+
+import math
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainables.memory.cpu import CpuDevice
+from trainables.memory.device import GIB
+from trainables.reports import TrialReport
+from trainables.settings import TrialSettings, with_params
+from trainables.tasks.protocol import Scores
+from trainables.training import session as session_module
+from trainables.training.fit import Fit
+from trainables.training.session import TrainingSession
+from trainables.trial import TrialPlaces, run_trial
+
+FOLDS, EPOCHS = 3, 2
+Run = Callable[..., list[TrialReport]]
+
+
+@pytest.fixture
+def run(cache: Path, tmp_path: Path) -> Run:
+    def run(settings: TrialSettings, resume_from: Path | None = None) -> list[TrialReport]:
+        reports: list[TrialReport] = []
+        folder = tmp_path / f"trial-{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        device = CpuDevice(settings.memory.budget_gib)
+        run_trial(settings, report=reports.append, places=TrialPlaces(cache, folder, resume_from), device=device)
+        return reports
+
+    return run
+
+
+def in_folds(settings: TrialSettings, **changes: Any) -> TrialSettings:
+    named = {name.replace("__", "."): value for name, value in changes.items()}
+    return with_params(settings, {"data.folds": FOLDS, "train.epochs": EPOCHS, **named})
+
+
+def told(reports: list[TrialReport]) -> list[tuple[Any, ...]]:
+    """All of the reports that does not depend on the clock or the place; NaN, which equals nothing, as text."""
+    return [(r.step, r.fold_epoch, str(r.value), r.metrics, r.ended, r.reason) for r in reports]
+
+
+def units(reports: list[TrialReport]) -> list[TrialReport]:
+    return [said for said in reports if said.fold_epoch is None]
+
+
+def scripted(values: dict[int, list[float]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have epochs measure what is written here, by fold from 0."""
+
+    def evaluate(session: TrainingSession, part: str) -> Scores:
+        progress = session.progress
+        return Scores({"macro_f1": values[len(progress.folds)][progress.epoch]})
+
+    monkeypatch.setattr(TrainingSession, "evaluate", evaluate)
+
+
+def test_a_fold_is_a_step_and_its_epochs_are_none(settings: TrialSettings, run: Run) -> None:
+    reports = run(in_folds(settings))
+    assert [(said.step, said.fold_epoch) for said in reports] == [
+        (0, 1),
+        (1, None),
+        (1, 1),
+        (2, None),
+        (2, 1),
+        (3, None),
+    ]
+    assert [said.ended for said in reports] == [None] * 5 + ["complete"]
+    assert all(said.checkpoint is not None and said.checkpoint.is_dir() for said in reports)
+    assert math.isnan(reports[0].value)
+    assert reports[2].value == reports[1].value, "within a fold the mean is that of the folds before"
+
+
+def test_the_objective_is_the_mean_of_the_folds_best_epochs(
+    settings: TrialSettings, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted({0: [0.5, 0.7], 1: [0.9, 0.2], 2: [0.1, 0.2]}, monkeypatch)
+    reports = units(run(in_folds(settings)))
+    assert [said.value for said in reports] == pytest.approx([0.7, 0.8, 0.6])
+    assert [said.metrics["macro_f1"] for said in reports] == [said.value for said in reports]
+    assert [said.metrics["fold_macro_f1"] for said in reports] == [0.7, 0.9, 0.2]
+    assert [said.metrics["fold_epoch"] for said in reports] == [2, 1, 2]
+    assert reports[-1].metrics["fold_deviation"] == pytest.approx(statistics.pstdev([0.7, 0.9, 0.2]))
+
+
+def test_patience_looks_at_the_epochs_of_its_own_fold(
+    settings: TrialSettings, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The second fold is worse than the first throughout, and better from epoch to epoch; the third never gets better.
+    scripted({0: [0.9, 0.8, 0.7], 1: [0.1, 0.2, 0.3, 0.4, 0.5], 2: [0.5, 0.5, 0.5]}, monkeypatch)
+    reports = units(run(in_folds(settings, train__epochs=5, train__patience=2)))
+    assert [said.metrics["fold_epochs"] for said in reports] == [3, 5, 3]
+    assert [said.metrics["fold_macro_f1"] for said in reports] == [0.9, 0.5, 0.5]
+    assert (reports[-1].ended, reports[-1].reason) == ("complete", None)
+
+
+def test_every_fold_starts_from_the_start_on_rows_of_its_own(
+    builtin_settings: TrialSettings, run: Run, session_of: Callable[[TrialSettings], TrainingSession]
+) -> None:
+    # Dropout draws the same too: nothing of the folds before is left.
+    changed = in_folds(builtin_settings, train__epochs=1)
+    trained = [said.metrics for said in units(run(changed))]
+    means: list[float] = []
+    validated: list[int] = []
+    for fold in range(FOLDS):
+        session = session_of(changed)
+        session.begin_fold(fold)
+        loss = session.train_epoch()
+        scores = session.evaluate("validation").metrics
+        means.append(loss)
+        assert trained[fold]["train_loss"] == pytest.approx(statistics.fmean(means), abs=1e-12)
+        assert trained[fold]["fold_macro_f1"] == scores["macro_f1"]
+        validated += session.inputs.part("validation").tolist()
+    assert len(set(means)) == FOLDS
+    assert sorted(validated) == list(range(120))
+
+
+def test_whatever_report_a_trial_goes_on_from_it_says_the_same(builtin_settings: TrialSettings, run: Run) -> None:
+    changed = in_folds(builtin_settings)
+    straight = run(changed)
+    for place, said in enumerate(straight[:-1]):
+        assert told(run(changed, said.checkpoint)) == told(straight[place + 1 :])
+    (last,) = run(changed, straight[-1].checkpoint)
+    assert told([last]) == told(straight[-1:])
+    assert last.checkpoint is None
+
+
+def test_between_folds_no_model_is_written(settings: TrialSettings, run: Run) -> None:
+    reports = run(in_folds(settings))
+    sizes = [sum(file.stat().st_size for file in said.checkpoint.iterdir()) for said in reports if said.checkpoint]
+    assert max(sizes[1::2]) < 10_000 < min(sizes[::2])
+
+
+def test_folds_take_no_more_memory_than_one(
+    settings: TrialSettings, run: Run, session_of: Callable[[TrialSettings], TrainingSession]
+) -> None:
+    changed = in_folds(settings, train__epochs=1)
+    run(changed)
+    CpuDevice().release()
+    # What other tests' modules keep is no trial's need, and small as it is, so are these trials.
+    held_gib = CpuDevice().live_bytes() / GIB
+    for said in units(run(changed)):
+        peak, predicted = said.facts["peak_gib"], said.facts["predicted_gib"]
+        assert isinstance(peak, float)
+        assert isinstance(predicted, float)
+        # A pass is predicted as if all gradients lay beside it, which is not so in the first one of a step.
+        assert 0.9 * predicted <= peak - held_gib <= 1.005 * predicted
+
+    session = session_of(changed)
+    session.train_epoch()
+    session.evaluate("validation")
+    CpuDevice().release()
+    held = CpuDevice().live_bytes()
+    session.begin_fold(1)
+    assert abs(CpuDevice().live_bytes() - held) < 2**10
+
+
+def test_how_much_goes_into_one_pass_is_decided_once(
+    settings: TrialSettings, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided: list[Fit] = []
+    real_init = Fit.__init__
+
+    def counted(fit: Fit, *args: Any, **kwargs: Any) -> None:
+        decided.append(fit)
+        real_init(fit, *args, **kwargs)
+
+    pending = [True]
+    real_step = session_module.train_step
+
+    def runs_out_once(model: Any, task: Any, batch: list[Any], *args: Any, **kwargs: Any) -> float:
+        if pending.pop() if pending else False:
+            raise torch.OutOfMemoryError("planted")
+        return real_step(model, task, batch, *args, **kwargs)
+
+    monkeypatch.setattr(Fit, "__init__", counted)
+    monkeypatch.setattr(session_module, "train_step", runs_out_once)
+    reports = run(in_folds(settings, train__epochs=1))
+    assert len(decided) == 1
+    assert [said.facts["recoveries"] for said in reports] == [1] * FOLDS
+    # What the first fold found out, the others know.
+    assert len({said.facts["micro_batch"] for said in reports}) == 1
+    assert 1 <= int(str(reports[0].facts["micro_batch"])) <= 16
+
+
+def test_checkpointing_that_one_fold_needed_stays_on(
+    settings: TrialSettings, session_of: Callable[[TrialSettings], TrainingSession]
+) -> None:
+    session = session_of(in_folds(settings))
+    assert session.fit.use_checkpointing()
+    session.begin_fold(1)
+    encoder = session.model.encoder
+    assert isinstance(encoder, torch.nn.Module)
+    assert encoder.is_activation_checkpointing
+    assert session.fit.checkpointing
+
+
+def test_out_of_memory_in_a_later_fold_says_how_many_were_finished(
+    settings: TrialSettings, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = TrainingSession.begin_fold
+
+    def runs_out(session: TrainingSession, fold: int) -> None:
+        if fold == 2:
+            raise torch.OutOfMemoryError("planted")
+        real(session, fold)
+
+    monkeypatch.setattr(TrainingSession, "begin_fold", runs_out)
+    *_, end = run(in_folds(settings))
+    assert (end.ended, end.step, end.fold_epoch) == ("oom", 2, None)
+    assert math.isnan(end.value)
+
+
+def test_the_first_epoch_alone_teaches_later_predictions(
+    settings: TrialSettings, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled: list[float] = []
+    monkeypatch.setattr(Fit, "settle", lambda fit, measured: settled.append(measured / GIB))
+    run(in_folds(settings))
+    assert len(settled) == 1
