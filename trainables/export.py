@@ -35,5 +35,12 @@ def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, fold
         validation = session.evaluate("validation")
         test = session.evaluate("test", validation.decision)
         tokenizers = [reader.tokenizer for reader in session.inputs.readers]
-        save_model_folder(session.model, tokenizers, folder, settings=settings, decision=validation.decision)
+        save_model_folder(
+            session.model,
+            tokenizers,
+            folder,
+            settings=settings,
+            decision=validation.decision,
+            scores={"validation": validation, "test": test},
+        )
     return BestEpoch(folder, validation.metrics, test.metrics)

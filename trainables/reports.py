@@ -1,6 +1,6 @@
 """What a trial says while it runs: the one thing that leaves it, through its ``report`` callable."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -28,6 +28,7 @@ class TrialReport:
             ``oom`` when memory ran out.
         reason: for an end before the last step, why; one line.
         checkpoint: folder with the state at this moment, or None. The receiver may move it.
+        by_criterion: scores of every criterion, where this epoch is the best so far, or over the folds; else empty.
     """
 
     step: int
@@ -38,6 +39,7 @@ class TrialReport:
     reason: str | None = None
     checkpoint: Path | None = None
     fold_epoch: int | None = None
+    by_criterion: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 Report = Callable[[TrialReport], None]

@@ -18,12 +18,14 @@ from trainables.models.names import ModelSource
 from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, HeadSettings, TaskSettings, TokSettings, TrialSettings, encoder_names
 from trainables.tasks import TASKS
+from trainables.tasks.protocol import Scores
 
 FORMAT_VERSION = 3
 """Of saved model folders: goes up whenever an older version could not read a new folder, or misread it."""
 
 _OWN_FILE = "headroom_head.safetensors"
 _SETTINGS_FILE = "headroom.json"
+_SCORES_FILE = "scores.json"
 # Attribute of a model → where its folder lies within the model's; the first encoder lies where transformers looks.
 _ENCODERS = {"encoder": ".", "criteria_encoder": "criteria_encoder"}
 
@@ -52,8 +54,12 @@ def save_model_folder(
     *,
     settings: TrialSettings,
     decision: Mapping[str, float],
+    scores: Mapping[str, Scores] | None = None,
 ) -> None:
     """Save a task's model with its tokenizers, the settings that it was built by and its thresholds.
+
+    Args:
+        scores: on each part of the data, kept for people in ``scores.json``.
 
     The folder appears whole or not at all: it is written under another name and renamed at the end.
 
@@ -74,6 +80,8 @@ def save_model_folder(
         kept = {"format_version": FORMAT_VERSION, **_kept(settings), "decision": dict(decision)}
         settings_file = partial / _SETTINGS_FILE
         settings_file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+        told = {part: asdict(own) for part, own in (scores or {}).items()}
+        (partial / _SCORES_FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
         # Safetensors files come readable by their owner alone; on a shared machine the user's umask decides.
         for path in partial.rglob("*"):
             if path.is_file():

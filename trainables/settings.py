@@ -68,6 +68,11 @@ class TaskSettings:
     criteria_weight: float = 0.5
 
     @property
+    def finds_spans(self) -> bool:
+        """Whether the data must hold evidence."""
+        return self.name != "criteria"
+
+    @property
     def metric(self) -> str:
         """Name of the metric that a search improves; larger is better."""
         return self.objective or OBJECTIVES[self.name][0]

@@ -127,9 +127,8 @@ class _Trial:
         finally:
             # What was tried is told of a trial that ran out of memory, too.
             self._facts |= session.facts()
-        metrics = {"train_loss": loss, **scores.metrics}
-        self._progress.add_epoch(scores.metrics[self._settings.task.metric], metrics)
-        self._facts["collapsed"] = scores.collapsed
+        metrics = {"train_loss": loss, **scores.metrics, "collapsed": float(scores.collapsed)}
+        self._progress.add_epoch(scores.metrics[self._settings.task.metric], metrics, scores.by_criterion)
         # What lived before the trial is not its need.
         session.settle_memory(self._device.peak_bytes() - self._held_before)
 
@@ -172,13 +171,22 @@ def _said(progress: Progress, settings: TrialSettings) -> TrialReport:
         done = len(progress.folds)
         value, metrics = _over_folds(progress.folds, settings.task.metric)
         end: Literal["complete"] | None = "complete" if done == folds else None
-        return TrialReport(done, value, metrics, ended=end, fold_epoch=progress.epoch or None)
+        by_criterion = _mean_by_criterion(progress.folds_by_criterion)
+        fold_epoch = progress.epoch or None
+        return TrialReport(done, value, metrics, ended=end, fold_epoch=fold_epoch, by_criterion=by_criterion)
     ended: Literal["complete"] | None = "complete" if _is_over(progress, settings) else None
     reason = None
     if ended and progress.epoch < settings.train.epochs:
         waited = progress.epoch - progress.best_epoch
         reason = f"patience: no better epoch in {waited} since epoch {progress.best_epoch}"
-    return TrialReport(progress.epoch, progress.values[-1], dict(progress.metrics), ended=ended, reason=reason)
+    return TrialReport(
+        progress.epoch,
+        progress.values[-1],
+        dict(progress.metrics),
+        ended=ended,
+        reason=reason,
+        by_criterion=progress.by_criterion if progress.best_epoch == progress.epoch else {},
+    )
 
 
 def _is_over(progress: Progress, settings: TrialSettings) -> bool:
@@ -201,3 +209,15 @@ def _over_folds(folds: Sequence[Mapping[str, float]], objective: str) -> tuple[f
     last = folds[-1]
     own = {f"fold_{objective}": last[objective], FOLD_EPOCH: last[FOLD_EPOCH], FOLD_EPOCHS: last[FOLD_EPOCHS]}
     return means[objective], {**means, FOLD_DEVIATION: statistics.pstdev(values), **own}
+
+
+def _mean_by_criterion(folds: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """The means over the folds that a criterion has scores in; of what is counted, too."""
+    found: dict[str, list[Mapping[str, float]]] = {}
+    for fold in folds:
+        for criterion, scores in fold.items():
+            found.setdefault(criterion, []).append(scores)
+    return {
+        criterion: {name: statistics.fmean(fold[name] for fold in own) for name in own[0]}
+        for criterion, own in found.items()
+    }

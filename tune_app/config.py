@@ -778,12 +778,21 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
     folder = study.dir if "://" in study.dir else _absolute(study.dir)
     update["study"] = study.model_copy(update={"dir": folder, "storage": _absolute_url(study.storage)})
     update["tracking"] = tracking.model_copy(update={"uri": _absolute_url(tracking.uri)})
-    update["model"] = config.model.model_copy(update={"name": _absolute_model(config.model.name)})
-    models = config.space.entries.get("model.name") if config.space else None
-    if config.space is not None and isinstance(models, Choices):
-        names = [_absolute_model(str(name)) for name in models.choices]
-        update["space"] = _parsed_space({**config.space.entries, "model.name": {"choices": names}})
+    model = config.model
+    second = model.criteria_name and _absolute_model(model.criteria_name)
+    update["model"] = model.model_copy(update={"name": _absolute_model(model.name), "criteria_name": second})
+    if config.space is not None:
+        absolute = {
+            name: {"choices": [_absolute_model(str(choice)) for choice in entry.choices]}
+            for name, entry in config.space.entries.items()
+            if name in _MODELS and isinstance(entry, Choices)
+        }
+        if absolute:
+            update["space"] = _parsed_space({**config.space.entries, **absolute})
     return config.model_copy(update=update)
+
+
+_MODELS = ("model.name", "model.criteria_name")
 
 
 def _absolute(path: str) -> str:

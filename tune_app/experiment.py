@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
 CACHE = "cache"
+ARTIFACTS = "artifacts"
 _SECRETS_FILE = "secrets.json"
 
 
@@ -260,7 +261,7 @@ def study_record(config: RunConfig) -> StudyRecord:
     Raises:
         UserError: the data cannot be used, a model is unknown, or an optimizer not installed.
     """
-    from trainables.data.rows import DataError
+    from trainables.data.rows import DataError, require_evidence
     from trainables.data.split import read_development
     from trainables.models.names import UnknownModelError, resolve_model
 
@@ -269,6 +270,8 @@ def study_record(config: RunConfig) -> StudyRecord:
     settings = config.trial_settings()
     try:
         development = read_development(settings.data, settings.task.classes, settings.seeds.split)
+        if settings.task.finds_spans:
+            require_evidence(development.rows, settings.data)
         for name in model_names(config):
             resolve_model(name)
     except DataError as error:
@@ -287,7 +290,10 @@ def study_record(config: RunConfig) -> StudyRecord:
 
 def model_names(config: RunConfig) -> list[str]:
     """Every model that a trial of the search may use."""
-    return _names(config, "model.name", config.model.name)
+    names = _names(config, "model.name", config.model.name)
+    if config.task.name == "joint":
+        names += _names(config, "model.criteria_name", config.model.criteria_name or config.model.name)
+    return list(dict.fromkeys(names))
 
 
 def check_optimizers(config: RunConfig) -> None:
@@ -389,7 +395,8 @@ def _made(run_dir: Path) -> Iterator[bool]:
 def _tracking(config: RunConfig, store: StudyStore) -> Tracking:
     if not config.tracking.enabled:
         return NoTracking()
-    return MlflowTracking(store, tracking_uri(config), flat(shown_config(config)))
+    artifacts = Path(config.run_dir) / ARTIFACTS
+    return MlflowTracking(store, tracking_uri(config), flat(shown_config(config)), artifacts)
 
 
 def _said_plainly(console: Console, quiet: bool) -> Callable[[str], None]:

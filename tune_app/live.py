@@ -24,6 +24,7 @@ class Live:
     facts: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     best_metrics: dict[str, float] = field(default_factory=dict)
+    by_criterion: dict[str, dict[str, float]] = field(default_factory=dict)
     error: dict[str, str] | None = None
     retries: int = 0
 

@@ -42,6 +42,7 @@ TRIAL_ATTRIBUTES = (
     "budget_gib",
     "gpu_fraction",
     "recoveries",
+    "collapsed",
     "load_s",
     "train_s",
     "eval_s",
@@ -59,3 +60,7 @@ def step_of_metrics(attribute: str) -> int | None:
     """The step whose measures an attribute of this name holds; None where it holds something else."""
     named = re.fullmatch(r"metrics\.(?:epoch|fold)_(\d+)", attribute)
     return int(named[1]) if named else None
+
+
+BY_CRITERION_ATTRIBUTE = "by_criterion"
+"""Attribute that holds the scores of every criterion in the best epoch, or over the folds: criterion → name → value."""

@@ -210,6 +210,8 @@ def closing_line(trial: FrozenTrial) -> str:
     text = outcome.value
     if trial.value is not None and outcome is Outcome.COMPLETE:
         text += f" {trial.value:.4f}"
+    if trial.user_attrs.get("collapsed"):
+        text += " (collapsed: one answer for every row)"
     if trial.duration is not None and outcome is not Outcome.INFEASIBLE:
         text += f" in {duration_text(trial.duration.total_seconds())}"
     return f"{text}: {reason_of(trial)}" if reason_of(trial) else text

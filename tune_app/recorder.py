@@ -17,11 +17,11 @@ from ray.tune.experiment import Trial
 
 from tune_app.checkpoints import CheckpointKeeper
 from tune_app.live import Live
-from tune_app.outcomes import TRIAL_ATTRIBUTES, Outcome, metrics_attribute
+from tune_app.outcomes import BY_CRITERION_ATTRIBUTE, TRIAL_ATTRIBUTES, Outcome, metrics_attribute
 from tune_app.scheduler import ENDED, FOLD_EPOCH, METRIC, TIME
 from tune_app.searcher import GPU, NUMBER, PARAMS, HeadroomSearch
 from tune_app.study import StudyStore
-from tune_app.trainable import ERROR, FACTS, METRICS, REASON
+from tune_app.trainable import BY_CRITERION, ERROR, FACTS, METRICS, REASON
 from tune_app.unit import Unit, value_so_far
 
 ATTEMPTS = 2
@@ -97,6 +97,7 @@ class StudyRecorder(tune.Callback):
         live.metrics = dict(result.get(METRICS) or {})
         if live.telling_step == step:
             live.best_metrics = live.metrics
+            live.by_criterion = dict(result.get(BY_CRITERION) or {})
         self._on_report(live, value)
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
@@ -107,6 +108,8 @@ class StudyRecorder(tune.Callback):
         if live.fold_epoch is None:
             # One attribute a step: what a resumed trial measured before it was cut short stays known.
             attributes = {**attributes, metrics_attribute(self._unit.name, live.step): live.metrics}
+            if live.by_criterion and live.telling_step == live.step:
+                attributes[BY_CRITERION_ATTRIBUTE] = live.by_criterion
         self._store.set_attributes(live.number, attributes)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -180,7 +183,9 @@ class StudyRecorder(tune.Callback):
         if live.values:
             # In folds every one has a best epoch of its own, which is among its metrics.
             best_epoch = live.telling_step if self._unit.name == "epoch" else None
-            attributes |= {"best_epoch": best_epoch, "metrics": live.best_metrics}
+            # Over folds it is the share of them.
+            collapsed = live.best_metrics.get("collapsed", 0.0) >= 0.5
+            attributes |= {"best_epoch": best_epoch, "metrics": live.best_metrics, "collapsed": collapsed}
         self._store.close_trial(
             live.number, outcome, value=value, reason=reason, attributes=attributes, constraints=constraints
         )

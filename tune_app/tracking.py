@@ -10,12 +10,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 from optuna.trial import FrozenTrial
 
 from tune_app.errors import without_password
-from tune_app.outcomes import Outcome, step_of_metrics
+from tune_app.outcomes import BY_CRITERION_ATTRIBUTE, Outcome, step_of_metrics
 from tune_app.reporting import outcome_of
 from tune_app.study import StudyStore
 
@@ -57,12 +58,14 @@ class MlflowTracking:
 
     Args:
         uri: of the MLflow store or server.
+        artifacts: folder for what a store that is no server keeps beside its database; a server has its own.
         config: the resolved configuration, flat, for the parent's parameters.
     """
 
-    def __init__(self, store: StudyStore, uri: str, config: Mapping[str, Any]) -> None:
+    def __init__(self, store: StudyStore, uri: str, config: Mapping[str, Any], artifacts: Path | None = None) -> None:
         self._store = store
         self._uri = uri
+        self._artifacts = artifacts
         self._config = config
         self._waiting: queue.Queue[FrozenTrial | None] = queue.Queue()
         self._problems: list[str] = []
@@ -87,7 +90,7 @@ class MlflowTracking:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         try:
-            mirror = _Mirror.open(self._store.name, self._uri, self._store.record.metric, self._config)
+            mirror = _Mirror.open(self._store.name, self._uri, self._store.record.metric, self._config, self._artifacts)
             for trial in self._store.trials():
                 self._write(mirror, trial)
             while (waiting := self._waiting.get()) is not None:
@@ -114,7 +117,7 @@ class _Mirror:
         self._written = written
 
     @classmethod
-    def open(cls, study: str, uri: str, objective: str, config: Mapping[str, Any]) -> Self:
+    def open(cls, study: str, uri: str, objective: str, config: Mapping[str, Any], artifacts: Path | None) -> Self:
         from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
 
@@ -122,7 +125,9 @@ class _Mirror:
             _write_without_waiting(uri)
         client = MlflowClient(tracking_uri=uri)
         experiment = client.get_experiment_by_name(study)
-        experiment_id = experiment.experiment_id if experiment else client.create_experiment(study)
+        # Left to itself, a store that is no server would put them under whatever the working directory is.
+        place = artifacts.absolute().as_uri() if artifacts and uri.startswith("sqlite:") else None
+        experiment_id = experiment.experiment_id if experiment else client.create_experiment(study, place)
         parents = client.search_runs([experiment_id], f"tags.`{_PARENT_TAG}` = '{study}'", max_results=1)
         if parents:
             parent_id = parents[0].info.run_id
@@ -162,6 +167,9 @@ class _Mirror:
         metrics += [Metric(name, float(value), ended, 0) for name, value in numbers.items()]
         params = [Param(key, _param(value)) for key, value in trial.params.items()]
         self._client.log_batch(run.info.run_id, metrics=metrics, params=params)
+        by_criterion = trial.user_attrs.get(BY_CRITERION_ATTRIBUTE)
+        if by_criterion:
+            self._client.log_dict(run.info.run_id, by_criterion, f"{BY_CRITERION_ATTRIBUTE}.json")
         status = "FAILED" if outcome is Outcome.FAILED else "FINISHED"
         self._client.set_terminated(run.info.run_id, status, ended)
         self._written.add(trial.number)

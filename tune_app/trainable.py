@@ -17,7 +17,7 @@ from trainables.settings import TrialSettings, with_params
 from tune_app.scheduler import ENDED, FOLD_EPOCH, METRIC, TIME
 from tune_app.searcher import GPU, PARAMS, RESUME_FROM
 
-METRICS, FACTS, REASON, ERROR = "metrics", "facts", "reason", "error"
+METRICS, FACTS, REASON, ERROR, BY_CRITERION = "metrics", "facts", "reason", "error", "by_criterion"
 # Beyond this a traceback only repeats itself, and every report is kept in the driver's memory.
 _LONGEST_TRACEBACK = 20_000
 
@@ -150,6 +150,7 @@ def _report(said: TrialReport) -> None:
         FACTS: dict(said.facts),
         ENDED: said.ended,
         REASON: said.reason,
+        BY_CRITERION: {criterion: dict(scores) for criterion, scores in said.by_criterion.items()},
     }
     checkpoint = None if said.checkpoint is None else tune.Checkpoint.from_directory(str(said.checkpoint))
     tune.report(result, checkpoint=checkpoint)

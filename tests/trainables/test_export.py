@@ -1,5 +1,6 @@
 """The model that a training run keeps."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,9 @@ def test_the_saved_model_is_that_of_the_epoch_and_scores_what_was_reported(
     assert saved.folder == tmp_path / "model"
     assert saved.validation["macro_f1"] == pytest.approx(epoch.value, abs=1e-6)
     assert saved.test.keys() == saved.validation.keys()
+    kept = json.loads((saved.folder / "scores.json").read_text())
+    assert kept["test"]["metrics"] == saved.test
+    assert kept["validation"]["by_criterion"].keys() == epoch.by_criterion.keys() != set()
 
     session = session_of(settings)
     session.resume(epoch.checkpoint)

@@ -1,5 +1,6 @@
 """MLflow mirrors the study: what has ended, once each, and whatever its server does, no trial notices."""
 
+import json
 import shutil
 import time
 from collections import Counter
@@ -204,3 +205,16 @@ def test_tracking_that_is_switched_off_does_nothing(store: StudyStore) -> None:
 def test_nested_settings_get_dotted_names() -> None:
     nested = {"a": {"b": 1, "c": {"d": [1, 2]}}, "e": None, "f": {}}
     assert flat(nested) == {"a.b": 1, "a.c.d": [1, 2], "e": None, "f": {}}
+
+
+def test_scores_by_criterion_are_an_artifact_of_the_trial(store: StudyStore, uri: str, tmp_path: Path) -> None:
+    scores = {"trouble with sleep": {"rows": 4.0, "macro_f1": 0.5}}
+    tracking = MlflowTracking(store, uri, CONFIG, tmp_path / "artifacts")
+    end(store, Outcome.COMPLETE, by_criterion=scores)
+    assert tracking.flush() == []
+    _, children = runs(uri)
+    (run,) = children.values()
+    client = MlflowClient(tracking_uri=uri)
+    assert [found.path for found in client.list_artifacts(run.info.run_id)] == ["by_criterion.json"]
+    (file,) = (tmp_path / "artifacts").rglob("by_criterion.json")
+    assert json.loads(file.read_text()) == scores

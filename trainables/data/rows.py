@@ -331,6 +331,21 @@ def _whole_groups(rows: Rows, max_rows: int) -> Rows:
     return rows.take(np.flatnonzero([group in taken for group in rows.groups]))
 
 
+def require_evidence(rows: Rows, data: DataSettings) -> None:
+    """Check that there are spans to learn and to be held against.
+
+    Raises:
+        DataError: no row has evidence.
+    """
+    if (rows.evidence[:, 0] == _NO_EVIDENCE).all():
+        columns = data.columns
+        raise DataError(
+            f"{data.path} holds no evidence, which this task learns to find; fill in the columns"
+            f" {columns.evidence_start!r} and {columns.evidence_end!r}, name them otherwise with"
+            " data.columns.evidence_start and data.columns.evidence_end, or set task.name=criteria"
+        )
+
+
 def _require_learnable(rows: Rows, data: DataSettings) -> None:
     what = data.path if data.max_rows is None else f"{data.path} cut to data.max_rows={data.max_rows}"
     more = "add rows" if data.max_rows is None else "raise data.max_rows"

@@ -21,7 +21,8 @@ THRESHOLD = "threshold"
 """Name of the probability of class 1 above which it is chosen, where there are two classes."""
 
 _EVEN = 0.5
-_MOST_CRITERIA = 100
+MOST_CRITERIA = 50
+"""Those with the most rows have scores of their own; where every row has a criterion of its own, they say little."""
 
 
 class PairExamples:
@@ -165,7 +166,7 @@ def _by_criterion(
         return {}
     named = np.array(criteria, dtype=object)
     found: dict[str, Mapping[str, float]] = {}
-    for criterion, rows in Counter(criteria).most_common(_MOST_CRITERIA):
+    for criterion, rows in Counter(criteria).most_common(MOST_CRITERIA):
         own = named == criterion
         found[criterion] = {
             "rows": float(rows),

@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trainables.data.rows import DataError, Rows
+from trainables.data.rows import Rows
 from trainables.data.tokens import Reading, TokenColumn, pad_batch
 from trainables.data.windows import Windows, cut_windows, window_example
 from trainables.models.load import LoadedEncoder
 from trainables.models.spans import SpanModel
 from trainables.settings import TaskSettings, TokSettings, TrialSettings
-from trainables.tasks.criteria import full_inputs
+from trainables.tasks.criteria import MOST_CRITERIA, full_inputs
 from trainables.tasks.losses import SpanLoss
 from trainables.tasks.protocol import Batch, Decision, Scores
 from trainables.tasks.spans import BestSpans, best_spans, candidates, masked, stripped
@@ -25,7 +25,6 @@ NULL_THRESHOLD = "null_threshold"
 """Name of the margin over no span above which the best span is said."""
 
 _NO_PREFERENCE = 0.0
-_MOST_CRITERIA = 100
 
 
 class WindowExamples:
@@ -211,7 +210,7 @@ class SpanScorer:
                 "positives": float(sum(truth[place] != "" for place in places[criterion])),
                 **_compared("", [answers[n] for n in places[criterion]], [truth[n] for n in places[criterion]]),
             }
-            for criterion, count in counts.most_common(_MOST_CRITERIA)
+            for criterion, count in counts.most_common(MOST_CRITERIA)
         }
 
 
@@ -231,16 +230,3 @@ def _tuned(
     if_not = np.array([measure("", answer) for answer in truth])
     tried = cuts(margin)
     return best_cut(tried, if_not.sum() + yes_counts(margin, if_said - if_not, tried), _NO_PREFERENCE)
-
-
-def require_evidence(rows: Rows, where: str) -> None:
-    """Check that there is something to learn.
-
-    Raises:
-        DataError: no row has evidence.
-    """
-    if (rows.evidence[:, 0] < 0).all():
-        raise DataError(
-            f"{where} holds no evidence, and task.name=evidence learns it; fill in evidence_start and evidence_end, or"
-            " name their columns with data.columns.evidence_start and data.columns.evidence_end"
-        )

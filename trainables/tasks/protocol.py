@@ -53,7 +53,7 @@ class Scores:
     Attributes:
         metrics: by name, the objective among them.
         decision: by which the answers were chosen.
-        by_criterion: criterion → name → value, those with the most rows first; empty where texts stand alone.
+        by_criterion: criterion → name → value, of those with the most rows; empty where texts stand alone.
         collapsed: whether every row got the same answer, although that is not the truth.
     """
 

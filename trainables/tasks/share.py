@@ -98,7 +98,7 @@ def both(classes: Scores, spans: Scores) -> Scores:
     """The parts' scores beside each other, and the mean of macro-F1 and exact match as ``mean_score``."""
     mean = (classes.metrics["macro_f1"] + spans.metrics["exact_match"]) / 2
     by_criterion: Mapping[str, Mapping[str, float]] = {
-        name: {**own, **spans.by_criterion[name]} for name, own in classes.by_criterion.items()
+        name: {**own, **spans.by_criterion.get(name, {})} for name, own in classes.by_criterion.items()
     }
     return Scores(
         metrics={"mean_score": mean, **classes.metrics, **spans.metrics},

@@ -14,6 +14,8 @@ from trainables.reports import FOLD_EPOCH, FOLD_EPOCHS
 
 _FILE = "state.pt"
 
+ByCriterion = dict[str, dict[str, float]]
+
 
 @dataclass
 class Progress:
@@ -24,12 +26,16 @@ class Progress:
         values: the objective of every epoch so far, oldest first; of the fold in hand alone.
         metrics: everything measured in the last epoch.
         best_metrics: everything measured in the best epoch so far; of the fold in hand alone.
+        by_criterion: scores of every criterion in that epoch.
+        folds_by_criterion: the same of every finished fold.
     """
 
     folds: list[dict[str, float]] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     best_metrics: dict[str, float] = field(default_factory=dict)
+    by_criterion: ByCriterion = field(default_factory=dict)
+    folds_by_criterion: list[ByCriterion] = field(default_factory=list)
     trained_tokens: int = 0
     train_s: float = 0.0
     eval_s: float = 0.0
@@ -50,17 +56,21 @@ class Progress:
         """A name for the state of things, as no other moment of the run has it."""
         return f"epoch-{self.epoch}" if not self.folds else f"folds-{len(self.folds)}-epoch-{self.epoch}"
 
-    def add_epoch(self, value: float, metrics: Mapping[str, float]) -> None:
+    def add_epoch(
+        self, value: float, metrics: Mapping[str, float], by_criterion: Mapping[str, Mapping[str, float]] | None = None
+    ) -> None:
         """An epoch was trained and measured."""
         self.values.append(value)
         self.metrics = dict(metrics)
         if self.best_epoch == self.epoch:
             self.best_metrics = self.metrics
+            self.by_criterion = {criterion: dict(scores) for criterion, scores in (by_criterion or {}).items()}
 
     def finish_fold(self) -> None:
         """The fold in hand is over; its best epoch counts."""
         self.folds.append({**self.best_metrics, FOLD_EPOCH: self.best_epoch, FOLD_EPOCHS: self.epoch})
-        self.values, self.metrics, self.best_metrics = [], {}, {}
+        self.folds_by_criterion.append(self.by_criterion)
+        self.values, self.metrics, self.best_metrics, self.by_criterion = [], {}, {}, {}
 
 
 def save_checkpoint(

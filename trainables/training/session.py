@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from trainables.data.rows import require_evidence
 from trainables.inputs import Part, load_inputs
 from trainables.machine import MachineFiles
 from trainables.memory.device import MemoryDevice, device_name
@@ -73,6 +74,8 @@ class TrainingSession:
         self.precision = resolve_precision(settings.train.precision, device.torch_device)
         self.task = TASKS[settings.task.name](settings)
         self.inputs = load_inputs(settings, cache, with_test=with_test)
+        if settings.task.finds_spans:
+            require_evidence(self.inputs.rows, settings.data)
         self.examples = self.task.examples(self.inputs.rows, self.inputs.readings)
         self._load_model()
         self.progress = Progress() if progress is None else progress
