@@ -21,7 +21,7 @@ from trainables.settings import DataSettings, MemorySettings, TrialSettings, enc
 from trainables.training.session import TrainingSession
 
 _DATA = DataSettings("demo", max_rows=48)
-_LENGTH, _BATCH = 48, 8
+_LENGTH, _WIDTH, _BATCH = 48, 64, 8
 _RATE = 1e-4
 
 # Of a configuration, what makes an encoder small.
@@ -48,7 +48,7 @@ def settings_read(settings: TrialSettings, files: MachineFiles) -> frozenset[str
     with TemporaryDirectory(prefix="headroom-dry-run-") as scratch, torch.random.fork_rng(devices=[]):
         stand_ins = {
             name: str(
-                _stand_in(encoder_config(name, revision_of(settings.model, name)), Path(scratch) / f"model-{place}")
+                small_model(encoder_config(name, revision_of(settings.model, name)), Path(scratch) / f"model-{place}")
             )
             for place, name in enumerate(dict.fromkeys(encoder_names(settings)))
         }
@@ -68,6 +68,7 @@ def _small(settings: TrialSettings, stand_ins: Mapping[str, str]) -> TrialSettin
         settings,
         data=_DATA,
         model=replace(model, name=stand_ins[model.name], criteria_name=second, revision=None),
+        head=replace(settings.head, width=min(settings.head.width, _WIDTH)),
         tok=replace(settings.tok, max_length=min(settings.tok.max_length, _LENGTH)),
         # A rate that suits the model is none for random weights.
         optim=replace(settings.optim, lr=_RATE),
@@ -76,8 +77,8 @@ def _small(settings: TrialSettings, stand_ins: Mapping[str, str]) -> TrialSettin
     )
 
 
-def _stand_in(config: PreTrainedConfig, folder: Path) -> Path:
-    """A folder with a small encoder of the same family, and a tokenizer of the demo data's words."""
+def small_model(config: PreTrainedConfig, folder: Path) -> Path:
+    """Write a model folder: a small encoder of the configuration's family and a tokenizer of the demo data's words."""
     disable_progress_bar()
     rows = read_rows(_DATA, classes=2)
     train_tokenizer("tiny-bert", sorted({*rows.texts, *(rows.criteria or ())}), folder)

@@ -179,3 +179,11 @@ def test_split_computes_every_cut_of_the_same_batches() -> None:
     # What it makes least of, by the way it cuts.
     assert tokens["headroom"]["with_passes"] == min(cut["with_passes"] for cut in tokens.values())
     assert f"{tokens['headroom']['with_passes']:.3f}" in output
+
+
+@pytest.mark.slow
+def test_wide_tells_how_every_sample_ended() -> None:
+    output, found = run_bench("wide", "--samples", "4")
+    assert found["failed"] == 0
+    assert [sum(ends.values()) for ends in found["ends"].values()] == [1, 1, 1, 1]
+    assert "0 failed of 4" in output
