@@ -17,7 +17,7 @@ demo: $(VENV)/.installed
 	@echo "  headroom status demo                    what became of every trial"
 	@echo "  headroom dashboard demo                 live pages: Optuna Dashboard and MLflow"
 	@echo "  headroom train exports/demo/best.yaml   train the best configuration again and save the model"
-	@echo "  headroom search configs/pairs.yaml -s data.path=YOUR.csv   search on your own pairs"
+	@echo "  headroom search configs/criteria.yaml -s data.path=YOUR.csv   search on your own pairs"
 
 test: $(VENV)/.installed-test
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
