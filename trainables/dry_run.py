@@ -67,7 +67,13 @@ def _small(settings: TrialSettings, stand_ins: Mapping[str, str]) -> TrialSettin
     return replace(
         settings,
         data=_DATA,
-        model=replace(model, name=stand_ins[model.name], criteria_name=second, revision=None),
+        model=replace(
+            model,
+            name=stand_ins[model.name],
+            criteria_name=second,
+            revision=None,
+            freeze_layers=min(model.freeze_layers, _SMALL["num_hidden_layers"]),
+        ),
         head=replace(settings.head, width=min(settings.head.width, _WIDTH)),
         tok=replace(settings.tok, max_length=min(settings.tok.max_length, _LENGTH)),
         # A rate that suits the model is none for random weights.

@@ -24,12 +24,13 @@ class OptimizerFacts:
     extra: str | None = None
 
 
-_BY_ADAM = frozenset({"lr", "weight_decay", "beta1", "beta2", "eps"})
+_BY_ALL = frozenset({"lr", "layer_decay", "weight_decay"})
+_BY_ADAM = _BY_ALL | {"beta1", "beta2", "eps"}
 
 OPTIMIZERS: dict[str, OptimizerFacts] = {
     "adamw": OptimizerFacts(_BY_ADAM),
-    "adafactor": OptimizerFacts(frozenset({"lr", "weight_decay"})),
-    "lion": OptimizerFacts(frozenset({"lr", "weight_decay", "beta1", "beta2"}), "lion-pytorch", "lion"),
+    "adafactor": OptimizerFacts(_BY_ALL),
+    "lion": OptimizerFacts(_BY_ALL | {"beta1", "beta2"}, "lion-pytorch", "lion"),
     "adamw_8bit": OptimizerFacts(_BY_ADAM, "bitsandbytes", "8bit"),
 }
 """By ``optim.name``."""

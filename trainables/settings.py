@@ -83,11 +83,16 @@ class ModelSettings:
     """``name`` is a built-in encoder, ``minilm-l6``, a local directory or a hub name.
 
     ``criteria_name`` is the second encoder of the task ``joint``, which reads for the criteria; None: ``name`` again.
+    ``dropout`` and ``attention_dropout`` are the encoder's own; None leaves them as its configuration has them.
+    ``freeze_layers`` of its layers, and all beneath them, are not trained.
     """
 
     name: str = "minilm-l6"
     criteria_name: str | None = None
     revision: str | None = None
+    dropout: float | None = None
+    attention_dropout: float | None = None
+    freeze_layers: int = 0
 
 
 @dataclass(frozen=True)
@@ -131,11 +136,13 @@ class OptimSettings:
     """``trainables.optimizers`` tells which optimizer reads which of them.
 
     ``lr`` is a step's size, with ``adafactor`` as a share of the root mean square of the weights it moves.
+    The head learns at it, each layer of the encoder at ``layer_decay`` times the rate of the one above.
     ``weight_decay`` is what a step of rate 1 would take off the weights.
     """
 
     name: str = "adamw"
     lr: float = 5e-5
+    layer_decay: float = 1.0
     weight_decay: float = 0.01
     beta1: float = 0.9
     beta2: float = 0.999
@@ -157,7 +164,10 @@ class ScheduleSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """``batch_size`` x ``grad_accum`` is the effective batch; ``patience`` counts epochs (None: never)."""
+    """``batch_size`` x ``grad_accum`` is the effective batch; ``patience`` counts epochs (None: never).
+
+    ``checkpointing`` computes activations twice from the start, whether memory is short or not.
+    """
 
     batch_size: int = 16
     grad_accum: int = 1
@@ -166,6 +176,7 @@ class TrainSettings:
     tf32: bool = True
     patience: int | None = None
     clip_norm: float = 1.0
+    checkpointing: bool = False
 
     @property
     def effective_batch(self) -> int:

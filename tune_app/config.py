@@ -140,6 +140,11 @@ class ModelSection(Section):
         default=None, min_length=1, description="Second encoder of task joint; null: the same model again."
     )
     revision: str | None = Field(default=None, description="Branch, tag or commit of a hub model.")
+    dropout: float | None = Field(default=None, ge=0, lt=1, description="Of the encoder; null: as the model has it.")
+    attention_dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="Of the encoder's attention; null: as the model has it."
+    )
+    freeze_layers: int = Field(default=0, ge=0, description="Embeddings and so many first layers are not trained.")
 
 
 class TokSection(Section):
@@ -175,6 +180,12 @@ class OptimSection(Section):
         default="adamw", description="lion and adamw_8bit come with the extras lion and 8bit."
     )
     lr: float = Field(default=5e-5, gt=0, le=1, description="Of adafactor: a share of the weights' own size.")
+    layer_decay: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Each layer's learning rate, as a share of the one above; the head's is lr.",
+    )
     weight_decay: float = Field(default=0.01, ge=0, le=1)
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.999, ge=0, lt=1)
@@ -198,6 +209,9 @@ class TrainSection(Section):
     tf32: bool = Field(default=True, description="TF32 units for fp32 matrix products on CUDA.")
     patience: int | None = Field(default=None, gt=0, description="End after so many epochs without a better one.")
     clip_norm: float = Field(default=1.0, ge=0, description="Largest gradient norm; 0 switches clipping off.")
+    checkpointing: bool = Field(
+        default=False, description="Recompute activations in every backward pass: less memory, more time."
+    )
 
 
 class MemorySection(Section):

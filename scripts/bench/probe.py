@@ -130,7 +130,7 @@ def trial(case: Case, budget_gib: float) -> Iterator[Rehearsal]:
     with device.enforce():
         task = TASKS[settings.task.name](settings)
         encoder = build_encoder(workload.config, seed=0)
-        freeze_layers(encoder, workload.frozen_layers)
+        freeze_layers(encoder, workload.settings.model.freeze_layers)
         if workload.checkpointing:
             enable_checkpointing(encoder)
         model = task.build_model([LoadedEncoder(encoder, LoadReport((), (), None))], seed=0)

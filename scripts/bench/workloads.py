@@ -15,9 +15,11 @@ from trainables.memory.predict import Workload
 from trainables.models.architectures import known_config
 from trainables.models.builtin import build_encoder
 from trainables.models.encoder import enable_checkpointing, freeze_layers
+from trainables.models.families import set_dropout
+from trainables.models.heads import ACTIVATIONS
 from trainables.models.load import LoadedEncoder, LoadReport
 from trainables.seeds import trial_seeds
-from trainables.settings import DataSettings, HeadSettings, TrialSettings
+from trainables.settings import DataSettings, HeadSettings, ModelSettings, OptimSettings, TrialSettings
 from trainables.tasks import TASKS
 from trainables.tasks.protocol import Batch, Task
 from trainables.training.optimizer import build_optimizer, prepare_states
@@ -53,9 +55,11 @@ class Case:
 
     def __str__(self) -> str:
         config, load = self.workload.config, self.workload
+        head = load.settings.head
         return (
-            f"{self.family} {config.num_hidden_layers}×{config.hidden_size} {load.precision}"
-            f"{' checkpointing' if load.checkpointing else ''} frozen {load.frozen_layers} "
+            f"{self.family} {config.num_hidden_layers}×{config.hidden_size} {load.precision} {head.pooling}"
+            f" head {head.layers}"
+            f"{' checkpointing' if load.checkpointing else ''} frozen {load.settings.model.freeze_layers} "
             f"{self.accumulation}×{self.micro_batch}×{self.length}"
         )
 
@@ -92,12 +96,25 @@ def draw_case(draw: Random, family: str) -> Case:
         vocab_size=draw.choice((501, 4_000, 30_522)),
     )
     shares_layers = family == "albert"
+    head = HeadSettings(
+        pooling=draw.choice(("cls", "mean", "max", "attention")),
+        layers=draw.choice((0, 0, 1, 2, 4)),
+        width=draw.choice((48, 96, 256)),
+        activation=draw.choice(tuple(ACTIVATIONS)),
+        dropout=draw.choice((0.0, 0.1)),
+    )
+    model = ModelSettings(
+        dropout=draw.choice((None, 0.0, 0.2)),
+        attention_dropout=draw.choice((None, 0.0, 0.2)),
+        freeze_layers=0 if shares_layers else draw.choice((0, 0, 1, 2)),
+    )
+    set_dropout(config, model.dropout, model.attention_dropout)
+    optim = OptimSettings(layer_decay=1.0 if shares_layers else draw.choice((1.0, 0.9)))
     workload = Workload(
-        replace(SETTINGS, head=HeadSettings(pooling=draw.choice(("cls", "mean", "max")))),
+        replace(SETTINGS, head=head, model=model, optim=optim),
         config,
         precision=draw.choice(("fp32", "bf16")),
         checkpointing=not shares_layers and draw.random() < 0.4,
-        frozen_layers=0 if shares_layers else draw.choice((0, 0, 1, 2)),
     )
     return Case(
         family,
@@ -113,7 +130,7 @@ def measure(case: Case) -> tuple[float, float]:
     workload = case.workload
     task = TASKS[workload.settings.task.name](workload.settings)
     encoder = build_encoder(workload.config, seed=0)
-    freeze_layers(encoder, workload.frozen_layers)
+    freeze_layers(encoder, workload.settings.model.freeze_layers)
     if workload.checkpointing:
         enable_checkpointing(encoder)
     model = task.build_model([LoadedEncoder(encoder, LoadReport((), (), None))], seed=0)

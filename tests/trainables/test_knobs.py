@@ -21,11 +21,15 @@ from tune_app.config import searchable_names
 
 @dataclass(frozen=True)
 class Knob:
-    """Two values of a parameter, what else is set for it to be read, and whether it changes the answers alone."""
+    """Two values of a parameter, what else is set for it to be read, and whether it changes the answers alone.
+
+    Or only how often layers are computed, for the same weights and answers.
+    """
 
     values: tuple[Scalar, Scalar]
     beside: dict[str, Scalar] = field(default_factory=dict)
     answers_only: bool = False
+    computation_only: bool = False
 
 
 SPANS = {"task.name": "evidence"}
@@ -35,6 +39,9 @@ FOCAL = {"loss.name": "focal"}
 KNOBS = {
     "model.name": Knob(("tiny-bert", "tiny-roberta")),
     "model.criteria_name": Knob(("tiny-bert", "tiny-roberta"), {"task.name": "joint"}),
+    "model.dropout": Knob((0.1, 0.4)),
+    "model.attention_dropout": Knob((0.1, 0.4)),
+    "model.freeze_layers": Knob((0, 1)),
     "tok.max_length": Knob((16, 40)),
     "tok.doc_stride": Knob((0, 8), SPANS),
     "head.pooling": Knob(("cls", "mean")),
@@ -49,6 +56,7 @@ KNOBS = {
     "loss.class_weighting": Knob(("none", "inverse")),
     "optim.name": Knob(("adamw", "adafactor")),
     "optim.lr": Knob((1e-4, 1e-3)),
+    "optim.layer_decay": Knob((0.8, 1.0)),
     "optim.weight_decay": Knob((0.0, 0.5)),
     "optim.beta1": Knob((0.5, 0.9)),
     "optim.beta2": Knob((0.9, 0.999)),
@@ -60,6 +68,7 @@ KNOBS = {
     "train.batch_size": Knob((8, 16)),
     "train.grad_accum": Knob((1, 2)),
     "train.clip_norm": Knob((0.0, 0.01)),
+    "train.checkpointing": Knob((False, True), computation_only=True),
     "task.threshold": Knob((0.0, 1.0), answers_only=True),
     "task.null_threshold": Knob((-50.0, 50.0), SPANS, answers_only=True),
     "task.max_answer_length": Knob((1, 30), {**SPANS, "task.null_threshold": -50.0}, answers_only=True),
@@ -89,27 +98,42 @@ Session = Callable[[TrialSettings], TrainingSession]
 def test_turning_a_knob_changes_what_is_trained(name: str, session_of: Session) -> None:
     assert name in KNOBS, f"{name} is new: say in KNOBS how it shows"
     knob = KNOBS[name]
-    (weights, answers), (other_weights, other_answers) = (
+    (weights, answers, computed), (other_weights, other_answers, other_computed) = (
         trained(with_params(SETTINGS, {**knob.beside, name: value}), session_of) for value in knob.values
     )
-    if knob.answers_only:
+    if knob.computation_only:
+        torch.testing.assert_close(weights, other_weights)
+        assert answers == other_answers
+        assert computed != other_computed
+    elif knob.answers_only:
         assert torch.equal(weights, other_weights), "training itself does not depend on it"
         assert answers != other_answers
     else:
         assert weights.shape != other_weights.shape or not torch.equal(weights, other_weights)
 
 
-def trained(settings: TrialSettings, session_of: Session) -> tuple[torch.Tensor, Any]:
-    """All weights after an epoch of a few steps, and what was said on the validation part."""
+def trained(settings: TrialSettings, session_of: Session) -> tuple[torch.Tensor, Any, int]:
+    """All weights after an epoch of a few steps, what was said on the validation part, and the calls of linear layers.
+
+    The calls are those of the epoch.
+    """
     session = session_of(settings)
+    calls: list[torch.nn.Module] = []
+    hooks = [
+        module.register_forward_hook(lambda module, *_: calls.append(module))
+        for module in session.model.modules()
+        if isinstance(module, torch.nn.Linear)
+    ]
     session.train_epoch()
+    for hook in hooks:
+        hook.remove()
     scores = session.evaluate("validation")
     weights = torch.cat([parameter.detach().flatten() for parameter in session.model.parameters()])
-    return weights, (scores.metrics, scores.decision)
+    return weights, (scores.metrics, scores.decision), len(calls)
 
 
 def test_the_same_settings_train_the_same(session_of: Session) -> None:
-    (weights, answers), (again, answers_again) = (trained(SETTINGS, session_of) for _ in range(2))
+    (weights, answers, _), (again, answers_again, _) = (trained(SETTINGS, session_of) for _ in range(2))
     assert torch.equal(weights, again)
     assert answers == answers_again
 
@@ -126,7 +150,7 @@ def test_what_is_used_under_a_condition_is_read_where_it_holds(name: str, machin
 def test_what_is_used_under_a_condition_changes_nothing_where_it_does_not_hold(name: str, session_of: Session) -> None:
     others = (SETTINGS, with_params(SETTINGS, SPANS), with_params(SETTINGS, {"optim.name": "adafactor"}))
     base = next(settings for settings in others if not is_active(name, settings))
-    (weights, answers), (other_weights, other_answers) = (
+    (weights, answers, _), (other_weights, other_answers, _) = (
         trained(with_params(base, {name: value}), session_of) for value in KNOBS[name].values
     )
     assert torch.equal(weights, other_weights)

@@ -1,5 +1,6 @@
 """What configurations need on a device, and how their effective batch would be cut there: for people and planning."""
 
+import copy
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from trainables.memory.predict import MemoryPlan, Workload, confirm, head_facts,
 from trainables.models.architectures import known_config
 from trainables.models.builtin import MAX_VOCABULARY, builtin_config
 from trainables.models.checkpoint import ModelLoadError, first_line
+from trainables.models.families import set_dropout
 from trainables.models.names import BUILTIN_NAMES, resolve_model
 from trainables.settings import TrialSettings, encoder_names, revision_of
 from trainables.training.split import steps_per_epoch as pieces
@@ -72,20 +74,23 @@ class Planner:
     def cut(self, settings: TrialSettings, allowed_gib: float, *, plain: bool = False) -> Cut:
         """How the effective batch of the settings is cut where a step may take ``allowed_gib``.
 
-        Checkpointing comes in where not even one sample fits without, or a step would take too many passes, the
-        settings allow it and the encoder can.
+        Checkpointing comes in where the settings ask for it; and where not even one sample fits without, or a step
+        would take too many passes, the settings allow it and the encoder can.
 
         Args:
-            plain: never checkpoint.
+            plain: checkpoint only where the settings ask for it.
 
         Raises:
             UnknownModelError, ModelLoadError: the model's configuration cannot be had.
-            ValueError: what is asked for cannot be built, such as a pooling that the encoder does not have. Tracing
-                an encoder whose code needs values of tensors may raise anything.
+            ValueError: what is asked for cannot be built, such as a pooling that the encoder does not have, or
+                checkpointing of one that cannot. Tracing an encoder whose code needs values of tensors may raise
+                anything.
         """
-        found = _cut(self.plan(settings), settings, allowed_gib, checkpointing=False)
+        found = _cut(self.plan(settings), settings, allowed_gib, checkpointing=settings.train.checkpointing)
         memory = settings.memory
-        if plain or not memory.allow_checkpointing or not too_many_passes(found.passes, memory.max_accumulation):
+        if plain or found.checkpointing or not memory.allow_checkpointing:
+            return found
+        if not too_many_passes(found.passes, memory.max_accumulation):
             return found
         try:
             plan = self.plan(settings, checkpointing=True)
@@ -94,7 +99,8 @@ class Planner:
         return _cut(plan, settings, allowed_gib, checkpointing=True)
 
     def plan(self, settings: TrialSettings, *, checkpointing: bool = False) -> MemoryPlan:
-        """The plan of a trial's training; raises as ``cut`` does."""
+        """The plan of a trial's training, checkpointed also where the settings ask for it; raises as ``cut`` does."""
+        checkpointing = checkpointing or settings.train.checkpointing
         key = (_relevant(settings), checkpointing)
         if key not in self._plans:
             workload = self._workload(settings, checkpointing)
@@ -119,7 +125,7 @@ class Planner:
 
     def has_plan(self, settings: TrialSettings) -> bool:
         """Whether ``plan`` answers at once."""
-        return (_relevant(settings), False) in self._plans
+        return (_relevant(settings), settings.train.checkpointing) in self._plans
 
     def _workload(self, settings: TrialSettings, checkpointing: bool) -> Workload:
         precision = settings.train.precision if settings.train.precision != "auto" else self._auto_precision
@@ -135,15 +141,19 @@ class Planner:
             named = replace(settings, model=replace(settings.model, name=name))
             size = self._vocabulary(named) if is_builtin and self._vocabulary else MAX_VOCABULARY
             self._configs[key] = encoder_config(name, revision, builtin_vocabulary=size)
-        return self._configs[key]
+        config = copy.deepcopy(self._configs[key])
+        set_dropout(config, settings.model.dropout, settings.model.attention_dropout)
+        return config
 
 
 def _relevant(settings: TrialSettings) -> Hashable:
     """What of a trial's settings a plan depends on; of a dropout only whether there is any."""
+    model = settings.model
+    dropouts = (None if rate is None else rate > 0 for rate in (model.dropout, model.attention_dropout))
     loss = settings.loss.name, settings.loss.class_weighting != "none"
     return (
         task_facts(settings.task),
-        settings.model,
+        (model.name, model.criteria_name, model.revision, model.freeze_layers, *dropouts),
         settings.train.precision,
         settings.train.clip_norm > 0,
         settings.optim.name,

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from trainables.models.families import UnsupportedError, beneath_layers, check_supported, layer_stack
 from trainables.models.heads import Head, Pooler, initial_std
 from trainables.settings import HeadSettings
 
@@ -62,32 +63,30 @@ def accepted_inputs(encoder: PreTrainedModel) -> tuple[str, ...]:
 
 
 def freeze_layers(encoder: PreTrainedModel, layers: int) -> None:
-    """Take the embeddings and the first ``layers`` encoder layers out of training; 0 leaves everything as it is.
+    """Take the first ``layers`` encoder layers and all beneath them out of training; 0 leaves everything as it is.
 
     Raises:
-        ValueError: the encoder has fewer layers, or its layers share their weights (ALBERT).
+        UnsupportedError: the encoder has fewer layers, or its layers share their weights (ALBERT).
     """
     if layers == 0:
         return
-    stacks = [module for module in encoder.modules() if isinstance(module, nn.ModuleList)]
-    stack = next((stack for stack in stacks if len(stack) == encoder.config.num_hidden_layers), nn.ModuleList())
-    if layers > len(stack):
-        raise ValueError(
-            f"freezing {layers} layers: this {encoder.config.model_type} encoder has {len(stack)} that can be frozen"
-        )
-    for module in (encoder.embeddings, *stack[:layers]):
+    check_supported(encoder.config, {"model.freeze_layers": layers})
+    for module in (*beneath_layers(encoder), *layer_stack(encoder)[:layers]):
         module.requires_grad_(False)
 
 
-def enable_checkpointing(encoder: PreTrainedModel) -> None:
+def enable_checkpointing(*encoders: PreTrainedModel) -> None:
     """Keep the inputs of each layer alone and compute the rest again in the backward pass.
 
     Raises:
-        ValueError: the encoder does not support it (ALBERT).
+        UnsupportedError: one of the encoders does not support it (ALBERT); then all are left as they were.
     """
-    if not encoder.supports_gradient_checkpointing:
-        raise ValueError(f"gradient checkpointing: {encoder.config.model_type} encoders do not support it")
-    # Not by the public method, which also asks for gradients of the embeddings' output: frozen layers would then keep
-    # their activations for nothing.
-    encoder._set_gradient_checkpointing(True, partial(checkpoint, use_reentrant=False))
-    encoder.config.use_cache = False
+    for encoder in encoders:
+        check_supported(encoder.config, {"train.checkpointing": True})
+        if not encoder.supports_gradient_checkpointing:
+            raise UnsupportedError(f"gradient checkpointing: {encoder.config.model_type} encoders do not support it")
+    for encoder in encoders:
+        # Not by the public method, which also asks for gradients of the embeddings' output: frozen layers would then
+        # keep their activations for nothing.
+        encoder._set_gradient_checkpointing(True, partial(checkpoint, use_reentrant=False))
+        encoder.config.use_cache = False

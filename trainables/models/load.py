@@ -28,6 +28,7 @@ from transformers import (
 from trainables.memory.counting import uncounted
 from trainables.models.builtin import build_encoder, builtin_config
 from trainables.models.checkpoint import ModelLoadError, fetch, first_line, listed, read_checkpoint
+from trainables.models.families import set_dropout
 from trainables.models.names import ModelSource
 
 __all__ = [
@@ -95,7 +96,13 @@ def load_tokenizer(folder_or_hub_name: str | Path, revision: str | None = None) 
 
 
 def load_encoder(
-    source: ModelSource, *, seed: int, tokenizer_folder: Path | None = None, revision: str | None = None
+    source: ModelSource,
+    *,
+    seed: int,
+    tokenizer_folder: Path | None = None,
+    revision: str | None = None,
+    dropout: float | None = None,
+    attention_dropout: float | None = None,
 ) -> LoadedEncoder:
     """Load an encoder without any task head; safe to call from several threads and processes at once.
 
@@ -105,18 +112,27 @@ def load_encoder(
         tokenizer_folder: the tokenizer that ``builtin.train_tokenizer`` saved; a built-in encoder takes its
             vocabulary from it, others ignore it.
         revision: branch, tag or commit of a hub model.
+        dropout: of the encoder, in place of its configuration's; None leaves that.
+        attention_dropout: the same for its attention.
 
     A pooler that the checkpoint lacks is taken out of the model, never drawn at random.
 
     Raises:
         ModelLoadError: the files are missing or damaged, or a tensor of the encoder is missing, has another shape or
             type, or differs from the checkpoint after loading.
+        UnsupportedError: it is not known where the encoder keeps its dropout.
         ValueError: a built-in encoder without ``tokenizer_folder``.
     """
     if source.kind == "builtin":
-        return _load_builtin(source.name, seed, tokenizer_folder)
+        config = _builtin_config(source.name, tokenizer_folder)
+        set_dropout(config, dropout, attention_dropout)
+        with MODEL_LOCK:
+            model = build_encoder(config, seed=seed)
+        fresh = tuple(parameter_name for parameter_name, _ in model.named_parameters())
+        return LoadedEncoder(model, LoadReport((), fresh, None))
     with MODEL_LOCK:
         config = _read_config(source, revision)
+        set_dropout(config, dropout, attention_dropout)
         # Read on the host, whatever the device. Its reader, not written in Python, also mistakes a refusal of memory
         # for a damaged file.
         with uncounted():
@@ -125,15 +141,11 @@ def load_encoder(
         return LoadedEncoder(model, _fill(model, checkpoint, source.name))
 
 
-def _load_builtin(name: str, seed: int, tokenizer_folder: Path | None) -> LoadedEncoder:
+def _builtin_config(name: str, tokenizer_folder: Path | None) -> PreTrainedConfig:
     if tokenizer_folder is None:
         raise ValueError(f"model {name!r} needs tokenizer_folder: train one with builtin.train_tokenizer")
     tokenizer = load_tokenizer(tokenizer_folder)
-    config = builtin_config(name, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
-    with MODEL_LOCK:
-        model = build_encoder(config, seed=seed)
-    fresh = tuple(parameter_name for parameter_name, _ in model.named_parameters())
-    return LoadedEncoder(model, LoadReport((), fresh, None))
+    return builtin_config(name, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
 
 
 def _read_config(source: ModelSource, revision: str | None) -> PreTrainedConfig:

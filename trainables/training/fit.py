@@ -18,6 +18,7 @@ from trainables.memory.ledger import Circumstances
 from trainables.memory.predict import MemoryPlan, Workload, fingerprint, predict, too_many_passes
 from trainables.memory.probe import MOST_POINTS, Probed, probe, try_size
 from trainables.models.encoder import enable_checkpointing
+from trainables.models.families import UnsupportedError
 from trainables.settings import TrialSettings
 from trainables.training.rehearsal import Rehearsal
 from trainables.training.split import RowLimits
@@ -41,10 +42,14 @@ class Fit:
     """The limits by which a run's batches are cut, from prediction and probe; lowered when memory ran out.
 
     Args:
-        encoders: are switched to gradient checkpointing where nothing fits without, or in too many passes, and the
-            settings allow it; see ``let_go`` for a run with several models, one after the other.
+        encoders: are switched to gradient checkpointing where the settings ask for it; and where nothing fits without,
+            or in too many passes, and the settings allow it. See ``let_go`` for a run with several models, one after
+            the other.
         precision: ``fp32`` or ``bf16``, resolved.
         step_inputs: the most inputs of one step: the effective batch, or more where rows take several windows.
+
+    Raises:
+        UnsupportedError: the settings ask for checkpointing, and the encoder cannot.
     """
 
     def __init__(
@@ -66,12 +71,15 @@ class Fit:
         self._allowed_gib = device.budget_bytes() * (1 - settings.memory.headroom) / GIB
         self._ran_gib = 0.0
         self.probe_points = 0
-        self.checkpointing = False
+        self.checkpointing = settings.train.checkpointing
+        if self.checkpointing:
+            enable_checkpointing(*encoders)
         self._workload = Workload(
             settings,
             encoders[0].config,
             device_kind="cuda" if device.torch_device.type == "cuda" else "cpu",
             precision=precision,
+            checkpointing=self.checkpointing,
             has_pooler=any(getattr(encoder, "pooler", None) is not None for encoder in encoders),
             criteria_config=encoders[1].config if len(encoders) > 1 else None,
         )
@@ -119,9 +127,8 @@ class Fit:
         if self.checkpointing or not self._settings.memory.allow_checkpointing:
             return False
         try:
-            for encoder in self._encoders:
-                enable_checkpointing(encoder)
-        except ValueError:
+            enable_checkpointing(*self._encoders)
+        except UnsupportedError:
             return False  # ALBERT: there is no such remedy.
         self.checkpointing = True
         self._workload = replace(self._workload, checkpointing=True)
@@ -138,8 +145,7 @@ class Fit:
         """Go on with other encoders of the same kind, switched as those before were."""
         self._encoders = encoders
         if self.checkpointing:
-            for encoder in encoders:
-                enable_checkpointing(encoder)
+            enable_checkpointing(*encoders)
 
     def shrink_training(self, pieces: Sequence[np.ndarray], lengths: np.ndarray) -> bool:
         """After a step that was cut so ran out of memory: let its largest pass hold half.
@@ -297,7 +303,7 @@ class Fit:
         """Named by all that a probe depends on."""
         memory = self._settings.memory
         depends = [
-            fingerprint(replace(self._workload, checkpointing=False)),
+            fingerprint(replace(self._workload, checkpointing=self._settings.train.checkpointing)),
             device_name(self._device.torch_device),
             # Beside others there is a little less or more each time: a probe holds for sizes that are nearly the same.
             round(self._allowed_gib, 2 if self._allowed_gib > 1 else 4),

@@ -10,6 +10,7 @@ from trainables.memory.counting import uncounted
 from trainables.memory.errors import is_out_of_memory
 from trainables.optimizers import check_installed
 from trainables.settings import OptimSettings
+from trainables.training.groups import parameter_groups
 from trainables.worker import MemoryTakenError
 
 Groups = list[dict[str, Any]]
@@ -29,15 +30,6 @@ def build_optimizer(model: nn.Module, settings: OptimSettings, *, fused: bool | 
     if fused is None:
         fused = any(parameter.is_cuda for group in groups for parameter in group["params"])
     return _BUILDERS[settings.name](groups, settings, fused)
-
-
-def parameter_groups(model: nn.Module, settings: OptimSettings) -> Groups:
-    """Those whose weights are decayed, and biases and normalisation weights (one dimension), which are not."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
 
 
 def _adamw(groups: Groups, settings: OptimSettings, fused: bool) -> torch.optim.Optimizer:

@@ -16,6 +16,7 @@ from trainables.inputs import Part, load_inputs
 from trainables.machine import MachineFiles
 from trainables.memory.device import MemoryDevice, device_name
 from trainables.memory.errors import MemoryExhaustedError, OutOfMemory
+from trainables.models.encoder import freeze_layers
 from trainables.models.load import load_encoder
 from trainables.reports import Fact
 from trainables.settings import TrialSettings, revision_of
@@ -65,6 +66,7 @@ class TrainingSession:
 
         Raises:
             DataError, UnknownModelError, ModelLoadError: what is to be loaded cannot be.
+            UnsupportedError: the encoder cannot do what a setting asks of it.
         """
         start = time.perf_counter()
         self._device = device
@@ -92,10 +94,14 @@ class TrainingSession:
                 seed=settings.seeds.init,
                 tokenizer_folder=reader.tokenizer_folder,
                 revision=revision_of(settings.model, reader.source.name),
+                dropout=settings.model.dropout,
+                attention_dropout=settings.model.attention_dropout,
             )
             for reader in self.inputs.readers
         ]
         self._encoders = [encoder.model for encoder in encoders]
+        for model in self._encoders:
+            freeze_layers(model, settings.model.freeze_layers)
         self.model = self.task.build_model(encoders, seed=settings.seeds.init).to(self._device.torch_device)
         self.optimizer = build_optimizer(self.model, settings.optim)
         prepare_states(self.optimizer)

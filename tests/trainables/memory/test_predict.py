@@ -15,6 +15,7 @@ from trainables.memory.predict import Workload, confirm, plan, predict
 from trainables.memory.predict.timeline import SizeFactors
 from trainables.memory.predict.trace import StepPeaks, trace
 from trainables.models.architectures import ARCHITECTURE_NAMES, known_config
+from trainables.models.families import UnsupportedError
 from trainables.settings import TrialSettings, with_params
 
 BENCHES = Path(__file__).parents[3] / "scripts" / "bench"
@@ -36,6 +37,10 @@ def config() -> PreTrainedConfig:
 @pytest.fixture
 def workload(settings: TrialSettings, config: PreTrainedConfig) -> Workload:
     return Workload(settings, config)
+
+
+def _set(workload: Workload, name: str, value: Any) -> Workload:
+    return replace(workload, settings=with_params(workload.settings, {name: value}))
 
 
 @pytest.fixture
@@ -109,7 +114,7 @@ def test_parameters_gradients_and_two_states_are_the_least(workload: Workload, c
 def test_what_saves_memory_is_predicted_to_save_it(workload: Workload) -> None:
     need = predict(workload).need_gib(8, 128)
     assert predict(replace(workload, checkpointing=True)).need_gib(8, 128) < need
-    assert predict(replace(workload, frozen_layers=1)).need_gib(8, 128) < need
+    assert predict(_set(workload, "model.freeze_layers", 1)).need_gib(8, 128) < need
     assert predict(replace(workload, precision="bf16")).need_gib(8, 128) < need
     assert predict(workload).eval_need_gib(8, 128) < need
 
@@ -165,7 +170,6 @@ def test_a_trace_leaves_no_mark_and_needs_no_quiet(workload: Workload, device_ki
         {"precision": "bf16"},
         {"device_kind": "cuda"},
         {"checkpointing": True},
-        {"frozen_layers": 1},
         {"has_pooler": False},
         {"config": BertConfig(hidden_size=24, num_hidden_layers=1, num_attention_heads=2)},
     ],
@@ -185,6 +189,33 @@ def test_every_optimizer_is_traced_for_itself_and_its_settings_are_not(
     for params in ({}, {"optim.name": "adafactor"}, {"optim.name": "adafactor", "optim.lr": 0.1, "optim.beta1": 0.5}):
         predict(replace(workload, settings=with_params(workload.settings, params)), tmp_path)
     assert [workload.settings.optim.name for workload in traced] == ["adamw", "adafactor"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("model.freeze_layers", 1), ("head.pooling", "attention"), ("head.layers", 1), ("task.classes", 3)],
+)
+def test_so_is_what_settings_change(
+    workload: Workload, tmp_path: Path, traced: list[Workload], name: str, value: Any
+) -> None:
+    changed = _set(workload, name, value)
+    predict(workload, tmp_path)
+    predict(changed, tmp_path)
+    assert traced == [workload, changed]
+
+
+def test_a_head_without_layers_is_one_head(workload: Workload, tmp_path: Path) -> None:
+    for width in (64, 96):
+        for layers in (0, 1):
+            settings = with_params(workload.settings, {"head.layers": layers, "head.width": width})
+            predict(replace(workload, settings=settings), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_width_that_a_traced_size_divides_is_told_apart(workload: Workload) -> None:
+    wide = replace(workload, settings=with_params(workload.settings, {"head.layers": 2, "head.width": 1009}))
+    need = predict(wide).need_gib(2, 32)
+    assert need == pytest.approx(confirm(wide, 2, 32).need_gib(2, 32), rel=1e-4)
 
 
 def test_dropout_counts_by_whether_there_is_any(workload: Workload, tmp_path: Path) -> None:
@@ -224,10 +255,15 @@ def test_the_emulation_of_cuda_ends_with_the_trace(workload: Workload) -> None:
     assert normed.dtype is torch.bfloat16
 
 
-@pytest.mark.parametrize("change", [{"checkpointing": True}, {"frozen_layers": 1}])
-def test_what_a_family_cannot_do_is_an_error(workload: Workload, change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="albert"):
-        predict(replace(workload, config=known_config("albert-base-v2"), **change))
+def test_what_a_family_cannot_do_is_an_error(workload: Workload) -> None:
+    albert = replace(workload, config=known_config("albert-base-v2"))
+    for refused in (
+        replace(albert, checkpointing=True),
+        _set(albert, "model.freeze_layers", 1),
+        _set(albert, "optim.layer_decay", 0.9),
+    ):
+        with pytest.raises(UnsupportedError, match="albert"):
+            predict(refused)
 
 
 def test_every_known_architecture_has_its_published_size() -> None:

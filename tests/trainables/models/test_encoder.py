@@ -13,6 +13,7 @@ from trainables.models.encoder import (
     enable_checkpointing,
     freeze_layers,
 )
+from trainables.models.families import UnsupportedError
 from trainables.models.heads import POOLINGS
 from trainables.models.load import load_encoder, load_tokenizer
 from trainables.models.names import resolve_model
@@ -86,7 +87,7 @@ def test_frozen_layers_and_embeddings_take_no_part_in_training(bert: PreTrainedM
 
 
 def test_more_layers_than_there_are_cannot_be_frozen(bert: PreTrainedModel) -> None:
-    with pytest.raises(ValueError, match="has 2 that can be frozen"):
+    with pytest.raises(UnsupportedError, match=r"freeze_layers: 3: this bert encoder has 2 layers; give 2 at most"):
         freeze_layers(bert, 3)
 
 

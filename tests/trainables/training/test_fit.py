@@ -17,6 +17,7 @@ from trainables.memory.device import GIB
 from trainables.memory.ledger import Circumstances, Ledger
 from trainables.memory.predict import MemoryPlan, Workload, predict
 from trainables.models.builtin import build_encoder
+from trainables.models.families import UnsupportedError
 from trainables.settings import TrialSettings, with_params
 from trainables.training import fit as fit_module
 from trainables.training.fit import Fit, MachineFiles
@@ -326,6 +327,34 @@ def test_a_damaged_memory_is_none(text: str, machine: Machine, machine_folder: P
     file.write_text(text)
     _, truth = small.probed()
     assert truth.tried
+
+
+# Checkpointing that the settings ask for
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_checkpointing_that_is_asked_for_is_on_from_the_start(allowed: bool, machine: Machine) -> None:
+    asking = replace(machine, budget_gib=8.0).changed(train__checkpointing=True, memory__allow_checkpointing=allowed)
+    fit = asking.fit()
+    assert fit.checkpointing
+    assert fit.predicted_gib == asking.plan(checkpointing=True).need_gib(EFFECTIVE, LENGTH)
+    assert fit.predicted_gib < asking.plan().need_gib(EFFECTIVE, LENGTH)
+    assert not fit.use_checkpointing(), "there is nothing left to switch on"
+
+
+def test_what_was_found_with_it_is_remembered_for_it_alone(machine: Machine) -> None:
+    asking = machine.changed(train__checkpointing=True).allowing(9, checkpointing=True)
+    first, _ = asking.probed(training_error=1.05)
+    again, truth = asking.probed()
+    assert truth.tried == []
+    assert same(first.limits, again.limits)
+    _, other = asking.changed(train__checkpointing=False).probed()
+    assert other.tried
+
+
+def test_an_encoder_that_cannot_checkpoint_is_not_trained_without(machine: Machine) -> None:
+    with pytest.raises(UnsupportedError, match=r"train\.checkpointing: true: albert"):
+        replace(machine, config=ALBERT).changed(train__checkpointing=True).fit()
 
 
 # Remedies

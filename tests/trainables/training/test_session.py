@@ -86,6 +86,56 @@ def test_a_micro_batch_is_never_larger_than_the_effective_batch(
     assert (facts["micro_batch"], facts["accumulation_steps"]) == (4, 1)
 
 
+# Settings of the model
+
+
+def weights_after(session: TrainingSession) -> dict[str, torch.Tensor]:
+    session.train_epoch()
+    return {name: tensor.clone() for name, tensor in session.model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model.dropout", 0.4),
+        ("model.attention_dropout", 0.4),
+        ("model.freeze_layers", 1),
+        ("optim.layer_decay", 0.8),
+        ("head.pooling", "attention"),
+        ("head.dropout", 0.4),
+        ("head.width", 48),
+        ("head.activation", "relu"),
+    ],
+)
+def test_each_setting_of_the_model_changes_what_is_trained(
+    name: str, value: Any, settings: TrialSettings, session_of: Callable[[TrialSettings], TrainingSession]
+) -> None:
+    base = with_params(settings, {"model.name": "tiny-bert", "head.layers": 1, "head.width": 64})
+    before, after = (weights_after(session_of(given)) for given in (base, with_params(base, {name: value})))
+    frozen = "encoder.encoder.layer.0.output.dense.weight"
+    trained = "encoder.encoder.layer.1.output.dense.weight"
+    assert not torch.equal(before[trained], after[trained])
+    untouched = session_of(base).model.state_dict()
+    assert torch.equal(after[frozen], untouched[frozen]) == (name == "model.freeze_layers")
+
+
+def test_checkpointing_recomputes_and_trains_the_same(
+    settings: TrialSettings, session_of: Callable[[TrialSettings], TrainingSession]
+) -> None:
+    base = with_params(settings, {"model.name": "tiny-bert"})
+    trained, computed = [], []
+    for checkpointing in (False, True):
+        session = session_of(with_params(base, {"train.checkpointing": checkpointing}))
+        passes: list[int] = []
+        session.model.encoder.encoder.layer[0].attention.register_forward_hook(lambda *_, seen=passes: seen.append(1))
+        trained.append(weights_after(session))
+        computed.append(len(passes))
+        assert session.facts()["checkpointing"] is checkpointing
+    assert computed[1] == 2 * computed[0]
+    for name, tensor in trained[0].items():
+        torch.testing.assert_close(trained[1][name], tensor)
+
+
 # A step that runs out of memory
 
 

@@ -186,7 +186,7 @@ def fingerprint(workload: Workload) -> str:
         "clipped": settings.train.clip_norm > 0,
         "precision": workload.precision,
         "checkpointing": workload.checkpointing,
-        "frozen_layers": workload.frozen_layers,
+        "frozen_layers": settings.model.freeze_layers,
         "has_pooler": workload.has_pooler,
         "device_kind": workload.device_kind,
     }

@@ -36,13 +36,12 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Workload:
-    """What is traced. Of the settings only task, head, loss, optimizer and clipping matter.
+    """What is traced. Of the settings only task, head, loss, optimizer, clipping and frozen layers matter.
 
     Attributes:
-        config: the encoder's, with the tokenizer's vocabulary.
+        config: the encoder's, with the tokenizer's vocabulary and the settings' dropout.
         device_kind: whose kernels, optimizer and allocator are meant.
         precision: ``fp32`` or ``bf16``, resolved.
-        frozen_layers: see ``models.encoder.freeze_layers``.
         has_pooler: False for checkpoints without one, since loading takes it out. True is at most 0.1 % too much.
         criteria_config: of the second encoder of the task ``joint``.
     """
@@ -52,7 +51,6 @@ class Workload:
     device_kind: Literal["cpu", "cuda"] = "cpu"
     precision: str = "fp32"
     checkpointing: bool = False
-    frozen_layers: int = 0
     has_pooler: bool = True
     criteria_config: PreTrainedConfig | None = None
 
@@ -101,7 +99,7 @@ def _build_model(task: Task, configs: Sequence[PreTrainedConfig], workload: Work
             encoder = build_empty(config)
         if not workload.has_pooler and getattr(encoder, "pooler", None) is not None:
             encoder.register_module("pooler", None)
-        freeze_layers(encoder, workload.frozen_layers)
+        freeze_layers(encoder, workload.settings.model.freeze_layers)
         if workload.checkpointing:
             enable_checkpointing(encoder)
         encoders.append(LoadedEncoder(encoder, LoadReport((), (), None)))

@@ -1,0 +1,255 @@
+"""What each family of encoders calls its parts, and what it cannot do. Cheap to import (no torch).
+
+A family is named by the ``model_type`` that transformers gives a model's configuration.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where the encoders of a family keep what the settings turn.
+
+    Attributes:
+        stack: the list of the layers, by its path in the encoder.
+        beneath: what lies under the first layer or is shared by all of them, by its paths: embeddings and their kin.
+            Not every encoder has each of them.
+        dropout: the configuration's fields for dropout anywhere but on attention's weights.
+        attention_dropout: those for that.
+        shares_layers: whether all layers are one and the same.
+        has_pooler: whether there is a pooler, trained before, that gives a text's vector.
+        positions: whether a token's place is looked up in a table, which ends: from its first row on, or only from the
+            row after the padding's.
+    """
+
+    stack: str = "encoder.layer"
+    beneath: tuple[str, ...] = ("embeddings",)
+    dropout: tuple[str, ...] = ("hidden_dropout_prob",)
+    attention_dropout: tuple[str, ...] = ("attention_probs_dropout_prob",)
+    shares_layers: bool = False
+    has_pooler: bool = True
+    positions: str = "table"
+
+
+_ROBERTA = Family(positions="table after padding")
+_DEBERTA = Family(
+    beneath=("embeddings", "encoder.rel_embeddings", "encoder.LayerNorm", "encoder.conv"),
+    has_pooler=False,
+)
+
+FAMILIES: dict[str, Family] = {
+    "bert": Family(),
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
+    "deberta": _DEBERTA,
+    "deberta-v2": _DEBERTA,
+    "electra": Family(beneath=("embeddings", "embeddings_project"), has_pooler=False),
+    "distilbert": Family(
+        stack="transformer.layer", dropout=("dropout",), attention_dropout=("attention_dropout",), has_pooler=False
+    ),
+    "albert": Family(stack="encoder.albert_layer_groups", shares_layers=True),
+    "modernbert": Family(
+        stack="layers",
+        dropout=("embedding_dropout", "mlp_dropout"),
+        attention_dropout=("attention_dropout",),
+        has_pooler=False,
+        positions="rotary",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a model's configuration says of it.
+
+    Attributes:
+        layers: None where it does not say.
+        positions: rows of the table of positions; None where it does not say, or there is no table.
+        padding: the padding's token.
+    """
+
+    model_type: str
+    layers: int | None = None
+    positions: int | None = None
+    padding: int = 0
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Architecture | None":
+        """Read a ``config.json``; None where it names no family."""
+        model_type = config.get("model_type")
+        if not isinstance(model_type, str):
+            return None
+        layers = config.get("num_hidden_layers", config.get("n_layers"))
+        # DeBERTa's later models have no table, their positions being relative.
+        positions = config.get("max_position_embeddings") if config.get("position_biased_input", True) else None
+        return cls(model_type, layers, positions, config.get("pad_token_id") or 0)
+
+    @property
+    def longest(self) -> int | None:
+        """Most tokens of an input, special tokens included; None where any number goes, or it is not known."""
+        family = FAMILIES.get(self.model_type)
+        if family is None or self.positions is None:
+            return None
+        unused = {"table": 0, "table after padding": self.padding + 1}.get(family.positions)
+        return None if unused is None else self.positions - unused
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """A setting that a model cannot follow: why, and what to do about it."""
+
+    setting: str
+    value: Any
+    why: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {json.dumps(self.value)}: {self.why}; {self.remedy}"
+
+
+class UnsupportedError(ValueError):
+    """A model cannot do what a setting asks of it; the message is one line with the setting, its value, the remedy."""
+
+
+def obstacles(architecture: Architecture, params: Mapping[str, Any]) -> list[Obstacle]:
+    """What a model cannot do of a configuration, given by dotted names; settings that are not there are as usual."""
+    checks: list[Callable[[Architecture, Any], Obstacle | None]] = [
+        lambda model, value: _dropout_obstacle(model, "model.dropout", value),
+        lambda model, value: _dropout_obstacle(model, "model.attention_dropout", value),
+        _freezing_obstacle,
+        _checkpointing_obstacle,
+        _decay_obstacle,
+        _pooling_obstacle,
+        _length_obstacle,
+    ]
+    found = [
+        check(architecture, params[name])
+        for name, check in zip(_LOOKED_AT, checks, strict=True)
+        if params.get(name) is not None
+    ]
+    return [obstacle for obstacle in found if obstacle is not None]
+
+
+_LOOKED_AT = (
+    "model.dropout",
+    "model.attention_dropout",
+    "model.freeze_layers",
+    "train.checkpointing",
+    "optim.layer_decay",
+    "head.pooling",
+    "tok.max_length",
+)
+
+
+def _dropout_obstacle(model: Architecture, setting: str, value: float) -> Obstacle | None:
+    if model.model_type in FAMILIES:
+        return None
+    return Obstacle(setting, value, _unknown(model), "leave it null")
+
+
+def _freezing_obstacle(model: Architecture, layers: int) -> Obstacle | None:
+    setting = "model.freeze_layers"
+    if layers == 0:
+        return None
+    if model.model_type not in FAMILIES:
+        return Obstacle(setting, layers, _unknown(model), "set it to 0")
+    if FAMILIES[model.model_type].shares_layers:
+        return Obstacle(setting, layers, _sharing(model), "set it to 0")
+    if model.layers is not None and layers > model.layers:
+        return Obstacle(
+            setting,
+            layers,
+            f"this {model.model_type} encoder has {model.layers} layers",
+            f"give {model.layers} at most",
+        )
+    return None
+
+
+def _checkpointing_obstacle(model: Architecture, wanted: bool) -> Obstacle | None:
+    family = FAMILIES.get(model.model_type)
+    if not wanted or family is None or not family.shares_layers:
+        return None
+    why = f"{model.model_type} encoders do not support gradient checkpointing"
+    return Obstacle("train.checkpointing", wanted, why, "set it to false")
+
+
+def _decay_obstacle(model: Architecture, decay: float) -> Obstacle | None:
+    setting = "optim.layer_decay"
+    if decay == 1:
+        return None
+    if model.model_type not in FAMILIES:
+        return Obstacle(setting, decay, _unknown(model), "set it to 1")
+    return (
+        Obstacle(setting, decay, _sharing(model), "set it to 1") if FAMILIES[model.model_type].shares_layers else None
+    )
+
+
+def _pooling_obstacle(model: Architecture, pooling: str) -> Obstacle | None:
+    family = FAMILIES.get(model.model_type)
+    if pooling != "pooler" or family is None or family.has_pooler:
+        return None
+    why = f"{model.model_type} encoders have no trained pooler"
+    return Obstacle("head.pooling", pooling, why, "use cls, mean, max or attention")
+
+
+def _length_obstacle(model: Architecture, length: int) -> Obstacle | None:
+    if model.longest is None or length <= model.longest:
+        return None
+    why = f"this {model.model_type} encoder knows {model.longest} positions"
+    return Obstacle("tok.max_length", length, why, f"give {model.longest} at most")
+
+
+def _unknown(model: Architecture) -> str:
+    return f"where {model.model_type} encoders keep their parts is not known here (known: {', '.join(FAMILIES)})"
+
+
+def _sharing(model: Architecture) -> str:
+    return f"the layers of {model.model_type} encoders are one and the same"
+
+
+def check_supported(config: "PreTrainedConfig", params: Mapping[str, Any]) -> None:
+    """Refuse what the model of a configuration cannot do of ``params``, settings by dotted names.
+
+    Raises:
+        UnsupportedError: naming the first of them.
+    """
+    architecture = Architecture.of(config.to_dict())
+    found = obstacles(architecture, params) if architecture else []
+    if found:
+        raise UnsupportedError(str(found[0]))
+
+
+def set_dropout(config: "PreTrainedConfig", dropout: float | None, attention_dropout: float | None) -> None:
+    """Put dropout into a configuration, in the fields of its family; None leaves what is there.
+
+    Raises:
+        UnsupportedError: the family is not known.
+    """
+    check_supported(config, {"model.dropout": dropout, "model.attention_dropout": attention_dropout})
+    family = FAMILIES.get(config.model_type, Family())
+    for fields, value in ((family.dropout, dropout), (family.attention_dropout, attention_dropout)):
+        for field in fields if value is not None else ():
+            setattr(config, field, value)
+
+
+def layer_stack(encoder: "PreTrainedModel") -> "nn.ModuleList":
+    """The encoder's layers, the first at the bottom; of a known family that shares none."""
+    return cast("nn.ModuleList", encoder.get_submodule(FAMILIES[encoder.config.model_type].stack))
+
+
+def beneath_layers(encoder: "PreTrainedModel") -> "Iterator[nn.Module]":
+    """What lies under the first layer of an encoder or is shared by all layers; of a known family."""
+    for path in FAMILIES[encoder.config.model_type].beneath:
+        module: Any = encoder
+        for name in path.split("."):
+            module = getattr(module, name, None)
+        if module is not None:
+            yield module

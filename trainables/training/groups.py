@@ -1,0 +1,56 @@
+"""Which parameters learn at which rate and decay: groups for any optimizer."""
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from trainables.models.families import beneath_layers, check_supported, layer_stack
+from trainables.settings import OptimSettings
+
+
+def parameter_groups(model: nn.Module, settings: OptimSettings) -> list[dict[str, Any]]:
+    """Every trainable parameter in one group: ``params`` with their ``lr`` and ``weight_decay``.
+
+    Heads, poolers and whatever else stands above an encoder's layers learn at ``settings.lr``; each layer at
+    ``settings.layer_decay`` times the rate of the one above it, and what lies beneath the first at that of one more
+    (Clark et al., "ELECTRA", 2020, table 7). A model of several encoders has that in each of them. Biases and
+    normalisation weights (one dimension) are not decayed. No group is empty; the highest rates come first.
+
+    Raises:
+        UnsupportedError: ``layer_decay`` is below 1, and an encoder's layers are not known or one and the same.
+    """
+    levels = _levels(model, settings.layer_decay) if settings.layer_decay < 1 else {}
+    kinds = [
+        (levels.get(parameter, 0), parameter.ndim <= 1, parameter)
+        for parameter in model.parameters()
+        if parameter.requires_grad
+    ]
+    in_order = groupby(sorted(kinds, key=lambda kind: kind[:2]), key=lambda kind: kind[:2])
+    return [
+        {
+            "params": [parameter for *_, parameter in members],
+            "lr": settings.lr * settings.layer_decay**level,
+            "weight_decay": 0.0 if is_plain else settings.weight_decay,
+        }
+        for (level, is_plain), members in in_order
+    ]
+
+
+def _levels(model: nn.Module, layer_decay: float) -> dict[nn.Parameter, int]:
+    """How many steps below the head the parameters of encoder layers, and of what lies beneath these, are."""
+    levels: dict[nn.Parameter, int] = {}
+    for encoder in _encoders(model):
+        check_supported(encoder.config, {"optim.layer_decay": layer_decay})
+        layers = layer_stack(encoder)
+        for place, layer in enumerate(layers):
+            levels |= dict.fromkeys(layer.parameters(), len(layers) - place)
+        for module in beneath_layers(encoder):
+            levels |= dict.fromkeys(module.parameters(), len(layers) + 1)
+    return levels
+
+
+def _encoders(model: nn.Module) -> Iterator[PreTrainedModel]:
+    return (module for module in model.modules() if isinstance(module, PreTrainedModel))
