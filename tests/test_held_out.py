@@ -1,0 +1,126 @@
+"""The test part is held out: no code path of a search opens it, and nothing that a trial says depends on it."""
+
+import csv
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pytest
+from rich.console import Console
+
+from trainables import inputs
+from trainables.data import split
+from trainables.data.split import read_development, read_test_rows
+from trainables.memory.cpu import CpuDevice
+from trainables.reports import TrialReport
+from trainables.settings import TrialSettings
+from trainables.trial import TrialPlaces, run_trial
+from tune_app.config import RunConfig, parse_config
+from tune_app.experiment import run_search
+from tune_app.study import load_study
+from tune_app.training import run_training
+
+WORDS = ("rain", "coffee", "music", "letters", "winter", "bread")
+
+
+class TestPartOpened(Exception):
+    """Somebody asked for the test rows."""
+
+    __test__ = False
+
+
+def write_data(path: Path, *, text_of_test: str | None, settings: TrialSettings | None = None) -> None:
+    """90 rows in 30 groups, of a word each that tells the label; those of the test part may have another text."""
+    groups = set()
+    if text_of_test is not None and settings is not None:
+        groups = set(read_test_rows(settings.data, 2, settings.seeds.split).groups)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label", "group_id"])
+        for row in range(90):
+            group, label = row // 3, row % 2
+            text = f"{WORDS[row % len(WORDS)]} {('calm', 'restless')[label]} {WORDS[row // len(WORDS) % len(WORDS)]}"
+            writer.writerow([text_of_test if str(group) in groups else text, label, group])
+
+
+def configuration(folder: Path, *overrides: str) -> RunConfig:
+    raw = {
+        "study": {"name": "held-out", "dir": str(folder / "runs")},
+        "data": {"path": str(folder / "rows.csv")},
+        "model": {"name": "tiny-bert"},
+        "tok": {"max_length": 16},
+        "train": {"epochs": 2},
+        "search": {"trials": 2, "sampler": "exhaustive"},
+        "tracking": {"enabled": False},
+        "space": {"optim.lr": {"choices": [1e-3, 3e-3]}},
+    }
+    return parse_config(raw, overrides)
+
+
+def opened(*_: Any, **__: Any) -> Any:
+    raise TestPartOpened
+
+
+def guarded_trial(settings: Any, report: Any, workspace: Any) -> None:
+    """A real trial in a worker in which nobody gets the test rows; its reports say so."""
+    from dataclasses import replace
+
+    from trainables import inputs
+    from trainables.data import split
+    from tune_app.trainable import train_encoder
+
+    def opened(*_: Any, **__: Any) -> Any:
+        raise PermissionError("the test part was opened")
+
+    split.read_test_rows = inputs.read_test_rows = opened
+    train_encoder(settings, lambda said: report(replace(said, facts={**said.facts, "guarded": True})), workspace)
+
+
+@pytest.fixture
+def nobody_opens_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, where searches are prepared and led."""
+    for module in (split, inputs):
+        monkeypatch.setattr(module, "read_test_rows", opened)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folds", ["null", "2"])
+def test_a_search_never_opens_the_test_part(folds: str, nobody_opens_it: None, tmp_path: Path) -> None:
+    write_data(tmp_path / "rows.csv", text_of_test=None)
+    config = configuration(tmp_path, f"data.folds={folds}", "scheduler.reduction_factor=2")
+    # The workers cannot import a test module: the function has to travel whole.
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    run_search(config, console=Console(file=io.StringIO()), run_trial=guarded_trial)
+    trials = load_study(Path(config.run_dir), "held-out", None).trials()
+    assert [trial.user_attrs["outcome"] for trial in trials] == ["complete", "complete"]
+    assert all(trial.user_attrs["guarded"] for trial in trials)
+    assert all(0 < trial.value <= 1 for trial in trials if trial.value is not None)
+
+
+@pytest.mark.slow
+def test_a_training_run_does_open_it(nobody_opens_it: None, tmp_path: Path) -> None:
+    write_data(tmp_path / "rows.csv", text_of_test=None)
+    with pytest.raises(TestPartOpened):
+        run_training(configuration(tmp_path, "space=null"), tmp_path / "model", console=Console(file=io.StringIO()))
+
+
+@pytest.mark.parametrize("folds", ["null", "2"])
+def test_whatever_stands_in_the_test_part_a_trial_says_the_same(folds: str, tmp_path: Path) -> None:
+    settings = configuration(tmp_path, "space=null", f"data.folds={folds}").trial_settings()
+
+    def trained() -> tuple[list[Any], int]:
+        reports: list[TrialReport] = []
+        cache = tmp_path / f"cache-{len(list(tmp_path.iterdir()))}"
+        run_trial(settings, report=reports.append, places=TrialPlaces(cache, tmp_path / "steps"), device=CpuDevice())
+        (ids,) = cache.glob("*/texts.ids.npy")
+        told = [(said.step, str(said.value), said.metrics, said.facts["parameters"]) for said in reports]
+        return told, ids.stat().st_size
+
+    write_data(tmp_path / "rows.csv", text_of_test=None)
+    before, fingerprint = trained(), read_development(settings.data, 2, settings.seeds.split).fingerprint
+    write_data(tmp_path / "rows.csv", text_of_test="zebra quartz " * 20, settings=settings)
+    assert read_test_rows(settings.data, 2, settings.seeds.split).texts[0].startswith("zebra")
+    assert read_development(settings.data, 2, settings.seeds.split).fingerprint != fingerprint, "another data set"
+    assert trained() == before
