@@ -62,6 +62,23 @@ class IsNot:
 
 
 @dataclass(frozen=True)
+class IsNo:
+    """``name`` names a model that is none of ``family``, as far as its name tells."""
+
+    name: str
+    family: str
+
+    def holds(self, value: Scalar) -> bool:
+        return self.family not in str(value).lower().rstrip("/").rpartition("/")[2]
+
+    def value_of(self, entry: Entry) -> Scalar | None:
+        return next((value for value in entry.examples if self.holds(value)), None)
+
+    def __str__(self) -> str:
+        return f"{self.name} that is no {self.family}"
+
+
+@dataclass(frozen=True)
 class Above:
     """``name`` is a number above ``bound``."""
 
@@ -81,8 +98,12 @@ class Above:
 _CLASSES = Is("task.name", ("criteria", "share", "joint"))
 _SPANS = Is("task.name", ("evidence", "share", "joint"))
 
+# Its layers are one and the same, and are computed once: none is frozen or learns apart, and none is recomputed.
+_LAYERS = IsNo("model.name", "albert")
+
 CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "model.criteria_name": (Is("task.name", ("joint",)),),
+    "model.freeze_layers": (_LAYERS,),
     "tok.doc_stride": (_SPANS,),
     "head.pooling": (_CLASSES,),
     "head.width": (Above("head.layers", 0),),
@@ -90,11 +111,13 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "loss.smoothing": (Is("loss.name", ("label_smoothing",)),),
     "loss.gamma": (Is("loss.name", ("focal",)),),
     "loss.alpha": (Is("loss.name", ("focal",)),),
+    "optim.layer_decay": (_LAYERS,),
     "optim.beta1": (Is("optim.name", ("adamw", "lion", "adamw_8bit")),),
     "optim.beta2": (Is("optim.name", ("adamw", "lion", "adamw_8bit")),),
     "optim.eps": (Is("optim.name", ("adamw", "adamw_8bit")),),
     "schedule.cycles": (Is("schedule.name", ("cosine_restarts",)),),
     "schedule.power": (Is("schedule.name", ("polynomial",)),),
+    "train.checkpointing": (_LAYERS,),
     "task.threshold": (_CLASSES, Is("task.classes", (2,))),
     "task.null_threshold": (_SPANS,),
     "task.max_answer_length": (_SPANS,),

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 
 from search_spaces.conditions import ActiveSpace
-from search_spaces.space import Params
+from search_spaces.space import Choices, Params, Space
 from trainables.machine import MachineFiles
 from trainables.seeds import sub_seed
 from trainables.settings import with_params
@@ -31,7 +31,7 @@ def check_knobs(config: RunConfig, models: Sequence[str], say: Callable[[str], N
     from trainables.memory.needs import encoder_config
     from trainables.models.checkpoint import ModelLoadError
 
-    space, rng = config.active_space(), random.Random(sub_seed(config.search.seed, "knobs"))
+    rng = random.Random(sub_seed(config.search.seed, "knobs"))
     families: set[str] = set()
     for model in models:
         try:
@@ -41,19 +41,30 @@ def check_knobs(config: RunConfig, models: Sequence[str], say: Callable[[str], N
             continue
         if family not in families:
             families.add(family)
-            problem = _check_family(config, space, model, family, rng)
+            problem = _check_family(config, _space_with(config, model), family, rng)
             if problem:
                 say(f"not checked for parameters that nothing reads: {family}: {problem}")
 
 
-def _check_family(config: RunConfig, space: ActiveSpace, model: str, family: str, rng: random.Random) -> str | None:
+def _space_with(config: RunConfig, model: str) -> ActiveSpace:
+    """The space with one model in it."""
+    space = config.active_space()
+    entries = dict(space.space.entries)
+    if "model.name" in entries:
+        entries["model.name"] = Choices(choices=(model,))
+    return ActiveSpace(Space(entries), space.fixed)
+
+
+def _check_family(config: RunConfig, space: ActiveSpace, family: str, rng: random.Random) -> str | None:
     """None, or why no configuration could be tried."""
     from trainables.dry_run import settings_read
 
     settings, files = config.trial_settings(), MachineFiles()
-    left, read, failures = set(space.space), set[str](), 0
+    unused = space.never_read()
+    names = [name for name in space.space if name not in unused]
+    left, read, failures = set(names), set[str](), 0
     while left:
-        params, active = _reading_most(space, {**space.sample(rng), "model.name": model}, left)
+        params, active = _reading_most(space, space.sample(rng), left)
         try:
             read |= settings_read(with_params(settings, params), files)
         except Exception as error:  # It is one that cannot run, for any reason that a trial may fail for.
@@ -62,7 +73,7 @@ def _check_family(config: RunConfig, space: ActiveSpace, model: str, family: str
                 return f"{type(error).__name__}: {error}"
         else:
             left -= active
-    for name in space.space:
+    for name in names:
         if name not in read:
             used = "".join(f", not even with {condition}" for condition in space.conditions.get(name, ()))
             raise UserError(

@@ -120,6 +120,29 @@ def test_every_family_is_tried_once_in_as_many_configurations_as_it_takes(monkey
     assert len(of_bert) == 2
 
 
+def test_a_model_is_not_asked_for_what_it_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[TrialSettings] = []
+
+    def spy(settings: TrialSettings, files: Any) -> frozenset[str]:
+        tried.append(settings)
+        return frozenset(searchable_names())
+
+    monkeypatch.setattr(dry_run, "settings_read", spy)
+    space = {
+        "model.name": {"choices": ["albert-base-v2", "tiny-bert"]},
+        "model.freeze_layers": {"choices": [0, 1]},
+        "optim.layer_decay": {"low": 0.5, "high": 1.0},
+    }
+    assert checked(space) == []
+    of_albert, of_bert = tried
+    assert (of_albert.model.name, of_albert.model.freeze_layers, of_albert.optim.layer_decay) == (
+        "albert-base-v2",
+        0,
+        1,
+    )
+    assert of_bert.model.name == "tiny-bert"
+
+
 def test_configurations_that_cannot_run_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     real, calls = dry_run.settings_read, []
 

@@ -49,6 +49,19 @@ def test_a_task_is_given_what_it_reads() -> None:
     assert "task.criteria_weight" in names(parse("narrow", "task.name=share")), "a name alone will do"
 
 
+def test_an_albert_is_given_what_it_can_do() -> None:
+    space = parse({"from": "wide"}).active_space()
+    params = {name: entry.examples[-1] for name, entry in space.space.entries.items()}
+    assert (params["model.name"], params["model.freeze_layers"], params["train.checkpointing"]) == (
+        "albert-base-v2",
+        6,
+        True,
+    )
+    of_layers = {"model.freeze_layers": 0, "optim.layer_decay": 1.0, "train.checkpointing": False}
+    assert space.normalised(params).items() >= of_layers.items()
+    assert not of_layers.keys() & names(parse({"from": "wide"}, "model.name=albert-base-v2"))
+
+
 def test_entries_beside_the_name_replace_add_and_remove() -> None:
     config = parse(
         {
@@ -105,6 +118,7 @@ def test_large_models_come_with_the_limits_of_their_users() -> None:
 def test_the_safe_space_fixes_what_takes_memory() -> None:
     config = parse({"from": "memory_safe"})
     assert (config.train.batch_size, config.tok.max_length, config.head.layers) == (16, 256, 0)
+    assert config.train.checkpointing
     assert config.train.precision == "fp32", "there is a DeBERTa among the models"
     assert parse({"from": "memory_safe", "model.name": {"choices": ["bert-base-uncased"]}}).train.precision == "auto"
     assert parse({"from": "memory_safe"}, "model.name=microsoft/deberta-v3-base").train.precision == "fp32"
