@@ -97,6 +97,7 @@ class Above:
 
 _CLASSES = Is("task.name", ("criteria", "share", "joint"))
 _SPANS = Is("task.name", ("evidence", "share", "joint"))
+_AUGMENTED = IsNot("augment.name", "none")
 
 # Its layers are one and the same, and are computed once: none is frozen or learns apart, and none is recomputed.
 _LAYERS = IsNo("model.name", "albert")
@@ -118,6 +119,9 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "schedule.cycles": (Is("schedule.name", ("cosine_restarts",)),),
     "schedule.power": (Is("schedule.name", ("polynomial",)),),
     "train.checkpointing": (_LAYERS,),
+    "augment.probability": (_AUGMENTED,),
+    "augment.strength": (_AUGMENTED,),
+    "augment.rows": (_AUGMENTED,),
     "task.threshold": (_CLASSES, Is("task.classes", (2,))),
     "task.null_threshold": (_SPANS,),
     "task.max_answer_length": (_SPANS,),

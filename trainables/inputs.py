@@ -52,7 +52,10 @@ class Inputs:
 
     @property
     def readings(self) -> tuple[Reading, ...]:
-        return tuple(Reading(reader.tokens, int(reader.tokenizer.pad_token_id)) for reader in self.readers)
+        return tuple(
+            Reading(reader.tokens, int(reader.tokenizer.pad_token_id), reader.tokenizer.mask_token_id)
+            for reader in self.readers
+        )
 
     def of_fold(self, fold: int) -> "Inputs":
         """The same with another fold's split in hand; folds count from 0."""

@@ -13,4 +13,4 @@ def sub_seed(master: int, name: str) -> int:
 
 def trial_seeds(master: int) -> Seeds:
     """The seeds of every trial of a study: the seed is not a hyperparameter, so all trials share them."""
-    return Seeds(split=sub_seed(master, "split"), init=sub_seed(master, "init"), order=sub_seed(master, "order"))
+    return Seeds(**{name: sub_seed(master, name) for name in ("split", "init", "order", "augment")})

@@ -184,6 +184,20 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
+class AugmentSettings:
+    """How training texts are told otherwise: ``name`` is none, mask, delete or swap, done to single tokens.
+
+    ``probability`` is the share of the rows that this happens to in an epoch, ``strength`` that of their text's tokens,
+    of which evidence is left alone. ``rows`` is all, or positives: those of any class but the first.
+    """
+
+    name: str = "none"
+    probability: float = 0.3
+    strength: float = 0.1
+    rows: str = "all"
+
+
+@dataclass(frozen=True)
 class MemorySettings:
     """How much goes into one pass, and the most memory.
 
@@ -210,6 +224,7 @@ class Seeds:
     split: int
     init: int
     order: int
+    augment: int
 
 
 @dataclass(frozen=True)
@@ -226,6 +241,7 @@ class TrialSettings:
     optim: OptimSettings = field(default_factory=OptimSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
 
 

@@ -214,6 +214,15 @@ class TrainSection(Section):
     )
 
 
+class AugmentSection(Section):
+    name: Literal["none", "mask", "delete", "swap"] = Field(
+        default="none", description="What happens to tokens of training texts, of evidence never, anew in every epoch."
+    )
+    probability: float = Field(default=0.3, gt=0, le=1, description="Share of the rows that are augmented.")
+    strength: float = Field(default=0.1, gt=0, lt=1, description="Share of their text's tokens.")
+    rows: Literal["all", "positives"] = Field(default="all", description="positives: those of any class but the first.")
+
+
 class MemorySection(Section):
     micro_batch: PositiveOrAuto = Field(
         default="auto", description="Most rows in one forward and backward pass; auto: as many as fit."
@@ -360,6 +369,7 @@ class RunConfig(Section):
     optim: OptimSection = OptimSection()
     schedule: ScheduleSection = ScheduleSection()
     train: TrainSection = TrainSection()
+    augment: AugmentSection = AugmentSection()
     memory: MemorySection = MemorySection()
     search: SearchSection = SearchSection()
     scheduler: SchedulerSection = SchedulerSection()
@@ -448,6 +458,7 @@ class RunConfig(Section):
             optim=trial.OptimSettings(**self.optim.model_dump()),
             schedule=trial.ScheduleSettings(**self.schedule.model_dump()),
             train=trial.TrainSettings(**self.train.model_dump()),
+            augment=trial.AugmentSettings(**self.augment.model_dump()),
             memory=trial.MemorySettings(**self.memory.model_dump()),
         )
 
@@ -463,7 +474,7 @@ class RunConfig(Section):
         return values
 
 
-SEARCHABLE = ("model", "tok", "head", "loss", "optim", "schedule", "train", "task")
+SEARCHABLE = ("model", "tok", "head", "loss", "optim", "schedule", "train", "augment", "task")
 _FIXED_PER_STUDY = {
     "task.name": "another task is another study; set it outside the space",
     "task.classes": "set it outside the space",

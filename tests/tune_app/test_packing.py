@@ -15,7 +15,7 @@ from tune_app.errors import UserError
 from tune_app.packing import SHARES, Packing
 
 CARD = TrialDevice("cpu", 1.0, bf16=False)
-SETTINGS = TrialSettings(DataSettings("demo"), Seeds(1, 2, 3))
+SETTINGS = TrialSettings(DataSettings("demo"), Seeds(1, 2, 3, 4))
 # A limit on rows of the user's own that never matters here.
 SETTINGS = replace(SETTINGS, memory=replace(SETTINGS.memory, micro_batch=65536))
 

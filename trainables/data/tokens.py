@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -194,6 +194,19 @@ class PairTemplate:
         return kept, kept + len(self.pair.specials[0].ids) + len(self.pair.specials[1].ids), room
 
 
+class Texts(Protocol):
+    """Tokens of each row's text, without special tokens and uncut."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row's text, ``(rows,)``."""
+        ...
+
+    def ids_of(self, row: int) -> IntArray:
+        """Token ids of a row's text, ``(its tokens,)``."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class TokenColumn:
     """Tokens of one column of the rows, without special tokens and uncut; each unique text is held once.
@@ -227,6 +240,22 @@ class TokenColumn:
         return slice(self.bounds[text], self.bounds[text + 1])
 
 
+def tokens_of_characters(texts: TokenColumn, characters: NDArray[np.int64]) -> NDArray[np.int64]:
+    """First and last token of a span of each row's text, ``(rows, 2)``; -1 and -1 for a row without.
+
+    Args:
+        characters: the first of each span and the one after its last, ``(rows, 2)``; negative for none. Of a span that
+            holds no token the first token comes after the last.
+    """
+    tokens = np.full((len(characters), 2), -1, dtype=np.int64)
+    for row in np.flatnonzero(characters[:, 0] >= 0):
+        of_token = texts.spans_of(int(row))
+        # The first token that ends after the span begins, and the last that begins before it ends.
+        tokens[row, 0] = np.searchsorted(of_token[:, 1], characters[row, 0], side="right")
+        tokens[row, 1] = np.searchsorted(of_token[:, 0], characters[row, 1], side="left") - 1
+    return tokens
+
+
 @dataclass(frozen=True, eq=False)
 class TokenisedRows:
     """The rows' tokens and the template that joins them; ``criteria`` is ``None`` where the rows are texts alone."""
@@ -238,31 +267,38 @@ class TokenisedRows:
     def __len__(self) -> int:
         return len(self.texts.text_of_row)
 
-    def lengths(self, max_length: int) -> NDArray[np.int64]:
+    def lengths(self, max_length: int, texts: Texts | None = None) -> NDArray[np.int64]:
         """Tokens of each row's input at ``max_length``, special tokens included, ``(rows,)``.
+
+        Args:
+            texts: in place of the rows' own.
 
         Raises:
             ValueError: the special tokens alone fill ``max_length``.
         """
         criterion_lengths = None if self.criteria is None else self.criteria.lengths
-        return self.template.lengths(criterion_lengths, self.texts.lengths, max_length)
+        return self.template.lengths(criterion_lengths, (texts or self.texts).lengths, max_length)
 
-    def example(self, row: int, max_length: int) -> Example:
+    def example(self, row: int, max_length: int, texts: Texts | None = None) -> Example:
         """One row's input, cut to ``max_length`` tokens.
+
+        Args:
+            texts: in place of the rows' own.
 
         Raises:
             ValueError: the special tokens alone fill ``max_length``.
         """
         criterion_ids = None if self.criteria is None else self.criteria.ids_of(row)
-        return self.template.assemble(criterion_ids, self.texts.ids_of(row), max_length)
+        return self.template.assemble(criterion_ids, (texts or self.texts).ids_of(row), max_length)
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """The rows as one encoder reads them."""
+    """The rows as one encoder reads them; ``mask_token_id`` is None where its tokenizer has none."""
 
     tokens: TokenisedRows
     pad_token_id: int
+    mask_token_id: int | None = None
 
 
 def tokenise_rows(rows: Rows, tokenizer: "PreTrainedTokenizerBase", cache_dir: Path) -> TokenisedRows:

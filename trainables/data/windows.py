@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data.tokens import Example, TokenisedRows
+from trainables.data.tokens import Example, Texts, TokenisedRows
 
 Ints = NDArray[np.int64]
 
@@ -64,10 +64,12 @@ def cut_windows(tokens: TokenisedRows, max_length: int, overlap: int) -> Windows
     return Windows(row, first, text_tokens, text_at[row], lengths, bounds)
 
 
-def window_example(tokens: TokenisedRows, windows: Windows, number: int, max_length: int) -> Example:
-    """The input that a window stands for."""
+def window_example(
+    tokens: TokenisedRows, windows: Windows, number: int, max_length: int, texts: Texts | None = None
+) -> Example:
+    """The input that a window stands for; ``texts``, where given, are those that the windows lie in."""
     row, first = int(windows.row[number]), windows.first[number]
-    text = tokens.texts.ids_of(row)[first : first + windows.text_tokens[number]]
+    text = (texts or tokens.texts).ids_of(row)[first : first + windows.text_tokens[number]]
     criterion = None
     if tokens.criteria is not None:
         # As much of it as every window of the row has, also of the last, which may be short.

@@ -2,14 +2,17 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import Self
 
 import numpy as np
 import torch
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from torch import nn
 
+from trainables.data.augment import AugmentedTexts
 from trainables.data.rows import Rows
-from trainables.data.tokens import Reading, pad_batch
+from trainables.data.tokens import Reading, Texts, pad_batch
 from trainables.models.encoder import TextClassifier
 from trainables.models.load import LoadedEncoder
 from trainables.settings import TrialSettings
@@ -31,6 +34,7 @@ class PairExamples:
     def __init__(self, rows: Rows, reading: Reading, max_length: int) -> None:
         self._labels = rows.labels
         self._tokens = reading.tokens
+        self._texts: Texts = reading.tokens.texts
         self._max_length = max_length
         self._pad_token_id = reading.pad_token_id
         self.lengths = reading.tokens.lengths(max_length)
@@ -43,10 +47,17 @@ class PairExamples:
         return rows
 
     def batch(self, inputs: Sequence[int] | np.ndarray) -> Batch:
-        examples = [self._tokens.example(int(row), self._max_length) for row in inputs]
+        examples = [self._tokens.example(int(row), self._max_length, self._texts) for row in inputs]
         batch = pad_batch(examples, pad_token_id=self._pad_token_id)
         batch["labels"] = torch.from_numpy(self._labels[np.asarray(inputs)])
         return batch
+
+    def with_texts(self, texts: Sequence[AugmentedTexts]) -> Self:
+        (own,) = texts
+        told = copy(self)
+        told._texts = own
+        told.lengths = self._tokens.lengths(self._max_length, own)
+        return told
 
 
 class CriteriaTask:

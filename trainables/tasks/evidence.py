@@ -2,14 +2,18 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from trainables.data.augment import AugmentedTexts
 from trainables.data.rows import Rows
-from trainables.data.tokens import Reading, TokenColumn, pad_batch
+from trainables.data.tokens import Reading, Texts, TokenColumn, pad_batch, tokens_of_characters
 from trainables.data.windows import Windows, cut_windows, window_example
 from trainables.models.load import LoadedEncoder
 from trainables.models.spans import SpanModel
@@ -38,6 +42,7 @@ class WindowExamples:
         self._max_length = tok.max_length
         self._pad_token_id = reading.pad_token_id
         self.texts = tokens.texts
+        self._told: Texts = tokens.texts
         self.windows = cut_windows(tokens, tok.max_length, tok.doc_stride)
         self.lengths = self.windows.lengths
         self.counts = np.diff(self.windows.bounds)
@@ -53,7 +58,9 @@ class WindowExamples:
 
     def batch(self, inputs: Sequence[int] | np.ndarray) -> Batch:
         numbers = np.asarray(inputs)
-        examples = [window_example(self._tokens, self.windows, int(number), self._max_length) for number in numbers]
+        examples = [
+            window_example(self._tokens, self.windows, int(number), self._max_length, self._told) for number in numbers
+        ]
         return {
             **pad_batch(examples, pad_token_id=self._pad_token_id),
             "text_at": torch.from_numpy(self.windows.text_at[numbers]),
@@ -63,18 +70,38 @@ class WindowExamples:
             "weight": torch.from_numpy(self._weights[numbers]),
         }
 
+    def with_texts(self, texts: Sequence[AugmentedTexts]) -> Self:
+        own, *_ = texts
+        told = copy(self)
+        told._told = own
+        if own.shortens:
+            told.windows, told.spans = _shortened(self.windows, self.spans, own)
+            told.lengths = told.windows.lengths
+        return told
+
+
+def _shortened(windows: Windows, spans: NDArray[np.int64], texts: AugmentedTexts) -> tuple[Windows, NDArray[np.int64]]:
+    """What is left of windows, and where their evidence is, (inputs, 2), in texts of which tokens are left out."""
+    first, end, moved = windows.first.copy(), windows.first + windows.text_tokens, spans.copy()
+    for row in np.flatnonzero(texts.chosen):
+        positions = texts.told(int(row)).positions
+        left_before = np.concatenate([[0], np.cumsum(positions >= 0)])
+        for number in range(windows.bounds[row], windows.bounds[row + 1]):
+            first[number], end[number] = left_before[first[number]], left_before[end[number]]
+            # No span begins with the first token of an input, which is a special one.
+            if spans[number, 0]:
+                in_text = spans[number] - windows.text_at[number] + windows.first[number]
+                moved[number] = positions[in_text] - first[number] + windows.text_at[number]
+    lengths = windows.lengths - windows.text_tokens + (end - first)
+    return replace(windows, first=first, text_tokens=end - first, lengths=lengths), moved
+
 
 def _spans_in_windows(evidence: NDArray[np.int64], texts: TokenColumn, windows: Windows) -> NDArray[np.int64]:
     """First and last token of each window's evidence, counted in the input: (inputs, 2); 0 and 0 where it has none.
 
     Evidence that a window cuts is none of that window's.
     """
-    tokens = np.full((len(evidence), 2), -1, dtype=np.int64)
-    for row in np.flatnonzero(evidence[:, 0] >= 0):
-        of_token = texts.spans_of(int(row))
-        # The first token that ends after the evidence begins, and the last that begins before it ends.
-        tokens[row, 0] = np.searchsorted(of_token[:, 1], evidence[row, 0], side="right")
-        tokens[row, 1] = np.searchsorted(of_token[:, 0], evidence[row, 1], side="left") - 1
+    tokens = tokens_of_characters(texts, evidence)
     first, last = (tokens[windows.row] - windows.first[:, None]).T
     inside = (tokens[windows.row, 0] >= 0) & (first >= 0) & (first <= last) & (last < windows.text_tokens)
     spans: NDArray[np.int64] = np.where(inside, np.stack([first, last]) + windows.text_at, 0).T.copy()

@@ -1,10 +1,12 @@
 """Task ``joint``: both questions with two encoders, what the first reads being told to the second."""
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 from torch import nn
 
+from trainables.data.augment import AugmentedTexts
 from trainables.data.rows import Rows
 from trainables.data.tokens import Reading
 from trainables.models.load import LoadedEncoder
@@ -22,12 +24,21 @@ class JointExamples(WindowExamples):
     def __init__(self, rows: Rows, evidence: Reading, criteria: Reading, tok: TokSettings) -> None:
         super().__init__(rows, evidence, tok)
         self._pairs = PairExamples(rows, criteria, tok.max_length)
-        # Both are padded by themselves; what a pass needs is counted as if both had the longer's tokens.
+        self._count_both()
+
+    def _count_both(self) -> None:
+        """Both are padded by themselves; what a pass needs is counted as if both had the longer's tokens."""
         self.lengths = np.maximum(self.windows.lengths, self._pairs.lengths[self.windows.row])
 
     def batch(self, inputs: Sequence[int] | np.ndarray) -> Batch:
         pairs = self._pairs.batch(self.windows.row[np.asarray(inputs)])
         return super().batch(inputs) | _for_criteria(pairs)
+
+    def with_texts(self, texts: Sequence[AugmentedTexts]) -> Self:
+        told = super().with_texts(texts[:1])
+        told._pairs = self._pairs.with_texts(texts[1:])
+        told._count_both()
+        return told
 
 
 def _for_criteria(pairs: Batch) -> Batch:

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
 from torch import nn
 
+from trainables.data.augment import AugmentedTexts
 from trainables.data.rows import Rows
 from trainables.data.tokens import Reading
 from trainables.models.load import LoadedEncoder
@@ -43,6 +44,10 @@ class Examples(Protocol):
 
     def batch(self, inputs: Sequence[int] | np.ndarray) -> Batch:
         """The inputs padded to the longest of them, what they are to be held against included."""
+        ...
+
+    def with_texts(self, texts: Sequence[AugmentedTexts]) -> Self:
+        """The same inputs, none of them longer, with other texts: those of each reading as they are told now."""
         ...
 
 

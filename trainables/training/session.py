@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from trainables.data.augment import augmentation
 from trainables.data.rows import require_evidence
 from trainables.inputs import Part, load_inputs
 from trainables.machine import MachineFiles
@@ -21,7 +22,7 @@ from trainables.models.load import load_encoder
 from trainables.reports import Fact
 from trainables.settings import TrialSettings, revision_of
 from trainables.tasks import TASKS
-from trainables.tasks.protocol import Batch, Decision, Scores
+from trainables.tasks.protocol import Batch, Decision, Examples, Scores
 from trainables.training.checkpoint import (
     Progress,
     load_checkpoint,
@@ -79,6 +80,7 @@ class TrainingSession:
         if settings.task.finds_spans:
             require_evidence(self.inputs.rows, settings.data)
         self.examples = self.task.examples(self.inputs.rows, self.inputs.readings)
+        self._augmentation = augmentation(settings, self.inputs.rows, self.inputs.readings)
         self._load_model()
         self.progress = Progress() if progress is None else progress
         self._load_s = time.perf_counter() - start
@@ -176,23 +178,30 @@ class TrainingSession:
         # Drawn from seed and epoch, not from a running state, so that a resumed epoch sees the order it would have.
         rng = np.random.default_rng([self.settings.seeds.order, self.progress.epoch + 1])
         waiting = list(effective_batches(part, self.settings.train.effective_batch, rng))
+        examples = self._told_in(self.progress.epoch + 1)
         self.model.train()
         losses: list[float] = []
         while waiting:
-            done = self._train_until_out_of_memory(waiting)
+            done = self._train_until_out_of_memory(examples, waiting)
             losses += done
             waiting = waiting[len(done) :]
-        self.progress.trained_tokens += int(self.examples.lengths[self.examples.inputs_of(part)].sum())
+        self.progress.trained_tokens += int(examples.lengths[examples.inputs_of(part)].sum())
         self.progress.train_s += time.perf_counter() - start
         return float(np.mean(losses))
 
-    def _train_until_out_of_memory(self, batches: Sequence[np.ndarray]) -> list[float]:
+    def _told_in(self, epoch: int) -> Examples:
+        """The training part as it is told in an epoch, from 1; a function of the seed and the epoch alone."""
+        if self._augmentation is None:
+            return self.examples
+        return self.examples.with_texts(self._augmentation.texts_in(epoch, self.inputs.part("train")))
+
+    def _train_until_out_of_memory(self, examples: Examples, batches: Sequence[np.ndarray]) -> list[float]:
         """The losses of the steps done. If they are fewer than the batches, the next one will be cut smaller."""
-        lengths = self.examples.lengths
-        plan = [micro_batches(self.examples.inputs_of(rows), lengths, self.fit.limits) for rows in batches]
+        lengths = examples.lengths
+        plan = [micro_batches(examples.inputs_of(rows), lengths, self.fit.limits) for rows in batches]
         self.fit.plans(plan, lengths)
         stream = stream_batches(
-            self.examples,
+            examples,
             plan,
             num_workers=self.settings.data.num_workers,
             pin_memory=self.settings.data.pin_memory and self._device.torch_device.type == "cuda",

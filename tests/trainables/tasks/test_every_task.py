@@ -13,7 +13,15 @@ from trainables.memory.cpu import CpuDevice
 from trainables.memory.device import GIB
 from trainables.reports import TrialReport
 from trainables.saved import load_model_folder, save_model_folder
-from trainables.settings import HeadSettings, LossSettings, OptimSettings, TokSettings, TrialSettings, with_params
+from trainables.settings import (
+    AugmentSettings,
+    HeadSettings,
+    LossSettings,
+    OptimSettings,
+    TokSettings,
+    TrialSettings,
+    with_params,
+)
 from trainables.tasks import TASKS
 from trainables.training.session import TrainingSession
 from trainables.training.split import micro_batches
@@ -129,3 +137,64 @@ def test_the_saved_model_answers_the_same(task_settings: TrialSettings, session_
         torch.testing.assert_close(task.kept(saved.model(batch), batch), expected, atol=0.0, rtol=0.0)
     assert saved.decision == decision
     assert len(saved.tokenizers) == len(tokenizers)
+
+
+@pytest.mark.parametrize("way", ["mask", "delete", "swap"])
+def test_inputs_that_are_told_otherwise_are_shorter_at_most_and_hold_the_same_evidence(
+    way: str, task_settings: TrialSettings, session_of: SessionOf
+) -> None:
+    session = session_of(replace(task_settings, augment=AugmentSettings(way, probability=0.7, strength=0.4)))
+    train = session.inputs.part("train")
+    plain, told = session.examples, session._told_in(1)
+    inputs = plain.inputs_of(train)
+    assert told.counts.tolist() == plain.counts.tolist()
+    assert told.inputs_of(train).tolist() == inputs.tolist()
+    assert (told.lengths <= plain.lengths).all()
+    assert (told.lengths < plain.lengths).any() == (way == "delete")
+    changed = 0
+    for number in inputs.tolist():
+        before, after = plain.batch([number]), told.batch([number])
+        widths = [tensor.shape[1] for name, tensor in after.items() if name.endswith("input_ids")]
+        assert told.lengths[number] == max(widths)
+        changed += any(not torch.equal(before[name], after[name]) for name in before if name.endswith("input_ids"))
+        assert torch.equal(before["labels"], after["labels"])
+        if "span" in before:
+            own = [
+                batch["input_ids"][0, slice(batch["span"][0, 0], batch["span"][0, 1] + 1)] for batch in (before, after)
+            ]
+            assert torch.equal(*own)
+            assert (before["span"] > 0).equal(after["span"] > 0)
+    assert 0.4 < changed / len(inputs) < 0.9
+    # What is not trained on stays as it is.
+    for number in plain.inputs_of(session.inputs.part("validation")).tolist():
+        before, after = plain.batch([number]), told.batch([number])
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("way", ["mask", "delete", "swap"])
+def test_a_resumed_epoch_is_told_as_it_would_have_been(
+    way: str, task_settings: TrialSettings, session_of: SessionOf, tmp_path: Path
+) -> None:
+    settings = replace(task_settings, augment=AugmentSettings(way, probability=0.5, strength=0.3))
+
+    def epoch(session: TrainingSession) -> float:
+        loss = session.train_epoch()
+        session.progress.values.append(0.0)
+        return loss
+
+    straight = session_of(settings)
+    losses = [epoch(straight) for _ in range(2)]
+    first = session_of(settings)
+    assert epoch(first) == losses[0]
+    folder = first.save(tmp_path / "epoch-1")
+    second = session_of(settings)
+    second.resume(folder)
+    assert epoch(second) == losses[1]
+    weights, resumed = straight.model.state_dict(), second.model.state_dict()
+    assert all(torch.equal(weights[name], resumed[name]) for name in weights)
+
+
+def test_without_augmentation_the_examples_are_the_rows(task_settings: TrialSettings, session_of: SessionOf) -> None:
+    session = session_of(task_settings)
+    assert session._told_in(1) is session.examples

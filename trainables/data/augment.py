@@ -1,0 +1,176 @@
+"""Training texts told a little otherwise in every epoch: tokens masked, left out, or swapped with their neighbours.
+
+Everything is drawn from (seed, epoch, row), so that a resumed epoch, or a step done again, sees the same. The tokens of
+a row's evidence stay as they are, and together; special tokens and criteria are never touched.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.data.rows import Rows
+from trainables.data.tokens import IntArray, Reading, TokenColumn, tokens_of_characters
+from trainables.settings import AugmentSettings, TrialSettings
+
+Ints = NDArray[np.int64]
+
+
+class Told(NamedTuple):
+    """A text told otherwise.
+
+    Attributes:
+        ids: of its tokens, (tokens left,).
+        positions: where each token of the original is now, (its tokens,); -1 if it was left out.
+    """
+
+    ids: IntArray
+    positions: Ints
+
+
+def tell(
+    ids: IntArray,
+    span: tuple[int, int],
+    settings: AugmentSettings,
+    mask_token_id: int | None,
+    rng: np.random.Generator,
+) -> Told:
+    """Change ``settings.strength`` of the tokens, ids (tokens,), that are outside of ``span``; at least one of them.
+
+    Args:
+        span: the first token of those to leave alone and the one after the last; the same twice for none.
+        mask_token_id: only needed for ``mask``.
+    """
+    free = np.concatenate([np.arange(span[0]), np.arange(span[1], len(ids))])
+    positions = np.arange(len(ids))
+    if settings.name == "swap":
+        order = _swapped(free, len(ids), int(touched(settings, len(ids), len(free))), rng)
+        # Each of two neighbours goes where the other was, so the order is its own inverse.
+        return Told(ids[order], order)
+    drawn = rng.choice(free, int(touched(settings, len(ids), len(free))), replace=False)
+    if settings.name == "mask":
+        assert mask_token_id is not None
+        masked = ids.copy()
+        masked[drawn] = mask_token_id
+        return Told(masked, positions)
+    kept = np.ones(len(ids), dtype=bool)
+    kept[drawn] = False
+    return Told(ids[kept], np.where(kept, np.cumsum(kept) - 1, -1))
+
+
+def touched(settings: AugmentSettings, tokens: Any, free: Any) -> Any:
+    """How many tokens of a text are to be changed, or of each of an array of texts.
+
+    Args:
+        tokens: of the text.
+        free: those of them that may be changed.
+    """
+    wanted = np.maximum(1, np.rint(settings.strength * free).astype(np.int64))
+    # A text of which nothing is left would be none.
+    most = np.minimum(free, tokens - 1) if settings.name == "delete" else free
+    return np.clip(wanted, 0, np.maximum(0, most))
+
+
+def _swapped(free: Ints, tokens: int, count: int, rng: np.random.Generator) -> Ints:
+    """The order of the tokens after neighbours changed places in pairs that share no token; about ``count`` move."""
+    order = np.arange(tokens)
+    left = max(1, round(count / 2))
+    for first in rng.permutation(free[:-1][np.diff(free) == 1]):
+        if left and order[first] == first and order[first + 1] == first + 1:
+            order[first], order[first + 1] = first + 1, first
+            left -= 1
+    return order
+
+
+class AugmentedTexts:
+    """The texts of one reading as they are told in one epoch.
+
+    Args:
+        chosen: which rows are told otherwise, (rows,).
+        spans: tokens of each row to leave alone, (rows, 2): the first and the one after the last.
+        draw: seed and epoch.
+    """
+
+    def __init__(
+        self,
+        texts: TokenColumn,
+        chosen: NDArray[np.bool_],
+        spans: Ints,
+        settings: AugmentSettings,
+        mask_token_id: int | None,
+        draw: tuple[int, int],
+    ) -> None:
+        self._texts = texts
+        self.chosen = chosen
+        self._spans = spans
+        self._settings = settings
+        self._mask_token_id = mask_token_id
+        self._draw = draw
+        self.shortens = settings.name == "delete"
+        self.lengths: Ints = texts.lengths
+        if self.shortens:
+            free = self.lengths - (spans[:, 1] - spans[:, 0])
+            self.lengths = self.lengths - np.where(chosen, touched(settings, self.lengths, free), 0)
+
+    def ids_of(self, row: int) -> IntArray:
+        """Token ids of a row's text, (its tokens,)."""
+        return self.told(row).ids if self.chosen[row] else self._texts.ids_of(row)
+
+    def told(self, row: int) -> Told:
+        """How a chosen row is told."""
+        first, end = self._spans[row]
+        rng = np.random.default_rng([*self._draw, row])
+        return tell(self._texts.ids_of(row), (int(first), int(end)), self._settings, self._mask_token_id, rng)
+
+
+class Augmentation:
+    """Tells training rows otherwise in every epoch; see ``AugmentSettings``.
+
+    Raises:
+        ValueError: tokens are to be masked, and a tokenizer has no token for that.
+    """
+
+    def __init__(self, settings: AugmentSettings, seed: int, rows: Rows, readings: Sequence[Reading]) -> None:
+        self._settings = settings
+        self._seed = seed
+        self._labels = rows.labels
+        self._readings = readings
+        if settings.name == "mask" and any(reading.mask_token_id is None for reading in readings):
+            raise ValueError("augment.name: 'mask' needs a mask token, and the tokenizer has none; use delete or swap")
+        self._spans = [_to_leave_alone(rows.evidence, reading.tokens.texts) for reading in readings]
+
+    def texts_in(self, epoch: int, part: Ints) -> tuple[AugmentedTexts, ...]:
+        """The texts of every reading in an epoch; rows outside of ``part``, row numbers (n,), are as they are."""
+        settings = self._settings
+        drawn = np.random.default_rng([self._seed, epoch]).random(len(self._labels)) < settings.probability
+        chosen = np.zeros(len(self._labels), dtype=bool)
+        chosen[part] = drawn[part]
+        if settings.rows == "positives":
+            chosen &= self._labels > 0
+        return tuple(
+            AugmentedTexts(
+                reading.tokens.texts,
+                # A text of no tokens cannot be told otherwise.
+                chosen & (reading.tokens.texts.lengths > 0),
+                spans,
+                settings,
+                reading.mask_token_id,
+                (self._seed, epoch),
+            )
+            for reading, spans in zip(self._readings, self._spans, strict=True)
+        )
+
+
+def augmentation(settings: TrialSettings, rows: Rows, readings: Sequence[Reading]) -> Augmentation | None:
+    """That of a trial, or None where nothing is augmented; raises as ``Augmentation`` does."""
+    if settings.augment.name == "none":
+        return None
+    return Augmentation(settings.augment, settings.seeds.augment, rows, readings)
+
+
+def _to_leave_alone(evidence: Ints, texts: TokenColumn) -> Ints:
+    first, last = tokens_of_characters(texts, evidence).T
+    has_tokens = (first >= 0) & (first <= last)
+    spans: Ints = np.where(has_tokens, np.stack([first, last + 1]), 0).T
+    return spans
