@@ -44,17 +44,24 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def data_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """150 rows in 50 groups: texts of 3 to 40 words, one of which tells the label; two criteria."""
+    """150 rows in 50 groups: texts of 3 to 40 words, one of which tells the label; two criteria.
+
+    Where the label is 1, that word is the evidence.
+    """
     draw = random.Random(11)
     path = tmp_path_factory.mktemp("data") / "pairs.csv"
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["text", "criterion", "label", "group_id"])
+        writer.writerow(["text", "criterion", "label", "group_id", "evidence_start", "evidence_end"])
         for row in range(150):
             label = int(draw.random() < 0.4)
             words = [*draw.choices(_LEXICON, k=draw.randint(2, 39)), draw.choice(_TELLING[label])]
+            telling = words[-1]
             draw.shuffle(words)
-            writer.writerow([" ".join(words), ("sleeps badly", "is tired")[row % 2], label, row // 3])
+            text = " ".join(words)
+            start = text.index(telling)
+            evidence = (start, start + len(telling)) if label else ("", "")
+            writer.writerow([text, ("sleeps badly", "is tired")[row % 2], label, row // 3, *evidence])
     return path
 
 

@@ -151,7 +151,7 @@ def test_inputs_that_are_told_otherwise_are_shorter_at_most_and_hold_the_same_ev
     assert told.inputs_of(train).tolist() == inputs.tolist()
     assert (told.lengths <= plain.lengths).all()
     assert (told.lengths < plain.lengths).any() == (way == "delete")
-    changed = 0
+    changed = spans = 0
     for number in inputs.tolist():
         before, after = plain.batch([number]), told.batch([number])
         widths = [tensor.shape[1] for name, tensor in after.items() if name.endswith("input_ids")]
@@ -164,7 +164,9 @@ def test_inputs_that_are_told_otherwise_are_shorter_at_most_and_hold_the_same_ev
             ]
             assert torch.equal(*own)
             assert (before["span"] > 0).equal(after["span"] > 0)
+            spans += int(before["span"][0, 0] > 0)
     assert 0.4 < changed / len(inputs) < 0.9
+    assert (spans > 0) == task_settings.task.finds_spans
     # What is not trained on stays as it is.
     for number in plain.inputs_of(session.inputs.part("validation")).tolist():
         before, after = plain.batch([number]), told.batch([number])
