@@ -1,0 +1,93 @@
+"""Every family of encoders in every task, at tiny size: load, probe, train, evaluate, save, load again."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainables.dry_run import small_model
+from trainables.machine import MachineFiles
+from trainables.memory.cpu import CpuDevice
+from trainables.memory.device import GIB
+from trainables.memory.needs import encoder_config
+from trainables.saved import load_model_folder, save_model_folder
+from trainables.seeds import trial_seeds
+from trainables.settings import (
+    DataSettings,
+    HeadSettings,
+    OptimSettings,
+    TokSettings,
+    TrainSettings,
+    TrialSettings,
+    with_params,
+)
+from trainables.tasks import TASKS
+from trainables.training.session import TrainingSession
+
+FAMILIES = {
+    "bert": "bert-base-uncased",
+    "roberta": "roberta-base",
+    "xlm-roberta": "xlm-roberta-base",
+    "deberta-v2": "microsoft/deberta-v3-base",
+    "electra": "google/electra-base-discriminator",
+    "distilbert": "distilbert-base-uncased",
+    "albert": "albert-base-v2",
+    "modernbert": "answerdotai/ModernBERT-base",
+}
+
+BUDGET_GIB = 0.02
+"""So little that a batch of long inputs takes several passes."""
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small encoder of the family, made as the published one, with weights in a folder."""
+    folder = tmp_path_factory.mktemp(request.param)
+    return small_model(encoder_config(FAMILIES[request.param], None), folder)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_family_does_a_task(encoder: Path, task: str, shared: Path, tmp_path: Path) -> None:
+    settings = TrialSettings(
+        DataSettings("demo", max_rows=48),
+        trial_seeds(0),
+        head=HeadSettings("mean", layers=1, width=16),
+        tok=TokSettings(max_length=32, doc_stride=8),
+        optim=OptimSettings(lr=1e-3),
+        train=TrainSettings(batch_size=16, epochs=1),
+    )
+    settings = with_params(settings, {"task.name": task, "model.name": str(encoder)})
+    device = CpuDevice(BUDGET_GIB)
+    with device.enforce():
+        session = TrainingSession(settings, shared / "cache", device)
+        session.fit_to_memory(MachineFiles(shared / "machine"))
+        weights = next(session.model.parameters())
+        before = weights.detach().clone()
+        device.reset_peak()
+        loss = session.train_epoch()
+        scores = session.evaluate("validation")
+        peak_gib = device.peak_bytes() / GIB
+    assert loss > 0
+    assert session.progress.recoveries == 0, "what was predicted and probed fits"
+    assert peak_gib <= BUDGET_GIB
+    assert session.steps_per_epoch >= 2
+    assert not torch.equal(weights, before)
+
+    tokenizers = [reader.tokenizer for reader in session.inputs.readers]
+    save_model_folder(
+        session.model, tokenizers, tmp_path / "model", settings=settings, decision=scores.decision, scores={"v": scores}
+    )
+    saved = load_model_folder(tmp_path / "model")
+    inputs = session.examples.inputs_of(session.inputs.part("validation"))
+    batch = session.examples.batch(inputs)
+    with torch.no_grad():
+        expected = session.task.kept(session.model.eval()(batch), batch)
+        got = TASKS[task](replace(settings, task=saved.settings.task)).kept(saved.model(batch), batch)
+    assert torch.equal(got, expected)
+    assert saved.decision == scores.decision
