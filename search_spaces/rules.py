@@ -77,8 +77,39 @@ class Rule(Protocol):
 
 
 def violations(rules: Sequence[Rule], sample: Sample) -> list[Violation]:
-    """What every rule objects to, in the order of the rules."""
-    return [found for rule in rules if (found := rule.check(sample)) is not None]
+    """What every rule objects to, in the order of the rules.
+
+    Of a combination that cannot be built nothing more is asked: there is no memory to predict.
+    """
+    found: list[Violation] = []
+    for rule in rules:
+        violation = rule.check(sample)
+        if violation is not None:
+            found.append(violation)
+            if isinstance(rule, CombinationRule):
+                break
+    return found
+
+
+class CombinationRule:
+    """Turns away settings that the sample's model cannot follow.
+
+    ``cannot`` answers, of a configuration by its dotted names, what cannot be and why: a text for each setting.
+    """
+
+    def __init__(self, cannot: Callable[[Mapping[str, Any]], Sequence[str]]) -> None:
+        self._cannot = cannot
+
+    @property
+    def name(self) -> str:
+        return "combination"
+
+    def check(self, sample: Sample) -> Violation | None:
+        found = self._cannot(sample.params)
+        if not found:
+            return None
+        # There is no measure of how far a combination is from one that can be, but by how much of it cannot.
+        return Violation(self.name, f"{sample}: the combination: {'; '.join(found)}", excess=float(len(found)))
 
 
 @dataclass(frozen=True)

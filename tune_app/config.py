@@ -430,7 +430,7 @@ class RunConfig(Section):
             "search.seed": self.search.seed,
         }
         searched = self.space.entries if self.space else {}
-        return {name: value for name, value in values.items() if name not in searched and name != "train.tf32"}
+        return {name: value for name, value in values.items() if name not in searched and name not in _ONLY_SPEED}
 
     def with_params(self, params: Mapping[str, Scalar]) -> "RunConfig":
         """This configuration with a sample's values in place and nothing left to search."""
@@ -475,6 +475,7 @@ class RunConfig(Section):
 
 
 SEARCHABLE = ("model", "tok", "head", "loss", "optim", "schedule", "train", "augment", "task")
+_ONLY_SPEED = ("train.tf32", "train.checkpointing")
 _FIXED_PER_STUDY = {
     "task.name": "another task is another study; set it outside the space",
     "task.classes": "set it outside the space",

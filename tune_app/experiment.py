@@ -22,6 +22,7 @@ from search_spaces.rules import Rule
 from trainables.machine import MachineFiles
 from trainables.optimizers import OptimizerMissingError, check_installed
 from trainables.seeds import sub_seed
+from tune_app.combinations import check_combinations, combination_rules
 from tune_app.config import RunConfig, dump_yaml, load_config
 from tune_app.errors import UserError, without_password
 from tune_app.knobs import check_knobs
@@ -216,7 +217,10 @@ def _screen(config: RunConfig, device: "TrialDevice", gpus: "Gpus", say: Callabl
     assert config.space is not None
     passes = config.resources.passes
     packing = Packing(config.trial_settings(), device, gpus=gpus, passes=passes, files=MachineFiles(), say=say)
-    rules = build_rules(config.limits, config.memory.max_accumulation, packing)
+    rules = [
+        *combination_rules(config, model_names(config)),
+        *build_rules(config.limits, config.memory.max_accumulation, packing),
+    ]
     if rules:
         found = turned_away(rules, config.space, config.fixed_params(), sub_seed(config.search.seed, "rules"))
         check_something_runs(found, packing)
@@ -267,6 +271,7 @@ def study_record(config: RunConfig) -> StudyRecord:
 
     assert config.space is not None
     check_optimizers(config)
+    check_combinations(config, model_names(config))
     settings = config.trial_settings()
     try:
         development = read_development(settings.data, settings.task.classes, settings.seeds.split)

@@ -10,6 +10,7 @@ from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import (
     NAMED_FAMILY_LIMITS,
     AccumulationRule,
+    CombinationRule,
     FamilyRule,
     LimitSet,
     MemoryRule,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # What rules may look at: how an optimizer is set changes neither size nor memory, which one it is does.
 _LOOKED_AT = ("model", "tok", "head", "loss", "train", "optim.name")
+# What the rule against combinations looks at beside.
+_COMBINED = ("optim.layer_decay",)
 _MOST_COUNTED = 2_000
 _SAMPLES = 1_000
 
@@ -91,10 +94,11 @@ def turned_away(rules: Sequence[Rule], space: Space, fixed: Params, seed: int) -
         seed: of the sample.
     """
     names = dict.fromkeys(rule.name for rule in rules)
+    watched = (*_LOOKED_AT, *(_COMBINED if any(isinstance(rule, CombinationRule) for rule in rules) else ()))
     counts: Counter[str] = Counter()
     nearest: dict[str, Violation] = {}
     looked_at = {
-        name: entry for name, entry in space.entries.items() if name in _LOOKED_AT or name.split(".")[0] in _LOOKED_AT
+        name: entry for name, entry in space.entries.items() if name in watched or name.split(".")[0] in watched
     }
     sampled, configurations = (
         _configurations(ActiveSpace(Space(looked_at), fixed), seed) if looked_at else (False, iter([Params()]))
@@ -129,6 +133,11 @@ def check_something_runs(found: TurnedAway, packing: "Packing") -> None:
         return
     if found.shares.get("memory") == 1:
         raise packing.refusal(found.nearest["memory"], "any model of the space", _REMEDIES["memory"])
+    if found.shares.get("combination") == 1:
+        raise UserError(
+            f"space: none of its configurations can be built (the nearest: {found.nearest['combination'].reason});"
+            " change the settings that the models cannot follow, or the models"
+        )
     name, violation = min(found.nearest.items(), key=lambda item: item[1].excess)
     remedy = _REMEDIES.get(name, "raise the limits, or set limits: predicted")
     raise UserError(f"limits: the rules turn away all of the space (the nearest: {violation.reason}); {remedy}")

@@ -4,15 +4,19 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 
 from search_spaces.conditions import ActiveSpace
+from search_spaces.rules import Sample, violations
 from search_spaces.space import Choices, Params, Space
 from trainables.machine import MachineFiles
 from trainables.seeds import sub_seed
 from trainables.settings import with_params
+from tune_app.combinations import combination_rules
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
 
-# A sample may be one that cannot run, such as a pooling that the family does not have.
+# A sample may be one that cannot run.
 _TRIES = 10
+# Of samples of which the family cannot do something, which the search turns away.
+_DRAWS = 500
 
 
 def check_knobs(config: RunConfig, models: Sequence[str], say: Callable[[str], None]) -> None:
@@ -41,7 +45,7 @@ def check_knobs(config: RunConfig, models: Sequence[str], say: Callable[[str], N
             continue
         if family not in families:
             families.add(family)
-            problem = _check_family(config, _space_with(config, model), family, rng)
+            problem = _check_family(config, models, _space_with(config, model), family, rng)
             if problem:
                 say(f"not checked for parameters that nothing reads: {family}: {problem}")
 
@@ -55,16 +59,24 @@ def _space_with(config: RunConfig, model: str) -> ActiveSpace:
     return ActiveSpace(Space(entries), space.fixed)
 
 
-def _check_family(config: RunConfig, space: ActiveSpace, family: str, rng: random.Random) -> str | None:
-    """None, or why no configuration could be tried."""
+def _check_family(
+    config: RunConfig, models: Sequence[str], space: ActiveSpace, family: str, rng: random.Random
+) -> str | None:
+    """None, or why no configuration could be tried; None too where the search turns away all of them."""
     from trainables.dry_run import settings_read
 
     settings, files = config.trial_settings(), MachineFiles()
+    fixed, rules = config.fixed_params(), combination_rules(config, models)
     unused = space.never_read()
     names = [name for name in space.space if name not in unused]
     left, read, failures = set(names), set[str](), 0
     while left:
-        params, active = _reading_most(space, space.sample(rng), left)
+        for _ in range(_DRAWS):
+            params, active = _reading_most(space, space.sample(rng), left)
+            if not violations(rules, Sample.of({**fixed, **params})):
+                break
+        else:
+            return None
         try:
             read |= settings_read(with_params(settings, params), files)
         except Exception as error:  # It is one that cannot run, for any reason that a trial may fail for.

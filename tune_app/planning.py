@@ -9,12 +9,12 @@ from rich.table import Table
 
 from search_spaces.space import Choices, IntRange
 from trainables.machine import MachineFiles
+from tune_app.combinations import check_combinations, fixed_obstacle
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
 from tune_app.experiment import check_optimizers, model_names
 
 if TYPE_CHECKING:
-    from trainables.data.rows import DataError
     from trainables.memory.facts import TrialDevice
     from trainables.memory.needs import ModelNeed, Verdict
 
@@ -41,6 +41,7 @@ def print_needs(
         UserError: the three are not given together, or a model's configuration cannot be had.
     """
     # torch and transformers take seconds to import.
+    from trainables.data.rows import DataError
     from trainables.memory.facts import trial_device
     from trainables.memory.needs import Question, model_needs, verdict
     from trainables.models.checkpoint import ModelLoadError
@@ -50,6 +51,12 @@ def print_needs(
     if any(asked) and not all(asked):
         raise UserError("--model, --batch and --length: give all three for a verdict, or none for the table")
     check_optimizers(config)
+    if model is not None and length is not None:
+        obstacle = fixed_obstacle(config, model, tok__max_length=length)
+        if obstacle is not None:
+            raise UserError(str(obstacle))
+    else:
+        check_combinations(config, model_names(config))
     here = trial_device(config.memory.device_gib, use_cuda=device != "cpu")
     kind: Device = device or ("cuda" if budget_gib is not None else here.kind)
     budget_gib = budget_gib or _budget_gib(config, kind, here)
@@ -77,7 +84,8 @@ def print_needs(
                 highlight=False,
             )
             return
-        rows = model_needs(question, model_names(config), _lengths(config), files)
+        able, left_out = _models_and_lengths(config)
+        rows = model_needs(question, able, files)
     except (UnknownModelError, ModelLoadError) as error:
         raise UserError(f"model.name: {error}") from None
     except DataError as error:
@@ -101,11 +109,28 @@ def print_needs(
     console.print(table)
     if any(row.checkpointing for row in rows):
         console.print("* with checkpointing: not even one sample fits without", highlight=False)
+    for line in left_out:
+        console.print(f"left out: {line}", markup=False, highlight=False)
     console.print(
         f"predicted for {kind} with {budget_gib:.4g} GiB, {question.precision};"
         f" {config.memory.headroom:.0%} of it is kept free",
         highlight=False,
     )
+
+
+def _models_and_lengths(config: RunConfig) -> tuple[list[tuple[str, int]], list[str]]:
+    """Those of the space that go together, and of the others the model and why not."""
+    able, left_out = [], dict[str, None]()
+    for model in model_names(config):
+        for length in _lengths(config):
+            obstacle = fixed_obstacle(config, model, tok__max_length=length)
+            if obstacle is None:
+                able.append((model, length))
+            else:
+                left_out[f"{model}: {obstacle.problem}"] = None
+    if not able:
+        raise UserError(f"tok.max_length: no model can take what is asked: {next(iter(left_out))}")
+    return able, list(left_out)
 
 
 def _contracted(answer: "ModelNeed | Verdict") -> dict[str, Any]:

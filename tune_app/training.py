@@ -9,9 +9,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tune_app.combinations import check_combinations
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
-from tune_app.experiment import CACHE, check_optimizers
+from tune_app.experiment import CACHE, check_optimizers, model_names
 from tune_app.export import installed_versions
 
 
@@ -41,6 +42,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"--to: {folder} is not empty; give a new folder")
     check_optimizers(config)
+    check_combinations(config, model_names(config))
 
     # torch and transformers take seconds to import; what can be refused was refused before.
     from trainables.data.rows import DataError

@@ -30,7 +30,9 @@ from trainables.memory.needs import encoder_config
 from trainables.reports import TrialReport
 from trainables.settings import OBJECTIVES, with_params
 from trainables.trial import TrialPlaces, run_trial
+from tune_app.combinations import combination_rules
 from tune_app.config import RunConfig, parse_config
+from tune_app.experiment import model_names
 from tune_app.filtering import build_rules
 from tune_app.packing import Packing
 
@@ -88,7 +90,10 @@ def ends(config: RunConfig, files: MachineFiles, samples: int, rng: random.Rando
     packing = Packing(
         config.trial_settings(), device, gpus=1.0, passes=config.resources.passes, files=files, say=lambda text: None
     )
-    rules = build_rules(config.limits, config.memory.max_accumulation, packing)
+    rules = [
+        *combination_rules(config, model_names(config)),
+        *build_rules(config.limits, config.memory.max_accumulation, packing),
+    ]
     for _ in range(samples):
         params = space.sample(rng)
         config.with_params(params)

@@ -10,6 +10,7 @@ from search_spaces.rules import (
     NAMED_FAMILY_LIMITS,
     NAMED_LIMITS,
     AccumulationRule,
+    CombinationRule,
     FamilyRule,
     Fit,
     LimitSet,
@@ -341,3 +342,17 @@ def test_an_incomplete_configuration_cannot_be_checked(missing: str) -> None:
     del params[missing]
     with pytest.raises(KeyError, match=missing):
         Sample.of(params)
+
+
+def test_what_cannot_be_built_is_turned_away_and_nothing_more_is_asked_of_it() -> None:
+    def never(_: Sample) -> Fit | None:
+        raise AssertionError("there is no memory to predict")
+
+    rules = [CombinationRule(lambda params: params["problems"]), MemoryRule(never)]
+    sample = family_sample("mine", 8, 128, problems=["a cannot be", "b cannot be"])
+    (violation,) = violations(rules, sample)
+    assert (violation.rule, violation.excess) == ("combination", 2.0)
+    assert violation.reason == f"{sample}: the combination: a cannot be; b cannot be"
+    fine = family_sample("mine", 8, 128, problems=[])
+    with pytest.raises(AssertionError, match="no memory to predict"):
+        violations(rules, fine)

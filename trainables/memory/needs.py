@@ -257,9 +257,9 @@ class Question:
 
 
 def model_needs(
-    question: Question, models: Sequence[str], lengths: Sequence[int], files: MachineFiles
+    question: Question, models_and_lengths: Sequence[tuple[str, int]], files: MachineFiles
 ) -> list[ModelNeed]:
-    """One row per model and length that the model can take.
+    """One row per model and length, which the model must be able to take.
 
     Raises:
         UnknownModelError, ModelLoadError: a model's configuration cannot be had.
@@ -267,25 +267,24 @@ def model_needs(
     """
     planner = question.planner(files)
     rows = []
-    for model in models:
-        for length in lengths:
-            # A step of one sample: what the largest pass needs is asked of the plan itself.
-            settings = question.about(model, 1, length)
-            one = planner.cut(settings, question.allowed_gib)
-            plan = planner.plan(settings, checkpointing=one.checkpointing)
-            rows.append(
-                ModelNeed(
-                    model=model,
-                    length=length,
-                    precision=question.precision,
-                    device=question.device,
-                    budget_gib=question.budget_gib,
-                    need_gib=one.need_gib,
-                    max_micro_batch=plan.largest_micro_batch(question.allowed_gib, length, accumulating=False),
-                    max_eval_batch=plan.largest_eval_batch(question.allowed_gib, length),
-                    checkpointing=one.checkpointing,
-                )
+    for model, length in models_and_lengths:
+        # A step of one sample: what the largest pass needs is asked of the plan itself.
+        settings = question.about(model, 1, length)
+        one = planner.cut(settings, question.allowed_gib)
+        plan = planner.plan(settings, checkpointing=one.checkpointing)
+        rows.append(
+            ModelNeed(
+                model=model,
+                length=length,
+                precision=question.precision,
+                device=question.device,
+                budget_gib=question.budget_gib,
+                need_gib=one.need_gib,
+                max_micro_batch=plan.largest_micro_batch(question.allowed_gib, length, accumulating=False),
+                max_eval_batch=plan.largest_eval_batch(question.allowed_gib, length),
+                checkpointing=one.checkpointing,
             )
+        )
     return rows
 
 

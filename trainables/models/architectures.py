@@ -1,8 +1,13 @@
-"""Configurations of the encoders that users name, as published with them, so that planning needs no download."""
+"""Configurations of the encoders that users name, as published with them, so that planning needs no download.
 
-from typing import Any
+Cheap to import (no torch).
+"""
 
-from transformers import AutoConfig, PreTrainedConfig
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 _OWNERS = ("google-bert/", "FacebookAI/", "distilbert/", "albert/")
 
@@ -92,12 +97,20 @@ _ARCHITECTURES: dict[str, dict[str, Any]] = {
 ARCHITECTURE_NAMES = tuple(_ARCHITECTURES)
 
 
-def known_config(name: str) -> PreTrainedConfig | None:
-    """The configuration of a well-known hub model, with or without the owner's name, or None."""
+def known_values(name: str) -> Mapping[str, Any] | None:
+    """What sets a well-known hub model apart from its family's defaults, with or without the owner's name, or None."""
     for owner in _OWNERS:
         name = name.removeprefix(owner)
-    if name not in _ARCHITECTURES:
+    return _ARCHITECTURES.get(name)
+
+
+def known_config(name: str) -> "PreTrainedConfig | None":
+    """The configuration of a well-known hub model, with or without the owner's name, or None."""
+    from transformers import AutoConfig
+
+    known = known_values(name)
+    if known is None:
         return None
-    values = dict(_ARCHITECTURES[name])
+    values = dict(known)
     config: PreTrainedConfig = AutoConfig.for_model(values.pop("model_type"), **values)
     return config

@@ -66,6 +66,10 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+_SHORTEST_TABLE = 512
+"""Tokens that every published encoder takes."""
+
+
 @dataclass(frozen=True)
 class Architecture:
     """What a model's configuration says of it.
@@ -112,7 +116,12 @@ class Obstacle:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.setting}: {json.dumps(self.value)}: {self.why}; {self.remedy}"
+        return f"{self.problem}; {self.remedy}"
+
+    @property
+    def problem(self) -> str:
+        """Without the remedy."""
+        return f"{self.setting}: {json.dumps(self.value)}: {self.why}"
 
 
 class UnsupportedError(ValueError):
@@ -121,32 +130,8 @@ class UnsupportedError(ValueError):
 
 def obstacles(architecture: Architecture, params: Mapping[str, Any]) -> list[Obstacle]:
     """What a model cannot do of a configuration, given by dotted names; settings that are not there are as usual."""
-    checks: list[Callable[[Architecture, Any], Obstacle | None]] = [
-        lambda model, value: _dropout_obstacle(model, "model.dropout", value),
-        lambda model, value: _dropout_obstacle(model, "model.attention_dropout", value),
-        _freezing_obstacle,
-        _checkpointing_obstacle,
-        _decay_obstacle,
-        _pooling_obstacle,
-        _length_obstacle,
-    ]
-    found = [
-        check(architecture, params[name])
-        for name, check in zip(_LOOKED_AT, checks, strict=True)
-        if params.get(name) is not None
-    ]
+    found = [check(architecture, name, params[name]) for name, check in _CHECKS.items() if params.get(name) is not None]
     return [obstacle for obstacle in found if obstacle is not None]
-
-
-_LOOKED_AT = (
-    "model.dropout",
-    "model.attention_dropout",
-    "model.freeze_layers",
-    "train.checkpointing",
-    "optim.layer_decay",
-    "head.pooling",
-    "tok.max_length",
-)
 
 
 def _dropout_obstacle(model: Architecture, setting: str, value: float) -> Obstacle | None:
@@ -155,8 +140,7 @@ def _dropout_obstacle(model: Architecture, setting: str, value: float) -> Obstac
     return Obstacle(setting, value, _unknown(model), "leave it null")
 
 
-def _freezing_obstacle(model: Architecture, layers: int) -> Obstacle | None:
-    setting = "model.freeze_layers"
+def _freezing_obstacle(model: Architecture, setting: str, layers: int) -> Obstacle | None:
     if layers == 0:
         return None
     if model.model_type not in FAMILIES:
@@ -173,16 +157,15 @@ def _freezing_obstacle(model: Architecture, layers: int) -> Obstacle | None:
     return None
 
 
-def _checkpointing_obstacle(model: Architecture, wanted: bool) -> Obstacle | None:
+def _checkpointing_obstacle(model: Architecture, setting: str, wanted: bool) -> Obstacle | None:
     family = FAMILIES.get(model.model_type)
     if not wanted or family is None or not family.shares_layers:
         return None
     why = f"{model.model_type} encoders do not support gradient checkpointing"
-    return Obstacle("train.checkpointing", wanted, why, "set it to false")
+    return Obstacle(setting, wanted, why, "set it to false")
 
 
-def _decay_obstacle(model: Architecture, decay: float) -> Obstacle | None:
-    setting = "optim.layer_decay"
+def _decay_obstacle(model: Architecture, setting: str, decay: float) -> Obstacle | None:
     if decay == 1:
         return None
     if model.model_type not in FAMILIES:
@@ -192,19 +175,19 @@ def _decay_obstacle(model: Architecture, decay: float) -> Obstacle | None:
     )
 
 
-def _pooling_obstacle(model: Architecture, pooling: str) -> Obstacle | None:
+def _pooling_obstacle(model: Architecture, setting: str, pooling: str) -> Obstacle | None:
     family = FAMILIES.get(model.model_type)
     if pooling != "pooler" or family is None or family.has_pooler:
         return None
     why = f"{model.model_type} encoders have no trained pooler"
-    return Obstacle("head.pooling", pooling, why, "use cls, mean, max or attention")
+    return Obstacle(setting, pooling, why, "use cls, mean, max or attention")
 
 
-def _length_obstacle(model: Architecture, length: int) -> Obstacle | None:
+def _length_obstacle(model: Architecture, setting: str, length: int) -> Obstacle | None:
     if model.longest is None or length <= model.longest:
         return None
     why = f"this {model.model_type} encoder knows {model.longest} positions"
-    return Obstacle("tok.max_length", length, why, f"give {model.longest} at most")
+    return Obstacle(setting, length, why, f"give {model.longest} at most")
 
 
 def _unknown(model: Architecture) -> str:
@@ -213,6 +196,32 @@ def _unknown(model: Architecture) -> str:
 
 def _sharing(model: Architecture) -> str:
     return f"the layers of {model.model_type} encoders are one and the same"
+
+
+_CHECKS: dict[str, Callable[[Architecture, str, Any], Obstacle | None]] = {
+    "model.dropout": _dropout_obstacle,
+    "model.attention_dropout": _dropout_obstacle,
+    "model.freeze_layers": _freezing_obstacle,
+    "train.checkpointing": _checkpointing_obstacle,
+    "optim.layer_decay": _decay_obstacle,
+    "head.pooling": _pooling_obstacle,
+    "tok.max_length": _length_obstacle,
+}
+TURNABLE = tuple(_CHECKS)
+"""The settings that not every model can follow."""
+
+
+def any_can_follow(params: Mapping[str, Any]) -> bool:
+    """Whether a configuration, given by dotted names, asks nothing of a model that some published encoder cannot do."""
+    return (
+        params.get("model.dropout") is None
+        and params.get("model.attention_dropout") is None
+        and not params.get("model.freeze_layers")
+        and not params.get("train.checkpointing")
+        and params.get("optim.layer_decay", 1) == 1
+        and params.get("head.pooling") != "pooler"
+        and params.get("tok.max_length", 0) <= _SHORTEST_TABLE
+    )
 
 
 def check_supported(config: "PreTrainedConfig", params: Mapping[str, Any]) -> None:

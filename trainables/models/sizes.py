@@ -2,15 +2,23 @@
 
 import json
 import struct
+from dataclasses import replace
 from functools import cache
 from math import prod
 from pathlib import Path
 
+from trainables.models.architectures import known_values
+from trainables.models.families import Architecture
 from trainables.models.names import UnknownModelError, resolve_model
 
 # Built-in encoders are made when a trial starts; their size is far below any limit's smallest class.
 _BUILTIN_AT_MOST = 20_000_000
-_BUILTIN_TYPES = {"bert": "bert", "roberta": "roberta", "deberta": "deberta-v2"}
+_BUILTIN_LAYERS = {"tiny": 2, "small": 4}
+_BUILTIN = {
+    "bert": Architecture("bert", positions=512),
+    "roberta": Architecture("roberta", positions=514, padding=1),
+    "deberta": Architecture("deberta-v2"),
+}
 
 
 @cache
@@ -28,19 +36,50 @@ def parameter_count(model: str) -> int | None:
     return sum(_tensor_elements(file) for file in files) if files else None
 
 
-@cache
 def model_type(model: str) -> str | None:
-    """A model's architecture as transformers names it, or None where that cannot be read here (a hub name)."""
+    """A model's family as transformers names it, or None where that cannot be read here (a hub name)."""
+    found = architecture(model, fetch=False)
+    return found.model_type if found else None
+
+
+def architecture(model: str, revision: str | None = None, *, fetch: bool = True) -> Architecture | None:
+    """What a model's configuration says of it, or None where it cannot be had; ``fetch`` asks the hub for it too."""
+    return _architecture_here(model) or (_architecture_on_hub(model, revision) if fetch else None)
+
+
+@cache
+def _architecture_here(model: str) -> Architecture | None:
+    known = known_values(model)
+    if known is not None:
+        return Architecture.of(known)
     try:
         source = resolve_model(model)
-        if source.kind == "builtin":
-            return _BUILTIN_TYPES[model.rpartition("-")[2]]
-        if source.path is None:
-            return None
-        found = json.loads(Path(source.path, "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (UnknownModelError, OSError, ValueError, AttributeError):
+    except UnknownModelError:
         return None
-    return found if isinstance(found, str) else None
+    if source.kind == "builtin":
+        size, _, family = model.partition("-")
+        return replace(_BUILTIN[family], layers=_BUILTIN_LAYERS[size])
+    return None if source.path is None else _read(Path(source.path, "config.json"))
+
+
+@cache
+def _architecture_on_hub(model: str, revision: str | None) -> Architecture | None:
+    from trainables.models.checkpoint import ModelLoadError, fetch
+
+    try:
+        source = resolve_model(model)
+        path = None if source.path is not None else fetch(source, "config.json", revision)
+    except (UnknownModelError, ModelLoadError):
+        return None  # Loading it will say so.
+    return None if path is None else _read(path)
+
+
+def _read(path: Path) -> Architecture | None:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # Loading it will say so.
+    return Architecture.of(config) if isinstance(config, dict) else None
 
 
 def _tensor_elements(file: Path) -> int:
