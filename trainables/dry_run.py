@@ -24,9 +24,9 @@ _DATA = DataSettings("demo", max_rows=48)
 _LENGTH, _WIDTH, _BATCH = 48, 64, 8
 _RATE = 1e-4
 
-# Of a configuration, what makes an encoder small.
-_SMALL = {
-    "num_hidden_layers": 2,
+_LAYERS = 2
+# Of a configuration, what makes an encoder narrow.
+_NARROW = {
     "hidden_size": 32,
     "num_attention_heads": 2,
     "intermediate_size": 64,
@@ -72,7 +72,7 @@ def _small(settings: TrialSettings, stand_ins: Mapping[str, str]) -> TrialSettin
             name=stand_ins[model.name],
             criteria_name=second,
             revision=None,
-            freeze_layers=min(model.freeze_layers, _SMALL["num_hidden_layers"]),
+            freeze_layers=min(model.freeze_layers, _LAYERS),
         ),
         head=replace(settings.head, width=min(settings.head.width, _WIDTH)),
         tok=replace(settings.tok, max_length=min(settings.tok.max_length, _LENGTH)),
@@ -83,25 +83,26 @@ def _small(settings: TrialSettings, stand_ins: Mapping[str, str]) -> TrialSettin
     )
 
 
-def small_model(config: PreTrainedConfig, folder: Path) -> Path:
+def small_model(config: PreTrainedConfig, folder: Path, layers: int = _LAYERS) -> Path:
     """Write a model folder: a small encoder of the configuration's family and a tokenizer of the demo data's words."""
     disable_progress_bar()
     rows = read_rows(_DATA, classes=2)
     train_tokenizer("tiny-bert", sorted({*rows.texts, *(rows.criteria or ())}), folder)
-    small = _small_config(config, load_tokenizer(folder))
+    small = _small_config(config, load_tokenizer(folder), layers)
     with MODEL_LOCK:
         encoder = build_encoder(small, seed=0)
     encoder.save_pretrained(folder)
     return folder
 
 
-def _small_config(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+def _small_config(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, layers: int) -> PreTrainedConfig:
     small = copy.deepcopy(config)
-    for name, value in _SMALL.items():
+    for name, value in _NARROW.items():
         if hasattr(small, name):
             setattr(small, name, value)
+    small.num_hidden_layers = layers
     if getattr(small, "layer_types", None):
-        small.layer_types = small.layer_types[: small.num_hidden_layers]
+        small.layer_types = small.layer_types[:layers]
     small.vocab_size = len(tokenizer)
     for name in ("pad", "bos", "eos", "cls", "sep"):
         if hasattr(small, f"{name}_token_id"):

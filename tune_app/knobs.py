@@ -27,7 +27,7 @@ def check_knobs(config: RunConfig, models: Sequence[str], say: Callable[[str], N
 
     Args:
         models: every model that a trial may use.
-        say: told of a family that could not be tried.
+        say: told that it takes a moment, and of a family that could not be tried.
 
     Raises:
         UserError: a parameter is never read.
@@ -35,6 +35,7 @@ def check_knobs(config: RunConfig, models: Sequence[str], say: Callable[[str], N
     from trainables.memory.needs import encoder_config
     from trainables.models.checkpoint import ModelLoadError
 
+    say("trying which parameters a run reads, on a small model of each family (a few seconds)")
     rng = random.Random(sub_seed(config.search.seed, "knobs"))
     families: set[str] = set()
     for model in models:

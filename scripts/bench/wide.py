@@ -38,6 +38,7 @@ from tune_app.packing import Packing
 
 CARD_GIB = 0.12
 ROWS = 48
+LAYERS = 6  # As many as the space freezes.
 
 
 def main() -> None:
@@ -68,7 +69,7 @@ def main() -> None:
 def small_models(folder: Path) -> list[str]:
     """A folder per model of the space, with a small one of its family."""
     names = CATALOGUE["wide"].entries["model.name"]["choices"]
-    return [str(small_model(encoder_config(name, None), folder / name.replace("/", "-"))) for name in names]
+    return [str(small_model(encoder_config(name, None), folder / name.replace("/", "-"), LAYERS)) for name in names]
 
 
 def config_of(task: str, models: list[str], folder: Path) -> RunConfig:
