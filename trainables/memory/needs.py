@@ -11,7 +11,16 @@ from transformers import AutoConfig, PreTrainedConfig
 from trainables.inputs import builtin_vocabulary
 from trainables.machine import MachineFiles
 from trainables.memory.facts import DeviceKind
-from trainables.memory.predict import MemoryPlan, Workload, confirm, head_facts, predict, task_facts, too_many_passes
+from trainables.memory.predict import (
+    MemoryPlan,
+    Workload,
+    confirm,
+    head_facts,
+    optimizer_facts,
+    predict,
+    task_facts,
+    too_many_passes,
+)
 from trainables.models.architectures import known_config
 from trainables.models.builtin import MAX_VOCABULARY, builtin_config
 from trainables.models.checkpoint import ModelLoadError, first_line
@@ -156,7 +165,7 @@ def _relevant(settings: TrialSettings) -> Hashable:
         (model.name, model.criteria_name, model.revision, model.freeze_layers, *dropouts),
         settings.train.precision,
         settings.train.clip_norm > 0,
-        settings.optim.name,
+        optimizer_facts(settings.optim),
         head_facts(settings.head),
         loss,
     )

@@ -66,12 +66,13 @@ def test_predictions_meet_what_real_steps_hold(family: str, cases: ModuleType) -
     assert predicted.eval_need_gib(case.micro_batch, case.length) == pytest.approx(evaluation, rel=0.005)
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize(("accumulation", "layer_decay"), [(1, 1.0), (2, 1.0), (2, 0.9)])
 def test_steps_of_any_optimizer_are_predicted_to_the_byte(
-    optimizer_name: str, accumulation: int, workload: Workload, cases: ModuleType
+    optimizer_name: str, accumulation: int, layer_decay: float, workload: Workload, cases: ModuleType
 ) -> None:
     # So few tokens that the optimizer's step is the peak.
-    asked = replace(workload, settings=with_params(workload.settings, {"optim.name": optimizer_name}))
+    params = {"optim.name": optimizer_name, "optim.layer_decay": layer_decay}
+    asked = replace(workload, settings=with_params(workload.settings, params))
     training, evaluation = cases.measure(cases.Case("bert", asked, 1, 8, accumulation))
     found = confirm(asked, 1, 8)
     # Two losses are added up, which no trace does.
@@ -186,9 +187,12 @@ def test_what_changes_the_trace_is_traced_anew(
 def test_every_optimizer_is_traced_for_itself_and_its_settings_are_not(
     workload: Workload, tmp_path: Path, traced: list[Workload]
 ) -> None:
-    for params in ({}, {"optim.name": "adafactor"}, {"optim.name": "adafactor", "optim.lr": 0.1, "optim.beta1": 0.5}):
-        predict(replace(workload, settings=with_params(workload.settings, params)), tmp_path)
-    assert [workload.settings.optim.name for workload in traced] == ["adamw", "adafactor"]
+    settings = with_params(workload.settings, {"optim.name": "adafactor"})
+    by_layer = [with_params(settings, {"optim.layer_decay": rate}) for rate in (0.9, 0.8)]
+    other_rate = with_params(settings, {"optim.lr": 0.1, "optim.beta1": 0.5})
+    for asked in (workload.settings, settings, other_rate, *by_layer):
+        predict(replace(workload, settings=asked), tmp_path)
+    assert [workload.settings for workload in traced] == [workload.settings, settings, by_layer[0]]
 
 
 @pytest.mark.parametrize(

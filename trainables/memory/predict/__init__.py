@@ -5,10 +5,21 @@ from trainables.memory.predict.plan import (
     confirm,
     fingerprint,
     head_facts,
+    optimizer_facts,
     predict,
     task_facts,
     too_many_passes,
 )
 from trainables.memory.predict.trace import Workload
 
-__all__ = ["MemoryPlan", "Workload", "confirm", "fingerprint", "head_facts", "predict", "task_facts", "too_many_passes"]
+__all__ = [
+    "MemoryPlan",
+    "Workload",
+    "confirm",
+    "fingerprint",
+    "head_facts",
+    "optimizer_facts",
+    "predict",
+    "task_facts",
+    "too_many_passes",
+]

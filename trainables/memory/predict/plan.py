@@ -17,7 +17,7 @@ from trainables.memory.predict.kernels import KERNELS
 from trainables.memory.predict.timeline import Peaks, SizeFactors
 from trainables.memory.predict.trace import StepPeaks, Workload, trace
 from trainables.optimizers import optimizer_version
-from trainables.settings import HeadSettings, TaskSettings
+from trainables.settings import HeadSettings, OptimSettings, TaskSettings
 
 GIB = 2**30
 
@@ -182,7 +182,7 @@ def fingerprint(workload: Workload) -> str:
         "task": task_facts(settings.task),
         "head": head_facts(settings.head),
         "loss": [settings.loss.name, settings.loss.class_weighting != "none"],
-        "optimizer": [settings.optim.name, optimizer_version(settings.optim.name)],
+        "optimizer": [*optimizer_facts(settings.optim), optimizer_version(settings.optim.name)],
         "clipped": settings.train.clip_norm > 0,
         "precision": workload.precision,
         "checkpointing": workload.checkpointing,
@@ -191,6 +191,11 @@ def fingerprint(workload: Workload) -> str:
         "device_kind": workload.device_kind,
     }
     return hashlib.sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def optimizer_facts(optim: OptimSettings) -> tuple[Any, ...]:
+    """What of an optimizer takes memory: which one it is, and whether it comes to its parameters layer by layer."""
+    return optim.name, optim.layer_decay < 1
 
 
 def task_facts(task: TaskSettings) -> tuple[Any, ...]:
