@@ -211,6 +211,12 @@ def compare_all(wanted: Sequence[Case], device: MemoryDevice) -> tuple[list[Comp
             continue
         for part, one, other in zip(("training", "evaluation"), predicted, measured, strict=True):
             compared.append(Compared(f"{case} {part}", one, other))
+            print(
+                f"  {part}: {one.need / GIB:.3f} GiB predicted, {other.need / GIB:.3f} measured;"
+                f" tensors {one.tensors / GIB:.3f} and {other.tensors / GIB:.3f}",
+                file=sys.stderr,
+                flush=True,
+            )
     return compared, skipped, exhausted
 
 
@@ -255,8 +261,8 @@ def measure(case: Case, device: MemoryDevice) -> tuple[Held, Held]:
     optimizer = build_optimizer(model, workload.settings.optim)
     prepare_states(optimizer)
     with uncounted():
-        effective_batch = [batch(case.micro_batch, case.length, seed) for seed in range(case.accumulation)]
-        evaluated = batch(2 * case.micro_batch, case.length, seed=0)
+        effective_batch = [batch(task, case.micro_batch, case.length, seed) for seed in range(case.accumulation)]
+        evaluated = batch(task, 2 * case.micro_batch, case.length, seed=0)
 
     model.train()
     for step in range(STEPS):
@@ -271,7 +277,8 @@ def measure(case: Case, device: MemoryDevice) -> tuple[Held, Held]:
     device.reset_peak()
     model.eval()
     with torch.inference_mode(), autocast(workload.precision, where):
-        model(to_device(evaluated, where)).float()
+        evaluated = to_device(evaluated, where)
+        task.kept(model(evaluated), evaluated)
     return training, held(device, before)
 
 
