@@ -34,6 +34,7 @@ from tune_app.scheduler import ENDED, METRIC, TIME
 from tune_app.searcher import PARAMS, HeadroomSearch
 from tune_app.study import StudyRecord, StudyStore, open_study
 from tune_app.trainable import FACTS, REASON
+from tune_app.unit import Unit
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def _recorder(store: StudyStore, searcher: HeadroomSearch) -> StudyRecorder:
         store,
         searcher,
         CheckpointKeeper(0, []),
-        epochs=1,
+        unit=Unit("epoch", 1),
         scheduler="none",
         on_report=lambda live, value: None,
         on_close=lambda trial: None,
