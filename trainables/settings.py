@@ -48,6 +48,15 @@ OBJECTIVES = {
 }
 """By task the metrics that a search may improve, larger being better; the first unless the settings name another."""
 
+_MEASURED_OF_ALL = ("peak_gib", "seconds_per_sample")
+COSTS = {
+    "criteria": ("calibration_error", *_MEASURED_OF_ALL),
+    "evidence": _MEASURED_OF_ALL,
+    "share": ("calibration_error", *_MEASURED_OF_ALL),
+    "joint": ("calibration_error", *_MEASURED_OF_ALL),
+}
+"""By task what a search may lower beside improving a metric, smaller being better."""
+
 
 @dataclass(frozen=True)
 class TaskSettings:

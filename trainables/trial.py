@@ -129,12 +129,14 @@ class _Trial:
             self._facts |= session.facts()
         metrics = {"train_loss": loss, **scores.metrics, "collapsed": float(scores.collapsed)}
         self._progress.add_epoch(scores.metrics[self._settings.task.metric], metrics, scores.by_criterion)
+        # Kept with the checkpoint: the peak of a trial is that of all its resumes.
+        self._progress.peak_bytes = max(self._progress.peak_bytes, self._device.peak_bytes())
         # What lived before the trial is not its need.
         session.settle_memory(self._device.peak_bytes() - self._held_before)
 
     def report(self, said: TrialReport) -> None:
         """Report with the figures of memory as they stand."""
-        peak = max(self._peak, self._device.peak_bytes())
+        peak = max(self._peak, self._progress.peak_bytes, self._device.peak_bytes())
         memory: dict[str, Fact] = {"peak_gib": peak / GIB, "budget_gib": self._budget / GIB, **self.stages.facts()}
         self._report(replace(said, facts={**said.facts, **memory}))
 

@@ -46,6 +46,7 @@ TRIAL_ATTRIBUTES = (
     "load_s",
     "train_s",
     "eval_s",
+    "seconds_per_sample",
     "tokens_per_s",
 )
 """What every launched trial stores beside its outcome and reason; null where it did not become known."""

@@ -89,6 +89,7 @@ def test_the_facts_say_what_ran(settings: TrialSettings, run: Runner) -> None:
     assert facts.items() >= expected.items()
     assert {"parameters", "load_s", "train_s", "eval_s", "tokens_per_s"} <= facts.keys()
     assert 0 < figure(facts, "peak_gib") < figure(facts, "budget_gib")
+    assert 0 < figure(facts, "seconds_per_sample") < figure(facts, "eval_s")
 
 
 def test_every_stage_leaves_its_figures_and_a_log_line(
@@ -359,6 +360,8 @@ def test_a_trial_that_had_ended_says_so_again_and_trains_no_further(
     resumed = run(changed, resume_from=straight[-1].checkpoint)
     assert told(resumed) == told(straight[-1:])
     assert resumed[0].checkpoint is None
+    for fact in ("peak_gib", "seconds_per_sample"):
+        assert resumed[0].facts[fact] == straight[-1].facts[fact], "measured before it was interrupted"
 
 
 def test_patience_counts_epochs_from_before_the_interruption(settings: TrialSettings, run: Runner) -> None:

@@ -24,6 +24,7 @@ THRESHOLD = "threshold"
 """Name of the probability of class 1 above which it is chosen, where there are two classes."""
 
 _EVEN = 0.5
+_BINS = 15
 MOST_CRITERIA = 50
 """Those with the most rows have scores of their own; where every row has a criterion of its own, they say little."""
 
@@ -140,6 +141,7 @@ def class_scores(
     scores = {
         "macro_f1": macro_f1(predicted),
         "accuracy": float(accuracy_score(labels, predicted)),
+        "calibration_error": calibration_error(probabilities, labels),
         "majority_macro_f1": macro_f1(majority),
         "majority_accuracy": float(accuracy_score(labels, majority)),
         **used,
@@ -154,6 +156,25 @@ def class_scores(
             scores["auc"] = float(roc_auc_score(labels, probabilities, multi_class="ovr", labels=every_class))
     collapsed = len(np.unique(predicted)) == 1 and len(np.unique(labels)) > 1
     return Scores(scores, used, _by_criterion(criteria, labels, predicted), collapsed)
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Expected calibration error: how far confidence and accuracy lie apart, from 0 (never) to 1.
+
+    The rows are sorted into 15 bins of equal width by confidence, the probability of their likeliest class; a bin's
+    gap between its accuracy and its mean confidence weighs by its rows. Guo et al., "On Calibration of Modern Neural
+    Networks", ICML 2017, equation 3, with their number of bins. It judges the probabilities: thresholds play no part.
+
+    Args:
+        probabilities: (rows, classes).
+        labels: (rows,).
+    """
+    confidence = probabilities.max(axis=-1)
+    right = probabilities.argmax(axis=-1) == labels
+    # A bin holds its upper edge, as theirs do.
+    places = np.clip(np.ceil(confidence * _BINS).astype(np.int64) - 1, 0, _BINS - 1)
+    gaps = np.bincount(places, weights=right - confidence, minlength=_BINS)
+    return float(np.abs(gaps).sum() / len(labels))
 
 
 def _threshold(positive: np.ndarray, labels: np.ndarray, setting: float | str) -> float:

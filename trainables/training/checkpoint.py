@@ -1,5 +1,6 @@
 """A trial's state at the end of an epoch: written whole or not at all, read without running code."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +29,9 @@ class Progress:
         best_metrics: everything measured in the best epoch so far; of the fold in hand alone.
         by_criterion: scores of every criterion in that epoch.
         folds_by_criterion: the same of every finished fold.
+        peak_bytes: most memory that was held in training and evaluation.
+        seconds_per_sample: of the quickest evaluation, a row's share of the model's answers; None before any. What
+            others do on the machine only ever slows one down.
     """
 
     folds: list[dict[str, float]] = field(default_factory=list)
@@ -40,6 +44,8 @@ class Progress:
     train_s: float = 0.0
     eval_s: float = 0.0
     recoveries: int = 0
+    peak_bytes: int = 0
+    seconds_per_sample: float | None = None
 
     @property
     def epoch(self) -> int:
@@ -65,6 +71,10 @@ class Progress:
         if self.best_epoch == self.epoch:
             self.best_metrics = self.metrics
             self.by_criterion = {criterion: dict(scores) for criterion, scores in (by_criterion or {}).items()}
+
+    def add_evaluation(self, seconds: float, rows: int) -> None:
+        """The model has answered so many rows in so many seconds."""
+        self.seconds_per_sample = min(seconds / rows, self.seconds_per_sample or math.inf)
 
     def finish_fold(self) -> None:
         """The fold in hand is over; its best epoch counts."""

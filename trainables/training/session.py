@@ -274,6 +274,7 @@ class TrainingSession:
             ran_out=self._shrink_evaluation,
             precision=self.precision,
         )
+        self.progress.add_evaluation(time.perf_counter() - start, len(rows))
         if not kept.isfinite().all():
             raise NonFiniteLossError(f"outputs on {part} are not finite; a lower optim.lr or train.clip_norm may help")
         scores = self.task.score(kept, rows, decision)
@@ -328,5 +329,6 @@ class TrainingSession:
             "fit_s": self._fit_s,
             "train_s": progress.train_s,
             "eval_s": progress.eval_s,
+            "seconds_per_sample": progress.seconds_per_sample,
             "tokens_per_s": progress.trained_tokens / progress.train_s if progress.train_s else None,
         }

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import settings as examples_of
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, TaskSettings, TrialSettings
 from trainables.tasks import TASKS
-from trainables.tasks.criteria import class_scores
+from trainables.tasks.criteria import calibration_error, class_scores
 from trainables.tasks.protocol import Scores, Task
 from trainables.training.session import TrainingSession
 
@@ -45,6 +46,8 @@ def test_two_classes_by_hand() -> None:
             "auc": 7 / 8,  # Of the eight pairs of a positive and a negative one is in the wrong order: 0.4 and 0.6.
             "majority_macro_f1": 0.4,  # Class 0 for all: F1 0.8 and 0.
             "majority_accuracy": 4 / 6,
+            # Right with 0.9, 0.8, 0.7 and 0.7, the last two in one bin; wrong with 0.6 and 0.6.
+            "calibration_error": (0.1 + 0.2 + 0.3 + 0.3 + 0.6 + 0.6) / 6,
             "threshold": 0.5,
         }
     )
@@ -64,8 +67,25 @@ def test_three_classes_as_scikit_learn_has_them() -> None:
             "auc": roc_auc_score(labels, outputs.softmax(dim=1).numpy(), multi_class="ovr"),
             "majority_macro_f1": f1_score(labels, np.full(60, majority), average="macro", zero_division=0.0),
             "majority_accuracy": (labels == majority).mean(),
+            "calibration_error": scores["calibration_error"],
         }
     )
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_calibration_error_is_torchmetrics(classes: int) -> None:
+    draw = np.random.default_rng(classes)
+    labels = draw.integers(0, classes, size=200)
+    outputs = torch.from_numpy(draw.normal(size=(200, classes)) + np.eye(classes)[labels])
+    probabilities = outputs.softmax(dim=1)
+    theirs = multiclass_calibration_error(probabilities, torch.from_numpy(labels), num_classes=classes, n_bins=15)
+    assert calibration_error(probabilities.numpy(), labels) == pytest.approx(float(theirs), abs=1e-6)
+
+
+def test_certainty_is_calibrated_where_it_is_right_and_as_wrong_as_can_be_where_it_is_not() -> None:
+    certain = np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert calibration_error(certain, np.array([0, 1])) == 0.0
+    assert calibration_error(certain, np.array([1, 0])) == 1.0
 
 
 def test_a_class_that_nobody_has_and_nobody_guesses_counts_as_not_found() -> None:
