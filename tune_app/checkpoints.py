@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from pyarrow.fs import FileSelector, FileSystem, FileType
+
+from tune_app.objectives import values_of
 
 LATEST, BEST = "checkpoint", "best_checkpoint"
 """Attributes of a trial: where its newest checkpoint lies, to go on from, and that of its best epoch."""
@@ -14,7 +16,7 @@ class CheckpointKeeper:
     """Deletes checkpoints as soon as nothing needs them any more.
 
     Args:
-        keep: the best so many complete trials keep the checkpoint of their best epoch.
+        keep: the best so many complete trials, by the first objective, keep the checkpoint of their best epoch.
         trials: what the study holds already, so that a resumed search keeps the same ones.
     """
 
@@ -28,8 +30,7 @@ class CheckpointKeeper:
             paths = {key: trial.user_attrs[key] for key in (LATEST, BEST) if trial.user_attrs.get(key)}
             if paths:
                 self._paths[trial.number] = paths
-            if trial.state == TrialState.COMPLETE and trial.value is not None:
-                self._ranked.append((trial.value, trial.number))
+            self._rank(trial)
 
     def add(self, number: int, checkpoint: Any, *, is_best: bool | None) -> dict[str, str]:
         """A trial has written a checkpoint; returns where its checkpoints are now, as attributes.
@@ -47,8 +48,7 @@ class CheckpointKeeper:
 
     def settle(self, trial: FrozenTrial) -> None:
         """A trial has ended: keep its best checkpoint if it is one of the best trials, and no others of it."""
-        if trial.state == TrialState.COMPLETE and trial.value is not None:
-            self._ranked.append((trial.value, trial.number))
+        self._rank(trial)
         # Of equal values the earlier trial stays, as in the study's own order.
         self._ranked.sort(key=lambda item: (-item[0], item[1]))
         self._ended.add(trial.number)
@@ -63,6 +63,11 @@ class CheckpointKeeper:
                 self._paths[number] = wanted
             else:
                 del self._paths[number]
+
+    def _rank(self, trial: FrozenTrial) -> None:
+        """By the first objective, which is one to be high; a trial that is not complete has none."""
+        for value in values_of(trial)[:1]:
+            self._ranked.append((value, trial.number))
 
 
 def open_folder(path: str) -> tuple[FileSystem, str]:

@@ -164,16 +164,24 @@ def status(study: str, as_json: bool, watch: bool) -> int:
 @cli.command()
 @click.argument("study")
 @click.option("--to", "folder", required=True, type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
-def export(study: str, folder: Path) -> int:
-    """Write best.yaml, which headroom train runs as it is, and leaderboard.csv."""
-    from tune_app.export import export_best, export_leaderboard
+@click.option("--trial", "number", type=click.IntRange(min=0), help="Write this trial in place of the best one.")
+def export(study: str, folder: Path, number: int | None) -> int:
+    """Write best.yaml, which headroom train runs as it is, and leaderboard.csv.
+
+    Of a study with several objectives the best is the one by the first, and front.csv holds all that no other beats.
+    """
+    from tune_app.export import export_best, export_front, export_leaderboard
     from tune_app.tables import print_leaderboard
 
     store, config, _ = _open_study(study)
-    best = export_best(store, config, folder)
-    board = export_leaderboard(store, folder)
+    best = export_best(store, config, folder, number)
+    board, front = export_leaderboard(store, folder), export_front(store, folder)
     print_leaderboard(_console(), store)
-    click.echo(f"best configuration  {best}\nevery trial         {board}\ntrain it            headroom train {best}")
+    what = "best configuration" if number is None else f"trial {number}"
+    click.echo(f"{what:<18}  {best}\nevery trial         {board}")
+    if front is not None:
+        click.echo(f"the front           {front}")
+    click.echo(f"train it            headroom train {best}")
     return DONE
 
 
@@ -203,6 +211,8 @@ def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: b
         )
         return NOTHING_COMPLETE
     click.echo(f"{end.metric} {end.value:.6f} on validation (epoch {end.best_epoch}), {end.test_value:.6f} on test")
+    if end.further:
+        click.echo(end.further)
     if loaded.pinned is not None:
         verdict = ": reproduced" if end.value == loaded.pinned.value else ": not the same"
         if loaded.data.folds is not None:

@@ -26,6 +26,7 @@ from trainables.models.names import BUILTIN_NAMES, OFFLINE_NAME
 from trainables.seeds import trial_seeds
 from tune_app.errors import UserError, nearest
 from tune_app.named_space import FROM, settle, write_out
+from tune_app.objectives import Mode, Objective
 from tune_app.rungs import stopping_steps
 from tune_app.unit import Unit
 
@@ -246,11 +247,34 @@ class MemorySection(Section):
     )
 
 
+class MetricSection(Section):
+    """One of the objectives of a search. The name alone, as text, means the same."""
+
+    name: str
+    mode: Mode | None = Field(default=None, description="null: as it is better.")
+
+
+def _one_or_several(value: object) -> object:
+    if value is None:
+        return ()
+    given = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not given or not all(isinstance(item, str | Mapping | MetricSection) for item in given):
+        raise ValueError("expected the name of a metric, or a list of names, e.g. [macro_f1, peak_gib]")
+    return tuple({"name": item} if isinstance(item, str) else item for item in given)
+
+
 class SearchSection(Section):
     trials: int = Field(default=20, gt=0, le=1_000_000, description="Launched trials in all, over all resumes.")
     max_concurrent: int = Field(default=1, gt=0, le=10_000)
     seed: int = Field(default=0, ge=0, lt=2**63, description="The one seed; all others are drawn from it by name.")
-    sampler: Literal["tpe", "random", "exhaustive"] = "tpe"
+    metric: Annotated[tuple[MetricSection, ...], BeforeValidator(_one_or_several)] = Field(
+        default=(),
+        description="What is improved: a metric of the task, or a list that begins with one and goes on with others or"
+        " with what is to be low: calibration_error, peak_gib, seconds_per_sample. null: task.objective.",
+    )
+    sampler: Literal["tpe", "nsga2", "random", "exhaustive"] = Field(
+        default="tpe", description="nsga2 is for several objectives."
+    )
     max_rejections: int = Field(
         default=1000, gt=0, description="Samples turned away in a row after which the space counts as exhausted."
     )
@@ -305,6 +329,7 @@ class PinnedSection(Section):
     study: str
     trial: int
     value: float
+    further: dict[str, float] = Field(default={}, description="Values of the objectives after the first.")
     epoch: int | None
     data_fingerprint: str
     device: str
@@ -386,7 +411,9 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _can_be_searched(self) -> Self:
+        _check_metric(self)
         if self.space is not None:
+            _check_several(self)
             _check_scheduler(self)
             _check_space(self, self.space)
         return self
@@ -397,6 +424,12 @@ class RunConfig(Section):
         if self.data.folds is not None:
             return Unit("fold", self.data.folds)
         return Unit("epoch", self.train.epochs)
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What a search improves; by the first, a metric of the task, the epochs of a trial are compared."""
+        names = [metric.name for metric in self.search.metric] or [self.trial_settings().task.metric]
+        return tuple(Objective(name, _mode(name)) for name in names)
 
     @property
     def run_dir(self) -> str:
@@ -419,7 +452,7 @@ class RunConfig(Section):
     def fixed_for_study(self) -> dict[str, Any]:
         """Settings outside the space that a trial's value depends on, by dotted name.
 
-        Not among them: what decides how fast a trial runs, and how many there are.
+        Not among them: what decides how fast a trial runs, how many there are, and what is improved.
         """
         sections = {section: getattr(self, section).model_dump() for section in SEARCHABLE}
         values = {f"{section}.{name}": value for section, fields in sections.items() for name, value in fields.items()}
@@ -430,7 +463,7 @@ class RunConfig(Section):
             "search.seed": self.search.seed,
         }
         searched = self.space.entries if self.space else {}
-        return {name: value for name, value in values.items() if name not in searched and name not in _ONLY_SPEED}
+        return {name: value for name, value in values.items() if name not in searched and name not in _NOT_COMPARED}
 
     def with_params(self, params: Mapping[str, Scalar]) -> "RunConfig":
         """This configuration with a sample's values in place and nothing left to search."""
@@ -447,10 +480,13 @@ class RunConfig(Section):
         """The settings of a trial without any sampled value, as the plain data that ``trainables`` takes."""
         data = self.data.model_dump()
         columns = trial.ColumnNames(**data.pop("columns"))
+        task = self.task.model_dump()
+        if self.search.metric:
+            task["objective"] = self.search.metric[0].name
         return trial.TrialSettings(
             data=trial.DataSettings(**data, columns=columns),
             seeds=trial_seeds(self.search.seed),
-            task=trial.TaskSettings(**self.task.model_dump()),
+            task=trial.TaskSettings(**task),
             model=trial.ModelSettings(**self.model.model_dump()),
             tok=trial.TokSettings(**self.tok.model_dump()),
             head=trial.HeadSettings(**self.head.model_dump()),
@@ -467,6 +503,8 @@ class RunConfig(Section):
         values = self.model_dump(mode="python", by_alias=True, exclude={"space"})
         limits = list(values["limits"])
         values["limits"] = limits if len(limits) > 1 else limits[0] if limits else None
+        metrics = [metric.name for metric in self.search.metric]
+        values["search"]["metric"] = metrics if len(metrics) > 1 else metrics[0] if metrics else None
         if self.pinned is None:
             del values["pinned"]
         if self.space is not None:
@@ -475,7 +513,8 @@ class RunConfig(Section):
 
 
 SEARCHABLE = ("model", "tok", "head", "loss", "optim", "schedule", "train", "augment", "task")
-_ONLY_SPEED = ("train.tf32", "train.checkpointing")
+# They decide how fast a trial runs alone; the objectives are named by themselves.
+_NOT_COMPARED = ("train.tf32", "train.checkpointing", "task.objective")
 _FIXED_PER_STUDY = {
     "task.name": "another task is another study; set it outside the space",
     "task.classes": "set it outside the space",
@@ -498,6 +537,68 @@ def _section(name: str) -> type[Section]:
     annotation = RunConfig.model_fields[name].annotation
     assert isinstance(annotation, type)
     return annotation
+
+
+def _mode(metric: str) -> Mode:
+    return "min" if any(metric in costs for costs in trial.COSTS.values()) else "max"
+
+
+def _check_metric(config: RunConfig) -> None:
+    """Refuse objectives that trials of the task do not measure, or that are not clear.
+
+    Raises:
+        UserError: naming the one, and what would be right.
+    """
+    task, names = config.task, [metric.name for metric in config.search.metric]
+    scores, costs = trial.OBJECTIVES[task.name], trial.COSTS[task.name]
+    for metric in config.search.metric:
+        name, mode = metric.name, _mode(metric.name)
+        if name not in (*scores, *costs):
+            raise UserError(
+                f"search.metric: {name!r} is nothing that task {task.name} measures{nearest(name, [*scores, *costs])}"
+                f" (known: {', '.join((*scores, *costs))})"
+            )
+        if metric.mode not in (None, mode):
+            better = "larger" if mode == "max" else "smaller"
+            raise UserError(
+                f"search.metric: {name} with mode {metric.mode}: a {better} {name} is better; set mode: {mode}, or"
+                " leave mode out"
+            )
+        if names.count(name) > 1:
+            raise UserError(f"search.metric: {name} stands there twice; drop one")
+        if name == "binary_f1" and task.classes > 2:
+            raise UserError(f"search.metric: binary_f1 is for two classes, and task.classes is {task.classes}; drop it")
+    if not names:
+        return
+    if names[0] not in scores:
+        raise UserError(
+            f"search.metric: {names[0]} comes first, but the epochs of a trial are compared by the first, which must be"
+            f" a score of task {task.name}; put one of {', '.join(scores)} before it, e.g. [{scores[0]}, {names[0]}]"
+        )
+    if task.objective not in (None, names[0]):
+        raise UserError(
+            f"task.objective: {task.objective} stands beside search.metric, whose first is {names[0]}; drop"
+            f" task.objective, or put {task.objective} first"
+        )
+
+
+def _check_several(config: RunConfig) -> None:
+    """Refuse what one objective alone, or only several of them, allow.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    names = [metric.name for metric in config.search.metric]
+    if len(names) > 1 and config.scheduler.name != "none":
+        raise UserError(
+            f"scheduler.name: {config.scheduler.name} stops trials by one objective, and search.metric names"
+            f" {len(names)} ({', '.join(names)}); set scheduler.name=none, or keep one"
+        )
+    if len(names) <= 1 and config.search.sampler == "nsga2":
+        raise UserError(
+            "search.sampler: nsga2 is for several objectives; name them in search.metric, e.g."
+            f" [{config.objectives[0].name}, peak_gib], or set search.sampler=tpe"
+        )
 
 
 def _check_scheduler(config: RunConfig) -> None:
@@ -783,6 +884,9 @@ def _problem(details: Any, value: object) -> str:
 def _keys_at(path: Iterable[str], root: type[BaseModel] | None = None) -> list[str]:
     model: Any = root or RunConfig
     for part in path:
+        if part.isdecimal():
+            # The place in a list, whose items are what its annotation holds.
+            continue
         field = model.model_fields.get(part)
         model = field.annotation if field else None
         if model is not None and not isinstance(model, type):

@@ -283,13 +283,15 @@ def study_record(config: RunConfig) -> StudyRecord:
         raise UserError(f"data.path: {error}") from None
     except UnknownModelError as error:
         raise UserError(f"model.name: {error}") from None
+    first, *further = config.objectives
     return StudyRecord(
         space=config.space,
         task=config.task.name,
-        metric=settings.task.metric,
-        mode="max",
+        metric=first.name,
+        mode=first.mode,
         data_fingerprint=development.fingerprint,
         fixed=config.fixed_for_study(),
+        further=tuple(further),
     )
 
 

@@ -1,9 +1,13 @@
-"""Writes what a study found: ``best.yaml``, which ``headroom train`` runs as it is, and ``leaderboard.csv``."""
+"""Writes what a study found: ``best.yaml``, which ``headroom train`` runs as it is, and ``leaderboard.csv``.
+
+Of a study with several objectives there is ``front.csv`` beside them: the trials that no other beats.
+"""
 
 import csv
 import importlib.metadata
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,35 +16,43 @@ from optuna.trial import FrozenTrial
 from tune_app.config import PinnedSection, RunConfig, dump_yaml
 from tune_app.errors import UserError
 from tune_app.experiment import shown_config
-from tune_app.outcomes import TRIAL_ATTRIBUTES, Outcome
+from tune_app.objectives import front, named_values, values_of
+from tune_app.outcomes import TRIAL_ATTRIBUTES
 from tune_app.reporting import leaderboard, outcome_of, reason_of
 from tune_app.study import StudyStore
-from tune_app.unit import UnitName, value_so_far
+from tune_app.unit import value_so_far
 
 BEST_FILE = "best.yaml"
 LEADERBOARD_FILE = "leaderboard.csv"
+FRONT_FILE = "front.csv"
 
 _PINNED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "headroom")
 # A training run has no study to write to and nothing to be stopped by.
 _SEARCH_ONLY = ("space", "scheduler", "tracking", "checkpoint")
 
 
-def export_best(store: StudyStore, config: RunConfig, folder: Path) -> Path:
-    """Write the best trial as a complete configuration; returns its path.
+def export_best(store: StudyStore, config: RunConfig, folder: Path, number: int | None = None) -> Path:
+    """Write the best trial, or another one, as a complete configuration; returns its path.
 
     Args:
         config: the study's own, as resolved when it ran.
+        number: of the trial; None takes the best, of several objectives by the first.
 
     Raises:
-        UserError: the study holds no complete trial, or the folder cannot be written.
+        UserError: the study holds no complete trial or none of that number, or the folder cannot be written.
     """
-    ranked = leaderboard(store.trials())
+    ranked = leaderboard(store.trials(), store.record.objectives)
     if not ranked:
         raise UserError(
             f"{store.name}: holds no complete trial, so there is no best configuration; headroom status {store.name}"
             " shows what became of its trials"
         )
-    best = ranked[0]
+    best = ranked[0] if number is None else next((trial for trial in ranked if trial.number == number), None)
+    if best is None:
+        raise UserError(
+            f"--trial: {number} is no complete trial of {store.name}; take one of those that headroom status"
+            f" {store.name} ranks, e.g. {ranked[0].number}"
+        )
     _make_folder(folder)
     target = folder / BEST_FILE
     dump_yaml(best_config(store, config, best), target, _comment(store, best))
@@ -52,7 +64,8 @@ def best_config(store: StudyStore, config: RunConfig, trial: FrozenTrial) -> dic
     pinned = PinnedSection(
         study=store.name,
         trial=trial.number,
-        value=float(trial.value or 0.0),
+        value=values_of(trial)[0],
+        further=dict(list(named_values(trial, store.record.objectives).items())[1:]),
         epoch=trial.user_attrs.get("best_epoch"),
         data_fingerprint=store.record.data_fingerprint,
         device=str(trial.user_attrs.get("device", "unknown")),
@@ -81,45 +94,72 @@ def installed_versions() -> dict[str, str]:
 def export_leaderboard(store: StudyStore, folder: Path) -> Path:
     """Write every trial, the complete ones first and best first; returns the path of the CSV file.
 
+    Of several objectives those that no other trial beats come first, the best by the first objective before the others.
+
     Raises:
         UserError: the folder cannot be written.
     """
-    _make_folder(folder)
     trials = store.trials()
-    ranked = leaderboard(trials)
+    ranked = leaderboard(trials, store.record.objectives)
     placed = {trial.number for trial in ranked}
+    others = [trial for trial in trials if trial.number not in placed]
+    return _write_table(store, [*ranked, *others], folder / LEADERBOARD_FILE)
+
+
+def export_front(store: StudyStore, folder: Path) -> Path | None:
+    """Write the trials that no other beats, as in the leaderboard; None where there is one objective.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    objectives = store.record.objectives
+    if len(objectives) == 1:
+        return None
+    return _write_table(store, front(leaderboard(store.trials(), objectives), objectives), folder / FRONT_FILE)
+
+
+def _write_table(store: StudyStore, trials: Sequence[FrozenTrial], target: Path) -> Path:
+    """A line per trial, the complete ones numbered as they come."""
+    _make_folder(target.parent)
     names = list(store.record.space)
-    target = folder / LEADERBOARD_FILE
+    objectives = [objective.name for objective in store.record.objectives]
+    # What is an objective stands at the front already.
+    attributes = [name for name in TRIAL_ATTRIBUTES if name not in objectives]
     building = target.with_name(f".{target.name}.{os.getpid()}")
     with building.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(
-            ["rank", "number", "outcome", store.record.metric, "best_epoch", *names, *TRIAL_ATTRIBUTES, "reason"]
-        )
-        for rank, trial in enumerate([*ranked, *(trial for trial in trials if trial.number not in placed)], start=1):
-            writer.writerow(_row(trial, rank if trial.number in placed else None, names, store.record.unit))
+        writer.writerow(["rank", "number", "outcome", *objectives, "best_epoch", *names, *attributes, "reason"])
+        for rank, trial in enumerate(trials, start=1):
+            values = values_of(trial)
+            # Of a trial that was stopped the first objective is known, and beside it what attributes hold.
+            so_far = (
+                value_so_far(store.record.unit, trial.intermediate_values),
+                *map(trial.user_attrs.get, objectives[1:]),
+            )
+            shown = values or so_far
+            writer.writerow([rank if values else None, *_row(trial, shown, names, attributes)])
     os.replace(building, target)
     return target
 
 
-def _row(trial: FrozenTrial, rank: int | None, names: list[str], unit: UnitName) -> list[object]:
+def _row(
+    trial: FrozenTrial, values: Sequence[float | None], names: Sequence[str], attributes: Sequence[str]
+) -> list[object]:
     outcome = outcome_of(trial)
-    value = trial.value if outcome is Outcome.COMPLETE else value_so_far(unit, trial.intermediate_values)
-    attributes = trial.user_attrs
     return [
-        rank,
         trial.number,
         outcome.value if outcome else "open",
-        value,
-        attributes.get("best_epoch"),
+        *values,
+        trial.user_attrs.get("best_epoch"),
         *(trial.params.get(name) for name in names),
-        *(attributes.get(name) for name in TRIAL_ATTRIBUTES),
+        *(trial.user_attrs.get(name) for name in attributes),
         reason_of(trial),
     ]
 
 
 def _comment(store: StudyStore, trial: FrozenTrial) -> str:
-    value = f"Trial {trial.number} of study {store.name}: {store.record.metric} {trial.value:.6f}"
+    values = ", ".join(f"{name} {value:.6f}" for name, value in named_values(trial, store.record.objectives).items())
+    value = f"Trial {trial.number} of study {store.name}: {values}"
     folds = store.record.fixed.get("data.folds")
     if folds:
         return (

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Protocol, Self
 
 from optuna.trial import FrozenTrial
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_app.live import Live
+from tune_app.objectives import Objective, front, measured, shown_values, values_of
 from tune_app.outcomes import Outcome
 from tune_app.reporting import (
     duration_text,
@@ -21,7 +23,7 @@ from tune_app.reporting import (
     remaining_s,
 )
 from tune_app.study import StudyStore
-from tune_app.unit import value_so_far
+from tune_app.unit import UnitName, value_so_far
 
 _REFRESH_S = 1.0
 _SHOWN_REJECTIONS = 3
@@ -75,16 +77,17 @@ class PlainLines(Quiet):
 
     def reported(self, live: Live, value: float) -> None:
         self._announce(live)
+        objectives = self._store.record.objectives
         if live.unit == "fold":
             more = f"mean of {live.step}"
         else:
             more = f"best {live.values[live.telling_step]:.4f} in epoch {live.telling_step}"
-        metric = self._store.record.metric
-        self.message(f"trial {live.number:>4}  {live.unit} {live.step}: {metric} {value:.4f} ({more})")
+        told = shown_values(objectives, measured(objectives, value, live.metrics, live.facts))
+        self.message(f"trial {live.number:>4}  {live.unit} {live.step}: {told} ({more})")
 
     def closed(self, trial: FrozenTrial) -> None:
         counts = counts_line(self._store, self._max_concurrent)
-        self.message(f"trial {trial.number:>4}  {closing_line(trial)}  [{counts}]")
+        self.message(f"trial {trial.number:>4}  {closing_line(trial, self._store.record.objectives)}  [{counts}]")
 
     def step(self, live: Sequence[Live]) -> None:
         # Ray's loop turns many times a second, and there may be thousands of trials to look through.
@@ -105,7 +108,7 @@ class PlainLines(Quiet):
         rejected = [trial for trial in trials[self._trials_seen :] if outcome_of(trial) is Outcome.INFEASIBLE]
         self._trials_seen = len(trials)
         for trial in rejected[:_SHOWN_REJECTIONS]:
-            self.message(f"trial {trial.number:>4}  {closing_line(trial)}")
+            self.message(f"trial {trial.number:>4}  {closing_line(trial, self._store.record.objectives)}")
         if len(rejected) > _SHOWN_REJECTIONS:
             self.message(f"            and {len(rejected) - _SHOWN_REJECTIONS} more turned away")
 
@@ -134,7 +137,7 @@ class LiveTable(Quiet):
 
     def closed(self, trial: FrozenTrial) -> None:
         if outcome_of(trial) in (Outcome.OOM, Outcome.FAILED):
-            self.message(f"trial {trial.number}: {closing_line(trial)}")
+            self.message(f"trial {trial.number}: {closing_line(trial, self._store.record.objectives)}")
 
     def step(self, live: Sequence[Live]) -> None:
         self._live = live
@@ -150,27 +153,40 @@ def search_table(store: StudyStore, live: Sequence[Live], max_concurrent: int, r
     """The live table: the newest trials, those in progress included, under a line of counts."""
     trials = store.trials()
     progress = {trial.number: trial for trial in live}
-    best, unit = leaderboard(trials)[:1], store.record.unit
+    objectives, unit = store.record.objectives, store.record.unit
+    ranked = leaderboard(trials, objectives)
+    best = {trial.number for trial in (front(ranked, objectives) if len(objectives) > 1 else ranked[:1])}
     table = Table(expand=False, pad_edge=False, box=None, header_style="bold")
-    for column in ("trial", "outcome", unit, store.record.metric, "configuration or reason"):
+    names = [objective.name for objective in objectives]
+    for column in ("trial", "outcome", unit, *names, "configuration or reason"):
         table.add_column(column, no_wrap=column != "configuration or reason", overflow="ellipsis")
     for trial in trials[-rows:]:
         outcome = outcome_of(trial)
         values = trial.intermediate_values
-        value = trial.value if outcome is Outcome.COMPLETE else value_so_far(unit, values)
+        shown = _values_so_far(trial, progress.get(trial.number), objectives, unit)
         what = params_text(trial.params)
         if outcome in (Outcome.INFEASIBLE, Outcome.OOM, Outcome.FAILED):
             what = reason_of(trial)
         state = outcome.value if outcome else "running" if trial.number in progress else "open"
         table.add_row(
-            f"{trial.number}{' ★' if best and best[0].number == trial.number else ''}",
+            f"{trial.number}{' ★' if trial.number in best else ''}",
             state,
             _steps_text(values, progress.get(trial.number)),
-            "" if value is None else f"{value:.4f}",
+            *("" if value is None else own.shown(value) for own, value in zip_longest(objectives, shown)),
             what,
             style=_STYLES.get(outcome, "cyan") if outcome else "cyan",
         )
     return Group(table, Text(counts_line(store, max_concurrent)))
+
+
+def _values_so_far(
+    trial: FrozenTrial, live: Live | None, objectives: Sequence[Objective], unit: UnitName
+) -> tuple[float | None, ...]:
+    """One per objective where the trial is complete or in progress; at least the first where it has reported."""
+    first = value_so_far(unit, trial.intermediate_values)
+    if first is None or trial.state.is_finished():
+        return values_of(trial) or (first,)
+    return (first,) if live is None else measured(objectives, first, live.best_metrics, live.facts)
 
 
 def _steps_text(values: Mapping[int, float], live: Live | None) -> str:
@@ -182,7 +198,11 @@ def _steps_text(values: Mapping[int, float], live: Live | None) -> str:
 
 
 def counts_line(store: StudyStore, max_concurrent: int) -> str:
-    """``7 of 12 launched: 4 complete, 2 stopped, 1 running; 9 turned away; best 0.91 (trial 7); about 2 min left``."""
+    """``7 of 12 launched: 4 complete, 2 stopped, 1 running; 9 turned away; best 0.91 (trial 7); about 2 min left``.
+
+    Of several objectives the best is by the first, and those of the front are counted.
+    """
+    objectives = store.record.objectives
     trials = store.trials()
     outcomes = [outcome_of(trial) for trial in trials]
     counts = {outcome: outcomes.count(outcome) for outcome in Outcome}
@@ -195,21 +215,23 @@ def counts_line(store: StudyStore, max_concurrent: int) -> str:
     line = f"{launched} of {store.target} launched" + (f": {', '.join(parts)}" if parts else "")
     if counts[Outcome.INFEASIBLE]:
         line += f"; {counts[Outcome.INFEASIBLE]} turned away"
-    if ranked := leaderboard(trials):
-        line += f"; best {ranked[0].value:.4f} (trial {ranked[0].number})"
+    if ranked := leaderboard(trials, objectives):
+        line += f"; best {objectives[0].shown(values_of(ranked[0])[0])} (trial {ranked[0].number})"
+        if len(objectives) > 1:
+            line += f", {len(front(ranked, objectives))} on the front"
     left = remaining_s(trials, store.target, max_concurrent)
     if left is not None and launched - still_open < store.target:
         line += f"; about {duration_text(left)} left"
     return line
 
 
-def closing_line(trial: FrozenTrial) -> str:
+def closing_line(trial: FrozenTrial, objectives: Sequence[Objective]) -> str:
     """How a trial ended, in one line."""
     outcome = outcome_of(trial)
     assert outcome is not None, "only ended trials are announced"
     text = outcome.value
-    if trial.value is not None and outcome is Outcome.COMPLETE:
-        text += f" {trial.value:.4f}"
+    if values := values_of(trial):
+        text += f" {shown_values(objectives, values) if len(values) > 1 else objectives[0].shown(values[0])}"
     if trial.user_attrs.get("collapsed"):
         text += " (collapsed: one answer for every row)"
     if trial.duration is not None and outcome is not Outcome.INFEASIBLE:

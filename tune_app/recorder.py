@@ -17,12 +17,13 @@ from ray.tune.experiment import Trial
 
 from tune_app.checkpoints import CheckpointKeeper
 from tune_app.live import Live
+from tune_app.objectives import measured
 from tune_app.outcomes import BY_CRITERION_ATTRIBUTE, TRIAL_ATTRIBUTES, Outcome, metrics_attribute
 from tune_app.scheduler import ENDED, FOLD_EPOCH, METRIC, TIME
 from tune_app.searcher import GPU, NUMBER, PARAMS, HeadroomSearch
 from tune_app.study import StudyStore
 from tune_app.trainable import BY_CRITERION, ERROR, FACTS, METRICS, REASON
-from tune_app.unit import Unit, value_so_far
+from tune_app.unit import Unit, telling_step, value_so_far
 
 ATTEMPTS = 2
 """How often a trial is run again that died through no fault of its configuration."""
@@ -121,21 +122,32 @@ class StudyRecorder(tune.Callback):
         live = self._live_of(trial)
         values = [value for value in live.values.values() if math.isfinite(value)]
         if live.ended == "complete" and len(values) == len(live.values):
-            value = value_so_far(self._unit.name, live.values)
-            self._close(trial, Outcome.COMPLETE, value=value, reason=live.reason)
+            self._close_complete(trial, live)
         elif not live.values:
             self._close(trial, Outcome.FAILED, reason="the trial ended without a report")
         elif len(values) < len(live.values):
             step = next(step for step, value in live.values.items() if not math.isfinite(value))
-            live.error = {
-                "error_type": "NonFiniteObjective",
-                "error_message": f"the objective was {live.values[step]} in {self._unit.name} {step}",
-                "error_traceback": "",
-            }
-            self._close(trial, Outcome.FAILED, reason=live.error["error_message"])
+            self._close_unmeasured(trial, live, f"the objective was {live.values[step]} in {self._unit.name} {step}")
         else:
             reason = f"{self._scheduler} stopped it after {self._unit.name} {live.step} of {self._unit.count}"
             self._close(trial, Outcome.STOPPED, reason=reason)
+
+    def _close_complete(self, trial: Trial, live: Live) -> None:
+        first = value_so_far(self._unit.name, live.values)
+        assert first is not None, "there are finite values"
+        objectives = self._store.record.objectives
+        values = [value for value in measured(objectives, first, live.best_metrics, live.facts) if value is not None]
+        if len(values) == len(objectives) and all(map(math.isfinite, values)):
+            self._close(trial, Outcome.COMPLETE, value=values, reason=live.reason)
+            return
+        known = {**live.facts, **live.best_metrics}
+        lacking = [f"{objective.name} was {known.get(objective.name)}" for objective in objectives[1:]]
+        where = f"{self._unit.name} {live.telling_step}"
+        self._close_unmeasured(trial, live, f"not every objective was measured: {', '.join(lacking)} in {where}")
+
+    def _close_unmeasured(self, trial: Trial, live: Live, message: str) -> None:
+        live.error = {"error_type": "NonFiniteObjective", "error_message": message, "error_traceback": ""}
+        self._close(trial, Outcome.FAILED, reason=message)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         live = self._live_of(trial)
@@ -152,12 +164,14 @@ class StudyRecorder(tune.Callback):
             self._rays[trial.trial_id] = trial
             number = int(trial.config[NUMBER])
             stored = self._store.trial(number)
+            values = {int(step): value for step, value in stored.intermediate_values.items()}
+            best = metrics_attribute(self._unit.name, telling_step(self._unit.name, values))
             self._live[trial.trial_id] = Live(
                 number,
                 dict(trial.config[PARAMS]),
                 self._unit.name,
-                values={int(step): value for step, value in stored.intermediate_values.items()},
-                best_metrics=dict(stored.user_attrs.get("metrics") or {}),
+                values=values,
+                best_metrics=dict(stored.user_attrs.get(best) or {}),
                 retries=int(stored.user_attrs.get("retries", 0)),
             )
         return self._live[trial.trial_id]
@@ -168,7 +182,7 @@ class StudyRecorder(tune.Callback):
         outcome: Outcome,
         *,
         reason: str | None,
-        value: float | None = None,
+        value: Sequence[float] | None = None,
         constraints: dict[str, float] | None = None,
     ) -> None:
         live = self._live.pop(trial.trial_id)

@@ -8,6 +8,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from tune_app.objectives import Objective, front, named_values, values_of
 from tune_app.outcomes import OUTCOME_ATTRIBUTE, REASON_ATTRIBUTE, Outcome
 from tune_app.study import StudyStore
 
@@ -16,14 +17,29 @@ RUNNING, INTERRUPTED = "running", "interrupted"
 
 @dataclass(frozen=True)
 class Best:
+    """``value`` is the first objective's."""
+
     number: int
     value: float
     params: dict[str, Any]
 
 
 @dataclass(frozen=True)
+class OnFront:
+    """A trial that no other beats; ``values`` by objective."""
+
+    number: int
+    values: dict[str, float]
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class StudyStatus:
-    """The contract of ``headroom status --json``; ``trials`` counts by outcome, ``launched`` all but the infeasible."""
+    """The contract of ``headroom status --json``; ``trials`` counts by outcome, ``launched`` all but the infeasible.
+
+    ``metric``, ``mode`` and ``best`` are of the first objective. ``front`` holds the trials that no other beats, as the
+    leaderboard has them. The JSON has it, and ``objectives``, only where there are several.
+    """
 
     study: str
     metric: str
@@ -32,9 +48,19 @@ class StudyStatus:
     launched: int
     trials: dict[str, int]
     best: Best | None
+    objectives: tuple[Objective, ...]
+    front: tuple[OnFront, ...]
+
+    @property
+    def has_several(self) -> bool:
+        """Whether there is a front to speak of: trials of several objectives."""
+        return len(self.objectives) > 1
 
     def as_json(self) -> str:
-        return json.dumps(asdict(self))
+        values = asdict(self)
+        if not self.has_several:
+            del values["objectives"], values["front"]
+        return json.dumps(values)
 
 
 def outcome_of(trial: FrozenTrial) -> Outcome | None:
@@ -54,10 +80,11 @@ def study_status(store: StudyStore, *, is_running: bool) -> StudyStatus:
     for trial in trials:
         outcome = outcome_of(trial)
         counts[outcome.value if outcome else RUNNING if is_running else INTERRUPTED] += 1
-    ranked = leaderboard(trials)
+    objectives = store.record.objectives
+    ranked = leaderboard(trials, objectives)
     best = None
     if ranked:
-        best = Best(ranked[0].number, _value(ranked[0]), dict(ranked[0].params))
+        best = Best(ranked[0].number, values_of(ranked[0])[0], dict(ranked[0].params))
     return StudyStatus(
         study=store.name,
         metric=store.record.metric,
@@ -66,13 +93,23 @@ def study_status(store: StudyStore, *, is_running: bool) -> StudyStatus:
         launched=len(trials) - counts[Outcome.INFEASIBLE],
         trials=counts,
         best=best,
+        objectives=objectives,
+        front=tuple(
+            OnFront(trial.number, named_values(trial, objectives), dict(trial.params))
+            for trial in front(ranked, objectives)
+        ),
     )
 
 
-def leaderboard(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Complete trials, the best first, the earlier first among equals."""
+def leaderboard(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> list[FrozenTrial]:
+    """Complete trials: those that no other beats before the others, and the best by the first objective first.
+
+    The earlier comes first among equals. Of one objective that is the order of its values.
+    """
+    best = {trial.number for trial in front(trials, objectives)}
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    return sorted(complete, key=lambda trial: (-_value(trial), trial.number))
+    # The first objective is one to be high.
+    return sorted(complete, key=lambda trial: (trial.number not in best, -values_of(trial)[0], trial.number))
 
 
 def remaining_s(trials: Sequence[FrozenTrial], target: int, max_concurrent: int) -> float | None:
@@ -121,8 +158,3 @@ def _short(value: object) -> str:
 
 def reason_of(trial: FrozenTrial) -> str:
     return str(trial.user_attrs.get(REASON_ATTRIBUTE) or "")
-
-
-def _value(trial: FrozenTrial) -> float:
-    assert trial.value is not None, "only complete trials are ranked"
-    return trial.value

@@ -8,9 +8,10 @@ import fcntl
 import json
 import math
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Self
@@ -18,12 +19,14 @@ from typing import IO, Any, Self
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces.rules import Violation
 from search_spaces.space import Choices, Entry, IntRange, Params, Space, parse_space
 from tune_app.errors import UserError, without_password
 from tune_app.journal import JournalFile
+from tune_app.objectives import Mode, Objective
 from tune_app.outcomes import OUTCOME_ATTRIBUTE, REASON_ATTRIBUTE, Outcome
 from tune_app.unit import UnitName
 
@@ -34,6 +37,8 @@ _TARGET_KEY = "target"
 
 _ADDED_LATER: Mapping[str, Any] = {"data.folds": None}
 """What holds of studies that were begun before there was such a setting."""
+
+_DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -48,14 +53,16 @@ class StudyRecord:
     Attributes:
         fixed: settings outside the space that a trial's value depends on, by dotted name. Trials that were trained with
             others cannot be compared, and ``best.yaml`` would not be what was trained.
+        further: objectives beside the first, which is ``metric`` and ``mode``.
     """
 
     space: Space
     task: str
     metric: str
-    mode: str
+    mode: Mode
     data_fingerprint: str
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    further: tuple[Objective, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -65,11 +72,19 @@ class StudyRecord:
             "mode": self.mode,
             "data_fingerprint": self.data_fingerprint,
             "fixed": dict(self.fixed),
+            "further": [asdict(objective) for objective in self.further],
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        return cls(**{**values, "space": parse_space(values["space"])})
+        # Studies that were begun before there could be several have none.
+        further = tuple(Objective(**objective) for objective in values.get("further", ()))
+        return cls(**{**values, "space": parse_space(values["space"]), "further": further})
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """All that the study improves, the one first by which the epochs of a trial are compared."""
+        return (Objective(self.metric, self.mode), *self.further)
 
     @property
     def unit(self) -> UnitName:
@@ -87,6 +102,8 @@ class StudyRecord:
             mine_text, others_text = getattr(self, name), getattr(other, name)
             if mine_text != others_text:
                 found.append(f"{name}: {mine_text} there, {others_text} here")
+        if self.further != other.further:
+            found.append(f"search.metric: {_named(self.objectives)} there, {_named(other.objectives)} here")
         mine_fixed, others_fixed = ({**_ADDED_LATER, **record.fixed} for record in (self, other))
         for name in {**mine_fixed, **others_fixed}:
             # A name that one side lacks is in its space, which was compared above.
@@ -95,6 +112,10 @@ class StudyRecord:
         if self.data_fingerprint != other.data_fingerprint:
             found.append(f"data: fingerprint {self.data_fingerprint[:12]} there, {other.data_fingerprint[:12]} here")
         return found
+
+
+def _named(objectives: Sequence[Objective]) -> str:
+    return ", ".join(objective.name for objective in objectives)
 
 
 def _shown(entry: Entry | None) -> str:
@@ -157,8 +178,9 @@ class StudyStore:
         return self._create(Outcome.INFEASIBLE.state, params, attributes, constraints)
 
     def report(self, number: int, step: int, value: float) -> None:
-        """Keep the objective of one step."""
-        self._live(number).report(value, step)
+        """Keep the first objective of one step."""
+        # Not through the trial, which refuses it where there are several objectives.
+        self.storage.set_trial_intermediate_value(self._trial_id(number), step, value)
 
     def set_attributes(self, number: int, attributes: Mapping[str, Any]) -> None:
         trial = self._live(number)
@@ -171,18 +193,19 @@ class StudyStore:
         number: int,
         outcome: Outcome,
         *,
-        value: float | None = None,
+        value: float | Sequence[float] | None = None,
         reason: str | None = None,
         attributes: Mapping[str, Any] | None = None,
         constraints: Mapping[str, float] | None = None,
     ) -> None:
-        """Tell what became of a trial, once. ``value`` goes with ``complete`` alone.
+        """Tell what became of a trial, once. ``value`` goes with ``complete`` alone: one number per objective.
 
         Raises:
-            ValueError: ``complete`` without a finite value, or a value with anything else.
+            ValueError: ``complete`` without finite values of all objectives, or a value with anything else.
         """
-        fits = value is None if outcome is not Outcome.COMPLETE else value is not None and math.isfinite(value)
-        if not fits:
+        values = () if value is None else tuple(value) if isinstance(value, Sequence) else (value,)
+        wanted = len(self.study.directions) if outcome is Outcome.COMPLETE else 0
+        if len(values) != wanted or not all(map(math.isfinite, values)):
             raise ValueError(f"trial {number}: outcome {outcome} with value {value}")
         trial = self._live(number)
         told = {**(attributes or {}), OUTCOME_ATTRIBUTE: outcome.value, REASON_ATTRIBUTE: reason}
@@ -192,7 +215,7 @@ class StudyStore:
                 trial.set_user_attr(name, attribute)
             for name, excess in (constraints or {}).items():
                 trial.set_constraint(name, excess)
-            self.study.tell(trial, value, state=outcome.state)
+            self.study.tell(trial, values or None, state=outcome.state)
 
     def _create(
         self,
@@ -233,13 +256,14 @@ def open_study(run_dir: Path, name: str, url: str | None, record: StudyRecord) -
         study_name=name,
         storage=storage,
         sampler=_NO_SAMPLER,
-        direction="maximize" if record.mode == "max" else "minimize",
+        directions=[_DIRECTIONS[objective.mode] for objective in record.objectives],
         load_if_exists=True,
     )
     if _RECORD_KEY not in study.user_attrs:
         if study.get_trials(deepcopy=False):
             raise UserError(f"study.name: {name} is there already and no study of headroom's; set another study.name")
         study.set_user_attr(_RECORD_KEY, record.as_dict())
+        _name_objectives(study, record.objectives)
     store = StudyStore(study, storage, journal)
     differences = store.record.differences(record)
     if differences:
@@ -248,6 +272,14 @@ def open_study(run_dir: Path, name: str, url: str | None, record: StudyRecord) -
             " run with --fresh to begin a new version beside it"
         )
     return store
+
+
+def _name_objectives(study: optuna.Study, objectives: Sequence[Objective]) -> None:
+    """Have Optuna's own tools call the values by their names."""
+    with warnings.catch_warnings():
+        # The method is marked as experimental; without it the values have numbers for names.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([objective.name for objective in objectives])
 
 
 def load_study(run_dir: Path, name: str, url: str | None) -> StudyStore:

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from trainables.reports import FOLD_DEVIATION
+from tune_app.objectives import front, shown_values, values_of
 from tune_app.outcomes import Outcome
 from tune_app.reporting import (
     StudyStatus,
@@ -28,22 +29,32 @@ _TOP = 10
 
 
 def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> None:
-    """The best trials, and the majority baseline that any of them should beat."""
-    ranked = leaderboard(store.trials())
+    """The best trials, and the majority baseline that any of them should beat.
+
+    Of several objectives all trials of the front are shown, which stand first, and the best of the others.
+    """
+    objectives = store.record.objectives
+    ranked = leaderboard(store.trials(), objectives)
     if not ranked:
         console.print("no trial is complete yet", highlight=False)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     in_folds = store.record.unit == "fold"
-    for column in ("rank", "trial", store.record.metric, "± over folds" if in_folds else "epoch"):
+    on_front = front(ranked, objectives) if len(objectives) > 1 else []
+    names = [objective.name for objective in objectives]
+    for column in ("rank", "trial", *names, "± over folds" if in_folds else "epoch"):
         table.add_column(column, justify="right")
     table.add_column("configuration", overflow="fold")
-    for rank, trial in enumerate(ranked[:top], start=1):
+    for rank, trial in enumerate(ranked[: max(top, len(on_front))], start=1):
         beside = str(trial.user_attrs.get("best_epoch", ""))
         if in_folds:
             beside = f"{trial.user_attrs['metrics'][FOLD_DEVIATION]:.4f}"
-        table.add_row(str(rank), str(trial.number), f"{trial.value:.4f}", beside, params_text(trial.params))
+        values = [own.shown(value) for own, value in zip(objectives, values_of(trial), strict=True)]
+        number = f"{trial.number}{' ★' if rank <= len(on_front) else ''}"
+        table.add_row(str(rank), number, *values, beside, params_text(trial.params))
     console.print(table)
+    if on_front:
+        console.print(f"★ the front: no other trial is at least as good in {_all_of(names)} and better in one")
     baseline = ranked[0].user_attrs.get("metrics", {}).get(f"majority_{store.record.metric}")
     if baseline is not None:
         console.print(f"always guessing the most frequent class scores {baseline:.4f}", highlight=False)
@@ -58,14 +69,8 @@ def print_end(console: Console, end: "SearchEnd") -> None:
         *([] if status.best else ["no trial is complete: there is nothing to export yet"]),
     ]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    if status.best:
-        best = status.best
-        console.print(
-            f"best: trial {best.number}, {status.metric} {best.value:.4f}, {params_text(best.params)}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+    for line in _front_lines(status) if status.has_several else _best_lines(status):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     name = status.study
     commands = {"export": f"headroom export {end.run_dir} --to exports/{name}"} if status.best else {}
     commands |= {
@@ -74,6 +79,28 @@ def print_end(console: Console, end: "SearchEnd") -> None:
     }
     for what, command in commands.items():
         console.print(f"  {what:<11} {command}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _best_lines(status: StudyStatus) -> list[str]:
+    best = status.best
+    return [f"best: trial {best.number}, {status.metric} {best.value:.4f}, {params_text(best.params)}"] if best else []
+
+
+def _front_lines(status: StudyStatus) -> list[str]:
+    """The trials that no other beats, the best by the first objective first."""
+    lines = [
+        f"  trial {trial.number}: {shown_values(status.objectives, list(trial.values.values()))},"
+        f" {params_text(trial.params)}"
+        for trial in status.front[:_TOP]
+    ]
+    if len(status.front) > _TOP:
+        lines.append(f"  and {len(status.front) - _TOP} more")
+    return [f"front: {len(status.front)} that no other trial beats, by {status.metric}:", *lines] if lines else []
+
+
+def _all_of(names: Sequence[str]) -> str:
+    """``a and b``, ``a, b and c``."""
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 @dataclass(frozen=True)

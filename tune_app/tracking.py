@@ -9,13 +9,14 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from optuna.trial import FrozenTrial
 
 from tune_app.errors import without_password
+from tune_app.objectives import values_of
 from tune_app.outcomes import BY_CRITERION_ATTRIBUTE, Outcome, step_of_metrics
 from tune_app.reporting import outcome_of
 from tune_app.study import StudyStore
@@ -90,7 +91,8 @@ class MlflowTracking:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         try:
-            mirror = _Mirror.open(self._store.name, self._uri, self._store.record.metric, self._config, self._artifacts)
+            objectives = [objective.name for objective in self._store.record.objectives]
+            mirror = _Mirror.open(self._store.name, self._uri, objectives, self._config, self._artifacts)
             for trial in self._store.trials():
                 self._write(mirror, trial)
             while (waiting := self._waiting.get()) is not None:
@@ -109,15 +111,19 @@ class MlflowTracking:
 class _Mirror:
     """The MLflow side: knows the parent run and which trials have a child."""
 
-    def __init__(self, client: Any, experiment_id: str, parent_id: str, objective: str, written: set[int]) -> None:
+    def __init__(
+        self, client: Any, experiment_id: str, parent_id: str, objectives: Sequence[str], written: set[int]
+    ) -> None:
         self._client = client
-        self._objective = objective
+        self._objectives = objectives
         self._experiment_id = experiment_id
         self._parent_id = parent_id
         self._written = written
 
     @classmethod
-    def open(cls, study: str, uri: str, objective: str, config: Mapping[str, Any], artifacts: Path | None) -> Self:
+    def open(
+        cls, study: str, uri: str, objectives: Sequence[str], config: Mapping[str, Any], artifacts: Path | None
+    ) -> Self:
         from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
 
@@ -138,7 +144,7 @@ class _Mirror:
             params = [Param(name, _param(value)) for name, value in config.items()]
             for start in range(0, len(params), 100):
                 client.log_batch(parent_id, params=params[start : start + 100])
-        return cls(client, experiment_id, parent_id, objective, _children(client, experiment_id, parent_id))
+        return cls(client, experiment_id, parent_id, objectives, _children(client, experiment_id, parent_id))
 
     def write(self, trial: FrozenTrial) -> None:
         """Write an ended, launched trial as a child run, in one batch."""
@@ -157,13 +163,16 @@ class _Mirror:
         )
         metrics = [
             Metric(name, value, ended, step)
-            for step, measured in _measured(trial, self._objective).items()
+            for step, measured in _measured(trial, self._objectives[0]).items()
             for name, value in measured.items()
         ]
         numbers = {f"best_{name}": value for name, value in trial.user_attrs.get("metrics", {}).items()}
         numbers |= {name: value for name, value in trial.user_attrs.items() if _is_number(value)}
-        if trial.value is not None and outcome is Outcome.COMPLETE:
-            numbers["value"] = trial.value
+        values = dict(zip(self._objectives, values_of(trial), strict=False))
+        if values:
+            numbers["value"] = values[self._objectives[0]]
+        if len(values) > 1:
+            numbers |= {f"value/{name}": value for name, value in values.items()}
         metrics += [Metric(name, float(value), ended, 0) for name, value in numbers.items()]
         params = [Param(key, _param(value)) for key, value in trial.params.items()]
         self._client.log_batch(run.info.run_id, metrics=metrics, params=params)

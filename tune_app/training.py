@@ -3,9 +3,10 @@
 import math
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -14,17 +15,22 @@ from tune_app.config import RunConfig
 from tune_app.errors import UserError
 from tune_app.experiment import CACHE, check_optimizers, model_names
 from tune_app.export import installed_versions
+from tune_app.objectives import measured
 
 
 @dataclass(frozen=True)
 class TrainEnd:
-    """What a training run came to; the values are of ``metric``, the task's objective."""
+    """What a training run came to; the values are of ``metric``, the task's objective.
+
+    ``further`` holds what became of the objectives after it, if there are several, ready to be shown.
+    """
 
     folder: Path
     metric: str
     value: float
     best_epoch: int
     test_value: float
+    further: str = ""
     out_of_memory: str | None = None
 
 
@@ -102,7 +108,26 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
             if not is_out_of_memory(error):
                 raise
             return _out_of_memory(folder, metric, f"scoring the best epoch: {error}")
-    return TrainEnd(folder, metric, saved.validation[metric], values.index(max(values)) + 1, saved.test[metric])
+    return TrainEnd(
+        folder,
+        metric,
+        saved.validation[metric],
+        values.index(max(values)) + 1,
+        saved.test[metric],
+        further=_further(config, saved.validation, ends[-1].facts),
+    )
+
+
+def _further(config: RunConfig, scores: Mapping[str, float], facts: Mapping[str, Any]) -> str:
+    """``peak_gib 0.0513 (trial: 0.0513)``: the objectives after the first, beside what the exported trial had."""
+    objectives = config.objectives
+    _, *values = measured(objectives, math.nan, scores, facts)
+    shown = []
+    for objective, value in zip(objectives[1:], values, strict=True):
+        had = config.pinned.further.get(objective.name) if config.pinned else None
+        beside = "" if had is None else f" (trial: {objective.shown(had)})"
+        shown.append(f"{objective.name} {'unknown' if value is None else objective.shown(value)}{beside}")
+    return ", ".join(shown)
 
 
 def _out_of_memory(folder: Path, metric: str, reason: str | None) -> TrainEnd:

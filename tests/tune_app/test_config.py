@@ -73,7 +73,7 @@ BAD_SETTINGS: list[tuple[str, list[str]]] = [
     ("model: {name: 3}", ["model.name:", "3", "text"]),
     ("model: {name: ''}", ["model.name:", "''", "at least 1"]),
     ("head: {pooling: men}", ["head.pooling:", "'men'", "cls, mean, max, pooler, attention", "did you mean mean?"]),
-    ("search: {sampler: grid}", ["search.sampler:", "'grid'", "tpe, random, exhaustive"]),
+    ("search: {sampler: grid}", ["search.sampler:", "'grid'", "tpe, nsga2, random, exhaustive"]),
     ("train: null", ["train:", "settings (key: value)"]),
     ("train: 3", ["train:", "3", "settings (key: value)"]),
     ("train: [epochs]", ["train:", "['epochs']", "settings (key: value)"]),

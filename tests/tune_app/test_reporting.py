@@ -113,8 +113,14 @@ def test_the_best_comes_first_and_the_earlier_among_equals(store: StudyStore) ->
         add(store, Outcome.COMPLETE, value)
     add(store, Outcome.STOPPED)
     add(store, None)
-    assert [trial.number for trial in leaderboard(store.trials())] == [1, 3, 0, 4, 2]
-    assert [trial.number for trial in leaderboard(list(reversed(store.trials())))] == [1, 3, 0, 4, 2]
+    assert [trial.number for trial in leaderboard(store.trials(), store.record.objectives)] == [1, 3, 0, 4, 2]
+    assert [trial.number for trial in leaderboard(list(reversed(store.trials())), store.record.objectives)] == [
+        1,
+        3,
+        0,
+        4,
+        2,
+    ]
     best = study_status(store, is_running=False).best
     assert best is not None
     assert best.number == 1
