@@ -1,9 +1,10 @@
 """What users say that configurations need on their cards, beside what Headroom predicts: a table in Markdown.
 
-    python scripts/bench/claims.py
+    python scripts/bench/claims.py [--measure]
 
-Their figures were told to us. Predicted is the need of training (context included) in passes of
-the batch that was sampled, and what Headroom would do on their card instead. None of it was measured on a GPU.
+Their figures were told to us. Predicted is the need of training (context included) in passes of the batch that was
+sampled, and what Headroom would do on their card instead. ``--measure`` runs those passes in bf16 on this machine's
+CUDA device, as gpu_check does, and adds what they needed there.
 """
 
 import argparse
@@ -12,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import versions_line
-from workloads import SETTINGS
+from gpu_check import measure_or_fail
+from workloads import GIB, SETTINGS, Case
 
 from trainables.machine import MachineFiles
+from trainables.memory.cuda import CudaDevice
+from trainables.memory.device import device_name
 from trainables.memory.needs import Question, encoder_config, verdict
 from trainables.memory.predict import Workload, predict
 
@@ -50,29 +54,44 @@ CLAIMS = (
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    print("| batch × accumulation × length | they say | bf16 | fp32 | Headroom on their card, bf16 |")
-    print("| --- | --- | --- | --- | --- |")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", action="store_true", help="run them on this machine's CUDA device, too")
+    device = CudaDevice() if parser.parse_args().measure else None
+    measured = ["bf16 measured"] if device else []
+    header = ["batch × accumulation × length", "they say", *measured, *PRECISIONS, "Headroom on their card, bf16"]
+    print(f"| {' | '.join(header)} |\n|{' --- |' * len(header)}")
     with tempfile.TemporaryDirectory() as folder:
         for claim in CLAIMS:
-            print(f"| {' | '.join(cells(claim, MachineFiles(Path(folder))))} |", flush=True)
-    print(f"\nGiB; {versions_line('torch', 'transformers')}")
+            print(f"| {' | '.join(cells(claim, MachineFiles(Path(folder)), device))} |", flush=True)
+    machine = f"; measured on {device_name(device.torch_device)}" if device else ""
+    print(f"\nGiB{machine}; {versions_line('torch', 'transformers')}")
 
 
-def cells(claim: Claim, files: MachineFiles) -> list[str]:
+def cells(claim: Claim, files: MachineFiles, device: CudaDevice | None) -> list[str]:
     name = claim.model.rpartition("/")[2]
     return [
         f"{name} {claim.batch} × {claim.accumulation} × {claim.length}",
         f"{claim.said_gib:g}{claim.note}",
+        *([measured_gib(claim, device)] if device else []),
         *(f"{need_gib(claim, precision, files):.1f}" for precision in PRECISIONS),
         instead(claim, files),
     ]
 
 
+def workload(claim: Claim, precision: str) -> Workload:
+    return Workload(SETTINGS, encoder_config(claim.model, None), device_kind="cuda", precision=precision)
+
+
 def need_gib(claim: Claim, precision: str, files: MachineFiles) -> float:
-    config = encoder_config(claim.model, None)
-    plan = predict(Workload(SETTINGS, config, device_kind="cuda", precision=precision), files.predictions)
+    plan = predict(workload(claim, precision), files.predictions)
     return plan.need_gib(claim.batch, claim.length, claim.accumulation)
+
+
+def measured_gib(claim: Claim, device: CudaDevice) -> str:
+    case = Case(claim.model, workload(claim, "bf16"), claim.batch, claim.length, claim.accumulation)
+    found = measure_or_fail(case, device)
+    device.release()
+    return "out of memory" if found is None else f"{found[0].need / GIB:.1f}"
 
 
 def instead(claim: Claim, files: MachineFiles) -> str:

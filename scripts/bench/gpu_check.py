@@ -3,14 +3,13 @@
     scripts/gpu_check [--only TEXT] [--write FILE] [--device cuda|cpu]
 
 Base and large models are built on the device from their configurations, with random weights and no download. Each
-configuration takes three training steps, whose peak counts from the second, and one evaluation pass over twice the
+configuration takes training steps, whose peak counts from the second, and an evaluation pass over twice the
 micro-batch, once the gradients are gone. Two things are compared:
 
-    need     all that the process holds: what the allocator reserved, and by NVML what lies beyond it (context,
-             workspaces). This is what a prediction promises.
-    tensors  what the allocator handed out, against the prediction without its constant for context and workspaces.
-             A difference here is the replay's; one in the need alone is the allocator's or the context's. (Workspaces
-             of 8 to 32 MiB that cuBLAS takes from the allocator are among the measured tensors only.)
+    need     the smallest limit under which the same step still runs, found by halving to 0.4 %, and by NVML what lies
+             beyond the allocator (context, libraries). This is what a prediction promises.
+    tensors  what the allocator handed out, against the prediction without its constants for context, workspaces and
+             pages. A difference here is the replay's. (cuBLAS's workspaces are among the measured tensors only.)
 
 Before that it tries whether a share of the card is enforced, alone and against a greedy neighbour. The exit status is
 1 if the need's errors exceed 5 % (median) or 10 % (95th percentile), if a configuration that was predicted to fit ran
@@ -19,10 +18,12 @@ models under a counted budget. It needs torch, transformers and what else ``trai
 """
 
 import argparse
+import multiprocessing
 import os
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -54,7 +55,8 @@ from trainables.training.step import to_device, train_step
 HIGHEST_MEDIAN, HIGHEST_P95 = 0.05, 0.10
 HEADROOM = SETTINGS.memory.headroom
 CPU_BUDGET_GIB = 1.0
-STEPS = 3
+LIMIT_TOLERANCE = 0.004
+FEW = 8
 
 DeviceKind = Literal["cpu", "cuda"]
 # Precision, checkpointing, and samples × length of a pass, passes of a step.
@@ -188,13 +190,13 @@ def cases(kind: DeviceKind) -> Iterator[Case]:
 
 def compare_all(wanted: Sequence[Case], device: MemoryDevice) -> tuple[list[Compared], list[str], list[str]]:
     """Measurements beside predictions, the configurations that were skipped, and those that ran out of memory."""
+    plans = all_plans([case.workload for case in wanted])
     compared: list[Compared] = []
     skipped: list[str] = []
     exhausted: list[str] = []
     allowed_gib = device.budget_bytes() / GIB * (1 - HEADROOM)
-    for number, case in enumerate(wanted, 1):
+    for number, (case, plan) in enumerate(zip(wanted, plans, strict=True), 1):
         print(f"{number}/{len(wanted)} {case}", file=sys.stderr, flush=True)
-        plan = plan_of(case)
         if plan is None:
             skipped.append(f"{case}: not traceable with this transformers")
             continue
@@ -220,12 +222,21 @@ def compare_all(wanted: Sequence[Case], device: MemoryDevice) -> tuple[list[Comp
     return compared, skipped, exhausted
 
 
-def plan_of(case: Case) -> MemoryPlan | None:
+def all_plans(workloads: Sequence[Workload]) -> list[MemoryPlan | None]:
+    """Of each workload; many are traced by all processors at a time. See ``plan_of``."""
+    if len(workloads) < FEW:
+        return [plan_of(workload) for workload in workloads]
+    print(f"tracing {len(workloads)} workloads", file=sys.stderr, flush=True)
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(plan_of, workloads))
+
+
+def plan_of(workload: Workload) -> MemoryPlan | None:
     """None for DeBERTa in versions of transformers whose compiled functions refuse tensors without data."""
     try:
-        return predict(case.workload)
+        return predict(workload)
     except RuntimeError as error:
-        if case.workload.config.model_type == "deberta-v2" and "TorchScript" in str(error):
+        if workload.config.model_type == "deberta-v2" and "TorchScript" in str(error):
             return None
         raise
 
@@ -264,28 +275,60 @@ def measure(case: Case, device: MemoryDevice) -> tuple[Held, Held]:
         effective_batch = [batch(task, case.micro_batch, case.length, seed) for seed in range(case.accumulation)]
         evaluated = batch(task, 2 * case.micro_batch, case.length, seed=0)
 
-    model.train()
-    for step in range(STEPS):
+    def train() -> None:
+        model.train()
         clip_norm = workload.settings.train.clip_norm
         train_step(model, task, effective_batch, optimizer, clip_norm=clip_norm, precision=workload.precision)
-        if step == 0:
-            device.reset_peak()
-    training = held(device, before)
 
-    optimizer.zero_grad(set_to_none=True)
-    device.release()
-    device.reset_peak()
-    model.eval()
-    with torch.inference_mode(), autocast(workload.precision, where):
-        evaluated = to_device(evaluated, where)
-        task.kept(model(evaluated), evaluated)
-    return training, held(device, before)
+    def evaluate() -> None:
+        model.eval()
+        with torch.inference_mode(), autocast(workload.precision, where):
+            moved = to_device(evaluated, where)
+            task.kept(model(moved), moved)
+
+    def fits() -> bool:
+        """Whether it runs now, as ``run``."""
+        fitted = True
+        try:
+            run()
+        except torch.OutOfMemoryError:
+            fitted = False
+        give_back()
+        return fitted
+
+    def give_back() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        device.release()
+
+    train()
+    peaks = []
+    for run in (train, evaluate):
+        give_back()
+        device.reset_peak()
+        run()
+        peak = device.peak_bytes() - before
+        give_back()
+        if isinstance(device, CudaDevice):
+            tensors = torch.cuda.max_memory_allocated()
+            limit = smallest_limit(fits, above=tensors, enough=torch.cuda.max_memory_reserved())
+            peaks.append(Held(limit + device.holdings().beyond_torch, tensors))
+        else:
+            peaks.append(Held(peak, peak))
+    training, evaluation = peaks
+    return training, evaluation
 
 
-def held(device: MemoryDevice, before: int) -> Held:
-    need = device.peak_bytes() - before
-    tensors = torch.cuda.max_memory_allocated(device.torch_device) if device.torch_device.type == "cuda" else need
-    return Held(need, tensors)
+def smallest_limit(fits: Callable[[], bool], *, above: int, enough: int) -> float:
+    """The smallest limit of the allocator, in bytes, under which ``fits``; it lies between the other two."""
+    total = torch.cuda.mem_get_info()[1]
+    fraction = torch.cuda.get_per_process_memory_fraction()
+    fails, works = float(above), float(max(above, enough))
+    while works - fails > LIMIT_TOLERANCE * works:
+        limit = (fails + works) / 2
+        torch.cuda.set_per_process_memory_fraction(limit / total)
+        fails, works = (fails, limit) if fits() else (limit, works)
+    torch.cuda.set_per_process_memory_fraction(fraction)
+    return works
 
 
 def summarise(errors: Sequence[float]) -> Summary:

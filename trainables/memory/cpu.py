@@ -77,6 +77,9 @@ class CpuDevice:
     def reserved_bytes(self) -> int:
         return self.live_bytes()
 
+    def overhead_bytes(self) -> int:
+        return 0
+
     def peak_bytes(self) -> int:
         return self._earlier_peak if self._counter is None else max(self._earlier_peak, self._counter.peak_bytes)
 

@@ -12,8 +12,26 @@ import torch
 
 from trainables.memory.device import GIB, Cause, Measured, entitlement
 
-# Taken where NVML cannot tell: a context takes 0.3 to 0.6 GiB, a workspace of cuBLAS some MiB.
-_ASSUMED_BEYOND_TORCH = GIB // 2
+MIB = 2**20
+
+# What no trace sees, as measured on an H100 (driver 580, CUDA 13.0): scripts/bench/results/gpu_check.txt.
+CONTEXT_BYTES = 768 * MIB
+"""The context with the libraries' handles and kernels, which torch does not count. Smaller cards have smaller ones."""
+
+_LOADED_LATER_BYTES = 150 * MIB
+"""The part of it that comes with the first passes: handles, and kernels as they are used."""
+
+_WORKSPACE_BYTES = 66 * MIB
+"""cuBLAS's, one for forward and one for backward passes, 8 MiB each before Hopper: tensors to the allocator."""
+
+_PAGE_SLACK_BYTES = 96 * MIB
+"""Growing segments give memory back by the page, so a limit must leave room for pages that are used in part."""
+
+ALLOCATOR_OVERHEAD_BYTES = _WORKSPACE_BYTES + _PAGE_SLACK_BYTES
+"""What the allocator takes beside the tensors of a trace."""
+
+# The second is its older name.
+_ALLOCATOR_SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 _ASKED = re.compile(r"Tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)")
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": GIB}
@@ -45,7 +63,7 @@ def holdings(
     """
     taken = max(0, total - free - reserved)
     own = (processes or {}).get(own_pid)
-    beyond = min(taken, _ASSUMED_BEYOND_TORCH if own is None else max(0, own - reserved))
+    beyond = min(taken, CONTEXT_BYTES if own is None else max(0, own - reserved))
     return Holdings(beyond, taken - beyond)
 
 
@@ -78,6 +96,16 @@ def asked_bytes(message: str) -> int | None:
     return None if found is None else int(float(found[1]) * _UNITS[found[2]])
 
 
+def grow_segments() -> None:
+    """Ask torch's allocator for segments that grow and shrink by pages; call it before its first allocation.
+
+    In segments of fixed size, memory between live tensors is lost to larger ones: of what evaluation passes held, up
+    to a quarter. What the user has set stays.
+    """
+    if not any(name in os.environ for name in _ALLOCATOR_SETTINGS):
+        os.environ[_ALLOCATOR_SETTINGS[0]] = "expandable_segments:True"
+
+
 def free_on_card(*, total: int, real_total: int, real_free: int, others: int) -> int:
     """What nobody holds of a card that may be taken for smaller than it is."""
     own = real_total - real_free - others
@@ -91,7 +119,7 @@ def out_of_memory_cause(
 
     Args:
         asked: bytes of the failed allocation; None if the error does not say.
-        allocated: bytes of live tensors.
+        allocated: bytes that live tensors keep.
         reserved: bytes that torch's allocator had taken, live or not; what could be given back it has given back
             before it fails.
         entitled: the most that this process may hold, whatever others do.
@@ -122,6 +150,7 @@ class CudaDevice:
     """
 
     def __init__(self, budget_gib: float | None = None, *, share: float = 1.0, device_gib: float | None = None) -> None:
+        grow_segments()
         self._index = torch.cuda.current_device()
         self._most = None if device_gib is None else int(device_gib * GIB)
         self._budget_gib = budget_gib
@@ -131,6 +160,7 @@ class CudaDevice:
         self._earlier_peak = 0
         self._peak_is_stale = False
         self._nvml = _NvmlCard.of(self._index)
+        self._grows = _segments_grow(self.torch_device)
 
     @property
     def torch_device(self) -> torch.device:
@@ -174,9 +204,17 @@ class CudaDevice:
     def reserved_bytes(self) -> int:
         return torch.cuda.memory_reserved(self._index)
 
+    def overhead_bytes(self) -> int:
+        held = self.holdings().beyond_torch
+        return min(CONTEXT_BYTES, held + _LOADED_LATER_BYTES) + ALLOCATOR_OVERHEAD_BYTES
+
     def peak_bytes(self) -> int:
-        since = torch.cuda.max_memory_reserved(self._index) + self.holdings().beyond_torch
-        return max(self._earlier_peak, since)
+        # What lies free in segments that shrink is given back before memory runs out: it is not needed.
+        if self._grows:
+            of_torch = torch.cuda.max_memory_allocated(self._index)
+        else:
+            of_torch = torch.cuda.max_memory_reserved(self._index)
+        return max(self._earlier_peak, of_torch + self.holdings().beyond_torch)
 
     def reset_peak(self) -> None:
         self._earlier_peak = 0
@@ -201,6 +239,8 @@ class CudaDevice:
 
     def release(self) -> None:
         gc.collect()
+        # cuBLAS's workspaces are made anew by the next pass, and are no leak of this one.
+        torch._C._cuda_clearCublasWorkspaces()
         torch.cuda.empty_cache()
         if self._peak_is_stale:
             self._peak_is_stale = False
@@ -231,7 +271,8 @@ class CudaDevice:
         left = self.total_bytes() - held.others
         return out_of_memory_cause(
             asked=_asked(error),
-            allocated=self.live_bytes(),
+            # Pages that are used in part are no fault of others.
+            allocated=self.live_bytes() + (_PAGE_SLACK_BYTES if self._grows else 0),
             reserved=self.reserved_bytes(),
             beyond_torch=held.beyond_torch,
             entitled=self.entitled_bytes(),
@@ -246,6 +287,14 @@ class CudaDevice:
 
 def _asked(error: BaseException) -> int | None:
     return asked_bytes(str(error)) if isinstance(error, torch.OutOfMemoryError) else None
+
+
+def _segments_grow(device: torch.device) -> bool:
+    """Whether the allocator's segments do: not everywhere can they."""
+    held = torch.zeros(1, device=device)
+    grows = any(segment.get("is_expandable", False) for segment in torch.cuda.memory_snapshot())
+    del held
+    return grows
 
 
 class _NvmlCard:

@@ -54,8 +54,13 @@ class MemoryDevice(Protocol):
         """What torch's allocator keeps for tensors, live or to come; the live bytes where it keeps none."""
         ...
 
+    def overhead_bytes(self) -> int:
+        """What a process that trains here holds beside the tensors that a trace sees; 0 on the CPU."""
+        ...
+
     def peak_bytes(self) -> int:
-        """The most that this process held since ``reset_peak``, all of it: tensors, reserves, context, workspaces.
+        """The most that this process held since ``reset_peak`` and could not give back: tensors, context, workspaces,
+        and what the allocator keeps between tensors where it cannot give that back.
 
         On the CPU tensors alone, and only what lived under ``enforce``.
         """

@@ -189,7 +189,8 @@ class Fit:
 
     def _predicted(self) -> MemoryPlan:
         plan = predict(self._workload, self._files.predictions)
-        return replace(plan, correction=self._files.ledger.correction(self._where))
+        correction = self._files.ledger.correction(self._where)
+        return replace(plan, overhead_bytes=self._device.overhead_bytes(), correction=correction)
 
     def _takes_too_many_passes(self) -> bool:
         memory = self._settings.memory

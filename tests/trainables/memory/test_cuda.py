@@ -1,12 +1,16 @@
 """What is made of CUDA's and NVML's plain facts; nothing here needs a card."""
 
+import os
+
 import pytest
 
 from trainables.memory.cuda import (
+    CONTEXT_BYTES,
     Holdings,
     allocator_fraction,
     asked_bytes,
     free_on_card,
+    grow_segments,
     holdings,
     nvml_uuid,
     out_of_memory_cause,
@@ -24,9 +28,9 @@ CARDS = ["GPU-aaaa-1", "GPU-aabb-2", "GPU-cccc-3"]
         # The driver may count this process late.
         ({7: 4 * GIB}, Holdings(beyond_torch=0, others=4 * GIB)),
         # Without NVML, in a container, or where it does not tell sizes, a usual context is taken off.
-        (None, Holdings(beyond_torch=GIB // 2, others=7 * GIB // 2)),
-        ({}, Holdings(beyond_torch=GIB // 2, others=7 * GIB // 2)),
-        ({7: None}, Holdings(beyond_torch=GIB // 2, others=7 * GIB // 2)),
+        (None, Holdings(beyond_torch=CONTEXT_BYTES, others=4 * GIB - CONTEXT_BYTES)),
+        ({}, Holdings(beyond_torch=CONTEXT_BYTES, others=4 * GIB - CONTEXT_BYTES)),
+        ({7: None}, Holdings(beyond_torch=CONTEXT_BYTES, others=4 * GIB - CONTEXT_BYTES)),
     ],
 )
 def test_the_memory_of_this_process_is_told_from_that_of_others(
@@ -118,3 +122,20 @@ def test_a_card_taken_for_a_smaller_one_has_free_what_the_smaller_one_would() ->
     assert free_on_card(total=4 * GIB, real_total=24 * GIB, real_free=19 * GIB, others=3 * GIB) == 0
     # What was read at two moments may not agree.
     assert free_on_card(total=24 * GIB, real_total=24 * GIB, real_free=20 * GIB, others=5 * GIB) == 20 * GIB
+
+
+@pytest.mark.parametrize("set_by_user", [None, "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
+def test_segments_are_to_grow_unless_the_user_set_the_allocator(
+    set_by_user: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        # Set first, so that what is set below is taken back, too.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    if set_by_user:
+        monkeypatch.setenv(set_by_user, "max_split_size_mb:64")
+    grow_segments()
+    expected = (
+        {set_by_user: "max_split_size_mb:64"} if set_by_user else {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+    )
+    assert {name: value for name, value in os.environ.items() if name.endswith("ALLOC_CONF")} == expected

@@ -16,6 +16,7 @@ from trainables.memory.cpu import CpuDevice
 from trainables.memory.device import GIB
 from trainables.memory.ledger import Circumstances, Ledger
 from trainables.memory.predict import MemoryPlan, Workload, predict
+from trainables.memory.predict.kernels import CudaKernels
 from trainables.models.builtin import build_encoder
 from trainables.models.families import UnsupportedError
 from trainables.settings import TrialSettings, with_params
@@ -44,6 +45,9 @@ class Card(CpuDevice):
     @property
     def torch_device(self) -> torch.device:
         return torch.device("cuda")
+
+    def overhead_bytes(self) -> int:
+        return CudaKernels.overhead_bytes
 
 
 @dataclass

@@ -16,6 +16,8 @@ from torch.library import _scoped_library
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
 from transformers.masking_utils import sdpa_mask
 
+from trainables.memory.cuda import ALLOCATOR_OVERHEAD_BYTES, CONTEXT_BYTES
+
 _BLOCK_BYTES = 512
 _ATTENTION = "headroom_efficient"
 
@@ -78,11 +80,11 @@ class CpuKernels:
 
 
 class CudaKernels:
-    """CUDA's, emulated. The overhead is the context (480 MiB) and cuBLAS's workspaces (32 MiB)."""
+    """CUDA's, emulated. The overhead is that of a large card; a run on a card says how much it is there."""
 
     copies_batch = True
     fused_optimizer = True
-    overhead_bytes = (480 + 32) * 2**20
+    overhead_bytes = CONTEXT_BYTES + ALLOCATOR_OVERHEAD_BYTES
 
     def prepared(self, config: PreTrainedConfig) -> PreTrainedConfig:
         AttentionInterface.register(_ATTENTION, _efficient_attention)
