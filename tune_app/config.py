@@ -258,9 +258,15 @@ def _one_or_several(value: object) -> object:
     if value is None:
         return ()
     given = tuple(value) if isinstance(value, list | tuple) else (value,)
-    if not given or not all(isinstance(item, str | Mapping | MetricSection) for item in given):
-        raise ValueError("expected the name of a metric, or a list of names, e.g. [macro_f1, peak_gib]")
-    return tuple({"name": item} if isinstance(item, str) else item for item in given)
+    items = [{"name": item} if isinstance(item, str) else item for item in given]
+    if not items or not all(
+        isinstance(item, MetricSection) or (isinstance(item, Mapping) and "name" in item) for item in items
+    ):
+        raise ValueError(
+            "expected the name of a metric, or a list such as [macro_f1, peak_gib] or [macro_f1, {name: peak_gib,"
+            " mode: min}]"
+        )
+    return tuple(items)
 
 
 class SearchSection(Section):

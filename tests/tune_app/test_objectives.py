@@ -99,7 +99,12 @@ def test_a_metric_is_the_same_study_whichever_setting_names_it() -> None:
         (["macro_f1", "peak_gib", "macro_f1"], {}, ["macro_f1 stands there twice", "drop one"]),
         ([{"name": "macro_f1", "mode": "min"}, "peak_gib"], {}, ["macro_f1 with mode min", "set mode: max"]),
         (["macro_f1", {"name": "peak_gib", "mode": "up"}], {}, ["metric.1.mode", "'up'", "max, min"]),
-        (["macro_f1", {"nam": "peak_gib"}], {}, ["metric.1", "name"]),
+        (
+            ["macro_f1", {"nam": "peak_gib"}],
+            {},
+            ["search.metric: ", "{'nam': 'peak_gib'}", "{name: peak_gib, mode: min}"],
+        ),
+        ({"macro_f1": "max"}, {}, ["search.metric: {'macro_f1': 'max'}", "[macro_f1, peak_gib]"]),
         (["macro_f1", {"name": "peak_gib", "weight": 2}], {}, ["metric.1.weight", "known here: name, mode"]),
         (["peak_gib", "macro_f1"], {}, ["peak_gib comes first", "[macro_f1, peak_gib]"]),
         ("peak_gib", {}, ["peak_gib comes first", "[macro_f1, peak_gib]"]),
