@@ -123,7 +123,7 @@ def _search(
     from tune_app.checkpoints import CheckpointKeeper
     from tune_app.recorder import ATTEMPTS, StudyRecorder
     from tune_app.sampling import build_proposer
-    from tune_app.scheduler import build_scheduler
+    from tune_app.scheduler import PastTrial, build_scheduler
     from tune_app.searcher import HeadroomSearch
     from tune_app.trainable import make_trainable, train_encoder
 
@@ -137,6 +137,11 @@ def _search(
         warmup=scheduling.warmup,
         reduction_factor=scheduling.reduction_factor,
         startup_trials=scheduling.startup_trials,
+        past=[
+            PastTrial(trial.number, trial.intermediate_values, is_open=trial.state == TrialState.RUNNING)
+            for trial in trials
+            if outcome_of(trial) is not Outcome.INFEASIBLE
+        ],
     )
     trainable = make_trainable(
         config.trial_settings(), run_dir / CACHE, threads=resources.cpu, run_trial=run_trial or train_encoder
