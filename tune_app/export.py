@@ -61,11 +61,12 @@ def export_best(store: StudyStore, config: RunConfig, folder: Path, number: int 
 
 def best_config(store: StudyStore, config: RunConfig, trial: FrozenTrial) -> dict[str, Any]:
     """A trial's complete configuration as plain data, with what its value depends on pinned beside it."""
+    first, *further = named_values(trial, store.record.objectives).items()
     pinned = PinnedSection(
         study=store.name,
         trial=trial.number,
-        value=values_of(trial)[0],
-        further=dict(list(named_values(trial, store.record.objectives).items())[1:]),
+        value=first[1],
+        further=dict(further),
         epoch=trial.user_attrs.get("best_epoch"),
         data_fingerprint=store.record.data_fingerprint,
         device=str(trial.user_attrs.get("device", "unknown")),
@@ -131,7 +132,7 @@ def _write_table(store: StudyStore, trials: Sequence[FrozenTrial], target: Path)
         writer.writerow(["rank", "number", "outcome", *objectives, "best_epoch", *names, *attributes, "reason"])
         for rank, trial in enumerate(trials, start=1):
             values = values_of(trial)
-            # Of a trial that was stopped the first objective is known, and beside it what attributes hold.
+            # Of a trial that is not complete the first objective is known so far, and others that are attributes.
             so_far = (
                 value_so_far(store.record.unit, trial.intermediate_values),
                 *map(trial.user_attrs.get, objectives[1:]),

@@ -1,5 +1,6 @@
 """What every task must do: learn, be cut exactly, need what was predicted, come out the same twice, and be kept."""
 
+import gc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -98,7 +99,8 @@ def test_its_steps_need_what_was_predicted(task_settings: TrialSettings, cache: 
 
     device, length = CpuDevice(0.5), task_settings.tok.max_length
     with device.enforce():
-        # Of other tests' modules: as in a trial, what lives already is nobody's need.
+        # Of other tests' modules: as in a trial, what lives already is nobody's need. It must not go away meanwhile.
+        gc.collect()
         held = device.live_bytes()
         session = TrainingSession(task_settings, cache, device)
         session.fit_to_memory(MachineFiles(machine_folder))
