@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,17 @@ def machine_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder / "headroom"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def signals_reach_what_is_started() -> None:
+    """A shell that runs the tests in the background has them ignore signals, and so all processes that they start.
+
+    A handler is not inherited.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(autouse=True)

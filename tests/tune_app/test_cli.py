@@ -412,17 +412,20 @@ def test_python_dash_m_is_the_same_program(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_a_watch_with_130_and_one_line(study: Path, tmp_path: Path) -> None:
-    watch = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-u", "-m", "tune_app", "status", "mine", "--json", "--watch"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert watch.stdout is not None
-    assert json.loads(watch.stdout.readline())["study"] == "mine"
-    watch.send_signal(signal.SIGINT)
-    _, err = watch.communicate(timeout=30)
+    ) as watch:
+        try:
+            assert watch.stdout is not None
+            assert json.loads(watch.stdout.readline())["study"] == "mine"
+            watch.send_signal(signal.SIGINT)
+            _, err = watch.communicate(timeout=30)
+        finally:
+            watch.kill()
     assert watch.returncode == 130
     assert err.strip() == "headroom: interrupted"

@@ -280,7 +280,10 @@ def test_both_pages_show_the_study_until_a_signal_and_leave_nothing_behind(run_d
             assert json.loads(body(api))["experiment"]["name"] == STUDY
         finally:
             process.send_signal(number)
-        assert process.wait(30) == 0
+        try:
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
     assert len(started) >= 3, "two programs, one of them with a worker"
     assert not [child for child in started if is_alive(child.pid)]
     for address in (optuna_page, mlflow_page):
