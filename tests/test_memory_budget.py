@@ -11,7 +11,8 @@ from rich.console import Console
 
 from tune_app.cli import cli
 from tune_app.config import RunConfig, parse_config
-from tune_app.experiment import CONFIG_FILE, run_search, tracking_uri
+from tune_app.experiment import run_search
+from tune_app.run_dir import CONFIG_FILE, tracking_uri
 
 pytestmark = pytest.mark.slow
 

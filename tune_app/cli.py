@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -9,27 +10,14 @@ import click
 
 from tune_app import __version__
 from tune_app.errors import UserError
+from tune_app.study_commands import study_group
+from tune_app.terminal import consent, make_console, open_named, overrides_option, quiet_option
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from tune_app.config import RunConfig
     from tune_app.experiment import SearchEnd
-    from tune_app.study import StudyStore
-
-_PIPE_WIDTH = 200
 
 DONE, NOTHING_COMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-
-_overrides = click.option(
-    "-s",
-    "overrides",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Override a setting by its dotted name; VALUE is YAML. Repeatable. Entries of the space too: "
-    "-s space.train.batch_size.choices='[8, 16]'.",
-)
-_quiet = click.option("--quiet", is_flag=True, help="Print the result only.")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -56,20 +44,24 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("configs", nargs=-1, required=True, metavar="CONFIG...")
-@_overrides
+@overrides_option
 @click.option("--trials", type=click.IntRange(min=1), help="Launched trials in all (search.trials).")
 @click.option("--address", help="Join a Ray cluster: its address, or auto.")
 @click.option("--fresh", is_flag=True, help="Begin a new version beside the study instead of resuming it.")
-@_quiet
+@click.option("--yes", is_flag=True, help="Agree to what study.on_change=delete asks.")
+@quiet_option
 def search(
     configs: tuple[str, ...],
     overrides: tuple[str, ...],
     trials: int | None,
     address: str | None,
     fresh: bool,
+    yes: bool,
     quiet: bool,
 ) -> int:
     """Search: run the study of each CONFIG until it holds its launched trials. Run again, it resumes.
+
+    A study whose space or data changed goes on as a new version with all results that still fit (study.on_change).
 
     Several run one after the other; one that fails does not stop the next. The exit code is the worst of theirs.
     """
@@ -80,7 +72,7 @@ def search(
     loaded = [load_config(config, (*overrides, *extra)) for config in configs]
 
     def run(config: "RunConfig") -> "SearchEnd":
-        return _search_one(_as_new_version(config) if fresh else config, address, quiet)
+        return _search_one(config, address=address, fresh=fresh, yes=yes, quiet=quiet)
 
     if len(loaded) == 1:
         return _code_of(run(loaded[0]))
@@ -108,19 +100,19 @@ def _search_several(
             # A defect, which is shown whole; it need not be the next study's.
             traceback.print_exc()
             problem, code = f"{type(error).__name__}: {error}", NOTHING_COMPLETE
-        ran.append(SearchLine(config.study.name, code, end, problem))
+        ran.append(SearchLine(end.status.study if end else config.study.name, code, end, problem))
         if code == INTERRUPTED:
             break
-    print_searches(_console(), ran)
+    print_searches(make_console(), ran)
     return max(line.code for line in ran)
 
 
-def _search_one(config: "RunConfig", address: str | None, quiet: bool) -> "SearchEnd":
+def _search_one(config: "RunConfig", *, address: str | None, fresh: bool, yes: bool, quiet: bool) -> "SearchEnd":
     from tune_app.experiment import run_search
     from tune_app.tables import print_end
 
-    console = _console()
-    end = run_search(config, console=console, quiet=quiet, address=address)
+    console = make_console()
+    end = run_search(config, console=console, quiet=quiet, address=address, fresh=fresh, consent=partial(consent, yes))
     for warning in end.warnings:
         click.echo(f"headroom: warning: {warning}", err=True)
     print_end(console, end)
@@ -145,9 +137,9 @@ def status(study: str, as_json: bool, watch: bool) -> int:
     from tune_app.study import search_is_running
     from tune_app.tables import print_status
 
-    console = _console()
+    console = make_console()
     while True:
-        store, config, run_dir = _open_study(study)
+        store, config, run_dir = open_named(study)
         running = search_is_running(run_dir)
         current = study_status(store, is_running=running)
         if as_json:
@@ -173,10 +165,10 @@ def export(study: str, folder: Path, number: int | None) -> int:
     from tune_app.export import export_best, export_front, export_leaderboard
     from tune_app.tables import print_leaderboard
 
-    store, config, _ = _open_study(study)
+    store, config, _ = open_named(study)
     best = export_best(store, config, folder, number)
     board, front = export_leaderboard(store, folder), export_front(store, folder)
-    print_leaderboard(_console(), store)
+    print_leaderboard(make_console(), store)
     what = "best configuration" if number is None else f"trial {number}"
     click.echo(f"{what:<18}  {best}\nevery trial         {board}")
     if front is not None:
@@ -187,7 +179,7 @@ def export(study: str, folder: Path, number: int | None) -> int:
 
 @cli.command()
 @click.argument("config")
-@_overrides
+@overrides_option
 @click.option(
     "--to",
     "folder",
@@ -195,14 +187,14 @@ def export(study: str, folder: Path, number: int | None) -> int:
     metavar="DIR",
     help="Where to save the model; without it, models/<study name> under the working directory.",
 )
-@_quiet
+@quiet_option
 def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: bool) -> int:
     """One training run without a search: trains CONFIG, saves its best epoch as a model folder."""
     from tune_app.config import load_config
     from tune_app.training import run_training
 
     loaded = load_config(config, overrides)
-    end = run_training(loaded, folder or Path("models") / loaded.study.name, console=_console(), quiet=quiet)
+    end = run_training(loaded, folder or Path("models") / loaded.study.name, console=make_console(), quiet=quiet)
     if end.out_of_memory:
         click.echo(
             f"headroom: out of memory: {end.out_of_memory}; take a smaller model.name or tok.max_length, or raise"
@@ -224,7 +216,7 @@ def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: b
 
 @cli.command()
 @click.argument("config")
-@_overrides
+@overrides_option
 @click.option("--budget-gib", type=click.FloatRange(min=0, min_open=True), help="Ask about a card with that budget.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Whose kernels; cuda where a budget is given.")
 @click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="In place of train.precision.")
@@ -249,7 +241,7 @@ def memory(
 
     print_needs(
         load_config(config, overrides),
-        _console(),
+        make_console(),
         budget_gib=budget_gib,
         device=device,
         precision=precision,
@@ -266,10 +258,10 @@ def memory(
 def dashboard(study: str) -> int:
     """Open the live pages of a study, Optuna Dashboard and MLflow, until Ctrl-C; names Ray's too."""
     from tune_app.dashboard import open_dashboards
-    from tune_app.experiment import tracking_uri
+    from tune_app.run_dir import tracking_uri
 
-    _, config, run_dir = _open_study(study)
-    open_dashboards(run_dir, config.study.name, config.study.storage, tracking_uri(config), _console())
+    _, config, run_dir = open_named(study)
+    open_dashboards(run_dir, config.study.name, config.study.storage, tracking_uri(config), make_console())
     return DONE
 
 
@@ -285,46 +277,8 @@ def doctor(folder: str, as_json: bool) -> int:
     if as_json:
         click.echo(as_json_text(findings))
     else:
-        show(findings, _console())
+        show(findings, make_console())
     return exit_code(findings)
 
 
-def _console() -> "Console":
-    from rich.console import Console
-
-    console = Console()
-    # A pipe has no width; 80 columns would fold every row of a table.
-    return console if console.is_terminal else Console(width=_PIPE_WIDTH)
-
-
-def _open_study(study: str) -> tuple["StudyStore", "RunConfig", Path]:
-    """A study by its name (under ./runs) or its run directory."""
-    from tune_app.experiment import CONFIG_FILE, stored_config
-    from tune_app.study import load_study
-
-    given = Path(study)
-    run_dir = given if (given / CONFIG_FILE).is_file() else Path("runs") / study
-    if not (run_dir / CONFIG_FILE).is_file():
-        raise UserError(
-            f"{study}: no study of that name in ./runs and no run directory at that path{_near(study)}; a run directory"
-            f" holds {CONFIG_FILE}"
-        )
-    config = stored_config(run_dir)
-    return load_study(run_dir, config.study.name, config.study.storage), config, run_dir.resolve()
-
-
-def _near(study: str) -> str:
-    from tune_app.errors import nearest
-
-    known = [folder.name for folder in Path("runs").iterdir() if folder.is_dir()] if Path("runs").is_dir() else []
-    return nearest(Path(study).name, known)
-
-
-def _as_new_version(config: "RunConfig") -> "RunConfig":
-    base = config.study.name
-    version = 2
-    while (Path(config.study.dir) / f"{base}-v{version}").exists():
-        version += 1
-    if not Path(config.run_dir).exists():
-        return config
-    return config.model_copy(update={"study": config.study.model_copy(update={"name": f"{base}-v{version}"})})
+cli.add_command(study_group)

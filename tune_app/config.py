@@ -46,11 +46,19 @@ def _positive_or_auto(value: object) -> object:
 PositiveOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_positive_or_auto)]
 
 
+OnChange = Literal["fork", "refuse", "archive", "delete"]
+
+
 class StudySection(Section):
     name: str = Field(description="Name of the study, of its folder and of its MLflow experiment.")
     dir: str = Field(default="runs", description="Folder (or storage URI) that holds the run directories.")
     storage: str | None = Field(
         default=None, description="Database URL of the study; null keeps it in study.journal in the run directory."
+    )
+    on_change: OnChange = Field(
+        default="fork",
+        description="Where the study is about something else by now. fork: a new version, with what still fits;"
+        " refuse; archive: the study is set aside for a new one; delete: asks, or wants --yes.",
     )
 
     @field_validator("name")
@@ -440,6 +448,22 @@ class RunConfig(Section):
     @property
     def run_dir(self) -> str:
         return f"{self.study.dir.rstrip('/')}/{self.study.name}"
+
+    def named(self, name: str) -> "RunConfig":
+        """This configuration for a study of another name.
+
+        Raises:
+            UserError: the name cannot be one.
+        """
+        try:
+            study = StudySection.model_validate({**self.study.model_dump(), "name": name})
+        except ValidationError as error:
+            raise UserError(f"study.name: {_problem(error.errors()[0], name)}; set a shorter study.name") from None
+        return self.model_copy(update={"study": study})
+
+    def stored_in(self, url: str | None) -> "RunConfig":
+        """This configuration with its study in another database, or, with None, in its run directory."""
+        return self.model_copy(update={"study": self.study.model_copy(update={"storage": url})})
 
     def fixed_params(self) -> Params:
         """Every searchable setting by its dotted name, as fixed outside the space."""

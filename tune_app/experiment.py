@@ -4,7 +4,6 @@ Read from top to bottom it is the whole road: configuration → data → study �
 came of it.
 """
 
-import json
 import os
 import signal
 import sys
@@ -23,26 +22,24 @@ from trainables.machine import MachineFiles
 from trainables.optimizers import OptimizerMissingError, check_installed
 from trainables.seeds import sub_seed
 from tune_app.combinations import check_combinations, combination_rules
-from tune_app.config import RunConfig, dump_yaml, load_config
-from tune_app.errors import UserError, without_password
+from tune_app.config import RunConfig
+from tune_app.errors import UserError
 from tune_app.knobs import check_knobs
-from tune_app.outcomes import Outcome
+from tune_app.outcomes import Outcome, carried_from
 from tune_app.progress import LiveTable, PlainLines, Progress, Quiet
-from tune_app.reporting import StudyStatus, outcome_of, study_status
-from tune_app.study import StudyRecord, StudyStore, open_study, search_lock
+from tune_app.record import StudyRecord
+from tune_app.reporting import StudyStatus, outcome_of, study_status, was_launched
+from tune_app.run_dir import ARTIFACTS, CACHE, CHECKPOINTS, check_place, made, shown_config, tracking_uri, write_config
+from tune_app.study import StudyStore, search_lock
+from tune_app.tables import print_differences
 from tune_app.tracking import MlflowTracking, NoTracking, Tracking, flat
+from tune_app.versions import Consent, begin, check_change, choose, make_room, next_version, parent_of
 
 if TYPE_CHECKING:
     from trainables.memory.facts import TrialDevice
     from tune_app.packing import Gpus, Packing
     from tune_app.ray_session import Cluster
     from tune_app.trainable import RunTrial
-
-CONFIG_FILE = "config.yaml"
-CHECKPOINTS = "checkpoints"
-CACHE = "cache"
-ARTIFACTS = "artifacts"
-_SECRETS_FILE = "secrets.json"
 
 
 @dataclass(frozen=True)
@@ -62,32 +59,46 @@ def run_search(
     console: Console,
     quiet: bool = False,
     address: str | None = None,
+    fresh: bool = False,
+    consent: Consent | None = None,
     run_trial: "RunTrial | None" = None,
 ) -> SearchEnd:
     """Run a study until it holds ``search.trials`` launched trials; resumes it where it exists.
 
+    Where it is about something else by now, ``study.on_change`` says what becomes of it.
+
     Args:
         address: of a Ray cluster to join; None starts Ray on this machine, or joins the job's cluster.
+        fresh: begin a new version of the study beside it.
+        consent: asks whether a study is to be deleted; None deletes none.
         run_trial: what is run per trial; None trains an encoder.
 
     Raises:
         UserError: the configuration, the data or the storage does not allow the search.
     """
-    if config.space is None:
-        raise UserError(
-            "space: is missing; name at least one parameter to search, e.g. optim.lr, or use headroom train"
-        )
-    _check_place(config)
-    run_dir = Path(config.run_dir)
+    check_place(config)
+    say = _said_plainly(console, quiet)
     record = study_record(config)
+    opening = choose(config, record, fresh=fresh)
+    if opening.changed is not None and not quiet:
+        print_differences(console, opening.changed.name, opening.differences)
+    check_change(opening, consent)
+    config = opening.config
+    run_dir = Path(config.run_dir)
     screen = None
-    with _made(run_dir) as is_new:
-        if is_new and run_trial is None:
-            check_knobs(config, model_names(config), _said_plainly(console, quiet))
-        if is_new and _ray_starts_here(address):
-            screen = _screen_here(config, _said_plainly(console, quiet))
+    with made(run_dir):
+        if opening.is_new and run_trial is None:
+            check_knobs(config, model_names(config), say)
+        if opening.is_new and _ray_starts_here(address):
+            screen = _screen_here(config, say)
+    # Everything that can be refused was refused.
+    if told := make_room(opening):
+        say(told)
+        run_dir.mkdir()
     with search_lock(run_dir), ExitStack() as stack:
-        store = open_study(run_dir, config.study.name, config.study.storage, record)
+        store, carried = begin(config, record, opening.parent)
+        if carried:
+            say(carried)
         store.set_target(config.search.trials)
         write_config(config, run_dir)
         progress = stack.enter_context(_progress(config, store, console, quiet))
@@ -100,6 +111,28 @@ def run_search(
             _check_nothing_open(store)
         warnings = tuple(tracking.flush())
     return SearchEnd(study_status(store, is_running=False), run_dir, end.why, end.interrupted, warnings)
+
+
+def fork(parent: StudyStore, parent_dir: Path, config: RunConfig) -> tuple[RunConfig, str]:
+    """Begin the study of a configuration with what fits of another one's trials; nothing is run.
+
+    Returns:
+        The configuration as the new study is named, and what was carried over in a sentence.
+
+    Raises:
+        UserError: the configuration, the data or the storage does not allow the study.
+    """
+    check_place(config)
+    record = study_record(config)
+    config = next_version(config)
+    run_dir = Path(config.run_dir)
+    with made(run_dir):
+        check_knobs(config, model_names(config), lambda _: None)
+    with search_lock(run_dir):
+        store, carried = begin(config, record, parent_of(parent, parent_dir))
+        store.set_target(config.search.trials)
+        write_config(config, run_dir)
+    return config, carried or ""
 
 
 @dataclass(frozen=True)
@@ -130,7 +163,9 @@ def _search(
     assert config.space is not None
     search, scheduling, resources = config.search, config.scheduler, config.resources
     trials = store.trials()
-    checkpoints = CheckpointKeeper(config.checkpoint.keep, trials)
+    # The others' checkpoints are where they were trained.
+    own = [trial for trial in trials if carried_from(trial) is None]
+    checkpoints = CheckpointKeeper(config.checkpoint.keep, own)
     scheduler = build_scheduler(
         scheduling.name,
         steps=config.unit.count,
@@ -170,7 +205,7 @@ def _search(
             fixed=config.fixed_params(),
             gpus=screen.packing.gpus,
             adopt=_open_trials(store),
-            launched=sum(outcome_of(trial) is not Outcome.INFEASIBLE for trial in trials),
+            launched=sum(map(was_launched, trials)),
             total=store.target,
             max_concurrent=search.max_concurrent,
             # HyperBand compares the trials of a bracket, so it must see one coming while another runs.
@@ -260,21 +295,23 @@ def _ray_starts_here(address: str | None) -> bool:
 
 def _has_work(store: StudyStore) -> bool:
     trials = store.trials()
-    launched = [trial for trial in trials if outcome_of(trial) is not Outcome.INFEASIBLE]
-    return len(launched) < store.target or any(trial.state == TrialState.RUNNING for trial in trials)
+    return sum(map(was_launched, trials)) < store.target or any(trial.state == TrialState.RUNNING for trial in trials)
 
 
 def study_record(config: RunConfig) -> StudyRecord:
     """What the study is about; reads the data, so that everything wrong with it is said before anything is started.
 
     Raises:
-        UserError: the data cannot be used, a model is unknown, or an optimizer not installed.
+        UserError: there is no space, the data cannot be used, a model is unknown, or an optimizer not installed.
     """
     from trainables.data.rows import DataError, require_evidence
     from trainables.data.split import read_development
     from trainables.models.names import UnknownModelError, resolve_model
 
-    assert config.space is not None
+    if config.space is None:
+        raise UserError(
+            "space: is missing; name at least one parameter to search, e.g. optim.lr, or use headroom train"
+        )
     check_optimizers(config)
     check_combinations(config, model_names(config))
     settings = config.trial_settings()
@@ -326,84 +363,6 @@ def _names(config: RunConfig, setting: str, fixed: str) -> list[str]:
     return [fixed] if entry is None else [str(name) for name in entry.examples]
 
 
-def write_config(config: RunConfig, run_dir: Path) -> None:
-    """Write the resolved configuration without passwords; URLs that hold one go to a file of their own."""
-    dump_yaml(shown_config(config), run_dir / CONFIG_FILE, "As resolved by headroom; headroom search runs it as it is.")
-    secrets = {name: url for name, url in _urls(config).items() if url != without_password(url)}
-    (run_dir / _SECRETS_FILE).unlink(missing_ok=True)
-    if secrets:
-        descriptor = os.open(run_dir / _SECRETS_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(secrets, stream)
-
-
-def stored_config(run_dir: Path) -> RunConfig:
-    """The configuration that a run directory holds, its passwords in place again.
-
-    Raises:
-        UserError: it holds none, or one that is not right.
-    """
-    secrets = run_dir / _SECRETS_FILE
-    urls = json.loads(secrets.read_text(encoding="utf-8")) if secrets.exists() else {}
-    return load_config(run_dir / CONFIG_FILE, [f"{name}={json.dumps(url)}" for name, url in urls.items()])
-
-
-def _urls(config: RunConfig) -> dict[str, str]:
-    urls = {"study.storage": config.study.storage, "study.dir": config.study.dir, "tracking.uri": config.tracking.uri}
-    return {name: url for name, url in urls.items() if url}
-
-
-def shown_config(config: RunConfig) -> dict[str, Any]:
-    """The resolved configuration fit to be shown: passwords in URLs are replaced by ``***``."""
-    values = config.as_dict()
-    for name, url in _urls(config).items():
-        section, key = name.split(".")
-        values[section][key] = without_password(url)
-    return values
-
-
-def tracking_uri(config: RunConfig) -> str:
-    """Where MLflow keeps its runs: the server given, else a SQLite file beside the run directory."""
-    return config.tracking.uri or f"sqlite:///{config.study.dir}/mlflow.db"
-
-
-def _check_place(config: RunConfig) -> None:
-    if "://" in config.study.dir:
-        raise UserError(f"study.dir: {config.study.dir}: storage URIs are not read yet; give an absolute folder")
-    # Ray's own mark on the entry point of a submitted job, which runs in a throw-away copy of the working directory.
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and _under(config.study.dir, os.getcwd()):
-        raise UserError(
-            f"study.dir: {config.study.dir} lies in the job's throw-away working directory; give an absolute path that"
-            " outlives the job, e.g. -s study.dir=/data/runs"
-        )
-
-
-def _under(path: str, folder: str) -> bool:
-    return os.path.commonpath([os.path.realpath(path), os.path.realpath(folder)]) == os.path.realpath(folder)
-
-
-@contextmanager
-def _made(run_dir: Path) -> Iterator[bool]:
-    """Make the run directory, or see that it can be written; if the block raises, what was made is taken away again.
-
-    Yields whether it is new.
-    """
-    missing = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        probe = run_dir / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"study.dir: {run_dir} cannot be written ({error.strerror}); set another study.dir") from None
-    try:
-        yield bool(missing)
-    except BaseException:
-        for folder in missing:
-            folder.rmdir()
-        raise
-
-
 def _tracking(config: RunConfig, store: StudyStore) -> Tracking:
     if not config.tracking.enabled:
         return NoTracking()
@@ -428,9 +387,11 @@ def _progress(config: RunConfig, store: StudyStore, console: Console, quiet: boo
 
 def _opening(config: RunConfig, store: StudyStore, dashboard_url: str | None) -> str:
     space = config.active_space()
-    held = len(store.trials())
+    trials = store.trials()
+    held = sum(carried_from(trial) is None for trial in trials)
+    carried = f", {len(trials) - held} carried over" if len(trials) > held else ""
     lines = [
-        f"study {store.name}: {'resumes with ' + str(held) + ' trials' if held else 'new'}, {store.target} launched"
+        f"study {store.name}: {f'resumes with {held} trials' if held else 'new'}{carried}, {store.target} launched"
         f" trials in all, {config.search.max_concurrent} at a time; {space.describe()}",
         *(f"  {line}" for line in space.shape()),
         f"run directory {config.run_dir}",

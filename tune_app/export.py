@@ -15,10 +15,10 @@ from optuna.trial import FrozenTrial
 
 from tune_app.config import PinnedSection, RunConfig, dump_yaml
 from tune_app.errors import UserError
-from tune_app.experiment import shown_config
 from tune_app.objectives import front, named_values, values_of
-from tune_app.outcomes import TRIAL_ATTRIBUTES
+from tune_app.outcomes import CARRIED_ATTRIBUTE, TRIAL_ATTRIBUTES, carried_from
 from tune_app.reporting import leaderboard, outcome_of, reason_of
+from tune_app.run_dir import shown_config
 from tune_app.study import StudyStore
 from tune_app.unit import value_so_far
 
@@ -129,7 +129,8 @@ def _write_table(store: StudyStore, trials: Sequence[FrozenTrial], target: Path)
     building = target.with_name(f".{target.name}.{os.getpid()}")
     with building.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["rank", "number", "outcome", *objectives, "best_epoch", *names, *attributes, "reason"])
+        columns = ["rank", "number", "outcome", *objectives, "best_epoch", *names, *attributes]
+        writer.writerow([*columns, CARRIED_ATTRIBUTE, "reason"])
         for rank, trial in enumerate(trials, start=1):
             values = values_of(trial)
             # Of a trial that is not complete the first objective is known so far, and others that are attributes.
@@ -154,13 +155,15 @@ def _row(
         trial.user_attrs.get("best_epoch"),
         *(trial.params.get(name) for name in names),
         *(trial.user_attrs.get(name) for name in attributes),
+        carried_from(trial),
         reason_of(trial),
     ]
 
 
 def _comment(store: StudyStore, trial: FrozenTrial) -> str:
     values = ", ".join(f"{name} {value:.6f}" for name, value in named_values(trial, store.record.objectives).items())
-    value = f"Trial {trial.number} of study {store.name}: {values}"
+    origin = carried_from(trial)
+    value = f"Trial {trial.number} of study {store.name}{f' ({origin})' if origin else ''}: {values}"
     folds = store.record.fixed.get("data.folds")
     if folds:
         return (

@@ -1,9 +1,10 @@
 """What can become of a trial, and what Optuna is told of each: the one place where that is decided."""
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
 
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 
 class Outcome(StrEnum):
@@ -65,3 +66,23 @@ def step_of_metrics(attribute: str) -> int | None:
 
 BY_CRITERION_ATTRIBUTE = "by_criterion"
 """Attribute that holds the scores of every criterion in the best epoch, or over the folds: criterion → name → value."""
+
+CARRIED_ATTRIBUTE = "carried_from"
+"""Attribute of a trial that another study launched: which one, and its number there."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The study that launched a trial, by its name, and the trial's number there."""
+
+    study: str
+    trial: int
+
+    def __str__(self) -> str:
+        return f"trial {self.trial} of {self.study}"
+
+
+def carried_from(trial: FrozenTrial) -> Origin | None:
+    """Where a trial was launched that another study took over; None for a study's own."""
+    stored = trial.user_attrs.get(CARRIED_ATTRIBUTE)
+    return Origin(**stored) if stored else None

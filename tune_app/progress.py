@@ -13,7 +13,7 @@ from rich.text import Text
 
 from tune_app.live import Live
 from tune_app.objectives import Objective, front, measured, shown_values, values_of
-from tune_app.outcomes import Outcome
+from tune_app.outcomes import Outcome, carried_from
 from tune_app.reporting import (
     duration_text,
     leaderboard,
@@ -168,6 +168,8 @@ def search_table(store: StudyStore, live: Sequence[Live], max_concurrent: int, r
         if outcome in (Outcome.INFEASIBLE, Outcome.OOM, Outcome.FAILED):
             what = reason_of(trial)
         state = outcome.value if outcome else "running" if trial.number in progress else "open"
+        if carried_from(trial):
+            state += ", carried"
         table.add_row(
             f"{trial.number}{' ★' if trial.number in best else ''}",
             state,
@@ -204,9 +206,9 @@ def counts_line(store: StudyStore, max_concurrent: int) -> str:
     """
     objectives = store.record.objectives
     trials = store.trials()
-    outcomes = [outcome_of(trial) for trial in trials]
+    outcomes = [outcome_of(trial) for trial in trials if carried_from(trial) is None]
     counts = {outcome: outcomes.count(outcome) for outcome in Outcome}
-    launched = len(trials) - counts[Outcome.INFEASIBLE]
+    launched = len(outcomes) - counts[Outcome.INFEASIBLE]
     parts = [
         f"{count} {outcome.value}" for outcome, count in counts.items() if count and outcome is not Outcome.INFEASIBLE
     ]
@@ -215,6 +217,8 @@ def counts_line(store: StudyStore, max_concurrent: int) -> str:
     line = f"{launched} of {store.target} launched" + (f": {', '.join(parts)}" if parts else "")
     if counts[Outcome.INFEASIBLE]:
         line += f"; {counts[Outcome.INFEASIBLE]} turned away"
+    if carried := len(trials) - len(outcomes):
+        line += f"; {carried} carried over"
     if ranked := leaderboard(trials, objectives):
         line += f"; best {objectives[0].shown(values_of(ranked[0])[0])} (trial {ranked[0].number})"
         if len(objectives) > 1:

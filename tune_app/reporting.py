@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from tune_app.objectives import Objective, front, named_values, values_of
-from tune_app.outcomes import OUTCOME_ATTRIBUTE, REASON_ATTRIBUTE, Outcome
+from tune_app.outcomes import OUTCOME_ATTRIBUTE, REASON_ATTRIBUTE, Origin, Outcome, carried_from
 from tune_app.study import StudyStore
 
 RUNNING, INTERRUPTED = "running", "interrupted"
@@ -17,11 +18,12 @@ RUNNING, INTERRUPTED = "running", "interrupted"
 
 @dataclass(frozen=True)
 class Best:
-    """``value`` is the first objective's."""
+    """``value`` is the first objective's; ``carried_from`` says of which study the trial is, if not of this one."""
 
     number: int
     value: float
     params: dict[str, Any]
+    carried_from: Origin | None = None
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,12 @@ class OnFront:
 class StudyStatus:
     """The contract of ``headroom status --json``; ``trials`` counts by outcome, ``launched`` all but the infeasible.
 
+    Trials that were carried over from another study are in neither: ``carried`` counts them by outcome. They are ranked
+    among the others, so one may be ``best``.
+
     ``metric``, ``mode`` and ``best`` are of the first objective. ``front`` holds the trials that no other beats, as the
-    leaderboard has them. The JSON has it, and ``objectives``, only where there are several.
+    leaderboard has them. The JSON has it, and ``objectives``, only where there are several, and ``carried`` only where
+    there are such trials.
     """
 
     study: str
@@ -50,6 +56,7 @@ class StudyStatus:
     best: Best | None
     objectives: tuple[Objective, ...]
     front: tuple[OnFront, ...]
+    carried: dict[str, int]
 
     @property
     def has_several(self) -> bool:
@@ -57,16 +64,28 @@ class StudyStatus:
         return len(self.objectives) > 1
 
     def as_json(self) -> str:
+        return json.dumps(self.as_dict())
+
+    def as_dict(self) -> dict[str, Any]:
         values = asdict(self)
         if not self.has_several:
             del values["objectives"], values["front"]
-        return json.dumps(values)
+        if not self.carried:
+            del values["carried"]
+        if self.best is not None and self.best.carried_from is None:
+            del values["best"]["carried_from"]
+        return values
 
 
 def outcome_of(trial: FrozenTrial) -> Outcome | None:
     """The outcome of a trial, or None while it is open."""
     stored = trial.user_attrs.get(OUTCOME_ATTRIBUTE)
     return Outcome(stored) if stored and trial.state.is_finished() else None
+
+
+def was_launched(trial: FrozenTrial) -> bool:
+    """Whether the study itself launched it: it was neither turned away nor carried over from another study."""
+    return outcome_of(trial) is not Outcome.INFEASIBLE and carried_from(trial) is None
 
 
 def study_status(store: StudyStore, *, is_running: bool) -> StudyStatus:
@@ -77,20 +96,22 @@ def study_status(store: StudyStore, *, is_running: bool) -> StudyStatus:
     """
     trials = store.trials()
     counts = dict.fromkeys([*(outcome.value for outcome in Outcome), RUNNING, INTERRUPTED], 0)
+    carried: Counter[str] = Counter()
     for trial in trials:
         outcome = outcome_of(trial)
-        counts[outcome.value if outcome else RUNNING if is_running else INTERRUPTED] += 1
+        counted = carried if carried_from(trial) else counts
+        counted[outcome.value if outcome else RUNNING if is_running else INTERRUPTED] += 1
     objectives = store.record.objectives
     ranked = leaderboard(trials, objectives)
     best = None
     if ranked:
-        best = Best(ranked[0].number, values_of(ranked[0])[0], dict(ranked[0].params))
+        best = Best(ranked[0].number, values_of(ranked[0])[0], dict(ranked[0].params), carried_from(ranked[0]))
     return StudyStatus(
         study=store.name,
         metric=store.record.metric,
         mode=store.record.mode,
         target=store.target,
-        launched=len(trials) - counts[Outcome.INFEASIBLE],
+        launched=sum(map(was_launched, trials)),
         trials=counts,
         best=best,
         objectives=objectives,
@@ -98,6 +119,7 @@ def study_status(store: StudyStore, *, is_running: bool) -> StudyStatus:
             OnFront(trial.number, named_values(trial, objectives), dict(trial.params))
             for trial in front(ranked, objectives)
         ),
+        carried=dict(carried),
     )
 
 
@@ -114,7 +136,7 @@ def leaderboard(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) 
 
 def remaining_s(trials: Sequence[FrozenTrial], target: int, max_concurrent: int) -> float | None:
     """Seconds until the target is reached, by the mean duration of ended launched trials; None before the first."""
-    launched = [trial for trial in trials if outcome_of(trial) is not Outcome.INFEASIBLE]
+    launched = [trial for trial in trials if was_launched(trial)]
     ended = [_spent_s(trial) for trial in launched if trial.state.is_finished()]
     if not ended:
         return None

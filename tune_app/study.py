@@ -4,17 +4,18 @@ Only the process that runs the search writes to it, so numbers and records can b
 all that is known of them in one record.
 """
 
+import copy
 import fcntl
-import json
 import math
 import time
+import uuid
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -23,20 +24,19 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces.rules import Violation
-from search_spaces.space import Choices, Entry, IntRange, Params, Space, parse_space
+from search_spaces.space import Choices, Entry, IntRange, Params
 from tune_app.errors import UserError, without_password
 from tune_app.journal import JournalFile
-from tune_app.objectives import Mode, Objective
+from tune_app.objectives import Objective
 from tune_app.outcomes import OUTCOME_ATTRIBUTE, REASON_ATTRIBUTE, Outcome
-from tune_app.unit import UnitName
+from tune_app.record import Difference, StudyRecord
 
 JOURNAL_FILE = "study.journal"
 LOCK_FILE = "search.lock"
 _RECORD_KEY = "headroom"
 _TARGET_KEY = "target"
-
-_ADDED_LATER: Mapping[str, Any] = {"data.folds": None}
-"""What holds of studies that were begun before there was such a setting."""
+_ID_KEY = "id"
+_PARENT_KEY = "parent"
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
@@ -47,82 +47,19 @@ _NO_SAMPLER = optuna.samplers.RandomSampler()
 
 
 @dataclass(frozen=True)
-class StudyRecord:
-    """What a study is about. Two records that differ are two different studies.
+class Parent:
+    """The study of which another is a changed version.
 
     Attributes:
-        fixed: settings outside the space that a trial's value depends on, by dotted name. Trials that were trained with
-            others cannot be compared, and ``best.yaml`` would not be what was trained.
-        further: objectives beside the first, which is ``metric`` and ``mode``.
+        run_dir: where it lay then.
+        id: tells it from a study that bears its name later; None of studies that were begun before they had one.
+        is_carried_over: whether its trials were taken over already.
     """
 
-    space: Space
-    task: str
-    metric: str
-    mode: Mode
-    data_fingerprint: str
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-    further: tuple[Objective, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "space": self.space.as_dict(),
-            "task": self.task,
-            "metric": self.metric,
-            "mode": self.mode,
-            "data_fingerprint": self.data_fingerprint,
-            "fixed": dict(self.fixed),
-            "further": [asdict(objective) for objective in self.further],
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        # Studies that were begun before there could be several have none.
-        further = tuple(Objective(**objective) for objective in values.get("further", ()))
-        return cls(**{**values, "space": parse_space(values["space"]), "further": further})
-
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """All that the study improves, the one first by which the epochs of a trial are compared."""
-        return (Objective(self.metric, self.mode), *self.further)
-
-    @property
-    def unit(self) -> UnitName:
-        """What trials report: epochs, or folds."""
-        return "fold" if self.fixed.get("data.folds") else "epoch"
-
-    def differences(self, other: "StudyRecord") -> list[str]:
-        """One line per difference: what, here, there."""
-        found = []
-        for name in {**self.space.entries, **other.space.entries}:
-            mine, others = self.space.entries.get(name), other.space.entries.get(name)
-            if mine != others:
-                found.append(f"space.{name}: {_shown(mine)} there, {_shown(others)} here")
-        for name in ("task", "metric", "mode"):
-            mine_text, others_text = getattr(self, name), getattr(other, name)
-            if mine_text != others_text:
-                found.append(f"{name}: {mine_text} there, {others_text} here")
-        if self.further != other.further:
-            found.append(f"search.metric: {_named(self.objectives)} there, {_named(other.objectives)} here")
-        mine_fixed, others_fixed = ({**_ADDED_LATER, **record.fixed} for record in (self, other))
-        for name in {**mine_fixed, **others_fixed}:
-            # A name that one side lacks is in its space, which was compared above.
-            if name in mine_fixed and name in others_fixed and mine_fixed[name] != others_fixed[name]:
-                found.append(f"{name}: {mine_fixed[name]} there, {others_fixed[name]} here")
-        if self.data_fingerprint != other.data_fingerprint:
-            found.append(f"data: fingerprint {self.data_fingerprint[:12]} there, {other.data_fingerprint[:12]} here")
-        return found
-
-
-def _named(objectives: Sequence[Objective]) -> str:
-    return ", ".join(objective.name for objective in objectives)
-
-
-def _shown(entry: Entry | None) -> str:
-    if entry is None:
-        return "absent"
-    values = entry.model_dump(mode="json", exclude={"type"})
-    return json.dumps(values["choices"] if isinstance(entry, Choices) else values)
+    name: str
+    run_dir: str
+    id: str | None
+    is_carried_over: bool = False
 
 
 class StudyStore:
@@ -151,6 +88,18 @@ class StudyStore:
         """Launched trials that the study is to hold in the end."""
         return int(self.study.user_attrs.get(_TARGET_KEY, 0))
 
+    @property
+    def id(self) -> str | None:
+        """Tells the study from another that bore its name before; None of studies that were begun without one."""
+        stored: str | None = self.study.user_attrs.get(_ID_KEY)
+        return stored
+
+    @property
+    def parent(self) -> Parent | None:
+        """The study that this one is a changed version of; None where it begins anew."""
+        stored = self.study.user_attrs.get(_PARENT_KEY)
+        return Parent(**stored) if stored else None
+
     def set_target(self, trials: int) -> None:
         if self.target != trials:
             self.study.set_user_attr(_TARGET_KEY, trials)
@@ -176,6 +125,37 @@ class StudyStore:
         by_excess = sorted(violations, key=lambda violation: violation.excess)
         constraints = {violation.rule: violation.excess for violation in by_excess}
         return self._create(Outcome.INFEASIBLE.state, params, attributes, constraints)
+
+    def carry_over(self, trials: Iterable[FrozenTrial]) -> None:
+        """Take in what the parent's trials came to here, and note that this was done."""
+        assert self.parent is not None
+        with self._one_write():
+            for trial in trials:
+                self.storage.create_new_trial(self._study_id, template_trial=trial)
+            self.study.set_user_attr(_PARENT_KEY, asdict(replace(self.parent, is_carried_over=True)))
+
+    def copy_as(self, name: str, moved: tuple[str, str]) -> None:
+        """Keep the study under another name too, in the same storage.
+
+        Args:
+            moved: where its files lay and where they will lie; attributes that name one are changed so.
+        """
+        with self._one_write():
+            study_id = self.storage.create_new_study(self.study.directions, name)
+            for key, value in self.storage.get_study_system_attrs(self._study_id).items():
+                self.storage.set_study_system_attr(study_id, key, value)
+            for trial in self.trials():
+                shown = copy.copy(trial)
+                shown.user_attrs = {name: _moved(value, *moved) for name, value in trial.user_attrs.items()}
+                self.storage.create_new_trial(study_id, template_trial=shown)
+            # The record last: a study without one is none yet.
+            attributes = self.study.user_attrs
+            for key in sorted(attributes, key=lambda key: key == _RECORD_KEY):
+                self.storage.set_study_user_attr(study_id, key, attributes[key])
+
+    def delete(self) -> None:
+        """Take the study out of its storage; whoever calls it holds the search lock."""
+        self.storage.delete_study(self._study_id)
 
     def report(self, number: int, step: int, value: float) -> None:
         """Keep the first objective of one step."""
@@ -244,8 +224,18 @@ class StudyStore:
         return nullcontext() if self._journal is None else self._journal.one_write()
 
 
-def open_study(run_dir: Path, name: str, url: str | None, record: StudyRecord) -> StudyStore:
+def _moved(value: Any, there: str, here: str) -> Any:
+    is_inside = isinstance(value, str) and value.startswith(f"{there}/")
+    return f"{here}{value.removeprefix(there)}" if is_inside else value
+
+
+def open_study(
+    run_dir: Path, name: str, url: str | None, record: StudyRecord, parent: Parent | None = None
+) -> StudyStore:
     """The study of a search, created if there is none; call with the search lock held.
+
+    Args:
+        parent: of a study that is created.
 
     Raises:
         UserError: the storage cannot be opened, or the study there is about something else; the message lists what
@@ -262,16 +252,27 @@ def open_study(run_dir: Path, name: str, url: str | None, record: StudyRecord) -
     if _RECORD_KEY not in study.user_attrs:
         if study.get_trials(deepcopy=False):
             raise UserError(f"study.name: {name} is there already and no study of headroom's; set another study.name")
-        study.set_user_attr(_RECORD_KEY, record.as_dict())
-        _name_objectives(study, record.objectives)
+        with nullcontext() if journal is None else journal.one_write():
+            study.set_user_attr(_ID_KEY, uuid.uuid4().hex)
+            if parent is not None:
+                study.set_user_attr(_PARENT_KEY, asdict(parent))
+            _name_objectives(study, record.objectives)
+            # Last: a study without a record is none yet.
+            study.set_user_attr(_RECORD_KEY, record.as_dict())
     store = StudyStore(study, storage, journal)
     differences = store.record.differences(record)
     if differences:
-        raise UserError(
-            f"study.name: study {name} is about something else ({'; '.join(differences)}); set another study.name, or"
-            " run with --fresh to begin a new version beside it"
-        )
+        raise differs(name, differences)
     return store
+
+
+def differs(name: str, differences: Sequence[Difference]) -> UserError:
+    """The refusal of a study that is not about what a configuration is about."""
+    what = "; ".join(map(str, differences))
+    return UserError(
+        f"study.name: study {name} is about something else ({what}); set another study.name, set study.on_change=fork"
+        " to carry over what fits, or run with --fresh to begin a new version beside it"
+    )
 
 
 def _name_objectives(study: optuna.Study, objectives: Sequence[Objective]) -> None:
@@ -286,19 +287,43 @@ def load_study(run_dir: Path, name: str, url: str | None) -> StudyStore:
     """An existing study, for reading.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or the storage cannot be opened.
     """
     if url is None and not (run_dir / JOURNAL_FILE).exists():
         raise UserError(f"{name}: no study in {run_dir} (it has no {JOURNAL_FILE}); run headroom search first")
+    store = find_study(run_dir, name, url)
+    if store is None:
+        where = run_dir / JOURNAL_FILE if url is None else without_password(url)
+        raise UserError(f"{name}: no study of that name in {where}; run headroom search first")
+    return store
+
+
+def find_study(run_dir: Path, name: str, url: str | None) -> StudyStore | None:
+    """An existing study, for reading; None where there is none, or one that is not headroom's.
+
+    Raises:
+        UserError: the storage cannot be opened.
+    """
+    if url is None and not (run_dir / JOURNAL_FILE).exists():
+        return None
     storage, journal = _open_storage(run_dir, url)
     try:
         study = optuna.load_study(study_name=name, storage=storage, sampler=_NO_SAMPLER)
     except KeyError:
-        study = None
-    if study is None or _RECORD_KEY not in study.user_attrs:
-        where = run_dir / JOURNAL_FILE if url is None else without_password(url)
-        raise UserError(f"{name}: no study of that name in {where}; run headroom search first")
-    return StudyStore(study, storage, journal)
+        return None
+    return StudyStore(study, storage, journal) if _RECORD_KEY in study.user_attrs else None
+
+
+def study_names(folder: Path, url: str | None) -> list[str]:
+    """Names of the studies that may lie in a folder of run directories, or in a database.
+
+    Raises:
+        UserError: the database cannot be opened.
+    """
+    if url is None:
+        return [file.parent.name for file in folder.glob(f"*/{JOURNAL_FILE}")]
+    storage, _ = _open_storage(folder, url)
+    return [study.study_name for study in storage.get_all_studies()]
 
 
 def _open_storage(run_dir: Path, url: str | None) -> tuple[BaseStorage, JournalFile | None]:

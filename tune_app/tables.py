@@ -10,7 +10,8 @@ from rich.table import Table
 
 from trainables.reports import FOLD_DEVIATION
 from tune_app.objectives import front, shown_values, values_of
-from tune_app.outcomes import Outcome
+from tune_app.outcomes import Outcome, carried_from
+from tune_app.record import Difference
 from tune_app.reporting import (
     StudyStatus,
     duration_text,
@@ -26,6 +27,17 @@ if TYPE_CHECKING:
     from tune_app.experiment import SearchEnd
 
 _TOP = 10
+
+
+def print_differences(console: Console, study: str, differences: Sequence[Difference]) -> None:
+    """What differs between a study and a configuration, one line each."""
+    console.print(f"study {study} is about something else by now:", markup=False, highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("parameter", "study", "config"):
+        table.add_column(column, overflow="fold")
+    for difference in differences:
+        table.add_row(*map(escape, (difference.parameter, difference.study, difference.config)))
+    console.print(table, highlight=False)
 
 
 def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> None:
@@ -44,6 +56,9 @@ def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> N
     names = [objective.name for objective in objectives]
     for column in ("rank", "trial", *names, "± over folds" if in_folds else "epoch"):
         table.add_column(column, justify="right")
+    origins = {trial.number: origin for trial in ranked if (origin := carried_from(trial))}
+    if origins:
+        table.add_column("carried from")
     table.add_column("configuration", overflow="fold")
     for rank, trial in enumerate(ranked[: max(top, len(on_front))], start=1):
         beside = str(trial.user_attrs.get("best_epoch", ""))
@@ -51,7 +66,8 @@ def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> N
             beside = f"{trial.user_attrs['metrics'][FOLD_DEVIATION]:.4f}"
         values = [own.shown(value) for own, value in zip(objectives, values_of(trial), strict=True)]
         number = f"{trial.number}{' ★' if rank <= len(on_front) else ''}"
-        table.add_row(str(rank), number, *values, beside, params_text(trial.params))
+        beginnings = [str(origins.get(trial.number, ""))] if origins else []
+        table.add_row(str(rank), number, *values, beside, *beginnings, params_text(trial.params))
     console.print(table)
     if on_front:
         console.print(f"★ the front: no other trial is at least as good in {_all_of(names)} and better in one")
@@ -83,7 +99,10 @@ def print_end(console: Console, end: "SearchEnd") -> None:
 
 def _best_lines(status: StudyStatus) -> list[str]:
     best = status.best
-    return [f"best: trial {best.number}, {status.metric} {best.value:.4f}, {params_text(best.params)}"] if best else []
+    if best is None:
+        return []
+    origin = f" ({best.carried_from})" if best.carried_from else ""
+    return [f"best: trial {best.number}{origin}, {status.metric} {best.value:.4f}, {params_text(best.params)}"]
 
 
 def _front_lines(status: StudyStatus) -> list[str]:
@@ -159,4 +178,6 @@ def _counts(status: StudyStatus) -> str:
     counts = ", ".join(f"{count} {name}" for name, count in status.trials.items() if count and name != "infeasible")
     line = f"{status.launched} of {status.target} launched" + (f": {counts}" if counts else "")
     infeasible = status.trials["infeasible"]
-    return line + (f"; {infeasible} turned away before launch" if infeasible else "")
+    line += f"; {infeasible} turned away before launch" if infeasible else ""
+    carried = ", ".join(f"{count} {name}" for name, count in status.carried.items())
+    return line + (f"; carried over: {carried}" if carried else "")

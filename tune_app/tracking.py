@@ -17,11 +17,12 @@ from optuna.trial import FrozenTrial
 
 from tune_app.errors import without_password
 from tune_app.objectives import values_of
-from tune_app.outcomes import BY_CRITERION_ATTRIBUTE, Outcome, step_of_metrics
-from tune_app.reporting import outcome_of
+from tune_app.outcomes import BY_CRITERION_ATTRIBUTE, Outcome, carried_from, step_of_metrics
+from tune_app.reporting import outcome_of, was_launched
 from tune_app.study import StudyStore
 
 _PARENT_TAG = "headroom.study"
+_ID_TAG = "headroom.id"
 _NUMBER_TAG = "headroom.trial"
 _LONGEST_PARAM = 500
 _LONGEST_TAG = 5000
@@ -75,7 +76,7 @@ class MlflowTracking:
         self._thread.start()
 
     def trial_closed(self, trial: FrozenTrial) -> None:
-        if outcome_of(trial) is not Outcome.INFEASIBLE:
+        if was_launched(trial):
             self._waiting.put(trial)
 
     def flush(self) -> list[str]:
@@ -92,7 +93,7 @@ class MlflowTracking:
             os.environ.setdefault(name, value)
         try:
             objectives = [objective.name for objective in self._store.record.objectives]
-            mirror = _Mirror.open(self._store.name, self._uri, objectives, self._config, self._artifacts)
+            mirror = _Mirror.open(self._store, self._uri, objectives, self._config, self._artifacts)
             for trial in self._store.trials():
                 self._write(mirror, trial)
             while (waiting := self._waiting.get()) is not None:
@@ -122,11 +123,14 @@ class _Mirror:
 
     @classmethod
     def open(
-        cls, study: str, uri: str, objectives: Sequence[str], config: Mapping[str, Any], artifacts: Path | None
+        cls, store: StudyStore, uri: str, objectives: Sequence[str], config: Mapping[str, Any], artifacts: Path | None
     ) -> Self:
         from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
 
+        study = store.name
+        # Another study may have borne the name before, and its runs stay.
+        tags = {_PARENT_TAG: study, **({_ID_TAG: store.id} if store.id else {})}
         if uri.startswith("sqlite:"):
             _write_without_waiting(uri)
         client = MlflowClient(tracking_uri=uri)
@@ -134,12 +138,12 @@ class _Mirror:
         # Left to itself, a store that is no server would put them under whatever the working directory is.
         place = artifacts.absolute().as_uri() if artifacts and uri.startswith("sqlite:") else None
         experiment_id = experiment.experiment_id if experiment else client.create_experiment(study, place)
-        parents = client.search_runs([experiment_id], f"tags.`{_PARENT_TAG}` = '{study}'", max_results=1)
+        parents = client.search_runs([experiment_id], _with_tags(tags), max_results=1)
         if parents:
             parent_id = parents[0].info.run_id
             client.update_run(parent_id, status="RUNNING")
         else:
-            parent = client.create_run(experiment_id, run_name=study, tags={_PARENT_TAG: study})
+            parent = client.create_run(experiment_id, run_name=study, tags=tags)
             parent_id = parent.info.run_id
             params = [Param(name, _param(value)) for name, value in config.items()]
             for start in range(0, len(params), 100):
@@ -149,7 +153,7 @@ class _Mirror:
     def write(self, trial: FrozenTrial) -> None:
         """Write an ended, launched trial as a child run, in one batch."""
         outcome = outcome_of(trial)
-        if outcome in (None, Outcome.INFEASIBLE) or trial.number in self._written:
+        if outcome is None or not was_launched(trial) or trial.number in self._written:
             return
         from mlflow.entities import Metric, Param
 
@@ -187,7 +191,7 @@ class _Mirror:
         """Write the counts on the parent, ours by outcome and under the users' own names."""
         from mlflow.entities import Metric
 
-        outcomes = [outcome_of(trial) for trial in trials]
+        outcomes = [outcome_of(trial) for trial in trials if carried_from(trial) is None]
         counts = {outcome: outcomes.count(outcome) for outcome in Outcome}
         named = {
             **{f"trials_{outcome.value}": count for outcome, count in counts.items()},
@@ -201,6 +205,10 @@ class _Mirror:
             self._parent_id, metrics=[Metric(name, float(count), now, 0) for name, count in named.items()]
         )
         self._client.set_terminated(self._parent_id, "FINISHED")
+
+
+def _with_tags(tags: Mapping[str, str]) -> str:
+    return " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
 
 
 def _measured(trial: FrozenTrial, objective: str) -> dict[int, dict[str, float]]:

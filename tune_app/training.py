@@ -13,9 +13,10 @@ from rich.console import Console
 from tune_app.combinations import check_combinations
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
-from tune_app.experiment import CACHE, check_optimizers, model_names
+from tune_app.experiment import check_optimizers, model_names
 from tune_app.export import installed_versions
 from tune_app.objectives import measured
+from tune_app.run_dir import CACHE
 
 
 @dataclass(frozen=True)

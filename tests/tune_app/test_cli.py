@@ -15,9 +15,11 @@ import pytest
 from trainables.optimizers import OPTIMIZERS
 from tune_app.cli import cli, main
 from tune_app.config import parse_config
-from tune_app.experiment import study_record, write_config
+from tune_app.experiment import study_record
 from tune_app.outcomes import Outcome
-from tune_app.study import StudyRecord, open_study, search_lock
+from tune_app.record import StudyRecord
+from tune_app.run_dir import write_config
+from tune_app.study import open_study, search_lock
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = sorted(cli.commands)

@@ -10,10 +10,11 @@ import pytest
 from search_spaces.rules import Violation
 from tune_app.config import RunConfig, load_config, parse_config
 from tune_app.errors import UserError
-from tune_app.experiment import CONFIG_FILE, stored_config, write_config
 from tune_app.export import export_best, export_leaderboard
 from tune_app.outcomes import Outcome
-from tune_app.study import StudyRecord, StudyStore, open_study
+from tune_app.record import StudyRecord
+from tune_app.run_dir import CONFIG_FILE, stored_config, write_config
+from tune_app.study import StudyStore, open_study
 
 SPACE = {"optim.lr": {"low": 1e-5, "high": 1e-2, "log": True}, "model.name": {"choices": ["tiny-bert", "tiny-roberta"]}}
 

@@ -23,14 +23,16 @@ from tune_app.checkpoints import CheckpointKeeper
 from tune_app.cli import cli, main
 from tune_app.config import RunConfig, load_config, parse_config
 from tune_app.errors import UserError
-from tune_app.experiment import study_record, write_config
+from tune_app.experiment import study_record
 from tune_app.export import export_best, export_front, export_leaderboard
 from tune_app.objectives import Objective, front, measured
 from tune_app.outcomes import Outcome
 from tune_app.progress import closing_line, counts_line, search_table
+from tune_app.record import StudyRecord
 from tune_app.reporting import leaderboard, study_status
+from tune_app.run_dir import write_config
 from tune_app.sampling import Proposer, build_proposer
-from tune_app.study import StudyRecord, StudyStore, load_study, open_study
+from tune_app.study import StudyStore, load_study, open_study
 from tune_app.tables import print_leaderboard
 
 SCORE, MEMORY, ERROR = Objective("macro_f1", "max"), Objective("peak_gib", "min"), Objective("calibration_error", "min")
@@ -146,9 +148,14 @@ def test_the_refusal_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.
 
 def test_other_objectives_are_another_study(tmp_path: Path) -> None:
     new_store(tmp_path, MEMORY)
-    with pytest.raises(UserError, match=r"search\.metric: macro_f1, peak_gib there, macro_f1, calibration_error here"):
+    with pytest.raises(
+        UserError,
+        match=r"search\.metric: macro_f1 \(max\), peak_gib \(min\) there, .*, calibration_error \(min\) here",
+    ):
         new_store(tmp_path, ERROR)
-    with pytest.raises(UserError, match=r"search\.metric: macro_f1, peak_gib there, macro_f1 here.*--fresh"):
+    with pytest.raises(
+        UserError, match=r"search\.metric: macro_f1 \(max\), peak_gib \(min\) there, macro_f1 \(max\) here.*--fresh"
+    ):
         new_store(tmp_path)
     assert new_store(tmp_path, MEMORY).record.objectives == (SCORE, MEMORY)
 

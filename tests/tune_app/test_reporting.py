@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search_spaces.rules import Violation
 from search_spaces.space import parse_space
 from tune_app.outcomes import Outcome
+from tune_app.record import StudyRecord
 from tune_app.reporting import (
     duration_text,
     leaderboard,
@@ -21,7 +22,7 @@ from tune_app.reporting import (
     remaining_s,
     study_status,
 )
-from tune_app.study import StudyRecord, StudyStore, load_study, open_study
+from tune_app.study import StudyStore, load_study, open_study
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import Violation
 from search_spaces.space import Params, parse_space
 from tune_app.outcomes import Outcome
+from tune_app.record import StudyRecord
 from tune_app.sampling import Proposer, build_proposer
-from tune_app.study import StudyRecord, StudyStore, open_study
+from tune_app.study import StudyStore, open_study
 
 DISCRETE = {
     "model.name": {"choices": ["base", "large"]},

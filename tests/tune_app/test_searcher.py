@@ -11,9 +11,10 @@ from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import NAMED_LIMITS, Rule, SizeClassRule
 from search_spaces.space import Params, parse_space
 from tune_app.outcomes import Outcome
+from tune_app.record import StudyRecord
 from tune_app.sampling import build_proposer
 from tune_app.searcher import GPU, NUMBER, PARAMS, RESUME_FROM, HeadroomSearch, OpenTrial
-from tune_app.study import StudyRecord, StudyStore, open_study
+from tune_app.study import StudyStore, open_study
 
 FIXED: Params = {"model.name": "bert-base", "train.batch_size": 16, "train.grad_accum": 1, "tok.max_length": 128}
 FOUR = {"optim.lr": {"choices": [0.1, 0.2, 0.3, 0.4]}}

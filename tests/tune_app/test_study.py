@@ -13,17 +13,16 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from search_spaces.rules import Violation
 from search_spaces.space import parse_space
 from tune_app.errors import UserError
 from tune_app.outcomes import Outcome
+from tune_app.record import StudyRecord
 from tune_app.study import (
     JOURNAL_FILE,
     LOCK_FILE,
-    StudyRecord,
     StudyStore,
     load_study,
     open_study,
@@ -54,20 +53,9 @@ class Place:
         return load_study(self.run_dir, name, self.url)
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With Optuna's tables, which take longer to make than to copy."""
-    file = tmp_path_factory.mktemp("database") / "empty.db"
-    RDBStorage(f"sqlite:///{file}")
-    return file
-
-
-@pytest.fixture(params=["journal", "sqlite"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, empty_database: Path) -> Place:
-    if request.param == "journal":
-        return Place(tmp_path, None)
-    shutil.copy(empty_database, tmp_path / "study.db")
-    return Place(tmp_path, f"sqlite:///{tmp_path}/study.db")
+@pytest.fixture
+def place(storage_url: str | None, tmp_path: Path) -> Place:
+    return Place(tmp_path, storage_url)
 
 
 def test_a_study_opened_again_is_the_same(place: Place) -> None:
@@ -98,27 +86,31 @@ DIFFERENCES: list[tuple[str, StudyRecord, list[str]]] = [
     (
         "choices changed",
         changed_space(**{"model.name": {"choices": ["bert-base"]}}),
-        ['space.model.name: ["bert-base", "bert-large"] there, ["bert-base"] here'],
+        ['model.name: ["bert-base", "bert-large"] there, ["bert-base"] here'],
     ),
     (
         "range changed",
         changed_space(**{"train.batch_size": {"low": 8, "high": 128, "step": 8}}),
-        ["space.train.batch_size:", '"high": 64', '"high": 128'],
+        ["train.batch_size:", '"high": 64', '"high": 128'],
     ),
     (
         "log dropped",
         changed_space(**{"optim.lr": {"low": 1e-5, "high": 1e-3}}),
-        ["space.optim.lr:", '"log": true', '"log": false'],
+        ["optim.lr:", '"log": true', '"log": false'],
     ),
     (
         "entry added",
         changed_space(**{"head.dropout": {"choices": [0.1]}}),
-        ["space.head.dropout: absent there, [0.1] here"],
+        ["head.dropout: not searched there, [0.1] here"],
     ),
-    ("entry removed", changed_space(**{"optim.lr": None}), ["space.optim.lr:", "there, absent here"]),
-    ("task", replace(RECORD, task="evidence"), ["task: criteria there, evidence here"]),
-    ("metric", replace(RECORD, metric="auc"), ["metric: macro_f1 there, auc here"]),
-    ("data", replace(RECORD, data_fingerprint="f" * 64), ["data: fingerprint 0123456789ab there, ffffffffffff here"]),
+    ("entry removed", changed_space(**{"optim.lr": None}), ["optim.lr:", "there, not searched here"]),
+    ("task", replace(RECORD, task="evidence"), ["task.name: criteria there, evidence here"]),
+    ("metric", replace(RECORD, metric="auc"), ["search.metric: macro_f1 (max) there, auc (max) here"]),
+    (
+        "data",
+        replace(RECORD, data_fingerprint="f" * 64),
+        ["data: fingerprint 0123456789ab there, fingerprint ffffffffffff here"],
+    ),
 ]
 
 
@@ -139,7 +131,7 @@ def test_all_differences_are_named_at_once(tmp_path: Path) -> None:
     place = Place(tmp_path, None)
     place.open()
     other = replace(changed_space(**{"optim.lr": None}), task="evidence", data_fingerprint="f")
-    with pytest.raises(UserError, match=r"space\.optim\.lr: .*; task: .*; data: "):
+    with pytest.raises(UserError, match=r"task\.name: .*; data: .*; optim\.lr: "):
         place.open(other)
 
 

@@ -11,7 +11,7 @@ from tune_app.experiment import study_record
 @pytest.mark.parametrize(
     ("override", "difference"),
     [
-        ("model.name=tiny-roberta", "model.name: tiny-bert there, tiny-roberta here"),
+        ("model.name=tiny-roberta", 'model.name: "tiny-bert" there, "tiny-roberta" here'),
         ("train.epochs=2", "train.epochs: 4 there, 2 here"),
         ("search.seed=1", "search.seed: 0 there, 1 here"),
         ("data.validation_share=0.3", "data.validation_share: 0.2 there, 0.3 here"),
@@ -20,7 +20,7 @@ from tune_app.experiment import study_record
 def test_another_fixed_setting_is_another_study(override: str, difference: str, plain_config: dict[str, Any]) -> None:
     there = study_record(parse_config(plain_config))
     here = study_record(parse_config(plain_config, [override]))
-    assert there.differences(here) == [difference]
+    assert [str(found) for found in there.differences(here)] == [difference]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""What a study is about, and what differs between it and a configuration."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from search_spaces.space import Choices, Entry, Space, parse_space
+from tune_app.objectives import Mode, Objective
+from tune_app.unit import UnitName
+
+_ADDED_LATER: Mapping[str, Any] = {"data.folds": None}
+"""What holds of studies that were begun before there was such a setting."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting by its dotted name, as a study has it and as a configuration has it, both fit to be shown."""
+
+    parameter: str
+    study: str
+    config: str
+
+    def __str__(self) -> str:
+        return f"{self.parameter}: {self.study} there, {self.config} here"
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """What a study is about. Two records that differ are two different studies.
+
+    Attributes:
+        fixed: settings outside the space that a trial's value depends on, by dotted name. Trials that were trained with
+            others cannot be compared, and ``best.yaml`` would not be what was trained.
+        further: objectives beside the first, which is ``metric`` and ``mode``.
+    """
+
+    space: Space
+    task: str
+    metric: str
+    mode: Mode
+    data_fingerprint: str
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    further: tuple[Objective, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "space": self.space.as_dict(),
+            "task": self.task,
+            "metric": self.metric,
+            "mode": self.mode,
+            "data_fingerprint": self.data_fingerprint,
+            "fixed": dict(self.fixed),
+            "further": [asdict(objective) for objective in self.further],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        # Studies that were begun before there could be several have none.
+        further = tuple(Objective(**objective) for objective in values.get("further", ()))
+        return cls(**{**values, "space": parse_space(values["space"]), "further": further})
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """All that the study improves, the one first by which the epochs of a trial are compared."""
+        return (Objective(self.metric, self.mode), *self.further)
+
+    @property
+    def unit(self) -> UnitName:
+        """What trials report: epochs, or folds."""
+        return "fold" if self.fixed.get("data.folds") else "epoch"
+
+    @property
+    def all_fixed(self) -> dict[str, Any]:
+        """``fixed``, with what holds of a study that was begun before there was such a setting."""
+        return {**_ADDED_LATER, **self.fixed}
+
+    def differences(self, other: "StudyRecord") -> list[Difference]:
+        """What differs between a study with this record and a configuration with the ``other``."""
+        return [*self.incomparable(other), *self._of_spaces(other), *self._of_fixed(other)]
+
+    def incomparable(self, other: "StudyRecord") -> list[Difference]:
+        """The differences across which no result of the one says anything about the other."""
+        found = []
+        if self.task != other.task:
+            found.append(Difference("task.name", self.task, other.task))
+        if self.objectives != other.objectives:
+            found.append(Difference("search.metric", _named(self.objectives), _named(other.objectives)))
+        if self.data_fingerprint != other.data_fingerprint:
+            mine, others = (f"fingerprint {record.data_fingerprint[:12]}" for record in (self, other))
+            found.append(Difference("data", mine, others))
+        return found
+
+    def _of_spaces(self, other: "StudyRecord") -> list[Difference]:
+        names = {**self.space.entries, **other.space.entries}
+        return [
+            Difference(name, self._in_space(name), other._in_space(name))
+            for name in names
+            if self.space.entries.get(name) != other.space.entries.get(name)
+        ]
+
+    def _of_fixed(self, other: "StudyRecord") -> list[Difference]:
+        mine, others = self.all_fixed, other.all_fixed
+        # A name that one side lacks is in its space, which is compared by itself.
+        return [
+            Difference(name, json.dumps(mine[name]), json.dumps(others[name]))
+            for name in mine
+            if name in others and mine[name] != others[name] and name != "task.name"
+        ]
+
+    def _in_space(self, name: str) -> str:
+        if name in self.space.entries:
+            return _shown(self.space.entries[name])
+        return f"{json.dumps(self.fixed[name])} (fixed)" if name in self.fixed else "not searched"
+
+
+def _named(objectives: Sequence[Objective]) -> str:
+    return ", ".join(str(objective) for objective in objectives)
+
+
+def _shown(entry: Entry) -> str:
+    values = entry.model_dump(mode="json", exclude={"type"})
+    return json.dumps(values["choices"] if isinstance(entry, Choices) else values)

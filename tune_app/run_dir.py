@@ -1,0 +1,95 @@
+"""The run directory of a study: where it may lie, what it holds, and the configuration that is kept in it."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tune_app.config import RunConfig, dump_yaml, load_config
+from tune_app.errors import UserError, without_password
+
+CONFIG_FILE = "config.yaml"
+CHECKPOINTS = "checkpoints"
+CACHE = "cache"
+ARTIFACTS = "artifacts"
+_SECRETS_FILE = "secrets.json"
+
+WRITTEN = (CHECKPOINTS, CACHE, ARTIFACTS, _SECRETS_FILE)
+"""What lies there beside the configuration and the study, so that nobody else's files are taken for it."""
+
+
+def write_config(config: RunConfig, run_dir: Path) -> None:
+    """Write the resolved configuration without passwords; URLs that hold one go to a file of their own."""
+    dump_yaml(shown_config(config), run_dir / CONFIG_FILE, "As resolved by headroom; headroom search runs it as it is.")
+    secrets = {name: url for name, url in _urls(config).items() if url != without_password(url)}
+    (run_dir / _SECRETS_FILE).unlink(missing_ok=True)
+    if secrets:
+        descriptor = os.open(run_dir / _SECRETS_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            json.dump(secrets, stream)
+
+
+def stored_config(run_dir: Path) -> RunConfig:
+    """The configuration that a run directory holds, its passwords in place again.
+
+    Raises:
+        UserError: it holds none, or one that is not right.
+    """
+    secrets = run_dir / _SECRETS_FILE
+    urls = json.loads(secrets.read_text(encoding="utf-8")) if secrets.exists() else {}
+    return load_config(run_dir / CONFIG_FILE, [f"{name}={json.dumps(url)}" for name, url in urls.items()])
+
+
+def _urls(config: RunConfig) -> dict[str, str]:
+    urls = {"study.storage": config.study.storage, "study.dir": config.study.dir, "tracking.uri": config.tracking.uri}
+    return {name: url for name, url in urls.items() if url}
+
+
+def shown_config(config: RunConfig) -> dict[str, Any]:
+    """The resolved configuration fit to be shown: passwords in URLs are replaced by ``***``."""
+    values = config.as_dict()
+    for name, url in _urls(config).items():
+        section, key = name.split(".")
+        values[section][key] = without_password(url)
+    return values
+
+
+def tracking_uri(config: RunConfig) -> str:
+    """Where MLflow keeps its runs: the server given, else a SQLite file beside the run directory."""
+    return config.tracking.uri or f"sqlite:///{config.study.dir}/mlflow.db"
+
+
+def check_place(config: RunConfig) -> None:
+    if "://" in config.study.dir:
+        raise UserError(f"study.dir: {config.study.dir}: storage URIs are not read yet; give an absolute folder")
+    # Ray's own mark on the entry point of a submitted job, which runs in a throw-away copy of the working directory.
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and _under(config.study.dir, os.getcwd()):
+        raise UserError(
+            f"study.dir: {config.study.dir} lies in the job's throw-away working directory; give an absolute path that"
+            " outlives the job, e.g. -s study.dir=/data/runs"
+        )
+
+
+def _under(path: str, folder: str) -> bool:
+    return os.path.commonpath([os.path.realpath(path), os.path.realpath(folder)]) == os.path.realpath(folder)
+
+
+@contextmanager
+def made(run_dir: Path) -> Iterator[None]:
+    """Make the run directory, or see that it can be written; if the block raises, what was made is taken away again."""
+    missing = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        probe = run_dir / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"study.dir: {run_dir} cannot be written ({error.strerror}); set another study.dir") from None
+    try:
+        yield
+    except BaseException:
+        for folder in missing:
+            folder.rmdir()
+        raise
