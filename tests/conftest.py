@@ -100,7 +100,8 @@ def scripted_trial(script: Callable[..., float]) -> Any:
         if workspace.resume_from is not None:
             done = int((workspace.resume_from / "epoch").read_text())
         epochs = settings.train.epochs
-        for epoch in range(done + 1, epochs + 1):
+        # One that was cut short after its last epoch has its end yet to say.
+        for epoch in range(min(done + 1, epochs), epochs + 1):
             value = script(settings, epoch)
             folder = workspace.scratch / f"epoch-{epoch}"
             folder.mkdir(parents=True)

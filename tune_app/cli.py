@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from tune_app import __version__
-from tune_app.errors import UserError
+from tune_app.errors import UserError, storage_failure
 from tune_app.study_commands import study_group
 from tune_app.terminal import consent, make_console, open_named, overrides_option, quiet_option
 
@@ -33,6 +33,12 @@ def main(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("headroom: interrupted", err=True)
         code = INTERRUPTED
+    except Exception as error:
+        failure = storage_failure(error)
+        if failure is None:
+            raise
+        click.echo(f"headroom: {failure}", err=True)
+        code = NOTHING_COMPLETE
     sys.exit(code)
 
 
@@ -97,9 +103,13 @@ def _search_several(
             problem, code = str(error), BAD_INPUT
             click.echo(f"headroom: {file}: {problem}", err=True)
         except Exception as error:
-            # A defect, which is shown whole; it need not be the next study's.
-            traceback.print_exc()
-            problem, code = f"{type(error).__name__}: {error}", NOTHING_COMPLETE
+            code, problem = NOTHING_COMPLETE, storage_failure(error)
+            if problem is None:
+                # A defect, which is shown whole; it need not be the next study's.
+                traceback.print_exc()
+                problem = f"{type(error).__name__}: {error}"
+            else:
+                click.echo(f"headroom: {file}: {problem}", err=True)
         ran.append(SearchLine(end.status.study if end else config.study.name, code, end, problem))
         if code == INTERRUPTED:
             break
@@ -122,7 +132,7 @@ def _search_one(config: "RunConfig", *, address: str | None, fresh: bool, yes: b
 def _code_of(end: "SearchEnd") -> int:
     if end.interrupted:
         return INTERRUPTED
-    return DONE if end.status.best else NOTHING_COMPLETE
+    return DONE if end.status.best and not end.breakage else NOTHING_COMPLETE
 
 
 @cli.command()

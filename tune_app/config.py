@@ -21,7 +21,7 @@ from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import NAMED_LIMITS, LimitSet
 from search_spaces.space import Choices, Params, Scalar, Space, SpaceError, parse_space
-from trainables import settings as trial
+from trainables import settings as plain
 from trainables.models.names import BUILTIN_NAMES, OFFLINE_NAME
 from trainables.seeds import trial_seeds
 from tune_app.errors import UserError, nearest
@@ -127,7 +127,7 @@ class TaskSection(Section):
 
     @model_validator(mode="after")
     def _known_objective(self) -> Self:
-        known = trial.OBJECTIVES[self.name]
+        known = plain.OBJECTIVES[self.name]
         if self.objective is not None and self.objective not in known:
             raise ValueError(
                 f"objective {self.objective!r} is no metric of task {self.name}{nearest(self.objective, known)}"
@@ -328,6 +328,15 @@ class ResourcesSection(Section):
         return float(gpu)
 
 
+class TrialSection(Section):
+    timeout_s: float | None = Field(
+        default=12 * 3600,
+        gt=0,
+        description="Seconds without a report (of loading, an epoch, its evaluation) after which a worker is ended and"
+        " its trial run again; null: never.",
+    )
+
+
 class TrackingSection(Section):
     enabled: bool = True
     uri: str | None = Field(default=None, description="MLflow server; null: mlflow.db beside the run directory.")
@@ -413,6 +422,7 @@ class RunConfig(Section):
     search: SearchSection = SearchSection()
     scheduler: SchedulerSection = SchedulerSection()
     resources: ResourcesSection = ResourcesSection()
+    trial: TrialSection = TrialSection()
     limits: Annotated[tuple[Limit, ...], BeforeValidator(_parsed_limits)] = Field(
         default=("predicted",),
         description="What turns samples away: predicted, users_24gb, users_families, own limits per model size, a list"
@@ -506,26 +516,26 @@ class RunConfig(Section):
         }
         return self.model_copy(update={**update, "space": None})
 
-    def trial_settings(self) -> trial.TrialSettings:
+    def trial_settings(self) -> plain.TrialSettings:
         """The settings of a trial without any sampled value, as the plain data that ``trainables`` takes."""
         data = self.data.model_dump()
-        columns = trial.ColumnNames(**data.pop("columns"))
+        columns = plain.ColumnNames(**data.pop("columns"))
         task = self.task.model_dump()
         if self.search.metric:
             task["objective"] = self.search.metric[0].name
-        return trial.TrialSettings(
-            data=trial.DataSettings(**data, columns=columns),
+        return plain.TrialSettings(
+            data=plain.DataSettings(**data, columns=columns),
             seeds=trial_seeds(self.search.seed),
-            task=trial.TaskSettings(**task),
-            model=trial.ModelSettings(**self.model.model_dump()),
-            tok=trial.TokSettings(**self.tok.model_dump()),
-            head=trial.HeadSettings(**self.head.model_dump()),
-            loss=trial.LossSettings(**self.loss.model_dump()),
-            optim=trial.OptimSettings(**self.optim.model_dump()),
-            schedule=trial.ScheduleSettings(**self.schedule.model_dump()),
-            train=trial.TrainSettings(**self.train.model_dump()),
-            augment=trial.AugmentSettings(**self.augment.model_dump()),
-            memory=trial.MemorySettings(**self.memory.model_dump()),
+            task=plain.TaskSettings(**task),
+            model=plain.ModelSettings(**self.model.model_dump()),
+            tok=plain.TokSettings(**self.tok.model_dump()),
+            head=plain.HeadSettings(**self.head.model_dump()),
+            loss=plain.LossSettings(**self.loss.model_dump()),
+            optim=plain.OptimSettings(**self.optim.model_dump()),
+            schedule=plain.ScheduleSettings(**self.schedule.model_dump()),
+            train=plain.TrainSettings(**self.train.model_dump()),
+            augment=plain.AugmentSettings(**self.augment.model_dump()),
+            memory=plain.MemorySettings(**self.memory.model_dump()),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -570,7 +580,7 @@ def _section(name: str) -> type[Section]:
 
 
 def _mode(metric: str) -> Mode:
-    return "min" if any(metric in costs for costs in trial.COSTS.values()) else "max"
+    return "min" if any(metric in costs for costs in plain.COSTS.values()) else "max"
 
 
 def _check_metric(config: RunConfig) -> None:
@@ -580,7 +590,7 @@ def _check_metric(config: RunConfig) -> None:
         UserError: naming the one, and what would be right.
     """
     task, names = config.task, [metric.name for metric in config.search.metric]
-    scores, costs = trial.OBJECTIVES[task.name], trial.COSTS[task.name]
+    scores, costs = plain.OBJECTIVES[task.name], plain.COSTS[task.name]
     for metric in config.search.metric:
         name, mode = metric.name, _mode(metric.name)
         if name not in (*scores, *costs):

@@ -1,8 +1,9 @@
 """Errors that a person can mend: shown as one line, without a traceback."""
 
 import difflib
+import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -11,6 +12,36 @@ class UserError(Exception):
     def __init__(self, message: str) -> None:
         # A name or a path of the user's may hold a line break.
         super().__init__(" ".join(message.splitlines()))
+
+
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
+# Optuna's and SQLAlchemy's, known by name: to import them takes long.
+_DATABASE_ERRORS = {"StorageInternalError", "OperationalError", "InterfaceError"}
+
+
+def storage_failure(error: BaseException) -> str | None:
+    """What to tell of an error that comes from a disk or a database, however wrapped; None of any other."""
+    for cause in _chain(error):
+        text = without_password(" ".join(str(cause).split()))
+        if isinstance(cause, OSError) and cause.errno in _DISK_ERRORS:
+            remedy = "make room there, or have it writable again,"
+        elif type(cause).__name__ in _DATABASE_ERRORS:
+            remedy = "see that the database answers"
+        else:
+            continue
+        return (
+            f"the search ended because it cannot record its trials: {text[:300]}; what was finished is kept: {remedy}"
+            " and run the same command again"
+        )
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -21,6 +21,7 @@ from search_spaces.rules import Rule
 from trainables.machine import MachineFiles
 from trainables.optimizers import OptimizerMissingError, check_installed
 from trainables.seeds import sub_seed
+from tune_app.breaker import Breakage, CircuitBreaker
 from tune_app.combinations import check_combinations, combination_rules
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
@@ -44,13 +45,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchEnd:
-    """How a search ended. ``why`` says it in a sentence; ``warnings`` are for the person."""
+    """How a search ended. ``why`` says it in a sentence; ``warnings`` are for the person.
+
+    Attributes:
+        breakage: why it was broken off, if it was.
+    """
 
     status: StudyStatus
     run_dir: Path
     why: str
     interrupted: bool
     warnings: tuple[str, ...] = ()
+    breakage: Breakage | None = None
 
 
 def run_search(
@@ -107,10 +113,11 @@ def run_search(
         else:
             tracking = _tracking(config, store)
             end = _LoopEnd(f"the study holds its {store.target} launched trials already", interrupted=False)
-        if not end.interrupted:
+        if not end.interrupted and not end.breakage:
             _check_nothing_open(store)
         warnings = tuple(tracking.flush())
-    return SearchEnd(study_status(store, is_running=False), run_dir, end.why, end.interrupted, warnings)
+    status = study_status(store, is_running=False)
+    return SearchEnd(status, run_dir, end.why, end.interrupted, warnings, end.breakage)
 
 
 def fork(parent: StudyStore, parent_dir: Path, config: RunConfig) -> tuple[RunConfig, str]:
@@ -139,6 +146,7 @@ def fork(parent: StudyStore, parent_dir: Path, config: RunConfig) -> tuple[RunCo
 class _LoopEnd:
     why: str
     interrupted: bool
+    breakage: Breakage | None = None
 
 
 def _search(
@@ -179,11 +187,16 @@ def _search(
         ],
     )
     trainable = make_trainable(
-        config.trial_settings(), run_dir / CACHE, threads=resources.cpu, run_trial=run_trial or train_encoder
+        config.trial_settings(),
+        run_dir / CACHE,
+        threads=resources.cpu,
+        timeout_s=config.trial.timeout_s,
+        run_trial=run_trial or train_encoder,
     )
     # A card that is made of the CPU is packed as one that is there.
     claimed = 1 if config.memory.device_gib is not None and not torch_facts().devices else None
     cpus = search.max_concurrent * resources.cpu
+    breakages: list[Breakage] = []
     with ray_session.joined(address, cpus, claimed) as cluster, _interruptible() as asked:
         gpus = cluster.gpus_per_trial(resources.gpu)
         cluster.check_fits(cpu=resources.cpu, gpu=gpus)
@@ -212,14 +225,21 @@ def _search(
             ask_ahead=1 if scheduling.name == "hyperband" else 0,
             max_rejections=search.max_rejections,
         )
+
+        def break_off(breakage: Breakage) -> None:
+            breakages.append(breakage)
+            searcher.end = breakage.why
+            _end_loop()
+
         recorder = StudyRecorder(
             store,
             searcher,
             checkpoints,
             unit=config.unit,
             scheduler=scheduling.name,
+            timeout_s=config.trial.timeout_s,
             on_report=progress.reported,
-            on_close=_each(tracking.trial_closed, progress.closed),
+            on_close=_each(tracking.trial_closed, progress.closed, CircuitBreaker(break_off).closed),
             on_step=progress.step,
         )
         ray_session.fit(
@@ -234,6 +254,8 @@ def _search(
         )
     if asked.is_set():
         return _LoopEnd("the same command goes on from here", interrupted=True), tracking
+    if breakages:
+        return _LoopEnd(breakages[0].why, interrupted=False, breakage=breakages[0]), tracking
     return _LoopEnd(searcher.end or "every trial ended", interrupted=False), tracking
 
 
@@ -446,10 +468,8 @@ def _interruptible() -> Iterator[threading.Event]:
         if asked.is_set():
             os._exit(128 + number)
         asked.set()
-        if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
-            # Ray's loop is not running yet, or not any more.
+        if not _end_loop():
             raise KeyboardInterrupt
-        signal.raise_signal(signal.SIGUSR1)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -457,3 +477,11 @@ def _interruptible() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _end_loop() -> bool:
+    """End Ray's loop in good order; False where it is not running yet, or not any more, or not in the main thread."""
+    if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+        return False
+    signal.raise_signal(signal.SIGUSR1)
+    return True

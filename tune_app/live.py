@@ -11,7 +11,8 @@ class Live:
     """What a trial has reported so far, over all its resumes where they left values in the study.
 
     ``values`` holds the objective by step, of which ``unit`` is one. ``fold_epoch`` tells how far the fold in hand is;
-    None between folds, and where there are none.
+    None between folds, and where there are none. ``heard_at`` is when it last started or reported, on the monotonic
+    clock.
     """
 
     number: int
@@ -27,6 +28,7 @@ class Live:
     by_criterion: dict[str, dict[str, float]] = field(default_factory=dict)
     error: dict[str, str] | None = None
     retries: int = 0
+    heard_at: float = 0.0
 
     @property
     def step(self) -> int:

@@ -5,6 +5,7 @@ one; its callbacks see everything.
 """
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,16 @@ ATTEMPTS = 2
 """How often a trial is run again that died through no fault of its configuration."""
 
 
+# How Ray calls it that a worker is there no more.
+_DEATHS = ("ActorDiedError", "ActorUnavailableError", "WorkerCrashedError", "WorkerLost")
+
+
 class StudyRecorder(tune.Callback):
     """Ray's callback that keeps the study true.
 
     Args:
         unit: what trials report in.
+        timeout_s: after so many seconds without a report a worker ends itself; None if it never does.
         on_report: called with every live trial after each of its steps.
         on_close: called with every trial once it was told.
         on_step: called at every turn of Ray's loop with the trials in progress.
@@ -47,6 +53,7 @@ class StudyRecorder(tune.Callback):
         *,
         unit: Unit,
         scheduler: str,
+        timeout_s: float | None,
         on_report: Callable[[Live, float], None],
         on_close: Callable[[FrozenTrial], None],
         on_step: Callable[[Sequence[Live]], None],
@@ -56,6 +63,7 @@ class StudyRecorder(tune.Callback):
         self._checkpoints = checkpoints
         self._unit = unit
         self._scheduler = scheduler
+        self._timeout_s = timeout_s
         self._on_report = on_report
         self._on_close = on_close
         self._on_step = on_step
@@ -74,12 +82,13 @@ class StudyRecorder(tune.Callback):
         self._on_step(list(self._live.values()))
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._live_of(trial)
+        self._live_of(trial).heard_at = time.monotonic()
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         live = self._live_of(trial)
+        live.heard_at = time.monotonic()
         live.ended = result.get(ENDED)
         live.reason = result.get(REASON)
         live.facts.update(result.get(FACTS) or {})
@@ -116,7 +125,9 @@ class StudyRecorder(tune.Callback):
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         live = self._live_of(trial)
         live.retries += 1
-        self._store.set_attributes(live.number, {"retries": live.retries})
+        error = self._error_of(trial, live)
+        why = f"{error['error_type']}: {error['error_message']}".splitlines()[0]
+        self._store.set_attributes(live.number, {"retries": live.retries, f"retry_{live.retries}": why})
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         live = self._live_of(trial)
@@ -155,9 +166,20 @@ class StudyRecorder(tune.Callback):
             self._close(trial, Outcome.OOM, reason=live.reason, constraints={"memory": _excess(live)})
             return
         if live.error is None:
-            live.error = _error_of(trial)
+            live.error = self._error_of(trial, live)
         reason = f"{live.error['error_type']}: {live.error['error_message']}".splitlines()[0]
         self._close(trial, Outcome.FAILED, reason=reason)
+
+    def _error_of(self, trial: Trial, live: Live) -> dict[str, str]:
+        error = _error_of(trial)
+        silent_s = time.monotonic() - live.heard_at
+        if self._timeout_s is None or silent_s < self._timeout_s or error["error_type"] not in _DEATHS:
+            return error
+        message = (
+            f"no report for {self._timeout_s:g} s; where it hung is in its worker's log. If an epoch may take longer,"
+            " raise trial.timeout_s"
+        )
+        return {**error, "error_type": "TrialHung", "error_message": message}
 
     def _live_of(self, trial: Trial) -> Live:
         if trial.trial_id not in self._live:

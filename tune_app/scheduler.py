@@ -17,6 +17,9 @@ from ray.tune.schedulers.hyperband import _Bracket
 from tune_app.searcher import NUMBER
 
 METRIC, TIME = "value", "step"
+
+# ASHA asks nothing of it.
+_NO_CONTROLLER: Any = None
 ENDED, FOLD_EPOCH = "ended", "fold_epoch"
 
 
@@ -65,7 +68,7 @@ class LenientAsha(ASHAScheduler):
         for trial in past:
             if not trial.is_open:
                 ended: Any = SimpleNamespace(trial_id=f"trial-{trial.number}")
-                super().on_trial_add(None, ended)
+                super().on_trial_add(_NO_CONTROLLER, ended)
                 self._fill_rungs(ended, trial)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
@@ -76,7 +79,7 @@ class LenientAsha(ASHAScheduler):
 
     def _fill_rungs(self, trial: Trial, past: PastTrial) -> None:
         for step, value in sorted(past.values.items()):
-            super().on_trial_result(None, trial, {TIME: step, METRIC: value})
+            super().on_trial_result(_NO_CONTROLLER, trial, {TIME: step, METRIC: value})
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         if _decides_nothing(result):

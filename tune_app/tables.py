@@ -79,8 +79,11 @@ def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> N
 def print_end(console: Console, end: "SearchEnd") -> None:
     """How a search ended, its counts, and the commands to look further."""
     status = end.status
+    how = "interrupted" if end.interrupted else "broken off" if end.breakage else "search ended"
     for line in [
-        f"{'interrupted' if end.interrupted else 'search ended'}: {end.why}",
+        *([end.breakage.traceback.rstrip()] if end.breakage and end.breakage.traceback else []),
+        f"{how}: {end.why}",
+        *(["mend the cause and run the same command again: it goes on from here"] if end.breakage else []),
         _counts(status),
         *([] if status.best else ["no trial is complete: there is nothing to export yet"]),
     ]:

@@ -1,7 +1,9 @@
 """The function that Ray runs in a worker: one trial of ``trainables``, its reports turned into Ray's."""
 
+import faulthandler
 import logging
 import shutil
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping
@@ -81,7 +83,7 @@ def _log_to_stderr() -> None:
 
 
 def make_trainable(
-    base: TrialSettings, cache: Path, threads: int, run_trial: RunTrial
+    base: TrialSettings, cache: Path, *, threads: int, timeout_s: float | None, run_trial: RunTrial
 ) -> Callable[[Mapping[str, Any]], None]:
     """The function for Ray's Tuner.
 
@@ -89,6 +91,7 @@ def make_trainable(
         base: the settings of every trial; a sample's values are put in place of its own.
         cache: folder on the node that trials share.
         threads: for torch; fixed, because sums over another number of threads round differently.
+        timeout_s: between two reports; a worker that takes longer ends itself. None waits for ever.
     """
 
     def trainable(config: Mapping[str, Any]) -> None:
@@ -98,8 +101,12 @@ def make_trainable(
         def report(said: TrialReport) -> None:
             if said.ended:
                 ends.append(said)
+            # The time that the report itself takes is not the trial's.
+            faulthandler.cancel_dump_traceback_later()
             _report(said)
+            _end_unless_heard(timeout_s)
 
+        _end_unless_heard(timeout_s)
         try:
             resume_from = _checkpoint_folder(config, scratch)
             workspace = Workspace(
@@ -120,12 +127,23 @@ def make_trainable(
                 _report_failure(error)
             raise
         finally:
+            faulthandler.cancel_dump_traceback_later()
             shutil.rmtree(scratch, ignore_errors=True)
         if ends and ends[-1].ended == "oom":
             raise DiscardWorker("a worker that ran out of memory is not used again")
 
     trainable.__name__ = "trial"
     return trainable
+
+
+def _end_unless_heard(timeout_s: float | None) -> None:
+    """End this process after so many seconds, unless it is called again; where it hangs is written to its log.
+
+    The clock runs in a thread that needs nothing of the interpreter, so it rings in the middle of native code, too.
+    """
+    if timeout_s is not None:
+        # Ray may have put something without a file descriptor in the place of sys.stderr.
+        faulthandler.dump_traceback_later(timeout_s, exit=True, file=sys.__stderr__ or 2)
 
 
 def _claimed_card() -> str:

@@ -142,6 +142,7 @@ def _recorder(store: StudyStore, searcher: HeadroomSearch) -> StudyRecorder:
         CheckpointKeeper(0, []),
         unit=Unit("epoch", 1),
         scheduler="none",
+        timeout_s=None,
         on_report=lambda live, value: None,
         on_close=lambda trial: None,
         on_step=lambda live: None,

@@ -1,0 +1,68 @@
+"""Ends a search in which trials fail for one and the same reason, before it has failed them all."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from optuna.trial import FrozenTrial
+
+from tune_app.outcomes import OUTCOME_ATTRIBUTE, REASON_ATTRIBUTE, Outcome
+
+IN_A_ROW = 5
+"""So many failures in a row with one error, of one type and from one place, are the search's and not the trials'."""
+
+FIRST_TRIALS = 20
+"""Of the first so many trials of a search, no more than half may fail."""
+
+_FRAME = re.compile(r'File "(.+)", line (\d+)')
+
+
+@dataclass(frozen=True)
+class Breakage:
+    """Why a search was broken off, and the error that did it."""
+
+    why: str
+    traceback: str
+
+
+class CircuitBreaker:
+    """Counts the failures of one run of a search; those of the runs before it may be mended.
+
+    Args:
+        broken: called once, when there are too many.
+    """
+
+    def __init__(self, broken: Callable[[Breakage], None]) -> None:
+        self._broken = broken
+        self._is_broken = False
+        self._closed = self._failed = 0
+        self._same: tuple[str, str] | None = None
+        self._in_a_row = 0
+
+    def closed(self, trial: FrozenTrial) -> None:
+        """Take note of what became of a launched trial."""
+        self._closed += 1
+        if trial.user_attrs[OUTCOME_ATTRIBUTE] != Outcome.FAILED:
+            self._same, self._in_a_row = None, 0
+            return
+        self._failed += 1
+        error = _error_of(trial)
+        self._in_a_row = self._in_a_row + 1 if error == self._same else 1
+        self._same = error
+        if self._is_broken:
+            return
+        if self._in_a_row == IN_A_ROW:
+            self._end(trial, f"{IN_A_ROW} trials in a row failed with one error")
+        elif self._closed <= FIRST_TRIALS and self._failed > FIRST_TRIALS / 2:
+            self._end(trial, f"{self._failed} of the first {self._closed} trials failed")
+
+    def _end(self, trial: FrozenTrial, why: str) -> None:
+        self._is_broken = True
+        reason = trial.user_attrs.get(REASON_ATTRIBUTE) or "for no known reason"
+        self._broken(Breakage(f"{why}, {reason}", trial.user_attrs.get("error_traceback") or ""))
+
+
+def _error_of(trial: FrozenTrial) -> tuple[str, str]:
+    """The error's type, and the file and line that it came from; empty where that is not known."""
+    frames = _FRAME.findall(trial.user_attrs.get("error_traceback") or "")
+    return str(trial.user_attrs.get("error_type")), ":".join(frames[-1]) if frames else ""
