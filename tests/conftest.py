@@ -85,7 +85,8 @@ def run_scripted(plain_config: dict[str, Any], ray_with_one_slot: None) -> Itera
             console=Console(file=output, width=200),
             run_trial=run_trial or scripted_trial(script),
         )
-        store = load_study(Path(config.run_dir), config.study.name, config.study.storage)
+        # A changed configuration may have begun another version.
+        store = load_study(end.run_dir, end.status.study, config.study.storage)
         return end, store, output.getvalue()
 
     yield run

@@ -96,10 +96,8 @@ def print_studies(console: Console, studies: Sequence[Overview | Unreadable], fo
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("study", "launched", "complete", "turned away", "carried over", "best", "last change", ""):
         table.add_column(column, overflow="fold")
-    for study in studies:
-        if isinstance(study, Unreadable):
-            table.add_row(escape(study.run_dir.name), *[""] * 6, escape(study.problem))
-            continue
+    read = [study for study in studies if isinstance(study, Overview)]
+    for study in read:
         status, best = study.status, study.status.best
         table.add_row(
             escape(status.study),
@@ -111,7 +109,12 @@ def print_studies(console: Console, studies: Sequence[Overview | Unreadable], fo
             f"{study.changed:%Y-%m-%d %H:%M}" if study.changed else "",
             ", ".join(_remarks(study)),
         )
-    console.print(table, highlight=False)
+    if read:
+        console.print(table, highlight=False)
+    for unread in studies:
+        if isinstance(unread, Unreadable):
+            line = f"{unread.run_dir.name} cannot be read: {unread.problem}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _remarks(study: Overview) -> list[str]:

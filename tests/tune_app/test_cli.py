@@ -7,13 +7,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
 import pytest
 
 from trainables.optimizers import OPTIMIZERS
-from tune_app.cli import cli, main
+from tune_app.cli import cli
 from tune_app.config import parse_config
 from tune_app.experiment import study_record
 from tune_app.outcomes import Outcome
@@ -24,26 +25,6 @@ from tune_app.study import open_study, search_lock
 ROOT = Path(__file__).parents[2]
 COMMANDS = sorted(cli.commands)
 LEAST = "study: {name: a}\ndata: {path: demo}\n"
-
-
-class Ran:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-@pytest.fixture
-def headroom(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Run a command in a folder of the test's own."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> Ran:
-        with pytest.raises(SystemExit) as exited:
-            main(list(arguments))
-        captured = capsys.readouterr()
-        assert isinstance(exited.value.code, int)
-        return Ran(exited.value.code, captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture
@@ -68,7 +49,7 @@ def study(tmp_path: Path) -> Path:
     return run_dir
 
 
-def assert_bad_input(ran: Ran, *parts: str) -> None:
+def assert_bad_input(ran: Any, *parts: str) -> None:
     assert ran.code == 2
     assert ran.out == ""
     assert len(ran.err.splitlines()) == 1, ran.err
@@ -410,7 +391,7 @@ def test_python_dash_m_is_the_same_program(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert_bad_input(Ran(ran.returncode, ran.stdout, ran.stderr), "none", "no study")
+    assert_bad_input(SimpleNamespace(code=ran.returncode, out=ran.stdout, err=ran.stderr), "none", "no study")
 
 
 def test_ctrl_c_ends_a_watch_with_130_and_one_line(study: Path, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from optuna.trial import create_trial
 
 from search_spaces.rules import Violation
 from search_spaces.space import parse_space
-from tune_app.outcomes import Outcome, metrics_attribute
+from tune_app.outcomes import CARRIED_ATTRIBUTE, Outcome, metrics_attribute
 from tune_app.record import StudyRecord
-from tune_app.study import StudyStore, open_study
+from tune_app.study import Parent, StudyStore, open_study
 from tune_app.tracking import MlflowTracking, NoTracking, flat
 
 CONFIG = {"study.name": "test", "train.epochs": 3, "search.sampler": None}
@@ -219,3 +219,38 @@ def test_scores_by_criterion_are_an_artifact_of_the_trial(store: StudyStore, uri
     assert [found.path for found in client.list_artifacts(run.info.run_id)] == ["by_criterion.json"]
     (file,) = (tmp_path / "artifacts").rglob("by_criterion.json")
     assert json.loads(file.read_text()) == scores
+
+
+def test_another_study_of_the_name_has_runs_of_its_own(store: StudyStore, uri: str, tmp_path: Path) -> None:
+    end(store, Outcome.COMPLETE)
+    for study in (store, store):
+        assert MlflowTracking(study, uri, CONFIG).flush() == [], "resumed, it goes on in the same run"
+    (tmp_path / "later").mkdir()
+    later = open_study(tmp_path / "later", "test", None, store.record)
+    end(later, Outcome.FAILED)
+    assert MlflowTracking(later, uri, CONFIG).flush() == []
+    client = MlflowClient(tracking_uri=uri)
+    found = client.search_runs([client.get_experiment_by_name("test").experiment_id], order_by=["start_time"])
+    parents = {run.info.run_id for run in found if "mlflow.parentRunId" not in run.data.tags}
+    children = {run.data.tags["mlflow.parentRunId"]: run for run in found if "mlflow.parentRunId" in run.data.tags}
+    assert len(parents) == 2
+    assert set(children) == parents
+    assert sorted(run.data.tags["outcome"] for run in children.values()) == ["complete", "failed"]
+
+
+def test_what_was_carried_over_has_its_runs_where_it_was_launched(uri: str, tmp_path: Path) -> None:
+    space = parse_space({"optim.lr": {"choices": [0.1, 0.2]}})
+    record = StudyRecord(space, "criteria", "macro_f1", "max", "data")
+    forked = open_study(tmp_path, "test", None, record, Parent("before", str(tmp_path / "before"), None))
+    carried = create_trial(
+        value=0.75,
+        params={"optim.lr": 0.2},
+        distributions=forked.distributions,
+        user_attrs={"outcome": "complete", CARRIED_ATTRIBUTE: {"study": "before", "trial": 7}},
+    )
+    forked.carry_over([carried])
+    number = end(forked, Outcome.COMPLETE)
+    assert MlflowTracking(forked, uri, CONFIG).flush() == []
+    (parent,), children = runs(uri)
+    assert list(children) == [f"trial-{number:05d}"]
+    assert parent.data.metrics["trials_complete"] == 1
