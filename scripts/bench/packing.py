@@ -129,7 +129,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ray-trials", type=int, default=60, help="of the queue on real Ray")
     parser.add_argument("--ray-card-gib", type=float, default=32.0, help="of a card on real Ray")
     parser.add_argument("--ray-minute-s", type=float, default=2.0, help="that a minute takes on real Ray")
-    parser.add_argument("--quick", action="store_true", help="one queue, the reference assumption alone")
+    parser.add_argument(
+        "--quick", action="store_true", help="one queue, the smallest models, the reference assumption alone"
+    )
     return parser
 
 
@@ -425,7 +427,8 @@ def simulate_all(trials: int, queues: int, quick: bool) -> dict[str, Any]:
         trials, queues = 20, 1
     drawn = []
     with tempfile.TemporaryDirectory() as folder:
-        config = queue_config(folder)
+        smallest = sorted(PARAMETERS, key=PARAMETERS.__getitem__)[:2]
+        config = queue_config(folder, *[f"space.model.name.choices={smallest}"] * quick)
         predictions = Predictions(folder, config)
         for seed in range(queues):
             queue, rejected = draw_queue(config, predictions, seed, trials)

@@ -2,10 +2,11 @@
 
 import importlib
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -14,12 +15,41 @@ from trainables.machine import MachineFiles
 BENCHES = Path(__file__).parents[2] / "scripts" / "bench"
 
 
-def run_bench(name: str, *options: str) -> tuple[str, dict[str, Any]]:
-    """What a bench prints, and its last line as data."""
+Printed = tuple[str, dict[str, Any]]
+"""What a bench prints, and its last line as data."""
+
+
+class RunBench(Protocol):
+    def __call__(self, name: str, *options: str) -> Printed: ...
+
+
+def started(name: str, *options: str) -> Printed:
+    """Of a bench in a process of its own, as people start it."""
     command = [sys.executable, str(BENCHES / f"{name}.py"), *options]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=120).stdout
+    return printed(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=300).stdout)
+
+
+def printed(output: str) -> Printed:
     found: dict[str, Any] = json.loads(output.splitlines()[-1])
     return output, found
+
+
+@pytest.fixture
+def run_bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunBench:
+    """Runs a bench in this process, since most take less time than what they import; it must end well."""
+
+    def run(name: str, *options: str) -> Printed:
+        file, status = str(BENCHES / f"{name}.py"), None
+        monkeypatch.syspath_prepend(BENCHES)
+        monkeypatch.setattr(sys, "argv", [file, *options])
+        try:
+            runpy.run_path(file, run_name="__main__")
+        except SystemExit as ended:
+            status = ended.code
+        assert not status
+        return printed(capsys.readouterr().out)
+
+    return run
 
 
 def test_half_of_the_toy_space_fits() -> None:
@@ -31,7 +61,7 @@ def test_half_of_the_toy_space_fits() -> None:
 
 
 @pytest.mark.slow
-def test_outcomes_counts_both_sides_of_the_same_problems() -> None:
+def test_outcomes_counts_both_sides_of_the_same_problems(run_bench: RunBench) -> None:
     output, found = run_bench("outcomes", "--quick")
     assert found["share_that_fits"] == 0.5
     assert set(found["ooms"]) == {"random", "big"}
@@ -46,7 +76,7 @@ def test_outcomes_counts_both_sides_of_the_same_problems() -> None:
 
 
 @pytest.mark.slow
-def test_oom_counts_what_runs_out_and_what_is_turned_away_on_every_side() -> None:
+def test_oom_counts_what_runs_out_and_what_is_turned_away_on_every_side(run_bench: RunBench) -> None:
     output, found = run_bench("oom", "--quick")
     assert found["missed"] == []
     assert set(found["figures"]) == {"random", "big"}
@@ -80,7 +110,7 @@ def test_oom_fails_where_something_gets_past_the_rule(
 
 @pytest.mark.slow
 def test_overhead_runs_every_trial_on_both_sides_and_times_every_storage() -> None:
-    output, found = run_bench("overhead", "--quick")
+    output, found = started("overhead", "--quick")
     trials, suggest = found["trials"], found["suggest"]
     per_trial = trials["seconds_per_trial"]
     assert trials["ratio"] == pytest.approx(per_trial["headroom"] / per_trial["ray"])
@@ -91,7 +121,7 @@ def test_overhead_runs_every_trial_on_both_sides_and_times_every_storage() -> No
     assert f"headroom / ray: {trials['ratio']:.2f} ×" in output
 
 
-def test_cpu_budget_compares_plain_and_budgeted_steps() -> None:
+def test_cpu_budget_compares_plain_and_budgeted_steps(run_bench: RunBench) -> None:
     output, found = run_bench("cpu_budget", "--quick")
     assert found["rounds"] == 6
     assert f"budgeted / plain, medians: {found['ratio']:.2f} ×" in output
@@ -109,7 +139,7 @@ def test_a_claim_is_set_beside_the_prediction(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.syspath_prepend(BENCHES)
     claims = importlib.import_module("claims")
     fits = claims.Claim("distilbert-base-uncased", 64, 2, 128, 3)
-    name, said, bf16, fp32, instead = claims.cells(fits, MachineFiles(tmp_path))
+    name, said, bf16, fp32, instead = claims.cells(fits, MachineFiles(tmp_path), None)
     assert (name, said) == ("distilbert-base-uncased 64 × 2 × 128", "3")
     assert 1 < float(bf16) < float(fp32)
     assert instead.startswith("24 GiB: 1 × 128, needs ")
@@ -117,7 +147,7 @@ def test_a_claim_is_set_beside_the_prediction(monkeypatch: pytest.MonkeyPatch, t
     assert claims.instead(too_small, MachineFiles(tmp_path)).startswith("1 GiB: turned away, needs ")
 
 
-def test_packing_compares_the_same_queue_in_shares_and_one_per_card() -> None:
+def test_packing_compares_the_same_queue_in_shares_and_one_per_card(run_bench: RunBench) -> None:
     output, found = run_bench("packing", "--part", "simulation", "--quick")
     reference = found["simulation"]["reference"]
     for cards, compared in reference.items():
@@ -150,7 +180,7 @@ def test_throughput_times_both_sides_on_the_same_rows(tmp_path: Path) -> None:
     ]
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("\n".join(["group_id,text,criterion,label", *rows]) + "\n")
-    output, found = run_bench("throughput", str(pairs), "--rounds", "1")
+    output, found = started("throughput", str(pairs), "--rounds", "1")
     assert set(found) == {"training", "evaluation"}
     for part, figures in found.items():
         assert 1 <= figures["tokens_headroom"] <= figures["tokens_trainer"]
@@ -158,7 +188,7 @@ def test_throughput_times_both_sides_on_the_same_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_probe_finds_in_few_points_what_bisection_finds_in_many() -> None:
+def test_probe_finds_in_few_points_what_bisection_finds_in_many(run_bench: RunBench) -> None:
     output, found = run_bench("probe", "--cases", "2", "--seed", "3")
     ways = found["ways"]
     assert len(ways) == 7
@@ -169,7 +199,7 @@ def test_probe_finds_in_few_points_what_bisection_finds_in_many() -> None:
     assert f"{ways['probe']['points_by_bisection']:.2f} ×" in output
 
 
-def test_split_computes_every_cut_of_the_same_batches() -> None:
+def test_split_computes_every_cut_of_the_same_batches(run_bench: RunBench) -> None:
     output, found = run_bench("split", "--repeats", "3")
     tokens = found["tokens"]
     assert set(tokens) == {"random 16", "sorted 16", "greedy", "headroom"}
@@ -182,7 +212,7 @@ def test_split_computes_every_cut_of_the_same_batches() -> None:
 
 
 @pytest.mark.slow
-def test_wide_tells_how_every_sample_ended() -> None:
+def test_wide_tells_how_every_sample_ended(run_bench: RunBench) -> None:
     output, found = run_bench("wide", "--samples", "2")
     assert found["failed"] == 0
     assert [sum(ends.values()) for ends in found["ends"].values()] == [1, 1, 0, 0]
