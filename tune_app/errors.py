@@ -50,7 +50,20 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+# Up to the last @: a password may hold one, unescaped.
+_PASSWORD = re.compile(r"(?P<before>://[^:/@\s]*:)(?P<password>\S*)@")
+
+
 def without_password(url: str) -> str:
     """A storage or tracking URL fit to be shown: the password in it, if any, is replaced by ``***``."""
-    # Up to the last @: a password may hold one, unescaped.
-    return re.sub(r"(?P<user>://[^:/@\s]*):\S*@", r"\g<user>:***@", url)
+    return re.sub(_PASSWORD, r"\g<before>***@", url)
+
+
+def without_password_of(url: str, message: str) -> str:
+    """What another library said of a URL, without the URL's password or any part of it."""
+    found = re.search(_PASSWORD, url)
+    # Of a password that holds an @ some take what is behind it for the host.
+    parts = [part for part in found["password"].split("@") if part] if found else []
+    for part in sorted(parts, key=len, reverse=True):
+        message = message.replace(part, "***")
+    return message

@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces.rules import Violation
 from search_spaces.space import Choices, Entry, IntRange, Params
-from tune_app.errors import UserError, without_password
+from tune_app.errors import UserError, without_password, without_password_of
 from tune_app.journal import JournalFile
 from tune_app.objectives import Objective
 from tune_app.outcomes import OUTCOME_ATTRIBUTE, REASON_ATTRIBUTE, Outcome
@@ -342,7 +342,7 @@ def _open_storage(run_dir: Path, url: str | None) -> tuple[BaseStorage, JournalF
         return RDBStorage(url), None
     except Exception as error:
         # SQLAlchemy's many errors, driver errors and missing drivers all mean the same here, and all may quote the URL.
-        problem = str(error).splitlines()[0].replace(url, without_password(url))
+        problem = without_password_of(url, str(error).splitlines()[0])
         raise UserError(
             f"study.storage: {without_password(url)} cannot be opened ({type(error).__name__}: {problem}); check the"
             " address and that its driver is installed, or set null for a journal file"

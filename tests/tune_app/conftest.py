@@ -1,12 +1,16 @@
 """The storages that a study may lie in, of which all the same holds, and the command line run in this process."""
 
+import importlib.util
 import shutil
-from collections.abc import Callable
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from optuna.storages import RDBStorage
+from sqlalchemy import create_engine, text
 
 from tune_app.cli import main
 
@@ -43,9 +47,41 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture(params=["journal", "sqlite"])
-def storage_url(request: pytest.FixtureRequest, tmp_path: Path, empty_database: Path) -> str | None:
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server of the tests' own, with the database ``empty`` that holds Optuna's tables."""
+    if importlib.util.find_spec("psycopg") is None:
+        pytest.skip("psycopg is not installed (pip install 'headroom[postgresql]')")
+    script = Path(__file__).parents[2] / "scripts" / "with_postgres"
+    command = [str(script), "sh", "-c", 'echo "$POSTGRES_URL"; cat']
+    # It is there until its command, which waits for the end of its input, has ended.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        assert server.stderr is not None
+        url = server.stdout.readline().decode().strip()
+        if not url:
+            pytest.skip(server.stderr.read().decode().strip())
+        create_database(url, "empty")
+        RDBStorage(url.replace("/postgres?", "/empty?")).engine.dispose()
+        yield url
+        server.stdin.close()
+
+
+def create_database(url: str, name: str, template: str = "template1") -> str:
+    """Make a database on a server; returns its URL."""
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    engine.dispose()
+    return url.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture(params=["journal", "sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str | None:
     """An empty storage of each kind, as ``study.storage`` names it; None keeps studies in their run directories."""
-    if request.param == "journal":
-        return None
-    return f"sqlite:///{shutil.copy(empty_database, tmp_path / 'study.db')}"
+    if request.param == "postgresql":
+        return create_database(request.getfixturevalue("postgres_url"), f"test_{uuid.uuid4().hex}", "empty")
+    if request.param == "sqlite":
+        return f"sqlite:///{shutil.copy(request.getfixturevalue('empty_database'), tmp_path / 'study.db')}"
+    return None
