@@ -34,7 +34,7 @@ from tune_app.run_dir import ARTIFACTS, CACHE, CHECKPOINTS, check_place, made, s
 from tune_app.study import StudyStore, search_lock
 from tune_app.tables import print_differences
 from tune_app.tracking import MlflowTracking, NoTracking, Tracking, flat
-from tune_app.versions import Consent, begin, check_change, choose, make_room, next_version, parent_of
+from tune_app.versions import Consent, begin, check_change, choose, make_room, parent_of
 
 if TYPE_CHECKING:
     from trainables.memory.facts import TrialDevice
@@ -102,7 +102,7 @@ def run_search(
         say(told)
         run_dir.mkdir()
     with search_lock(run_dir), ExitStack() as stack:
-        store, carried = begin(config, record, opening.parent)
+        store, carried = begin(opening, record, opening.parent)
         if carried:
             say(carried)
         store.set_target(config.search.trials)
@@ -131,12 +131,13 @@ def fork(parent: StudyStore, parent_dir: Path, config: RunConfig) -> tuple[RunCo
     """
     check_place(config)
     record = study_record(config)
-    config = next_version(config)
+    opening = choose(config, record, fresh=True)
+    config = opening.config
     run_dir = Path(config.run_dir)
     with made(run_dir):
         check_knobs(config, model_names(config), lambda _: None)
     with search_lock(run_dir):
-        store, carried = begin(config, record, parent_of(parent, parent_dir))
+        store, carried = begin(opening, record, parent_of(parent, parent_dir))
         store.set_target(config.search.trials)
         write_config(config, run_dir)
     return config, carried or ""

@@ -37,6 +37,7 @@ _RECORD_KEY = "headroom"
 _TARGET_KEY = "target"
 _ID_KEY = "id"
 _PARENT_KEY = "parent"
+_VERSION_KEY = "version_of"
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
@@ -99,6 +100,11 @@ class StudyStore:
         """The study that this one is a changed version of; None where it begins anew."""
         stored = self.study.user_attrs.get(_PARENT_KEY)
         return Parent(**stored) if stored else None
+
+    @property
+    def version_of(self) -> str:
+        """Name of the study that this one is a later version of; its own where it is the first."""
+        return str(self.study.user_attrs.get(_VERSION_KEY, self.name))
 
     def set_target(self, trials: int) -> None:
         if self.target != trials:
@@ -230,12 +236,19 @@ def _moved(value: Any, there: str, here: str) -> Any:
 
 
 def open_study(
-    run_dir: Path, name: str, url: str | None, record: StudyRecord, parent: Parent | None = None
+    run_dir: Path,
+    name: str,
+    url: str | None,
+    record: StudyRecord,
+    *,
+    parent: Parent | None = None,
+    version_of: str | None = None,
 ) -> StudyStore:
     """The study of a search, created if there is none; call with the search lock held.
 
     Args:
         parent: of a study that is created.
+        version_of: what it is a version of, if it is created; None makes it the first.
 
     Raises:
         UserError: the storage cannot be opened, or the study there is about something else; the message lists what
@@ -256,6 +269,8 @@ def open_study(
             study.set_user_attr(_ID_KEY, uuid.uuid4().hex)
             if parent is not None:
                 study.set_user_attr(_PARENT_KEY, asdict(parent))
+            if version_of is not None:
+                study.set_user_attr(_VERSION_KEY, version_of)
             _name_objectives(study, record.objectives)
             # Last: a study without a record is none yet.
             study.set_user_attr(_RECORD_KEY, record.as_dict())
@@ -304,7 +319,7 @@ def find_study(run_dir: Path, name: str, url: str | None) -> StudyStore | None:
     Raises:
         UserError: the storage cannot be opened.
     """
-    if url is None and not (run_dir / JOURNAL_FILE).exists():
+    if not (run_dir / JOURNAL_FILE).exists() if url is None else _lacks_its_file(url):
         return None
     storage, journal = _open_storage(run_dir, url)
     try:
@@ -322,8 +337,17 @@ def study_names(folder: Path, url: str | None) -> list[str]:
     """
     if url is None:
         return [file.parent.name for file in folder.glob(f"*/{JOURNAL_FILE}")]
+    if _lacks_its_file(url):
+        return []
     storage, _ = _open_storage(folder, url)
     return [study.study_name for study in storage.get_all_studies()]
+
+
+def _lacks_its_file(url: str) -> bool:
+    """Whether a database is a SQLite file that is not there; to open it would make it."""
+    scheme, _, path = url.partition(":///")
+    file = path.partition("?")[0]
+    return scheme.startswith("sqlite") and not file.startswith(("file:", ":memory:")) and not Path(file).exists()
 
 
 def _open_storage(run_dir: Path, url: str | None) -> tuple[BaseStorage, JournalFile | None]:

@@ -1,8 +1,8 @@
 """Which study a configuration means, and what is done where the study of that name is about something else by now.
 
 A study whose space, data or settings changed is another study: a *version* of the first, named ``name-v2``, ``name-v3``
-and so on. A name stands for its study and all later versions of it; what a configuration means is the newest of them
-whose record equals the configuration's own.
+and so on, and marked as such. A name stands for its study and all later versions of it; what a configuration means is
+the newest of them whose record equals the configuration's own.
 """
 
 import datetime
@@ -36,18 +36,24 @@ Consent = Callable[[str], None]
 """Asks a person whether something is to be deleted; raises UserError unless that is agreed to."""
 
 
+# How many reasons are told why trials do not fit.
+_REASONS = 3
+
+
 @dataclass(frozen=True)
 class Opening:
     """The study that a configuration means.
 
     Attributes:
         config: the configuration, named as that study.
+        version_of: name of the first of the studies that it is a version of.
         is_new: whether it is still to be begun.
         changed: the newest version, where there are versions and none of them is about the same.
         differences: what differs between it and the configuration.
     """
 
     config: RunConfig
+    version_of: str
     is_new: bool
     changed: StudyStore | None = None
     differences: tuple[Difference, ...] = ()
@@ -70,18 +76,19 @@ def choose(config: RunConfig, record: StudyRecord, *, fresh: bool = False) -> Op
     Raises:
         UserError: a version cannot be read.
     """
-    if fresh:
-        return Opening(next_version(config), is_new=True)
+    versions = _Versions(config)
     newest = None
-    for store in _newest_first(config):
-        if not store.record.differences(record):
-            return Opening(config.named(store.name), is_new=False)
+    for store in versions.newest_first():
+        if not fresh and not store.record.differences(record):
+            return Opening(config.named(store.name), versions.base, is_new=False)
         newest = newest or store
     if newest is None:
-        return Opening(config, is_new=True)
+        return Opening(config, versions.base, is_new=True)
+    if fresh:
+        return Opening(config.named(versions.free_name()), versions.base, is_new=True)
     takes_its_place = config.study.on_change in ("archive", "delete")
-    name = newest.name if takes_its_place else _next(newest.name)
-    return Opening(config.named(name), True, newest, tuple(newest.record.differences(record)))
+    name = newest.name if takes_its_place else versions.free_name()
+    return Opening(config.named(name), versions.base, True, newest, tuple(newest.record.differences(record)))
 
 
 def check_change(opening: Opening, consent: Consent | None) -> None:
@@ -126,21 +133,15 @@ def make_room(opening: Opening) -> str | None:
     return None
 
 
-def next_version(config: RunConfig) -> RunConfig:
-    """The configuration under a name that none of its versions bears: its own, or the one after the newest."""
-    newest = next(_newest_first(config), None)
-    return config if newest is None else config.named(_next(newest.name))
-
-
 def parent_of(store: StudyStore, run_dir: Path) -> Parent:
     return Parent(store.name, str(run_dir), store.id)
 
 
-def begin(config: RunConfig, record: StudyRecord, parent: Parent | None) -> tuple[StudyStore, str | None]:
+def begin(opening: Opening, record: StudyRecord, parent: Parent | None) -> tuple[StudyStore, str | None]:
     """Open the study, and carry over what fits of its parent if that is still to be done; with its search lock held.
 
     Args:
-        config: named as the study, as ``choose`` has it.
+        record: the configuration's own.
         parent: of a study that is created, None where it is to begin anew.
 
     Returns:
@@ -149,7 +150,15 @@ def begin(config: RunConfig, record: StudyRecord, parent: Parent | None) -> tupl
     Raises:
         UserError: the study cannot be opened.
     """
-    store = open_study(Path(config.run_dir), config.study.name, config.study.storage, record, parent)
+    config = opening.config
+    store = open_study(
+        Path(config.run_dir),
+        config.study.name,
+        config.study.storage,
+        record,
+        parent=parent,
+        version_of=opening.version_of,
+    )
     owed = store.parent
     if owed is None or owed.is_carried_over:
         return store, None
@@ -206,16 +215,35 @@ def delete(store: StudyStore, run_dir: Path) -> list[Path]:
     return left
 
 
-def _newest_first(config: RunConfig) -> Iterator[StudyStore]:
-    """The versions that the configuration's name stands for and that are there."""
-    folder, url = Path(config.study.dir), config.study.storage
-    stem, first = _split(config.study.name)
-    numbers = {number for other, number in map(_split, study_names(folder, url)) if other == stem and number >= first}
-    for number in sorted(numbers, reverse=True):
-        name = _joined(stem, number)
-        store = find_study(folder / name, name, url)
-        if store is not None:
-            yield store
+class _Versions:
+    """The studies that a configuration's name stands for: its own, and the later versions of it.
+
+    Attributes:
+        base: name of the study that they are all versions of. One whose name only looks like a version's has another.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._stem, self._first = _split(config.study.name)
+        names = study_names(Path(config.study.dir), config.study.storage)
+        self._numbers = {number for stem, number in map(_split, names) if stem == self._stem}
+        named = self._find(self._first)
+        self.base = config.study.name if named is None else named.version_of
+
+    def newest_first(self) -> Iterator[StudyStore]:
+        """Those that are there."""
+        for number in sorted(self._numbers, reverse=True):
+            store = self._find(number) if number >= self._first else None
+            if store is not None and (number == self._first or store.version_of == self.base):
+                yield store
+
+    def free_name(self) -> str:
+        """The name for a new one."""
+        return _joined(self._stem, max(self._numbers, default=self._first) + 1)
+
+    def _find(self, number: int) -> StudyStore | None:
+        name = _joined(self._stem, number)
+        return find_study(_run_dir(self._config, name), name, self._config.study.storage)
 
 
 def _lineage(parent: Parent | None, url: str | None) -> Iterator[StudyStore]:
@@ -241,11 +269,6 @@ def _split(name: str) -> tuple[str, int]:
 
 def _joined(stem: str, number: int) -> str:
     return stem if number == 1 else f"{stem}-v{number}"
-
-
-def _next(name: str) -> str:
-    stem, number = _split(name)
-    return _joined(stem, number + 1)
 
 
 def _run_dir(config: RunConfig, name: str) -> Path:
@@ -296,8 +319,8 @@ def _remove(path: Path) -> None:
 
 def _told(found: CarryOver, parent: str, already: int) -> str:
     carried, left = already + len(found.trials), found.left.total()
-    if not left:
-        return f"carried over from {parent}: all {carried} finished trials" if carried else f"{parent} has no trial yet"
-    reasons = "; ".join(f"{count} × {reason}" for reason, count in found.left.most_common(3))
-    more = f"; and {len(found.left) - 3} more reasons" if len(found.left) > 3 else ""
-    return f"carried over from {parent}: {carried or 'none'} of {carried + left} finished trials ({reasons}{more})"
+    told = f"carried over from {parent}: {carried or 'none'} of {carried + left} finished trials"
+    reasons = [f"{count} × {reason}" for reason, count in found.left.most_common(_REASONS)]
+    if len(found.left) > _REASONS:
+        reasons.append(f"and {len(found.left) - _REASONS} more reasons")
+    return f"{told} ({'; '.join(reasons)})" if reasons else told

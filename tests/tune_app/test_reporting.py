@@ -22,7 +22,7 @@ from tune_app.reporting import (
     remaining_s,
     study_status,
 )
-from tune_app.study import StudyStore, load_study, open_study
+from tune_app.study import Parent, StudyStore, load_study, open_study
 
 
 @pytest.fixture
@@ -67,6 +67,32 @@ def test_the_json_is_the_contracts_to_the_key(store: StudyStore) -> None:
         },
         "best": {"number": best, "value": 0.75, "params": {"train.batch_size": 16}},
     }
+
+
+def test_what_was_carried_over_is_ranked_but_not_counted_as_launched(tmp_path: Path) -> None:
+    space = parse_space({"train.batch_size": {"choices": [8, 16, 32]}})
+    record = StudyRecord(space, "criteria", "macro_f1", "max", "data")
+    forked = open_study(tmp_path, "x-v2", None, record, parent=Parent("x", str(tmp_path / "x"), None))
+    forked.carry_over(
+        create_trial(
+            state=outcome.state,
+            value=0.75 if outcome is Outcome.COMPLETE else None,
+            params={"train.batch_size": 8},
+            distributions=forked.distributions,
+            user_attrs={"outcome": outcome.value, "carried_from": {"study": "x", "trial": 7}},
+        )
+        for outcome in (Outcome.COMPLETE, Outcome.INFEASIBLE, Outcome.FAILED)
+    )
+    forked.set_target(2)
+    add(forked, Outcome.COMPLETE, 0.5)
+    status = json.loads(study_status(forked, is_running=False).as_json())
+    assert (status["launched"], status["trials"]["complete"], status["trials"]["infeasible"]) == (1, 1, 0)
+    assert status["carried"] == {"complete": 1, "infeasible": 1, "failed": 1}
+    assert (status["best"]["number"], status["best"]["carried_from"]) == (0, {"study": "x", "trial": 7})
+    assert [trial.number for trial in leaderboard(forked.trials(), record.objectives)] == [0, 3]
+    remaining = remaining_s(forked.trials(), target=2, max_concurrent=1)
+    assert remaining is not None
+    assert remaining > 0, "one is still to be launched"
 
 
 def test_an_empty_study_has_no_best(store: StudyStore) -> None:

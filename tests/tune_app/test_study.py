@@ -28,6 +28,7 @@ from tune_app.study import (
     open_study,
     search_is_running,
     search_lock,
+    study_names,
 )
 
 ENTRIES: dict[str, Any] = {
@@ -429,3 +430,11 @@ def test_a_look_at_a_study_keeps_no_search_from_starting(tmp_path: Path) -> None
                 assert search_is_running(tmp_path)
         finally:
             release.join()
+
+
+def test_looking_for_a_study_makes_no_file(tmp_path: Path) -> None:
+    for url in (None, f"sqlite:///{tmp_path}/study.db", f"sqlite:///{tmp_path}/missing/study.db"):
+        with pytest.raises(UserError, match="run headroom search first"):
+            load_study(tmp_path, "test", url)
+        assert study_names(tmp_path, url) == []
+    assert list(tmp_path.iterdir()) == []

@@ -241,7 +241,7 @@ def test_another_study_of_the_name_has_runs_of_its_own(store: StudyStore, uri: s
 def test_what_was_carried_over_has_its_runs_where_it_was_launched(uri: str, tmp_path: Path) -> None:
     space = parse_space({"optim.lr": {"choices": [0.1, 0.2]}})
     record = StudyRecord(space, "criteria", "macro_f1", "max", "data")
-    forked = open_study(tmp_path, "test", None, record, Parent("before", str(tmp_path / "before"), None))
+    forked = open_study(tmp_path, "test", None, record, parent=Parent("before", str(tmp_path), None))
     carried = create_trial(
         value=0.75,
         params={"optim.lr": 0.2},

@@ -1,7 +1,6 @@
 """Which study a configuration means, and what becomes of one that is about something else by now."""
 
 import datetime
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from tune_app.outcomes import Outcome, carried_from
 from tune_app.record import StudyRecord
 from tune_app.run_dir import CONFIG_FILE, stored_config, write_config
 from tune_app.study import JOURNAL_FILE, StudyStore, load_study, open_study, search_lock
-from tune_app.versions import archive, begin, check_change, choose, delete, make_room, next_version, parent_of
+from tune_app.versions import archive, begin, check_change, choose, delete, make_room, parent_of
 
 TODAY = f"{datetime.date.today():%Y%m%d}"
 
@@ -45,7 +44,7 @@ class Shelf:
         run_dir = Path(opening.config.run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
         with search_lock(run_dir):
-            store, _ = begin(opening.config, record, opening.parent)
+            store, _ = begin(opening, record, opening.parent)
             write_config(opening.config, run_dir)
             for value in launched:
                 store.close_trial(store.open_trial({"optim.lr": value}, {}), Outcome.COMPLETE, value=value)
@@ -131,9 +130,19 @@ def test_a_version_given_by_its_own_name_stands_for_itself_and_later_ones(shelf:
     assert shelf.search([0.2], name="x-v2").name == "x-v2"
     assert shelf.search([0.3], name="x-v2").name == "x-v3"
     assert shelf.search([0.1], name="x-v2").name == "x-v4", "not x, which came before"
-    assert next_version(shelf.config([0.5], name="y-v2")).study.name == "y-v2", (
-        "where there is none it may be the first"
-    )
+    assert shelf.search([0.1], name="y-v2").name == "y-v2", "where there is none it is the first"
+
+
+@pytest.mark.parametrize("on_change", ["fork", "delete"])
+def test_a_study_that_a_person_named_like_a_version_is_none(on_change: str, shelf: Shelf) -> None:
+    shelf.search([0.1], 0.1)
+    shelf.search([0.2], 0.2, name="x-v2")
+    config = shelf.config([0.2], on_change=on_change)
+    opening = choose(config, recorded(config))
+    assert opening.changed is not None
+    assert opening.changed.name == "x"
+    assert opening.config.study.name == ("x-v3" if on_change == "fork" else "x")
+    assert shelf.search([0.1]).name == "x"
 
 
 @pytest.mark.parametrize("name", ["x-v1", "x-v02", "x-v", "v2", "xv2", "x-v2-b"])
@@ -280,15 +289,15 @@ def test_a_fork_may_be_kept_elsewhere_than_its_parent(tmp_path: Path) -> None:
     there = Shelf(tmp_path / "there", None)
     parent = there.search([0.1, 0.2], 0.1)
     config = Shelf(tmp_path / "here", f"sqlite:///{tmp_path}/study.db").config([0.1, 0.3])
-    Path(config.run_dir).mkdir(parents=True)
-    store, told = begin(config, recorded(config), parent_of(parent, there.folder / "x"))
+    (tmp_path / "here" / "x").mkdir(parents=True)
+    opening = choose(config, recorded(config), fresh=True)
+    store, told = begin(opening, recorded(config), parent_of(parent, there.folder / "x"))
     assert shown(store) == [(0.1, "trial 0 of x")]
-    assert told == "carried over from x: all 1 finished trials"
+    assert told == "carried over from x: 1 of 1 finished trials"
 
 
 def test_a_database_in_the_run_directory_moves_with_it(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path / "runs", f"sqlite:///{tmp_path}/runs/x/own.db")
-    os.makedirs(tmp_path / "runs" / "x")
     shelf.search([0.1], 0.1)
     target = archive(tmp_path / "runs" / "x")
     config = stored_config(target)
