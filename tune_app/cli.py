@@ -227,12 +227,14 @@ def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: b
 @cli.command()
 @click.argument("config")
 @overrides_option
-@click.option("--budget-gib", type=click.FloatRange(min=0, min_open=True), help="Ask about a card with that budget.")
+@click.option(
+    "--budget-gib", type=click.FloatRange(0, 1_000_000, min_open=True), help="Ask about a card with that budget."
+)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Whose kernels; cuda where a budget is given.")
 @click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="In place of train.precision.")
 @click.option("--model", help="With --batch and --length: the verdict on one configuration.")
-@click.option("--batch", type=click.IntRange(min=1), help="Effective batch.")
-@click.option("--length", type=click.IntRange(min=8), help="Tokens of an input.")
+@click.option("--batch", type=click.IntRange(1, 2**28), help="Effective batch.")
+@click.option("--length", type=click.IntRange(8, 8192), help="Tokens of an input.")
 @click.option("--json", "as_json", is_flag=True, help="JSON, for scripts.")
 def memory(
     config: str,

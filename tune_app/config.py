@@ -8,6 +8,7 @@ import copy
 import math
 import os
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Annotated, Any, Literal, Self, cast, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.constructor import DuplicateKeyError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import NAMED_LIMITS, LimitSet
@@ -24,7 +26,7 @@ from search_spaces.space import Choices, Params, Scalar, Space, SpaceError, pars
 from trainables import settings as plain
 from trainables.models.names import BUILTIN_NAMES, OFFLINE_NAME
 from trainables.seeds import trial_seeds
-from tune_app.errors import UserError, nearest
+from tune_app.errors import UserError, lacks_password, nearest
 from tune_app.named_space import FROM, settle, write_out
 from tune_app.objectives import Mode, Objective
 from tune_app.rungs import stopping_steps
@@ -35,6 +37,19 @@ class Section(BaseModel):
     """A group of settings. YAML's own types are taken as they are: "3" is no number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: object) -> object:
+        """What no setting can mean, and files, databases or torch would choke on."""
+        if isinstance(value, str) and any(unicodedata.category(sign) in ("Cc", "Cs") for sign in value):
+            raise ValueError("holds a control character or half a surrogate pair; leave it out")
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise ValueError("is out of all proportion; give a smaller number")
+        return value
+
+
+_LARGEST = 2**63 - 1
 
 
 def _positive_or_auto(value: object) -> object:
@@ -53,7 +68,9 @@ class StudySection(Section):
     name: str = Field(description="Name of the study, of its folder and of its MLflow experiment.")
     dir: str = Field(default="runs", description="Folder (or storage URI) that holds the run directories.")
     storage: str | None = Field(
-        default=None, description="Database URL of the study; null keeps it in study.journal in the run directory."
+        default=None,
+        min_length=1,
+        description="Database URL of the study; null keeps it in study.journal in the run directory.",
     )
     on_change: OnChange = Field(
         default="fork",
@@ -119,7 +136,7 @@ class TaskSection(Section):
     null_threshold: NumberOrTuned = Field(
         default="tuned", description="A span is said where its score exceeds that of none by so much; tuned as above."
     )
-    max_answer_length: int = Field(default=64, gt=0, description="Tokens of the longest span.")
+    max_answer_length: int = Field(default=64, gt=0, le=8192, description="Tokens of the longest span.")
     n_best: int = Field(default=20, gt=0, le=1000, description="Starts and ends of each window that are combined.")
     criteria_weight: float = Field(
         default=0.5, ge=0, le=1, description="Of two losses the share of the criteria's; the rest is the evidence's."
@@ -232,13 +249,20 @@ class AugmentSection(Section):
     rows: Literal["all", "positives"] = Field(default="all", description="positives: those of any class but the first.")
 
 
+MOST_GIB = 1_000_000
+"""More memory than any device has."""
+
+
 class MemorySection(Section):
     micro_batch: PositiveOrAuto = Field(
         default="auto", description="Most rows in one forward and backward pass; auto: as many as fit."
     )
     eval_batch: PositiveOrAuto = Field(default="auto", description="Most rows in one evaluation pass; auto: as fit.")
     budget_gib: float | None = Field(
-        default=None, gt=0, description="Most memory of a trial; null: its share of the card, all memory on CPU."
+        default=None,
+        gt=0,
+        le=MOST_GIB,
+        description="Most memory of a trial; null: its share of the card, all memory on CPU.",
     )
     headroom: float = Field(default=0.10, ge=0, lt=1, description="Share of the budget that predictions leave free.")
     allow_checkpointing: bool = Field(
@@ -247,6 +271,7 @@ class MemorySection(Section):
     device_gib: float | None = Field(
         default=None,
         gt=0,
+        le=MOST_GIB,
         description="Memory of the device that trials share; null: the card as it is, or all memory on CPU. On CPU it"
         " makes a card of that size.",
     )
@@ -304,7 +329,7 @@ class SchedulerSection(Section):
 
 
 class ResourcesSection(Section):
-    cpu: int = Field(default=1, gt=0, description="CPU cores, and torch threads, of a trial.")
+    cpu: int = Field(default=1, gt=0, le=4096, description="CPU cores, and torch threads, of a trial.")
     gpu: float | Literal["auto"] = Field(
         default="auto",
         description="auto: a share by predicted need where there are GPUs; or a fixed share, or a number of them.",
@@ -339,7 +364,9 @@ class TrialSection(Section):
 
 class TrackingSection(Section):
     enabled: bool = True
-    uri: str | None = Field(default=None, description="MLflow server; null: mlflow.db beside the run directory.")
+    uri: str | None = Field(
+        default=None, min_length=1, description="MLflow server; null: mlflow.db beside the run directory."
+    )
 
 
 class CheckpointSection(Section):
@@ -765,22 +792,62 @@ def dump_yaml(values: Mapping[str, Any], target: Path, comment: str = "") -> Non
     os.replace(building, target)
 
 
+_MOST_CHARACTERS = 100_000
+_MOST_VALUES = 50_000
+_MOST_LEVELS = 50
+
+
+class _BoundedConstructor(SafeConstructor):
+    """Makes plain data of YAML, as long as its aliases do not stand for more of it than anyone can have meant."""
+
+    def construct_document(self, node: Node) -> Any:
+        _count_values(node, {}, level=0)
+        return super().construct_document(node)
+
+
+def _count_values(node: Node, counts: dict[int, int], level: int) -> int:
+    """The values under a node, its own among them, aliases counted as often as they stand there.
+
+    Args:
+        counts: by the identity of nodes, those that were counted; filled in.
+
+    Raises:
+        MarkedYAMLError: there are too many, they are nested too deeply, or a value holds itself.
+    """
+    if level > _MOST_LEVELS:
+        raise MarkedYAMLError(problem=f"more than {_MOST_LEVELS} levels", problem_mark=node.start_mark)
+    if isinstance(node, ScalarNode):
+        return 1
+    if id(node) not in counts:
+        parts = [part for pair in node.value for part in pair] if isinstance(node, MappingNode) else node.value
+        counts[id(node)] = 1 + sum(_count_values(part, counts, level + 1) for part in parts)
+    if counts[id(node)] > _MOST_VALUES:
+        raise MarkedYAMLError(problem=f"more than {_MOST_VALUES} values", problem_mark=node.start_mark)
+    return counts[id(node)]
+
+
 def _parse_yaml(text: str) -> Any:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _BoundedConstructor
     with warnings.catch_warnings():
         # An anchor set anew is right in YAML 1.2.
         warnings.simplefilter("ignore", ReusedAnchorWarning)
-        return YAML(typ="safe", pure=True).load(text)
+        return yaml.load(text)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            # Not more of it: the path may be that of a data file, or of a device that never ends.
+            text = file.read(_MOST_CHARACTERS + 1)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give the path of a YAML configuration") from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder; give the path of a YAML configuration") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as UTF-8 text ({error}); give a YAML configuration") from None
+    if len(text) > _MOST_CHARACTERS:
+        raise UserError(f"{path}: holds more than {_MOST_CHARACTERS} characters; give a YAML configuration")
     try:
         raw = _parse_yaml(text)
     except DuplicateKeyError as error:
@@ -941,8 +1008,13 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
     update: dict[str, Any] = {}
     study, data, tracking = config.study, config.data, config.tracking
     for name, url in (("study.storage", study.storage), ("tracking.uri", tracking.uri)):
-        if url and ":***@" in url:
+        if url and lacks_password(url):
             raise UserError(f"{name}: {url}: its password was left out of this file; give the URL with -s {name}=…")
+        if url and re.search(r"\s", url.rpartition("@")[0]):
+            # Not shown: where a password with a blank in it ends cannot be told.
+            raise UserError(f"{name}: the URL holds a blank before its @; write it as %20")
+    if "://" in data.path:
+        raise UserError(f"data.path: {data.path} is an address, and data is read from files; download it first")
     if data.path != "demo":
         update["data"] = data.model_copy(update={"path": _absolute(data.path)})
     folder = study.dir if "://" in study.dir else _absolute(study.dir)

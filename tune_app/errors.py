@@ -1,17 +1,22 @@
-"""Errors that a person can mend: shown as one line, without a traceback."""
+"""Errors that a person can mend: shown as one line, without a traceback and without passwords."""
 
 import difflib
 import errno
 import re
 from collections.abc import Iterable, Iterator
 
+_HIDDEN = "***"
+# What such options of a URL are called as nobody else is to know.
+_SECRETS = "pass|pwd|secret|token|key|credential"
+
 
 class UserError(Exception):
-    """Bad input. The message is one line: the setting, its value and what would be right."""
+    """Bad input. The message is one line: the setting, its value and what would be right; passwords are left out."""
 
     def __init__(self, message: str) -> None:
-        # A name or a path of the user's may hold a line break.
-        super().__init__(" ".join(message.splitlines()))
+        # A name or a path of the user's may hold a line break, or what a terminal takes for a command.
+        line = " ".join(without_password(message).splitlines())
+        super().__init__("".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line))
 
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
@@ -52,18 +57,24 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 # Up to the last @: a password may hold one, unescaped.
 _PASSWORD = re.compile(r"(?P<before>://[^:/@\s]*:)(?P<password>\S*)@")
+_SECRET_OPTION = re.compile(rf"(?i)(?P<before>[?&;][\w.-]*(?:{_SECRETS})[\w.-]*=)(?P<password>[^&;\s'\"]+)")
 
 
-def without_password(url: str) -> str:
-    """A storage or tracking URL fit to be shown: the password in it, if any, is replaced by ``***``."""
-    return re.sub(_PASSWORD, r"\g<before>***@", url)
+def without_password(text: str) -> str:
+    """A URL, or a text that quotes some, fit to be shown: passwords and keys in them are replaced by ``***``."""
+    return _SECRET_OPTION.sub(rf"\g<before>{_HIDDEN}", _PASSWORD.sub(rf"\g<before>{_HIDDEN}@", text))
 
 
 def without_password_of(url: str, message: str) -> str:
-    """What another library said of a URL, without the URL's password or any part of it."""
-    found = re.search(_PASSWORD, url)
+    """What another library said of a URL, without the URL's passwords or any part of them."""
+    found = [*_PASSWORD.finditer(url), *_SECRET_OPTION.finditer(url)]
     # Of a password that holds an @ some take what is behind it for the host.
-    parts = [part for part in found["password"].split("@") if part] if found else []
+    parts = [part for match in found for part in match["password"].split("@") if part]
     for part in sorted(parts, key=len, reverse=True):
-        message = message.replace(part, "***")
+        message = message.replace(part, _HIDDEN)
     return message
+
+
+def lacks_password(url: str) -> bool:
+    """Whether the URL is one whose password was left out."""
+    return f":{_HIDDEN}@" in url or f"={_HIDDEN}" in url

@@ -25,13 +25,14 @@ from tune_app.breaker import Breakage, CircuitBreaker
 from tune_app.combinations import check_combinations, combination_rules
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
+from tune_app.folders import made_folder
 from tune_app.knobs import check_knobs
 from tune_app.outcomes import Outcome, carried_from
 from tune_app.progress import LiveTable, PlainLines, Progress, Quiet
 from tune_app.record import StudyRecord
 from tune_app.reporting import StudyStatus, outcome_of, study_status, was_launched
-from tune_app.run_dir import ARTIFACTS, CACHE, CHECKPOINTS, check_place, made, shown_config, tracking_uri, write_config
-from tune_app.study import StudyStore, search_lock
+from tune_app.run_dir import ARTIFACTS, CACHE, CHECKPOINTS, check_place, shown_config, tracking_uri, write_config
+from tune_app.study import LOCK_FILE, StudyStore, search_lock
 from tune_app.tables import print_differences
 from tune_app.tracking import MlflowTracking, NoTracking, Tracking, flat
 from tune_app.versions import Consent, begin, check_change, choose, make_room, parent_of
@@ -92,16 +93,19 @@ def run_search(
     config = opening.config
     run_dir = Path(config.run_dir)
     screen = None
-    with made(run_dir):
+    with made_folder(run_dir, "study.dir", traces=[LOCK_FILE]), ExitStack() as stack:
         if opening.is_new and run_trial is None:
+            _check_models(config)
             check_knobs(config, model_names(config), say)
         if opening.is_new and _ray_starts_here(address):
             screen = _screen_here(config, say)
-    # Everything that can be refused was refused.
-    if told := make_room(opening):
-        say(told)
-        run_dir.mkdir()
-    with search_lock(run_dir), ExitStack() as stack:
+        if address is not None:
+            _require_cluster(address)
+        # Everything that can be refused was refused.
+        if told := make_room(opening):
+            say(told)
+            run_dir.mkdir()
+        stack.enter_context(search_lock(run_dir))
         store, carried = begin(opening, record, opening.parent)
         if carried:
             say(carried)
@@ -134,9 +138,10 @@ def fork(parent: StudyStore, parent_dir: Path, config: RunConfig) -> tuple[RunCo
     opening = choose(config, record, fresh=True)
     config = opening.config
     run_dir = Path(config.run_dir)
-    with made(run_dir):
+    with made_folder(run_dir, "study.dir", traces=[LOCK_FILE]), ExitStack() as stack:
+        _check_models(config)
         check_knobs(config, model_names(config), lambda _: None)
-    with search_lock(run_dir):
+        stack.enter_context(search_lock(run_dir))
         store, carried = begin(opening, record, parent_of(parent, parent_dir))
         store.set_target(config.search.trials)
         write_config(config, run_dir)
@@ -316,6 +321,13 @@ def _ray_starts_here(address: str | None) -> bool:
     return address is None and "RAY_ADDRESS" not in os.environ and (ray is None or not ray.is_initialized())
 
 
+def _require_cluster(address: str) -> None:
+    # Ray takes seconds to import.
+    from tune_app.ray_session import require_listener
+
+    require_listener(address)
+
+
 def _has_work(store: StudyStore) -> bool:
     trials = store.trials()
     return sum(map(was_launched, trials)) < store.target or any(trial.state == TrialState.RUNNING for trial in trials)
@@ -358,6 +370,23 @@ def study_record(config: RunConfig) -> StudyRecord:
         fixed=config.fixed_for_study(),
         further=tuple(further),
     )
+
+
+def _check_models(config: RunConfig) -> None:
+    """Refuse model folders that no trial could load. What is on the hub is not fetched for it.
+
+    Raises:
+        UserError: naming the folder and what is wrong with it.
+    """
+    from trainables.models.load import ModelLoadError, check_files
+    from trainables.models.names import resolve_model
+
+    for source in map(resolve_model, model_names(config)):
+        try:
+            if source.kind == "folder":
+                check_files(source)
+        except ModelLoadError as error:
+            raise UserError(f"model.name: {error}") from None
 
 
 def model_names(config: RunConfig) -> list[str]:

@@ -7,7 +7,8 @@ import csv
 import importlib.metadata
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,9 @@ def export_best(store: StudyStore, config: RunConfig, folder: Path, number: int 
             f"--trial: {number} is no complete trial of {store.name}; take one of those that headroom status"
             f" {store.name} ranks, e.g. {ranked[0].number}"
         )
-    _make_folder(folder)
     target = folder / BEST_FILE
-    dump_yaml(best_config(store, config, best), target, _comment(store, best))
+    with _writing(folder):
+        dump_yaml(best_config(store, config, best), target, _comment(store, best))
     return target
 
 
@@ -104,7 +105,8 @@ def export_leaderboard(store: StudyStore, folder: Path) -> Path:
     ranked = leaderboard(trials, store.record.objectives)
     placed = {trial.number for trial in ranked}
     others = [trial for trial in trials if trial.number not in placed]
-    return _write_table(store, [*ranked, *others], folder / LEADERBOARD_FILE)
+    with _writing(folder):
+        return _write_table(store, [*ranked, *others], folder / LEADERBOARD_FILE)
 
 
 def export_front(store: StudyStore, folder: Path) -> Path | None:
@@ -116,12 +118,13 @@ def export_front(store: StudyStore, folder: Path) -> Path | None:
     objectives = store.record.objectives
     if len(objectives) == 1:
         return None
-    return _write_table(store, front(leaderboard(store.trials(), objectives), objectives), folder / FRONT_FILE)
+    best = front(leaderboard(store.trials(), objectives), objectives)
+    with _writing(folder):
+        return _write_table(store, best, folder / FRONT_FILE)
 
 
 def _write_table(store: StudyStore, trials: Sequence[FrozenTrial], target: Path) -> Path:
     """A line per trial, the complete ones numbered as they come."""
-    _make_folder(target.parent)
     names = list(store.record.space)
     objectives = [objective.name for objective in store.record.objectives]
     # What is an objective stands at the front already.
@@ -173,8 +176,15 @@ def _comment(store: StudyStore, trial: FrozenTrial) -> str:
     return f"{value} on validation.\nheadroom train {BEST_FILE} trains it again and saves the model."
 
 
-def _make_folder(folder: Path) -> None:
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Make the folder and write to it.
+
+    Raises:
+        UserError: that cannot be done.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
         raise UserError(f"--to: {folder} cannot be written ({error.strerror}); give another folder") from None

@@ -1,6 +1,7 @@
 """``headroom memory``: what models need on a device, before anything runs."""
 
 import json
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -48,6 +49,8 @@ def print_needs(
     from trainables.models.names import UnknownModelError
 
     asked = [value is not None for value in (model, batch, length)]
+    if budget_gib is not None and math.isnan(budget_gib):
+        raise UserError("--budget-gib: nan is no number; give the memory of the card, e.g. 24")
     if any(asked) and not all(asked):
         raise UserError("--model, --batch and --length: give all three for a verdict, or none for the table")
     check_optimizers(config)

@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,8 +31,10 @@ for _name, _value in _ENVIRONMENT.items():
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
+from ray._private import ray_constants  # noqa: E402
+from ray._private import utils as ray_utils  # noqa: E402
 
-from tune_app.errors import UserError  # noqa: E402
+from tune_app.errors import UserError, without_password  # noqa: E402
 from tune_app.searcher import GPU  # noqa: E402
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 _RAYS_OWN_RECORDS = ("experiment_state-*.json", "search_gen_state-*.json", "tuner.pkl", "trainable.pkl", "error.*")
 
 
+_LOOPBACK = "127.0.0.1"
 _KNOCK_S = 5.0
 _ANSWER_S = 60.0
 _LEAST_OF_A_GPU = 0.01
@@ -111,13 +114,14 @@ def joined(address: str | None, cpus: int, gpus: int | None = None) -> Iterator[
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": False}
     if joins:
-        _require_listener(address or os.environ["RAY_ADDRESS"])
+        require_listener(address or os.environ["RAY_ADDRESS"])
         options["address"] = address
     else:
         options |= {"address": "local", "num_cpus": cpus, "num_gpus": gpus}
-        options |= {"include_dashboard": True, "dashboard_host": "127.0.0.1"}
+        options |= {"include_dashboard": True, "dashboard_host": _LOOPBACK}
     try:
-        context = ray.init(**options)
+        with _passwords_kept(), nullcontext() if joins else _on_loopback(options):
+            context = ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         if not joins:
             raise
@@ -128,14 +132,44 @@ def joined(address: str | None, cpus: int, gpus: int | None = None) -> Iterator[
         ray.shutdown()
 
 
-def _require_listener(address: str) -> None:
-    """Ray itself knocks for minutes before it gives up."""
+@contextmanager
+def _on_loopback(options: dict[str, Any]) -> Iterator[None]:
+    """Have the processes of a Ray that is started inside listen on this machine alone.
+
+    Left to itself Ray listens on every interface, also where it serves one machine. It has a mode for machines whose
+    firewalls ask a person about that, and takes the loopback address in that mode alone.
+    """
+    options["_node_ip_address"] = _LOOPBACK
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def _passwords_kept() -> Iterator[None]:
+    """Keep passwords from Ray, which records the command line of whoever starts or joins it and shows it to all."""
+    as_it_is = ray_utils.get_entrypoint_name
+    ray_utils.get_entrypoint_name = lambda: without_password(as_it_is())  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        ray_utils.get_entrypoint_name = as_it_is
+
+
+def require_listener(address: str) -> None:
+    """See whether anything answers at a cluster's address; Ray itself knocks for minutes before it gives up.
+
+    Raises:
+        UserError: nothing does.
+    """
     host, _, port = address.rpartition(":")
     if not port.isdigit() or "/" in host:
         return
     try:
         socket.create_connection((host, int(port)), timeout=_KNOCK_S).close()
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         raise _no_cluster(address, error) from None
 
 

@@ -2,8 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +35,23 @@ def stored_config(run_dir: Path) -> RunConfig:
     Raises:
         UserError: it holds none, or one that is not right.
     """
-    secrets = run_dir / _SECRETS_FILE
-    urls = json.loads(secrets.read_text(encoding="utf-8")) if secrets.exists() else {}
+    urls = _stored_urls(run_dir / _SECRETS_FILE)
     return load_config(run_dir / CONFIG_FILE, [f"{name}={json.dumps(url)}" for name, url in urls.items()])
+
+
+def _stored_urls(secrets: Path) -> dict[str, str]:
+    try:
+        urls: dict[str, str] = json.loads(secrets.read_text(encoding="utf-8"))
+        if not all(isinstance(url, str) for url in urls.values()):
+            raise ValueError("holds something else than URLs")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{secrets}: cannot be read ({error}); it kept the URLs that hold a password: remove it, and search again"
+            " with -s study.storage=… or -s tracking.uri=…"
+        ) from None
+    return urls
 
 
 def _urls(config: RunConfig) -> dict[str, str]:
@@ -74,22 +86,3 @@ def check_place(config: RunConfig) -> None:
 
 def _under(path: str, folder: str) -> bool:
     return os.path.commonpath([os.path.realpath(path), os.path.realpath(folder)]) == os.path.realpath(folder)
-
-
-@contextmanager
-def made(run_dir: Path) -> Iterator[None]:
-    """Make the run directory, or see that it can be written; if the block raises, what was made is taken away again."""
-    missing = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        probe = run_dir / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"study.dir: {run_dir} cannot be written ({error.strerror}); set another study.dir") from None
-    try:
-        yield
-    except BaseException:
-        for folder in missing:
-            folder.rmdir()
-        raise

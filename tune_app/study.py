@@ -7,6 +7,7 @@ all that is known of them in one record.
 import copy
 import fcntl
 import math
+import os
 import time
 import uuid
 import warnings
@@ -25,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces.rules import Violation
 from search_spaces.space import Choices, Entry, IntRange, Params
-from tune_app.errors import UserError, without_password, without_password_of
+from tune_app.errors import UserError, without_password_of
 from tune_app.journal import JournalFile
 from tune_app.objectives import Objective
 from tune_app.outcomes import OUTCOME_ATTRIBUTE, REASON_ATTRIBUTE, Outcome
@@ -308,7 +309,7 @@ def load_study(run_dir: Path, name: str, url: str | None) -> StudyStore:
         raise UserError(f"{name}: no study in {run_dir} (it has no {JOURNAL_FILE}); run headroom search first")
     store = find_study(run_dir, name, url)
     if store is None:
-        where = run_dir / JOURNAL_FILE if url is None else without_password(url)
+        where = run_dir / JOURNAL_FILE if url is None else url
         raise UserError(f"{name}: no study of that name in {where}; run headroom search first")
     return store
 
@@ -319,7 +320,8 @@ def find_study(run_dir: Path, name: str, url: str | None) -> StudyStore | None:
     Raises:
         UserError: the storage cannot be opened.
     """
-    if not (run_dir / JOURNAL_FILE).exists() if url is None else _lacks_its_file(url):
+    # os.path's own takes any text: a name too long for a folder, say.
+    if not os.path.exists(run_dir / JOURNAL_FILE) if url is None else _lacks_its_file(url):
         return None
     storage, journal = _open_storage(run_dir, url)
     try:
@@ -336,7 +338,7 @@ def study_names(folder: Path, url: str | None) -> list[str]:
         UserError: the database cannot be opened.
     """
     if url is None:
-        return [file.parent.name for file in folder.glob(f"*/{JOURNAL_FILE}")]
+        return [file.parent.name for file in folder.glob(f"*/{JOURNAL_FILE}")] if os.path.isdir(folder) else []
     if _lacks_its_file(url):
         return []
     storage, _ = _open_storage(folder, url)
@@ -347,7 +349,7 @@ def _lacks_its_file(url: str) -> bool:
     """Whether a database is a SQLite file that is not there; to open it would make it."""
     scheme, _, path = url.partition(":///")
     file = path.partition("?")[0]
-    return scheme.startswith("sqlite") and not file.startswith(("file:", ":memory:")) and not Path(file).exists()
+    return scheme.startswith("sqlite") and not file.startswith(("file:", ":memory:")) and not os.path.exists(file)
 
 
 def _open_storage(run_dir: Path, url: str | None) -> tuple[BaseStorage, JournalFile | None]:
@@ -366,10 +368,10 @@ def _open_storage(run_dir: Path, url: str | None) -> tuple[BaseStorage, JournalF
         return RDBStorage(url), None
     except Exception as error:
         # SQLAlchemy's many errors, driver errors and missing drivers all mean the same here, and all may quote the URL.
-        problem = without_password_of(url, str(error).splitlines()[0])
+        problem = without_password_of(url, next(iter(str(error).splitlines()), ""))
         raise UserError(
-            f"study.storage: {without_password(url)} cannot be opened ({type(error).__name__}: {problem}); check the"
-            " address and that its driver is installed, or set null for a journal file"
+            f"study.storage: {url} cannot be opened ({type(error).__name__}: {problem}); check the address and that its"
+            " driver is installed, or set null for a journal file"
         ) from None
 
 

@@ -1,5 +1,6 @@
 """What the commands share: options, the console that they print to, the study that a person names."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,8 +47,9 @@ def open_named(study: str, folder: str = "runs") -> tuple["StudyStore", "RunConf
     from tune_app.study import load_study
 
     given = Path(study)
-    run_dir = given if (given / CONFIG_FILE).is_file() else Path(folder) / study
-    if not (run_dir / CONFIG_FILE).is_file():
+    # os.path's own takes any text: a name too long for a folder, say.
+    run_dir = given if os.path.isfile(given / CONFIG_FILE) else Path(folder) / study
+    if not os.path.isfile(run_dir / CONFIG_FILE):
         raise UserError(
             f"{study}: no study of that name in ./{folder} and no run directory at that path{_near(study, folder)}; a"
             f" run directory holds {CONFIG_FILE}"

@@ -1,6 +1,7 @@
 """``headroom train``: one training run without a search, which saves its model."""
 
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from tune_app.config import RunConfig
 from tune_app.errors import UserError
 from tune_app.experiment import check_optimizers, model_names
 from tune_app.export import installed_versions
+from tune_app.folders import made_folder
 from tune_app.objectives import measured
 from tune_app.run_dir import CACHE
 
@@ -46,7 +48,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
         raise UserError(
             "space: headroom train runs one configuration; export one with headroom export, or -s space=null"
         )
-    if folder.exists() and any(folder.iterdir()):
+    if os.path.isdir(folder) and any(folder.iterdir()):
         raise UserError(f"--to: {folder} is not empty; give a new folder")
     check_optimizers(config)
     check_combinations(config, model_names(config))
@@ -75,7 +77,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
     limit_threads(config.resources.cpu)
     values: list[float] = []
     ends: list[TrialReport] = []
-    with tempfile.TemporaryDirectory(prefix="headroom-train-") as scratch:
+    with made_folder(folder, "--to"), tempfile.TemporaryDirectory(prefix="headroom-train-") as scratch:
         cache, best = Path(scratch) / CACHE, Path(scratch) / "best"
 
         def report(said: TrialReport) -> None:

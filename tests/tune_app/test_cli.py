@@ -111,58 +111,6 @@ def test_the_version_is_told(headroom: Any) -> None:
     assert "headroom" in ran.out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "parts"),
-    [
-        ([], ["Missing command", "headroom --help"]),
-        (["serach"], ["'serach'", "search"]),
-        (["fly"], ["'fly'", "headroom --help"]),
-        (["--verbose"], ["--verbose"]),
-        (["search"], ["CONFIG"]),
-        (["search", "--trails", "3", "x.yaml"], ["--trails", "--trials"]),
-        (["search", "x.yaml", "--trials", "0"], ["--trials", "0"]),
-        (["search", "x.yaml", "--trials", "many"], ["--trials", "'many'"]),
-        (["search", "x.yaml", "-s"], ["-s"]),
-        (["status"], ["STUDY"]),
-        (["status", "a", "b"], ["b"]),
-        (["export", "a"], ["--to"]),
-        (["train"], ["CONFIG"]),
-        (["search", "none.yaml"], ["none.yaml", "no such file"]),
-        (["train", "none.yaml"], ["none.yaml", "no such file"]),
-        (["search", "."], [".", "is a folder"]),
-        (["status", "none"], ["none", "no study of that name in ./runs"]),
-        (["status", ""], ["no study"]),
-        (["export", "none", "--to", "x"], ["none", "no study"]),
-        (["dashboard", "none"], ["none", "no study"]),
-    ],
-)
-def test_bad_arguments_are_one_line_and_exit_code_2(arguments: list[str], parts: list[str], headroom: Any) -> None:
-    assert_bad_input(headroom(*arguments), *parts)
-
-
-@pytest.mark.parametrize(
-    ("text", "overrides", "parts"),
-    [
-        ("", [], ["bad.yaml", "is empty"]),
-        ("study: [", [], ["bad.yaml", "not valid YAML"]),
-        (LEAST + "train: {epoch: 1}", [], ["train.epoch", "did you mean epochs?"]),
-        (LEAST, ["train.epochs=x"], ["train.epochs", "'x'", "whole number"]),
-        (LEAST, ["nonsense"], ["-s nonsense", "KEY=VALUE"]),
-        (LEAST, ["train.epochs=2001-99-99"], ["-s train.epochs", "not valid YAML"]),
-        (LEAST, [], ["space", "missing", "headroom train"]),
-        (LEAST, ["space.optim.lr=0.1"], ["space.optim.lr", "0.1"]),
-    ],
-)
-@pytest.mark.parametrize("quiet", [True, False])
-def test_a_bad_configuration_is_one_line_and_exit_code_2(
-    text: str, overrides: list[str], parts: list[str], quiet: bool, headroom: Any, tmp_path: Path
-) -> None:
-    (tmp_path / "bad.yaml").write_text(text)
-    options = [argument for override in overrides for argument in ("-s", override)] + ["--quiet"] * quiet
-    assert_bad_input(headroom("search", "bad.yaml", *options), *parts)
-    assert [path.name for path in tmp_path.iterdir()] == ["bad.yaml"], "nothing is left behind"
-
-
 def test_all_configurations_are_checked_before_the_first_is_run(headroom: Any, tmp_path: Path) -> None:
     (tmp_path / "good.yaml").write_text(LEAST + "space: {optim.lr: {choices: [0.1]}}")
     (tmp_path / "bad.yaml").write_text(LEAST + "trian: {}")
@@ -217,14 +165,6 @@ def test_of_several_searches_one_that_fails_does_not_stop_the_next(
     assert ran.code == 1
     assert ran.err.count("Traceback") == 2
     assert "ZeroDivisionError: planted" in ran.out
-
-
-def test_data_or_a_model_that_is_not_there_is_bad_input(headroom: Any, tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_text(LEAST + "space: {optim.lr: {choices: [0.1]}}")
-    assert_bad_input(headroom("search", "c.yaml", "-s", "data.path=none.csv"), "data.path", "none.csv")
-    assert_bad_input(headroom("search", "c.yaml", "-s", "model.name=./none"), "model.name", "./none")
-    assert_bad_input(headroom("search", "c.yaml", "-s", "study.dir=/proc/none"), "study.dir", "/proc/none")
-    assert_bad_input(headroom("search", "c.yaml", "-s", "study.dir=s3://bucket"), "study.dir", "s3://bucket")
 
 
 def test_what_is_wrong_with_memory_or_shares_is_bad_input(headroom: Any, tmp_path: Path) -> None:

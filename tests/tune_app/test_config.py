@@ -182,94 +182,10 @@ def test_what_every_run_needs_is_asked_for(text: str, parts: list[str], tmp_path
     assert_one_line(caught, parts)
 
 
-@pytest.mark.parametrize("name", ["a/b", "../a", "a\\b", ".hidden", "", "-x", "a b", "a\nb", "ä", "x" * 101])
-def test_a_study_cannot_be_named_like_a_path(name: str) -> None:
-    raw = least()
-    raw["study"]["name"] = name
-    with pytest.raises(UserError) as caught:
-        parse_config(raw)
-    assert_one_line(caught, ["study.name:", "letters, digits"])
-
-
-BAD_FILES: list[tuple[str, bytes, list[str]]] = [
-    ("an empty file", b"", ["is empty", "study.name and data.path"]),
-    ("only a comment", b"# later\n", ["is empty"]),
-    ("a list", b"- study\n- data\n", ["holds list", "sections of settings"]),
-    ("text", b"hello\n", ["holds str"]),
-    ("a number", b"3\n", ["holds int"]),
-    ("an open bracket", b"study: [\n", ["not valid YAML"]),
-    ("two colons", b"a: b: c\n", ["bad.yaml:1:", "not valid YAML"]),
-    ("a tab", b"study:\n\tname: a\n", ["bad.yaml:2:", "not valid YAML"]),
-    (
-        "a key twice",
-        b"study: {name: a}\ntrain:\n  epochs: 1\n  epochs: 2\n",
-        ["bad.yaml:4:", "epochs", "twice", "keep"],
-    ),
-    ("a section twice", b"study: {name: a}\nstudy: {name: b}\n", ["bad.yaml:2:", "study", "twice"]),
-    ("an unknown alias", b"study: *nope\n", ["bad.yaml:1:", "not valid YAML", "nope"]),
-    ("two documents", b"a: 1\n---\nb: 2\n", ["not valid YAML", "another document"]),
-    ("Latin-1", b"study: {name: caf\xe9}\n", ["UTF-8"]),
-    ("UTF-16", "study: {name: a}".encode("utf-16"), ["UTF-8"]),
-    ("a control character", b"study: {name: '\x07'}\n", ["not valid YAML"]),
-    ("an impossible date", b"study: 2001-99-99\n", ["not valid YAML", "month"]),
-    ("a list as key", LEAST.encode() + b"? [a, b]\n: 3\n", ["strings"]),
-]
-
-
-@pytest.mark.parametrize(("content", "parts"), [row[1:] for row in BAD_FILES], ids=[row[0] for row in BAD_FILES])
-def test_a_file_that_is_no_configuration_is_refused(content: bytes, parts: list[str], tmp_path: Path) -> None:
-    file = tmp_path / "bad.yaml"
-    file.write_bytes(content)
-    with pytest.raises(UserError) as caught:
-        load_config(file)
-    assert_one_line(caught, parts)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "study: !!python/object/apply:os.system ['touch {mark}']",
-        "study: !!python/object/new:os.system ['touch {mark}']",
-        "study: {{name: !!python/name:os.system }}",
-        "study: !!python/module:os",
-        "study: !command ['touch {mark}']",
-    ],
-)
-def test_tags_that_would_run_something_are_refused(text: str, tmp_path: Path) -> None:
-    file, mark = tmp_path / "bad.yaml", tmp_path / "mark"
-    file.write_text(text.format(mark=mark))
-    with pytest.raises(UserError) as caught:
-        load_config(file)
-    assert_one_line(caught, ["bad.yaml:1:", "not valid YAML"])
-    assert not mark.exists()
-
-
-def test_a_file_with_a_byte_order_mark_and_windows_line_ends_is_read(tmp_path: Path) -> None:
-    file = tmp_path / "windows.yaml"
-    file.write_bytes(b"\xef\xbb\xbf" + LEAST.replace("\n", "\r\n").encode())
-    assert load_config(file).study.name == "test"
-
-
 def test_a_reused_anchor_is_no_noise(tmp_path: Path) -> None:
     file = tmp_path / "anchors.yaml"
     file.write_text("study: {name: &n a}\ndata: {path: &n demo}\nmodel: {name: *n}\n")
     assert load_config(file).model.name == "demo"
-
-
-@pytest.mark.parametrize(
-    ("path", "parts"),
-    [
-        ("none.yaml", ["none.yaml", "no such file"]),
-        (".", ["is a folder"]),
-        ("file/inside.yaml", ["cannot be read"]),
-        ("x" * 5000, ["cannot be read"]),
-    ],
-)
-def test_a_path_without_a_file_is_refused(path: str, parts: list[str], tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError) as caught:
-        load_config(tmp_path / path)
-    assert_one_line(caught, parts)
 
 
 BAD_OVERRIDES: list[tuple[str, list[str]]] = [

@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import os
 import reprlib
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,8 @@ from trainables.settings import ColumnNames, DataSettings
 Cell = TypeVar("Cell")
 
 _NO_EVIDENCE = -1
+_TRUTH = {"false": 0, "true": 1}
+_LISTED_COLUMNS = 12
 _FEWEST_GROUPS = 3  # training, validation and test
 
 
@@ -111,7 +114,10 @@ def _read_frame(source: str) -> pd.DataFrame:
             f"data.path={source}: the suffix {path.suffix!r} is not one of {', '.join(_READERS)}; "
             "convert the file to one of them, or rename it if it is one"
         )
-    if not path.is_file():
+    # Unlike Path's own, these take any text: a name too long for a file, a folder that nobody may enter.
+    if os.path.isdir(path):
+        raise DataError(f"data.path={source}: is a folder; give the file in it")
+    if not os.path.isfile(path):
         raise DataError(f"data.path={source}: there is no such file; correct the path")
     try:
         return reader(path)
@@ -119,13 +125,16 @@ def _read_frame(source: str) -> pd.DataFrame:
         byte = error.object[error.start]
         raise DataError(f"{source} is not UTF-8 (it holds the byte 0x{byte:02x}); save it as UTF-8") from error
     except OSError as error:
-        raise DataError(f"{source} cannot be read: {_one_line(error)}") from error
+        raise DataError(f"{source} cannot be read: {_one_line(error)}; make it readable, or give a copy") from error
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
+    # Everything as strings: a text "NA" is a text, and the cells are parsed with their row at hand.
+    as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
     try:
-        # Everything as strings: a text "NA" is a text, and the cells are parsed with their row at hand.
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        # By itself, because a name that stands there twice is made another one in the frame.
+        header = pd.read_csv(path, header=None, nrows=1, **as_text)
+        frame: pd.DataFrame = pd.read_csv(path, **as_text)
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     except pd.errors.ParserError as error:
@@ -134,6 +143,10 @@ def _read_csv(path: Path) -> pd.DataFrame:
         ) from error
     if not isinstance(frame.index, pd.RangeIndex):
         raise DataError(f"{path}: the rows hold more fields than the header names; quote fields that hold commas")
+    names = Counter(header.iloc[0])
+    repeated = [name for name in names if name and names[name] > 1]
+    if repeated:
+        raise DataError(f"{path}: the column {repeated[0]!r} stands in the header {names[repeated[0]]} times; keep one")
     return frame
 
 
@@ -152,6 +165,9 @@ def _json_object(line: str, where: str) -> dict[str, object]:
         record = json.loads(line)
     except json.JSONDecodeError as error:
         raise DataError(f"{where} is not JSON ({error.msg}); write one object per line") from error
+    except (ValueError, RecursionError) as error:
+        # A number of thousands of digits, or values in values in values.
+        raise DataError(f"{where} cannot be read ({_one_line(error)}); write texts and numbers alone") from None
     if not isinstance(record, dict):
         raise DataError(f"{where} holds {reprlib.repr(record)}, not an object; write one object per line")
     return record
@@ -224,7 +240,7 @@ class _Table:
         remedy = likeness[nearest[0]] if nearest else "NAME"
         why = "; it says which rows stay together in the split" if field == "group_id" else ""
         return DataError(
-            f"{self.source} has no column {name!r}, its columns are {', '.join(map(repr, present))}; "
+            f"{self.source} has no column {name!r}, its columns are {_listed(present)}; "
             f"name the right one with data.columns.{field}={remedy}{why}"
         )
 
@@ -261,6 +277,9 @@ def _group(cell: object) -> str:
 
 
 def _unicode(text: str) -> str:
+    place = text.find("\0")
+    if place >= 0:
+        raise ValueError(f"character {place + 1} is NUL, which no text holds; remove it")
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -278,10 +297,12 @@ def _label(cell: object, classes: int) -> int:
 
 
 def _integer(cell: object) -> int | None:
-    """An integer however it is written (1, 1.0, True, " 1 "); ``None`` for an empty cell."""
-    written = str(int(cell)) if isinstance(cell, bool) else str("" if cell is None else cell).strip()
+    """An integer however it is written (1, 1.0, True, "true", " 1 "); ``None`` for an empty cell."""
+    written = str("" if cell is None else cell).strip()
     if not written:
         return None
+    if written.lower() in _TRUTH:
+        return _TRUTH[written.lower()]
     with suppress(ValueError):
         return int(written)
     with suppress(ValueError):
@@ -358,6 +379,13 @@ def _require_learnable(rows: Rows, data: DataSettings) -> None:
     present = np.unique(rows.labels)
     if len(present) < 2:
         raise DataError(f"{what} holds only the class {present[0]}, so there is nothing to learn; {more} of another")
+
+
+def _listed(columns: list[str]) -> str:
+    """Names of columns for a message: of a file that is something else, the first line may be all of it."""
+    rest = len(columns) - _LISTED_COLUMNS
+    named = ", ".join(map(reprlib.repr, columns[:_LISTED_COLUMNS]))
+    return f"{named} and {rest} more" if rest > 0 else named
 
 
 def _one_line(error: Exception) -> str:

@@ -3,9 +3,9 @@
 A search sees ``read_development`` alone; whoever wants the test part asks for it by ``read_test_rows``.
 """
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,8 +88,12 @@ def read_development(data: DataSettings, classes: int, split_seed: int) -> Devel
     Raises:
         DataError: the data cannot be used.
     """
-    path = Path(data.path)
-    stamp = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
+    try:
+        found = os.stat(data.path)
+        stamp = (found.st_mtime_ns, found.st_size)
+    except (OSError, ValueError):
+        # The built-in data, or what reading will say is wrong.
+        stamp = None
     return _read_development(data, classes, split_seed, stamp)
 
 

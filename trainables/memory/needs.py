@@ -23,7 +23,7 @@ from trainables.memory.predict import (
 )
 from trainables.models.architectures import known_config
 from trainables.models.builtin import MAX_VOCABULARY, builtin_config
-from trainables.models.checkpoint import ModelLoadError, first_line
+from trainables.models.checkpoint import HUB_REMEDY, refused
 from trainables.models.families import set_dropout
 from trainables.models.names import BUILTIN_NAMES, resolve_model
 from trainables.settings import TrialSettings, encoder_names, revision_of
@@ -354,8 +354,5 @@ def encoder_config(model: str, revision: str | None, *, builtin_vocabulary: int 
             source.path or model, revision=revision, trust_remote_code=False
         )
     except Exception as error:  # The hub's many errors all mean the same here.
-        raise ModelLoadError(
-            f"configuration of {model!r}: {first_line(error)} Name a model folder or a built-in model, or connect to"
-            " the hub once so that it is kept here"
-        ) from None
+        raise refused(f"configuration of {model!r}", error, HUB_REMEDY) from None
     return config

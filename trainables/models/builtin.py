@@ -116,7 +116,7 @@ def build_encoder(config: PreTrainedConfig, *, seed: int) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # Not torch.manual_seed: that would reseed the accelerators too, which fork_rng does not restore here.
         torch.default_generator.manual_seed(seed)
-        model: PreTrainedModel = AutoModel.from_config(config, dtype=torch.float32)
+        model: PreTrainedModel = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
     model.eval()
     return model
 

@@ -1,8 +1,11 @@
 """Reading a model's files: folder or hub, safetensors or pickle, whole or in shards, and never running code."""
 
 import json
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from pickle import UnpicklingError
+from zipfile import is_zipfile
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +21,11 @@ _WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+
+
+HUB_REMEDY = "name a model folder, a built-in model, or connect to the hub once so that it is kept here"
+
+_LONGEST = 200
 
 
 class ModelLoadError(RuntimeError):
@@ -44,7 +52,8 @@ def fetch(source: ModelSource, filename: str, revision: str | None) -> Path | No
 def read_checkpoint(source: ModelSource, revision: str | None = None) -> dict[str, Tensor]:
     """Every tensor of the model's checkpoint, on the CPU, under the names and in the types of its files.
 
-    Safetensors go before pickled files, which are read without running any code they hold.
+    Safetensors go before pickled files, which are read without running any code they hold. Values stay on the disk
+    until they are used.
 
     Raises:
         ModelLoadError: there are no weights, or a file is damaged, incomplete or holds more than tensors.
@@ -94,11 +103,21 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Of a pickle that torch did not write it is said below what is wrong.
+            warnings.simplefilter("ignore", UserWarning)
+            # Mapped into memory, as safetensors are; the format before archives cannot be.
+            tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except (SafetensorError, OSError) as error:
         raise ModelLoadError(f"{path} cannot be read: {first_line(error)}; fetch the model again") from error
+    except UnpicklingError as error:
+        # Torch's own advice is to run it.
+        raise ModelLoadError(
+            f"{path} is damaged or holds more than tensors, perhaps code, which is never run; fetch the model again, or"
+            " use one with safetensors"
+        ) from error
     except Exception as error:  # A damaged pickle can raise nearly anything.
         raise ModelLoadError(
             f"{path} is damaged or holds more than tensors: {first_line(error)}; "
@@ -116,6 +135,23 @@ def listed(names: Iterable[str], most: int = 8) -> str:
     return ", ".join(ordered[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def refused(what: str, error: Exception, remedy: str) -> ModelLoadError:
+    """The error for what the libraries cannot read, ``what`` and ``remedy`` being said beside their own words."""
+    # Their advice is to allow that code.
+    if "trust_remote_code" in str(error):
+        return ModelLoadError(
+            f"{what}: it comes with code of its own, which is never run here; take a model that transformers knows"
+        )
+    return ModelLoadError(f"{what}: {first_line(error)}; {remedy}")
+
+
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, or its type where it has none."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    """The first line of an exception's message, short and without its full stop, or its type where it has none."""
+    first, *others = [*filter(None, map(str.strip, str(error).splitlines())), ""]
+    if first.endswith(":"):
+        first = f"{first} {others[0]}"
+    if isinstance(error, KeyError):
+        first = f"{first} is missing or unknown"
+    if len(first) > _LONGEST:
+        first = f"{first[:_LONGEST]}…"
+    return first.rstrip(" .") or type(error).__name__

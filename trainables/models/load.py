@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ from transformers import (
 
 from trainables.memory.counting import uncounted
 from trainables.models.builtin import build_encoder, builtin_config
-from trainables.models.checkpoint import ModelLoadError, fetch, first_line, listed, read_checkpoint
+from trainables.models.checkpoint import HUB_REMEDY, ModelLoadError, fetch, listed, read_checkpoint, refused
 from trainables.models.families import set_dropout
 from trainables.models.names import ModelSource
 
@@ -37,6 +37,8 @@ __all__ = [
     "LoadedEncoder",
     "ModelLoadError",
     "build_empty",
+    "check_files",
+    "check_vocabulary",
     "load_encoder",
     "load_tokenizer",
 ]
@@ -46,8 +48,6 @@ __all__ = [
 # types). Threads that did so at once got meta tensors and mixed types; one at a time they cannot. Processes share
 # nothing and need no lock.
 MODEL_LOCK = threading.Lock()
-
-_HUB_REMEDY = "Name a model folder, a built-in model, or connect to the hub once so that it is kept here."
 
 _FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -86,13 +86,54 @@ def load_tokenizer(folder_or_hub_name: str | Path, revision: str | None = None) 
     Raises:
         ModelLoadError: there is no tokenizer, or it cannot be read.
     """
+    what = f"tokenizer of {str(folder_or_hub_name)!r}"
     with MODEL_LOCK:
         try:
-            return AutoTokenizer.from_pretrained(folder_or_hub_name, revision=revision, trust_remote_code=False)
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                folder_or_hub_name, revision=revision, trust_remote_code=False
+            )
         except Exception as error:  # The tokenizers library raises nothing narrower for a damaged file.
-            raise ModelLoadError(
-                f"tokenizer of {str(folder_or_hub_name)!r}: {first_line(error)} {_HUB_REMEDY}"
-            ) from None
+            raise refused(what, error, HUB_REMEDY) from None
+    # Where files are missing transformers makes one of what it knows of the family.
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise ModelLoadError(f"{what}: it has no vocabulary; put its files (tokenizer.json, say) beside config.json")
+    if tokenizer.pad_token_id is None:
+        raise ModelLoadError(f"{what}: it has no padding token; name one in tokenizer_config.json (pad_token)")
+    return tokenizer
+
+
+def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+    """Refuse a tokenizer with tokens for which the encoder ``name`` has no embedding.
+
+    Raises:
+        ModelLoadError: it holds some, whether or not the data does.
+    """
+    size = getattr(config, "vocab_size", None)
+    largest = max([len(tokenizer) - 1, *tokenizer.added_tokens_decoder])
+    if size is not None and largest >= size:
+        raise ModelLoadError(
+            f"model {name!r}: its tokenizer numbers tokens up to {largest}, and its encoder knows {size} (vocab_size in"
+            " config.json); put the tokenizer beside it that it was trained with"
+        )
+
+
+def check_files(source: ModelSource) -> None:
+    """Refuse a model folder that no trial could load, as far as that shows without using its weights.
+
+    Raises:
+        ModelLoadError: a file is missing or damaged, or tokenizer and encoder do not belong together.
+    """
+    assert source.path is not None
+    config = _read_config(source, None)
+    check_vocabulary(source.name, load_tokenizer(source.path), config)
+    checkpoint = read_checkpoint(source)
+    with MODEL_LOCK:
+        try:
+            model = build_empty(config, "meta")
+        except ModelLoadError:
+            # Perhaps its constructor computes with values. If not, it says the same again.
+            model = build_empty(config)
+    _paired(model, checkpoint, source.name)
 
 
 def load_encoder(
@@ -151,11 +192,11 @@ def _builtin_config(name: str, tokenizer_folder: Path | None) -> PreTrainedConfi
 def _read_config(source: ModelSource, revision: str | None) -> PreTrainedConfig:
     path = fetch(source, "config.json", revision)
     if path is None:
-        raise ModelLoadError(f"model {source.name!r} has no config.json here and none can be fetched. {_HUB_REMEDY}")
+        raise ModelLoadError(f"model {source.name!r} has no config.json here and none can be fetched; {HUB_REMEDY}")
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelLoadError(f"{path}: {first_line(error)}") from error
+    except Exception as error:  # What transformers makes of a file that is none can fail anywhere.
+        raise refused(str(path), error, "give a folder in the transformers layout") from error
     if getattr(config, "quantization_config", None) is not None:
         raise ModelLoadError(f"{path}: quantised models cannot be fine-tuned here; use the full-precision model")
     return config
@@ -181,27 +222,28 @@ class _NoRandomFill(TorchFunctionMode):
         return func(*args, **arguments)
 
 
-def build_empty(config: PreTrainedConfig) -> PreTrainedModel:
-    """The encoder on the CPU in fp32: its buffers are final, its parameters hold nothing yet."""
+def build_empty(config: PreTrainedConfig, device: Literal["cpu", "meta"] = "cpu") -> PreTrainedModel:
+    """The encoder in fp32: its buffers are final, its parameters hold nothing yet; on ``meta`` neither has values.
+
+    Raises:
+        ModelLoadError: transformers makes no encoder of the configuration.
+    """
     try:
-        with torch.device("cpu"), _NoRandomFill():
+        with torch.device(device), _NoRandomFill():
             model: PreTrainedModel = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
-    except ValueError as error:
-        raise ModelLoadError(f"no encoder for model type {config.model_type!r}: {first_line(error)}") from error
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # A configuration may be wrong in any way.
+        remedy = "mend its config.json, or take another model"
+        raise refused(f"no encoder of model type {config.model_type!r}", error, remedy) from error
     model.eval()
     return model
 
 
 def _fill(model: PreTrainedModel, checkpoint: Mapping[str, Tensor], name: str) -> LoadReport:
     """Copy the checkpoint into the model and prove it; ``name`` is for messages."""
-    model_name_of = match_names(checkpoint, model.state_dict(), model.base_model_prefix)
-    _drop_absent_pooler(model, set(model_name_of.values()))
+    pairs = _paired(model, checkpoint, name)
     targets = model.state_dict()
-    pairs = {source: target for source, target in model_name_of.items() if target in targets}
-
-    _refuse(name, "the checkpoint lacks", _missing(targets, set(pairs.values())))
-    _refuse(name, "other shapes in the checkpoint than in config.json:", _misshapen(pairs, checkpoint, targets))
-    _refuse(name, "no floating-point weights in the checkpoint:", _mistyped(pairs, checkpoint, targets))
     for source, target in pairs.items():
         targets[target].copy_(checkpoint[source])
     _refuse(name, "without data after loading:", _on_meta(model))
@@ -209,6 +251,24 @@ def _fill(model: PreTrainedModel, checkpoint: Mapping[str, Tensor], name: str) -
 
     unused = tuple(sorted(checkpoint.keys() - pairs.keys()))
     return LoadReport(unused, (), _float_types(checkpoint.values()))
+
+
+def _paired(model: PreTrainedModel, checkpoint: Mapping[str, Tensor], name: str) -> dict[str, str]:
+    """Checkpoint name → model name, for all that is to be copied; the model loses a pooler that nothing fills.
+
+    Raises:
+        ModelLoadError: checkpoint and model do not fit.
+    """
+    model_name_of = match_names(checkpoint, model.state_dict(), model.base_model_prefix)
+    _drop_absent_pooler(model, set(model_name_of.values()))
+    # The very parameters, by which those that are tied are known.
+    targets = model.state_dict(keep_vars=True)
+    pairs = {source: target for source, target in model_name_of.items() if target in targets}
+
+    _refuse(name, "the checkpoint lacks", _missing(targets, set(pairs.values())))
+    _refuse(name, "other shapes in the checkpoint than in config.json:", _misshapen(pairs, checkpoint, targets))
+    _refuse(name, "no floating-point weights in the checkpoint:", _mistyped(pairs, checkpoint, targets))
+    return pairs
 
 
 def match_names(checkpoint: Iterable[str], model: Iterable[str], prefix: str) -> dict[str, str]:
@@ -248,16 +308,12 @@ def _missing(targets: Mapping[str, Tensor], found: set[str]) -> list[str]:
     A tensor tied to a filled one is filled with it. Integer buffers are tables of indices that follow from the
     configuration; the constructor has made them.
     """
-    filled = {_memory(targets[name]) for name in found}
+    filled = {id(targets[name]) for name in found}
     return [
         name
         for name, tensor in targets.items()
-        if name not in found and tensor.is_floating_point() and _memory(tensor) not in filled
+        if name not in found and tensor.is_floating_point() and id(tensor) not in filled
     ]
-
-
-def _memory(tensor: Tensor) -> tuple[int, torch.Size, tuple[int, ...]]:
-    return tensor.data_ptr(), tensor.shape, tensor.stride()
 
 
 def _misshapen(pairs: Mapping[str, str], checkpoint: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> list[str]:

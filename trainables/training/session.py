@@ -18,7 +18,7 @@ from trainables.machine import MachineFiles
 from trainables.memory.device import MemoryDevice, device_name
 from trainables.memory.errors import MemoryExhaustedError, OutOfMemory
 from trainables.models.encoder import freeze_layers
-from trainables.models.load import load_encoder
+from trainables.models.load import check_vocabulary, load_encoder
 from trainables.reports import Fact
 from trainables.settings import TrialSettings, revision_of
 from trainables.tasks import TASKS
@@ -102,6 +102,8 @@ class TrainingSession:
             for reader in self.inputs.readers
         ]
         self._encoders = [encoder.model for encoder in encoders]
+        for reader, model in zip(self.inputs.readers, self._encoders, strict=True):
+            check_vocabulary(reader.source.name, reader.tokenizer, model.config)
         for model in self._encoders:
             freeze_layers(model, settings.model.freeze_layers)
         self.model = self.task.build_model(encoders, seed=settings.seeds.init).to(self._device.torch_device)

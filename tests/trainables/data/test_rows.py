@@ -212,47 +212,6 @@ def test_rows_that_cannot_be_used_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("rows.csv", "", "holds no rows; give it a header"),
-        ("rows.csv", ",".join(COLUMNS), "holds no rows; give it a header"),
-        ("rows.jsonl", "", "holds no rows"),
-        (
-            "rows.csv",
-            as_csv(records()).encode("latin-1", "replace"),
-            "is not UTF-8 (it holds the byte 0xe8); save it as",
-        ),
-        ("rows.csv", as_csv(records()).encode("utf-16"), "is not UTF-8 (it holds the byte 0xff); save it as UTF-8"),
-        ("rows.jsonl", '{"text": "é"}'.encode("latin-1"), "is not UTF-8"),
-        ("rows.csv", "text,label\na,1,2\n", "the rows hold more fields than the header names; quote fields"),
-        ("rows.csv", "text,label\na,1\nb,1,2\n", "is not a proper CSV file: Error tokenizing data"),
-        ("rows.csv", 'text,label\n"a,1\n', "is not a proper CSV file"),
-        (
-            "rows.jsonl",
-            '{"text": "a"}\n{"text": \n',
-            "line 2 is not JSON (Expecting value); write one object per line",
-        ),
-        ("rows.jsonl", '["a"]\n', "line 1 holds ['a'], not an object; write one object per line"),
-        ("rows.jsonl", as_jsonl(changed(2, text=7)), "row 2, column 'text': 7 is not a text; write it as a string"),
-        ("rows.jsonl", as_jsonl(changed(2, text="a\ud800")), "row 2, column 'text': character 2 is half a surrogate"),
-        ("rows.parquet", "text", "is not a proper Parquet file"),
-        ("rows.txt", "text", "the suffix '.txt' is not one of .csv, .jsonl, .parquet; convert the file"),
-        ("rows", "text", "the suffix '' is not one of .csv, .jsonl, .parquet"),
-    ],
-)
-def test_files_that_cannot_be_used_are_refused(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
-    with pytest.raises(DataError, match=re.escape(message)) as caught:
-        read_text(tmp_path, content, name)
-    assert str(tmp_path / name) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=re.escape(f"{tmp_path / 'gone.csv'}: there is no such file")):
-        read(tmp_path / "gone.csv")
-
-
-@pytest.mark.parametrize(
     ("header", "columns", "remedy"),
     [
         ("Text", ColumnNames(), "data.columns.text=Text"),

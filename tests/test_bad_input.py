@@ -1,0 +1,587 @@
+"""Bad input, one table over all verbs: exit code 2 and one line that names it and the remedy, and nothing left behind.
+
+What only looks bad (a byte order mark, Windows' line ends) is read rightly: the last table.
+"""
+
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from trainables.data.rows import read_rows
+from trainables.dry_run import small_model
+from trainables.models.builtin import builtin_config
+from trainables.settings import DataSettings
+from tune_app import experiment
+from tune_app.cli import main
+
+ROOT = Path(__file__).parents[1]
+
+Files = Mapping[str, str | bytes]
+ModelFiles = dict[str, bytes]
+
+SPACE = "space: {optim.lr: {choices: [0.1, 0.2]}}\n"
+LEAST = "study: {name: a}\ndata: {path: demo}\nmodel: {name: tiny-bert}\n"
+SEARCH = LEAST + SPACE
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is given, and what the one line says of it.
+
+    Attributes:
+        files: beside the configuration ``c.yaml``.
+        model: what becomes of the files of a sound model, which then lie in ``m``.
+    """
+
+    name: str
+    says: tuple[str, ...] = ()
+    config: str | bytes = SEARCH
+    files: Files = field(default_factory=dict)
+    model: Callable[[ModelFiles], Files] | None = None
+    command: tuple[str, ...] = ("search", "c.yaml", "--quiet")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def setting(override: str, *says: str) -> Row:
+    return Row(override[:60], says, command=("search", "c.yaml", "--quiet", "-s", override))
+
+
+def config(name: str, text: str | bytes, *says: str) -> Row:
+    return Row(f"config: {name}", ("c.yaml", *says), text)
+
+
+def data(name: str, content: str | bytes, *says: str, file: str = "rows.csv", options: tuple[str, ...] = ()) -> Row:
+    command = ("search", "c.yaml", "--quiet", "-s", f"data.path={file}", *options)
+    return Row(f"data: {name}", ("data.path: ", *says), files={file: content}, command=command)
+
+
+def model(name: str, damage: Callable[[ModelFiles], Files], *says: str, verb: str = "search") -> Row:
+    text = SEARCH if verb == "search" else LEAST
+    quiet = () if verb == "memory" else ("--quiet",)
+    command = (verb, "c.yaml", *quiet, "-s", "model.name=m", "-s", "data.path=rows.csv")
+    return Row(f"model: {name}", ("model.name: ", *says), text, {"rows.csv": as_csv(RECORDS)}, damage, command)
+
+
+def run(name: str, *command: str, says: tuple[str, ...], files: Files | None = None, text: str = SEARCH) -> Row:
+    return Row(name, says, text, files or {}, command=command)
+
+
+# Data
+
+RECORDS: list[dict[str, Any]] = [
+    {"text": f"text {place}", "criterion": "sleep", "label": place % 2, "group_id": place // 2} for place in range(20)
+]
+
+
+def as_csv(records: list[dict[str, Any]]) -> str:
+    lines = [list(records[0]), *([record[name] for name in records[0]] for record in records)]
+    return "".join(",".join(map(str, line)) + "\n" for line in lines)
+
+
+def as_jsonl(records: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+def as_parquet(names: list[str], columns: list[Any]) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays([pa.array(column) for column in columns], names=names), file)
+    return file.getvalue()
+
+
+def changed(**cells: Any) -> list[dict[str, Any]]:
+    """The records with cells of the third one replaced or added; added columns are empty elsewhere."""
+    empty = dict.fromkeys(cells, "")
+    return [{**empty, **record, **(cells if place == 2 else {})} for place, record in enumerate(RECORDS)]
+
+
+def every(**cells: Any) -> list[dict[str, Any]]:
+    return [{**record, **cells} for record in RECORDS]
+
+
+# Models
+
+
+class Code:
+    """A pickle of it would run a command in whoever loads it."""
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, ("touch ran",)
+
+
+def saved(tensors: Any, **options: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(tensors, file, **options)
+    return file.getvalue()
+
+
+def with_config(**values: Any) -> Callable[[ModelFiles], Files]:
+    return lambda files: {**files, "config.json": json.dumps({**json.loads(files["config.json"]), **values})}
+
+
+def without(*names: str) -> Callable[[ModelFiles], Files]:
+    return lambda files: {name: content for name, content in files.items() if name not in names}
+
+
+def with_files(**contents: bytes | str) -> Callable[[ModelFiles], Files]:
+    named = {name.replace("__", "."): content for name, content in contents.items()}
+    return lambda files: {**files, **named}
+
+
+def pickled(content: Callable[[dict[str, torch.Tensor]], bytes]) -> Callable[[ModelFiles], Files]:
+    """The weights in a pickled file, made of them by ``content``."""
+
+    def damage(files: ModelFiles) -> Files:
+        tensors = load(files["model.safetensors"])
+        return {**without("model.safetensors")(files), "pytorch_model.bin": content(tensors)}
+
+    return damage
+
+
+def cut(name: str, fewer: int) -> Callable[[ModelFiles], Files]:
+    return lambda files: {**files, name: files[name][:-fewer]}
+
+
+def one_layer_less(files: ModelFiles) -> Files:
+    kept = {name: tensor for name, tensor in load(files["model.safetensors"]).items() if ".layer.1." not in name}
+    return {**files, "model.safetensors": save(kept)}
+
+
+def smaller_vocabulary(files: ModelFiles) -> Files:
+    tensors = load(files["model.safetensors"])
+    words = tensors["embeddings.word_embeddings.weight"]
+    tensors["embeddings.word_embeddings.weight"] = words[:-5].clone()
+    return {**with_config(vocab_size=len(words) - 5)(files), "model.safetensors": save(tensors)}
+
+
+CODE_FILE = "open('ran', 'w').close()\nclass Model: pass\n"
+
+# Aliases of aliases: 9 ** 8 values in a few hundred characters.
+BOMB = "train: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{section}: &a{level + 1} [{', '.join([f'*a{level}'] * 9)}]\n"
+    for level, section in enumerate(["tok", "head", "loss", "optim", "schedule", "augment", "memory"])
+)
+
+CONFIGS = [
+    config("empty", b"", "is empty", "study.name and data.path"),
+    config("only a comment", "# later\n", "is empty"),
+    config("a list", "- study\n- data\n", "holds list", "sections of settings"),
+    config("text", "hello\n", "holds str"),
+    config("a number", "3\n", "holds int"),
+    config("an open bracket", "study: [\n", "not valid YAML"),
+    config("two colons", "a: b: c\n", "c.yaml:1:", "not valid YAML"),
+    config("a tab", "study:\n\tname: a\n", "c.yaml:2:", "not valid YAML"),
+    config("a key twice", SEARCH + "train:\n  epochs: 1\n  epochs: 2\n", "c.yaml:7:", "epochs", "twice", "keep one"),
+    config("a section twice", "study: {name: a}\nstudy: {name: b}\n", "c.yaml:2:", "study", "twice"),
+    config("an unknown alias", "study: *nope\n", "c.yaml:1:", "not valid YAML", "nope"),
+    config("two documents", "a: 1\n---\nb: 2\n", "not valid YAML", "another document"),
+    config("Latin-1", b"study: {name: caf\xe9}\n", "UTF-8"),
+    config("UTF-16", SEARCH.encode("utf-16"), "UTF-8"),
+    config("a control character", "study: {name: '\x07'}\n", "not valid YAML"),
+    config("an impossible date", "study: 2001-99-99\n", "not valid YAML", "month"),
+    config("a number of thousands of digits", SEARCH + f"search: {{seed: {'9' * 5000}}}", "not valid YAML", "digits"),
+    config("a tag that calls", "study: !!python/object/apply:os.system ['touch ran']", "c.yaml:1:", "not valid YAML"),
+    config("a tag that makes", "study: !!python/object/new:os.system ['touch ran']", "c.yaml:1:", "not valid YAML"),
+    config("a tag that names", "study: {name: !!python/name:os.system }", "c.yaml:1:", "not valid YAML"),
+    config("a tag that imports", "study: !!python/module:os", "c.yaml:1:", "not valid YAML"),
+    config("a tag of one's own", "study: !command ['touch ran']", "c.yaml:1:", "not valid YAML"),
+    config("aliases of aliases", SEARCH + BOMB, "not valid YAML", "more than 50000 values"),
+    config("a value that holds itself", "study: &a {name: *a}\ndata: {path: demo}\n", "more than 50 levels"),
+    config("deep", SEARCH + "tok: " + "[" * 200 + "]" * 200, "not valid YAML", "more than 50 levels"),
+    config("too deep to read", SEARCH + "tok: " + "[" * 600, "not valid YAML"),
+    config("a data file", SEARCH + "# a line of text\n" * 10_000, "more than 100000 characters", "YAML configuration"),
+]
+
+SETTINGS = [
+    Row("config: a list as key", ("('a', 'b')", "strings"), LEAST + "? [a, b]\n: 3\n"),
+    setting("train.epoch=3", "train.epoch: ", "did you mean epochs?"),
+    setting("optm.lr=0.1", "optm: ", "did you mean optim?"),
+    setting("train.epochs='3'", "train.epochs: '3'", "whole number"),
+    setting("train.epochs=3.5", "train.epochs: 3.5", "whole number"),
+    setting("train.epochs=true", "train.epochs: True", "whole number"),
+    setting("train.epochs=99999999999999999999", "train.epochs: 99999999999999999999", "smaller"),
+    setting("search.max_rejections=99999999999999999999", "search.max_rejections: ", "smaller number"),
+    setting("resources.cpu=1000000000000", "resources.cpu: 1000000000000", "less than or equal to 4096"),
+    setting("memory.budget_gib=1.0e300", "memory.budget_gib: 1e+300", "less than or equal to 1000000"),
+    setting("optim.lr=.nan", "optim.lr: nan", "finite number"),
+    setting("optim.lr=-.inf", "optim.lr: -inf", "finite number"),
+    setting("optim.lr=1e999", "optim.lr: inf", "finite number"),
+    setting("train.clip_norm=.nan", "train.clip_norm: nan", "finite number"),
+    setting("train.tf32=yes", "train.tf32: 'yes'", "true or false"),
+    setting("train=null", "train: None", "key: value"),
+    setting("train.epochs=!!python/object/apply:os.system ['touch ran']", "-s train.epochs", "not valid YAML"),
+    setting("train.epochs=[", "-s train.epochs", "'['", "not valid YAML"),
+    setting("nonsense", "-s nonsense", "KEY=VALUE"),
+    setting("space.optim.lr=0.1", "space.optim.lr", "0.1", "choices"),
+    setting('study.dir="a\\0b"', "study.dir: 'a\\x00b'", "control character", "leave it out"),
+    setting('study.dir="\\ud800"', "study.dir: ", "surrogate"),
+    setting('model.name="\\e[31mred"', "model.name: '\\x1b[31mred'", "control character"),
+    setting("study.dir=/proc/none", "study.dir: /proc/none/a cannot be written", "another folder"),
+    setting("study.dir=c.yaml", "study.dir: ", "c.yaml/a cannot be written", "another folder"),
+    setting(f"study.dir={'x' * 300}", "study.dir: ", "cannot be written (File name too long)"),
+    setting(f"study.dir=made/{'x' * 300}", "study.dir: ", "cannot be written (File name too long)"),
+    setting("study.dir=s3://bucket", "study.dir: s3://bucket", "absolute folder"),
+    setting("model.name=./none", "model.name: ", "'./none'", "no such folder"),
+    setting("model.name=tiny-brt", "model.name: ", "'tiny-brt'", "did you mean 'tiny-bert'?"),
+    *(
+        setting(f"study.name={json.dumps(name)}", "study.name: ", repr(name)[:40], "letters, digits")
+        for name in ("a/b", "../a", "/etc/a", "a\\b", ".", "..", ".hidden", "", "-x", "a b", "ä", "x" * 101)
+    ),
+    *(
+        setting(f"study.name={json.dumps(name)}", "study.name: ", repr(name), "control character")
+        for name in ("a\nb", "a\0b")
+    ),
+]
+
+STORAGES = [
+    setting(f"study.storage={json.dumps(url)}", "study.storage: ", *says)
+    for url, says in [
+        ("nosuch://h/db", ("nosuch://h/db cannot be opened", "null for a journal file")),
+        ("postgresql://u:hush@h/db", ("postgresql://u:***@h/db cannot be opened", "driver is installed")),
+        ("postgresql://u:hu@sh@h/db", ("postgresql://u:***@h/db cannot be opened",)),
+        ("postgresql://u:hu sh@h/db", ("holds a blank before its @", "%20")),
+        ("nosuch://h/db?user=u&password=hush", ("nosuch://h/db?user=u&password=*** cannot be opened",)),
+        ("sqlite://u:hush@h/x.db", ("sqlite://u:***@h/x.db cannot be opened",)),
+        ("sqlite:////proc/none/x.db", ("sqlite:////proc/none/x.db cannot be opened", "unable to open")),
+        ("sqlite:///none/x.db", ("none/x.db cannot be opened", "unable to open")),
+        ("sqlite:///c.yaml", ("c.yaml cannot be opened", "not a database")),
+        ("runs/x.db", ("runs/x.db cannot be opened", "check the address")),
+        ("", ("''", "at least 1")),
+        ("postgresql://u:***@h/db", ("password was left out", "-s study.storage=")),
+    ]
+]
+
+PASSWORDS = [
+    setting("study.dir=s3://key:hush@bucket", "study.dir: s3://key:***@bucket", "absolute folder"),
+    setting("tracking=http://u:hush@h", "tracking: 'http://u:***@h'", "key: value"),
+    setting("data.path=http://u:hush@h/x.csv", "data.path: http://u:***@h/x.csv", "download it first"),
+    setting("model.name=https://u:hush@h/x", "model.name: ", "https://u:***@h/x"),
+    setting("tracking.uri=http://u:***@h", "tracking.uri: ", "password was left out", "-s tracking.uri="),
+]
+
+DATA = [
+    data("no such file", "", "none.csv: there is no such file", options=("-s", "data.path=none.csv"), file="x.csv"),
+    data("a folder", "", "is a folder; give the file in it", file="rows.csv/x", options=("-s", "data.path=rows.csv")),
+    data("a name too long", "", "no such file", options=("-s", f"data.path={'x' * 300}.csv"), file="x.csv"),
+    data("no bytes", "", "holds no rows; give it a header"),
+    data("a header alone", as_csv(RECORDS).splitlines()[0], "holds no rows; give it a header"),
+    data("Latin-1", as_csv(changed(text="é")).encode("latin-1"), "is not UTF-8 (it holds the byte 0xe9); save it as"),
+    data("UTF-16", as_csv(RECORDS).encode("utf-16"), "is not UTF-8 (it holds the byte 0xff); save it as UTF-8"),
+    data("compressed", b"\x1f\x8b\x08\0\0\0\0\0", "is not UTF-8"),
+    data("more fields than names", "text,label\na,1,2\n", "more fields than the header names; quote fields"),
+    data("more fields in one row", "text,label\na,1\nb,1,2\n", "is not a proper CSV file: Error tokenizing data"),
+    data("an open quote", 'text,label\n"a,1\n', "is not a proper CSV file"),
+    data("semicolons", as_csv(RECORDS).replace(",", ";"), "no column 'text'", "'text;criteri...abel;group_id'"),
+    data("a column twice", "text," + as_csv(RECORDS), "column 'text' stands in the header 2 times; keep one"),
+    data("5 MB in one line", "x" * 5_000_000 + "\n1\n", "has no column 'text'", "data.columns.text=NAME"),
+    data("a column is missing", as_csv(RECORDS).replace("label", "Label", 1), "data.columns.label=Label"),
+    data("labels that are no numbers", as_csv(changed(label="often")), "row 3, column 'label': 'often'", "integer"),
+    data("a label too high", as_csv(changed(label=7)), "row 3, column 'label': 7 is not a class", "set task.classes"),
+    data("a NUL byte", as_csv(changed(text="te\0xt")), "row 3, column 'text': character 3 is NUL", "remove it"),
+    data("NUL bytes behind the end", as_csv(RECORDS) + "\0" * 100, "row 21, column 'text'", "NUL"),
+    data("a NUL in a group", as_csv(changed(group_id="\0")), "row 3, column 'group_id'", "NUL"),
+    data("evidence outside", as_csv(changed(evidence_start=2, evidence_end=99)), "row 3", "from 2 to 99", "within"),
+    data("evidence reversed", as_csv(changed(evidence_start=4, evidence_end=2)), "row 3", "from 4 to 2", "first char"),
+    data("half an evidence", as_csv(changed(evidence_start=4, evidence_end="")), "row 3", "give both"),
+    data("one group", as_csv(every(group_id="g")), "holds 1 group(s)", "data.columns.group_id"),
+    data("one class", as_csv(every(label=1)), "holds only the class 1", "add rows of another"),
+    data("JSONL, no bytes", "", "holds no rows", file="rows.jsonl"),
+    data("JSONL, Latin-1", '{"text": "é"}'.encode("latin-1"), "is not UTF-8", file="rows.jsonl"),
+    data("JSONL, a broken line", as_jsonl(RECORDS) + '{"text": \n', "line 21 is not JSON", file="rows.jsonl"),
+    data("JSONL, an array", json.dumps(RECORDS), "line 1 holds [", "one object per line", file="rows.jsonl"),
+    data("JSONL, deep", '{"text": ' + "[" * 99_999, "line 1 cannot be read", "recursion", file="rows.jsonl"),
+    data("JSONL, endless", f'{{"label": {"9" * 5000}}}', "line 1 cannot be read", "digits", file="rows.jsonl"),
+    data("JSONL, a number as text", as_jsonl(changed(text=7)), "row 3, column 'text': 7 is not a", file="rows.jsonl"),
+    data("JSONL, no text", as_jsonl(changed(text=["a"])), "row 3, column 'text': ['a']", file="rows.jsonl"),
+    data("JSONL, half a sign", as_jsonl(changed(text="\ud800")), "half a surrogate pair", file="rows.jsonl"),
+    data("Parquet that is none", "text", "is not a proper Parquet file", "write it again", file="rows.parquet"),
+    data("Parquet, bytes", as_parquet(["text"], [[b"a"]]), "b'a' is not a text", file="rows.parquet"),
+    data("Parquet, twice", as_parquet(["text"] * 2, [["a"]] * 2), "not a proper Parquet file", file="rows.parquet"),
+    data("no suffix", "text", "the suffix '' is not one of .csv, .jsonl, .parquet", file="rows"),
+    data("another format", "text", "the suffix '.txt' is not one of .csv, .jsonl, .parquet", file="rows.txt"),
+]
+
+MODELS = [
+    model("no config.json", without("config.json"), "holds no config.json", "transformers layout"),
+    model("no weights", without("model.safetensors"), "no weights in", "needs one of model.safetensors"),
+    model("no tokenizer", without("tokenizer.json", "tokenizer_config.json"), "no vocabulary", "tokenizer.json"),
+    model("truncated weights", cut("model.safetensors", 1000), "model.safetensors cannot be read", "fetch the model"),
+    model("empty weights", with_files(model__safetensors=b""), "model.safetensors cannot be read", "fetch the model"),
+    model("truncated pickle", pickled(lambda tensors: saved(tensors)[:-1000]), "pytorch_model.bin is damaged", "fetch"),
+    model(
+        "search, code in a pickle",
+        pickled(lambda _: saved({"a": Code()})),
+        "perhaps code, which is never run",
+        "safetens",
+    ),
+    model("code in a bare pickle", pickled(lambda _: pickle.dumps(Code())), "which is never run", "safetensors"),
+    model("a pickle of a whole checkpoint", pickled(lambda tensors: saved({"model": tensors})), "state_dict alone"),
+    model("a layer is missing", one_layer_less, "the checkpoint lacks encoder.layer.1."),
+    model("config.json is no JSON", with_files(config__json="{"), "config.json", "not a valid JSON", "transformers la"),
+    model("config.json is a list", with_files(config__json="[1]"), "config.json", "transformers layout"),
+    model("config.json is null", with_files(config__json="null"), "config.json", "transformers layout"),
+    model("a family nobody knows", with_config(model_type="nosuch"), "`nosuch`", "transformers layout"),
+    model("a size that is text", with_config(hidden_size="big"), "hidden_size", "'big'"),
+    model("sizes that do not fit", with_config(num_attention_heads=7), "attention heads (7)", "mend its config.json"),
+    model("a function nobody knows", with_config(hidden_act="nosuch"), "'nosuch'", "mend its config.json"),
+    model("other shapes", with_config(intermediate_size=48), "other shapes in the checkpoint", "(48, 32)"),
+    model("a tokenizer of another model", smaller_vocabulary, "its tokenizer numbers tokens", "put the tokenizer"),
+    model("a tokenizer that is none", with_files(tokenizer__json='{"model": 3}'), "tokenizer of"),
+    model(
+        "code beside a model",
+        lambda files: {
+            **with_config(model_type="own", auto_map={"AutoConfig": "own.Model"})(files),
+            "own.py": CODE_FILE,
+        },
+        "code of its own, which is never run here",
+    ),
+    model("train, truncated weights", cut("model.safetensors", 1000), "cannot be read", verb="train"),
+    model("train, code", pickled(lambda _: saved({"a": Code()})), "which is never run", verb="train"),
+    model("train, another tokenizer", smaller_vocabulary, "put the tokenizer", verb="train"),
+    model("train, no vocabulary", without("tokenizer.json", "tokenizer_config.json"), "vocabulary", verb="train"),
+    model("memory, no config", with_files(config__json="{"), "config.json", "valid JSON", verb="memory"),
+]
+STUDY = {"runs/a/config.yaml": SEARCH, "runs/a/study.journal": ""}
+LONG = "x" * 300
+COMMANDS = [
+    run("no command", says=("Missing command", "headroom --help")),
+    run("a misspelt command", "serach", says=("'serach'", "search")),
+    run("no command of ours", "fly", says=("'fly'", "headroom --help")),
+    run("no option of ours", "--verbose", says=("--verbose",)),
+    run("search: nothing", "search", says=("CONFIG",)),
+    run("search: no trials", "search", "c.yaml", "--trials", "0", says=("--trials", "0")),
+    run("search: trials that are no number", "search", "c.yaml", "--trials", "many", says=("--trials", "'many'")),
+    run("search: no override", "search", "c.yaml", "-s", says=("-s",)),
+    run("search: not quiet", "search", "c.yaml", says=("space", "names with choices"), text=LEAST + "space: 3"),
+    run("train: nothing", "train", says=("CONFIG",)),
+    run("status: nothing", "status", says=("STUDY",)),
+    run("status: too much", "status", "a", "b", says=("b",)),
+    run("export: nowhere", "export", "a", says=("--to",)),
+    run("a misspelt option", "search", "--trails", "3", "c.yaml", says=("--trails", "--trials")),
+    run("no such configuration", "search", "none.yaml", says=("none.yaml", "no such file")),
+    run("a folder as configuration", "train", ".", says=(".", "is a folder")),
+    run("a device as configuration", "memory", "/dev/zero", says=("/dev/zero", "100000 characters", "YAML")),
+    run("a name too long", "search", LONG, says=("File name too long", "YAML configuration")),
+    run("bytes that are no text", "search", "a\udcff.yaml", says=("a\\udcff.yaml", "no such file")),
+    run("search: no space", "search", "c.yaml", says=("space", "missing", "headroom train"), text=LEAST),
+    run("search: an address beyond ports", "search", "c.yaml", "--address", "h:99999", says=("--address", "h:99999")),
+    run("train: a space", "train", "c.yaml", says=("space", "headroom export")),
+    run("train: into a file", "train", "c.yaml", "--to", "f/m", says=("--to", "f/m"), files={"f": ""}, text=LEAST),
+    run("train: nowhere", "train", "c.yaml", "--to", "/proc/m", says=("--to", "/proc/m", "another"), text=LEAST),
+    run("train: too long", "train", "c.yaml", "--to", LONG, says=("--to", "too long", "another"), text=LEAST),
+    run("memory: no number", "memory", "c.yaml", "--budget-gib", "nan", says=("--budget-gib: nan", "e.g. 24")),
+    run("memory: beyond devices", "memory", "c.yaml", "--budget-gib", "inf", says=("--budget-gib", "inf")),
+    run("memory: a batch", "memory", "c.yaml", "--batch", "9" * 30, says=("--batch", "268435456")),
+    run("memory: data", "memory", "c.yaml", "-s", "data.path=none.csv", says=("data.path", "none.csv")),
+    run("memory: no model", "memory", "c.yaml", "-s", "model.name=./none", says=("model.name", "./none")),
+    run("status: no study", "status", "none", says=("none", "no study of that name in ./runs")),
+    run("status: empty", "status", "", says=("no study of that name",)),
+    run("status: too long", "status", LONG, says=("no study of that name",)),
+    run("status: a path", "status", "../..", says=("../..", "no study of that name")),
+    run("status: nothing in it", "status", "a", says=("a", "study.journal", "headroom search"), files=STUDY),
+    run(
+        "status: no journal",
+        "status",
+        "a",
+        says=("study.journal", "restore it"),
+        files={**STUDY, "runs/a/study.journal": "garbage\n"},
+    ),
+    run(
+        "export: a configuration that is none",
+        "export",
+        "a",
+        "--to",
+        "out",
+        says=("runs/a/config.yaml:1:", "not valid YAML"),
+        files={**STUDY, "runs/a/config.yaml": "study: ["},
+    ),
+    run(
+        "dashboard: URLs that are none",
+        "dashboard",
+        "a",
+        says=("secrets.json", "cannot be read", "-s study.storage="),
+        files={**STUDY, "runs/a/secrets.json": "[1]"},
+    ),
+    run(
+        "status: another password",
+        "status",
+        "a",
+        says=("study.storage", "nosuch://u:***@h"),
+        files={**STUDY, "runs/a/secrets.json": '{"study.storage": "nosuch://u:hush@h"}'},
+    ),
+    run("export: no study", "export", "none", "--to", "out", says=("none", "no study")),
+    run("dashboard: no study", "dashboard", "none", says=("none", "no study")),
+    run("doctor: a misspelt option", "doctor", "--jsn", says=("--jsn", "--json")),
+]
+
+BAD = [*CONFIGS, *SETTINGS, *STORAGES, *PASSWORDS, *DATA, *MODELS, *COMMANDS]
+
+
+@pytest.fixture(scope="session")
+def model_files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+    """The files of a sound model."""
+    config = builtin_config("tiny-bert", vocab_size=100, pad_token_id=0)
+    folder = small_model(config, tmp_path_factory.mktemp("model"))
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_files: ModelFiles) -> Callable[[Row], None]:
+    """Put a row's files into the working directory, which is the test's own."""
+    monkeypatch.chdir(tmp_path)
+
+    def put(row: Row) -> None:
+        files = {"c.yaml": row.config, **row.files}
+        if row.model is not None:
+            files |= {f"m/{name}": content for name, content in row.model(model_files).items()}
+        for name, content in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+
+    return put
+
+
+def everything(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def assert_refused(row: Row, code: object, out: str, err: str) -> None:
+    assert code == 2, err
+    assert out == ""
+    assert len(err.splitlines()) == 1, err
+    assert err.startswith("headroom: ")
+    assert len(err) < 3000
+    assert "Traceback" not in err
+    assert "hush" not in err
+    assert [part for part in row.says if part not in err] == [], err
+
+
+class NothingToRefuse(AssertionError):
+    """The search would begin."""
+
+
+@pytest.fixture
+def no_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes after all checks is left out, and so are those that train something small first."""
+
+    def begin(*_: Any, **__: Any) -> None:
+        raise NothingToRefuse
+
+    monkeypatch.setattr(experiment, "_search", begin)
+    monkeypatch.setattr(experiment, "check_knobs", lambda *_: None)
+    monkeypatch.setattr(experiment, "_ray_starts_here", lambda _: False)
+
+
+def test_the_table_is_long_and_tells_its_rows_apart() -> None:
+    names = [row.name for row in BAD]
+    assert len(names) >= 60
+    assert sorted(name for name in names if names.count(name) > 1) == []
+
+
+@pytest.mark.parametrize("row", BAD, ids=str)
+def test_bad_input_is_one_line_and_leaves_nothing_behind(
+    row: Row, given: Callable[[Row], None], no_trials: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given(row)
+    before = everything(tmp_path)
+    with pytest.raises(SystemExit) as exited:
+        main(list(row.command))
+    assert_refused(row, exited.value.code, *capsys.readouterr())
+    assert everything(tmp_path) == before
+
+
+REAL = ["aliases of aliases", "search, code in a pickle", "5 MB in one line", "status: a path"]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_bad_input_of_a_real_process(name: str, given: Callable[[Row], None], tmp_path: Path) -> None:
+    (row,) = (row for row in BAD if row.name.endswith(name))
+    given(row)
+    before = everything(tmp_path)
+    ran = subprocess.run(
+        [sys.executable, "-m", "tune_app", *row.command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert_refused(row, ran.returncode, ran.stdout, ran.stderr)
+    assert everything(tmp_path) == before
+
+
+@dataclass(frozen=True)
+class Good:
+    """What looks bad, and the records that are read of it."""
+
+    name: str
+    content: str | bytes = ""
+    file: str = "rows.csv"
+    records: list[dict[str, Any]] = field(default_factory=lambda: RECORDS)
+    config: str | bytes = SEARCH
+
+    def __str__(self) -> str:
+        return self.name
+
+
+TEXTS, GROUPS = [record["text"] for record in RECORDS], [record["group_id"] for record in RECORDS]
+CRITERIA, LABELS = ["sleep"] * len(RECORDS), [record["label"] for record in RECORDS]
+NAMES = ["text", "criterion", "label", "group_id"]
+
+GOOD = [
+    Good("a configuration with a byte order mark", config=b"\xef\xbb\xbf" + SEARCH.encode()),
+    Good("a configuration with Windows' line ends", config=SEARCH.replace("\n", "\r\n")),
+    Good(
+        "a configuration with anchors",
+        config="study: {name: &n a}\ndata: {path: *n}\nmodel: {name: tiny-bert}\n" + SPACE,
+    ),
+    Good("a configuration that merges", config=LEAST + "train: &t {epochs: 4}\ntok: {<<: {max_length: 64}}\n" + SPACE),
+    Good("a byte order mark", as_csv(RECORDS).encode("utf-8-sig")),
+    Good("Windows' line ends", as_csv(RECORDS).replace("\n", "\r\n")),
+    Good("old line ends", as_csv(RECORDS).replace("\n", "\r")),
+    Good("labels as text", as_jsonl([{**record, "label": str(record["label"])} for record in RECORDS]), "rows.jsonl"),
+    Good("labels as decimal numbers", as_csv([{**record, "label": float(record["label"])} for record in RECORDS])),
+    Good("labels as true and false", as_csv([{**record, "label": bool(record["label"])} for record in RECORDS])),
+    Good("rows that stand there twice", as_csv(RECORDS * 2), records=RECORDS * 2),
+    Good("a cell of 5 MB", as_csv(changed(text="x" * 5_000_000)), records=changed(text="x" * 5_000_000)),
+    Good("JSONL with a byte order mark", b"\xef\xbb\xbf" + as_jsonl(RECORDS).encode(), "rows.jsonl"),
+    Good("JSONL with Windows' line ends", as_jsonl(RECORDS).replace("\n", "\r\n"), "rows.jsonl"),
+    Good(
+        "Parquet with labels as text",
+        as_parquet(NAMES, [TEXTS, CRITERIA, list(map(str, LABELS)), GROUPS]),
+        "rows.parquet",
+    ),
+    Good(
+        "Parquet with labels as truth",
+        as_parquet(NAMES, [TEXTS, CRITERIA, list(map(bool, LABELS)), GROUPS]),
+        "b.parquet",
+    ),
+]
+
+
+@pytest.mark.parametrize("good", GOOD, ids=str)
+def test_what_only_looks_bad_is_read_rightly(
+    good: Good, given: Callable[[Row], None], no_trials: None, tmp_path: Path
+) -> None:
+    files = {good.file: good.content or as_csv(RECORDS), "plain.csv": as_csv(good.records)}
+    given(Row(good.name, config=good.config, files=files))
+    with pytest.raises(NothingToRefuse):
+        main(["search", "c.yaml", "--quiet", "-s", f"data.path={good.file}"])
+    read, plain = (read_rows(DataSettings(str(tmp_path / name)), classes=2) for name in files)
+    assert read.fingerprint == plain.fingerprint
+    assert len(read) == len(good.records)
