@@ -307,7 +307,7 @@ def _check_own(run_dir: Path) -> None:
 
 
 def question(store: StudyStore, run_dir: Path) -> str:
-    return f"Delete study {store.name} with its {len(store.trials())} trials, in {run_dir}?"
+    return f"Delete study {store.name} with its trials ({len(store.trials())}), in {run_dir}?"
 
 
 def _remove(path: Path) -> None:

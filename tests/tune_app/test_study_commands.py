@@ -134,7 +134,7 @@ def test_a_study_is_deleted_only_where_that_was_agreed_to(
 ) -> None:
     ran = headroom("study", "delete", "mine")
     assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
-    assert "Delete study mine with its 3 trials" in ran.err
+    assert "Delete study mine with its trials (3)" in ran.err
     assert "--yes" in ran.err
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     for answer, code in ((False, 2), (True, 0)):
@@ -187,7 +187,7 @@ def test_bad_input_is_one_line(arguments: list[str], parts: list[str], config: P
 
 REFUSED = [
     (["-s", "study.on_change=refuse"], ["study mine is about something else", "train.epochs: 3 there, 2 here"]),
-    (["-s", "study.on_change=delete"], ["Delete study mine with its 3 trials", "--yes"]),
+    (["-s", "study.on_change=delete"], ["Delete study mine with its trials (3)", "--yes"]),
     (["-s", "study.on_change=forget"], ["study.on_change", "'forget'", "fork, refuse, archive, delete"]),
 ]
 

@@ -217,7 +217,7 @@ def test_a_deleted_study_is_gone_once_that_was_agreed_to(shelf: Shelf) -> None:
         check_change(opening, None)
     assert shown(shelf.load("x")) == [(0.1, None)]
     check_change(opening, asked.append)
-    assert asked == [f"Delete study x with its 1 trials, in {shelf.folder / 'x'}?"]
+    assert asked == [f"Delete study x with its trials (1), in {shelf.folder / 'x'}?"]
     make_room(opening)
     assert shelf.names == []
     assert choose(config, recorded(config)).changed is None
