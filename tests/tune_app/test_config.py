@@ -50,7 +50,7 @@ def assert_one_line(caught: pytest.ExceptionInfo[UserError], parts: list[str]) -
 
 BAD_SETTINGS: list[tuple[str, list[str]]] = [
     ("train: {epoch: 3}", ["train.epoch:", "did you mean epochs?", "batch_size"]),
-    ("trian: {epochs: 3}", ["trian:", "did you mean train?"]),
+    ("optm: {lr: 0.1}", ["optm:", "did you mean optim?"]),
     ("lr: 0.1", ["lr:", "did you mean optim.lr?"]),
     ("zzz: 1", ["zzz:", "unknown setting", "known here: study, data"]),
     ("limits: {large: {bach: 3}}", ["limits.large.bach:", "did you mean batch?"]),

@@ -1,0 +1,186 @@
+"""Nothing that a user or a hub hands over runs as code, and passwords reach nobody."""
+
+import ast
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import pytest
+import torch
+
+from trainables.training.checkpoint import Progress, load_checkpoint, load_progress
+from tune_app.cli import main
+
+ROOT = Path(__file__).parents[1]
+
+
+def calls() -> Iterator[tuple[str, str, ast.Call]]:
+    """Every call in the packages: its file, the name that is called, and the call."""
+    for package in ("tune_app", "trainables", "search_spaces"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call):
+                    yield str(file.relative_to(ROOT)), ast.unparse(node.func), node
+
+
+def given(call: ast.Call) -> dict[str | None, str]:
+    return {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+
+
+def test_tensors_are_unpickled_without_code() -> None:
+    found = [(file, given(call).get("weights_only")) for file, name, call in calls() if name == "torch.load"]
+    assert {file for file, _ in found} >= {"trainables/models/checkpoint.py", "trainables/training/checkpoint.py"}
+    assert [file for file, weights_only in found if weights_only != "True"] == []
+
+
+def test_code_that_comes_with_a_model_is_never_allowed() -> None:
+    makers = ("from_pretrained", "from_config")
+    found = [(file, given(call)) for file, name, call in calls() if name.rpartition(".")[2] in makers]
+    assert len(found) >= 5
+    assert [file for file, options in found if options.get("trust_remote_code") != "False"] == []
+
+
+def test_what_is_unpickled_is_ray_s_own_record_of_a_worker_s_error_alone() -> None:
+    loaders = ("pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve")
+    found = {file for file, name, _ in calls() if name.split(".")[0] in loaders and "dump" not in name}
+    assert found == {"tune_app/recorder.py"}
+    assert [file for file, name, call in calls() if name == "np.load" and "allow_pickle" in given(call)] == []
+    assert [file for file, name, _ in calls() if name in ("eval", "exec")] == []
+
+
+class Code:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str, str]]:
+        return open, (str(self.mark), "w")
+
+
+def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:
+    torch.save({"progress": Code(tmp_path / "ran")}, tmp_path / "state.pt")
+    model = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters())
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    with pytest.raises(UnpicklingError):
+        load_progress(tmp_path, Progress())
+    with pytest.raises(UnpicklingError):
+        load_checkpoint(tmp_path, model=model, optimizer=optimizer, schedule=schedule)
+    assert not (tmp_path / "ran").exists()
+
+
+CONFIG = """
+study: {name: a}
+data: {path: demo, max_rows: 60}
+model: {name: tiny-bert}
+tok: {max_length: 32}
+train: {epochs: 1}
+scheduler: {name: none}
+limits: null
+search: {trials: 2}
+space: {optim.lr: {choices: [0.1, 0.01]}}
+"""
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """Ray's sockets lie in its folder, and their paths may not be long."""
+    folder = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def holding(secret: str, folder: Path) -> list[str]:
+    return [
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and secret.encode() in path.read_bytes()
+    ]
+
+
+@pytest.mark.slow
+def test_passwords_in_urls_reach_no_file_but_their_own_and_no_output(
+    tmp_path: Path, short_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    storage = f"sqlite:///file:{tmp_path}/study.db?uri=true&password=hush"
+    overrides = ["-s", f"study.storage={storage}", "-s", "tracking.uri=http://user:hush@127.0.0.1:9"]
+    ran = subprocess.run(
+        [sys.executable, "-m", "tune_app", "search", "c.yaml", *overrides],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(short_folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "hush" not in ran.stdout + ran.stderr
+    assert "MLflow (http://user:***@127.0.0.1:9)" in ran.stderr, "what cannot be reached is named"
+
+    for command in (["status", "a", "--json"], ["status", "a"], ["study", "show", "a", "--json"], ["study", "list"]):
+        run_here(command)
+    run_here(["export", "a", "--to", "out"])
+    captured = capsys.readouterr()
+    assert json.loads(captured.out.splitlines()[0])["trials"]["complete"] == 2
+    assert "hush" not in captured.out + captured.err
+
+    secrets = tmp_path / "runs" / "a" / "secrets.json"
+    assert holding("hush", tmp_path) == ["runs/a/secrets.json"]
+    assert stat.S_IMODE(secrets.stat().st_mode) == 0o600
+    assert holding("hush", short_folder) == [], "Ray's own files and logs"
+
+
+def run_here(command: list[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(command)
+    assert exited.value.code == 0
+
+
+LOOK = """
+import json, sys, urllib.error, urllib.request
+import psutil
+from tune_app import ray_session
+
+with ray_session.joined(None, cpus=1) as cluster:
+    import ray
+    from ray._private.state import state
+
+    ray.get(ray.remote(lambda: 1).remote())
+    here = psutil.Process()
+    processes = [here, *here.children(recursive=True)]
+    places = [place for process in processes for place in process.net_connections() if place.status == "LISTEN"]
+    try:
+        status = urllib.request.urlopen(f"http://{cluster.dashboard_url}/api/jobs/").status
+    except urllib.error.HTTPError as error:
+        status = error.code
+    open_to = sorted({place.laddr.ip for place in places})
+    print(json.dumps({"open_to": open_to, "jobs": str(state.job_table()), "status": status}))
+"""
+
+
+@pytest.mark.slow
+def test_ray_that_is_started_here_listens_here_alone_wants_a_token_and_knows_no_password(short_folder: Path) -> None:
+    environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(short_folder)}
+    environment.pop("RAY_AUTH_MODE", None)
+    ran = subprocess.run(
+        [sys.executable, "-c", LOOK, "-s", "study.storage=postgresql://user:hush@h/db"],
+        cwd=short_folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    seen = json.loads(ran.stdout.splitlines()[-1])
+    assert [place for place in seen["open_to"] if place.removeprefix("::ffff:") != "127.0.0.1"] == []
+    assert seen["status"] == 401
+    assert "postgresql://user:***@h/db" in seen["jobs"]
+    assert "hush" not in seen["jobs"]
+    assert holding("hush", short_folder) == []
