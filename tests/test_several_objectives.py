@@ -47,7 +47,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, str]:
     config = a_config(tmp_path_factory.mktemp("search"))
     output = io.StringIO()
     for overrides in (["search.trials=5"], []):
-        run_search(parse_config(config.as_dict(), overrides), console=Console(file=output, width=200))
+        end = run_search(parse_config(config.as_dict(), overrides), console=Console(file=output, width=200))
+        assert not end.interrupted, output.getvalue()
     return config, output.getvalue()
 
 
@@ -104,6 +105,17 @@ def test_what_is_exported_is_trained_again_to_the_same_score_and_calibration(
 
 def test_the_study_goes_on_only_with_its_own_objectives(searched: tuple[RunConfig, str]) -> None:
     config, _ = searched
-    other = parse_config(config.as_dict(), ["search.metric=[macro_f1, peak_gib]"])
-    with pytest.raises(UserError, match=r"search\.metric: macro_f1, calibration_error, peak_gib there, macro_f1, peak"):
+    other = parse_config(config.as_dict(), ["search.metric=[macro_f1, peak_gib]", "study.on_change=refuse"])
+    with pytest.raises(
+        UserError, match=r"search\.metric: macro_f1 \(max\), calibration_error \(min\), peak_gib \(min\) "
+    ):
         run_search(other, console=Console(file=io.StringIO()))
+
+
+def test_with_other_objectives_nothing_is_carried_over(searched: tuple[RunConfig, str]) -> None:
+    config, _ = searched
+    other = parse_config(config.as_dict(), ["search.metric=[macro_f1, peak_gib]", "search.trials=1"])
+    end = run_search(other, console=Console(file=io.StringIO()))
+    assert end.run_dir == Path(f"{config.run_dir}-v2")
+    (only,) = load_study(end.run_dir, "both-v2", None).trials()
+    assert len(only.values) == 2
