@@ -2,9 +2,11 @@
 
 import gc
 import io
+import logging
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from rich.console import Console
 
 RunSearch = Callable[..., Any]
+StartRay = Callable[..., AbstractContextManager[None]]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -68,12 +71,36 @@ def plain_config(tmp_path: Path) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="module")
-def ray_with_one_slot() -> Iterator[None]:
-    """Ray for the tests of one module, with room for one trial at a time; starting it takes longer than they do."""
-    from tune_app import ray_session
+@pytest.fixture(scope="session")
+def start_ray() -> StartRay:
+    """``(cpus, gpus=None)`` → Ray as a search starts it, but for its pages, which take longer than all the rest."""
 
-    with ray_session.joined(None, cpus=1):
+    @contextmanager
+    def started(cpus: int, gpus: int | None = None) -> Iterator[None]:
+        from tune_app.ray_session import ray
+
+        logging.getLogger("ray").setLevel(logging.CRITICAL)
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            num_gpus=gpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            configure_logging=False,
+        )
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+    return started
+
+
+@pytest.fixture(scope="module")
+def ray_with_one_slot(start_ray: StartRay) -> Iterator[None]:
+    """Ray for the tests of one module, with room for one trial at a time; starting it takes longer than they do."""
+    with start_ray(1):
         yield
 
 

@@ -87,7 +87,9 @@ def nobody_opens_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("folds", ["null", "2"])
-def test_a_search_never_opens_the_test_part(folds: str, nobody_opens_it: None, tmp_path: Path) -> None:
+def test_a_search_never_opens_the_test_part(
+    folds: str, nobody_opens_it: None, ray_with_one_slot: None, tmp_path: Path
+) -> None:
     write_data(tmp_path / "rows.csv", text_of_test=None)
     config = configuration(tmp_path, f"data.folds={folds}", "scheduler.reduction_factor=2")
     # The workers cannot import a test module: the function has to travel whole.

@@ -22,7 +22,9 @@ FITS, TOO_LARGE = "tiny-bert", "small-bert"
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, dict[str, Any], str]:
+def searched(
+    tmp_path_factory: pytest.TempPathFactory, ray_with_one_slot: None
+) -> tuple[RunConfig, dict[str, Any], str]:
     """A search over a model that does not fit and one that does; its trials by model and what it printed."""
     from tune_app.study import load_study
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tune_app import ray_session
 from tune_app.config import parse_config
 from tune_app.experiment import run_search
 from tune_app.study import load_study
@@ -22,9 +21,9 @@ CARD_GIB = 0.1
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ray_with_a_card() -> Iterator[None]:
+def ray_with_a_card(start_ray: Any) -> Iterator[None]:
     """Ray with room for two trials on one card, which is made of the CPU."""
-    with ray_session.joined(None, cpus=2, gpus=1):
+    with start_ray(2, gpus=1):
         yield
 
 

@@ -42,7 +42,7 @@ def a_config(folder: Path, *overrides: str) -> RunConfig:
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, str]:
+def searched(tmp_path_factory: pytest.TempPathFactory, ray_with_one_slot: None) -> tuple[RunConfig, str]:
     """A study that was begun with five trials and went on to six."""
     config = a_config(tmp_path_factory.mktemp("search"))
     output = io.StringIO()

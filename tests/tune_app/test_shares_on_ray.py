@@ -12,15 +12,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def two_claimed_gpus() -> Iterator[None]:
-    from tune_app import ray_session
-
-    # What run_search would start, but for the GPUs.
-    ray_session.ray.init(
-        address="local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False
-    )
-    yield
-    ray_session.ray.shutdown()
+def two_claimed_gpus(start_ray: Any) -> Iterator[None]:
+    with start_ray(4, gpus=2):
+        yield
 
 
 @pytest.fixture
