@@ -1,6 +1,7 @@
 """Shares by predicted need, and fits in the largest share: they agree with the verdict, and more is never worse."""
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from search_spaces.rules import Sample
 from search_spaces.space import Params
 from trainables.machine import MachineFiles
 from trainables.memory.facts import TrialDevice
-from trainables.memory.needs import Cut, Question
+from trainables.memory.needs import Cut, Planner, Question
 from trainables.settings import DataSettings, Seeds, TrialSettings
 from tune_app.errors import UserError
 from tune_app.packing import SHARES, Packing
@@ -42,7 +43,13 @@ def judged(given: Params, budget_gib: float, *, allow_checkpointing: bool = True
     question = Question(replace(SETTINGS, memory=memory), "cpu", budget_gib, "fp32")
     batch, length = int(given["train.batch_size"]), int(given["tok.max_length"])
     settings = question.about(str(given["model.name"]), batch, length)
-    return question.planner(MachineFiles()).cut(settings, question.allowed_gib)
+    return planner().cut(settings, question.allowed_gib)
+
+
+@cache
+def planner() -> Planner:
+    """Neither the budget nor what is allowed changes a plan."""
+    return Question(SETTINGS, "cpu", CARD.total_gib, "fp32").planner(MachineFiles())
 
 
 GRID = [
