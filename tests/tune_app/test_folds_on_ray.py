@@ -131,5 +131,10 @@ def test_a_study_of_one_split_does_not_go_on_in_folds(run_scripted: Any, search:
     from tune_app.errors import UserError
 
     run_scripted(lambda settings, epoch: settings.optim.lr, "search.trials=1")
-    with pytest.raises(UserError, match=r"data\.folds: None there, 3 here"):
-        search(lambda settings, fold, epoch: settings.optim.lr)
+    with pytest.raises(UserError, match=r"data\.folds: null there, 3 here"):
+        search(lambda settings, fold, epoch: settings.optim.lr, "study.on_change=refuse")
+    # Left to itself it is a new version, in which a value of one split is worth nothing.
+    end, store, _ = search(lambda settings, fold, epoch: settings.optim.lr, "search.trials=1")
+    assert end.run_dir.name == "test-v2"
+    (only,) = store.trials()
+    assert sorted(only.intermediate_values) == [1, 2, 3]
