@@ -142,7 +142,7 @@ def scripted_trial(script: Callable[..., float]) -> Any:
         # One that was cut short after its last epoch has its end yet to say.
         for epoch in range(min(done + 1, epochs), epochs + 1):
             value = script(settings, epoch)
-            folder = workspace.scratch / f"epoch-{epoch}"
+            folder = workspace.checkpoints / f"epoch-{epoch}"
             folder.mkdir(parents=True)
             (folder / "epoch").write_text(str(epoch))
             report(

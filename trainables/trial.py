@@ -25,13 +25,13 @@ class TrialPlaces:
 
     Attributes:
         cache: shared by the trials of a study on this node: tokenised texts, tokenizers.
-        checkpoints: the trial's own; a folder per report is written here before it is made.
+        checkpoints: the trial's own; a folder per report is written here before it is made. None: none is written.
         resume_from: a checkpoint to go on from, or None to start afresh.
         machine: shared by all studies of this machine: what is known of memory.
     """
 
     cache: Path
-    checkpoints: Path
+    checkpoints: Path | None
     resume_from: Path | None = None
     machine: MachineFiles = field(default_factory=MachineFiles)
 
@@ -111,7 +111,8 @@ class _Trial:
             is_fold_over = settings.data.folds is not None and _is_over(progress, settings)
             if is_fold_over:
                 progress.finish_fold()
-            said = self._report_of(session, session.save(self._places.checkpoints / progress.name))
+            folder = self._places.checkpoints
+            said = self._report_of(session, folder and session.save(folder / progress.name))
             if said.ended:
                 self.stages.reached("training end")
                 return said

@@ -1,26 +1,90 @@
-"""Which checkpoints stay on the disk: those of open trials, and the best one of each of the best trials."""
+"""Where checkpoints lie, and which stay there: those of open trials, and the best one of each of the best trials."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from optuna.trial import FrozenTrial
-from pyarrow.fs import FileSelector, FileSystem, FileType
+from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
+from tune_app.errors import UserError, first_line, without_password_of
 from tune_app.objectives import values_of
 
 LATEST, BEST = "checkpoint", "best_checkpoint"
 """Attributes of a trial: where its newest checkpoint lies, to go on from, and that of its best epoch."""
 
 
+@dataclass(frozen=True)
+class CheckpointStorage:
+    """A folder, or a place in a store that a URI names (``s3://…``, ``gs://…``), for the checkpoints of a study.
+
+    A study knows its checkpoints by paths of the folder, or by URIs without what the store is reached by: keys and
+    options stay in the configuration.
+    """
+
+    place: str
+
+    def opened(self) -> tuple[FileSystem, str]:
+        """The file system, and the path in it.
+
+        Raises:
+            UserError: the URI is none, or of a store that is not known.
+        """
+        try:
+            filesystem, path = FileSystem.from_uri(self.place)
+        except (ValueError, OSError) as error:
+            why = without_password_of(self.place, first_line(error))
+            raise UserError(
+                f"checkpoint.dir: {self.place}: {why}; give a folder, or a URI such as s3://bucket/folder"
+            ) from None
+        return filesystem, str(path)
+
+    def recorded(self, path: str) -> str:
+        """What a study keeps of the path of a checkpoint in this storage."""
+        scheme, sign, _ = self.place.partition("://")
+        return f"{scheme}{sign}{path}" if sign and scheme != "file" else path
+
+    def find(self, recorded: str) -> tuple[FileSystem, str]:
+        """The file system and the path in it of a checkpoint as a study keeps it."""
+        scheme, sign, path = recorded.partition("://")
+        if not sign:
+            return LocalFileSystem(), recorded
+        if self.place.startswith(f"{scheme}://"):
+            return self.opened()[0], path
+        filesystem, path = FileSystem.from_uri(recorded)
+        return filesystem, str(path)
+
+    def holds(self, attributes: Mapping[str, Any], which: str) -> bool:
+        """Whether the checkpoint that a trial's attributes name is still there."""
+        if not attributes.get(which):
+            return False
+        filesystem, path = self.find(attributes[which])
+        return bool(filesystem.get_file_info(path).type != FileType.NotFound)
+
+    def delete(self, recorded: str) -> None:
+        """Delete a checkpoint if it is there, and its trial's folder if nothing else is in it."""
+        filesystem, path = self.find(recorded)
+        if filesystem.get_file_info(path).type == FileType.NotFound:
+            return
+        filesystem.delete_dir(path)
+        folder = path.rpartition("/")[0]
+        # A store without folders has none to be left empty.
+        left = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
+        if not left and filesystem.get_file_info(folder).type == FileType.Directory:
+            filesystem.delete_dir(folder)
+
+
 class CheckpointKeeper:
     """Deletes checkpoints as soon as nothing needs them any more.
 
     Args:
+        storage: where they lie.
         keep: the best so many complete trials, by the first objective, keep the checkpoint of their best epoch.
         trials: what the study holds already, so that a resumed search keeps the same ones.
     """
 
-    def __init__(self, keep: int, trials: Sequence[FrozenTrial]) -> None:
+    def __init__(self, storage: CheckpointStorage, keep: int, trials: Sequence[FrozenTrial]) -> None:
+        self._storage = storage
         self._keep = keep
         self._paths: dict[int, dict[str, str]] = {}
         self._ranked: list[tuple[float, int]] = []
@@ -39,11 +103,12 @@ class CheckpointKeeper:
             is_best: whether it is that of the trial's best epoch so far; None where no model of the trial is kept.
         """
         before = self._paths.get(number, {})
-        now = {**before, LATEST: checkpoint.path}
+        written = self._storage.recorded(checkpoint.path)
+        now = {**before, LATEST: written}
         if is_best or (is_best is False and BEST not in now):
-            now[BEST] = checkpoint.path
+            now[BEST] = written
         self._paths[number] = now
-        _delete(set(before.values()) - set(now.values()))
+        self._delete(set(before.values()) - set(now.values()))
         return now
 
     def settle(self, trial: FrozenTrial) -> None:
@@ -58,7 +123,7 @@ class CheckpointKeeper:
         for number in self._ended & self._paths.keys():
             paths = self._paths[number]
             wanted = {BEST: paths[BEST]} if number in best and BEST in paths else {}
-            _delete(set(paths.values()) - set(wanted.values()))
+            self._delete(set(paths.values()) - set(wanted.values()))
             if wanted:
                 self._paths[number] = wanted
             else:
@@ -69,29 +134,6 @@ class CheckpointKeeper:
         for value in values_of(trial)[:1]:
             self._ranked.append((value, trial.number))
 
-
-def open_folder(path: str) -> tuple[FileSystem, str]:
-    """The file system and the path in it of a local path or a storage URI."""
-    filesystem, inner = FileSystem.from_uri(path)
-    return filesystem, str(inner)
-
-
-def exists(attributes: Mapping[str, Any], which: str) -> bool:
-    """Whether the checkpoint that a trial's attributes name is still there."""
-    if not attributes.get(which):
-        return False
-    filesystem, path = open_folder(attributes[which])
-    return bool(filesystem.get_file_info(path).type != FileType.NotFound)
-
-
-def _delete_if_empty(filesystem: FileSystem, folder: str) -> None:
-    if not filesystem.get_file_info(FileSelector(folder)):
-        filesystem.delete_dir(folder)
-
-
-def _delete(paths: set[str]) -> None:
-    for location in paths:
-        filesystem, path = open_folder(location)
-        if filesystem.get_file_info(path).type != FileType.NotFound:
-            filesystem.delete_dir(path)
-            _delete_if_empty(filesystem, path.rpartition("/")[0])
+    def _delete(self, recorded: set[str]) -> None:
+        for place in recorded:
+            self._storage.delete(place)

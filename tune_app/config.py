@@ -13,6 +13,8 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast, get_args
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
@@ -369,8 +371,23 @@ class TrackingSection(Section):
     )
 
 
+def _count_or_none(value: object) -> object:
+    if value == "none" or (type(value) is int and value >= 0):
+        return value
+    raise ValueError("expected none, or a whole number from 0 on")
+
+
 class CheckpointSection(Section):
-    keep: int = Field(default=3, ge=0, description="The checkpoints of the best so many trials are kept.")
+    keep: Annotated[int | Literal["none"], BeforeValidator(_count_or_none)] = Field(
+        default=3,
+        description="The checkpoints of the best so many trials are kept. none: not even running trials write any, and"
+        " one that is cut short starts again.",
+    )
+    dir: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Folder or storage URI (s3://…) for them, in reach of every node; null: in the run directory.",
+    )
 
 
 class PinnedSection(Section):
@@ -485,6 +502,14 @@ class RunConfig(Section):
     @property
     def run_dir(self) -> str:
         return f"{self.study.dir.rstrip('/')}/{self.study.name}"
+
+    @property
+    def checkpoint_dir(self) -> str:
+        """Where the study's checkpoints lie: a folder, or a URI."""
+        if self.checkpoint.dir is None:
+            return self.run_dir
+        place, mark, options = self.checkpoint.dir.partition("?")
+        return f"{place.rstrip('/')}/{self.study.name}{mark}{options}"
 
     def named(self, name: str) -> "RunConfig":
         """This configuration for a study of another name.
@@ -669,12 +694,17 @@ def _check_several(config: RunConfig) -> None:
 
 
 def _check_scheduler(config: RunConfig) -> None:
-    """Refuse a scheduler that would never stop a trial.
+    """Refuse a scheduler that would never stop a trial, or could not let one go on.
 
     Raises:
-        UserError: it has no rung before the last report.
+        UserError: it has no rung before the last report, or pauses trials that write no checkpoints.
     """
     scheduler, unit = config.scheduler, config.unit
+    if scheduler.name == "hyperband" and config.checkpoint.keep == "none":
+        raise UserError(
+            "checkpoint.keep: none, and hyperband has paused trials go on from their checkpoints; keep 0 or more, or"
+            " set scheduler.name=asha"
+        )
     if scheduler.name == "none":
         return
     if stopping_steps(scheduler.name, unit.count, scheduler.warmup, scheduler.reduction_factor):
@@ -1017,8 +1047,12 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
         raise UserError(f"data.path: {data.path} is an address, and data is read from files; download it first")
     if data.path != "demo":
         update["data"] = data.model_copy(update={"path": _absolute(data.path)})
-    folder = study.dir if "://" in study.dir else _absolute(study.dir)
-    update["study"] = study.model_copy(update={"dir": folder, "storage": _absolute_url(study.storage)})
+    update["study"] = study.model_copy(
+        update={"dir": _absolute_folder(study.dir), "storage": _absolute_url(study.storage)}
+    )
+    if config.checkpoint.dir is not None:
+        folder = _absolute_folder(config.checkpoint.dir)
+        update["checkpoint"] = config.checkpoint.model_copy(update={"dir": folder})
     update["tracking"] = tracking.model_copy(update={"uri": _absolute_url(tracking.uri)})
     model = config.model
     second = model.criteria_name and _absolute_model(model.criteria_name)
@@ -1039,6 +1073,13 @@ _MODELS = ("model.name", "model.criteria_name")
 
 def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
+
+
+def _absolute_folder(folder: str) -> str:
+    """A folder by its absolute path, also if it is given as a file: URI; any other URI as it is."""
+    if folder.startswith("file:///"):
+        folder = url2pathname(urlsplit(folder).path)
+    return folder if "://" in folder else _absolute(folder)
 
 
 def _absolute_model(name: str) -> str:

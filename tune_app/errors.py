@@ -49,6 +49,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; its type's name where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """``"; did you mean X?"`` for the closest known word, or an empty text where none is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

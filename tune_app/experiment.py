@@ -39,6 +39,8 @@ from tune_app.versions import Consent, begin, check_change, choose, make_room, p
 
 if TYPE_CHECKING:
     from trainables.memory.facts import TrialDevice
+    from tune_app.checkpoints import CheckpointStorage
+    from tune_app.nodes import TrialFiles
     from tune_app.packing import Gpus, Packing
     from tune_app.ray_session import Cluster
     from tune_app.trainable import RunTrial
@@ -167,7 +169,7 @@ def _search(
     # Ray takes seconds to import; everything that can be refused was refused before.
     from trainables.memory.facts import torch_facts
     from tune_app import ray_session
-    from tune_app.checkpoints import CheckpointKeeper
+    from tune_app.checkpoints import CheckpointKeeper, CheckpointStorage
     from tune_app.recorder import ATTEMPTS, StudyRecorder
     from tune_app.sampling import build_proposer
     from tune_app.scheduler import PastTrial, build_scheduler
@@ -179,7 +181,9 @@ def _search(
     trials = store.trials()
     # The others' checkpoints are where they were trained.
     own = [trial for trial in trials if carried_from(trial) is None]
-    checkpoints = CheckpointKeeper(config.checkpoint.keep, own)
+    storage = CheckpointStorage(config.checkpoint_dir)
+    keep = config.checkpoint.keep
+    checkpoints = CheckpointKeeper(storage, 0 if keep == "none" else keep, own)
     scheduler = build_scheduler(
         scheduling.name,
         steps=config.unit.count,
@@ -192,13 +196,6 @@ def _search(
             if outcome_of(trial) is not Outcome.INFEASIBLE
         ],
     )
-    trainable = make_trainable(
-        config.trial_settings(),
-        run_dir / CACHE,
-        threads=resources.cpu,
-        timeout_s=config.trial.timeout_s,
-        run_trial=run_trial or train_encoder,
-    )
     # A card that is made of the CPU is packed as one that is there.
     claimed = 1 if config.memory.device_gib is not None and not torch_facts().devices else None
     cpus = search.max_concurrent * resources.cpu
@@ -208,6 +205,16 @@ def _search(
         cluster.check_fits(cpu=resources.cpu, gpu=gpus)
         progress.message(_opening(config, store, cluster.dashboard_url))
         screen = screen or _screen_on(cluster, config, gpus, progress.message)
+        files = _files_for(config, cluster, storage)
+        trainable = make_trainable(
+            config.trial_settings(),
+            run_dir / CACHE,
+            files=files,
+            storage=None if keep == "none" else storage,
+            threads=resources.cpu,
+            timeout_s=config.trial.timeout_s,
+            run_trial=run_trial or train_encoder,
+        )
         # Not before: of a search that is refused nothing is tracked.
         tracking = _tracking(config, store)
         searcher = HeadroomSearch(
@@ -223,7 +230,7 @@ def _search(
             rules=screen.rules,
             fixed=config.fixed_params(),
             gpus=screen.packing.gpus,
-            adopt=_open_trials(store),
+            adopt=_open_trials(store, storage),
             launched=sum(map(was_launched, trials)),
             total=store.target,
             max_concurrent=search.max_concurrent,
@@ -254,7 +261,7 @@ def _search(
             scheduler=scheduler,
             callback=recorder,
             cpus=resources.cpu,
-            storage=run_dir,
+            storage=storage,
             name=CHECKPOINTS,
             retries=ATTEMPTS,
         )
@@ -313,6 +320,31 @@ def _screen_on(cluster: "Cluster", config: RunConfig, gpus: "Gpus", say: Callabl
     if gpus == 0:
         return _screen(config, trial_device(device_gib, use_cuda=False), gpus, say)
     return _screen(config, cluster.where_gpus_are(lambda: trial_device(device_gib)), gpus, say)
+
+
+def _files_for(config: RunConfig, cluster: "Cluster", storage: "CheckpointStorage") -> "TrialFiles":
+    """What trials read on the nodes of a cluster, and whether they may write there.
+
+    Raises:
+        UserError: a node does not reach the storage of checkpoints.
+    """
+    from tune_app.nodes import OneMachine, SentFiles, living_nodes, not_reached
+
+    if not cluster.joined:
+        return OneMachine()
+    # The head of a cluster may have no room for trials.
+    others = [node for node in living_nodes() if node.cpus >= config.resources.cpu and node.id != cluster.node]
+    if config.checkpoint.keep != "none" and (unreached := not_reached(storage, others)):
+        (address, why), *further = unreached.items()
+        setting, place = ("study.dir", config.study.dir)
+        if config.checkpoint.dir is not None:
+            setting, place = ("checkpoint.dir", config.checkpoint.dir)
+        more = f" and {len(further)} other nodes" if further else ""
+        raise UserError(
+            f"{setting}: {place} is not in reach of node {address}{more} ({why}); give a folder that all nodes share,"
+            " or a URI as checkpoint.dir, or do without checkpoints: -s checkpoint.keep=none"
+        )
+    return SentFiles(config.trial_settings(), model_names(config))
 
 
 def _ray_starts_here(address: str | None) -> bool:
@@ -453,15 +485,15 @@ def _opening(config: RunConfig, store: StudyStore, dashboard_url: str | None) ->
     return "\n".join(lines)
 
 
-def _open_trials(store: StudyStore) -> list[Any]:
-    from tune_app.checkpoints import LATEST, exists
+def _open_trials(store: StudyStore, storage: "CheckpointStorage") -> list[Any]:
+    from tune_app.checkpoints import LATEST
     from tune_app.searcher import OpenTrial
 
     return [
         OpenTrial(
             trial.number,
             dict(trial.params),
-            trial.user_attrs[LATEST] if exists(trial.user_attrs, LATEST) else None,
+            trial.user_attrs[LATEST] if storage.holds(trial.user_attrs, LATEST) else None,
         )
         for trial in store.trials()
         if trial.state == TrialState.RUNNING

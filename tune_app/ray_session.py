@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any, TypeVar
 
 # Read by Ray when it is imported or when it starts its processes, so they come before the import.
@@ -30,14 +30,18 @@ for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
 
 import ray  # noqa: E402
+from pyarrow.fs import FileSelector  # noqa: E402
 from ray import tune  # noqa: E402
 from ray._private import ray_constants  # noqa: E402
 from ray._private import utils as ray_utils  # noqa: E402
+from ray.air.execution._internal import RayActorManager  # noqa: E402
+from ray.exceptions import RayActorError, RayError, RayTaskError  # noqa: E402
 
 from tune_app.errors import UserError, without_password  # noqa: E402
 from tune_app.searcher import GPU  # noqa: E402
 
 if TYPE_CHECKING:
+    from tune_app.checkpoints import CheckpointStorage
     from tune_app.packing import Gpus
 
 # Ray writes these for its own way to resume; the study is the better record, and every start would leave more.
@@ -56,12 +60,14 @@ T = TypeVar("T")
 class Cluster:
     """What Ray offers: its resources by name, and where its dashboard is, if it has one.
 
-    ``joined`` tells a cluster that was there before, perhaps of several machines.
+    ``joined`` tells a cluster that was there before, perhaps of several machines. ``node`` is the one that this process
+    runs on.
     """
 
     resources: dict[str, float]
     dashboard_url: str | None
     joined: bool = False
+    node: str = ""
 
     def gpus_per_trial(self, wanted: "Gpus") -> "Gpus":
         """The GPUs of a trial: as asked for; none where a share by need is asked for and there is no GPU."""
@@ -127,7 +133,8 @@ def joined(address: str | None, cpus: int, gpus: int | None = None) -> Iterator[
             raise
         raise _no_cluster(address or os.environ["RAY_ADDRESS"], error) from None
     try:
-        yield Cluster(dict(ray.cluster_resources()), context.dashboard_url or None, joined=joins)
+        node = str(ray.get_runtime_context().get_node_id())
+        yield Cluster(dict(ray.cluster_resources()), context.dashboard_url or None, joined=joins, node=node)
     finally:
         ray.shutdown()
 
@@ -187,7 +194,7 @@ def fit(
     scheduler: Any,
     callback: Any,
     cpus: int,
-    storage: Path,
+    storage: "CheckpointStorage",
     name: str,
     retries: int,
 ) -> None:
@@ -195,7 +202,12 @@ def fit(
 
     Every trial is given ``cpus`` and the GPUs that its configuration names. What became of the trials is in the study;
     Tune's own result says less.
+
+    Args:
+        storage: where trials' checkpoints are copied to, in a folder ``name`` of it.
+        retries: how often a trial is run again whose worker died.
     """
+    filesystem, place = storage.opened()
 
     def resources(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
         gpus = config.get(GPU, 0)
@@ -213,7 +225,8 @@ def fit(
             trial_name_creator=_trial_folder,
         ),
         run_config=tune.RunConfig(
-            storage_path=str(storage),
+            storage_path=place,
+            storage_filesystem=None if filesystem.type_name == "local" else filesystem,
             name=name,
             callbacks=[callback],
             verbose=0,
@@ -223,11 +236,37 @@ def fit(
         ),
     )
     try:
-        tuner.fit()
+        with _deaths_are_the_trials():
+            tuner.fit()
     finally:
-        for pattern in _RAYS_OWN_RECORDS:
-            for file in (storage / name).glob(pattern):
-                file.unlink(missing_ok=True)
+        for file in filesystem.get_file_info(FileSelector(f"{place}/{name}", allow_not_found=True)):
+            if any(fnmatch(file.base_name, pattern) for pattern in _RAYS_OWN_RECORDS):
+                filesystem.delete_file(file.path)
+
+
+class WorkerTaken(RayActorError):  # type: ignore[misc]  # Ray's own is untyped.
+    """A worker's end for which Ray has no actor's error: taken by its memory monitor, or with what the node held."""
+
+
+@contextmanager
+def _deaths_are_the_trials() -> Iterator[None]:
+    """Have the end of a worker be that of its trial, which is run again, however Ray calls it.
+
+    Ray's loop knows errors of an actor and of a task. What else it is told of a worker, first of all that a node's
+    memory monitor took it for want of host memory, ends the whole loop.
+    """
+    as_it_is = RayActorManager._actor_task_failed
+
+    def failed(self: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
+            exception = WorkerTaken(error_msg=f"{type(exception).__name__}: {' '.join(str(exception).split())}")
+        as_it_is(self, tracked_actor_task, exception)
+
+    RayActorManager._actor_task_failed = failed
+    try:
+        yield
+    finally:
+        RayActorManager._actor_task_failed = as_it_is
 
 
 def _trial_folder(trial: Any) -> str:

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tune_app.checkpoints import CheckpointStorage
 from tune_app.config import RunConfig, dump_yaml, load_config
 from tune_app.errors import UserError, without_password
 
@@ -55,7 +56,12 @@ def _stored_urls(secrets: Path) -> dict[str, str]:
 
 
 def _urls(config: RunConfig) -> dict[str, str]:
-    urls = {"study.storage": config.study.storage, "study.dir": config.study.dir, "tracking.uri": config.tracking.uri}
+    urls = {
+        "study.storage": config.study.storage,
+        "study.dir": config.study.dir,
+        "checkpoint.dir": config.checkpoint.dir,
+        "tracking.uri": config.tracking.uri,
+    }
     return {name: url for name, url in urls.items() if url}
 
 
@@ -74,8 +80,17 @@ def tracking_uri(config: RunConfig) -> str:
 
 
 def check_place(config: RunConfig) -> None:
+    """Refuse places in which a study could not be kept.
+
+    Raises:
+        UserError: naming the setting and what would be right.
+    """
     if "://" in config.study.dir:
-        raise UserError(f"study.dir: {config.study.dir}: storage URIs are not read yet; give an absolute folder")
+        raise UserError(
+            f"study.dir: {config.study.dir}: a study's own files need a folder that can be locked and appended to; give"
+            " one, and let checkpoints go to the store with checkpoint.dir"
+        )
+    CheckpointStorage(config.checkpoint_dir).opened()
     # Ray's own mark on the entry point of a submitted job, which runs in a throw-away copy of the working directory.
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and _under(config.study.dir, os.getcwd()):
         raise UserError(

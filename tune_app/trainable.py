@@ -16,6 +16,8 @@ from ray import tune
 
 from trainables.reports import Report, TrialReport
 from trainables.settings import TrialSettings, with_params
+from tune_app.checkpoints import CheckpointStorage
+from tune_app.nodes import TrialFiles
 from tune_app.scheduler import ENDED, FOLD_EPOCH, METRIC, TIME
 from tune_app.searcher import GPU, PARAMS, RESUME_FROM
 
@@ -34,12 +36,13 @@ class RunTrial(Protocol):
 class Workspace:
     """What a trial may work with: a cache shared on the node, a folder of its own, a checkpoint to go on from.
 
+    ``checkpoints`` is where in its folder it writes them; None where none are kept.
     ``gpu_share`` is the part of a card that is its own, 1 where there is none. ``card`` is the number that Ray gave the
     card on this node, whether it is there or only claimed, or ``cpu``.
     """
 
     cache: Path
-    scratch: Path
+    checkpoints: Path | None
     resume_from: Path | None
     threads: int
     gpu_share: float
@@ -59,7 +62,7 @@ def train_encoder(settings: TrialSettings, report: Report, workspace: Workspace)
 
     _log_to_stderr()
     limit_threads(workspace.threads)
-    places = TrialPlaces(workspace.cache, workspace.scratch, workspace.resume_from)
+    places = TrialPlaces(workspace.cache, workspace.checkpoints, workspace.resume_from)
     device = current_device(
         settings.memory.budget_gib,
         workspace.gpu_share,
@@ -83,13 +86,22 @@ def _log_to_stderr() -> None:
 
 
 def make_trainable(
-    base: TrialSettings, cache: Path, *, threads: int, timeout_s: float | None, run_trial: RunTrial
+    base: TrialSettings,
+    cache: Path,
+    *,
+    files: TrialFiles,
+    storage: CheckpointStorage | None,
+    threads: int,
+    timeout_s: float | None,
+    run_trial: RunTrial,
 ) -> Callable[[Mapping[str, Any]], None]:
     """The function for Ray's Tuner.
 
     Args:
         base: the settings of every trial; a sample's values are put in place of its own.
-        cache: folder on the node that trials share.
+        cache: folder on the driver's node that trials share.
+        files: what they read, on any node.
+        storage: where their checkpoints lie; None: they write none.
         threads: for torch; fixed, because sums over another number of threads round differently.
         timeout_s: between two reports; a worker that takes longer ends itself. None waits for ever.
     """
@@ -108,17 +120,18 @@ def make_trainable(
 
         _end_unless_heard(timeout_s)
         try:
-            resume_from = _checkpoint_folder(config, scratch)
+            settings, shared = files.here(with_params(base, config[PARAMS]), cache)
+            resume_from = None if storage is None else _checkpoint_folder(config, storage, scratch)
             workspace = Workspace(
-                cache,
-                scratch / "checkpoints",
+                shared,
+                None if storage is None else scratch / "checkpoints",
                 resume_from,
                 threads,
                 # Of several cards a trial uses the first.
                 gpu_share=min(1.0, config[GPU] or 1.0),
                 card=_claimed_card(),
             )
-            run_trial(with_params(base, config[PARAMS]), report, workspace)
+            run_trial(settings, report, workspace)
         except Exception as error:
             # Torch is there by now: the trial ran.
             from trainables.worker import is_trials_own
@@ -151,11 +164,12 @@ def _claimed_card() -> str:
     return str(ids[0]) if ids else "cpu"
 
 
-def _checkpoint_folder(config: Mapping[str, Any], scratch: Path) -> Path | None:
+def _checkpoint_folder(config: Mapping[str, Any], storage: CheckpointStorage, scratch: Path) -> Path | None:
     """Where to go on from: Ray's checkpoint in a trial that Ray paused or retries, else the one named at its launch."""
     checkpoint = tune.get_checkpoint()
     if checkpoint is None and config.get(RESUME_FROM):
-        checkpoint = tune.Checkpoint(config[RESUME_FROM])
+        filesystem, path = storage.find(config[RESUME_FROM])
+        checkpoint = tune.Checkpoint(path, filesystem)
     return None if checkpoint is None else Path(checkpoint.to_directory(str(scratch / "resumed")))
 
 

@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from ray.tune import Checkpoint
 
-from tune_app.checkpoints import BEST, LATEST, CheckpointKeeper, exists
+from tune_app.checkpoints import BEST, LATEST, CheckpointKeeper, CheckpointStorage
 
 
 class Run:
@@ -18,7 +18,7 @@ class Run:
         self.folder = folder
         self.attributes: dict[int, dict[str, str]] = {}
         self.ended: dict[int, FrozenTrial] = {}
-        self.keeper = CheckpointKeeper(keep, [])
+        self.keeper = CheckpointKeeper(CheckpointStorage(str(self.folder)), keep, [])
 
     def write(self, number: int, epoch: int, is_best: bool) -> None:
         path = self.folder / f"trial-{number}" / f"checkpoint-{epoch}"
@@ -44,7 +44,7 @@ class Run:
                 trial = create_trial(state=TrialState.RUNNING, user_attrs=dict(attributes))
                 trial.number = number
                 running.append(trial)
-        self.keeper = CheckpointKeeper(keep, [*self.ended.values(), *running])
+        self.keeper = CheckpointKeeper(CheckpointStorage(str(self.folder)), keep, [*self.ended.values(), *running])
 
     def left(self) -> list[str]:
         return sorted(str(path.relative_to(self.folder)) for path in self.folder.glob("trial-*/*"))
@@ -179,7 +179,8 @@ def test_whether_a_checkpoint_is_still_there_can_be_asked(run: Any, tmp_path: Pa
     trials = run(1)
     trials.write(0, 1, True)
     attributes = trials.attributes[0]
-    assert exists(attributes, LATEST)
-    assert not exists({}, LATEST)
-    assert not exists({LATEST: None}, LATEST)
-    assert not exists({LATEST: str(tmp_path / "gone")}, LATEST)
+    storage = CheckpointStorage(str(tmp_path))
+    assert storage.holds(attributes, LATEST)
+    assert not storage.holds({}, LATEST)
+    assert not storage.holds({LATEST: None}, LATEST)
+    assert not storage.holds({LATEST: str(tmp_path / "gone")}, LATEST)

@@ -31,7 +31,7 @@ def folded_trial(script: Any) -> Any:
             if is_over:
                 folds.append(max(values))
                 state["values"] = []
-            folder = workspace.scratch / f"{len(folds)}-{len(state['values'])}"
+            folder = workspace.checkpoints / f"{len(folds)}-{len(state['values'])}"
             folder.mkdir(parents=True)
             (folder / "state").write_text(json.dumps(state))
             mean = sum(folds) / len(folds) if folds else float("nan")

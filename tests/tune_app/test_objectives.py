@@ -19,7 +19,7 @@ from rich.console import Console
 from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import Violation
 from search_spaces.space import Params, parse_space
-from tune_app.checkpoints import CheckpointKeeper
+from tune_app.checkpoints import CheckpointKeeper, CheckpointStorage
 from tune_app.cli import cli, main
 from tune_app.config import RunConfig, load_config, parse_config
 from tune_app.errors import UserError
@@ -231,7 +231,7 @@ def test_the_leaderboard_begins_with_the_front(tmp_path: Path) -> None:
 
 
 def test_checkpoints_are_kept_by_the_first_objective(tmp_path: Path) -> None:
-    store, keeper = new_store(tmp_path, MEMORY), CheckpointKeeper(2, [])
+    store, keeper = new_store(tmp_path, MEMORY), CheckpointKeeper(CheckpointStorage(str(tmp_path)), 2, [])
     folders = [tmp_path / f"trial-{place}" / "checkpoint" for place in range(5)]
     for place, (folder, score) in enumerate(zip(folders, [0.5, 0.4, 0.3, 0.9, 0.9], strict=True)):
         folder.mkdir(parents=True)

@@ -28,7 +28,7 @@ def scripted(scores: dict[int, float], errors: dict[int, float], runs_out_at: in
                 facts = {"need_gib": 3.0, "allowed_gib": 2.0}
                 report(TrialReport(epoch, float("nan"), facts=facts, ended="oom", reason="too much"))
                 return
-            folder = workspace.scratch / f"epoch-{epoch}"
+            folder = workspace.checkpoints / f"epoch-{epoch}"
             folder.mkdir(parents=True)
             (folder / "epoch").write_text(str(epoch))
             metrics = {"macro_f1": scores[epoch]}

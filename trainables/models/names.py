@@ -7,6 +7,7 @@ import difflib
 import importlib.util
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,6 +32,18 @@ class ModelSource:
     path: str | None = None
 
 
+_sent: dict[str, str] = {}
+
+
+def use_sent(folders: Mapping[str, str]) -> None:
+    """From now on these names mean these absolute folders in this process, whatever lies on this machine.
+
+    For a worker on another machine than the one that a model's name was given on.
+    """
+    _sent.clear()
+    _sent.update(folders)
+
+
 def resolve_model(name: str) -> ModelSource:
     """Decide what ``name`` means; whether a hub name exists is only found out when it is loaded.
 
@@ -38,6 +51,8 @@ def resolve_model(name: str) -> ModelSource:
         UnknownModelError: ``name`` is a path without a model, a misspelt built-in name, no possible hub name,
             or ``minilm-l6`` while its package is not installed.
     """
+    if name in _sent:
+        return ModelSource(name, "folder", _sent[name])
     if name in BUILTIN_NAMES:
         return ModelSource(name, "builtin")
     if name == OFFLINE_NAME:
