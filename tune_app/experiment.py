@@ -101,8 +101,8 @@ def run_search(
             check_knobs(config, model_names(config), say)
         if opening.is_new and _ray_starts_here(address):
             screen = _screen_here(config, say)
-        if address is not None:
-            _require_cluster(address)
+        if _joins(address):
+            _check_cluster(config, address)
         # Everything that can be refused was refused.
         if told := make_room(opening):
             say(told)
@@ -205,7 +205,7 @@ def _search(
         cluster.check_fits(cpu=resources.cpu, gpu=gpus)
         progress.message(_opening(config, store, cluster.dashboard_url))
         screen = screen or _screen_on(cluster, config, gpus, progress.message)
-        files = _files_for(config, cluster, storage)
+        files = _files_for(config, cluster)
         trainable = make_trainable(
             config.trial_settings(),
             run_dir / CACHE,
@@ -322,29 +322,11 @@ def _screen_on(cluster: "Cluster", config: RunConfig, gpus: "Gpus", say: Callabl
     return _screen(config, cluster.where_gpus_are(lambda: trial_device(device_gib)), gpus, say)
 
 
-def _files_for(config: RunConfig, cluster: "Cluster", storage: "CheckpointStorage") -> "TrialFiles":
-    """What trials read on the nodes of a cluster, and whether they may write there.
+def _files_for(config: RunConfig, cluster: "Cluster") -> "TrialFiles":
+    """What trials read, on whatever node they run."""
+    from tune_app.nodes import OneMachine, SentFiles
 
-    Raises:
-        UserError: a node does not reach the storage of checkpoints.
-    """
-    from tune_app.nodes import OneMachine, SentFiles, living_nodes, not_reached
-
-    if not cluster.joined:
-        return OneMachine()
-    # The head of a cluster may have no room for trials.
-    others = [node for node in living_nodes() if node.cpus >= config.resources.cpu and node.id != cluster.node]
-    if config.checkpoint.keep != "none" and (unreached := not_reached(storage, others)):
-        (address, why), *further = unreached.items()
-        setting, place = ("study.dir", config.study.dir)
-        if config.checkpoint.dir is not None:
-            setting, place = ("checkpoint.dir", config.checkpoint.dir)
-        more = f" and {len(further)} other nodes" if further else ""
-        raise UserError(
-            f"{setting}: {place} is not in reach of node {address}{more} ({why}); give a folder that all nodes share,"
-            " or a URI as checkpoint.dir, or do without checkpoints: -s checkpoint.keep=none"
-        )
-    return SentFiles(config.trial_settings(), model_names(config))
+    return SentFiles(config.trial_settings(), model_names(config)) if cluster.joined else OneMachine()
 
 
 def _ray_starts_here(address: str | None) -> bool:
@@ -353,11 +335,39 @@ def _ray_starts_here(address: str | None) -> bool:
     return address is None and "RAY_ADDRESS" not in os.environ and (ray is None or not ray.is_initialized())
 
 
-def _require_cluster(address: str) -> None:
-    # Ray takes seconds to import.
-    from tune_app.ray_session import require_listener
+def _joins(address: str | None) -> bool:
+    """Whether there is a cluster to join: one that is named, or the one whose job this is."""
+    ray = sys.modules.get("ray")
+    return (address is not None or "RAY_ADDRESS" in os.environ) and not (ray and ray.is_initialized())
 
-    require_listener(address)
+
+def _check_cluster(config: RunConfig, address: str | None) -> None:
+    """Refuse a cluster on which no trial could run, or none could write its checkpoints.
+
+    Raises:
+        UserError: naming what is missing, and where.
+    """
+    # Ray takes seconds to import.
+    from tune_app.checkpoints import CheckpointStorage
+    from tune_app.nodes import living_nodes, not_reached
+    from tune_app.ray_session import joined
+
+    with joined(address, cpus=0) as cluster:
+        cluster.check_fits(cpu=config.resources.cpu, gpu=cluster.gpus_per_trial(config.resources.gpu))
+        if config.checkpoint.keep == "none":
+            return
+        # The head of a cluster may have no room for trials.
+        others = [node for node in living_nodes() if node.cpus >= config.resources.cpu and node.id != cluster.node]
+        unreached = not_reached(CheckpointStorage(config.checkpoint_dir), others)
+    if unreached:
+        (node, why), *further = unreached.items()
+        in_run_dir = config.checkpoint.dir is None
+        setting, place = ("study.dir", config.study.dir) if in_run_dir else ("checkpoint.dir", config.checkpoint.dir)
+        more = f" and {len(further)} more" if further else ""
+        raise UserError(
+            f"{setting}: {place} is not in reach of node {node}{more} ({why}); give a folder that all nodes share, or a"
+            " URI as checkpoint.dir, or do without checkpoints: -s checkpoint.keep=none"
+        )
 
 
 def _has_work(store: StudyStore) -> bool:

@@ -244,7 +244,7 @@ def fit(
                 filesystem.delete_file(file.path)
 
 
-class WorkerTaken(RayActorError):  # type: ignore[misc]  # Ray's own is untyped.
+class WorkerTaken(RayActorError):
     """A worker's end for which Ray has no actor's error: taken by its memory monitor, or with what the node held."""
 
 
@@ -262,11 +262,11 @@ def _deaths_are_the_trials() -> Iterator[None]:
             exception = WorkerTaken(error_msg=f"{type(exception).__name__}: {' '.join(str(exception).split())}")
         as_it_is(self, tracked_actor_task, exception)
 
-    RayActorManager._actor_task_failed = failed
+    RayActorManager._actor_task_failed = failed  # type: ignore[method-assign]
     try:
         yield
     finally:
-        RayActorManager._actor_task_failed = as_it_is
+        RayActorManager._actor_task_failed = as_it_is  # type: ignore[method-assign]
 
 
 def _trial_folder(trial: Any) -> str:

@@ -91,12 +91,23 @@ def check_place(config: RunConfig) -> None:
             " one, and let checkpoints go to the store with checkpoint.dir"
         )
     CheckpointStorage(config.checkpoint_dir).opened()
-    # Ray's own mark on the entry point of a submitted job, which runs in a throw-away copy of the working directory.
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and _under(config.study.dir, os.getcwd()):
+    if _is_thrown_away() and _under(config.study.dir, os.getcwd()):
         raise UserError(
             f"study.dir: {config.study.dir} lies in the job's throw-away working directory; give an absolute path that"
             " outlives the job, e.g. -s study.dir=/data/runs"
         )
+
+
+def _is_thrown_away() -> bool:
+    """Whether the working directory is the copy that Ray makes of one that is submitted with a job.
+
+    A job that brings none begins where Ray was started on the head, and nothing is taken away there.
+    """
+    try:
+        job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+        return bool(job["runtime_env"]["working_dir"])
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _under(path: str, folder: str) -> bool:

@@ -1,28 +1,36 @@
 """Searches on a cluster of three nodes with a claimed GPU each: nodes are lost, and studies share the cards."""
 
 import io
-import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from rich.console import Console
 
-pytestmark = pytest.mark.slow
+from tune_app.config import dump_yaml, parse_config
+
+# Ray's cluster for tests leaves sockets open.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Three nodes; the head, on which the searches run, has no room for a trial."""
-    import tune_app.ray_session  # noqa: F401  # Ray's environment.
+    import tune_app.ray_session  # noqa: F401, I001  # First, for Ray's environment.
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    # That a node is gone is to be found out soon.
+    quick = {"health_check_period_ms": 500, "health_check_timeout_ms": 500, "health_check_failure_threshold": 3}
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": quick}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(2):
-        cluster.add_node(num_cpus=2, num_gpus=1)
+        cluster.add_node(num_cpus=4, num_gpus=1)
     yield cluster
     cluster.shutdown()
 
@@ -30,7 +38,6 @@ def cluster() -> Iterator[Any]:
 @pytest.fixture
 def search(plain_config: dict[str, Any], cluster: Any) -> Callable[..., Any]:
     """Run a search on the cluster; returns the trials of its study and its output."""
-    from tune_app.config import parse_config
     from tune_app.experiment import run_search
     from tune_app.study import load_study
 
@@ -41,6 +48,30 @@ def search(plain_config: dict[str, Any], cluster: Any) -> Callable[..., Any]:
         return load_study(Path(config.run_dir), config.study.name, None).trials(), output.getvalue()
 
     return run
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch as ``slow_trial`` noted it."""
+
+    lr: float
+    number: int
+    node: str
+    card: str
+    begun: float
+    ended: float
+
+    @classmethod
+    def of(cls, line: str) -> Self:
+        lr, number, node, card, begun, ended = line.split()
+        return cls(float(lr), int(number), node, card, float(begun), float(ended))
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.node, self.card
+
+    def runs_at(self, moment: float) -> bool:
+        return self.begun <= moment < self.ended
 
 
 def slow_trial(log: Path) -> Any:
@@ -86,16 +117,50 @@ def test_a_node_that_is_removed_takes_no_trial_with_it(search: Any, cluster: Any
     try:
         trials, _ = search(slow_trial(log), "search.max_concurrent=2", "resources.gpu=1", "train.epochs=6")
     finally:
-        cluster.add_node(num_cpus=2, num_gpus=1)
+        cluster.add_node(num_cpus=4, num_gpus=1)
     assert removed
     assert [trial.number for trial in trials] == [0, 1, 2, 3]
     assert [trial.user_attrs["outcome"] for trial in trials] == ["complete"] * 4
     assert all(sorted(trial.intermediate_values) == [1, 2, 3, 4, 5, 6] for trial in trials)
     lost = [trial for trial in trials if trial.user_attrs.get("retries")]
     assert [trial.user_attrs["retries"] for trial in lost] == [1]
-    lines = [line.split() for line in log.read_text().splitlines()]
-    own = [(int(epoch), node) for lr, epoch, node, *_ in lines if float(lr) == lost[0].params["optim.lr"]]
-    epochs = [epoch for epoch, _ in own]
-    assert len(epochs) <= 7, "more than one epoch was trained again"
-    assert own[0][1] == removed[0]
-    assert own[-1][1] != removed[0]
+    own = [epoch for epoch in map(Epoch.of, log.read_text().splitlines()) if epoch.lr == lost[0].params["optim.lr"]]
+    assert len(own) <= 7, "more than one epoch was trained again"
+    assert own[0].node == removed[0]
+    assert own[-1].node != removed[0]
+
+
+DRIVER = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from rich.console import Console
+from test_cluster_on_ray import slow_trial
+from tune_app.config import load_config
+from tune_app.experiment import run_search
+address, config, log = sys.argv[1:]
+run_search(load_config(Path(config)), console=Console(), address=address, run_trial=slow_trial(Path(log)))
+"""
+
+
+def test_two_studies_share_the_cards_of_one_cluster(plain_config: dict[str, Any], cluster: Any, tmp_path: Path) -> None:
+    names, drivers = ("one", "other"), []
+    for name in names:
+        raw = {**plain_config, "study": {"name": name, "dir": str(tmp_path / "runs")}}
+        config, log = tmp_path / f"{name}.yaml", tmp_path / f"{name}.log"
+        dump_yaml(
+            parse_config(raw, ["search.max_concurrent=4", "resources.gpu=0.5", "train.epochs=12"]).as_dict(), config
+        )
+        command = [sys.executable, "-c", DRIVER, cluster.address, str(config), str(log)]
+        drivers.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+    for driver in drivers:
+        output, _ = driver.communicate(timeout=300)
+        assert driver.returncode == 0, output
+    epochs = {name: [Epoch.of(line) for line in (tmp_path / f"{name}.log").read_text().splitlines()] for name in names}
+    assert [len(own) for own in epochs.values()] == [48, 48]
+    every = [epoch for own in epochs.values() for epoch in own]
+    assert len({epoch.place for epoch in every}) == 2
+    most = max(sum(epoch.place == one.place and epoch.runs_at(one.begun) for epoch in every) for one in every)
+    assert most == 2, "trials of half a card"
+    one, other = epochs.values()
+    assert any(mine.runs_at(yours.begun) or yours.runs_at(mine.begun) for mine in one for yours in other)
