@@ -279,13 +279,16 @@ def dashboard(study: str) -> int:
 
 @cli.command()
 @click.option("--dir", "folder", default="runs", show_default=True, help="Where run directories would lie.")
+@click.option("--address", help="Look at every node of this Ray cluster, too: its address, or auto.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
-def doctor(folder: str, as_json: bool) -> int:
+def doctor(folder: str, address: str | None, as_json: bool) -> int:
     """Check machine, GPU, driver, Ray and storage; every finding with its remedy."""
     from tune_app.doctor import as_json as as_json_text
-    from tune_app.doctor import diagnose, exit_code, show
+    from tune_app.doctor import diagnose, diagnose_cluster, exit_code, show
 
     findings = diagnose(folder)
+    if address is not None:
+        findings += diagnose_cluster(folder, address)
     if as_json:
         click.echo(as_json_text(findings))
     else:

@@ -83,6 +83,41 @@ def diagnose(
     ]
 
 
+def diagnose_cluster(run_root: str, address: str) -> list[Finding]:
+    """Look at every node of a cluster: what it offers to trials, and whether it reaches the place of their checkpoints.
+
+    Args:
+        run_root: the folder that is to hold the run directories, or the URI of a store for checkpoints.
+        address: of the cluster.
+
+    Raises:
+        UserError: nothing answers there, or the place is none.
+    """
+    # Ray takes seconds to import, and is perhaps not there at all.
+    from tune_app.checkpoints import CheckpointStorage
+    from tune_app.nodes import living_nodes, not_reached, own_node
+    from tune_app.ray_session import joined
+
+    place = run_root if "://" in run_root else os.path.abspath(os.path.expanduser(run_root))
+    with joined(address, cpus=0):
+        nodes, own = living_nodes(), own_node()
+        unreached = not_reached(CheckpointStorage(place), [node for node in nodes if node.cpus and node.id != own])
+    findings = []
+    for node in sorted(nodes, key=lambda node: (node.id != own, node.address)):
+        here = ", this machine" if node.id == own else "" if node.cpus else ", runs no trials"
+        found = f"{_counted(int(node.cpus), 'CPU')}, {_counted(int(node.gpus), 'GPU')}{here}"
+        why = unreached.get(node.id)
+        if why is None:
+            findings.append(Finding(f"node {node.address}", "ok", f"{found}; reaches {place}" if node.cpus else found))
+        else:
+            remedy = (
+                "give study.dir a folder that all nodes share, or checkpoint.dir a URI such as s3://…; or do without"
+                " checkpoints (checkpoint.keep: none)"
+            )
+            findings.append(Finding(f"node {node.address}", "problem", f"{found}; {place}: {why}", remedy))
+    return findings
+
+
 def exit_code(findings: Sequence[Finding]) -> int:
     """0 unless there is a problem; notes do not count."""
     return int(any(finding.state == "problem" for finding in findings))
@@ -352,7 +387,7 @@ def check_run_root(run_root: str) -> Finding:
     """Whether run directories can be made and filled in ``run_root``; makes none."""
     if "://" in run_root:
         return Finding(
-            "run directory", "note", f"{run_root} is no folder", "give study.dir a folder: URIs are not read yet"
+            "run directory", "note", f"{run_root} is no folder", "study.dir is one; a URI is for checkpoint.dir"
         )
     folder = Path(run_root).expanduser().absolute()
     existing = next(place for place in (folder, *folder.parents) if place.exists())

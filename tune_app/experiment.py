@@ -360,7 +360,7 @@ def _check_cluster(config: RunConfig, address: str | None) -> None:
         others = [node for node in living_nodes() if node.cpus >= config.resources.cpu and node.id != cluster.node]
         unreached = not_reached(CheckpointStorage(config.checkpoint_dir), others)
     if unreached:
-        (node, why), *further = unreached.items()
+        (node, why), *further = [(node.address, unreached[node.id]) for node in others if node.id in unreached]
         in_run_dir = config.checkpoint.dir is None
         setting, place = ("study.dir", config.study.dir) if in_run_dir else ("checkpoint.dir", config.checkpoint.dir)
         more = f" and {len(further)} more" if further else ""

@@ -62,7 +62,7 @@ def own_node() -> str:
 
 
 def not_reached(storage: CheckpointStorage, nodes: Sequence[Node]) -> dict[str, str]:
-    """The nodes that do not read and write the same storage as this process, by address, and why.
+    """The nodes that do not read and write the same storage as this process, by their ids, and why.
 
     Every node is asked to find a file that is written here, and to answer with one of its own.
 
@@ -82,7 +82,7 @@ def not_reached(storage: CheckpointStorage, nodes: Sequence[Node]) -> dict[str, 
     for node in nodes:
         if whys[node] is None and node.id not in answers:
             whys[node] = "what is written there does not come here"
-    return {node.address: why for node, why in whys.items() if why is not None}
+    return {node.id: why for node, why in whys.items() if why is not None}
 
 
 def _answer(storage: CheckpointStorage, asked: str, node: Node) -> None:

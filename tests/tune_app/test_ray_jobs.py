@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,15 +79,15 @@ class Place:
         )
         return Ran(ran.returncode, ran.stdout)
 
-    def submit(self, *arguments: str) -> Ran:
+    def submit(self, *arguments: str, wait: bool = True) -> Ran:
         """A job that brings a working directory, as people submit one."""
         working = self.own / "working"
         working.mkdir(exist_ok=True)
         (working / "note.txt").write_text("something to bring")
-        command = ("ray", "job", "submit", "--working-dir", str(working), "--")
+        command = ("ray", "job", "submit", "--working-dir", str(working), *([] if wait else ["--no-wait"]), "--")
         return self.run(*command, "python", "-m", "tune_app", *arguments)
 
-    def status(self) -> dict[str, object]:
+    def status(self) -> dict[str, Any]:
         ran = self.run("headroom", "status", str(self.shared / "runs" / "job"), "--json")
         assert ran.code == 0, ran.output
         return dict(json.loads(ran.output))
@@ -173,9 +174,29 @@ def test_a_submitted_search_sends_data_and_model_to_nodes_that_do_not_have_them(
     sent = place.worker_cache / "headroom" / "sent"
     assert [file.name for file in sent.glob("*/*.csv")] == ["demo.csv"]
     assert len(list(sent.glob("*/model.safetensors"))) == 1
-    again = place.submit("search", str(place.config), "--trials", "3", "--quiet")
+
+
+def test_a_job_that_is_submitted_again_goes_on_and_its_status_is_read_while_it_runs(place: Place) -> None:
+    again = place.submit("search", str(place.config), "--trials", "4", "--quiet", wait=False)
     assert again.code == 0, again.output
-    assert place.status()["launched"] == 3
+    seen = []
+    deadline = time.monotonic() + PATIENCE_S
+    while not seen or seen[-1]["complete"] < 4:
+        assert time.monotonic() < deadline, place.run("ray", "job", "list").output
+        seen.append(place.status()["trials"])
+        time.sleep(0.5)
+    assert any(trials["running"] for trials in seen)
+    assert seen[0]["complete"] == 2
+
+
+def test_doctor_looks_at_every_node(place: Place) -> None:
+    ran = place.run("headroom", "doctor", "--address", f"127.0.0.1:{place.port}", "--dir", str(place.own), "--json")
+    found = [finding for finding in json.loads(ran.output)["findings"] if finding["subject"].startswith("node ")]
+    head, worker = found
+    assert (ran.code, head["state"], worker["state"]) == (1, "ok", "problem")
+    assert "what is written here is not found there" in worker["found"]
+    shared = place.run("headroom", "doctor", "--address", f"127.0.0.1:{place.port}", "--dir", str(place.shared))
+    assert f"2 CPUs, no GPUs; reaches {place.shared}" in shared.output
 
 
 def test_a_place_that_a_node_does_not_reach_is_refused_before_the_first_trial(place: Place) -> None:
