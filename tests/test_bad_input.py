@@ -234,7 +234,16 @@ SETTINGS = [
     setting("study.dir=c.yaml", "study.dir: ", "c.yaml/a cannot be written", "another folder"),
     setting(f"study.dir={'x' * 300}", "study.dir: ", "cannot be written (File name too long)"),
     setting(f"study.dir=made/{'x' * 300}", "study.dir: ", "cannot be written (File name too long)"),
-    setting("study.dir=s3://bucket", "study.dir: s3://bucket", "absolute folder"),
+    setting("study.dir=s3://bucket", "study.dir: s3://bucket", "with checkpoint.dir"),
+    setting("checkpoint.dir=ftp://host/folder", "checkpoint.dir: ftp://host/folder", "s3://bucket/folder"),
+    setting("checkpoint.dir=s3://", "checkpoint.dir: 's3://'", "s3://bucket/folder"),
+    setting("checkpoint.keep=some", "checkpoint.keep: 'some'", "none, or a whole number"),
+    setting("checkpoint.keep=-1", "checkpoint.keep: -1", "none, or a whole number"),
+    run(
+        "no checkpoints for a scheduler that pauses trials",
+        *("search", "c.yaml", "--quiet", "-s", "checkpoint.keep=none", "-s", "scheduler.name=hyperband"),
+        says=("checkpoint.keep: none", "scheduler.name=asha"),
+    ),
     setting("model.name=./none", "model.name: ", "'./none'", "no such folder"),
     setting("model.name=tiny-brt", "model.name: ", "'tiny-brt'", "did you mean 'tiny-bert'?"),
     *(
@@ -266,7 +275,7 @@ STORAGES = [
 ]
 
 PASSWORDS = [
-    setting("study.dir=s3://key:hush@bucket", "study.dir: s3://key:***@bucket", "absolute folder"),
+    setting("study.dir=s3://key:hush@bucket", "study.dir: s3://key:***@bucket", "with checkpoint.dir"),
     setting("tracking=http://u:hush@h", "tracking: 'http://u:***@h'", "key: value"),
     setting("data.path=http://u:hush@h/x.csv", "data.path: http://u:***@h/x.csv", "download it first"),
     setting("model.name=https://u:hush@h/x", "model.name: ", "https://u:***@h/x"),

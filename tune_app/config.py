@@ -389,6 +389,13 @@ class CheckpointSection(Section):
         description="Folder or storage URI (s3://…) for them, in reach of every node; null: in the run directory.",
     )
 
+    @field_validator("dir")
+    @classmethod
+    def _names_a_store(cls, folder: str | None) -> str | None:
+        if folder and re.fullmatch(r"(?!file:)[^/]*:///*", folder):
+            raise ValueError("names no store; give a folder, or a URI such as s3://bucket/folder")
+        return folder
+
 
 class PinnedSection(Section):
     """What an exported configuration's result came from, for comparison when it is trained again."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from trainables.data.demo import demo_rows
 
@@ -27,6 +28,8 @@ pytestmark = pytest.mark.slow
 PATIENCE_S = 180
 RAYS_OWN = Path("/tmp/ray")
 BIN = Path(sys.executable).parent
+HEADROOM = ("python", "-m", "tune_app")
+RAYJOB = Path(__file__).parents[2] / "scripts" / "cluster" / "rayjob.yaml"
 CONFIG = """
 study: {{name: job, dir: {studies}}}
 data: {{path: {own}/demo.csv, max_rows: 100}}
@@ -79,13 +82,13 @@ class Place:
         )
         return Ran(ran.returncode, ran.stdout)
 
-    def submit(self, *arguments: str, wait: bool = True) -> Ran:
+    def submit(self, *arguments: str, wait: bool = True, program: Sequence[str] = HEADROOM) -> Ran:
         """A job that brings a working directory, as people submit one."""
         working = self.own / "working"
         working.mkdir(exist_ok=True)
         (working / "note.txt").write_text("something to bring")
         command = ("ray", "job", "submit", "--working-dir", str(working), *([] if wait else ["--no-wait"]), "--")
-        return self.run(*command, "python", "-m", "tune_app", *arguments)
+        return self.run(*command, *program, *arguments)
 
     def status(self) -> dict[str, Any]:
         ran = self.run("headroom", "status", str(self.shared / "runs" / "job"), "--json")
@@ -211,3 +214,18 @@ def test_a_place_that_a_node_does_not_reach_is_refused_before_the_first_trial(pl
     assert without.code == 0, without.output
     checkpoints = place.own / "runs" / "job" / "checkpoints"
     assert not list(checkpoints.rglob("checkpoint_*"))
+
+
+def test_the_entry_point_of_the_job_on_kubernetes_runs(place: Place) -> None:
+    documents = {document["kind"]: document for document in YAML(typ="safe").load_all(RAYJOB.read_text())}
+    folder, data = place.own / "headroom", place.shared / "pairs.csv"
+    folder.mkdir()
+    demo_rows(100).to_csv(data)
+    search = documents["ConfigMap"]["data"]["search.yaml"].replace("/studies", str(place.shared))
+    (folder / "search.yaml").write_text(search)
+    entry_point = documents["RayJob"]["spec"]["entrypoint"].replace("/etc/headroom", str(folder)).split()
+    small = ["model.name=tiny-bert", "space.model.name=null", "tok.max_length=32", "space.tok.max_length=null"]
+    options = [option for setting in small for option in ("-s", setting)]
+    ran = place.submit(*options, "--trials", "2", program=entry_point)
+    assert ran.code == 0, ran.output
+    assert (place.shared / "runs" / "criteria" / "config.yaml").exists()
