@@ -27,7 +27,7 @@ from tune_app.config import RunConfig
 from tune_app.errors import UserError
 from tune_app.folders import made_folder
 from tune_app.knobs import check_knobs
-from tune_app.outcomes import Outcome, carried_from
+from tune_app.outcomes import MOST_RETRIES, Outcome, carried_from
 from tune_app.progress import LiveTable, PlainLines, Progress, Quiet
 from tune_app.record import StudyRecord
 from tune_app.reporting import StudyStatus, outcome_of, study_status, was_launched
@@ -170,7 +170,7 @@ def _search(
     from trainables.memory.facts import torch_facts
     from tune_app import ray_session
     from tune_app.checkpoints import CheckpointKeeper, CheckpointStorage
-    from tune_app.recorder import ATTEMPTS, StudyRecorder
+    from tune_app.recorder import StudyRecorder
     from tune_app.sampling import build_proposer
     from tune_app.scheduler import PastTrial, build_scheduler
     from tune_app.searcher import HeadroomSearch
@@ -252,6 +252,7 @@ def _search(
             scheduler=scheduling.name,
             timeout_s=config.trial.timeout_s,
             on_report=progress.reported,
+            on_retry=progress.retried,
             on_close=_each(tracking.trial_closed, progress.closed, CircuitBreaker(break_off).closed),
             on_step=progress.step,
         )
@@ -263,7 +264,7 @@ def _search(
             cpus=resources.cpu,
             storage=storage,
             name=CHECKPOINTS,
-            retries=ATTEMPTS,
+            retries=MOST_RETRIES,
         )
     if asked.is_set():
         return _LoopEnd("the same command goes on from here", interrupted=True), tracking

@@ -6,6 +6,9 @@ from enum import StrEnum
 
 from optuna.trial import FrozenTrial, TrialState
 
+MOST_RETRIES = 2
+"""How often a trial is run again that died through no fault of its configuration."""
+
 
 class Outcome(StrEnum):
     """What became of a trial. The values are stored in studies and printed in JSON."""

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from tune_app.live import Live
 from tune_app.objectives import Objective, front, measured, shown_values, values_of
-from tune_app.outcomes import Outcome, carried_from
+from tune_app.outcomes import MOST_RETRIES, Outcome, carried_from
 from tune_app.reporting import (
     duration_text,
     leaderboard,
@@ -44,6 +44,7 @@ class Progress(Protocol):
     def __exit__(self, *error: object) -> None: ...
     def message(self, text: str) -> None: ...
     def reported(self, live: Live, value: float) -> None: ...
+    def retried(self, live: Live, why: str) -> None: ...
     def closed(self, trial: FrozenTrial) -> None: ...
     def step(self, live: Sequence[Live]) -> None: ...
 
@@ -57,6 +58,7 @@ class Quiet:
     def __exit__(self, *error: object) -> None: ...
     def message(self, text: str) -> None: ...
     def reported(self, live: Live, value: float) -> None: ...
+    def retried(self, live: Live, why: str) -> None: ...
     def closed(self, trial: FrozenTrial) -> None: ...
     def step(self, live: Sequence[Live]) -> None: ...
 
@@ -84,6 +86,9 @@ class PlainLines(Quiet):
             more = f"best {live.values[live.telling_step]:.4f} in epoch {live.telling_step}"
         told = shown_values(objectives, measured(objectives, value, live.metrics, live.facts))
         self.message(f"trial {live.number:>4}  {live.unit} {live.step}: {told} ({more})")
+
+    def retried(self, live: Live, why: str) -> None:
+        self.message(f"trial {live.number:>4}  {retry_line(live, why)}")
 
     def closed(self, trial: FrozenTrial) -> None:
         counts = counts_line(self._store, self._max_concurrent)
@@ -134,6 +139,9 @@ class LiveTable(Quiet):
 
     def message(self, text: str) -> None:
         self._display.console.print(text, markup=False, highlight=False)
+
+    def retried(self, live: Live, why: str) -> None:
+        self.message(f"trial {live.number}: {retry_line(live, why)}")
 
     def closed(self, trial: FrozenTrial) -> None:
         if outcome_of(trial) in (Outcome.OOM, Outcome.FAILED):
@@ -227,6 +235,11 @@ def counts_line(store: StudyStore, max_concurrent: int) -> str:
     if left is not None and launched - still_open < store.target:
         line += f"; about {duration_text(left)} left"
     return line
+
+
+def retry_line(live: Live, why: str) -> str:
+    """That a trial is run again after no fault of its own, and why."""
+    return f"is run again ({live.retries} of {MOST_RETRIES} times at most): {why}"
 
 
 def closing_line(trial: FrozenTrial, objectives: Sequence[Objective]) -> str:

@@ -34,6 +34,7 @@ from pyarrow.fs import FileSelector  # noqa: E402
 from ray import tune  # noqa: E402
 from ray._private import ray_constants  # noqa: E402
 from ray._private import utils as ray_utils  # noqa: E402
+from ray._private import worker as ray_worker  # noqa: E402
 from ray.air.execution._internal import RayActorManager  # noqa: E402
 from ray.exceptions import RayActorError, RayError, RayTaskError  # noqa: E402
 
@@ -126,6 +127,7 @@ def joined(address: str | None, cpus: int, gpus: int | None = None) -> Iterator[
         options |= {"address": "local", "num_cpus": cpus, "num_gpus": gpus}
         options |= {"include_dashboard": True, "dashboard_host": _LOOPBACK}
     try:
+        _keep_off_the_screen()
         with _passwords_kept(), nullcontext() if joins else _on_loopback(options):
             context = ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -152,6 +154,11 @@ def _on_loopback(options: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _keep_off_the_screen() -> None:
+    """Have Ray print nothing of its own: what it says of a worker's end at length is said in a line of ours."""
+    ray_worker.print_to_stdstream = lambda *_, **__: None
 
 
 @contextmanager

@@ -19,16 +19,12 @@ from ray.tune.experiment import Trial
 from tune_app.checkpoints import CheckpointKeeper
 from tune_app.live import Live
 from tune_app.objectives import measured
-from tune_app.outcomes import BY_CRITERION_ATTRIBUTE, TRIAL_ATTRIBUTES, Outcome, metrics_attribute
+from tune_app.outcomes import BY_CRITERION_ATTRIBUTE, MOST_RETRIES, TRIAL_ATTRIBUTES, Outcome, metrics_attribute
 from tune_app.scheduler import ENDED, FOLD_EPOCH, METRIC, TIME
 from tune_app.searcher import GPU, NUMBER, PARAMS, HeadroomSearch
 from tune_app.study import StudyStore
 from tune_app.trainable import BY_CRITERION, ERROR, FACTS, METRICS, REASON
 from tune_app.unit import Unit, telling_step, value_so_far
-
-ATTEMPTS = 2
-"""How often a trial is run again that died through no fault of its configuration."""
-
 
 # How Ray calls it that a worker is there no more.
 _DEATHS = ("ActorDiedError", "ActorUnavailableError", "WorkerCrashedError", "WorkerLost")
@@ -41,6 +37,7 @@ class StudyRecorder(tune.Callback):
         unit: what trials report in.
         timeout_s: after so many seconds without a report a worker ends itself; None if it never does.
         on_report: called with every live trial after each of its steps.
+        on_retry: called with every live trial that is run again, and why.
         on_close: called with every trial once it was told.
         on_step: called at every turn of Ray's loop with the trials in progress.
     """
@@ -55,6 +52,7 @@ class StudyRecorder(tune.Callback):
         scheduler: str,
         timeout_s: float | None,
         on_report: Callable[[Live, float], None],
+        on_retry: Callable[[Live, str], None],
         on_close: Callable[[FrozenTrial], None],
         on_step: Callable[[Sequence[Live]], None],
     ) -> None:
@@ -65,6 +63,7 @@ class StudyRecorder(tune.Callback):
         self._scheduler = scheduler
         self._timeout_s = timeout_s
         self._on_report = on_report
+        self._on_retry = on_retry
         self._on_close = on_close
         self._on_step = on_step
         self._live: dict[str, Live] = {}
@@ -128,6 +127,7 @@ class StudyRecorder(tune.Callback):
         error = self._error_of(trial, live)
         why = f"{error['error_type']}: {error['error_message']}".splitlines()[0]
         self._store.set_attributes(live.number, {"retries": live.retries, f"retry_{live.retries}": why})
+        self._on_retry(live, why)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         live = self._live_of(trial)
@@ -171,7 +171,7 @@ class StudyRecorder(tune.Callback):
         self._close(trial, Outcome.FAILED, reason=reason)
 
     def _error_of(self, trial: Trial, live: Live) -> dict[str, str]:
-        error = _error_of(trial)
+        error = _error_of(trial, live.retries)
         silent_s = time.monotonic() - live.heard_at
         if self._timeout_s is None or silent_s < self._timeout_s or error["error_type"] not in _DEATHS:
             return error
@@ -238,8 +238,12 @@ def _excess(live: Live) -> float:
     return 0.01
 
 
-def _error_of(trial: Trial) -> dict[str, str]:
-    """What Ray knows of an error that the trial could not report itself: its worker died, or was not fit to use."""
+def _error_of(trial: Trial, retries: int) -> dict[str, str]:
+    """What Ray knows of an error that the trial could not report itself: its worker died, or was not fit to use.
+
+    Args:
+        retries: how often the trial was run again by now.
+    """
     # Trial.get_pickled_error() looks in the storage, to which the file may not have been copied yet.
     file = trial.pickled_error_file
     if not file or not Path(file).exists():
@@ -248,5 +252,9 @@ def _error_of(trial: Trial) -> dict[str, str]:
     cause = getattr(error, "cause", None) or error
     message = str(cause)
     if isinstance(error, ray.exceptions.RayActorError):
-        message = f"its worker was lost {ATTEMPTS + 1} times; the last time: {' '.join(message.split())[:500]}"
+        # What comes before names Ray's own objects.
+        why = " ".join(message.split()).rpartition("The actor is dead because ")[2][:300]
+        message = (
+            f"its worker was lost {f'{retries + 1} times; the last time' if retries == MOST_RETRIES else 'once'}: {why}"
+        )
     return {"error_type": type(cause).__name__, "error_message": message, "error_traceback": str(error)}

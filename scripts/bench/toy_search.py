@@ -145,6 +145,7 @@ def _recorder(store: StudyStore, searcher: HeadroomSearch) -> StudyRecorder:
         timeout_s=None,
         on_report=lambda live, value: None,
         on_close=lambda trial: None,
+        on_retry=lambda live, why: None,
         on_step=lambda live: None,
     )
 

@@ -81,11 +81,13 @@ def test_a_worker_that_dies_is_no_end_of_its_trial(death: signal.Signals, run_sc
             os.kill(os.getpid(), death)
         return 0.5
 
-    _, store, _ = run_scripted(script, "search.trials=1")
+    _, store, output = run_scripted(script, "search.trials=1")
     (trial,) = store.trials()
     assert (trial.user_attrs["outcome"], trial.user_attrs["retries"]) == (Outcome.COMPLETE, 1)
     assert sorted(trial.intermediate_values) == [1, 2, 3, 4]
-    assert trial.user_attrs["retry_1"].startswith("ActorDiedError")
+    told = "ActorDiedError: its worker was lost once: its worker process has died"
+    assert trial.user_attrs["retry_1"].startswith(told)
+    assert f"trial    0  is run again (1 of 2 times at most): {told}" in output
 
 
 def test_a_full_disk_ends_the_search_and_loses_nothing_that_was_finished(
