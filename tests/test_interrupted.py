@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 CONFIG = """
 study: {name: cut, dir: RUNS}
 data: {path: demo, max_rows: 900}
@@ -56,6 +54,7 @@ def wait_for_epoch(runs: Path, epoch: int, search: subprocess.Popen[str]) -> Non
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_an_interrupted_and_then_killed_search_goes_on_and_repeats_at_most_an_epoch(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     config = tmp_path / "cut.yaml"
@@ -99,3 +98,27 @@ def test_an_interrupted_and_then_killed_search_goes_on_and_repeats_at_most_an_ep
     }
     assert end["best"]["number"] == 0
     assert epochs_reported(runs) == list(range(1, 13))
+
+
+ONE_THAT_SAVES_FOR_EVER = """
+import time
+from tune_app.experiment import _interruptible
+with _interruptible():
+    print("begun", flush=True)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("saves", flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_signal_ends_a_search_that_is_still_saving_at_once(number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", ONE_THAT_SAVES_FOR_EVER], stdout=subprocess.PIPE, text=True) as search:
+        assert search.stdout is not None
+        assert search.stdout.readline() == "begun\n"
+        search.send_signal(number)
+        assert search.stdout.readline() == "saves\n"
+        search.send_signal(number)
+        assert search.wait(10) == 128 + number
