@@ -77,7 +77,7 @@ def start_ray() -> StartRay:
 
     @contextmanager
     def started(cpus: int, gpus: int | None = None) -> Iterator[None]:
-        from tune_app.ray_session import ray
+        from tune_app.search.ray_session import ray
 
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         ray.init(
@@ -113,7 +113,7 @@ def run_scripted(plain_config: dict[str, Any], ray_with_one_slot: None) -> Itera
     """
     from tune_app.config import parse_config
     from tune_app.experiment import run_search
-    from tune_app.study import load_study
+    from tune_app.study.store import load_study
 
     def run(script: Callable[..., float], *overrides: str, run_trial: Any = None) -> Any:
         config = parse_config(plain_config, overrides)

@@ -17,10 +17,10 @@ from trainables.memory.cpu import CpuDevice
 from trainables.reports import TrialReport
 from trainables.settings import TrialSettings
 from trainables.trial import TrialPlaces, run_trial
+from tune_app.commands.training import run_training
 from tune_app.config import RunConfig, parse_config
 from tune_app.experiment import run_search
-from tune_app.study import load_study
-from tune_app.training import run_training
+from tune_app.study.store import load_study
 
 WORDS = ("rain", "coffee", "music", "letters", "winter", "bread")
 
@@ -69,7 +69,7 @@ def guarded_trial(settings: Any, report: Any, workspace: Any) -> None:
 
     from trainables import inputs
     from trainables.data import split
-    from tune_app.trainable import train_encoder
+    from tune_app.search.trainable import train_encoder
 
     def opened(*_: Any, **__: Any) -> Any:
         raise PermissionError("the test part was opened")

@@ -37,7 +37,7 @@ def status(runs: Path) -> dict[str, Any]:
 
 def epochs_reported(runs: Path) -> list[int]:
     from tune_app.errors import UserError
-    from tune_app.study import load_study
+    from tune_app.study.store import load_study
 
     try:
         trials = load_study(runs / "cut", "cut", None).trials()
@@ -104,8 +104,8 @@ ONE_THAT_SAVES_FOR_EVER = """
 import time
 from tune_app.experiment import _interruptible
 with _interruptible():
-    print("begun", flush=True)
     try:
+        print("begun", flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         print("saves", flush=True)

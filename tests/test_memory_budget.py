@@ -12,7 +12,7 @@ from rich.console import Console
 from tune_app.cli import cli
 from tune_app.config import RunConfig, parse_config
 from tune_app.experiment import run_search
-from tune_app.run_dir import CONFIG_FILE, tracking_uri
+from tune_app.study.run_dir import CONFIG_FILE, tracking_uri
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,7 @@ def searched(
     tmp_path_factory: pytest.TempPathFactory, ray_with_one_slot: None
 ) -> tuple[RunConfig, dict[str, Any], str]:
     """A search over a model that does not fit and one that does; its trials by model and what it printed."""
-    from tune_app.study import load_study
+    from tune_app.study.store import load_study
 
     folder = tmp_path_factory.mktemp("budget")
     config = parse_config(

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from tune_app.config import parse_config
 from tune_app.experiment import run_search
-from tune_app.study import load_study
+from tune_app.study.store import load_study
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +52,7 @@ def searched(folder: Path, space: dict[str, Any], *overrides: str, run_trial: An
 def with_predictions_too_small() -> Any:
     def run_trial(settings: Any, report: Any, workspace: Any) -> None:
         from trainables.memory.ledger import Ledger
-        from tune_app.trainable import train_encoder
+        from tune_app.search.trainable import train_encoder
 
         # So far below the truth that no probe is thought necessary.
         Ledger.correction = lambda self, where: 0.05  # type: ignore[method-assign]

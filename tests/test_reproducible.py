@@ -9,7 +9,7 @@ from rich.console import Console
 
 from tune_app.config import parse_config
 from tune_app.experiment import run_search
-from tune_app.study import load_study
+from tune_app.study.store import load_study
 
 pytestmark = pytest.mark.slow
 

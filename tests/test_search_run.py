@@ -19,7 +19,7 @@ from rich.console import Console
 from tune_app.cli import cli
 from tune_app.config import parse_config
 from tune_app.experiment import run_search
-from tune_app.run_dir import tracking_uri
+from tune_app.study.run_dir import tracking_uri
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +31,7 @@ def unlucky_trial(settings: Any, report: Any, workspace: Any) -> None:
     import torch
 
     from trainables.training import session
-    from tune_app.trainable import train_encoder
+    from tune_app.search.trainable import train_encoder
 
     def no_memory(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("planted: tried to allocate 360.00 MiB")
@@ -102,7 +102,7 @@ def test_status_study_mlflow_and_leaderboard_agree_to_the_number(searched: Any, 
     assert status["trials"] == EXPECTED
     assert (status["study"], status["target"], status["launched"]) == ("road", 6, 6)
 
-    from tune_app.study import load_study
+    from tune_app.study.store import load_study
 
     store = load_study(Path(config.run_dir), "road", None)
     assert Counter(trial.user_attrs["outcome"] for trial in store.trials()) == Counter(
@@ -145,7 +145,7 @@ def test_a_good_configuration_learns_and_a_bad_one_is_stopped(searched: Any) -> 
 
 def test_an_oom_says_what_ran_out_and_is_told_as_a_violated_constraint(searched: Any) -> None:
     config, _ = searched
-    from tune_app.study import load_study
+    from tune_app.study.store import load_study
 
     for trial in load_study(Path(config.run_dir), "road", None).trials():
         if trial.user_attrs["outcome"] == "oom":
@@ -158,7 +158,7 @@ def test_an_oom_says_what_ran_out_and_is_told_as_a_violated_constraint(searched:
 
 def test_a_bug_is_shown_as_one_with_its_traceback(searched: Any) -> None:
     config, _ = searched
-    from tune_app.study import load_study
+    from tune_app.study.store import load_study
 
     failed = [
         trial
@@ -174,7 +174,7 @@ def test_a_bug_is_shown_as_one_with_its_traceback(searched: Any) -> None:
 
 def test_the_rejected_were_never_launched(searched: Any) -> None:
     config, _ = searched
-    from tune_app.study import load_study
+    from tune_app.study.store import load_study
 
     rejected = [
         trial

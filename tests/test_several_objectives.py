@@ -11,13 +11,13 @@ from mlflow.tracking import MlflowClient
 from rich.console import Console
 
 from tune_app.cli import cli
+from tune_app.commands.export import export_best
 from tune_app.config import RunConfig, parse_config
 from tune_app.errors import UserError
 from tune_app.experiment import run_search
-from tune_app.export import export_best
 from tune_app.outcomes import Outcome
-from tune_app.run_dir import tracking_uri
-from tune_app.study import load_study
+from tune_app.study.run_dir import tracking_uri
+from tune_app.study.store import load_study
 
 pytestmark = pytest.mark.slow
 

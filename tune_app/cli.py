@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from tune_app import __version__
+from tune_app.commands.study import study_group
+from tune_app.commands.terminal import consent, make_console, open_named, overrides_option, quiet_option
 from tune_app.errors import UserError, storage_failure
-from tune_app.study_commands import study_group
-from tune_app.terminal import consent, make_console, open_named, overrides_option, quiet_option
 
 if TYPE_CHECKING:
     from tune_app.config import RunConfig
@@ -91,7 +91,7 @@ def _search_several(
     """One study after the other. One that fails is said, and the next one runs."""
     import traceback
 
-    from tune_app.tables import SearchLine, print_searches
+    from tune_app.commands.tables import SearchLine, print_searches
 
     ran: list[SearchLine] = []
     for file, config in zip(files, configs, strict=True):
@@ -118,8 +118,8 @@ def _search_several(
 
 
 def _search_one(config: "RunConfig", *, address: str | None, fresh: bool, yes: bool, quiet: bool) -> "SearchEnd":
+    from tune_app.commands.tables import print_end
     from tune_app.experiment import run_search
-    from tune_app.tables import print_end
 
     console = make_console()
     end = run_search(config, console=console, quiet=quiet, address=address, fresh=fresh, consent=partial(consent, yes))
@@ -143,9 +143,9 @@ def status(study: str, as_json: bool, watch: bool) -> int:
     """Counts per outcome, the best so far and the time left. STUDY is a name or a run directory."""
     import time
 
-    from tune_app.reporting import study_status
-    from tune_app.study import search_is_running
-    from tune_app.tables import print_status
+    from tune_app.commands.tables import print_status
+    from tune_app.study.reporting import study_status
+    from tune_app.study.store import search_is_running
 
     console = make_console()
     while True:
@@ -172,8 +172,8 @@ def export(study: str, folder: Path, number: int | None) -> int:
 
     Of a study with several objectives the best is the one by the first, and front.csv holds all that no other beats.
     """
-    from tune_app.export import export_best, export_front, export_leaderboard
-    from tune_app.tables import print_leaderboard
+    from tune_app.commands.export import export_best, export_front, export_leaderboard
+    from tune_app.commands.tables import print_leaderboard
 
     store, config, _ = open_named(study)
     best = export_best(store, config, folder, number)
@@ -200,8 +200,8 @@ def export(study: str, folder: Path, number: int | None) -> int:
 @quiet_option
 def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: bool) -> int:
     """One training run without a search: trains CONFIG, saves its best epoch as a model folder."""
+    from tune_app.commands.training import run_training
     from tune_app.config import load_config
-    from tune_app.training import run_training
 
     loaded = load_config(config, overrides)
     end = run_training(loaded, folder or Path("models") / loaded.study.name, console=make_console(), quiet=quiet)
@@ -248,8 +248,8 @@ def memory(
     as_json: bool,
 ) -> int:
     """Predict what models need and the largest micro-batch that fits, before anything runs."""
+    from tune_app.commands.planning import print_needs
     from tune_app.config import load_config
-    from tune_app.planning import print_needs
 
     print_needs(
         load_config(config, overrides),
@@ -269,8 +269,8 @@ def memory(
 @click.argument("study")
 def dashboard(study: str) -> int:
     """Open the live pages of a study, Optuna Dashboard and MLflow, until Ctrl-C; names Ray's too."""
-    from tune_app.dashboard import open_dashboards
-    from tune_app.run_dir import tracking_uri
+    from tune_app.commands.dashboard import open_dashboards
+    from tune_app.study.run_dir import tracking_uri
 
     _, config, run_dir = open_named(study)
     open_dashboards(run_dir, config.study.name, config.study.storage, tracking_uri(config), make_console())
@@ -283,8 +283,8 @@ def dashboard(study: str) -> int:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 def doctor(folder: str, address: str | None, as_json: bool) -> int:
     """Check machine, GPU, driver, Ray and storage; every finding with its remedy."""
-    from tune_app.doctor import as_json as as_json_text
-    from tune_app.doctor import diagnose, diagnose_cluster, exit_code, show
+    from tune_app.commands.doctor import as_json as as_json_text
+    from tune_app.commands.doctor import diagnose, diagnose_cluster, exit_code, show
 
     findings = diagnose(folder)
     if address is not None:

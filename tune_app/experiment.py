@@ -21,29 +21,29 @@ from search_spaces.rules import Rule
 from trainables.machine import MachineFiles
 from trainables.optimizers import OptimizerMissingError, check_installed
 from trainables.seeds import sub_seed
-from tune_app.breaker import Breakage, CircuitBreaker
-from tune_app.combinations import check_combinations, combination_rules
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
 from tune_app.folders import made_folder
-from tune_app.knobs import check_knobs
 from tune_app.outcomes import MOST_RETRIES, Outcome, carried_from
-from tune_app.progress import LiveTable, PlainLines, Progress, Quiet
-from tune_app.record import StudyRecord
-from tune_app.reporting import StudyStatus, outcome_of, study_status, was_launched
-from tune_app.run_dir import ARTIFACTS, CACHE, CHECKPOINTS, check_place, shown_config, tracking_uri, write_config
-from tune_app.study import LOCK_FILE, StudyStore, search_lock
-from tune_app.tables import print_differences
+from tune_app.search.breaker import Breakage, CircuitBreaker
+from tune_app.search.combinations import check_combinations, combination_rules
+from tune_app.search.knobs import check_knobs
+from tune_app.search.progress import LiveTable, PlainLines, Progress, Quiet
+from tune_app.study.differences import print_differences
+from tune_app.study.record import StudyRecord
+from tune_app.study.reporting import StudyStatus, outcome_of, study_status, was_launched
+from tune_app.study.run_dir import ARTIFACTS, CACHE, CHECKPOINTS, check_place, shown_config, tracking_uri, write_config
+from tune_app.study.store import LOCK_FILE, StudyStore, search_lock
+from tune_app.study.versions import Consent, begin, check_change, choose, make_room, parent_of
 from tune_app.tracking import MlflowTracking, NoTracking, Tracking, flat
-from tune_app.versions import Consent, begin, check_change, choose, make_room, parent_of
 
 if TYPE_CHECKING:
     from trainables.memory.facts import TrialDevice
-    from tune_app.checkpoints import CheckpointStorage
-    from tune_app.nodes import TrialFiles
-    from tune_app.packing import Gpus, Packing
-    from tune_app.ray_session import Cluster
-    from tune_app.trainable import RunTrial
+    from tune_app.search.nodes import TrialFiles
+    from tune_app.search.packing import Gpus, Packing
+    from tune_app.search.ray_session import Cluster
+    from tune_app.search.trainable import RunTrial
+    from tune_app.study.checkpoints import CheckpointStorage
 
 
 @dataclass(frozen=True)
@@ -168,13 +168,13 @@ def _search(
 ) -> tuple[_LoopEnd, Tracking]:
     # Ray takes seconds to import; everything that can be refused was refused before.
     from trainables.memory.facts import torch_facts
-    from tune_app import ray_session
-    from tune_app.checkpoints import CheckpointKeeper, CheckpointStorage
-    from tune_app.recorder import StudyRecorder
-    from tune_app.sampling import build_proposer
-    from tune_app.scheduler import PastTrial, build_scheduler
-    from tune_app.searcher import HeadroomSearch
-    from tune_app.trainable import make_trainable, train_encoder
+    from tune_app.search import ray_session
+    from tune_app.search.recorder import StudyRecorder
+    from tune_app.search.sampling import build_proposer
+    from tune_app.search.scheduler import PastTrial, build_scheduler
+    from tune_app.search.searcher import HeadroomSearch
+    from tune_app.search.trainable import make_trainable, train_encoder
+    from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage
 
     assert config.space is not None
     search, scheduling, resources = config.search, config.scheduler, config.resources
@@ -287,8 +287,8 @@ def _screen(config: RunConfig, device: "TrialDevice", gpus: "Gpus", say: Callabl
     Raises:
         UserError: the rules leave nothing.
     """
-    from tune_app.filtering import build_rules, check_something_runs, turned_away
-    from tune_app.packing import Packing
+    from tune_app.search.filtering import build_rules, check_something_runs, turned_away
+    from tune_app.search.packing import Packing
 
     assert config.space is not None
     passes = config.resources.passes
@@ -325,7 +325,7 @@ def _screen_on(cluster: "Cluster", config: RunConfig, gpus: "Gpus", say: Callabl
 
 def _files_for(config: RunConfig, cluster: "Cluster") -> "TrialFiles":
     """What trials read, on whatever node they run."""
-    from tune_app.nodes import OneMachine, SentFiles
+    from tune_app.search.nodes import OneMachine, SentFiles
 
     return SentFiles(config.trial_settings(), model_names(config)) if cluster.joined else OneMachine()
 
@@ -349,9 +349,9 @@ def _check_cluster(config: RunConfig, address: str | None) -> None:
         UserError: naming what is missing, and where.
     """
     # Ray takes seconds to import.
-    from tune_app.checkpoints import CheckpointStorage
-    from tune_app.nodes import living_nodes, not_reached
-    from tune_app.ray_session import joined
+    from tune_app.search.nodes import living_nodes, not_reached
+    from tune_app.search.ray_session import joined
+    from tune_app.study.checkpoints import CheckpointStorage
 
     with joined(address, cpus=0) as cluster:
         cluster.check_fits(cpu=config.resources.cpu, gpu=cluster.gpus_per_trial(config.resources.gpu))
@@ -497,8 +497,8 @@ def _opening(config: RunConfig, store: StudyStore, dashboard_url: str | None) ->
 
 
 def _open_trials(store: StudyStore, storage: "CheckpointStorage") -> list[Any]:
-    from tune_app.checkpoints import LATEST
-    from tune_app.searcher import OpenTrial
+    from tune_app.search.searcher import OpenTrial
+    from tune_app.study.checkpoints import LATEST
 
     return [
         OpenTrial(

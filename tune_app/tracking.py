@@ -18,8 +18,8 @@ from optuna.trial import FrozenTrial
 from tune_app.errors import without_password
 from tune_app.objectives import values_of
 from tune_app.outcomes import BY_CRITERION_ATTRIBUTE, Outcome, carried_from, step_of_metrics
-from tune_app.reporting import outcome_of, was_launched
-from tune_app.study import StudyStore
+from tune_app.study.reporting import outcome_of, was_launched
+from tune_app.study.store import StudyStore
 
 _PARENT_TAG = "headroom.study"
 _ID_TAG = "headroom.id"

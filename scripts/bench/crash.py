@@ -3,7 +3,8 @@
     python scripts/bench/crash.py [--kills 20] [--seed 0]
 
 The driver of a real search (small encoders on the built-in data, ASHA, two trials at a time) is killed with SIGKILL
-some seconds after it began to work, and the same command is given again, until it was killed so often; then it may end.
+up to twelve seconds after the first epoch that it reports, and the same command is given again, until it was killed so
+often; then it may end.
 Lost is a finished trial that is gone or says something else later, left open one that is not finished in the end,
 repeated an epoch that was trained more than once. The exit status is 1 if anything is lost, left open or recorded
 twice, or if one kill cost more than one epoch per trial that was running.
@@ -78,7 +79,7 @@ class Course:
 
 
 def trials_of(run_dir: Path) -> list[Any]:
-    from tune_app.study import load_study
+    from tune_app.study.store import load_study
 
     return load_study(run_dir, NAME, None).trials()
 
@@ -95,7 +96,7 @@ def main() -> int:
         config, run_dir = Path(scratch, "crash.yaml"), Path(scratch, "runs", NAME)
         config.write_text(CONFIG.replace("RUNS", str(run_dir.parent)).replace("TRIALS", str(trials)))
         for kill in range(arguments.kills):
-            killed = run_and_kill(config, run_dir, course, wait_s=draw.uniform(0.5, 12))
+            killed = run_and_kill(config, run_dir, course, wait_s=draw.uniform(0, 12))
             print(
                 f"kill {kill + 1}: {course.at_kill[-1:] or 'it had ended'} running, {len(course.told)} finished",
                 flush=True,
@@ -139,11 +140,11 @@ def command(config: Path) -> list[str]:
 
 
 def run_and_kill(config: Path, run_dir: Path, course: Course, *, wait_s: float) -> bool:
-    """Kill the search so many seconds after its trials began; False if it ended before."""
+    """Kill the search so many seconds after its first report; False if it ended before."""
     with tempfile.TemporaryFile("w+") as output:
         search = subprocess.Popen(command(config), stdout=output, stderr=subprocess.STDOUT)
         end = time.monotonic() + PATIENCE_S
-        while "starts:" not in so_far(output) and search.poll() is None and time.monotonic() < end:
+        while not _EPOCH_LINE.search(so_far(output)) and search.poll() is None and time.monotonic() < end:
             time.sleep(0.2)
         try:
             search.wait(wait_s)

@@ -236,10 +236,10 @@ def _timed(function: Callable[[], Any]) -> tuple[Any, Timing]:
 def _headroom_suggest(space: Space, folder: Path, told: int, suggestions: int) -> Iterator[Timing]:
     from search_spaces.rules import NAMED_LIMITS, SizeClassRule
     from tune_app.outcomes import Outcome
-    from tune_app.record import StudyRecord
-    from tune_app.sampling import build_proposer
-    from tune_app.searcher import NUMBER, PARAMS, HeadroomSearch
-    from tune_app.study import open_study
+    from tune_app.search.sampling import build_proposer
+    from tune_app.search.searcher import NUMBER, PARAMS, HeadroomSearch
+    from tune_app.study.record import StudyRecord
+    from tune_app.study.store import open_study
 
     store = open_study(folder, "suggest", None, StudyRecord(space, "criteria", "macro_f1", "max", "none"))
     for params, value in _told_trials(space, told):

@@ -60,9 +60,9 @@ from trainables.memory.facts import TrialDevice
 from trainables.reports import Report, TrialReport
 from trainables.settings import TrialSettings
 from tune_app.config import RunConfig, parse_config
-from tune_app.filtering import build_rules
-from tune_app.packing import SHARES, Packing
-from tune_app.sampling import Proposer
+from tune_app.search.filtering import build_rules
+from tune_app.search.packing import SHARES, Packing
+from tune_app.search.sampling import Proposer
 
 MAKESPAN_TARGET, SLOWER_TARGET = 0.65, 1.3
 PACKAGES = ("ray", "torch", "transformers")
@@ -645,7 +645,7 @@ def _run_on_ray(folder: str, gpu: str, max_open: int, trials: int, minute_s: flo
     from rich.console import Console
 
     from tune_app.experiment import run_search
-    from tune_app.study import load_study
+    from tune_app.study.store import load_study
 
     config = queue_config(
         folder,

@@ -25,16 +25,16 @@ from search_spaces.rules import Rule
 from search_spaces.space import Params, Scalar
 from trainables.reports import Fact, TrialReport
 from trainables.seeds import sub_seed
-from tune_app.checkpoints import CheckpointKeeper
 from tune_app.outcomes import Outcome
-from tune_app.record import StudyRecord
-from tune_app.recorder import StudyRecorder
-from tune_app.reporting import outcome_of, study_status
-from tune_app.sampling import build_proposer
-from tune_app.scheduler import ENDED, METRIC, TIME
-from tune_app.searcher import PARAMS, HeadroomSearch
-from tune_app.study import StudyStore, open_study
-from tune_app.trainable import FACTS, REASON
+from tune_app.search.recorder import StudyRecorder
+from tune_app.search.sampling import build_proposer
+from tune_app.search.scheduler import ENDED, METRIC, TIME
+from tune_app.search.searcher import PARAMS, HeadroomSearch
+from tune_app.search.trainable import FACTS, REASON
+from tune_app.study.checkpoints import CheckpointKeeper
+from tune_app.study.record import StudyRecord
+from tune_app.study.reporting import outcome_of, study_status
+from tune_app.study.store import StudyStore, open_study
 from tune_app.unit import Unit
 
 

@@ -30,11 +30,11 @@ from trainables.memory.needs import encoder_config
 from trainables.reports import TrialReport
 from trainables.settings import OBJECTIVES, with_params
 from trainables.trial import TrialPlaces, run_trial
-from tune_app.combinations import combination_rules
 from tune_app.config import RunConfig, parse_config
 from tune_app.experiment import model_names
-from tune_app.filtering import build_rules
-from tune_app.packing import Packing
+from tune_app.search.combinations import combination_rules
+from tune_app.search.filtering import build_rules
+from tune_app.search.packing import Packing
 
 CARD_GIB = 0.12
 ROWS = 48

@@ -18,9 +18,9 @@ from tune_app.cli import cli
 from tune_app.config import parse_config
 from tune_app.experiment import study_record
 from tune_app.outcomes import Outcome
-from tune_app.record import StudyRecord
-from tune_app.run_dir import write_config
-from tune_app.study import open_study, search_lock
+from tune_app.study.record import StudyRecord
+from tune_app.study.run_dir import write_config
+from tune_app.study.store import open_study, search_lock
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = sorted(cli.commands)
@@ -160,7 +160,7 @@ def test_of_several_searches_one_that_fails_does_not_stop_the_next(
     def defect(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("planted")
 
-    monkeypatch.setattr("tune_app.tables.print_end", defect)
+    monkeypatch.setattr("tune_app.commands.tables.print_end", defect)
     ran = headroom("search", good, failed, "--quiet")
     assert ran.code == 1
     assert ran.err.count("Traceback") == 2

@@ -19,21 +19,21 @@ from rich.console import Console
 from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import Violation
 from search_spaces.space import Params, parse_space
-from tune_app.checkpoints import CheckpointKeeper, CheckpointStorage
 from tune_app.cli import cli, main
+from tune_app.commands.export import export_best, export_front, export_leaderboard
+from tune_app.commands.tables import print_leaderboard
 from tune_app.config import RunConfig, load_config, parse_config
 from tune_app.errors import UserError
 from tune_app.experiment import study_record
-from tune_app.export import export_best, export_front, export_leaderboard
 from tune_app.objectives import Objective, front, measured
 from tune_app.outcomes import Outcome
-from tune_app.progress import closing_line, counts_line, search_table
-from tune_app.record import StudyRecord
-from tune_app.reporting import leaderboard, study_status
-from tune_app.run_dir import write_config
-from tune_app.sampling import Proposer, build_proposer
-from tune_app.study import StudyStore, load_study, open_study
-from tune_app.tables import print_leaderboard
+from tune_app.search.progress import closing_line, counts_line, search_table
+from tune_app.search.sampling import Proposer, build_proposer
+from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage
+from tune_app.study.record import StudyRecord
+from tune_app.study.reporting import leaderboard, study_status
+from tune_app.study.run_dir import write_config
+from tune_app.study.store import StudyStore, load_study, open_study
 
 SCORE, MEMORY, ERROR = Objective("macro_f1", "max"), Objective("peak_gib", "min"), Objective("calibration_error", "min")
 SPACE = {"optim.lr": {"low": 0.0, "high": 1.0}, "head.dropout": {"low": 0.0, "high": 0.5}}

@@ -14,8 +14,8 @@ from optuna.trial import create_trial
 from search_spaces.rules import Violation
 from search_spaces.space import parse_space
 from tune_app.outcomes import CARRIED_ATTRIBUTE, Outcome, metrics_attribute
-from tune_app.record import StudyRecord
-from tune_app.study import Parent, StudyStore, open_study
+from tune_app.study.record import StudyRecord
+from tune_app.study.store import Parent, StudyStore, open_study
 from tune_app.tracking import MlflowTracking, NoTracking, flat
 
 CONFIG = {"study.name": "test", "train.epochs": 3, "search.sampler": None}

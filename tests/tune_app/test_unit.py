@@ -6,7 +6,7 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 
 from tune_app.rungs import stopping_steps
-from tune_app.scheduler import LenientAsha, LenientHyperBand, build_scheduler
+from tune_app.search.scheduler import LenientAsha, LenientHyperBand, build_scheduler
 from tune_app.unit import Unit, telling_step, value_so_far
 
 

@@ -1,0 +1,204 @@
+"""``headroom study``: what it prints, what it exits with, and what it never does unasked."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tune_app.config import load_config
+from tune_app.experiment import study_record
+from tune_app.outcomes import Outcome
+from tune_app.study.run_dir import write_config
+from tune_app.study.store import JOURNAL_FILE, load_study, open_study, search_lock
+
+CONFIG = """
+study: {name: mine}
+data: {path: demo, max_rows: 200}
+model: {name: tiny-bert}
+limits: null
+tracking: {enabled: false}
+space:
+  optim.lr: {choices: [0.1, 0.2, 0.3]}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A configuration and its study, of which two trials are complete and one is open."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "mine.yaml"
+    file.write_text(CONFIG)
+    config = load_config(file)
+    run_dir = Path(config.run_dir)
+    run_dir.mkdir(parents=True)
+    write_config(config, run_dir)
+    store = open_study(run_dir, "mine", None, study_record(config))
+    store.set_target(3)
+    for lr in (0.1, 0.2):
+        store.close_trial(store.open_trial({"optim.lr": lr}, {}), Outcome.COMPLETE, value=lr)
+    store.open_trial({"optim.lr": 0.3}, {})
+    return file
+
+
+@pytest.fixture
+def nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
+
+
+@pytest.mark.parametrize("command", ["list", "show", "diff", "fork", "archive", "delete"])
+def test_every_command_has_help(command: str, headroom: Any) -> None:
+    ran = headroom("study", command, "--help")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith(f"Usage: headroom study {command} ")
+    assert f"\n  {command} " in headroom("study", "--help").out
+
+
+def test_studies_are_listed(config: Path, headroom: Any) -> None:
+    (Path("runs") / "broken").mkdir()
+    (Path("runs") / "broken" / "config.yaml").write_text("garbage: 1\n")
+    (Path("runs") / "no-study").mkdir()
+    ran = headroom("study", "list")
+    assert (ran.code, ran.err) == (0, "")
+    _, mine, broken = ran.out.splitlines()
+    assert mine.split()[:5] == ["mine", "3", "of", "3", "2"]
+    assert "macro_f1 0.2000" in mine
+    assert broken.startswith("broken cannot be read: ")
+    assert "study: is missing from" in broken
+    listed = json.loads(headroom("study", "list", "--json").out)
+    assert [study["study"] for study in listed] == ["mine", "broken"]
+    assert listed[0] == {
+        **json.loads(headroom("status", "mine", "--json").out),
+        "run_dir": str(Path("runs/mine").resolve()),
+        "is_running": False,
+        "parent": None,
+        "changed": listed[0]["changed"],
+    }
+    assert set(listed[1]) == {"study", "run_dir", "problem"}
+
+
+def test_no_studies_are_an_empty_list(headroom: Any) -> None:
+    Path("runs").mkdir()
+    assert headroom("study", "list").out == "no study in runs; headroom search begins one\n"
+    assert headroom("study", "list", "--json").out == "[]\n"
+
+
+def test_a_study_is_shown_with_what_it_is_about(config: Path, headroom: Any) -> None:
+    ran = headroom("study", "show", "mine")
+    assert (ran.code, ran.err) == (0, "")
+    for part in ("task", "criteria", "macro_f1 (max)", "space  optim.lr", "0.1, 0.2, 0.3", "model.name=tiny-bert"):
+        assert part in ran.out
+    assert "3 of 3 launched: 2 complete, 1 interrupted" in ran.out
+    shown = json.loads(headroom("study", "show", "mine", "--json").out)
+    assert shown["record"] == study_record(load_config(config)).as_dict()
+    assert shown["trials"]["complete"] == 2
+
+
+def test_diff_tells_what_differs_by_its_exit_code_too(config: Path, headroom: Any) -> None:
+    ran = headroom("study", "diff", "mine", "mine.yaml")
+    assert (ran.code, ran.out, ran.err) == (0, "study mine and mine.yaml are about the same\n", "")
+    ran = headroom("study", "diff", "mine", "mine.yaml", "-s", "space.optim.lr.choices=[0.1]", "-s", "train.epochs=2")
+    assert (ran.code, ran.err) == (1, "")
+    assert [line.split() for line in ran.out.splitlines()[1:]] == [
+        ["parameter", "study", "config"],
+        ["optim.lr", "[0.1,", "0.2,", "0.3]", "[0.1]"],
+        ["train.epochs", "3", "2"],
+    ]
+
+
+def test_a_fork_is_begun_and_the_search_of_its_configuration_would_go_on_with_it(config: Path, headroom: Any) -> None:
+    ran = headroom("study", "fork", "mine", "mine.yaml", "-s", "space.optim.lr.choices=[0.2, 0.4]")
+    assert (ran.code, ran.err) == (0, "")
+    assert "carried over from mine: 1 of 2 finished trials (1 × optim.lr is not in the space)" in ran.out
+    status = json.loads(headroom("status", "mine-v2", "--json").out)
+    assert (status["launched"], status["carried"], status["target"]) == (0, {"complete": 1}, 20)
+    assert status["best"]["carried_from"] == {"study": "mine", "trial": 1}
+    assert set(status["trials"].values()) == {0}
+    ran = headroom("export", "mine-v2", "--to", "out")
+    assert ran.code == 0
+    assert "Trial 0 of study mine-v2 (trial 1 of mine)" in Path("out/best.yaml").read_text()
+    assert load_config("out/best.yaml").optim.lr == 0.2
+
+
+def test_a_study_is_set_aside(config: Path, headroom: Any) -> None:
+    ran = headroom("study", "archive", "mine")
+    assert (ran.code, ran.err) == (0, "")
+    (aside,) = Path("runs").iterdir()
+    assert ran.out == f"study mine is kept as {aside.resolve()}\n"
+    assert json.loads(headroom("status", aside.name, "--json").out)["study"] == aside.name
+
+
+def test_a_study_is_deleted_only_where_that_was_agreed_to(
+    config: Path, headroom: Any, nobody_to_ask: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = headroom("study", "delete", "mine")
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert "Delete study mine with its trials (3)" in ran.err
+    assert "--yes" in ran.err
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    for answer, code in ((False, 2), (True, 0)):
+        monkeypatch.setattr("click.confirm", lambda question, answer=answer: answer)
+        assert Path("runs/mine").exists()
+        assert headroom("study", "delete", "mine").code == code
+    assert not Path("runs/mine").exists()
+
+
+def test_yes_agrees_beforehand(config: Path, headroom: Any, nobody_to_ask: None) -> None:
+    (Path("runs") / "mine" / "notes.txt").touch()
+    ran = headroom("study", "delete", "runs/mine", "--yes")
+    assert (ran.code, ran.err) == (0, "")
+    assert "notes.txt in it is not headroom's" in ran.out
+    assert [path.name for path in Path("runs/mine").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("command", [("archive",), ("delete", "--yes")])
+def test_a_study_at_work_is_left_alone(command: tuple[str, ...], config: Path, headroom: Any) -> None:
+    with search_lock(Path("runs/mine")):
+        ran = headroom("study", command[0], "mine", *command[1:])
+    assert (ran.code, ran.out) == (2, "")
+    assert "a search is running on" in ran.err
+    assert "mine" in [path.name for path in Path("runs").iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["show", "nine"], ["nine", "no study", "did you mean mine?"]),
+        (["archive", "."], ["no run directory"]),
+        (["delete", "runs", "--yes"], ["no run directory"]),
+        (["diff", "mine", "none.yaml"], ["none.yaml", "no such file"]),
+        (["diff", "mine", "mine.yaml", "-s", "space=null"], ["space: is missing"]),
+        (["fork", "mine", "mine.yaml", "-s", "data.path=none.csv"], ["data.path"]),
+        (["list", "--dir", "none"], ["--dir: none", "study.dir"]),
+        (["show"], ["STUDY"]),
+        (["fly"], ["'fly'"]),
+        ([], ["Missing command"]),
+    ],
+    ids=" ".join,
+)
+def test_bad_input_is_one_line(arguments: list[str], parts: list[str], config: Path, headroom: Any) -> None:
+    ran = headroom("study", *arguments)
+    assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1), ran.err
+    assert [part for part in parts if part not in ran.err] == [], ran.err
+    assert [path.name for path in Path("runs").iterdir()] == ["mine"]
+    assert len(load_study(Path("runs/mine"), "mine", None).trials()) == 3
+
+
+REFUSED = [
+    (["-s", "study.on_change=refuse"], ["study mine is about something else", "train.epochs: 3 there, 2 here"]),
+    (["-s", "study.on_change=delete"], ["Delete study mine with its trials (3)", "--yes"]),
+    (["-s", "study.on_change=forget"], ["study.on_change", "'forget'", "fork, refuse, archive, delete"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "parts"), REFUSED, ids=[row[0][1] for row in REFUSED])
+def test_a_search_of_a_changed_study_may_be_refused(
+    arguments: list[str], parts: list[str], config: Path, headroom: Any, nobody_to_ask: None
+) -> None:
+    before = (Path("runs/mine") / JOURNAL_FILE).read_bytes()
+    ran = headroom("search", "mine.yaml", "--quiet", "-s", "train.epochs=2", *arguments)
+    assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1), ran.err
+    assert [part for part in parts if part not in ran.err] == [], ran.err
+    assert (Path("runs/mine") / JOURNAL_FILE).read_bytes() == before
+    assert [path.name for path in Path("runs").iterdir()] == ["mine"]

@@ -1,0 +1,166 @@
+"""Searches on a cluster of three nodes with a claimed GPU each: nodes are lost, and studies share the cards."""
+
+import io
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from rich.console import Console
+
+from tune_app.config import dump_yaml, parse_config
+
+# Ray's cluster for tests leaves sockets open.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Three nodes; the head, on which the searches run, has no room for a trial."""
+    import tune_app.search.ray_session  # noqa: F401, I001  # First, for Ray's environment.
+    from ray.cluster_utils import Cluster
+
+    # That a node is gone is to be found out soon.
+    quick = {"health_check_period_ms": 500, "health_check_timeout_ms": 500, "health_check_failure_threshold": 3}
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": quick}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    for _ in range(2):
+        cluster.add_node(num_cpus=4, num_gpus=1)
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.fixture
+def search(plain_config: dict[str, Any], cluster: Any) -> Callable[..., Any]:
+    """Run a search on the cluster; returns the trials of its study and its output."""
+    from tune_app.experiment import run_search
+    from tune_app.study.store import load_study
+
+    def run(run_trial: Any, *overrides: str) -> Any:
+        config = parse_config(plain_config, overrides)
+        output = io.StringIO()
+        run_search(config, console=Console(file=output, width=300), address=cluster.address, run_trial=run_trial)
+        return load_study(Path(config.run_dir), config.study.name, None).trials(), output.getvalue()
+
+    return run
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch as ``slow_trial`` noted it."""
+
+    lr: float
+    number: int
+    node: str
+    card: str
+    begun: float
+    ended: float
+
+    @classmethod
+    def of(cls, line: str) -> Self:
+        lr, number, node, card, begun, ended = line.split()
+        return cls(float(lr), int(number), node, card, float(begun), float(ended))
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.node, self.card
+
+    def runs_at(self, moment: float) -> bool:
+        return self.begun <= moment < self.ended
+
+
+def slow_trial(log: Path) -> Any:
+    """A trial of half a second an epoch that notes where and when it was trained."""
+
+    def run_trial(settings: Any, report: Any, workspace: Any) -> None:
+        import ray
+
+        from trainables.reports import TrialReport
+
+        done = 0
+        if workspace.resume_from is not None:
+            done = int((workspace.resume_from / "epoch").read_text())
+        node = ray.get_runtime_context().get_node_id()
+        epochs = settings.train.epochs
+        for epoch in range(done + 1, epochs + 1):
+            begun = time.time()
+            time.sleep(0.5)
+            folder = workspace.checkpoints / f"epoch-{epoch}"
+            folder.mkdir(parents=True)
+            (folder / "epoch").write_text(str(epoch))
+            with log.open("a") as file:
+                file.write(f"{settings.optim.lr} {epoch} {node} {workspace.card} {begun} {time.time()}\n")
+            ended = "complete" if epoch == epochs else None
+            report(TrialReport(step=epoch, value=0.5, checkpoint=folder, ended=ended))
+
+    return run_trial
+
+
+def test_a_node_that_is_removed_takes_no_trial_with_it(search: Any, cluster: Any, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    removed: list[str] = []
+
+    def remove_a_node() -> None:
+        while not log.exists() or len(log.read_text().splitlines()) < 4:
+            time.sleep(0.1)
+        node = log.read_text().split()[2]
+        removed.append(node)
+        doomed = next(one for one in cluster.worker_nodes if one.node_id == node)
+        cluster.remove_node(doomed, allow_graceful=False)
+
+    threading.Thread(target=remove_a_node, daemon=True).start()
+    try:
+        trials, _ = search(slow_trial(log), "search.max_concurrent=2", "resources.gpu=1", "train.epochs=6")
+    finally:
+        cluster.add_node(num_cpus=4, num_gpus=1)
+    assert removed
+    assert [trial.number for trial in trials] == [0, 1, 2, 3]
+    assert [trial.user_attrs["outcome"] for trial in trials] == ["complete"] * 4
+    assert all(sorted(trial.intermediate_values) == [1, 2, 3, 4, 5, 6] for trial in trials)
+    lost = [trial for trial in trials if trial.user_attrs.get("retries")]
+    assert [trial.user_attrs["retries"] for trial in lost] == [1]
+    own = [epoch for epoch in map(Epoch.of, log.read_text().splitlines()) if epoch.lr == lost[0].params["optim.lr"]]
+    assert len(own) <= 7, "more than one epoch was trained again"
+    assert own[0].node == removed[0]
+    assert own[-1].node != removed[0]
+
+
+DRIVER = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from rich.console import Console
+from test_cluster_on_ray import slow_trial
+from tune_app.config import load_config
+from tune_app.experiment import run_search
+address, config, log = sys.argv[1:]
+run_search(load_config(Path(config)), console=Console(), address=address, run_trial=slow_trial(Path(log)))
+"""
+
+
+def test_two_studies_share_the_cards_of_one_cluster(plain_config: dict[str, Any], cluster: Any, tmp_path: Path) -> None:
+    names, drivers = ("one", "other"), []
+    for name in names:
+        raw = {**plain_config, "study": {"name": name, "dir": str(tmp_path / "runs")}}
+        config, log = tmp_path / f"{name}.yaml", tmp_path / f"{name}.log"
+        dump_yaml(
+            parse_config(raw, ["search.max_concurrent=4", "resources.gpu=0.5", "train.epochs=12"]).as_dict(), config
+        )
+        command = [sys.executable, "-c", DRIVER, cluster.address, str(config), str(log)]
+        drivers.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+    for driver in drivers:
+        output, _ = driver.communicate(timeout=300)
+        assert driver.returncode == 0, output
+    epochs = {name: [Epoch.of(line) for line in (tmp_path / f"{name}.log").read_text().splitlines()] for name in names}
+    assert [len(own) for own in epochs.values()] == [48, 48]
+    every = [epoch for own in epochs.values() for epoch in own]
+    assert len({epoch.place for epoch in every}) == 2
+    most = max(sum(epoch.place == one.place and epoch.runs_at(one.begun) for epoch in every) for one in every)
+    assert most == 2, "trials of half a card"
+    one, other = epochs.values()
+    assert any(mine.runs_at(yours.begun) or yours.runs_at(mine.begun) for mine in one for yours in other)

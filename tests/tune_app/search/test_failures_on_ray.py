@@ -1,0 +1,119 @@
+"""Real Ray runs in which workers hang, crash and fail, and disks are full: nothing finished is lost."""
+
+import errno
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tune_app.errors import storage_failure
+from tune_app.outcomes import Outcome
+from tune_app.search.breaker import IN_A_ROW
+from tune_app.study.journal import JournalFile
+
+pytestmark = pytest.mark.slow
+
+CHOICES = "space.optim.lr.choices=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]"
+
+
+def outcomes(store: Any) -> list[str]:
+    return [trial.user_attrs["outcome"] for trial in store.trials() if trial.state.is_finished()]
+
+
+def test_a_search_whose_trials_all_fail_is_broken_off_and_goes_on_once_that_is_mended(
+    run_scripted: Any, tmp_path: Path
+) -> None:
+    mended = str(tmp_path / "mended")
+
+    def script(settings: Any, epoch: int) -> float:
+        if not os.path.exists(mended):
+            raise KeyError("text")
+        return float(settings.optim.lr)
+
+    end, store, _ = run_scripted(script, "search.trials=7", CHOICES)
+    assert outcomes(store) == [Outcome.FAILED] * IN_A_ROW
+    assert end.breakage is not None
+    assert end.why == "5 trials in a row failed with one error, KeyError: 'text'"
+    assert "in script" in end.breakage.traceback
+
+    Path(mended).touch()
+    end, store, _ = run_scripted(script, "search.trials=7", CHOICES)
+    assert end.breakage is None
+    assert outcomes(store) == [*[Outcome.FAILED] * IN_A_ROW, Outcome.COMPLETE, Outcome.COMPLETE]
+
+
+def test_a_worker_that_hangs_is_ended_and_its_trial_run_again_from_its_checkpoint(
+    run_scripted: Any, tmp_path: Path
+) -> None:
+    hung_before = str(tmp_path / "hung")
+
+    def script(settings: Any, epoch: int) -> float:
+        if settings.optim.lr == 0.1 and epoch == 3 and not os.path.exists(hung_before):
+            Path(hung_before).touch()
+            time.sleep(600)
+        if settings.optim.lr == 0.2 and epoch == 2:
+            time.sleep(600)
+        return 0.5
+
+    _, store, _ = run_scripted(
+        script, "search.trials=2", "space.optim.lr.choices=[0.1, 0.2]", "trial.timeout_s=2", "train.epochs=4"
+    )
+    once, always = store.trials()
+    assert once.user_attrs["outcome"] == Outcome.COMPLETE
+    assert (once.user_attrs["retries"], sorted(once.intermediate_values)) == (1, [1, 2, 3, 4])
+    assert once.user_attrs["resumed_at"] == 2
+    assert once.user_attrs["retry_1"].startswith("TrialHung: no report for 2 s")
+    assert always.user_attrs["outcome"] == Outcome.FAILED
+    assert (always.user_attrs["retries"], always.user_attrs["error_type"]) == (2, "TrialHung")
+    assert "trial.timeout_s" in always.user_attrs["reason"]
+
+
+@pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_worker_that_dies_is_no_end_of_its_trial(death: signal.Signals, run_scripted: Any, tmp_path: Path) -> None:
+    died_before = str(tmp_path / "died")
+
+    def script(settings: Any, epoch: int) -> float:
+        if epoch == 3 and not os.path.exists(died_before):
+            Path(died_before).touch()
+            os.kill(os.getpid(), death)
+        return 0.5
+
+    _, store, output = run_scripted(script, "search.trials=1")
+    (trial,) = store.trials()
+    assert (trial.user_attrs["outcome"], trial.user_attrs["retries"]) == (Outcome.COMPLETE, 1)
+    assert sorted(trial.intermediate_values) == [1, 2, 3, 4]
+    told = "ActorDiedError: its worker was lost once: its worker process has died"
+    assert trial.user_attrs["retry_1"].startswith(told)
+    assert f"trial    0  is run again (1 of 2 times at most): {told}" in output
+
+
+def test_a_full_disk_ends_the_search_and_loses_nothing_that_was_finished(
+    run_scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    appended = JournalFile._append
+    written = 0
+
+    def until_it_is_full(descriptor: int, data: bytes) -> int:
+        nonlocal written
+        written += b'"outcome"' in data
+        if written > 2:
+            os.write(descriptor, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return appended(descriptor, data)
+
+    with monkeypatch.context() as full:
+        full.setattr(JournalFile, "_append", staticmethod(until_it_is_full))
+        with pytest.raises(Exception, match="No space left") as caught:
+            run_scripted(lambda settings, epoch: 0.5, "search.trials=4")
+    failure = storage_failure(caught.value)
+    assert failure is not None
+    assert "No space left on device" in failure
+    assert "run the same command again" in failure
+
+    end, store, _ = run_scripted(lambda settings, epoch: 0.5, "search.trials=4")
+    assert outcomes(store) == [Outcome.COMPLETE] * 4
+    assert [sorted(trial.intermediate_values) for trial in store.trials()] == [[1, 2, 3, 4]] * 4
+    assert end.status.launched == 4

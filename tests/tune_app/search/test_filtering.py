@@ -1,0 +1,153 @@
+"""Which rules a configuration chooses, what they turn away of a space, and when nothing is left of it."""
+
+import re
+from typing import Any
+
+import pytest
+
+from search_spaces.rules import NAMED_LIMITS, AccumulationRule, Fit, MemoryRule, Rule, Sample, SizeClassRule
+from search_spaces.space import Params, parse_space
+from trainables.machine import MachineFiles
+from trainables.memory.device import GIB
+from trainables.memory.facts import TrialDevice
+from trainables.memory.predict.kernels import CudaKernels
+from tune_app.config import parse_config
+from tune_app.errors import UserError
+from tune_app.search.filtering import build_rules, check_something_runs, turned_away
+from tune_app.search.packing import Packing
+
+FIXED: Params = {"model.name": "bert-base", "train.batch_size": 16, "train.grad_accum": 1, "tok.max_length": 128}
+
+
+def new_packing(*overrides: str, total_gib: float = 24.0, gpus: Any = "auto") -> Packing:
+    config = parse_config({"study": {"name": "test"}, "data": {"path": "demo"}}, overrides)
+    device = TrialDevice("cuda", total_gib, bf16=True)
+    return Packing(config.trial_settings(), device, gpus=gpus, passes=4, files=MachineFiles(), say=lambda text: None)
+
+
+@pytest.mark.parametrize(
+    ("limits", "max_accumulation", "names"),
+    [
+        ("predicted", "16", ["memory", "accumulation"]),
+        ("predicted", "null", ["memory"]),
+        ("users_24gb", "16", ["size_limits"]),
+        ("users_families", "16", ["family_limits"]),
+        ("{small: {batch: 8}}", "16", ["size_limits"]),
+        (
+            "[users_24gb, predicted, users_families]",
+            "16",
+            ["size_limits", "memory", "accumulation", "family_limits"],
+        ),
+        ("null", "16", []),
+    ],
+)
+def test_a_configuration_chooses_its_rules(limits: str, max_accumulation: str, names: list[str]) -> None:
+    config = parse_config(
+        {"study": {"name": "test"}, "data": {"path": "demo"}},
+        [f"limits={limits}", f"memory.max_accumulation={max_accumulation}"],
+    )
+    rules = build_rules(config.limits, config.memory.max_accumulation, new_packing())
+    assert [rule.name for rule in rules] == names
+
+
+def test_the_family_of_a_built_in_model_is_known() -> None:
+    (rule,) = build_rules(("users_families",), None, new_packing())
+    assert rule.check(Sample("tiny-deberta", 65, 1, 128)) is not None
+    assert rule.check(Sample("tiny-bert", 65, 1, 128)) is None
+
+
+def linear_fit(sample: Sample) -> Fit:
+    """A card on which 1 GiB holds 16 samples of any model but ``giant``, which does not fit."""
+    if sample.model == "giant":
+        return Fit(1.2, 1.0, 1.0, 0, None, checkpointing=False)
+    return Fit(0.1, 1.0, 1.0, 16, -(-sample.effective_batch // 16), checkpointing=False)
+
+
+PREDICTED: list[Rule] = [MemoryRule(linear_fit), AccumulationRule(linear_fit, max_accumulation=4)]
+
+
+def test_in_a_small_space_the_shares_are_exact_and_what_rules_do_not_look_at_does_not_count() -> None:
+    space = parse_space(
+        {
+            "model.name": {"choices": ["bert-base", "bert-large", "giant", "tiny"]},
+            "train.batch_size": {"choices": [16, 32, 64, 128, 256]},
+            "optim.lr": {"low": 1e-5, "high": 1e-3, "log": True},
+        }
+    )
+    found = turned_away([*PREDICTED, SizeClassRule(NAMED_LIMITS["users_24gb"], lambda model: None)], space, FIXED, 0)
+    # Of 20: giant always; batches of 128 and 256 of the others; batches above 16 of large and above 64 of base models.
+    assert found.shares == pytest.approx({"memory": 5 / 20, "accumulation": 6 / 20, "size_limits": 10 / 20})
+    assert (found.can_run, found.sampled) == (pytest.approx(7 / 20), False)
+    assert str(found) == (
+        "rules: memory turns away 25.0 % of the space, accumulation 30.0 %, size_limits 50.0 %; 35.0 % can run"
+    )
+
+
+def test_a_large_space_is_estimated_from_a_sample_that_is_the_same_every_time() -> None:
+    space = parse_space({"train.batch_size": {"low": 1, "high": 128}, "head.dropout": {"low": 0.0, "high": 0.5}})
+    found = turned_away(PREDICTED, space, FIXED, seed=7)
+    assert found.sampled
+    assert found.shares["accumulation"] == pytest.approx(0.5, abs=0.06)
+    assert turned_away(PREDICTED, space, FIXED, seed=7) == found
+    assert turned_away(PREDICTED, space, FIXED, seed=8) != found
+    assert "; about 5" in str(found)
+
+
+def test_which_optimizer_it_is_is_looked_at() -> None:
+    def fit(sample: Sample) -> Fit:
+        fits = sample.params["optim.name"] == "adafactor"
+        return Fit(0.5 if fits else 1.5, 1.0, 1.0, int(fits), 1 if fits else None, checkpointing=False)
+
+    space = parse_space({"optim.name": {"choices": ["adamw", "adafactor"]}, "optim.eps": {"low": 1e-9, "high": 1e-6}})
+    found = turned_away([MemoryRule(fit)], space, FIXED, 0)
+    assert (found.can_run, found.sampled) == (0.5, False)
+
+
+@pytest.mark.parametrize(("batch", "can_run"), [(16, 1.0), (1024, 0.0)])
+def test_where_rules_look_at_nothing_that_is_searched_all_or_nothing_runs(batch: int, can_run: float) -> None:
+    space = parse_space({"optim.lr": {"low": 1e-5, "high": 1e-3}})
+    found = turned_away(PREDICTED, space, {**FIXED, "train.batch_size": batch}, 0)
+    assert (found.can_run, found.sampled) == (can_run, False)
+
+
+MODELS = {"model.name": {"choices": ["tiny-bert", "small-bert"]}, "tok.max_length": {"choices": [64, 512]}}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "options", "start"),
+    [
+        (["memory.budget_gib=0.01"], {}, "memory.budget_gib: 0.01 is less than any model of the space needs"),
+        ([], {"gpus": 0.001}, "resources.gpu: 0.001 of 24 GiB is less than any model of the space needs"),
+        (["memory.device_gib=0.1"], {"total_gib": 0.1}, "memory.device_gib: 0.1 is less than any model of the space"),
+        ([], {"total_gib": 0.1}, "model.name: the device's 0.1 GiB (cuda) is less than any model of the space needs"),
+    ],
+)
+def test_a_space_of_which_nothing_fits_is_refused_with_the_least_need(
+    overrides: list[str], options: Any, start: str
+) -> None:
+    packing = new_packing(*overrides, **options)
+    found = turned_away(build_rules(("predicted",), 16, packing), parse_space(MODELS), FIXED, 0)
+    with pytest.raises(UserError) as caught:
+        check_something_runs(found, packing)
+    message = str(caught.value)
+    assert message.startswith(start)
+    assert "(model tiny-bert, batch 16, accumulation 1, length 64: needs" in message
+    least = re.search(r"needs (\S+) GiB at micro-batch 1 with checkpointing", message)
+    assert least is not None, message
+    beside_tensors = CudaKernels.overhead_bytes / GIB
+    assert beside_tensors < float(least[1]) < beside_tensors + 0.05
+    assert message.endswith("add smaller models or lengths to the space")
+    assert ("raise it" in message) == (not start.startswith("model.name"))
+
+
+def test_a_space_that_several_rules_turn_away_is_refused_with_what_comes_nearest() -> None:
+    space = parse_space({"model.name": {"choices": ["giant", "tiny"]}, "train.batch_size": {"choices": [80, 512]}})
+    found = turned_away(PREDICTED, space, FIXED, 0)
+    with pytest.raises(UserError) as caught:
+        check_something_runs(found, new_packing())
+    message = str(caught.value)
+    assert message.startswith("limits: the rules turn away all of the space (the nearest: model giant, batch 80")
+    assert message.endswith("add smaller models or lengths to the space")
+    accumulation = turned_away(PREDICTED[1:], parse_space({"train.batch_size": {"choices": [80, 512]}}), FIXED, 0)
+    with pytest.raises(UserError, match=r"batch 80.* 5 > 4\); raise memory\.max_accumulation"):
+        check_something_runs(accumulation, new_packing())

@@ -1,0 +1,45 @@
+"""Real Ray whose memory monitor is on, as on clusters that others start: it takes a worker, and no more than that."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.slow
+
+TAKES_BYTES = 3 * 2**30
+
+
+@pytest.fixture(scope="module")
+def ray_with_one_slot() -> Iterator[None]:
+    """In the place of the one of all tests: it takes workers as soon as half of what the trial takes is taken."""
+    from tune_app.search.ray_session import ray
+
+    memory = psutil.virtual_memory()
+    threshold = 1 - (memory.available - TAKES_BYTES / 2) / memory.total
+    monitor = {"memory_monitor_refresh_ms": 100, "memory_usage_threshold": threshold}
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, _system_config=monitor)
+    yield
+    ray.shutdown()
+
+
+def test_a_worker_that_the_memory_monitor_takes_is_no_end_of_the_search(run_scripted: Any, tmp_path: Path) -> None:
+    taken_before = str(tmp_path / "taken")
+
+    def script(settings: Any, epoch: int) -> float:
+        if settings.optim.lr == 0.2 and epoch == 3 and not Path(taken_before).exists():
+            Path(taken_before).touch()
+            held = bytearray(b"x") * TAKES_BYTES
+            time.sleep(60)
+            del held
+        return 0.5
+
+    _, store, _ = run_scripted(script, "search.trials=2")
+    trials = store.trials()
+    assert [trial.user_attrs["outcome"] for trial in trials] == ["complete", "complete"]
+    assert trials[1].user_attrs["retries"] == 1
+    assert "memory" in trials[1].user_attrs["retry_1"]
+    assert sorted(trials[1].intermediate_values) == [1, 2, 3, 4]

@@ -1,0 +1,102 @@
+"""Real Ray runs of scripted trials with several objectives: which epoch counts, and what becomes of the unlucky."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tune_app.config import parse_config
+from tune_app.experiment import study_record
+from tune_app.outcomes import metrics_attribute
+from tune_app.study.checkpoints import LATEST
+from tune_app.study.store import open_study
+
+pytestmark = pytest.mark.slow
+
+OBJECTIVES = "search.metric=[macro_f1, calibration_error, peak_gib]"
+
+
+def scripted(scores: dict[int, float], errors: dict[int, float], runs_out_at: int | None = None) -> Any:
+    """A trial of two epochs with these scores and calibration errors, that may run out of memory; its peak grows."""
+
+    def run_trial(settings: Any, report: Any, workspace: Any) -> None:
+        from trainables.reports import TrialReport
+
+        done = int((workspace.resume_from / "epoch").read_text()) if workspace.resume_from else 0
+        for epoch in range(done + 1, 3):
+            if epoch == runs_out_at:
+                facts = {"need_gib": 3.0, "allowed_gib": 2.0}
+                report(TrialReport(epoch, float("nan"), facts=facts, ended="oom", reason="too much"))
+                return
+            folder = workspace.checkpoints / f"epoch-{epoch}"
+            folder.mkdir(parents=True)
+            (folder / "epoch").write_text(str(epoch))
+            metrics = {"macro_f1": scores[epoch]}
+            if epoch in errors:
+                metrics["calibration_error"] = errors[epoch]
+            report(
+                TrialReport(
+                    epoch,
+                    scores[epoch],
+                    metrics=metrics,
+                    facts={"peak_gib": float(epoch)},
+                    ended="complete" if epoch == 2 else None,
+                    checkpoint=folder,
+                )
+            )
+
+    return run_trial
+
+
+def test_the_epoch_with_the_best_score_counts_for_all_and_the_peak_is_the_trials(run_scripted: Any) -> None:
+    end, store, output = run_scripted(
+        None, OBJECTIVES, "search.trials=1", run_trial=scripted({1: 0.9, 2: 0.8}, {1: 0.3, 2: 0.1})
+    )
+    assert store.trial(0).values == [0.9, 0.3, 2.0]
+    assert "epoch 2: macro_f1 0.8000, calibration_error 0.1, peak_gib 2 (best 0.9000 in epoch 1)" in output
+    assert "complete macro_f1 0.9000, calibration_error 0.3, peak_gib 2 in" in output
+    assert [trial.number for trial in end.status.front] == [0]
+
+
+def test_what_was_measured_before_an_interruption_counts_after_it(
+    run_scripted: Any, plain_config: dict[str, Any], tmp_path: Path
+) -> None:
+    config = parse_config(plain_config, [OBJECTIVES])
+    run_dir = Path(config.run_dir)
+    checkpoint = tmp_path / "trial" / "checkpoint"
+    for folder in (run_dir, checkpoint):
+        folder.mkdir(parents=True)
+    (checkpoint / "epoch").write_text("1")
+    store = open_study(run_dir, "test", None, study_record(config))
+    number = store.open_trial({"optim.lr": 0.1}, {})
+    store.report(number, 1, 0.9)
+    measured = {"macro_f1": 0.9, "calibration_error": 0.3}
+    store.set_attributes(number, {metrics_attribute("epoch", 1): measured, LATEST: str(checkpoint)})
+    _, store, _ = run_scripted(None, OBJECTIVES, "search.trials=1", run_trial=scripted({2: 0.8}, {2: 0.1}))
+    told = store.trial(number)
+    assert (told.values, told.user_attrs["metrics"]) == ([0.9, 0.3, 2.0], measured)
+
+
+def test_a_trial_in_which_an_objective_was_not_measured_has_failed(run_scripted: Any) -> None:
+    end, store, _ = run_scripted(None, OBJECTIVES, "search.trials=1", run_trial=scripted({1: 0.9, 2: 0.8}, {2: 0.1}))
+    told = store.trial(0)
+    assert (told.user_attrs["outcome"], told.state.name) == ("failed", "FAIL")
+    assert told.user_attrs["reason"] == (
+        "not every objective was measured: calibration_error was None, peak_gib was 2.0 in epoch 1"
+    )
+    assert end.status.best is None
+
+
+def test_memory_that_runs_out_is_told_with_its_excess_and_the_search_goes_on(run_scripted: Any) -> None:
+    _, store, _ = run_scripted(
+        None,
+        OBJECTIVES,
+        "search.trials=2",
+        "search.sampler=nsga2",
+        run_trial=scripted({1: 0.9}, {1: 0.3}, runs_out_at=2),
+    )
+    assert len(store.trials()) == 2
+    for told in store.trials():
+        assert (told.user_attrs["outcome"], told.state.name, told.values) == ("oom", "PRUNED", None)
+        assert told.constraints == {"memory": 0.5}
+        assert told.intermediate_values == {1: 0.9}

@@ -1,0 +1,231 @@
+"""A search as a job on a cluster that ``ray start`` made: tokens on, and a worker that does not see the head's files.
+
+The head has no room for trials. The worker runs in a mount namespace of its own, in which the data, the model and Ray's
+own files are not those of the head; only the folder of the studies is the same in both.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from trainables.data.demo import demo_rows
+
+pytestmark = pytest.mark.slow
+
+PATIENCE_S = 180
+RAYS_OWN = Path("/tmp/ray")
+BIN = Path(sys.executable).parent
+HEADROOM = ("python", "-m", "tune_app")
+RAYJOB = Path(__file__).parents[3] / "scripts" / "cluster" / "rayjob.yaml"
+CONFIG = """
+study: {{name: job, dir: {studies}}}
+data: {{path: {own}/demo.csv, max_rows: 100}}
+model: {{name: {own}/model}}
+tok: {{max_length: 32}}
+train: {{epochs: 2}}
+search: {{trials: 2, max_concurrent: 2}}
+scheduler: {{name: none}}
+space:
+  optim.lr: {{low: 0.0003, high: 0.01, log: true}}
+"""
+
+
+@dataclass
+class Ran:
+    code: int
+    output: str
+
+
+class Place:
+    """Folders of the head and of the worker, and the cluster of the two."""
+
+    def __init__(self, folder: Path) -> None:
+        self.own, self.shared, self.worker_cache = folder / "own", folder / "shared", folder / "worker"
+        for made in (self.own, self.shared, self.worker_cache, folder / "home"):
+            made.mkdir()
+        self.port, self.pages_port = free_port(), free_port()
+        self.environ = {
+            **os.environ,
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(Path(__file__).parents[3]),
+            "HOME": str(folder / "home"),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{self.pages_port}",
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+        self.config = self.own / "job.yaml"
+        self.config.write_text(CONFIG.format(studies=self.shared / "runs", own=self.own))
+
+    def run(self, *command: str) -> Ran:
+        ran = subprocess.run(
+            command,
+            env=self.environ,
+            cwd=self.own,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        return Ran(ran.returncode, ran.stdout)
+
+    def submit(self, *arguments: str, wait: bool = True, program: Sequence[str] = HEADROOM) -> Ran:
+        """A job that brings a working directory, as people submit one."""
+        working = self.own / "working"
+        working.mkdir(exist_ok=True)
+        (working / "note.txt").write_text("something to bring")
+        command = ("ray", "job", "submit", "--working-dir", str(working), *([] if wait else ["--no-wait"]), "--")
+        return self.run(*command, *program, *arguments)
+
+    def status(self) -> dict[str, Any]:
+        ran = self.run("headroom", "status", str(self.shared / "runs" / "job"), "--json")
+        assert ran.code == 0, ran.output
+        return dict(json.loads(ran.output))
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        with (self.own / f"{len(list(self.own.glob('*.log')))}.log").open("wb") as log:
+            return subprocess.Popen(
+                command, env=self.environ, cwd=self.own, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+
+def free_port() -> int:
+    with socket.socket() as knocking:
+        knocking.bind(("127.0.0.1", 0))
+        return int(knocking.getsockname()[1])
+
+
+def own_agent() -> list[str]:
+    """Ray's agent on every node has one port for all of Ray on a machine, unless it is given another."""
+    return ["--block", "--dashboard-agent-listen-port", str(free_port())]
+
+
+def may_hide_folders() -> bool:
+    """Whether a process may have mounts of its own here: root may, unless a container forbids it."""
+    if shutil.which("unshare") is None:
+        return False
+    tried = subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True)
+    return tried.returncode == 0
+
+
+def end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    for process in processes:
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    if not may_hide_folders():
+        pytest.skip("no mount namespaces here: two nodes of one machine would share all their files")
+    RAYS_OWN.mkdir(exist_ok=True)
+    place = Place(tmp_path_factory.mktemp("cluster"))
+    demo_rows().to_csv(place.own / "demo.csv")
+    place.own.joinpath("train.yaml").write_text(
+        f"study: {{name: first}}\ndata: {{path: {place.own}/demo.csv, max_rows: 60}}\nmodel: {{name: tiny-bert}}\n"
+        "tok: {max_length: 32}\ntrain: {epochs: 1}\n"
+    )
+    trained = place.run("headroom", "train", "train.yaml", "--to", str(place.own / "model"), "--quiet")
+    assert trained.code == 0, trained.output
+    address = f"127.0.0.1:{place.port}"
+    pages = ("--dashboard-host", "127.0.0.1", "--dashboard-port", str(place.pages_port))
+    started = [
+        place.start("ray", "start", "--head", "--port", str(place.port), "--num-cpus", "0", *pages, *own_agent())
+    ]
+    try:
+        # The part that takes jobs comes last.
+        wait_for(lambda: place.run("ray", "job", "submit", "--", "true"))
+        hidden = " && ".join(f"mount -t tmpfs tmpfs {folder}" for folder in (place.own, RAYS_OWN))
+        join = f"cd / && XDG_CACHE_HOME={place.worker_cache} exec ray start --address {address} --num-cpus 2"
+        started.append(place.start("unshare", "-m", "sh", "-c", f"{hidden} && {join} {' '.join(own_agent())}"))
+        wait_for(lambda: place.run("ray", "list", "nodes", "--filter", "state=ALIVE", "--filter", "is_head_node=false"))
+        yield place
+    finally:
+        end(started)
+
+
+def wait_for(ready: Callable[[], Ran]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while (ran := ready()).code != 0:
+        assert time.monotonic() < deadline, ran.output
+        time.sleep(1)
+
+
+def test_a_submitted_search_sends_data_and_model_to_nodes_that_do_not_have_them(place: Place) -> None:
+    ran = place.submit("search", str(place.config))
+    assert ran.code == 0, ran.output
+    assert place.status()["trials"] == {
+        "complete": 2, "stopped": 0, "oom": 0, "infeasible": 0, "failed": 0, "running": 0, "interrupted": 0
+    }  # fmt: skip
+    sent = place.worker_cache / "headroom" / "sent"
+    assert [file.name for file in sent.glob("*/*.csv")] == ["demo.csv"]
+    assert len(list(sent.glob("*/model.safetensors"))) == 1
+
+
+def test_a_job_that_is_submitted_again_goes_on_and_its_status_is_read_while_it_runs(place: Place) -> None:
+    again = place.submit("search", str(place.config), "--trials", "4", "--quiet", wait=False)
+    assert again.code == 0, again.output
+    seen = []
+    deadline = time.monotonic() + PATIENCE_S
+    while not seen or seen[-1]["complete"] < 4:
+        assert time.monotonic() < deadline, place.run("ray", "job", "list").output
+        seen.append(place.status()["trials"])
+        time.sleep(0.5)
+    assert any(trials["running"] for trials in seen)
+    assert seen[0]["complete"] == 2
+
+
+def test_doctor_looks_at_every_node(place: Place) -> None:
+    ran = place.run("headroom", "doctor", "--address", f"127.0.0.1:{place.port}", "--dir", str(place.own), "--json")
+    found = [finding for finding in json.loads(ran.output)["findings"] if finding["subject"].startswith("node ")]
+    head, worker = found
+    assert (ran.code, head["state"], worker["state"]) == (1, "ok", "problem")
+    assert "what is written here is not found there" in worker["found"]
+    shared = place.run("headroom", "doctor", "--address", f"127.0.0.1:{place.port}", "--dir", str(place.shared))
+    assert f"2 CPUs, no GPUs; reaches {place.shared}" in shared.output
+
+
+def test_a_place_that_a_node_does_not_reach_is_refused_before_the_first_trial(place: Place) -> None:
+    ran = place.submit("search", str(place.config), "-s", f"study.dir={place.own}/runs")
+    assert "exit code 2" in ran.output
+    assert f"study.dir: {place.own}/runs is not in reach of node " in ran.output
+    assert "checkpoint.keep=none" in ran.output
+    assert not (place.own / "runs").exists()
+    without = place.submit(
+        "search", str(place.config), "-s", f"study.dir={place.own}/runs", "-s", "checkpoint.keep=none"
+    )
+    assert without.code == 0, without.output
+    checkpoints = place.own / "runs" / "job" / "checkpoints"
+    assert not list(checkpoints.rglob("checkpoint_*"))
+
+
+def test_the_entry_point_of_the_job_on_kubernetes_runs(place: Place) -> None:
+    documents = {document["kind"]: document for document in YAML(typ="safe").load_all(RAYJOB.read_text())}
+    folder, data = place.own / "headroom", place.shared / "pairs.csv"
+    folder.mkdir()
+    demo_rows(100).to_csv(data)
+    search = documents["ConfigMap"]["data"]["search.yaml"].replace("/studies", str(place.shared))
+    (folder / "search.yaml").write_text(search)
+    entry_point = documents["RayJob"]["spec"]["entrypoint"].replace("/etc/headroom", str(folder)).split()
+    small = ["model.name=tiny-bert", "space.model.name=null", "tok.max_length=32", "space.tok.max_length=null"]
+    options = [option for setting in small for option in ("-s", setting)]
+    ran = place.submit(*options, "--trials", "2", program=entry_point)
+    assert ran.code == 0, ran.output
+    assert (place.shared / "runs" / "criteria" / "config.yaml").exists()

@@ -1,0 +1,37 @@
+"""Joining Ray: what is not there is said at once."""
+
+import socket
+from typing import Any
+
+import pytest
+
+from tune_app.errors import UserError
+from tune_app.search import ray_session
+
+
+def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(
+        UserError, match=rf"--address: no Ray cluster answers at 127\.0\.0\.1:{port} .*ray start --head"
+    ):
+        ray_session.joined(f"127.0.0.1:{port}", cpus=1).__enter__()
+
+
+def test_a_trial_larger_than_the_cluster_is_refused() -> None:
+    cluster = ray_session.Cluster({"CPU": 2.0}, None)
+    with pytest.raises(UserError, match=r"resources\.cpu: 4 is more than the 2 that Ray has here; lower it"):
+        cluster.check_fits(cpu=4, gpu=0)
+    with pytest.raises(UserError, match=r"resources\.gpu: 1 is more than the 0"):
+        cluster.check_fits(cpu=1, gpu=1)
+
+    with pytest.raises(UserError, match=r"resources\.gpu: 1 is more than the 0\.5"):
+        ray_session.Cluster({"CPU": 2.0, "GPU": 0.5}, None).check_fits(cpu=1, gpu="auto")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "offered", "given"), [("auto", 2.0, "auto"), ("auto", 0.0, 0.0), (0.25, 2.0, 0.25), (0.0, 2.0, 0.0)]
+)
+def test_a_share_by_need_is_of_a_gpu_where_there_is_one(wanted: Any, offered: float, given: Any) -> None:
+    assert ray_session.Cluster({"GPU": offered}, None).gpus_per_trial(wanted) == given

@@ -1,0 +1,440 @@
+"""The study keeps every trial and says what differs; the same on a journal file and on a database."""
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from search_spaces.rules import Violation
+from search_spaces.space import parse_space
+from tune_app.errors import UserError
+from tune_app.outcomes import Outcome
+from tune_app.study.record import StudyRecord
+from tune_app.study.store import (
+    JOURNAL_FILE,
+    LOCK_FILE,
+    StudyStore,
+    load_study,
+    open_study,
+    search_is_running,
+    search_lock,
+    study_names,
+)
+
+ENTRIES: dict[str, Any] = {
+    "model.name": {"choices": ["bert-base", "bert-large"]},
+    "train.batch_size": {"low": 8, "high": 64, "step": 8},
+    "optim.lr": {"low": 1e-5, "high": 1e-3, "log": True},
+}
+PARAMS: dict[str, Any] = {"model.name": "bert-base", "train.batch_size": 16, "optim.lr": 1e-4}
+RECORD = StudyRecord(
+    space=parse_space(ENTRIES), task="criteria", metric="macro_f1", mode="max", data_fingerprint="0123456789abcdef"
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    run_dir: Path
+    url: str | None
+
+    def open(self, record: StudyRecord = RECORD, name: str = "test") -> StudyStore:
+        return open_study(self.run_dir, name, self.url, record)
+
+    def load(self, name: str = "test") -> StudyStore:
+        return load_study(self.run_dir, name, self.url)
+
+
+@pytest.fixture
+def place(storage_url: str | None, tmp_path: Path) -> Place:
+    return Place(tmp_path, storage_url)
+
+
+def test_a_study_opened_again_is_the_same(place: Place) -> None:
+    first = place.open()
+    assert (first.name, first.trials(), first.target) == ("test", [], 0)
+    first.set_target(12)
+    number = first.open_trial(PARAMS, {})
+    for again in (place.open(), place.load()):
+        assert again.record == RECORD
+        assert again.target == 12
+        assert [trial.number for trial in again.trials()] == [number]
+        assert again.distributions == first.distributions
+
+
+def test_a_target_may_change(place: Place) -> None:
+    store = place.open()
+    store.set_target(3)
+    store.set_target(5)
+    assert place.load().target == 5
+
+
+def changed_space(**changes: Any) -> StudyRecord:
+    entries = {**ENTRIES, **changes}
+    return replace(RECORD, space=parse_space({name: entry for name, entry in entries.items() if entry is not None}))
+
+
+DIFFERENCES: list[tuple[str, StudyRecord, list[str]]] = [
+    (
+        "choices changed",
+        changed_space(**{"model.name": {"choices": ["bert-base"]}}),
+        ['model.name: ["bert-base", "bert-large"] there, ["bert-base"] here'],
+    ),
+    (
+        "range changed",
+        changed_space(**{"train.batch_size": {"low": 8, "high": 128, "step": 8}}),
+        ["train.batch_size:", '"high": 64', '"high": 128'],
+    ),
+    (
+        "log dropped",
+        changed_space(**{"optim.lr": {"low": 1e-5, "high": 1e-3}}),
+        ["optim.lr:", '"log": true', '"log": false'],
+    ),
+    (
+        "entry added",
+        changed_space(**{"head.dropout": {"choices": [0.1]}}),
+        ["head.dropout: not searched there, [0.1] here"],
+    ),
+    ("entry removed", changed_space(**{"optim.lr": None}), ["optim.lr:", "there, not searched here"]),
+    ("task", replace(RECORD, task="evidence"), ["task.name: criteria there, evidence here"]),
+    ("metric", replace(RECORD, metric="auc"), ["search.metric: macro_f1 (max) there, auc (max) here"]),
+    (
+        "data",
+        replace(RECORD, data_fingerprint="f" * 64),
+        ["data: fingerprint 0123456789ab there, fingerprint ffffffffffff here"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("record", "parts"), [row[1:] for row in DIFFERENCES], ids=[row[0] for row in DIFFERENCES])
+def test_a_study_about_something_else_is_refused_with_what_differs(
+    place: Place, record: StudyRecord, parts: list[str]
+) -> None:
+    place.open().open_trial(PARAMS, {})
+    with pytest.raises(UserError) as caught:
+        place.open(record)
+    message = str(caught.value)
+    assert [part for part in ["study.name:", "--fresh", *parts] if part not in message] == [], message
+    assert len(message.splitlines()) == 1
+    assert place.load().record == RECORD, "nothing was changed"
+
+
+def test_all_differences_are_named_at_once(tmp_path: Path) -> None:
+    place = Place(tmp_path, None)
+    place.open()
+    other = replace(changed_space(**{"optim.lr": None}), task="evidence", data_fingerprint="f")
+    with pytest.raises(UserError, match=r"task\.name: .*; data: .*; optim\.lr: "):
+        place.open(other)
+
+
+def test_the_order_of_the_space_makes_no_difference(place: Place) -> None:
+    place.open()
+    place.open(replace(RECORD, space=parse_space(dict(reversed(ENTRIES.items())))))
+
+
+def test_a_trial_is_recorded_whole_before_it_is_launched(place: Place) -> None:
+    number = place.open().open_trial(PARAMS, {"suggested_at": 1.5})
+    trial = place.load().trial(number)
+    assert trial.state == TrialState.RUNNING
+    assert trial.params == PARAMS
+    assert trial.user_attrs == {"suggested_at": 1.5}
+    assert trial.datetime_start is not None
+    assert trial.datetime_complete is None
+
+
+def test_numbers_count_all_trials_in_order(place: Place) -> None:
+    store = place.open()
+    numbers = [
+        store.open_trial(PARAMS, {}),
+        store.record_infeasible(PARAMS, [Violation("size_limits", "too large", 0.5)]),
+        store.open_trial({**PARAMS, "train.batch_size": 64}, {}),
+    ]
+    assert numbers == [0, 1, 2]
+    assert [trial.number for trial in place.load().trials()] == numbers
+
+
+def test_reports_are_kept_by_epoch_and_seen_at_once(place: Place) -> None:
+    store, reader = place.open(), place.load()
+    number = store.open_trial(PARAMS, {})
+    store.report(number, 1, 0.5)
+    assert reader.trial(number).intermediate_values == {1: 0.5}
+    store.report(number, 2, 0.75)
+    assert reader.trial(number).intermediate_values == {1: 0.5, 2: 0.75}
+
+
+def test_attributes_of_an_open_trial_can_be_set_and_replaced(place: Place) -> None:
+    store = place.open()
+    number = store.open_trial(PARAMS, {})
+    store.set_attributes(number, {"checkpoint": "/a", "retries": 1})
+    store.set_attributes(number, {"checkpoint": "/b"})
+    assert place.load().trial(number).user_attrs == {"checkpoint": "/b", "retries": 1}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [
+        (Outcome.COMPLETE, TrialState.COMPLETE),
+        (Outcome.STOPPED, TrialState.PRUNED),
+        (Outcome.OOM, TrialState.PRUNED),
+        (Outcome.FAILED, TrialState.FAIL),
+    ],
+)
+def test_every_outcome_is_told_to_optuna_as_its_state(place: Place, outcome: Outcome, state: TrialState) -> None:
+    store = place.open()
+    number = store.open_trial(PARAMS, {"suggested_at": 1.5})
+    store.report(number, 1, 0.5)
+    store.close_trial(
+        number,
+        outcome,
+        value=0.5 if outcome is Outcome.COMPLETE else None,
+        reason="why",
+        attributes={"peak_gib": 1.25, "micro_batch": None, "metrics": {"auc": 0.5}},
+        constraints={"memory": 0.25} if outcome is Outcome.OOM else None,
+    )
+    trial = place.load().trial(number)
+    assert trial.state == state
+    assert trial.datetime_complete is not None
+    assert trial.user_attrs == {
+        "suggested_at": 1.5,
+        "peak_gib": 1.25,
+        "micro_batch": None,
+        "metrics": {"auc": 0.5},
+        "outcome": outcome.value,
+        "reason": "why",
+    }
+    assert trial.constraints == ({"memory": 0.25} if outcome is Outcome.OOM else {})
+    assert trial.intermediate_values == {1: 0.5}
+    if outcome is Outcome.COMPLETE:
+        assert trial.value == 0.5
+
+
+def test_a_failed_trial_without_any_report_can_be_closed(place: Place) -> None:
+    store = place.open()
+    number = store.open_trial(PARAMS, {})
+    traceback = "Traceback …\n" + "x" * 20_000
+    store.close_trial(number, Outcome.FAILED, attributes={"error_traceback": traceback})
+    assert place.load().trial(number).user_attrs["error_traceback"] == traceback
+
+
+def test_a_rejected_sample_is_recorded_with_the_excess_of_every_rule(place: Place) -> None:
+    store = place.open()
+    found = [
+        Violation("size_limits", "batch 48 > 16", 2.0),
+        Violation("memory", "needs 30 GiB", 0.25),
+        Violation("size_limits", "batch 48 > 32", 0.5),
+    ]
+    number = store.record_infeasible(PARAMS, found)
+    trial = place.load().trial(number)
+    assert trial.state == TrialState.PRUNED
+    assert trial.params == PARAMS
+    assert trial.user_attrs == {"outcome": "infeasible", "reason": "batch 48 > 16; needs 30 GiB; batch 48 > 32"}
+    assert trial.constraints == {"size_limits": 2.0, "memory": 0.25}
+    assert trial.intermediate_values == {}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "value"),
+    [
+        (Outcome.COMPLETE, None),
+        (Outcome.COMPLETE, float("nan")),
+        (Outcome.STOPPED, 0.5),
+        (Outcome.OOM, 0.5),
+        (Outcome.FAILED, float("nan")),
+    ],
+)
+def test_a_value_goes_with_complete_and_with_nothing_else(place: Place, outcome: Outcome, value: float | None) -> None:
+    store = place.open()
+    number = store.open_trial(PARAMS, {})
+    with pytest.raises(ValueError, match=str(number)):
+        store.close_trial(number, outcome, value=value)
+    trial = place.load().trial(number)
+    assert trial.state == TrialState.RUNNING
+    assert trial.user_attrs == {}, "the trial is as it was"
+
+
+def test_a_trial_is_told_once(place: Place) -> None:
+    store = place.open()
+    number = store.open_trial(PARAMS, {})
+    store.close_trial(number, Outcome.COMPLETE, value=0.5)
+    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
+        store.close_trial(number, Outcome.FAILED)
+    trial = place.load().trial(number)
+    assert (trial.state, trial.value, trial.user_attrs["outcome"]) == (TrialState.COMPLETE, 0.5, "complete")
+
+
+def test_parameters_outside_the_space_cannot_be_recorded(place: Place) -> None:
+    store = place.open()
+    with pytest.raises(ValueError, match="bert-huge"):
+        store.open_trial({**PARAMS, "model.name": "bert-huge"}, {})
+    assert place.load().trials() == []
+
+
+def test_an_open_trial_is_found_again_and_goes_on_under_its_number(place: Place) -> None:
+    first = place.open()
+    first.open_trial(PARAMS, {})
+    number = first.open_trial({**PARAMS, "train.batch_size": 24}, {"checkpoint": "/c"})
+    first.report(number, 1, 0.5)
+    second = place.open()
+    second.report(number, 2, 0.75)
+    second.close_trial(number, Outcome.COMPLETE, value=0.75)
+    trial = place.load().trial(number)
+    assert trial.params["train.batch_size"] == 24
+    assert trial.intermediate_values == {1: 0.5, 2: 0.75}
+    assert trial.user_attrs["checkpoint"] == "/c"
+
+
+def test_a_study_that_is_not_there_cannot_be_loaded(place: Place) -> None:
+    with pytest.raises(UserError, match=r"test: no study.*run headroom search first"):
+        place.load()
+    place.open()
+    with pytest.raises(UserError, match=r"other: no study of that name.*run headroom search first"):
+        place.load("other")
+
+
+def test_two_studies_may_share_a_database(empty_database: Path, tmp_path: Path) -> None:
+    place = Place(tmp_path, f"sqlite:///{shutil.copy(empty_database, tmp_path / 'two.db')}")
+    place.open(name="a").open_trial(PARAMS, {})
+    other = place.open(replace(RECORD, task="evidence"), name="b")
+    assert other.trials() == []
+    assert other.open_trial(PARAMS, {}) == 0
+
+
+def test_a_study_of_someone_else_is_neither_shown_nor_written_to(empty_database: Path, tmp_path: Path) -> None:
+    place = Place(tmp_path, f"sqlite:///{shutil.copy(empty_database, tmp_path / 'theirs.db')}")
+    theirs = optuna.create_study(study_name="test", storage=place.url)
+    theirs.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    with pytest.raises(UserError, match="test: no study of that name"):
+        place.load()
+    with pytest.raises(UserError, match=r"study\.name: .*set another study\.name"):
+        place.open()
+    assert theirs.user_attrs == {}
+
+
+def test_a_study_whose_first_write_was_cut_short_is_opened_as_new(place: Place) -> None:
+    place.open()
+    if place.url is None:
+        file = place.run_dir / JOURNAL_FILE
+        file.write_bytes(file.read_bytes().splitlines(keepends=True)[0])
+    else:
+        optuna.delete_study(study_name="test", storage=place.url)
+        optuna.create_study(study_name="test", storage=place.url, direction="maximize")
+    assert place.open().record == RECORD
+
+
+@pytest.mark.parametrize("content", [b"garbage\n", b"\x00" * 100 + b"\n", b"[]\n", b"{}\n"])
+def test_a_journal_that_is_none_is_refused_by_its_path(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / JOURNAL_FILE).write_bytes(content)
+    for opened in (Place(tmp_path, None).open, Place(tmp_path, None).load):
+        with pytest.raises(UserError, match=JOURNAL_FILE) as caught:
+            opened()
+        assert len(str(caught.value).splitlines()) == 1
+
+
+SECRET_URLS = [
+    "postgresql://user:secret@localhost:1/x",
+    "postgresql://user:se@cret-secret@localhost:1/x",
+    "mysql+pymysql://user:secret@localhost:1/x",
+    "postgresql+nodriver://user:secret@localhost:1/x",
+    "postgresql://user:secret@localhost:noport/x",
+    "nothing-known://user:secret@localhost:1/x",
+]
+
+
+@pytest.mark.parametrize("url", SECRET_URLS)
+@pytest.mark.parametrize("way", ["open", "load"])
+def test_a_database_that_cannot_be_reached_is_named_without_its_password(url: str, way: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        getattr(Place(tmp_path, url), way)()
+    message = str(caught.value)
+    assert message.startswith("study.storage: ")
+    assert "://user:***@localhost" in message
+    assert "cret" not in message
+    assert "null for a journal file" in message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"no database" * 100, None])
+def test_a_file_that_is_no_database_is_refused(content: bytes | None, tmp_path: Path) -> None:
+    file = tmp_path / "missing" / "study.db"
+    if content:
+        file.parent.mkdir()
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=r"study\.storage: sqlite:///.*cannot be opened"):
+        Place(tmp_path, f"sqlite:///{file}").open()
+
+
+def test_only_one_search_holds_a_run_directory(tmp_path: Path) -> None:
+    assert not search_is_running(tmp_path), "nor is there a file of it yet"
+    with search_lock(tmp_path):
+        assert search_is_running(tmp_path)
+        with (
+            pytest.raises(UserError, match=r"study\.name: a search is running.*wait.*study\.name"),
+            search_lock(tmp_path),
+        ):
+            pass
+        assert search_is_running(tmp_path), "who is refused takes nothing away"
+    assert not search_is_running(tmp_path)
+    with search_lock(tmp_path):
+        pass
+
+
+def test_a_failed_search_lets_go_of_its_run_directory(tmp_path: Path) -> None:
+    def fail() -> None:
+        with search_lock(tmp_path):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert not search_is_running(tmp_path)
+
+
+def test_a_killed_search_lets_go_of_its_run_directory(tmp_path: Path) -> None:
+    code = """
+import sys, time
+from pathlib import Path
+from tune_app.study.store import search_lock
+with search_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=Path(__file__).parents[3], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    assert search_is_running(tmp_path)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.communicate()
+    assert not search_is_running(tmp_path)
+    with search_lock(tmp_path):
+        pass
+
+
+def test_a_look_at_a_study_keeps_no_search_from_starting(tmp_path: Path) -> None:
+    with (tmp_path / LOCK_FILE).open("w") as file:
+        # What search_is_running holds for an instant, held a little longer.
+        fcntl.flock(file, fcntl.LOCK_SH)
+        release = threading.Timer(0.05, fcntl.flock, (file, fcntl.LOCK_UN))
+        release.start()
+        try:
+            with search_lock(tmp_path):
+                assert search_is_running(tmp_path)
+        finally:
+            release.join()
+
+
+def test_looking_for_a_study_makes_no_file(tmp_path: Path) -> None:
+    for url in (None, f"sqlite:///{tmp_path}/study.db", f"sqlite:///{tmp_path}/missing/study.db"):
+        with pytest.raises(UserError, match="run headroom search first"):
+            load_study(tmp_path, "test", url)
+        assert study_names(tmp_path, url) == []
+    assert list(tmp_path.iterdir()) == []

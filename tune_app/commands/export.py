@@ -1,0 +1,190 @@
+"""Writes what a study found: ``best.yaml``, which ``headroom train`` runs as it is, and ``leaderboard.csv``.
+
+Of a study with several objectives there is ``front.csv`` beside them: the trials that no other beats.
+"""
+
+import csv
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from tune_app.config import PinnedSection, RunConfig, dump_yaml
+from tune_app.errors import UserError
+from tune_app.objectives import front, named_values, values_of
+from tune_app.outcomes import CARRIED_ATTRIBUTE, TRIAL_ATTRIBUTES, carried_from
+from tune_app.study.reporting import leaderboard, outcome_of, reason_of
+from tune_app.study.run_dir import shown_config
+from tune_app.study.store import StudyStore
+from tune_app.unit import value_so_far
+
+BEST_FILE = "best.yaml"
+LEADERBOARD_FILE = "leaderboard.csv"
+FRONT_FILE = "front.csv"
+
+_PINNED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "headroom")
+# A training run has no study to write to and nothing to be stopped by.
+_SEARCH_ONLY = ("space", "scheduler", "tracking", "checkpoint")
+
+
+def export_best(store: StudyStore, config: RunConfig, folder: Path, number: int | None = None) -> Path:
+    """Write the best trial, or another one, as a complete configuration; returns its path.
+
+    Args:
+        config: the study's own, as resolved when it ran.
+        number: of the trial; None takes the best, of several objectives by the first.
+
+    Raises:
+        UserError: the study holds no complete trial or none of that number, or the folder cannot be written.
+    """
+    ranked = leaderboard(store.trials(), store.record.objectives)
+    if not ranked:
+        raise UserError(
+            f"{store.name}: holds no complete trial, so there is no best configuration; headroom status {store.name}"
+            " shows what became of its trials"
+        )
+    best = ranked[0] if number is None else next((trial for trial in ranked if trial.number == number), None)
+    if best is None:
+        raise UserError(
+            f"--trial: {number} is no complete trial of {store.name}; take one of those that headroom status"
+            f" {store.name} ranks, e.g. {ranked[0].number}"
+        )
+    target = folder / BEST_FILE
+    with _writing(folder):
+        dump_yaml(best_config(store, config, best), target, _comment(store, best))
+    return target
+
+
+def best_config(store: StudyStore, config: RunConfig, trial: FrozenTrial) -> dict[str, Any]:
+    """A trial's complete configuration as plain data, with what its value depends on pinned beside it."""
+    first, *further = named_values(trial, store.record.objectives).items()
+    pinned = PinnedSection(
+        study=store.name,
+        trial=trial.number,
+        value=first[1],
+        further=dict(further),
+        epoch=trial.user_attrs.get("best_epoch"),
+        data_fingerprint=store.record.data_fingerprint,
+        device=str(trial.user_attrs.get("device", "unknown")),
+        versions=installed_versions(),
+    )
+    own = config.with_params(trial.params).model_copy(update={"pinned": pinned})
+    values = shown_config(own)
+    values["study"]["storage"] = None
+    # How a batch is cut follows from it, and dropout draws otherwise for another cut.
+    values["memory"]["budget_gib"] = trial.user_attrs.get("budget_gib") or own.memory.budget_gib
+    return {section: value for section, value in values.items() if section not in _SEARCH_ONLY}
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of what a result depends on, Python included."""
+    versions = {"python": platform.python_version()}
+    for package in _PINNED_PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            # Run from a source tree that is not installed, as in a submitted job.
+            versions[package] = "not installed"
+    return versions
+
+
+def export_leaderboard(store: StudyStore, folder: Path) -> Path:
+    """Write every trial, the complete ones first and best first; returns the path of the CSV file.
+
+    Of several objectives those that no other trial beats come first, the best by the first objective before the others.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    trials = store.trials()
+    ranked = leaderboard(trials, store.record.objectives)
+    placed = {trial.number for trial in ranked}
+    others = [trial for trial in trials if trial.number not in placed]
+    with _writing(folder):
+        return _write_table(store, [*ranked, *others], folder / LEADERBOARD_FILE)
+
+
+def export_front(store: StudyStore, folder: Path) -> Path | None:
+    """Write the trials that no other beats, as in the leaderboard; None where there is one objective.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    objectives = store.record.objectives
+    if len(objectives) == 1:
+        return None
+    best = front(leaderboard(store.trials(), objectives), objectives)
+    with _writing(folder):
+        return _write_table(store, best, folder / FRONT_FILE)
+
+
+def _write_table(store: StudyStore, trials: Sequence[FrozenTrial], target: Path) -> Path:
+    """A line per trial, the complete ones numbered as they come."""
+    names = list(store.record.space)
+    objectives = [objective.name for objective in store.record.objectives]
+    # What is an objective stands at the front already.
+    attributes = [name for name in TRIAL_ATTRIBUTES if name not in objectives]
+    building = target.with_name(f".{target.name}.{os.getpid()}")
+    with building.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        columns = ["rank", "number", "outcome", *objectives, "best_epoch", *names, *attributes]
+        writer.writerow([*columns, CARRIED_ATTRIBUTE, "reason"])
+        for rank, trial in enumerate(trials, start=1):
+            values = values_of(trial)
+            # Of a trial that is not complete the first objective is known so far, and others that are attributes.
+            so_far = (
+                value_so_far(store.record.unit, trial.intermediate_values),
+                *map(trial.user_attrs.get, objectives[1:]),
+            )
+            shown = values or so_far
+            writer.writerow([rank if values else None, *_row(trial, shown, names, attributes)])
+    os.replace(building, target)
+    return target
+
+
+def _row(
+    trial: FrozenTrial, values: Sequence[float | None], names: Sequence[str], attributes: Sequence[str]
+) -> list[object]:
+    outcome = outcome_of(trial)
+    return [
+        trial.number,
+        outcome.value if outcome else "open",
+        *values,
+        trial.user_attrs.get("best_epoch"),
+        *(trial.params.get(name) for name in names),
+        *(trial.user_attrs.get(name) for name in attributes),
+        carried_from(trial),
+        reason_of(trial),
+    ]
+
+
+def _comment(store: StudyStore, trial: FrozenTrial) -> str:
+    values = ", ".join(f"{name} {value:.6f}" for name, value in named_values(trial, store.record.objectives).items())
+    origin = carried_from(trial)
+    value = f"Trial {trial.number} of study {store.name}{f' ({origin})' if origin else ''}: {values}"
+    folds = store.record.fixed.get("data.folds")
+    if folds:
+        return (
+            f"{value}, the mean of its {folds} folds.\n"
+            f"headroom train {BEST_FILE} trains it on one split, of the same data and test part, and saves the model."
+        )
+    return f"{value} on validation.\nheadroom train {BEST_FILE} trains it again and saves the model."
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Make the folder and write to it.
+
+    Raises:
+        UserError: that cannot be done.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(f"--to: {folder} cannot be written ({error.strerror}); give another folder") from None

@@ -1,0 +1,139 @@
+"""What studies there are and what each is about, for ``headroom study list`` and ``show``."""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tune_app.commands.tables import print_status
+from tune_app.errors import UserError
+from tune_app.study.reporting import StudyStatus, study_status
+from tune_app.study.run_dir import CONFIG_FILE, stored_config
+from tune_app.study.store import StudyStore, load_study, search_is_running
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A study at a glance.
+
+    Attributes:
+        parent: name of the study that it is a changed version of.
+        changed: when a trial last began or ended; None while there is none.
+    """
+
+    run_dir: Path
+    is_running: bool
+    status: StudyStatus
+    parent: str | None
+    changed: datetime.datetime | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **self.status.as_dict(),
+            "run_dir": str(self.run_dir),
+            "is_running": self.is_running,
+            "parent": self.parent,
+            "changed": self.changed.isoformat(timespec="seconds") if self.changed else None,
+        }
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A run directory whose study cannot be read, and why in one line."""
+
+    run_dir: Path
+    problem: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"study": self.run_dir.name, "run_dir": str(self.run_dir), "problem": self.problem}
+
+
+def overview(store: StudyStore, run_dir: Path) -> Overview:
+    running = search_is_running(run_dir)
+    moments = [
+        moment for trial in store.trials() for moment in (trial.datetime_start, trial.datetime_complete) if moment
+    ]
+    return Overview(
+        run_dir,
+        running,
+        study_status(store, is_running=running),
+        store.parent.name if store.parent else None,
+        max(moments).astimezone() if moments else None,
+    )
+
+
+def studies_in(folder: Path) -> list[Overview | Unreadable]:
+    """All studies whose run directories lie in a folder, the last changed first; those that cannot be read last.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--dir: {folder}: no such folder; give the study.dir of your searches")
+    read: list[Overview] = []
+    unreadable: list[Unreadable] = []
+    for file in sorted(folder.glob(f"*/{CONFIG_FILE}")):
+        run_dir = file.parent.resolve()
+        try:
+            config = stored_config(run_dir)
+            read.append(overview(load_study(run_dir, config.study.name, config.study.storage), run_dir))
+        except UserError as error:
+            unreadable.append(Unreadable(run_dir, str(error)))
+    read.sort(key=lambda study: study.changed.timestamp() if study.changed else 0.0, reverse=True)
+    return [*read, *unreadable]
+
+
+def print_studies(console: Console, studies: Sequence[Overview | Unreadable], folder: str) -> None:
+    """One line per study."""
+    if not studies:
+        console.print(f"no study in {folder}; headroom search begins one", markup=False, highlight=False)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("study", "launched", "complete", "turned away", "carried over", "best", "last change", ""):
+        table.add_column(column, overflow="fold")
+    read = [study for study in studies if isinstance(study, Overview)]
+    for study in read:
+        status, best = study.status, study.status.best
+        table.add_row(
+            escape(status.study),
+            f"{status.launched} of {status.target}",
+            str(status.trials["complete"]),
+            str(status.trials["infeasible"] or ""),
+            str(sum(status.carried.values()) or ""),
+            f"{status.metric} {best.value:.4f}" if best else "",
+            f"{study.changed:%Y-%m-%d %H:%M}" if study.changed else "",
+            ", ".join(_remarks(study)),
+        )
+    if read:
+        console.print(table, highlight=False)
+    for unread in studies:
+        if isinstance(unread, Unreadable):
+            line = f"{unread.run_dir.name} cannot be read: {unread.problem}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _remarks(study: Overview) -> list[str]:
+    return [*(["running"] if study.is_running else []), *([f"version of {study.parent}"] if study.parent else [])]
+
+
+def print_study(console: Console, store: StudyStore, shown: Overview) -> None:
+    """What it is about, its space, and its outcomes."""
+    record = store.record
+    lines = [
+        ("run directory", str(shown.run_dir)),
+        ("task", record.task),
+        ("objective", ", ".join(map(str, record.objectives))),
+        ("data", f"fingerprint {record.data_fingerprint[:12]}"),
+        *([("version of", shown.parent)] if shown.parent else []),
+        *((f"space  {name}", str(entry)) for name, entry in record.space.entries.items()),
+        ("fixed", ", ".join(f"{name}={value}" for name, value in record.fixed.items() if value is not None)),
+    ]
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        console.print(f"{name:<{width}}  {value}", markup=False, highlight=False, soft_wrap=True)
+    print_status(console, store, shown.status, running=shown.is_running, max_concurrent=1)

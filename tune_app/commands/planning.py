@@ -1,0 +1,171 @@
+"""``headroom memory``: what models need on a device, before anything runs."""
+
+import json
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from search_spaces.space import Choices, IntRange
+from trainables.machine import MachineFiles
+from tune_app.config import RunConfig
+from tune_app.errors import UserError
+from tune_app.experiment import check_optimizers, model_names
+from tune_app.search.combinations import check_combinations, fixed_obstacle
+
+if TYPE_CHECKING:
+    from trainables.memory.facts import TrialDevice
+    from trainables.memory.needs import ModelNeed, Verdict
+
+_MOST_LENGTHS = 8
+
+Device = Literal["cpu", "cuda"]
+
+
+def print_needs(
+    config: RunConfig,
+    console: Console,
+    *,
+    budget_gib: float | None,
+    device: Device | None,
+    precision: str | None,
+    model: str | None,
+    batch: int | None,
+    length: int | None,
+    as_json: bool,
+) -> None:
+    """Print the table of needs, or with ``model``, ``batch`` and ``length`` the verdict on one configuration.
+
+    Raises:
+        UserError: the three are not given together, or a model's configuration cannot be had.
+    """
+    # torch and transformers take seconds to import.
+    from trainables.data.rows import DataError
+    from trainables.memory.facts import trial_device
+    from trainables.memory.needs import Question, model_needs, verdict
+    from trainables.models.checkpoint import ModelLoadError
+    from trainables.models.names import UnknownModelError
+
+    asked = [value is not None for value in (model, batch, length)]
+    if budget_gib is not None and math.isnan(budget_gib):
+        raise UserError("--budget-gib: nan is no number; give the memory of the card, e.g. 24")
+    if any(asked) and not all(asked):
+        raise UserError("--model, --batch and --length: give all three for a verdict, or none for the table")
+    check_optimizers(config)
+    if model is not None and length is not None:
+        obstacle = fixed_obstacle(config, model, tok__max_length=length)
+        if obstacle is not None:
+            raise UserError(str(obstacle))
+    else:
+        check_combinations(config, model_names(config))
+    here = trial_device(config.memory.device_gib, use_cuda=device != "cpu")
+    kind: Device = device or ("cuda" if budget_gib is not None else here.kind)
+    budget_gib = budget_gib or _budget_gib(config, kind, here)
+    question = Question(
+        settings=config.trial_settings(),
+        device=kind,
+        budget_gib=budget_gib,
+        precision=precision or _precision(config, kind, here),
+    )
+    files = MachineFiles()
+    try:
+        if model is not None and batch is not None and length is not None:
+            answer = verdict(question, model, batch, length, files)
+            if as_json:
+                print(json.dumps(_contracted(answer)))
+                return
+            split = f"{answer.accumulation_steps} × {answer.micro_batch}" if answer.fits else "not even one sample"
+            if answer.fits and answer.checkpointing:
+                split += " with checkpointing"
+            console.print(
+                f"{'fits' if answer.fits else 'does not fit'}: {model}, effective batch {batch}, length {length},"
+                f" {answer.precision} on {kind} with {budget_gib:g} GiB: {split}, needs {answer.need_gib:.3g} GiB"
+                f" of {question.allowed_gib:.3g} allowed (predicted)",
+                markup=False,
+                highlight=False,
+            )
+            return
+        able, left_out = _models_and_lengths(config)
+        rows = model_needs(question, able, files)
+    except (UnknownModelError, ModelLoadError) as error:
+        raise UserError(f"model.name: {error}") from None
+    except DataError as error:
+        raise UserError(f"data.path: {error}") from None
+    if as_json:
+        print(json.dumps([_contracted(row) for row in rows]))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("model")
+    for column in ("length", "need of 1 sample", "largest micro-batch", "largest evaluation batch"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        mark = " *" if row.checkpointing else ""
+        table.add_row(
+            row.model,
+            str(row.length),
+            f"{row.need_gib:.3g} GiB{mark}",
+            f"{row.max_micro_batch}{mark}",
+            str(row.max_eval_batch),
+        )
+    console.print(table)
+    if any(row.checkpointing for row in rows):
+        console.print("* with checkpointing: not even one sample fits without", highlight=False)
+    for line in left_out:
+        console.print(f"left out: {line}", markup=False, highlight=False)
+    console.print(
+        f"predicted for {kind} with {budget_gib:.4g} GiB, {question.precision};"
+        f" {config.memory.headroom:.0%} of it is kept free",
+        highlight=False,
+    )
+
+
+def _models_and_lengths(config: RunConfig) -> tuple[list[tuple[str, int]], list[str]]:
+    """Those of the space that go together, and of the others the model and why not."""
+    able, left_out = [], dict[str, None]()
+    for model in model_names(config):
+        for length in _lengths(config):
+            obstacle = fixed_obstacle(config, model, tok__max_length=length)
+            if obstacle is None:
+                able.append((model, length))
+            else:
+                left_out[f"{model}: {obstacle.problem}"] = None
+    if not able:
+        raise UserError(f"tok.max_length: no model can take what is asked: {next(iter(left_out))}")
+    return able, list(left_out)
+
+
+def _contracted(answer: "ModelNeed | Verdict") -> dict[str, Any]:
+    """The keys that scripts know."""
+    return {name: value for name, value in asdict(answer).items() if name != "checkpointing"}
+
+
+def _budget_gib(config: RunConfig, kind: Device, here: "TrialDevice") -> float:
+    """What a trial may hold here when the whole device is its own."""
+    if kind != here.kind:
+        given = config.memory.budget_gib or config.memory.device_gib
+        if given is None:
+            raise UserError(
+                "--budget-gib: is needed to ask about a CUDA card on a machine without one, e.g. --budget-gib 24"
+            )
+        return given
+    return min(here.total_gib, config.memory.budget_gib or here.total_gib)
+
+
+def _precision(config: RunConfig, kind: Device, here: "TrialDevice") -> str:
+    """What ``auto`` becomes there: a card that is not here is taken to be one with bf16 units."""
+    if config.train.precision != "auto":
+        return config.train.precision
+    return here.auto_precision if kind == here.kind else "bf16"
+
+
+def _lengths(config: RunConfig) -> list[int]:
+    """The lengths that the configuration may sample; of a long range some, evenly, the ends among them."""
+    entry = config.space.entries.get("tok.max_length") if config.space else None
+    if not isinstance(entry, Choices | IntRange):
+        return [config.tok.max_length]
+    every = sorted(int(entry.value_at(place)) for place in range(entry.size))
+    if len(every) <= _MOST_LENGTHS:
+        return every
+    return [every[place * (len(every) - 1) // (_MOST_LENGTHS - 1)] for place in range(_MOST_LENGTHS)]

@@ -1,0 +1,111 @@
+"""``headroom study``: what studies there are, what differs from a configuration, and setting them aside."""
+
+import json
+from pathlib import Path
+
+import click
+
+from tune_app.commands.terminal import consent, make_console, open_named, overrides_option
+
+DIFFERS = 1
+
+
+@click.group("study", no_args_is_help=False)
+def study_group() -> None:
+    """Studies: list and show them, compare them with a configuration, fork, archive or delete them."""
+
+
+@study_group.command("list")
+@click.option("--dir", "folder", default="runs", show_default=True, help="Where run directories lie (study.dir).")
+@click.option("--json", "as_json", is_flag=True, help="A JSON list, for scripts.")
+def list_studies(folder: str, as_json: bool) -> int:
+    """Every study with its counts, its best and its last change, the newest first."""
+    from tune_app.commands.overview import print_studies, studies_in
+
+    studies = studies_in(Path(folder))
+    if as_json:
+        click.echo(json.dumps([study.as_dict() for study in studies]))
+    else:
+        print_studies(make_console(), studies, folder)
+    return 0
+
+
+@study_group.command("show")
+@click.argument("study")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+def show_study(study: str, as_json: bool) -> int:
+    """What a study is about, its space, and what became of its trials. STUDY is a name or a run directory."""
+    from tune_app.commands.overview import overview, print_study
+
+    store, _, run_dir = open_named(study)
+    shown = overview(store, run_dir)
+    if as_json:
+        click.echo(json.dumps({**shown.as_dict(), "record": store.record.as_dict()}))
+    else:
+        print_study(make_console(), store, shown)
+    return 0
+
+
+@study_group.command("diff")
+@click.argument("study")
+@click.argument("config")
+@overrides_option
+def diff_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
+    """What differs between STUDY and CONFIG. Exit code 0 where nothing does, 1 where something does."""
+    from tune_app.config import load_config
+    from tune_app.experiment import study_record
+    from tune_app.study.differences import print_differences
+
+    store, _, _ = open_named(study)
+    differences = store.record.differences(study_record(load_config(config, overrides)))
+    if not differences:
+        click.echo(f"study {store.name} and {config} are about the same")
+        return 0
+    print_differences(make_console(), store.name, differences)
+    return DIFFERS
+
+
+@study_group.command("fork")
+@click.argument("study")
+@click.argument("config")
+@overrides_option
+def fork_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
+    """Begin the study of CONFIG as a new version into which every trial of STUDY is carried over that fits.
+
+    It bears the name that CONFIG gives it, or the next version of that, and headroom search CONFIG goes on with it.
+    """
+    from tune_app.config import load_config
+    from tune_app.experiment import fork
+
+    store, _, run_dir = open_named(study)
+    forked, told = fork(store, run_dir, load_config(config, overrides))
+    click.echo(f"{told}\n{'begun':<18}  {forked.run_dir}\ngo on with it       headroom search {config}")
+    return 0
+
+
+@study_group.command("archive")
+@click.argument("study")
+def archive_study(study: str) -> int:
+    """Set STUDY aside under a name with today's date, so that its own name is free."""
+    from tune_app.study.versions import archive
+
+    store, _, run_dir = open_named(study)
+    click.echo(f"study {store.name} is kept as {archive(run_dir)}")
+    return 0
+
+
+@study_group.command("delete")
+@click.argument("study")
+@click.option("--yes", is_flag=True, help="Delete it without asking.")
+def delete_study(study: str, yes: bool) -> int:
+    """Delete STUDY and its run directory; asks first. Runs in MLflow stay."""
+    from tune_app.study.versions import check_idle, delete, question
+
+    store, _, run_dir = open_named(study)
+    check_idle(run_dir)
+    consent(yes, question(store, run_dir))
+    left = delete(store, run_dir)
+    click.echo(f"study {store.name} was deleted")
+    if left:
+        click.echo(f"{run_dir} stays: {', '.join(path.name for path in left)} in it is not headroom's")
+    return 0

@@ -1,0 +1,174 @@
+"""What the commands print at the end: leaderboard, counts, and what to do next."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from trainables.reports import FOLD_DEVIATION
+from tune_app.objectives import front, shown_values, values_of
+from tune_app.outcomes import Outcome, carried_from
+from tune_app.study.reporting import (
+    StudyStatus,
+    duration_text,
+    leaderboard,
+    outcome_of,
+    params_text,
+    reason_of,
+    remaining_s,
+)
+from tune_app.study.store import StudyStore
+
+if TYPE_CHECKING:
+    from tune_app.experiment import SearchEnd
+
+_TOP = 10
+
+
+def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> None:
+    """The best trials, and the majority baseline that any of them should beat.
+
+    Of several objectives all trials of the front are shown, which stand first, and the best of the others.
+    """
+    objectives = store.record.objectives
+    ranked = leaderboard(store.trials(), objectives)
+    if not ranked:
+        console.print("no trial is complete yet", highlight=False)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    in_folds = store.record.unit == "fold"
+    on_front = front(ranked, objectives) if len(objectives) > 1 else []
+    names = [objective.name for objective in objectives]
+    for column in ("rank", "trial", *names, "± over folds" if in_folds else "epoch"):
+        table.add_column(column, justify="right")
+    origins = {trial.number: origin for trial in ranked if (origin := carried_from(trial))}
+    if origins:
+        table.add_column("carried from")
+    table.add_column("configuration", overflow="fold")
+    for rank, trial in enumerate(ranked[: max(top, len(on_front))], start=1):
+        beside = str(trial.user_attrs.get("best_epoch", ""))
+        if in_folds:
+            beside = f"{trial.user_attrs['metrics'][FOLD_DEVIATION]:.4f}"
+        values = [own.shown(value) for own, value in zip(objectives, values_of(trial), strict=True)]
+        number = f"{trial.number}{' ★' if rank <= len(on_front) else ''}"
+        beginnings = [str(origins.get(trial.number, ""))] if origins else []
+        table.add_row(str(rank), number, *values, beside, *beginnings, params_text(trial.params))
+    console.print(table)
+    if on_front:
+        console.print(f"★ the front: no other trial is at least as good in {_all_of(names)} and better in one")
+    baseline = ranked[0].user_attrs.get("metrics", {}).get(f"majority_{store.record.metric}")
+    if baseline is not None:
+        console.print(f"always guessing the most frequent class scores {baseline:.4f}", highlight=False)
+
+
+def print_end(console: Console, end: "SearchEnd") -> None:
+    """How a search ended, its counts, and the commands to look further."""
+    status = end.status
+    how = "interrupted" if end.interrupted else "broken off" if end.breakage else "search ended"
+    for line in [
+        *([end.breakage.traceback.rstrip()] if end.breakage and end.breakage.traceback else []),
+        f"{how}: {end.why}",
+        *(["mend the cause and run the same command again: it goes on from here"] if end.breakage else []),
+        _counts(status),
+        *([] if status.best else ["no trial is complete: there is nothing to export yet"]),
+    ]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for line in _front_lines(status) if status.has_several else _best_lines(status):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    name = status.study
+    commands = {"export": f"headroom export {end.run_dir} --to exports/{name}"} if status.best else {}
+    commands |= {
+        "all trials": f"headroom status {end.run_dir}",
+        "live pages": f"headroom dashboard {end.run_dir}",
+    }
+    for what, command in commands.items():
+        console.print(f"  {what:<11} {command}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _best_lines(status: StudyStatus) -> list[str]:
+    best = status.best
+    if best is None:
+        return []
+    origin = f" ({best.carried_from})" if best.carried_from else ""
+    return [f"best: trial {best.number}{origin}, {status.metric} {best.value:.4f}, {params_text(best.params)}"]
+
+
+def _front_lines(status: StudyStatus) -> list[str]:
+    """The trials that no other beats, the best by the first objective first."""
+    lines = [
+        f"  trial {trial.number}: {shown_values(status.objectives, list(trial.values.values()))},"
+        f" {params_text(trial.params)}"
+        for trial in status.front[:_TOP]
+    ]
+    if len(status.front) > _TOP:
+        lines.append(f"  and {len(status.front) - _TOP} more")
+    return [f"front: {len(status.front)} that no other trial beats, by {status.metric}:", *lines] if lines else []
+
+
+def _all_of(names: Sequence[str]) -> str:
+    """``a and b``, ``a, b and c``."""
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+@dataclass(frozen=True)
+class SearchLine:
+    """One of several searches: its study, its exit code, and how it ended or the problem that kept it from ending."""
+
+    study: str
+    code: int
+    end: "SearchEnd | None"
+    problem: str | None
+
+
+def print_searches(console: Console, ran: Sequence[SearchLine]) -> None:
+    """What became of several searches, one line each."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("study", "exit", "launched", "best", "configuration or problem"):
+        table.add_column(column, justify="right" if column == "exit" else "left", overflow="fold")
+    for line in ran:
+        status = line.end.status if line.end else None
+        best = status.best if status else None
+        table.add_row(
+            line.study,
+            str(line.code),
+            f"{status.launched} of {status.target}" if status else "",
+            f"{status.metric} {best.value:.4f}" if status and best else "",
+            escape(line.problem or (params_text(best.params) if best else line.end.why if line.end else "")),
+        )
+    console.print(table, highlight=False)
+
+
+def print_status(
+    console: Console, store: StudyStore, status: StudyStatus, *, running: bool, max_concurrent: int
+) -> None:
+    """Counts, the last error if there was one, the best trials, and the time left while a search runs."""
+    state = "running" if running else "not running"
+    console.print(f"study {status.study} ({state})", markup=False, highlight=False)
+    console.print(_counts(status), markup=False, highlight=False, soft_wrap=True)
+    trials = store.trials()
+    if running:
+        left = remaining_s(trials, status.target, max_concurrent)
+        if left is not None:
+            console.print(f"about {duration_text(left)} left", highlight=False)
+    for outcome in (Outcome.FAILED, Outcome.OOM, Outcome.INFEASIBLE):
+        some = [trial for trial in trials if outcome_of(trial) is outcome]
+        if some:
+            console.print(
+                f"last {outcome.value}: trial {some[-1].number}: {reason_of(some[-1])}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+    print_leaderboard(console, store)
+
+
+def _counts(status: StudyStatus) -> str:
+    counts = ", ".join(f"{count} {name}" for name, count in status.trials.items() if count and name != "infeasible")
+    line = f"{status.launched} of {status.target} launched" + (f": {counts}" if counts else "")
+    infeasible = status.trials["infeasible"]
+    line += f"; {infeasible} turned away before launch" if infeasible else ""
+    carried = ", ".join(f"{count} {name}" for name, count in status.carried.items())
+    return line + (f"; carried over: {carried}" if carried else "")

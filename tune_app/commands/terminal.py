@@ -1,0 +1,77 @@
+"""What the commands share: options, the console that they print to, the study that a person names."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tune_app.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tune_app.config import RunConfig
+    from tune_app.study.store import StudyStore
+
+_PIPE_WIDTH = 200
+
+overrides_option = click.option(
+    "-s",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Override a setting by its dotted name; VALUE is YAML. Repeatable. Entries of the space too: "
+    "-s space.train.batch_size.choices='[8, 16]'.",
+)
+quiet_option = click.option("--quiet", is_flag=True, help="Print the result only.")
+
+
+def make_console() -> "Console":
+    """The terminal, or a pipe, which gets no colours."""
+    from rich.console import Console
+
+    console = Console()
+    # A pipe has no width; 80 columns would fold every row of a table.
+    return console if console.is_terminal else Console(width=_PIPE_WIDTH)
+
+
+def open_named(study: str, folder: str = "runs") -> tuple["StudyStore", "RunConfig", Path]:
+    """A study by its name (under ``folder``) or its run directory, which comes with it.
+
+    Raises:
+        UserError: there is none.
+    """
+    from tune_app.study.run_dir import CONFIG_FILE, stored_config
+    from tune_app.study.store import load_study
+
+    given = Path(study)
+    # os.path's own takes any text: a name too long for a folder, say.
+    run_dir = given if os.path.isfile(given / CONFIG_FILE) else Path(folder) / study
+    if not os.path.isfile(run_dir / CONFIG_FILE):
+        raise UserError(
+            f"{study}: no study of that name in ./{folder} and no run directory at that path{_near(study, folder)}; a"
+            f" run directory holds {CONFIG_FILE}"
+        )
+    config = stored_config(run_dir)
+    return load_study(run_dir, config.study.name, config.study.storage), config, run_dir.resolve()
+
+
+def _near(study: str, folder: str) -> str:
+    known = [path.name for path in Path(folder).iterdir() if path.is_dir()] if Path(folder).is_dir() else []
+    return nearest(Path(study).name, known)
+
+
+def consent(yes: bool, question: str) -> None:
+    """Ask a person whether something is to be deleted; ``yes`` is their answer given beforehand.
+
+    Raises:
+        UserError: there is nobody to be asked, or the answer is no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UserError(f"{question} There is no terminal to ask on; give --yes to agree")
+    if not click.confirm(question):
+        raise UserError("nothing was deleted; study.on_change=fork keeps the study and begins another beside it")

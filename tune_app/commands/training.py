@@ -1,0 +1,183 @@
+"""``headroom train``: one training run without a search, which saves its model."""
+
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from tune_app.commands.export import installed_versions
+from tune_app.config import RunConfig
+from tune_app.errors import UserError
+from tune_app.experiment import check_optimizers, model_names
+from tune_app.folders import made_folder
+from tune_app.objectives import measured
+from tune_app.search.combinations import check_combinations
+from tune_app.study.run_dir import CACHE
+
+
+@dataclass(frozen=True)
+class TrainEnd:
+    """What a training run came to; the values are of ``metric``, the task's objective.
+
+    ``further`` holds what became of the objectives after it, if there are several, ready to be shown.
+    """
+
+    folder: Path
+    metric: str
+    value: float
+    best_epoch: int
+    test_value: float
+    further: str = ""
+    out_of_memory: str | None = None
+
+
+def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bool = False) -> TrainEnd:
+    """Train, keep the best epoch, save it as a model folder.
+
+    Raises:
+        UserError: the configuration still holds a space, its data, model or optimizer cannot be used, it cannot
+            run by prediction, or ``folder`` is taken.
+    """
+    if config.space is not None:
+        raise UserError(
+            "space: headroom train runs one configuration; export one with headroom export, or -s space=null"
+        )
+    if os.path.isdir(folder) and any(folder.iterdir()):
+        raise UserError(f"--to: {folder} is not empty; give a new folder")
+    check_optimizers(config)
+    check_combinations(config, model_names(config))
+
+    # torch and transformers take seconds to import; what can be refused was refused before.
+    from trainables.data.rows import DataError
+    from trainables.export import save_best_epoch
+    from trainables.memory.errors import is_out_of_memory
+    from trainables.models.checkpoint import ModelLoadError
+    from trainables.models.names import UnknownModelError
+    from trainables.reports import TrialReport
+    from trainables.threads import limit_threads
+    from trainables.trial import TrialPlaces, run_trial
+    from trainables.worker import MemoryTakenError
+
+    def say(text: str) -> None:
+        if not quiet:
+            console.print(text, markup=False, highlight=False)
+
+    folds = config.data.folds
+    if folds is not None:
+        say(f"note: data.folds {folds} is for a search: this run trains on one split, of the same data and test part")
+        config = config.model_copy(update={"data": config.data.model_copy(update={"folds": None})})
+    settings = config.trial_settings()
+    metric = settings.task.metric
+    limit_threads(config.resources.cpu)
+    values: list[float] = []
+    ends: list[TrialReport] = []
+    with made_folder(folder, "--to"), tempfile.TemporaryDirectory(prefix="headroom-train-") as scratch:
+        cache, best = Path(scratch) / CACHE, Path(scratch) / "best"
+
+        def report(said: TrialReport) -> None:
+            if said.ended:
+                ends.append(said)
+            if math.isnan(said.value):
+                return
+            values.append(said.value)
+            say(f"epoch {said.step} of {config.train.epochs}: {metric} {said.value:.4f}")
+            assert said.checkpoint is not None
+            if said.value == max(values) and values.count(said.value) == 1:
+                shutil.rmtree(best, ignore_errors=True)
+                said.checkpoint.rename(best)
+            else:
+                shutil.rmtree(said.checkpoint)
+
+        try:
+            for line in _what_differs(config):
+                say(line)
+            _check_it_fits(config, say)
+            run_trial(settings, report=report, places=TrialPlaces(cache, Path(scratch) / "checkpoints"))
+            if ends[-1].ended == "oom":
+                return _out_of_memory(folder, metric, ends[-1].reason)
+            saved = save_best_epoch(settings, cache, best, folder)
+        except (DataError, UnknownModelError, ModelLoadError) as error:
+            setting = "data.path" if isinstance(error, DataError) else "model.name"
+            raise UserError(f"{setting}: {error}") from None
+        except MemoryTakenError as error:
+            return _out_of_memory(folder, metric, str(error))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return _out_of_memory(folder, metric, f"scoring the best epoch: {error}")
+    return TrainEnd(
+        folder,
+        metric,
+        saved.validation[metric],
+        values.index(max(values)) + 1,
+        saved.test[metric],
+        further=_further(config, saved.validation, ends[-1].facts),
+    )
+
+
+def _further(config: RunConfig, scores: Mapping[str, float], facts: Mapping[str, Any]) -> str:
+    """``peak_gib 0.0513 (trial: 0.0513)``: the objectives after the first, beside what the exported trial had."""
+    objectives = config.objectives
+    _, *values = measured(objectives, math.nan, scores, facts)
+    shown = []
+    for objective, value in zip(objectives[1:], values, strict=True):
+        had = config.pinned.further.get(objective.name) if config.pinned else None
+        beside = "" if had is None else f" (trial: {objective.shown(had)})"
+        shown.append(f"{objective.name} {'unknown' if value is None else objective.shown(value)}{beside}")
+    return ", ".join(shown)
+
+
+def _out_of_memory(folder: Path, metric: str, reason: str | None) -> TrainEnd:
+    return TrainEnd(folder, metric, math.nan, 0, math.nan, out_of_memory=reason)
+
+
+def _check_it_fits(config: RunConfig, say: Callable[[str], None]) -> None:
+    """Refuse what cannot run by prediction, unless the configuration asks for no prediction (``limits``).
+
+    Raises:
+        UserError: not even one sample fits; or there is no such model.
+    """
+    from search_spaces.rules import MemoryRule, Sample
+    from trainables.machine import MachineFiles
+    from trainables.memory.facts import trial_device
+    from tune_app.search.packing import Packing
+
+    if "predicted" not in config.limits:
+        return
+    packing = Packing(
+        config.trial_settings(),
+        trial_device(config.memory.device_gib),
+        gpus=1.0,
+        passes=config.resources.passes,
+        files=MachineFiles(),
+        say=say,
+    )
+    violation = MemoryRule(packing.fit).check(Sample.of(config.fixed_params()))
+    if violation is not None:
+        raise packing.refusal(violation, "this configuration", "take a smaller model.name or tok.max_length")
+
+
+def _what_differs(config: RunConfig) -> list[str]:
+    """Lines that tell why an exported configuration may not reproduce its value here."""
+    from trainables.data.split import read_development
+
+    if config.pinned is None:
+        return []
+    settings = config.trial_settings()
+    development = read_development(settings.data, settings.task.classes, settings.seeds.split)
+    found = []
+    if development.fingerprint != config.pinned.data_fingerprint:
+        found.append("note: the data differs from what the trial was trained on, so its value will not come again")
+    here = installed_versions()
+    for package, version in config.pinned.versions.items():
+        if here.get(package) != version:
+            found.append(
+                f"note: {package} is {here.get(package)} here and was {version}; the value may differ slightly"
+            )
+    return found

@@ -1,0 +1,260 @@
+"""Several machines in one cluster: what each must reach, and what is sent to those that do not see the driver's disk.
+
+A trial reads the data and the model from files that the configuration names as the driver sees them. Where a node has
+the very same at the same path (a shared mount), they are read there. To the others they go through Ray's object store,
+once per node, and stay in the user's cache folder under a digest of their content.
+"""
+
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+from pyarrow.fs import FileSelector
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from trainables.files import locked, whole_folder
+from trainables.machine import machine_folder
+from trainables.models.names import resolve_model, use_sent
+from trainables.settings import TrialSettings
+from tune_app.errors import first_line
+from tune_app.study.checkpoints import CheckpointStorage
+
+_ANSWER_S = 60.0
+_CHUNK_BYTES = 64 * 2**20
+_UNUSED_S = 30 * 24 * 3600
+# Weights for other libraries, which lie in many model folders and may be larger than all that is read.
+_NOT_READ = (".h5", ".msgpack", ".ot", ".onnx", ".tflite", ".mlmodel")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster, with what it offers in all."""
+
+    id: str
+    address: str
+    cpus: float
+    gpus: float
+
+
+def living_nodes() -> list[Node]:
+    """The nodes of the cluster that this process has joined."""
+    return [
+        Node(
+            node["NodeID"],
+            node["NodeManagerAddress"],
+            node["Resources"].get("CPU", 0.0),
+            node["Resources"].get("GPU", 0.0),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def own_node() -> str:
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def not_reached(storage: CheckpointStorage, nodes: Sequence[Node]) -> dict[str, str]:
+    """The nodes that do not read and write the same storage as this process, by their ids, and why.
+
+    Every node is asked to find a file that is written here, and to answer with one of its own.
+
+    Raises:
+        UserError, OSError: not even this process reaches it.
+    """
+    filesystem, place = storage.opened()
+    asked = f"{place}/.reached-{uuid.uuid4().hex}"
+    filesystem.create_dir(asked, recursive=True)
+    try:
+        with filesystem.open_output_stream(f"{asked}/question"):
+            pass
+        whys = _ask(nodes, lambda node: _answer(storage, asked, node))
+        answers = {str(file.base_name) for file in filesystem.get_file_info(FileSelector(asked))}
+    finally:
+        filesystem.delete_dir(asked)
+    for node in nodes:
+        if whys[node] is None and node.id not in answers:
+            whys[node] = "what is written there does not come here"
+    return {node.id: why for node, why in whys.items() if why is not None}
+
+
+def _answer(storage: CheckpointStorage, asked: str, node: Node) -> None:
+    filesystem, _ = storage.opened()
+    try:
+        with filesystem.open_input_stream(f"{asked}/question"):
+            pass
+    except FileNotFoundError:
+        raise FileNotFoundError("what is written here is not found there") from None
+    with filesystem.open_output_stream(f"{asked}/{node.id}"):
+        pass
+
+
+def _ask(nodes: Sequence[Node], question: Callable[[Node], None]) -> dict[Node, str | None]:
+    """Have every node do something, all at a time; None, or why it could not."""
+    ask = ray.remote(num_cpus=0, max_retries=0)(question)
+    asked = {
+        node: ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote(node)
+        for node in nodes
+    }
+    ray.wait(list(asked.values()), num_returns=len(asked), timeout=_ANSWER_S)
+    whys: dict[Node, str | None] = {}
+    for node, answer in asked.items():
+        try:
+            whys[node] = ray.get(answer, timeout=0)
+        except ray.exceptions.GetTimeoutError:
+            ray.cancel(answer, force=True)
+            whys[node] = f"no answer in {_ANSWER_S:g} s"
+        except ray.exceptions.RayError as error:
+            whys[node] = _why(error)
+    return whys
+
+
+def _why(error: Exception) -> str:
+    cause = getattr(error, "cause", None) or error
+    if "ModuleNotFoundError" in str(error):
+        return "headroom cannot be imported there: install it on every node"
+    return first_line(cause)
+
+
+class TrialFiles(Protocol):
+    """What a trial in a worker reads, wherever that worker runs."""
+
+    def here(self, settings: TrialSettings, cache: Path) -> tuple[TrialSettings, Path]:
+        """The settings with paths as they are on this machine, and a folder to cache in."""
+        ...
+
+
+class OneMachine:
+    """Every worker sees the driver's disk."""
+
+    def here(self, settings: TrialSettings, cache: Path) -> tuple[TrialSettings, Path]:
+        return settings, cache
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file's content in Ray's store, under the name that it has in what is sent."""
+
+    name: str
+    chunks: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A file, or a folder with all in it that is read, ready to be fetched by any node.
+
+    Attributes:
+        path: where it lies on the driver's machine.
+        name: of the file; None of a folder.
+        digest: of names and content.
+    """
+
+    path: str
+    name: str | None
+    digest: str
+    files: tuple[_File, ...]
+
+    def fetched(self) -> Path:
+        """Where it lies on this machine, by now. A process looks once."""
+        if self.digest not in _found:
+            _found[self.digest] = self._find()
+        return _found[self.digest]
+
+    def _find(self) -> Path:
+        folder = _sent_folder() / self.digest
+        with locked(folder.with_name(f"{self.digest}.lock")):
+            if not folder.exists():
+                if _digest(Path(self.path)) == self.digest:
+                    return Path(self.path)
+                _remove_unused(folder.parent)
+                with whole_folder(folder) as partial:
+                    for file in self.files:
+                        _write(partial / file.name, file.chunks)
+            os.utime(folder)
+        return folder / self.name if self.name else folder
+
+
+_found: dict[str, Path] = {}
+
+
+def _write(path: Path, chunks: Sequence[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as stream:
+        for chunk in chunks:
+            stream.write(ray.get(chunk))
+
+
+class SentFiles:
+    """The data and the models of a search, put into Ray's store for the nodes that do not have them.
+
+    Args:
+        settings: of every trial, for the data.
+        models: every model that a trial may use; built-in ones and those of the hub are not sent: nodes make or fetch
+            them themselves.
+    """
+
+    def __init__(self, settings: TrialSettings, models: Sequence[str]) -> None:
+        self._home = own_node()
+        self._data = None if settings.data.path == "demo" else _send(Path(settings.data.path))
+        sources = [resolve_model(name) for name in models]
+        self._models = {source.name: _send(Path(source.path)) for source in sources if source.path}
+
+    def here(self, settings: TrialSettings, cache: Path) -> tuple[TrialSettings, Path]:
+        if own_node() == self._home:
+            return settings, cache
+        use_sent({name: str(sent.fetched()) for name, sent in self._models.items()})
+        if self._data is not None:
+            settings = replace(settings, data=replace(settings.data, path=str(self._data.fetched())))
+        # What is made of the data is made once per node, beside it: tokenised texts, tokenizers. They come out alike.
+        return settings, _sent_folder() / f"{self._data.digest if self._data else 'demo'}-cache"
+
+
+def _sent_folder() -> Path:
+    return machine_folder() / "sent"
+
+
+def _send(path: Path) -> _Sent:
+    files = tuple(_File(name, tuple(map(ray.put, _chunks(file)))) for name, file in _files_of(path))
+    return _Sent(str(path), None if path.is_dir() else path.name, _digest(path), files)
+
+
+def _digest(path: Path) -> str:
+    """Of the names and the content of all that is sent of a file or folder; of none where it cannot be read."""
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        for name, file in _files_of(path):
+            digest.update(f"{name}\0{file.stat().st_size}\0".encode())
+            for chunk in _chunks(file):
+                digest.update(chunk)
+    except OSError:
+        return ""
+    return digest.hexdigest()
+
+
+def _files_of(path: Path) -> list[tuple[str, Path]]:
+    if not path.is_dir():
+        return [(path.name, path)]
+    files = {str(file.relative_to(path)): file for file in sorted(path.rglob("*")) if file.is_file()}
+    has_safetensors = any(name.endswith(".safetensors") for name in files)
+    unread = (*_NOT_READ, ".bin") if has_safetensors else _NOT_READ
+    return [(name, file) for name, file in files.items() if not name.startswith(".") and not name.endswith(unread)]
+
+
+def _chunks(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            yield chunk
+
+
+def _remove_unused(folder: Path) -> None:
+    """Take away what no trial has used for a month, so that a node's disk does not fill over the years."""
+    for old in folder.iterdir():
+        if old.is_dir() and time.time() - old.stat().st_mtime > _UNUSED_S:
+            shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,281 @@
+"""Starting Ray or joining it, quietly, and running Tune on it."""
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Any, TypeVar
+
+# Read by Ray when it is imported or when it starts its processes, so they come before the import.
+_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "60",
+    # Our own handlers end the loop; see tune_app.experiment.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # A kill by Ray's memory monitor would abort the whole search, not the trial alone.
+    "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    # Ray's own record of the search, which nothing reads: once at the end is often enough.
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    # Workers that load tokenizers after a fork would warn about it again and again.
+    "TOKENIZERS_PARALLELISM": "false",
+}
+for _name, _value in _ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402
+from pyarrow.fs import FileSelector  # noqa: E402
+from ray import tune  # noqa: E402
+from ray._private import ray_constants  # noqa: E402
+from ray._private import utils as ray_utils  # noqa: E402
+from ray._private import worker as ray_worker  # noqa: E402
+from ray.air.execution._internal import RayActorManager  # noqa: E402
+from ray.exceptions import RayActorError, RayError, RayTaskError  # noqa: E402
+
+from tune_app.errors import UserError, without_password  # noqa: E402
+from tune_app.search.searcher import GPU  # noqa: E402
+
+if TYPE_CHECKING:
+    from tune_app.search.packing import Gpus
+    from tune_app.study.checkpoints import CheckpointStorage
+
+# Ray writes these for its own way to resume; the study is the better record, and every start would leave more.
+_RAYS_OWN_RECORDS = ("experiment_state-*.json", "search_gen_state-*.json", "tuner.pkl", "trainable.pkl", "error.*")
+
+
+_LOOPBACK = "127.0.0.1"
+_KNOCK_S = 5.0
+_ANSWER_S = 60.0
+_LEAST_OF_A_GPU = 0.01
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What Ray offers: its resources by name, and where its dashboard is, if it has one.
+
+    ``joined`` tells a cluster that was there before, perhaps of several machines. ``node`` is the one that this process
+    runs on.
+    """
+
+    resources: dict[str, float]
+    dashboard_url: str | None
+    joined: bool = False
+    node: str = ""
+
+    def gpus_per_trial(self, wanted: "Gpus") -> "Gpus":
+        """The GPUs of a trial: as asked for; none where a share by need is asked for and there is no GPU."""
+        return 0.0 if wanted == "auto" and self.resources.get("GPU", 0) < 1 else wanted
+
+    def where_gpus_are(self, question: Callable[[], T]) -> T:
+        """What ``question`` answers where trials with a GPU run: in a worker with a GPU on some node of a cluster.
+
+        It is asked in this process where Ray runs on this machine alone, or where nothing of a GPU is free for now.
+        """
+        if not self.joined:
+            return question()
+        try:
+            task = ray.remote(num_cpus=0, num_gpus=_LEAST_OF_A_GPU)(lambda: question())
+            answer: T = ray.get(task.remote(), timeout=_ANSWER_S)
+            return answer
+        except ray.exceptions.GetTimeoutError:
+            return question()
+
+    def check_fits(self, *, cpu: float, gpu: "Gpus") -> None:
+        """Refuse a trial that no amount of waiting would start; ``auto`` gives it a whole GPU at most.
+
+        Raises:
+            UserError: the cluster has too few CPUs or GPUs for one trial.
+        """
+        most = 1.0 if gpu == "auto" else gpu
+        for name, setting, wanted in (("CPU", "resources.cpu", cpu), ("GPU", "resources.gpu", most)):
+            offered = self.resources.get(name, 0.0)
+            if wanted > offered:
+                raise UserError(f"{setting}: {wanted:g} is more than the {offered:g} that Ray has here; lower it")
+
+
+@contextmanager
+def joined(address: str | None, cpus: int, gpus: int | None = None) -> Iterator[Cluster]:
+    """Start Ray here, or join the cluster at ``address`` or the one whose job this is; leave it at the end.
+
+    Ray that the caller has started in this process already is used as it is, and left running.
+
+    Args:
+        cpus: to offer where Ray is started here, so that as many trials run at once as are wanted.
+        gpus: to claim there, whether or not they exist; None takes those that Ray finds.
+
+    Raises:
+        UserError: there is no cluster at ``address``.
+    """
+    if ray.is_initialized():
+        yield Cluster(dict(ray.cluster_resources()), None)
+        return
+    joins = address is not None or "RAY_ADDRESS" in os.environ
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": False}
+    if joins:
+        require_listener(address or os.environ["RAY_ADDRESS"])
+        options["address"] = address
+    else:
+        options |= {"address": "local", "num_cpus": cpus, "num_gpus": gpus}
+        options |= {"include_dashboard": True, "dashboard_host": _LOOPBACK}
+    try:
+        _keep_off_the_screen()
+        with _passwords_kept(), nullcontext() if joins else _on_loopback(options):
+            context = ray.init(**options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        if not joins:
+            raise
+        raise _no_cluster(address or os.environ["RAY_ADDRESS"], error) from None
+    try:
+        node = str(ray.get_runtime_context().get_node_id())
+        yield Cluster(dict(ray.cluster_resources()), context.dashboard_url or None, joined=joins, node=node)
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _on_loopback(options: dict[str, Any]) -> Iterator[None]:
+    """Have the processes of a Ray that is started inside listen on this machine alone.
+
+    Left to itself Ray listens on every interface, also where it serves one machine. It has a mode for machines whose
+    firewalls ask a person about that, and takes the loopback address in that mode alone.
+    """
+    options["_node_ip_address"] = _LOOPBACK
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _keep_off_the_screen() -> None:
+    """Have Ray print nothing of its own: what it says of a worker's end at length is said in a line of ours."""
+    ray_worker.print_to_stdstream = lambda *_, **__: None
+
+
+@contextmanager
+def _passwords_kept() -> Iterator[None]:
+    """Keep passwords from Ray, which records the command line of whoever starts or joins it and shows it to all."""
+    as_it_is = ray_utils.get_entrypoint_name
+    ray_utils.get_entrypoint_name = lambda: without_password(as_it_is())  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        ray_utils.get_entrypoint_name = as_it_is
+
+
+def require_listener(address: str) -> None:
+    """See whether anything answers at a cluster's address; Ray itself knocks for minutes before it gives up.
+
+    Raises:
+        UserError: nothing does.
+    """
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_KNOCK_S).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str, error: Exception) -> UserError:
+    return UserError(
+        f"--address: no Ray cluster answers at {address} ({str(error).splitlines()[0]}); start one with"
+        " ray start --head, or leave --address out"
+    )
+
+
+def fit(
+    trainable: Callable[[Mapping[str, Any]], None],
+    *,
+    searcher: Any,
+    scheduler: Any,
+    callback: Any,
+    cpus: int,
+    storage: "CheckpointStorage",
+    name: str,
+    retries: int,
+) -> None:
+    """Run Tune's loop until the searcher has nothing more to suggest and every trial has ended, or a signal came.
+
+    Every trial is given ``cpus`` and the GPUs that its configuration names. What became of the trials is in the study;
+    Tune's own result says less.
+
+    Args:
+        storage: where trials' checkpoints are copied to, in a folder ``name`` of it.
+        retries: how often a trial is run again whose worker died.
+    """
+    filesystem, place = storage.opened()
+
+    def resources(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+        gpus = config.get(GPU, 0)
+        return tune.PlacementGroupFactory([{"CPU": cpus, **({"GPU": gpus} if gpus else {})}])
+
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, resources),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            # The searcher counts; Tune would count retried and resumed trials otherwise than the study does.
+            num_samples=-1,
+            reuse_actors=True,
+            trial_dirname_creator=_trial_folder,
+            trial_name_creator=_trial_folder,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=place,
+            storage_filesystem=None if filesystem.type_name == "local" else filesystem,
+            name=name,
+            callbacks=[callback],
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=retries),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=None),
+            log_to_file=False,
+        ),
+    )
+    try:
+        with _deaths_are_the_trials():
+            tuner.fit()
+    finally:
+        for file in filesystem.get_file_info(FileSelector(f"{place}/{name}", allow_not_found=True)):
+            if any(fnmatch(file.base_name, pattern) for pattern in _RAYS_OWN_RECORDS):
+                filesystem.delete_file(file.path)
+
+
+class WorkerTaken(RayActorError):
+    """A worker's end for which Ray has no actor's error: taken by its memory monitor, or with what the node held."""
+
+
+@contextmanager
+def _deaths_are_the_trials() -> Iterator[None]:
+    """Have the end of a worker be that of its trial, which is run again, however Ray calls it.
+
+    Ray's loop knows errors of an actor and of a task. What else it is told of a worker, first of all that a node's
+    memory monitor took it for want of host memory, ends the whole loop.
+    """
+    as_it_is = RayActorManager._actor_task_failed
+
+    def failed(self: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
+            exception = WorkerTaken(error_msg=f"{type(exception).__name__}: {' '.join(str(exception).split())}")
+        as_it_is(self, tracked_actor_task, exception)
+
+    RayActorManager._actor_task_failed = failed  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        RayActorManager._actor_task_failed = as_it_is  # type: ignore[method-assign]
+
+
+def _trial_folder(trial: Any) -> str:
+    # The second part keeps a resumed trial from writing over the checkpoint that it goes on from.
+    return f"trial-{int(trial.config['number']):05d}-{trial.trial_id}"

@@ -1,0 +1,260 @@
+"""Tells the study what became of every trial, from all that Ray reports of it.
+
+Ray's searcher interface hides the report at which a scheduler stops a trial, and says of an error only that there was
+one; its callbacks see everything.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import ray.exceptions
+from optuna.trial import FrozenTrial
+from ray import tune
+from ray.tune.experiment import Trial
+
+from tune_app.objectives import measured
+from tune_app.outcomes import BY_CRITERION_ATTRIBUTE, MOST_RETRIES, TRIAL_ATTRIBUTES, Outcome, metrics_attribute
+from tune_app.search.live import Live
+from tune_app.search.scheduler import ENDED, FOLD_EPOCH, METRIC, TIME
+from tune_app.search.searcher import GPU, NUMBER, PARAMS, HeadroomSearch
+from tune_app.search.trainable import BY_CRITERION, ERROR, FACTS, METRICS, REASON
+from tune_app.study.checkpoints import CheckpointKeeper
+from tune_app.study.store import StudyStore
+from tune_app.unit import Unit, telling_step, value_so_far
+
+# How Ray calls it that a worker is there no more.
+_DEATHS = ("ActorDiedError", "ActorUnavailableError", "WorkerCrashedError", "WorkerLost")
+
+
+class StudyRecorder(tune.Callback):
+    """Ray's callback that keeps the study true.
+
+    Args:
+        unit: what trials report in.
+        timeout_s: after so many seconds without a report a worker ends itself; None if it never does.
+        on_report: called with every live trial after each of its steps.
+        on_retry: called with every live trial that is run again, and why.
+        on_close: called with every trial once it was told.
+        on_step: called at every turn of Ray's loop with the trials in progress.
+    """
+
+    def __init__(
+        self,
+        store: StudyStore,
+        searcher: HeadroomSearch,
+        checkpoints: CheckpointKeeper,
+        *,
+        unit: Unit,
+        scheduler: str,
+        timeout_s: float | None,
+        on_report: Callable[[Live, float], None],
+        on_retry: Callable[[Live, str], None],
+        on_close: Callable[[FrozenTrial], None],
+        on_step: Callable[[Sequence[Live]], None],
+    ) -> None:
+        self._store = store
+        self._searcher = searcher
+        self._checkpoints = checkpoints
+        self._unit = unit
+        self._scheduler = scheduler
+        self._timeout_s = timeout_s
+        self._on_report = on_report
+        self._on_retry = on_retry
+        self._on_close = on_close
+        self._on_step = on_step
+        self._live: dict[str, Live] = {}
+        self._rays: dict[str, Trial] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray pickles callbacks into its own experiment state, which nothing reads here: the study is the record.
+        return {}
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        # Not ``trials``: those are all there ever were, and this is called several times a trial.
+        self._searcher.paused = sum(trial.status == Trial.PAUSED for trial in self._rays.values())
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self._on_step(list(self._live.values()))
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._live_of(trial).heard_at = time.monotonic()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        live = self._live_of(trial)
+        live.heard_at = time.monotonic()
+        live.ended = result.get(ENDED)
+        live.reason = result.get(REASON)
+        live.facts.update(result.get(FACTS) or {})
+        live.error = result.get(ERROR)
+        if live.ended in ("oom", "failed"):
+            # Its own doing: running it again would end the same way.
+            trial.max_failures = 0
+            return
+        live.fold_epoch = result.get(FOLD_EPOCH)
+        if live.fold_epoch is not None:
+            return
+        step, value = int(result[TIME]), float(result[METRIC])
+        if step not in live.values and math.isfinite(value):
+            self._store.report(live.number, step, value)
+        live.values[step] = value
+        live.metrics = dict(result.get(METRICS) or {})
+        if live.telling_step == step:
+            live.best_metrics = live.metrics
+            live.by_criterion = dict(result.get(BY_CRITERION) or {})
+        self._on_report(live, value)
+
+    def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
+        live = self._live_of(trial)
+        # Of a trial in folds there is no one model to keep, only a state to go on from.
+        is_best = live.telling_step == live.step if self._unit.name == "epoch" else None
+        attributes: dict[str, Any] = self._checkpoints.add(live.number, checkpoint, is_best=is_best)
+        if live.fold_epoch is None:
+            # One attribute a step: what a resumed trial measured before it was cut short stays known.
+            attributes = {**attributes, metrics_attribute(self._unit.name, live.step): live.metrics}
+            if live.by_criterion and live.telling_step == live.step:
+                attributes[BY_CRITERION_ATTRIBUTE] = live.by_criterion
+        self._store.set_attributes(live.number, attributes)
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        live = self._live_of(trial)
+        live.retries += 1
+        error = self._error_of(trial, live)
+        why = f"{error['error_type']}: {error['error_message']}".splitlines()[0]
+        self._store.set_attributes(live.number, {"retries": live.retries, f"retry_{live.retries}": why})
+        self._on_retry(live, why)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        live = self._live_of(trial)
+        values = [value for value in live.values.values() if math.isfinite(value)]
+        if live.ended == "complete" and len(values) == len(live.values):
+            self._close_complete(trial, live)
+        elif not live.values:
+            self._close(trial, Outcome.FAILED, reason="the trial ended without a report")
+        elif len(values) < len(live.values):
+            step = next(step for step, value in live.values.items() if not math.isfinite(value))
+            self._close_unmeasured(trial, live, f"the objective was {live.values[step]} in {self._unit.name} {step}")
+        else:
+            reason = f"{self._scheduler} stopped it after {self._unit.name} {live.step} of {self._unit.count}"
+            self._close(trial, Outcome.STOPPED, reason=reason)
+
+    def _close_complete(self, trial: Trial, live: Live) -> None:
+        first = value_so_far(self._unit.name, live.values)
+        assert first is not None, "there are finite values"
+        objectives = self._store.record.objectives
+        values = [value for value in measured(objectives, first, live.best_metrics, live.facts) if value is not None]
+        if len(values) == len(objectives) and all(map(math.isfinite, values)):
+            self._close(trial, Outcome.COMPLETE, value=values, reason=live.reason)
+            return
+        known = {**live.facts, **live.best_metrics}
+        lacking = [f"{objective.name} was {known.get(objective.name)}" for objective in objectives[1:]]
+        where = f"{self._unit.name} {live.telling_step}"
+        self._close_unmeasured(trial, live, f"not every objective was measured: {', '.join(lacking)} in {where}")
+
+    def _close_unmeasured(self, trial: Trial, live: Live, message: str) -> None:
+        live.error = {"error_type": "NonFiniteObjective", "error_message": message, "error_traceback": ""}
+        self._close(trial, Outcome.FAILED, reason=message)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        live = self._live_of(trial)
+        if live.ended == "oom":
+            self._close(trial, Outcome.OOM, reason=live.reason, constraints={"memory": _excess(live)})
+            return
+        if live.error is None:
+            live.error = self._error_of(trial, live)
+        reason = f"{live.error['error_type']}: {live.error['error_message']}".splitlines()[0]
+        self._close(trial, Outcome.FAILED, reason=reason)
+
+    def _error_of(self, trial: Trial, live: Live) -> dict[str, str]:
+        error = _error_of(trial, live.retries)
+        silent_s = time.monotonic() - live.heard_at
+        if self._timeout_s is None or silent_s < self._timeout_s or error["error_type"] not in _DEATHS:
+            return error
+        message = (
+            f"no report for {self._timeout_s:g} s; where it hung is in its worker's log. If an epoch may take longer,"
+            " raise trial.timeout_s"
+        )
+        return {**error, "error_type": "TrialHung", "error_message": message}
+
+    def _live_of(self, trial: Trial) -> Live:
+        if trial.trial_id not in self._live:
+            self._rays[trial.trial_id] = trial
+            number = int(trial.config[NUMBER])
+            stored = self._store.trial(number)
+            values = {int(step): value for step, value in stored.intermediate_values.items()}
+            best = metrics_attribute(self._unit.name, telling_step(self._unit.name, values))
+            self._live[trial.trial_id] = Live(
+                number,
+                dict(trial.config[PARAMS]),
+                self._unit.name,
+                values=values,
+                best_metrics=dict(stored.user_attrs.get(best) or {}),
+                retries=int(stored.user_attrs.get("retries", 0)),
+            )
+        return self._live[trial.trial_id]
+
+    def _close(
+        self,
+        trial: Trial,
+        outcome: Outcome,
+        *,
+        reason: str | None,
+        value: Sequence[float] | None = None,
+        constraints: dict[str, float] | None = None,
+    ) -> None:
+        live = self._live.pop(trial.trial_id)
+        del self._rays[trial.trial_id]
+        attributes = {
+            # Also of a trial that ended before it could say anything.
+            **dict.fromkeys(TRIAL_ATTRIBUTES),
+            "gpu_fraction": trial.config[GPU],
+            **live.facts,
+            **(live.error or {}),
+        }
+        if live.values:
+            # In folds every one has a best epoch of its own, which is among its metrics.
+            best_epoch = live.telling_step if self._unit.name == "epoch" else None
+            # Over folds it is the share of them.
+            collapsed = live.best_metrics.get("collapsed", 0.0) >= 0.5
+            attributes |= {"best_epoch": best_epoch, "metrics": live.best_metrics, "collapsed": collapsed}
+        self._store.close_trial(
+            live.number, outcome, value=value, reason=reason, attributes=attributes, constraints=constraints
+        )
+        told = self._store.trial(live.number)
+        self._checkpoints.settle(told)
+        self._on_close(told)
+
+
+def _excess(live: Live) -> float:
+    """By how much, relatively, the need exceeded what was allowed; a small excess where only the fact is known."""
+    need, allowed = live.facts.get("need_gib"), live.facts.get("allowed_gib")
+    if need and allowed and need > allowed:
+        return float(need) / float(allowed) - 1
+    return 0.01
+
+
+def _error_of(trial: Trial, retries: int) -> dict[str, str]:
+    """What Ray knows of an error that the trial could not report itself: its worker died, or was not fit to use.
+
+    Args:
+        retries: how often the trial was run again by now.
+    """
+    # Trial.get_pickled_error() looks in the storage, to which the file may not have been copied yet.
+    file = trial.pickled_error_file
+    if not file or not Path(file).exists():
+        return {"error_type": "WorkerLost", "error_message": "its worker ended without a word", "error_traceback": ""}
+    error = cloudpickle.loads(Path(file).read_bytes())
+    cause = getattr(error, "cause", None) or error
+    message = str(cause)
+    if isinstance(error, ray.exceptions.RayActorError):
+        # What comes before names Ray's own objects.
+        why = " ".join(message.split()).rpartition("The actor is dead because ")[2][:300]
+        message = (
+            f"its worker was lost {f'{retries + 1} times; the last time' if retries == MOST_RETRIES else 'once'}: {why}"
+        )
+    return {"error_type": type(cause).__name__, "error_message": message, "error_traceback": str(error)}

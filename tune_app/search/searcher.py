@@ -1,0 +1,147 @@
+"""The searcher that Ray asks for trials: proposes, checks the rules, records what they reject, and asks again.
+
+A subclass of Ray's ``OptunaSearch``, which would launch a configuration twice, knows no rules, and tells Optuna too
+little of how a trial ended: that is left to ``tune_app.search.recorder``, which sees every report.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+
+from search_spaces.rules import Rule, Sample, violations
+from search_spaces.space import Params
+from tune_app.search.sampling import Proposer
+from tune_app.study.store import StudyStore
+
+# Keys of the configuration that Ray carries from here to the trial.
+NUMBER, PARAMS, RESUME_FROM, GPU = "number", "params", "resume_from", "gpu"
+
+
+@dataclass(frozen=True)
+class OpenTrial:
+    """A trial that an interrupted search left open, to be taken up again under its number."""
+
+    number: int
+    params: Params
+    checkpoint: str | None
+
+
+class HeadroomSearch(OptunaSearch):
+    """Suggests configurations that no rule turns away and that were not launched before.
+
+    Args:
+        fixed: every setting that rules look at, as it is outside the space.
+        gpus: answers how many GPUs, or what share of one, a trial of a whole configuration is given.
+        adopt: trials to take up before new ones are proposed.
+        total: launched trials that the study is to hold; the adopted ones count.
+        max_concurrent: trials that may run at a time.
+        ask_ahead: trials that may wait beside the running ones; HyperBand fills its brackets with them.
+        max_rejections: samples turned away in a row after which the space counts as exhausted.
+    """
+
+    def __init__(
+        self,
+        store: StudyStore,
+        proposer: Proposer,
+        *,
+        rules: Sequence[Rule],
+        fixed: Params,
+        gpus: Callable[[Params], float],
+        adopt: Sequence[OpenTrial],
+        launched: int,
+        total: int,
+        max_concurrent: int,
+        ask_ahead: int,
+        max_rejections: int,
+    ) -> None:
+        super().__init__(
+            space=store.distributions,
+            metric="value",
+            mode=store.record.mode,
+            sampler=store.study.sampler,
+            storage=store.storage,
+            study_name=store.name,
+        )
+        self._store = store
+        self._proposer = proposer
+        self._rules = rules
+        self._fixed = fixed
+        self._gpus = gpus
+        self._adopt = deque(adopt)
+        self._launched = launched
+        self._total = total
+        self._slots = max_concurrent + ask_ahead
+        self._max_rejections = max_rejections
+        self._open: set[str] = set()
+        self.paused = 0
+        """Open trials that hold no slot, because the scheduler paused them. Kept up to date from outside."""
+        self.end: str | None = None
+        """Why there is nothing more to suggest, or None while there is."""
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Ray omits FINISHED
+        """The next configuration, ``Searcher.FINISHED``, or None while all slots are taken."""
+        if self._adopt:
+            if self._slots_taken():
+                return None
+            return self._launch(trial_id, self._adopt.popleft())
+        if self.end is None and self._launched >= self._total:
+            self.end = f"the study holds {self._total} launched trials"
+        if self.end is not None:
+            finished: str = Searcher.FINISHED
+            return finished
+        if self._slots_taken():
+            return None
+        params = self._next_allowed()
+        if params is None:
+            return self.suggest(trial_id)
+        number = self._store.open_trial(params, {"suggested_at": time.time()})
+        self._launched += 1
+        return self._launch(trial_id, OpenTrial(number, params, None))
+
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Nothing: the recorder sees every report, this method not all of them."""
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+        """Free the trial's slot; what became of it is told by the recorder."""
+        self._open.discard(trial_id)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray pickles its searcher into an experiment state of its own, which nothing reads: the study is the record.
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the record that a search resumes from."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a search is resumed from its study: run the same command again")
+
+    def _slots_taken(self) -> bool:
+        return len(self._open) - self.paused >= self._slots
+
+    def _launch(self, trial_id: str, trial: OpenTrial) -> dict[str, Any]:
+        self._open.add(trial_id)
+        gpus = self._gpus({**self._fixed, **trial.params})
+        return {NUMBER: trial.number, PARAMS: trial.params, RESUME_FROM: trial.checkpoint, GPU: gpus}
+
+    def _next_allowed(self) -> Params | None:
+        """A proposal that every rule lets pass; the others are recorded. None ends the search."""
+        for _ in range(self._max_rejections):
+            params = self._proposer.propose()
+            if params is None:
+                self.end = "the space is exhausted: every configuration in it was tried or turned away"
+                return None
+            self._proposer.mark_seen(params)
+            rejected = violations(self._rules, Sample.of({**self._fixed, **params}))
+            if not rejected:
+                return params
+            self._store.record_infeasible(params, rejected)
+        self.end = (
+            f"the rules turned away {self._max_rejections} samples in a row (search.max_rejections);"
+            " the space counts as exhausted"
+        )
+        return None

@@ -1,0 +1,207 @@
+"""The function that Ray runs in a worker: one trial of ``trainables``, its reports turned into Ray's."""
+
+import faulthandler
+import logging
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+from ray import tune
+
+from trainables.reports import Report, TrialReport
+from trainables.settings import TrialSettings, with_params
+from tune_app.search.nodes import TrialFiles
+from tune_app.search.scheduler import ENDED, FOLD_EPOCH, METRIC, TIME
+from tune_app.search.searcher import GPU, PARAMS, RESUME_FROM
+from tune_app.study.checkpoints import CheckpointStorage
+
+METRICS, FACTS, REASON, ERROR, BY_CRITERION = "metrics", "facts", "reason", "error", "by_criterion"
+# Beyond this a traceback only repeats itself, and every report is kept in the driver's memory.
+_LONGEST_TRACEBACK = 20_000
+
+
+class RunTrial(Protocol):
+    """What is run per trial: ``trainables.trial.run_trial``, or a stand-in in tests and benches."""
+
+    def __call__(self, settings: TrialSettings, report: Report, workspace: "Workspace") -> None: ...
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What a trial may work with: a cache shared on the node, a folder of its own, a checkpoint to go on from.
+
+    ``checkpoints`` is where in its folder it writes them; None where none are kept.
+    ``gpu_share`` is the part of a card that is its own, 1 where there is none. ``card`` is the number that Ray gave the
+    card on this node, whether it is there or only claimed, or ``cpu``.
+    """
+
+    cache: Path
+    checkpoints: Path | None
+    resume_from: Path | None
+    threads: int
+    gpu_share: float
+    card: str
+
+
+class DiscardWorker(Exception):
+    """Ends a trial whose outcome was reported, in a way that makes Ray throw the worker away."""
+
+
+def train_encoder(settings: TrialSettings, report: Report, workspace: Workspace) -> None:
+    """Run one real trial; the imports are heavy and happen in the worker alone."""
+    from trainables.memory.current import current_device
+    from trainables.threads import limit_threads
+    from trainables.trial import TrialPlaces, run_trial
+    from trainables.worker import check_worker_is_clean
+
+    _log_to_stderr()
+    limit_threads(workspace.threads)
+    places = TrialPlaces(workspace.cache, workspace.checkpoints, workspace.resume_from)
+    device = current_device(
+        settings.memory.budget_gib,
+        workspace.gpu_share,
+        device_gib=settings.memory.device_gib,
+        card=workspace.card,
+        folder=places.machine.cards,
+    )
+    check_worker_is_clean(device)
+    run_trial(settings, report=report, places=places, device=device)
+
+
+def _log_to_stderr() -> None:
+    """Let the trial's log lines reach this worker's own log file, which Ray keeps; the driver prints none of it."""
+    logger = logging.getLogger("headroom")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+
+def make_trainable(
+    base: TrialSettings,
+    cache: Path,
+    *,
+    files: TrialFiles,
+    storage: CheckpointStorage | None,
+    threads: int,
+    timeout_s: float | None,
+    run_trial: RunTrial,
+) -> Callable[[Mapping[str, Any]], None]:
+    """The function for Ray's Tuner.
+
+    Args:
+        base: the settings of every trial; a sample's values are put in place of its own.
+        cache: folder on the driver's node that trials share.
+        files: what they read, on any node.
+        storage: where their checkpoints lie; None: they write none.
+        threads: for torch; fixed, because sums over another number of threads round differently.
+        timeout_s: between two reports; a worker that takes longer ends itself. None waits for ever.
+    """
+
+    def trainable(config: Mapping[str, Any]) -> None:
+        scratch = Path(tempfile.mkdtemp(prefix="headroom-trial-"))
+        ends: list[TrialReport] = []
+
+        def report(said: TrialReport) -> None:
+            if said.ended:
+                ends.append(said)
+            # The time that the report itself takes is not the trial's.
+            faulthandler.cancel_dump_traceback_later()
+            _report(said)
+            _end_unless_heard(timeout_s)
+
+        _end_unless_heard(timeout_s)
+        try:
+            settings, shared = files.here(with_params(base, config[PARAMS]), cache)
+            resume_from = None if storage is None else _checkpoint_folder(config, storage, scratch)
+            workspace = Workspace(
+                shared,
+                None if storage is None else scratch / "checkpoints",
+                resume_from,
+                threads,
+                # Of several cards a trial uses the first.
+                gpu_share=min(1.0, config[GPU] or 1.0),
+                card=_claimed_card(),
+            )
+            run_trial(settings, report, workspace)
+        except Exception as error:
+            # Torch is there by now: the trial ran.
+            from trainables.worker import is_trials_own
+
+            if is_trials_own(error):
+                _report_failure(error)
+            raise
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            shutil.rmtree(scratch, ignore_errors=True)
+        if ends and ends[-1].ended == "oom":
+            raise DiscardWorker("a worker that ran out of memory is not used again")
+
+    trainable.__name__ = "trial"
+    return trainable
+
+
+def _end_unless_heard(timeout_s: float | None) -> None:
+    """End this process after so many seconds, unless it is called again; where it hangs is written to its log.
+
+    The clock runs in a thread that needs nothing of the interpreter, so it rings in the middle of native code, too.
+    """
+    if timeout_s is not None:
+        # Ray may have put something without a file descriptor in the place of sys.stderr.
+        faulthandler.dump_traceback_later(timeout_s, exit=True, file=sys.__stderr__ or 2)
+
+
+def _claimed_card() -> str:
+    ids = ray.get_gpu_ids()
+    return str(ids[0]) if ids else "cpu"
+
+
+def _checkpoint_folder(config: Mapping[str, Any], storage: CheckpointStorage, scratch: Path) -> Path | None:
+    """Where to go on from: Ray's checkpoint in a trial that Ray paused or retries, else the one named at its launch."""
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is None and config.get(RESUME_FROM):
+        filesystem, path = storage.find(config[RESUME_FROM])
+        checkpoint = tune.Checkpoint(path, filesystem)
+    return None if checkpoint is None else Path(checkpoint.to_directory(str(scratch / "resumed")))
+
+
+def _report(said: TrialReport) -> None:
+    result = {
+        METRIC: said.value,
+        TIME: said.step,
+        FOLD_EPOCH: said.fold_epoch,
+        METRICS: dict(said.metrics),
+        FACTS: dict(said.facts),
+        ENDED: said.ended,
+        REASON: said.reason,
+        BY_CRITERION: {criterion: dict(scores) for criterion, scores in said.by_criterion.items()},
+    }
+    checkpoint = None if said.checkpoint is None else tune.Checkpoint.from_directory(str(said.checkpoint))
+    tune.report(result, checkpoint=checkpoint)
+    if said.checkpoint is not None:
+        # Ray has copied it to its storage by now.
+        shutil.rmtree(said.checkpoint, ignore_errors=True)
+
+
+def _report_failure(error: Exception) -> None:
+    text = "".join(traceback.format_exception(error))
+    tune.report(
+        {
+            METRIC: float("nan"),
+            TIME: 0,
+            ENDED: "failed",
+            ERROR: {
+                "error_type": type(error).__name__,
+                "error_message": str(error),
+                "error_traceback": text[-_LONGEST_TRACEBACK:],
+            },
+        }
+    )

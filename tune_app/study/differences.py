@@ -1,0 +1,20 @@
+"""Shows what a study is about and a configuration is not."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tune_app.study.record import Difference
+
+
+def print_differences(console: Console, study: str, differences: Sequence[Difference]) -> None:
+    """What differs between a study and a configuration, one line each."""
+    console.print(f"study {study} is about something else by now:", markup=False, highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("parameter", "study", "config"):
+        table.add_column(column, overflow="fold")
+    for difference in differences:
+        table.add_row(*map(escape, (difference.parameter, difference.study, difference.config)))
+    console.print(table, highlight=False)

@@ -1,0 +1,114 @@
+"""The run directory of a study: where it may lie, what it holds, and the configuration that is kept in it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from tune_app.config import RunConfig, dump_yaml, load_config
+from tune_app.errors import UserError, without_password
+from tune_app.study.checkpoints import CheckpointStorage
+
+CONFIG_FILE = "config.yaml"
+CHECKPOINTS = "checkpoints"
+CACHE = "cache"
+ARTIFACTS = "artifacts"
+_SECRETS_FILE = "secrets.json"
+
+WRITTEN = (CHECKPOINTS, CACHE, ARTIFACTS, _SECRETS_FILE)
+"""What lies there beside the configuration and the study, so that nobody else's files are taken for it."""
+
+
+def write_config(config: RunConfig, run_dir: Path) -> None:
+    """Write the resolved configuration without passwords; URLs that hold one go to a file of their own."""
+    dump_yaml(shown_config(config), run_dir / CONFIG_FILE, "As resolved by headroom; headroom search runs it as it is.")
+    secrets = {name: url for name, url in _urls(config).items() if url != without_password(url)}
+    (run_dir / _SECRETS_FILE).unlink(missing_ok=True)
+    if secrets:
+        descriptor = os.open(run_dir / _SECRETS_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            json.dump(secrets, stream)
+
+
+def stored_config(run_dir: Path) -> RunConfig:
+    """The configuration that a run directory holds, its passwords in place again.
+
+    Raises:
+        UserError: it holds none, or one that is not right.
+    """
+    urls = _stored_urls(run_dir / _SECRETS_FILE)
+    return load_config(run_dir / CONFIG_FILE, [f"{name}={json.dumps(url)}" for name, url in urls.items()])
+
+
+def _stored_urls(secrets: Path) -> dict[str, str]:
+    try:
+        urls: dict[str, str] = json.loads(secrets.read_text(encoding="utf-8"))
+        if not all(isinstance(url, str) for url in urls.values()):
+            raise ValueError("holds something else than URLs")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{secrets}: cannot be read ({error}); it kept the URLs that hold a password: remove it, and search again"
+            " with -s study.storage=… or -s tracking.uri=…"
+        ) from None
+    return urls
+
+
+def _urls(config: RunConfig) -> dict[str, str]:
+    urls = {
+        "study.storage": config.study.storage,
+        "study.dir": config.study.dir,
+        "checkpoint.dir": config.checkpoint.dir,
+        "tracking.uri": config.tracking.uri,
+    }
+    return {name: url for name, url in urls.items() if url}
+
+
+def shown_config(config: RunConfig) -> dict[str, Any]:
+    """The resolved configuration fit to be shown: passwords in URLs are replaced by ``***``."""
+    values = config.as_dict()
+    for name, url in _urls(config).items():
+        section, key = name.split(".")
+        values[section][key] = without_password(url)
+    return values
+
+
+def tracking_uri(config: RunConfig) -> str:
+    """Where MLflow keeps its runs: the server given, else a SQLite file beside the run directory."""
+    return config.tracking.uri or f"sqlite:///{config.study.dir}/mlflow.db"
+
+
+def check_place(config: RunConfig) -> None:
+    """Refuse places in which a study could not be kept.
+
+    Raises:
+        UserError: naming the setting and what would be right.
+    """
+    if "://" in config.study.dir:
+        raise UserError(
+            f"study.dir: {config.study.dir}: a study's own files need a folder that can be locked and appended to; give"
+            " one, and let checkpoints go to the store with checkpoint.dir"
+        )
+    CheckpointStorage(config.checkpoint_dir).opened()
+    if _is_thrown_away() and _under(config.study.dir, os.getcwd()):
+        raise UserError(
+            f"study.dir: {config.study.dir} lies in the job's throw-away working directory; give an absolute path that"
+            " outlives the job, e.g. -s study.dir=/data/runs"
+        )
+
+
+def _is_thrown_away() -> bool:
+    """Whether the working directory is the copy that Ray makes of one that is submitted with a job.
+
+    A job that brings none begins where Ray was started on the head, and nothing is taken away there.
+    """
+    try:
+        job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+        return bool(job["runtime_env"]["working_dir"])
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _under(path: str, folder: str) -> bool:
+    return os.path.commonpath([os.path.realpath(path), os.path.realpath(folder)]) == os.path.realpath(folder)

@@ -1,0 +1,424 @@
+"""The study: where every trial is recorded, and from which alone everything is reported, exported and resumed.
+
+Only the process that runs the search writes to it, so numbers and records can be counted on. Trials are created with
+all that is known of them in one record.
+"""
+
+import copy
+import fcntl
+import math
+import os
+import time
+import uuid
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search_spaces.rules import Violation
+from search_spaces.space import Choices, Entry, IntRange, Params
+from tune_app.errors import UserError, without_password_of
+from tune_app.objectives import Objective
+from tune_app.outcomes import OUTCOME_ATTRIBUTE, REASON_ATTRIBUTE, Outcome
+from tune_app.study.journal import JournalFile
+from tune_app.study.record import Difference, StudyRecord
+
+JOURNAL_FILE = "study.journal"
+LOCK_FILE = "search.lock"
+_RECORD_KEY = "headroom"
+_TARGET_KEY = "target"
+_ID_KEY = "id"
+_PARENT_KEY = "parent"
+_VERSION_KEY = "version_of"
+
+_DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+# Proposals are the sampler module's business; a study that is handed one would sample on every access to a trial.
+_NO_SAMPLER = optuna.samplers.RandomSampler()
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The study of which another is a changed version.
+
+    Attributes:
+        run_dir: where it lay then.
+        id: tells it from a study that bears its name later; None of studies that were begun before they had one.
+        is_carried_over: whether its trials were taken over already.
+    """
+
+    name: str
+    run_dir: str
+    id: str | None
+    is_carried_over: bool = False
+
+
+class StudyStore:
+    """An Optuna study and its storage: reading for everyone, writing for the search that holds the lock."""
+
+    def __init__(self, study: optuna.Study, storage: BaseStorage, journal: JournalFile | None) -> None:
+        self.study = study
+        self.storage = storage
+        self._journal = journal
+        self._study_id = storage.get_study_id_from_name(study.study_name)
+
+    @property
+    def name(self) -> str:
+        return self.study.study_name
+
+    @cached_property
+    def record(self) -> StudyRecord:
+        return StudyRecord.from_dict(self.study.user_attrs[_RECORD_KEY])
+
+    @cached_property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        return {name: _distribution(entry) for name, entry in self.record.space.entries.items()}
+
+    @property
+    def target(self) -> int:
+        """Launched trials that the study is to hold in the end."""
+        return int(self.study.user_attrs.get(_TARGET_KEY, 0))
+
+    @property
+    def id(self) -> str | None:
+        """Tells the study from another that bore its name before; None of studies that were begun without one."""
+        stored: str | None = self.study.user_attrs.get(_ID_KEY)
+        return stored
+
+    @property
+    def parent(self) -> Parent | None:
+        """The study that this one is a changed version of; None where it begins anew."""
+        stored = self.study.user_attrs.get(_PARENT_KEY)
+        return Parent(**stored) if stored else None
+
+    @property
+    def version_of(self) -> str:
+        """Name of the study that this one is a later version of; its own where it is the first."""
+        return str(self.study.user_attrs.get(_VERSION_KEY, self.name))
+
+    def set_target(self, trials: int) -> None:
+        if self.target != trials:
+            self.study.set_user_attr(_TARGET_KEY, trials)
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials in the order of their numbers; not copies, so leave them as they are."""
+        return self.study.get_trials(deepcopy=False)
+
+    def trial(self, number: int) -> FrozenTrial:
+        return self.storage.get_trial(self._trial_id(number))
+
+    def open_trial(self, params: Params, attributes: Mapping[str, Any]) -> int:
+        """Record a trial about to be launched; returns its number."""
+        return self._create(TrialState.RUNNING, params, attributes)
+
+    def record_infeasible(self, params: Params, violations: Sequence[Violation]) -> int:
+        """Record a sample that rules turned away; returns its number."""
+        attributes = {
+            OUTCOME_ATTRIBUTE: Outcome.INFEASIBLE.value,
+            REASON_ATTRIBUTE: "; ".join(violation.reason for violation in violations),
+        }
+        # Two sets of limits may speak under one name: the larger excess stands.
+        by_excess = sorted(violations, key=lambda violation: violation.excess)
+        constraints = {violation.rule: violation.excess for violation in by_excess}
+        return self._create(Outcome.INFEASIBLE.state, params, attributes, constraints)
+
+    def carry_over(self, trials: Iterable[FrozenTrial]) -> None:
+        """Take in what the parent's trials came to here, and note that this was done."""
+        assert self.parent is not None
+        with self._one_write():
+            for trial in trials:
+                self.storage.create_new_trial(self._study_id, template_trial=trial)
+            self.study.set_user_attr(_PARENT_KEY, asdict(replace(self.parent, is_carried_over=True)))
+
+    def copy_as(self, name: str, moved: tuple[str, str]) -> None:
+        """Keep the study under another name too, in the same storage.
+
+        Args:
+            moved: where its files lay and where they will lie; attributes that name one are changed so.
+        """
+        with self._one_write():
+            study_id = self.storage.create_new_study(self.study.directions, name)
+            for key, value in self.storage.get_study_system_attrs(self._study_id).items():
+                self.storage.set_study_system_attr(study_id, key, value)
+            for trial in self.trials():
+                shown = copy.copy(trial)
+                shown.user_attrs = {name: _moved(value, *moved) for name, value in trial.user_attrs.items()}
+                self.storage.create_new_trial(study_id, template_trial=shown)
+            # The record last: a study without one is none yet.
+            attributes = self.study.user_attrs
+            for key in sorted(attributes, key=lambda key: key == _RECORD_KEY):
+                self.storage.set_study_user_attr(study_id, key, attributes[key])
+
+    def delete(self) -> None:
+        """Take the study out of its storage; whoever calls it holds the search lock."""
+        self.storage.delete_study(self._study_id)
+
+    def report(self, number: int, step: int, value: float) -> None:
+        """Keep the first objective of one step."""
+        # Not through the trial, which refuses it where there are several objectives.
+        self.storage.set_trial_intermediate_value(self._trial_id(number), step, value)
+
+    def set_attributes(self, number: int, attributes: Mapping[str, Any]) -> None:
+        trial = self._live(number)
+        with self._one_write():
+            for name, value in attributes.items():
+                trial.set_user_attr(name, value)
+
+    def close_trial(
+        self,
+        number: int,
+        outcome: Outcome,
+        *,
+        value: float | Sequence[float] | None = None,
+        reason: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        constraints: Mapping[str, float] | None = None,
+    ) -> None:
+        """Tell what became of a trial, once. ``value`` goes with ``complete`` alone: one number per objective.
+
+        Raises:
+            ValueError: ``complete`` without finite values of all objectives, or a value with anything else.
+        """
+        values = () if value is None else tuple(value) if isinstance(value, Sequence) else (value,)
+        wanted = len(self.study.directions) if outcome is Outcome.COMPLETE else 0
+        if len(values) != wanted or not all(map(math.isfinite, values)):
+            raise ValueError(f"trial {number}: outcome {outcome} with value {value}")
+        trial = self._live(number)
+        told = {**(attributes or {}), OUTCOME_ATTRIBUTE: outcome.value, REASON_ATTRIBUTE: reason}
+        with self._one_write():
+            # Attributes and constraints first: Optuna refuses them on a trial that was told.
+            for name, attribute in told.items():
+                trial.set_user_attr(name, attribute)
+            for name, excess in (constraints or {}).items():
+                trial.set_constraint(name, excess)
+            self.study.tell(trial, values or None, state=outcome.state)
+
+    def _create(
+        self,
+        state: TrialState,
+        params: Params,
+        attributes: Mapping[str, Any],
+        constraints: dict[str, float] | None = None,
+    ) -> int:
+        template = create_trial(
+            state=state,
+            params=dict(params),
+            distributions=self.distributions,
+            user_attrs=dict(attributes),
+            constraints=constraints,
+        )
+        trial_id = self.storage.create_new_trial(self._study_id, template_trial=template)
+        return self.storage.get_trial_number_from_id(trial_id)
+
+    def _live(self, number: int) -> optuna.Trial:
+        return optuna.Trial(self.study, self._trial_id(number))
+
+    def _trial_id(self, number: int) -> int:
+        return self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+
+    def _one_write(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._journal is None else self._journal.one_write()
+
+
+def _moved(value: Any, there: str, here: str) -> Any:
+    is_inside = isinstance(value, str) and value.startswith(f"{there}/")
+    return f"{here}{value.removeprefix(there)}" if is_inside else value
+
+
+def open_study(
+    run_dir: Path,
+    name: str,
+    url: str | None,
+    record: StudyRecord,
+    *,
+    parent: Parent | None = None,
+    version_of: str | None = None,
+) -> StudyStore:
+    """The study of a search, created if there is none; call with the search lock held.
+
+    Args:
+        parent: of a study that is created.
+        version_of: what it is a version of, if it is created; None makes it the first.
+
+    Raises:
+        UserError: the storage cannot be opened, or the study there is about something else; the message lists what
+            differs.
+    """
+    storage, journal = _open_storage(run_dir, url)
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage,
+        sampler=_NO_SAMPLER,
+        directions=[_DIRECTIONS[objective.mode] for objective in record.objectives],
+        load_if_exists=True,
+    )
+    if _RECORD_KEY not in study.user_attrs:
+        if study.get_trials(deepcopy=False):
+            raise UserError(f"study.name: {name} is there already and no study of headroom's; set another study.name")
+        with nullcontext() if journal is None else journal.one_write():
+            study.set_user_attr(_ID_KEY, uuid.uuid4().hex)
+            if parent is not None:
+                study.set_user_attr(_PARENT_KEY, asdict(parent))
+            if version_of is not None:
+                study.set_user_attr(_VERSION_KEY, version_of)
+            _name_objectives(study, record.objectives)
+            # Last: a study without a record is none yet.
+            study.set_user_attr(_RECORD_KEY, record.as_dict())
+    store = StudyStore(study, storage, journal)
+    differences = store.record.differences(record)
+    if differences:
+        raise differs(name, differences)
+    return store
+
+
+def differs(name: str, differences: Sequence[Difference]) -> UserError:
+    """The refusal of a study that is not about what a configuration is about."""
+    what = "; ".join(map(str, differences))
+    return UserError(
+        f"study.name: study {name} is about something else ({what}); set another study.name, set study.on_change=fork"
+        " to carry over what fits, or run with --fresh to begin a new version beside it"
+    )
+
+
+def _name_objectives(study: optuna.Study, objectives: Sequence[Objective]) -> None:
+    """Have Optuna's own tools call the values by their names."""
+    with warnings.catch_warnings():
+        # The method is marked as experimental; without it the values have numbers for names.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([objective.name for objective in objectives])
+
+
+def load_study(run_dir: Path, name: str, url: str | None) -> StudyStore:
+    """An existing study, for reading.
+
+    Raises:
+        UserError: there is none, or the storage cannot be opened.
+    """
+    if url is None and not (run_dir / JOURNAL_FILE).exists():
+        raise UserError(f"{name}: no study in {run_dir} (it has no {JOURNAL_FILE}); run headroom search first")
+    store = find_study(run_dir, name, url)
+    if store is None:
+        where = run_dir / JOURNAL_FILE if url is None else url
+        raise UserError(f"{name}: no study of that name in {where}; run headroom search first")
+    return store
+
+
+def find_study(run_dir: Path, name: str, url: str | None) -> StudyStore | None:
+    """An existing study, for reading; None where there is none, or one that is not headroom's.
+
+    Raises:
+        UserError: the storage cannot be opened.
+    """
+    # os.path's own takes any text: a name too long for a folder, say.
+    if not os.path.exists(run_dir / JOURNAL_FILE) if url is None else _lacks_its_file(url):
+        return None
+    storage, journal = _open_storage(run_dir, url)
+    try:
+        study = optuna.load_study(study_name=name, storage=storage, sampler=_NO_SAMPLER)
+    except KeyError:
+        return None
+    return StudyStore(study, storage, journal) if _RECORD_KEY in study.user_attrs else None
+
+
+def study_names(folder: Path, url: str | None) -> list[str]:
+    """Names of the studies that may lie in a folder of run directories, or in a database.
+
+    Raises:
+        UserError: the database cannot be opened.
+    """
+    if url is None:
+        return [file.parent.name for file in folder.glob(f"*/{JOURNAL_FILE}")] if os.path.isdir(folder) else []
+    if _lacks_its_file(url):
+        return []
+    storage, _ = _open_storage(folder, url)
+    return [study.study_name for study in storage.get_all_studies()]
+
+
+def _lacks_its_file(url: str) -> bool:
+    """Whether a database is a SQLite file that is not there; to open it would make it."""
+    scheme, _, path = url.partition(":///")
+    file = path.partition("?")[0]
+    return scheme.startswith("sqlite") and not file.startswith(("file:", ":memory:")) and not os.path.exists(file)
+
+
+def _open_storage(run_dir: Path, url: str | None) -> tuple[BaseStorage, JournalFile | None]:
+    if url is None:
+        file = run_dir / JOURNAL_FILE
+        try:
+            journal = JournalFile(file)
+            return JournalStorage(journal), journal
+        except Exception as error:
+            # A file that is something else can break Optuna's reading of it anywhere.
+            raise UserError(
+                f"{file}: cannot be read as a study's journal ({error}); restore it from a copy, or move it away to"
+                " begin anew"
+            ) from None
+    try:
+        return RDBStorage(url), None
+    except Exception as error:
+        # SQLAlchemy's many errors, driver errors and missing drivers all mean the same here, and all may quote the URL.
+        problem = without_password_of(url, next(iter(str(error).splitlines()), ""))
+        raise UserError(
+            f"study.storage: {url} cannot be opened ({type(error).__name__}: {problem}); check the address and that its"
+            " driver is installed, or set null for a journal file"
+        ) from None
+
+
+@contextmanager
+def search_lock(run_dir: Path) -> Iterator[None]:
+    """Hold the run directory for one search. The kernel lets go of it however this process ends.
+
+    Raises:
+        UserError: another search holds it.
+    """
+    with (run_dir / LOCK_FILE).open("a") as file:
+        try:
+            _lock_soon(file)
+        except BlockingIOError:
+            raise UserError(
+                f"study.name: a search is running on {run_dir.name} already; wait for it, end it, or set another"
+                " study.name"
+            ) from None
+        yield
+
+
+def _lock_soon(file: IO[str]) -> None:
+    # Whoever asks whether a search is running holds the lock for an instant.
+    for _ in range(20):
+        with suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.02)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def search_is_running(run_dir: Path) -> bool:
+    """Whether some process holds the run directory's search lock."""
+    try:
+        file = (run_dir / LOCK_FILE).open("r")
+    except FileNotFoundError:
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _distribution(entry: Entry) -> BaseDistribution:
+    if isinstance(entry, Choices):
+        return CategoricalDistribution(entry.choices)
+    if isinstance(entry, IntRange):
+        return IntDistribution(entry.low, entry.high, step=entry.step)
+    return FloatDistribution(entry.low, entry.high, log=entry.log)

@@ -1,0 +1,326 @@
+"""Which study a configuration means, and what is done where the study of that name is about something else by now.
+
+A study whose space, data or settings changed is another study: a *version* of the first, named ``name-v2``, ``name-v3``
+and so on, and marked as such. A name stands for its study and all later versions of it; what a configuration means is
+the newest of them whose record equals the configuration's own.
+"""
+
+import datetime
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tune_app.config import RunConfig
+from tune_app.errors import UserError
+from tune_app.outcomes import carried_from
+from tune_app.study.carry_over import CarryOver, carry_over
+from tune_app.study.record import Difference, StudyRecord
+from tune_app.study.run_dir import CONFIG_FILE, WRITTEN, stored_config, write_config
+from tune_app.study.store import (
+    JOURNAL_FILE,
+    LOCK_FILE,
+    Parent,
+    StudyStore,
+    differs,
+    find_study,
+    load_study,
+    open_study,
+    search_is_running,
+    search_lock,
+    study_names,
+)
+
+Consent = Callable[[str], None]
+"""Asks a person whether something is to be deleted; raises UserError unless that is agreed to."""
+
+
+# How many reasons are told why trials do not fit.
+_REASONS = 3
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The study that a configuration means.
+
+    Attributes:
+        config: the configuration, named as that study.
+        version_of: name of the first of the studies that it is a version of.
+        is_new: whether it is still to be begun.
+        changed: the newest version, where there are versions and none of them is about the same.
+        differences: what differs between it and the configuration.
+    """
+
+    config: RunConfig
+    version_of: str
+    is_new: bool
+    changed: StudyStore | None = None
+    differences: tuple[Difference, ...] = ()
+
+    @property
+    def parent(self) -> Parent | None:
+        """The study that is forked; None where nothing is."""
+        if self.changed is None or self.config.study.on_change != "fork":
+            return None
+        return parent_of(self.changed, _run_dir(self.config, self.changed.name))
+
+
+def choose(config: RunConfig, record: StudyRecord, *, fresh: bool = False) -> Opening:
+    """Find the study that a configuration means: the newest version that is about the same, or one to be begun.
+
+    Args:
+        record: the configuration's own.
+        fresh: begin a new version in any case.
+
+    Raises:
+        UserError: a version cannot be read.
+    """
+    versions = _Versions(config)
+    newest = None
+    for store in versions.newest_first():
+        if not fresh and not store.record.differences(record):
+            return Opening(config.named(store.name), versions.base, is_new=False)
+        newest = newest or store
+    if newest is None:
+        return Opening(config, versions.base, is_new=True)
+    if fresh:
+        return Opening(config.named(versions.free_name()), versions.base, is_new=True)
+    takes_its_place = config.study.on_change in ("archive", "delete")
+    name = newest.name if takes_its_place else versions.free_name()
+    return Opening(config.named(name), versions.base, True, newest, tuple(newest.record.differences(record)))
+
+
+def check_change(opening: Opening, consent: Consent | None) -> None:
+    """See that what ``study.on_change`` asks for may be done; nothing is done yet.
+
+    Args:
+        consent: None agrees to nothing.
+
+    Raises:
+        UserError: it is refused, not agreed to, or a search is at work on the study.
+    """
+    changed = opening.changed
+    if changed is None:
+        return
+    action, run_dir = opening.config.study.on_change, _run_dir(opening.config, changed.name)
+    if action == "refuse":
+        raise differs(changed.name, opening.differences)
+    if action in ("archive", "delete"):
+        check_idle(run_dir)
+    if action == "delete":
+        if consent is None:
+            raise UserError(
+                f"study.on_change: delete: nobody agreed to delete {changed.name}; set study.on_change=fork"
+            )
+        consent(question(changed, run_dir))
+
+
+def make_room(opening: Opening) -> str | None:
+    """Set aside or delete the study whose name is taken over; returns what was done, None where that is nothing.
+
+    Raises:
+        UserError: a search is at work on the study by now.
+    """
+    if opening.changed is None:
+        return None
+    run_dir = _run_dir(opening.config, opening.changed.name)
+    if opening.config.study.on_change == "archive":
+        return f"study {opening.changed.name} is kept as {archive(run_dir).name}"
+    if opening.config.study.on_change == "delete":
+        delete(opening.changed, run_dir)
+        return f"study {opening.changed.name} was deleted"
+    return None
+
+
+def parent_of(store: StudyStore, run_dir: Path) -> Parent:
+    return Parent(store.name, str(run_dir), store.id)
+
+
+def begin(opening: Opening, record: StudyRecord, parent: Parent | None) -> tuple[StudyStore, str | None]:
+    """Open the study, and carry over what fits of its parent if that is still to be done; with its search lock held.
+
+    Args:
+        record: the configuration's own.
+        parent: of a study that is created, None where it is to begin anew.
+
+    Returns:
+        The study, and what was carried over in a sentence; None where nothing was to be.
+
+    Raises:
+        UserError: the study cannot be opened.
+    """
+    config = opening.config
+    store = open_study(
+        Path(config.run_dir),
+        config.study.name,
+        config.study.storage,
+        record,
+        parent=parent,
+        version_of=opening.version_of,
+    )
+    owed = store.parent
+    if owed is None or owed.is_carried_over:
+        return store, None
+    lineage = list(_lineage(owed, config.study.storage))
+    sources = [(study.name, study.record, study.trials()) for study in reversed(lineage)]
+    # A search that was killed while it carried over goes on with what is still missing.
+    known = {origin for origin in map(carried_from, store.trials()) if origin is not None}
+    found = carry_over(sources, record, config.active_space(), store.distributions, known)
+    store.carry_over(found.trials)
+    return store, _told(found, owed.name, len(known))
+
+
+def archive(run_dir: Path) -> Path:
+    """Set the study of a run directory aside under a name with today's date; returns where it lies then.
+
+    Raises:
+        UserError: a search is at work on it, it cannot be read, or the folder cannot be moved.
+    """
+    _check_own(run_dir)
+    with search_lock(run_dir):
+        config = stored_config(run_dir)
+        load_study(run_dir, config.study.name, config.study.storage)
+        target = _free(run_dir, config)
+        try:
+            run_dir.rename(target)
+        except OSError as error:
+            raise UserError(f"{run_dir}: cannot be moved ({error.strerror}); see that its folder is writable") from None
+        # A database may lie in the run directory, and opened under its old path it would be written there.
+        moved = config.named(target.name).stored_in(_moved(config.study.storage, config.run_dir, str(target)))
+        store = load_study(target, config.study.name, moved.study.storage)
+        # At every moment the configuration names a study that is there.
+        store.copy_as(target.name, (config.run_dir, str(target)))
+        write_config(moved, target)
+        store.delete()
+    return target
+
+
+def delete(store: StudyStore, run_dir: Path) -> list[Path]:
+    """Delete a study and what headroom wrote to its run directory; returns what is left there of others.
+
+    Raises:
+        UserError: a search is at work on it, or the folder is no run directory.
+    """
+    _check_own(run_dir)
+    with search_lock(run_dir):
+        for name in WRITTEN:
+            _remove(run_dir / name)
+        store.delete()
+        for name in (JOURNAL_FILE, CONFIG_FILE, LOCK_FILE):
+            _remove(run_dir / name)
+    left = sorted(run_dir.iterdir())
+    if not left:
+        run_dir.rmdir()
+    return left
+
+
+class _Versions:
+    """The studies that a configuration's name stands for: its own, and the later versions of it.
+
+    Attributes:
+        base: name of the study that they are all versions of. One whose name only looks like a version's has another.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._stem, self._first = _split(config.study.name)
+        names = study_names(Path(config.study.dir), config.study.storage)
+        self._numbers = {number for stem, number in map(_split, names) if stem == self._stem}
+        named = self._find(self._first)
+        self.base = config.study.name if named is None else named.version_of
+
+    def newest_first(self) -> Iterator[StudyStore]:
+        """Those that are there."""
+        for number in sorted(self._numbers, reverse=True):
+            store = self._find(number) if number >= self._first else None
+            if store is not None and (number == self._first or store.version_of == self.base):
+                yield store
+
+    def free_name(self) -> str:
+        """The name for a new one."""
+        return _joined(self._stem, max(self._numbers, default=self._first) + 1)
+
+    def _find(self, number: int) -> StudyStore | None:
+        name = _joined(self._stem, number)
+        return find_study(_run_dir(self._config, name), name, self._config.study.storage)
+
+
+def _lineage(parent: Parent | None, url: str | None) -> Iterator[StudyStore]:
+    """A study, the one that it is a version of, and so on, as far as they are still there."""
+    seen = set()
+    while parent is not None and parent.run_dir not in seen:
+        seen.add(parent.run_dir)
+        run_dir = Path(parent.run_dir)
+        if (run_dir / CONFIG_FILE).exists():
+            url = stored_config(run_dir).study.storage
+        store = find_study(run_dir, parent.name, url)
+        if store is None or store.id != parent.id:
+            return
+        yield store
+        parent = store.parent
+
+
+def _split(name: str) -> tuple[str, int]:
+    """``x-v3`` → (``x``, 3); the first version has no number."""
+    versioned = re.fullmatch(r"(.+)-v([2-9]|[1-9][0-9]+)", name)
+    return (versioned[1], int(versioned[2])) if versioned else (name, 1)
+
+
+def _joined(stem: str, number: int) -> str:
+    return stem if number == 1 else f"{stem}-v{number}"
+
+
+def _run_dir(config: RunConfig, name: str) -> Path:
+    return Path(config.study.dir) / name
+
+
+def _free(run_dir: Path, config: RunConfig) -> Path:
+    """Where to set a study aside: a name that no folder and no study in its database bears."""
+    taken = study_names(run_dir.parent, config.study.storage)
+    base = f"{config.study.name}-archived-{datetime.date.today():%Y%m%d}"
+    number = 1
+    while (name := base if number == 1 else f"{base}-{number}") in taken or (run_dir.parent / name).exists():
+        number += 1
+    return run_dir.parent / config.named(name).study.name
+
+
+def _moved(url: str | None, there: str, here: str) -> str | None:
+    return url and url.replace(f"{there}/", f"{here}/")
+
+
+def check_idle(run_dir: Path) -> None:
+    """See that no search is at work on a study.
+
+    Raises:
+        UserError: one is.
+    """
+    if search_is_running(run_dir):
+        raise UserError(f"study {run_dir.name}: a search is running on it; wait for it or end it first")
+
+
+def _check_own(run_dir: Path) -> None:
+    if run_dir.is_symlink() or not (run_dir / CONFIG_FILE).is_file():
+        raise UserError(
+            f"{run_dir}: is a link, or holds no {CONFIG_FILE} of a study, so it is left as it is; give a run directory"
+        )
+
+
+def question(store: StudyStore, run_dir: Path) -> str:
+    return f"Delete study {store.name} with its trials ({len(store.trials())}), in {run_dir}?"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _told(found: CarryOver, parent: str, already: int) -> str:
+    carried, left = already + len(found.trials), found.left.total()
+    told = f"carried over from {parent}: {carried or 'none'} of {carried + left} finished trials"
+    reasons = [f"{count} × {reason}" for reason, count in found.left.most_common(_REASONS)]
+    if len(found.left) > _REASONS:
+        reasons.append(f"and {len(found.left) - _REASONS} more reasons")
+    return f"{told} ({'; '.join(reasons)})" if reasons else told
