@@ -1,10 +1,12 @@
 """A search that is killed again and again at random moments, and what that costs it.
 
     python scripts/bench/crash.py [--kills 20] [--seed 0]
+    python scripts/bench/crash.py --kills 5 -s data.path=pairs.csv -s data.max_rows=300 -s model.name=minilm-l6
 
-The driver of a real search (small encoders on the built-in data, ASHA, two trials at a time) is killed with SIGKILL
-up to twelve seconds after the first epoch that it reports, and the same command is given again, until it was killed so
+The driver of a real search (tiny encoders on the built-in data, ASHA, two trials at a time) is killed with SIGKILL up
+to twelve seconds after the first epoch that it reports, and the same command is given again, until it was killed so
 often; then it may end.
+
 Lost is a finished trial that is gone or says something else later, left open one that is not finished in the end,
 repeated an epoch that was trained more than once. The exit status is 1 if anything is lost, left open or recorded
 twice, or if one kill cost more than one epoch per trial that was running.
@@ -27,12 +29,12 @@ from common import print_json, print_table, versions_line
 
 NAME, AT_A_TIME, EPOCHS = "crash", 2, 5
 CONFIG = f"""
-study: {{name: {NAME}, dir: RUNS}}
+study: {{name: {NAME}}}
 data: {{path: demo, max_rows: 400}}
 model: {{name: tiny-bert}}
 tok: {{max_length: 48}}
 train: {{epochs: {EPOCHS}}}
-search: {{trials: TRIALS, max_concurrent: {AT_A_TIME}}}
+search: {{max_concurrent: {AT_A_TIME}}}
 scheduler: {{name: asha}}
 space:
   optim.lr: {{low: 0.0003, high: 0.01, log: true}}
@@ -89,21 +91,25 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--trials", type=int, help="of the search; by default two for each kill, and six more")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("-s", dest="settings", action="append", default=[], help="as of headroom search; repeatable")
     arguments = parser.parse_args()
     draw, course, begun = random.Random(arguments.seed), Course(), time.perf_counter()
     trials = arguments.trials or 2 * arguments.kills + 6
     with tempfile.TemporaryDirectory() as scratch:
         config, run_dir = Path(scratch, "crash.yaml"), Path(scratch, "runs", NAME)
-        config.write_text(CONFIG.replace("RUNS", str(run_dir.parent)).replace("TRIALS", str(trials)))
+        config.write_text(CONFIG)
+        settings = [f"study.dir={run_dir.parent}", f"search.trials={trials}", *arguments.settings]
+        command = [sys.executable, "-m", "tune_app", "search", str(config)]
+        command += [option for setting in settings for option in ("-s", setting)]
         for kill in range(arguments.kills):
-            killed = run_and_kill(config, run_dir, course, wait_s=draw.uniform(0, 12))
+            killed = run_and_kill(command, run_dir, course, wait_s=draw.uniform(0, 12))
             print(
                 f"kill {kill + 1}: {course.at_kill[-1:] or 'it had ended'} running, {len(course.told)} finished",
                 flush=True,
             )
             if not killed:
                 break
-        output = subprocess.run(command(config), capture_output=True, text=True, timeout=PATIENCE_S)
+        output = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
         course.listen(output.stdout)
         left_open = course.look(run_dir)
         numbers = [trial.number for trial in trials_of(run_dir)]
@@ -135,14 +141,10 @@ def main() -> int:
     return int(not good)
 
 
-def command(config: Path) -> list[str]:
-    return [sys.executable, "-m", "tune_app", "search", str(config)]
-
-
-def run_and_kill(config: Path, run_dir: Path, course: Course, *, wait_s: float) -> bool:
+def run_and_kill(command: list[str], run_dir: Path, course: Course, *, wait_s: float) -> bool:
     """Kill the search so many seconds after its first report; False if it ended before."""
     with tempfile.TemporaryFile("w+") as output:
-        search = subprocess.Popen(command(config), stdout=output, stderr=subprocess.STDOUT)
+        search = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         end = time.monotonic() + PATIENCE_S
         while not _EPOCH_LINE.search(so_far(output)) and search.poll() is None and time.monotonic() < end:
             time.sleep(0.2)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Protocol
+from unittest.mock import ANY
 
 import pytest
 
@@ -23,10 +24,10 @@ class RunBench(Protocol):
     def __call__(self, name: str, *options: str) -> Printed: ...
 
 
-def started(name: str, *options: str) -> Printed:
+def started(name: str, *options: str, check: bool = True) -> Printed:
     """Of a bench in a process of its own, as people start it."""
     command = [sys.executable, str(BENCHES / f"{name}.py"), *options]
-    return printed(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=300).stdout)
+    return printed(subprocess.run(command, check=check, stdout=subprocess.PIPE, text=True, timeout=300).stdout)
 
 
 def printed(output: str) -> Printed:
@@ -119,6 +120,21 @@ def test_overhead_runs_every_trial_on_both_sides_and_times_every_storage() -> No
     assert min(suggest["median_ms"].values()) > 0
     assert suggest["ratio"] == pytest.approx(suggest["median_ms"]["headroom, rules, journal"] / 20)
     assert f"headroom / ray: {trials['ratio']:.2f} ×" in output
+
+
+@pytest.mark.slow
+def test_crash_kills_a_search_and_sees_that_nothing_is_lost() -> None:
+    _, found = started("crash", "--kills", "2", "--trials", "4")
+    assert found == {"kills": 2, "finished": 4, "lost": 0, "left_open": 0, "repeated_epochs": ANY, "good": True}
+
+
+@pytest.mark.slow
+def test_disk_measures_a_study_beside_every_checkpoint() -> None:
+    output, found = started("disk", "--trials", "12", check=False)
+    assert found["trials"] == 12
+    assert 0 < found["checkpoints"] < found["every_checkpoint"] / 5
+    assert found["peak"] > found["checkpoints"] / 2
+    assert "run directory to every checkpoint kept: 0." in output
 
 
 def test_cpu_budget_compares_plain_and_budgeted_steps(run_bench: RunBench) -> None:
