@@ -101,6 +101,8 @@ def run_search(
             check_knobs(config, model_names(config), say)
         if opening.is_new and _ray_starts_here(address):
             screen = _screen_here(config, say)
+        if config.checkpoint.dir is not None and config.checkpoint.keep != "none":
+            _check_storage(config)
         if _joins(address):
             _check_cluster(config, address)
         # Everything that can be refused was refused.
@@ -340,6 +342,13 @@ def _joins(address: str | None) -> bool:
     """Whether there is a cluster to join: one that is named, or the one whose job this is."""
     ray = sys.modules.get("ray")
     return (address is not None or "RAY_ADDRESS" in os.environ) and not (ray and ray.is_initialized())
+
+
+def _check_storage(config: RunConfig) -> None:
+    # Ray copies checkpoints there only after the first epoch.
+    from tune_app.study.checkpoints import CheckpointStorage
+
+    CheckpointStorage(config.checkpoint_dir).check()
 
 
 def _check_cluster(config: RunConfig, address: str | None) -> None:

@@ -67,8 +67,9 @@ def not_reached(storage: CheckpointStorage, nodes: Sequence[Node]) -> dict[str, 
     Every node is asked to find a file that is written here, and to answer with one of its own.
 
     Raises:
-        UserError, OSError: not even this process reaches it.
+        UserError: not even this process reaches it.
     """
+    storage.check()
     filesystem, place = storage.opened()
     asked = f"{place}/.reached-{uuid.uuid4().hex}"
     filesystem.create_dir(asked, recursive=True)

@@ -1,5 +1,6 @@
 """Where checkpoints lie, and which stay there: those of open trials, and the best one of each of the best trials."""
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,25 @@ class CheckpointStorage:
                 f"checkpoint.dir: {self.place}: {why}; give a folder, or a URI such as s3://bucket/folder"
             ) from None
         return filesystem, str(path)
+
+    def check(self) -> None:
+        """See whether a file can be written there, and taken away again.
+
+        Raises:
+            UserError: it cannot.
+        """
+        filesystem, path = self.opened()
+        tried = f"{path}/.tried-{uuid.uuid4().hex}"
+        try:
+            filesystem.create_dir(path, recursive=True)
+            with filesystem.open_output_stream(tried):
+                pass
+            filesystem.delete_file(tried)
+        except OSError as error:
+            why = without_password_of(self.place, first_line(error))
+            raise UserError(
+                f"checkpoint.dir: {self.place} cannot be written ({why}); give another, or what it is reached with"
+            ) from None
 
     def recorded(self, path: str) -> str:
         """What a study keeps of the path of a checkpoint in this storage."""
