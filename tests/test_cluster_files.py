@@ -1,6 +1,6 @@
 """The files for clusters, as far as they can be checked without one: their form, versions, and the search in them.
 
-The entry point of the job on Kubernetes is run in tests/tune_app/test_ray_jobs.py.
+The entry point of the job on Kubernetes is run in tests/tune_app/search/test_ray_jobs.py.
 """
 
 import json

@@ -358,26 +358,17 @@ def _check_cluster(config: RunConfig, address: str | None) -> None:
         UserError: naming what is missing, and where.
     """
     # Ray takes seconds to import.
-    from tune_app.search.nodes import living_nodes, not_reached
+    from tune_app.search.nodes import require_reach
     from tune_app.search.ray_session import joined
     from tune_app.study.checkpoints import CheckpointStorage
 
+    resources, checkpoint = config.resources, config.checkpoint
     with joined(address, cpus=0) as cluster:
-        cluster.check_fits(cpu=config.resources.cpu, gpu=cluster.gpus_per_trial(config.resources.gpu))
-        if config.checkpoint.keep == "none":
-            return
-        # The head of a cluster may have no room for trials.
-        others = [node for node in living_nodes() if node.cpus >= config.resources.cpu and node.id != cluster.node]
-        unreached = not_reached(CheckpointStorage(config.checkpoint_dir), others)
-    if unreached:
-        (node, why), *further = [(node.address, unreached[node.id]) for node in others if node.id in unreached]
-        in_run_dir = config.checkpoint.dir is None
-        setting, place = ("study.dir", config.study.dir) if in_run_dir else ("checkpoint.dir", config.checkpoint.dir)
-        more = f" and {len(further)} more" if further else ""
-        raise UserError(
-            f"{setting}: {place} is not in reach of node {node}{more} ({why}); give a folder that all nodes share, or a"
-            " URI as checkpoint.dir, or do without checkpoints: -s checkpoint.keep=none"
-        )
+        cluster.check_fits(cpu=resources.cpu, gpu=cluster.gpus_per_trial(resources.gpu))
+        if checkpoint.keep != "none":
+            setting = "study.dir" if checkpoint.dir is None else "checkpoint.dir"
+            place = checkpoint.dir or config.study.dir
+            require_reach(CheckpointStorage(config.checkpoint_dir), f"{setting}: {place}", cpu=resources.cpu)
 
 
 def _has_work(store: StudyStore) -> bool:

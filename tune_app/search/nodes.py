@@ -23,7 +23,7 @@ from trainables.files import locked, whole_folder
 from trainables.machine import machine_folder
 from trainables.models.names import resolve_model, use_sent
 from trainables.settings import TrialSettings
-from tune_app.errors import first_line
+from tune_app.errors import UserError, first_line
 from tune_app.study.checkpoints import CheckpointStorage
 
 _ANSWER_S = 60.0
@@ -59,6 +59,26 @@ def living_nodes() -> list[Node]:
 
 def own_node() -> str:
     return str(ray.get_runtime_context().get_node_id())
+
+
+def require_reach(storage: CheckpointStorage, setting: str, *, cpu: float) -> None:
+    """Refuse storage that a node with the CPUs for a trial does not reach; the head of a cluster may have none.
+
+    Args:
+        setting: that names the storage, with its value.
+
+    Raises:
+        UserError: naming the node, why, and what would do.
+    """
+    nodes = [node for node in living_nodes() if node.cpus >= cpu and node.id != own_node()]
+    unreached = not_reached(storage, nodes)
+    for node in nodes:
+        if node.id in unreached:
+            more = f" and {len(unreached) - 1} more" if len(unreached) > 1 else ""
+            raise UserError(
+                f"{setting} is not in reach of node {node.address}{more} ({unreached[node.id]}); give a folder that all"
+                " nodes share, or a URI as checkpoint.dir, or do without checkpoints: -s checkpoint.keep=none"
+            )
 
 
 def not_reached(storage: CheckpointStorage, nodes: Sequence[Node]) -> dict[str, str]:
