@@ -26,19 +26,19 @@ _DATABASE_ERRORS = {"StorageInternalError", "OperationalError", "InterfaceError"
 
 def storage_failure(error: BaseException) -> str | None:
     """What to tell of an error that comes from a disk or a database, however wrapped; None of any other."""
-    for cause in _chain(error):
-        text = without_password(" ".join(str(cause).split()))
-        if isinstance(cause, OSError) and cause.errno in _DISK_ERRORS:
-            remedy = "make room there, or have it writable again,"
-        elif type(cause).__name__ in _DATABASE_ERRORS:
-            remedy = "see that the database answers"
-        else:
-            continue
-        return (
-            f"the search ended because it cannot record its trials: {text[:300]}; what was finished is kept: {remedy}"
-            " and run the same command again"
-        )
-    return None
+    causes = list(_chain(error))
+    disk = [cause for cause in causes if isinstance(cause, OSError) and cause.errno in _DISK_ERRORS]
+    database = [cause for cause in causes if type(cause).__name__ in _DATABASE_ERRORS]
+    if not disk and not database:
+        return None
+    # Of a database's the innermost knows what happened; the statement behind it is of no help.
+    told = str(disk[0] if disk else database[-1]).partition("[SQL:")[0]
+    remedy = "make room there, or have it writable again," if disk else "see that the database answers"
+    text = without_password(" ".join(told.split()))[:300]
+    return (
+        f"the search ended because it cannot record its trials: {text}; what was finished is kept: {remedy} and run the"
+        " same command again"
+    )
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,21 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server of the tests' own, with the database ``empty`` that holds Optuna's tables."""
+    with postgres_server() as url:
+        create_database(url, "empty")
+        RDBStorage(url.replace("/postgres?", "/empty?")).engine.dispose()
+        yield url
+
+
+@pytest.fixture
+def postgres_url_to_kill() -> Iterator[str]:
+    """Of a server for one test, which may do with it as it likes."""
+    with postgres_server() as url:
+        yield url
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
     if importlib.util.find_spec("psycopg") is None:
         pytest.skip("psycopg is not installed (pip install 'headroom[postgresql]')")
     script = Path(__file__).parents[2] / "scripts" / "with_postgres"
@@ -62,8 +78,6 @@ def postgres_url() -> Iterator[str]:
         url = server.stdout.readline().decode().strip()
         if not url:
             pytest.skip(server.stderr.read().decode().strip())
-        create_database(url, "empty")
-        RDBStorage(url.replace("/postgres?", "/empty?")).engine.dispose()
         yield url
         server.stdin.close()
 

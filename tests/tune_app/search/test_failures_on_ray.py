@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tune_app.errors import storage_failure
@@ -117,3 +118,24 @@ def test_a_full_disk_ends_the_search_and_loses_nothing_that_was_finished(
     assert outcomes(store) == [Outcome.COMPLETE] * 4
     assert [sorted(trial.intermediate_values) for trial in store.trials()] == [[1, 2, 3, 4]] * 4
     assert end.status.launched == 4
+
+
+def test_a_database_that_is_gone_ends_the_search_in_a_line_that_says_so(
+    run_scripted: Any, postgres_url_to_kill: str
+) -> None:
+    server = int((Path(postgres_url_to_kill.partition("host=")[2]) / "data" / "postmaster.pid").read_text().split()[0])
+
+    def script(settings: Any, epoch: int) -> float:
+        if settings.optim.lr == 0.2 and epoch == 2:
+            # Without a word to those who are connected.
+            for process in [*psutil.Process(server).children(recursive=True), psutil.Process(server)]:
+                process.kill()
+        return 0.5
+
+    with pytest.raises(Exception, match="commit|connection") as caught:
+        run_scripted(script, "search.trials=3", f"study.storage={postgres_url_to_kill}")
+    failure = storage_failure(caught.value)
+    assert failure is not None
+    assert "server closed the connection unexpectedly" in failure
+    assert "see that the database answers and run the same command again" in failure
+    assert "SQL" not in failure
