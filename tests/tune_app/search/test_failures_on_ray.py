@@ -132,7 +132,7 @@ def test_a_database_that_is_gone_ends_the_search_in_a_line_that_says_so(
                 process.kill()
         return 0.5
 
-    with pytest.raises(Exception, match="commit|connection") as caught:
+    with pytest.raises(Exception, match=r"commit|connection") as caught:
         run_scripted(script, "search.trials=3", f"study.storage={postgres_url_to_kill}")
     failure = storage_failure(caught.value)
     assert failure is not None
