@@ -95,13 +95,17 @@ def row_logits(logits: Tensor, counts: Sequence[int] | np.ndarray) -> Tensor:
 
 
 def both(classes: Scores, spans: Scores) -> Scores:
-    """The parts' scores beside each other, and the mean of macro-F1 and exact match as ``mean_score``."""
+    """The parts' scores beside each other, and the mean of macro-F1 and exact match as ``mean_score``.
+
+    ``majority_empty_mean_score`` is that of someone who always guesses the most frequent class and no words.
+    """
     mean = (classes.metrics["macro_f1"] + spans.metrics["exact_match"]) / 2
+    blind = (classes.metrics["majority_macro_f1"] + spans.metrics["empty_exact_match"]) / 2
     by_criterion: Mapping[str, Mapping[str, float]] = {
         name: {**own, **spans.by_criterion.get(name, {})} for name, own in classes.by_criterion.items()
     }
     return Scores(
-        metrics={"mean_score": mean, **classes.metrics, **spans.metrics},
+        metrics={"mean_score": mean, "majority_empty_mean_score": blind, **classes.metrics, **spans.metrics},
         decision={**classes.decision, **spans.decision},
         by_criterion=by_criterion,
         collapsed=classes.collapsed or spans.collapsed,

@@ -26,10 +26,16 @@ if TYPE_CHECKING:
     from tune_app.experiment import SearchEnd
 
 _TOP = 10
+_BASELINES = {
+    "majority": "always guessing the most frequent class",
+    "empty": "always saying that no words show it",
+    "first_words": "always saying the first words",
+    "majority_empty": "always guessing the most frequent class, and that no words show it,",
+}
 
 
 def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> None:
-    """The best trials, and the majority baseline that any of them should beat.
+    """The best trials, and the baselines that any of them should beat.
 
     Of several objectives all trials of the front are shown, which stand first, and the best of the others.
     """
@@ -59,9 +65,10 @@ def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> N
     console.print(table)
     if on_front:
         console.print(f"★ the front: no other trial is at least as good in {_all_of(names)} and better in one")
-    baseline = ranked[0].user_attrs.get("metrics", {}).get(f"majority_{store.record.metric}")
-    if baseline is not None:
-        console.print(f"always guessing the most frequent class scores {baseline:.4f}", highlight=False)
+    metrics = ranked[0].user_attrs.get("metrics", {})
+    for prefix, what in _BASELINES.items():
+        if (baseline := metrics.get(f"{prefix}_{store.record.metric}")) is not None:
+            console.print(f"{what} scores {baseline:.4f}", highlight=False)
 
 
 def print_end(console: Console, end: "SearchEnd") -> None:
