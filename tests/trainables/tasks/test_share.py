@@ -11,7 +11,8 @@ def test_the_score_is_the_mean_of_both_parts_beside_that_of_knowing_nothing() ->
     )
     told = both(classes, spans)
     assert told.metrics == {
-        **{"mean_score": 0.7, "majority_empty_mean_score": 0.45},
+        "mean_score": 0.7,
+        "majority_empty_mean_score": 0.45,
         **classes.metrics,
         **spans.metrics,
     }
