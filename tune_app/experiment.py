@@ -32,7 +32,15 @@ from tune_app.search.progress import LiveTable, PlainLines, Progress, Quiet
 from tune_app.study.differences import print_differences
 from tune_app.study.record import StudyRecord
 from tune_app.study.reporting import StudyStatus, outcome_of, study_status, was_launched
-from tune_app.study.run_dir import ARTIFACTS, CACHE, CHECKPOINTS, check_place, shown_config, tracking_uri, write_config
+from tune_app.study.run_dir import (
+    ARTIFACTS,
+    CACHE,
+    check_place,
+    checkpoint_folder,
+    shown_config,
+    tracking_uri,
+    write_config,
+)
 from tune_app.study.store import LOCK_FILE, StudyStore, search_lock
 from tune_app.study.versions import Consent, begin, check_change, choose, make_room, parent_of
 from tune_app.tracking import MlflowTracking, NoTracking, Tracking, flat
@@ -176,14 +184,15 @@ def _search(
     from tune_app.search.scheduler import PastTrial, build_scheduler
     from tune_app.search.searcher import HeadroomSearch
     from tune_app.search.trainable import make_trainable, train_encoder
-    from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage
+    from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage, remove_orphans
 
     assert config.space is not None
     search, scheduling, resources = config.search, config.scheduler, config.resources
     trials = store.trials()
     # The others' checkpoints are where they were trained.
     own = [trial for trial in trials if carried_from(trial) is None]
-    storage = CheckpointStorage(config.checkpoint_dir)
+    storage, folder = CheckpointStorage(config.checkpoint_dir), checkpoint_folder(config, store.id)
+    remove_orphans(storage, folder, own)
     keep = config.checkpoint.keep
     checkpoints = CheckpointKeeper(storage, 0 if keep == "none" else keep, own)
     scheduler = build_scheduler(
@@ -265,7 +274,7 @@ def _search(
             callback=recorder,
             cpus=resources.cpu,
             storage=storage,
-            name=CHECKPOINTS,
+            name=folder,
             retries=MOST_RETRIES,
         )
     if asked.is_set():

@@ -1,7 +1,7 @@
 """Where checkpoints lie, and which stay there: those of open trials, and the best one of each of the best trials."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +92,46 @@ class CheckpointStorage:
         left = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
         if not left and filesystem.get_file_info(folder).type == FileType.Directory:
             filesystem.delete_dir(folder)
+
+    def delete_folder(self, name: str) -> None:
+        """Delete a folder of the storage with all that is in it, and the storage's own if that was all.
+
+        Raises:
+            UserError: it cannot be deleted.
+        """
+        filesystem, path = self.opened()
+        try:
+            if filesystem.get_file_info(f"{path}/{name}").type == FileType.Directory:
+                filesystem.delete_dir(f"{path}/{name}")
+                if not filesystem.get_file_info(FileSelector(path)):
+                    filesystem.delete_dir(path)
+        except OSError as error:
+            why = without_password_of(self.place, first_line(error))
+            raise UserError(f"checkpoint.dir: {self.place}: its checkpoints cannot be deleted ({why})") from None
+
+
+def remove_orphans(storage: CheckpointStorage, name: str, trials: Iterable[FrozenTrial]) -> None:
+    """Delete checkpoints that no trial knows of: what a search was writing, or about to delete, when it was killed.
+
+    Args:
+        name: of the folder in the storage that holds the trials' folders.
+        trials: all of the study, of which no search is running.
+    """
+    filesystem, place = storage.opened()
+    recorded = (trial.user_attrs.get(key) for trial in trials for key in (LATEST, BEST))
+    known = {storage.find(path)[1] for path in recorded if path}
+    for folder in _folders(filesystem, f"{place}/{name}", "trial-"):
+        checkpoints = _folders(filesystem, folder, "checkpoint_")
+        for checkpoint in set(checkpoints) - known:
+            filesystem.delete_dir(checkpoint)
+        if known.isdisjoint(checkpoints):
+            # What Ray wrote beside them of a trial that failed is in the study.
+            filesystem.delete_dir(folder)
+
+
+def _folders(filesystem: FileSystem, folder: str, prefix: str) -> list[str]:
+    found = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
+    return [info.path for info in found if info.type == FileType.Directory and info.base_name.startswith(prefix)]
 
 
 class CheckpointKeeper:

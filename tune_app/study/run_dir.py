@@ -79,6 +79,15 @@ def tracking_uri(config: RunConfig) -> str:
     return config.tracking.uri or f"sqlite:///{config.study.dir}/mlflow.db"
 
 
+def checkpoint_folder(config: RunConfig, study_id: str | None) -> str:
+    """The folder of a study's trials in the place of its checkpoints.
+
+    Outside the run directory it bears the study's id: another study of the name, one that was set aside say, may have
+    its own beside it.
+    """
+    return CHECKPOINTS if config.checkpoint.dir is None or study_id is None else f"{CHECKPOINTS}-{study_id}"
+
+
 def check_place(config: RunConfig) -> None:
     """Refuse places in which a study could not be kept.
 

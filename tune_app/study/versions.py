@@ -16,8 +16,9 @@ from tune_app.config import RunConfig
 from tune_app.errors import UserError
 from tune_app.outcomes import carried_from
 from tune_app.study.carry_over import CarryOver, carry_over
+from tune_app.study.checkpoints import CheckpointStorage
 from tune_app.study.record import Difference, StudyRecord
-from tune_app.study.run_dir import CONFIG_FILE, WRITTEN, stored_config, write_config
+from tune_app.study.run_dir import CONFIG_FILE, WRITTEN, checkpoint_folder, stored_config, write_config
 from tune_app.study.store import (
     JOURNAL_FILE,
     LOCK_FILE,
@@ -200,10 +201,13 @@ def delete(store: StudyStore, run_dir: Path) -> list[Path]:
     """Delete a study and what headroom wrote to its run directory; returns what is left there of others.
 
     Raises:
-        UserError: a search is at work on it, or the folder is no run directory.
+        UserError: a search is at work on it, the folder is no run directory, or its checkpoints are out of reach.
     """
     _check_own(run_dir)
     with search_lock(run_dir):
+        config = stored_config(run_dir)
+        if config.checkpoint.dir is not None:
+            CheckpointStorage(config.checkpoint_dir).delete_folder(checkpoint_folder(config, store.id))
         for name in WRITTEN:
             _remove(run_dir / name)
         store.delete()

@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from ray.tune import Checkpoint
 
-from tune_app.study.checkpoints import BEST, LATEST, CheckpointKeeper, CheckpointStorage
+from tune_app.study.checkpoints import BEST, LATEST, CheckpointKeeper, CheckpointStorage, remove_orphans
 
 
 class Run:
@@ -184,3 +184,24 @@ def test_whether_a_checkpoint_is_still_there_can_be_asked(run: Any, tmp_path: Pa
     assert not storage.holds({}, LATEST)
     assert not storage.holds({LATEST: None}, LATEST)
     assert not storage.holds({LATEST: str(tmp_path / "gone")}, LATEST)
+
+
+def test_what_no_trial_knows_of_is_gone_when_a_search_begins_again(tmp_path: Path) -> None:
+    storage = CheckpointStorage(str(tmp_path))
+    for place in ("trial-00000-a/checkpoint_0", "trial-00000-a/checkpoint_1", "trial-00000-b/checkpoint_0"):
+        (tmp_path / "checkpoints" / place).mkdir(parents=True)
+        (tmp_path / "checkpoints" / place / "state.pt").write_text("weights")
+    (tmp_path / "checkpoints" / "trial-00001-c").mkdir()
+    (tmp_path / "checkpoints" / "trial-00001-c" / "error.txt").write_text("of Ray's")
+    (tmp_path / "checkpoints" / "notes").mkdir()
+    trials = [
+        create_trial(
+            state=TrialState.RUNNING,
+            user_attrs={LATEST: str(tmp_path / "checkpoints" / "trial-00000-a" / "checkpoint_1"), BEST: None},
+        )
+    ]
+    remove_orphans(storage, "checkpoints", trials)
+    left = {str(path.relative_to(tmp_path / "checkpoints")) for path in (tmp_path / "checkpoints").rglob("*")}
+    kept = "trial-00000-a/checkpoint_1"
+    assert left == {"notes", "trial-00000-a", kept, f"{kept}/state.pt"}
+    remove_orphans(storage, "none yet", trials)
