@@ -1,0 +1,85 @@
+"""What is sent to nodes that do not see the driver's disk; a whole cluster of such nodes is in test_ray_jobs.py."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trainables.models.names import resolve_model, use_sent
+from trainables.seeds import trial_seeds
+from trainables.settings import DataSettings, TrialSettings
+from tune_app.search import nodes
+from tune_app.search.nodes import OneMachine, SentFiles
+
+pytestmark = pytest.mark.slow
+
+READ = ("config.json", "model.safetensors", "sub/tokenizer.json")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A data file, and the folder of a model with weights in two forms."""
+    model = tmp_path / "model"
+    (model / "sub").mkdir(parents=True)
+    (tmp_path / "rows.csv").write_text("text,label\na,1\n")
+    for name in (
+        "config.json",
+        "model.safetensors",
+        "pytorch_model.bin",
+        "model.onnx",
+        "sub/tokenizer.json",
+        ".hidden",
+    ):
+        (model / name).write_text(name)
+    return tmp_path
+
+
+@pytest.fixture
+def settings(files: Path) -> TrialSettings:
+    return TrialSettings(DataSettings(str(files / "rows.csv")), trial_seeds(0))
+
+
+@pytest.fixture
+def sent(
+    files: Path, settings: TrialSettings, ray_with_one_slot: None, machine_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[SentFiles]:
+    """They were sent, and this process takes itself for one on another node."""
+    sent = SentFiles(settings, [str(files / "model")])
+    monkeypatch.setattr(nodes, "own_node", lambda: "another")
+    monkeypatch.setattr(nodes, "_found", {})
+    yield sent
+    use_sent({})
+
+
+def test_where_all_see_one_disk_nothing_changes(settings: TrialSettings, tmp_path: Path) -> None:
+    assert OneMachine().here(settings, tmp_path) == (settings, tmp_path)
+
+
+def test_what_lies_at_the_same_path_is_read_there(
+    files: Path, settings: TrialSettings, sent: SentFiles, tmp_path: Path, machine_folder: Path
+) -> None:
+    here, cache = sent.here(settings, tmp_path / "cache")
+    assert here == settings
+    assert resolve_model(str(files / "model")).path == str(files / "model")
+    assert cache.is_relative_to(machine_folder)
+
+
+def test_what_is_missing_or_something_else_is_fetched_whole(
+    files: Path, settings: TrialSettings, sent: SentFiles, tmp_path: Path, machine_folder: Path
+) -> None:
+    (files / "rows.csv").write_text("text,label\nb,0\n")
+    (files / "model").rename(files / "gone")
+    here, _ = sent.here(settings, tmp_path / "cache")
+    data, model = Path(here.data.path), resolve_model(str(files / "model"))
+    assert data.name == "rows.csv"
+    assert data.read_text() == "text,label\na,1\n"
+    assert data.is_relative_to(machine_folder)
+    assert model.path is not None
+    found = {
+        str(file.relative_to(model.path)): file.read_text() for file in Path(model.path).rglob("*") if file.is_file()
+    }
+    assert found == {name: name for name in ("config.json", "model.safetensors", "sub/tokenizer.json")}
+    # A second worker of the node finds it there.
+    nodes._found.clear()
+    data.write_text("seen")
+    assert Path(sent.here(settings, tmp_path)[0].data.path).read_text() == "seen"
