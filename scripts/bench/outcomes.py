@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tune_app import ray_session  # isort: skip  # First of all: it sets the environment that Ray reads when imported.
+from tune_app.search import ray_session  # isort: skip  # First of all: it sets the environment that Ray reads when imported.
 from common import print_json, print_ratio, print_table, versions, versions_line
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch

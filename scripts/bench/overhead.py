@@ -143,9 +143,9 @@ def headroom_side(trials: int, concurrent: int) -> dict[str, Any]:
     """The whole road of ``headroom search``, but for the training."""
     from rich.console import Console
 
-    from tune_app import ray_session  # noqa: F401  # Ray is imported on both sides before the clock starts.
     from tune_app.config import parse_config
     from tune_app.experiment import run_search
+    from tune_app.search import ray_session  # noqa: F401  # Ray is imported on both sides before the clock starts.
 
     with tempfile.TemporaryDirectory() as folder:
         config = parse_config(
@@ -176,7 +176,7 @@ def _objective(lr: float) -> float:
 
 def ray_side(trials: int, concurrent: int) -> dict[str, Any]:
     """Ray Tune with its stock searcher, started and silenced as Headroom does it, its own records at their default."""
-    from tune_app import ray_session  # isort: skip  # Sets the environment that Ray reads when imported.
+    from tune_app.search import ray_session  # isort: skip  # Sets the environment that Ray reads when imported.
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
 

@@ -582,7 +582,7 @@ def compare_on_ray(trials: int, minute_s: float, card_gib: float) -> dict[str, A
 @contextmanager
 def _claimed_cards() -> Iterator[None]:
     """Ray as a search would start it, but for GPUs that may not be there and the dashboard."""
-    from tune_app import ray_session  # noqa: F401  # isort: skip  # Sets the environment that Ray reads when imported.
+    from tune_app.search import ray_session  # noqa: F401  # isort: skip  # Sets the environment that Ray reads when imported.
     import ray
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tune_app import ray_session  # noqa: F401  # isort: skip  # It sets the environment that Ray reads when imported.
+from tune_app.search import ray_session  # noqa: F401  # isort: skip  # It sets the environment that Ray reads when imported.
 import optuna
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
