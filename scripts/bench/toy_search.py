@@ -31,7 +31,7 @@ from tune_app.search.sampling import build_proposer
 from tune_app.search.scheduler import ENDED, METRIC, TIME
 from tune_app.search.searcher import PARAMS, HeadroomSearch
 from tune_app.search.trainable import FACTS, REASON
-from tune_app.study.checkpoints import CheckpointKeeper
+from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage
 from tune_app.study.record import StudyRecord
 from tune_app.study.reporting import outcome_of, study_status
 from tune_app.study.store import StudyStore, open_study
@@ -139,7 +139,7 @@ def _recorder(store: StudyStore, searcher: HeadroomSearch) -> StudyRecorder:
     return StudyRecorder(
         store,
         searcher,
-        CheckpointKeeper(0, []),
+        CheckpointKeeper(CheckpointStorage("."), 0, []),
         unit=Unit("epoch", 1),
         scheduler="none",
         timeout_s=None,
