@@ -119,14 +119,20 @@ def remove_orphans(storage: CheckpointStorage, name: str, trials: Iterable[Froze
     """
     filesystem, place = storage.opened()
     recorded = (trial.user_attrs.get(key) for trial in trials for key in (LATEST, BEST))
-    known = {storage.find(path)[1] for path in recorded if path}
+    known = {_in_its_trial(path) for path in recorded if path}
     for folder in _folders(filesystem, f"{place}/{name}", "trial-"):
         checkpoints = _folders(filesystem, folder, "checkpoint_")
-        for checkpoint in set(checkpoints) - known:
+        orphans = [checkpoint for checkpoint in checkpoints if _in_its_trial(checkpoint) not in known]
+        for checkpoint in orphans:
             filesystem.delete_dir(checkpoint)
-        if known.isdisjoint(checkpoints):
+        if orphans == checkpoints:
             # What Ray wrote beside them of a trial that failed is in the study.
             filesystem.delete_dir(folder)
+
+
+def _in_its_trial(path: str) -> tuple[str, ...]:
+    """The last two parts of a checkpoint's path, which tell it from all others; the rest changes when it is moved."""
+    return tuple(path.rsplit("/", 2)[-2:])
 
 
 def _folders(filesystem: FileSystem, folder: str, prefix: str) -> list[str]:

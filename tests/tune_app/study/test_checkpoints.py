@@ -205,3 +205,7 @@ def test_what_no_trial_knows_of_is_gone_when_a_search_begins_again(tmp_path: Pat
     kept = "trial-00000-a/checkpoint_1"
     assert left == {"notes", "trial-00000-a", kept, f"{kept}/state.pt"}
     remove_orphans(storage, "none yet", trials)
+    # A run directory that was moved: its checkpoints are the same.
+    (tmp_path / "checkpoints").rename(tmp_path / "moved")
+    remove_orphans(storage, "moved", trials)
+    assert (tmp_path / "moved" / kept / "state.pt").exists()
