@@ -109,10 +109,10 @@ def run_search(
             check_knobs(config, model_names(config), say)
         if opening.is_new and _ray_starts_here(address):
             screen = _screen_here(config, say)
-        if config.checkpoint.dir is not None and config.checkpoint.keep != "none":
-            _check_storage(config)
         if _joins(address):
             _check_cluster(config, address)
+        elif config.checkpoint.dir is not None and config.checkpoint.keep != "none":
+            _check_storage(config)
         # Everything that can be refused was refused.
         if told := make_room(opening):
             say(told)

@@ -17,7 +17,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from tune_app.objectives import measured
-from tune_app.outcomes import BY_CRITERION_ATTRIBUTE, MOST_RETRIES, TRIAL_ATTRIBUTES, Outcome, metrics_attribute
+from tune_app.outcomes import BY_CRITERION_ATTRIBUTE, TRIAL_ATTRIBUTES, Outcome, metrics_attribute
 from tune_app.search.live import Live
 from tune_app.search.scheduler import ENDED, FOLD_EPOCH, METRIC, TIME
 from tune_app.search.searcher import GPU, NUMBER, PARAMS, HeadroomSearch
@@ -124,7 +124,7 @@ class StudyRecorder(tune.Callback):
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         live = self._live_of(trial)
         live.retries += 1
-        error = self._error_of(trial, live)
+        error = self._error_of(trial, live, losses=live.retries)
         why = f"{error['error_type']}: {error['error_message']}".splitlines()[0]
         self._store.set_attributes(live.number, {"retries": live.retries, f"retry_{live.retries}": why})
         self._on_retry(live, why)
@@ -166,12 +166,12 @@ class StudyRecorder(tune.Callback):
             self._close(trial, Outcome.OOM, reason=live.reason, constraints={"memory": _excess(live)})
             return
         if live.error is None:
-            live.error = self._error_of(trial, live)
+            live.error = self._error_of(trial, live, losses=live.retries + 1)
         reason = f"{live.error['error_type']}: {live.error['error_message']}".splitlines()[0]
         self._close(trial, Outcome.FAILED, reason=reason)
 
-    def _error_of(self, trial: Trial, live: Live) -> dict[str, str]:
-        error = _error_of(trial, live.retries)
+    def _error_of(self, trial: Trial, live: Live, *, losses: int) -> dict[str, str]:
+        error = _error_of(trial, losses)
         silent_s = time.monotonic() - live.heard_at
         if self._timeout_s is None or silent_s < self._timeout_s or error["error_type"] not in _DEATHS:
             return error
@@ -238,11 +238,11 @@ def _excess(live: Live) -> float:
     return 0.01
 
 
-def _error_of(trial: Trial, retries: int) -> dict[str, str]:
+def _error_of(trial: Trial, losses: int) -> dict[str, str]:
     """What Ray knows of an error that the trial could not report itself: its worker died, or was not fit to use.
 
     Args:
-        retries: how often the trial was run again by now.
+        losses: how often the trial has lost its worker by now.
     """
     # Trial.get_pickled_error() looks in the storage, to which the file may not have been copied yet.
     file = trial.pickled_error_file
@@ -254,7 +254,5 @@ def _error_of(trial: Trial, retries: int) -> dict[str, str]:
     if isinstance(error, ray.exceptions.RayActorError):
         # What comes before names Ray's own objects.
         why = " ".join(message.split()).rpartition("The actor is dead because ")[2][:300]
-        message = (
-            f"its worker was lost {f'{retries + 1} times; the last time' if retries == MOST_RETRIES else 'once'}: {why}"
-        )
+        message = f"its worker was lost {'once' if losses == 1 else f'{losses} times; the last time'}: {why}"
     return {"error_type": type(cause).__name__, "error_message": message, "error_traceback": str(error)}
