@@ -1,15 +1,15 @@
 """A search that is killed again and again at random moments, and what that costs it.
 
-    python scripts/bench/crash.py [--kills 20] [--seed 0]
+    python scripts/bench/crash.py [--kills 20] [--seed 0] [--within 12]
     python scripts/bench/crash.py --kills 5 -s data.path=pairs.csv -s data.max_rows=300 -s model.name=minilm-l6
 
-The driver of a real search (tiny encoders on the built-in data, ASHA, two trials at a time) is killed with SIGKILL up
-to twelve seconds after the first epoch that it reports, and the same command is given again, until it was killed so
-often; then it may end.
+The driver of a real search (tiny encoders on the built-in data, ASHA, two trials at a time) is killed with SIGKILL at
+a random moment within so many seconds of the first epoch that it reports, and the same command is given again, until it
+was killed so often; then it may end.
 
 Lost is a finished trial that is gone or says something else later, left open one that is not finished in the end,
 repeated an epoch that was trained more than once. The exit status is 1 if anything is lost, left open or recorded
-twice, or if one kill cost more than one epoch per trial that was running.
+twice, if one kill cost more than one epoch per trial that was running, or if the search had ended before the last kill.
 """
 
 import argparse
@@ -91,6 +91,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--trials", type=int, help="of the search; by default two for each kill, and six more")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--within", type=float, default=12, help="seconds after the first report")
     parser.add_argument("-s", dest="settings", action="append", default=[], help="as of headroom search; repeatable")
     arguments = parser.parse_args()
     draw, course, begun = random.Random(arguments.seed), Course(), time.perf_counter()
@@ -102,7 +103,7 @@ def main() -> int:
         command = [sys.executable, "-m", "tune_app", "search", str(config)]
         command += [option for setting in settings for option in ("-s", setting)]
         for kill in range(arguments.kills):
-            killed = run_and_kill(command, run_dir, course, wait_s=draw.uniform(0, 12))
+            killed = run_and_kill(command, run_dir, course, wait_s=draw.uniform(0, arguments.within))
             print(
                 f"kill {kill + 1}: {course.at_kill[-1:] or 'it had ended'} running, {len(course.told)} finished",
                 flush=True,
@@ -126,6 +127,7 @@ def main() -> int:
     print(f"{time.perf_counter() - begun:.0f} s; {versions_line('ray', 'optuna', 'torch')}")
     good = (
         output.returncode == 0
+        and len(course.at_kill) == arguments.kills
         and launched == trials
         and not (course.lost or left_open)
         and course.repeated <= allowed
