@@ -234,7 +234,9 @@ SETTINGS = [
     setting("study.dir=c.yaml", "study.dir: ", "c.yaml/a cannot be written", "another folder"),
     setting(f"study.dir={'x' * 300}", "study.dir: ", "cannot be written (File name too long)"),
     setting(f"study.dir=made/{'x' * 300}", "study.dir: ", "cannot be written (File name too long)"),
-    setting("study.dir=s3://bucket", "study.dir: s3://bucket", "with checkpoint.dir"),
+    setting("study.dir=ftp://host/folder", "study.dir: ftp://host/folder", "s3://bucket/folder"),
+    setting("study.dir=s3://", "study.dir: 's3://'", "s3://bucket/folder"),
+    setting("study.dir=ftp://key:hush@host/folder", "study.dir: ftp://key:***@host/folder", "s3://bucket/folder"),
     setting("checkpoint.dir=ftp://host/folder", "checkpoint.dir: ftp://host/folder", "s3://bucket/folder"),
     setting("checkpoint.dir=s3://", "checkpoint.dir: 's3://'", "s3://bucket/folder"),
     setting("checkpoint.dir=/proc/none", "checkpoint.dir: /proc/none/a cannot be written", "give another"),
@@ -276,7 +278,6 @@ STORAGES = [
 ]
 
 PASSWORDS = [
-    setting("study.dir=s3://key:hush@bucket", "study.dir: s3://key:***@bucket", "with checkpoint.dir"),
     setting("tracking=http://u:hush@h", "tracking: 'http://u:***@h'", "key: value"),
     setting("data.path=http://u:hush@h/x.csv", "data.path: http://u:***@h/x.csv", "download it first"),
     setting("model.name=https://u:hush@h/x", "model.name: ", "https://u:***@h/x"),

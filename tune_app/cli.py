@@ -140,17 +140,17 @@ def _code_of(end: "SearchEnd") -> int:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 @click.option("--watch", is_flag=True, help="Show it anew every two seconds until Ctrl-C.")
 def status(study: str, as_json: bool, watch: bool) -> int:
-    """Counts per outcome, the best so far and the time left. STUDY is a name or a run directory."""
+    """Counts per outcome, the best so far and the time left. STUDY is a name, a run directory, or a URI."""
     import time
 
     from tune_app.commands.tables import print_status
+    from tune_app.study.remote import is_running
     from tune_app.study.reporting import study_status
-    from tune_app.study.store import search_is_running
 
     console = make_console()
     while True:
         store, config, run_dir = open_named(study)
-        running = search_is_running(run_dir)
+        running = is_running(config, run_dir)
         current = study_status(store, is_running=running)
         if as_json:
             click.echo(current.as_json())
@@ -269,11 +269,13 @@ def memory(
 @click.argument("study")
 def dashboard(study: str) -> int:
     """Open the live pages of a study, Optuna Dashboard and MLflow, until Ctrl-C; names Ray's too."""
-    from tune_app.commands.dashboard import open_dashboards
+    from tune_app.commands.dashboard import followed, open_dashboards
     from tune_app.study.run_dir import tracking_uri
 
-    _, config, run_dir = open_named(study)
-    open_dashboards(run_dir, config.study.name, config.study.storage, tracking_uri(config), make_console())
+    store, config, run_dir = open_named(study)
+    console = make_console()
+    with followed(store, config, run_dir, console):
+        open_dashboards(run_dir, config.study.name, config.study.storage, tracking_uri(config), console)
     return DONE
 
 

@@ -33,6 +33,7 @@ from tune_app.named_space import FROM, settle, write_out
 from tune_app.objectives import Mode, Objective
 from tune_app.rungs import stopping_steps
 from tune_app.unit import Unit
+from tune_app.uris import below, is_store, working_copies
 
 
 class Section(BaseModel):
@@ -68,7 +69,11 @@ OnChange = Literal["fork", "refuse", "archive", "delete"]
 
 class StudySection(Section):
     name: str = Field(description="Name of the study, of its folder and of its MLflow experiment.")
-    dir: str = Field(default="runs", description="Folder (or storage URI) that holds the run directories.")
+    dir: str = Field(
+        default="runs",
+        description="Folder that holds the run directories, or the URI of a store (s3://…) that keeps them; they are"
+        " worked on in a copy on this machine then.",
+    )
     storage: str | None = Field(
         default=None,
         min_length=1,
@@ -86,6 +91,17 @@ class StudySection(Section):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
             raise ValueError("use letters, digits, '.', '_' and '-' only, the first a letter or digit, at most 100")
         return name
+
+    @field_validator("dir")
+    @classmethod
+    def _names_a_store(cls, folder: str) -> str:
+        return _checked_place(folder)
+
+
+def _checked_place(folder: str) -> str:
+    if re.fullmatch(r"(?!file:)[^/]*:///*", folder):
+        raise ValueError("names no store; give a folder, or a URI such as s3://bucket/folder")
+    return folder
 
 
 class ColumnsSection(Section):
@@ -392,9 +408,7 @@ class CheckpointSection(Section):
     @field_validator("dir")
     @classmethod
     def _names_a_store(cls, folder: str | None) -> str | None:
-        if folder and re.fullmatch(r"(?!file:)[^/]*:///*", folder):
-            raise ValueError("names no store; give a folder, or a URI such as s3://bucket/folder")
-        return folder
+        return folder and _checked_place(folder)
 
 
 class PinnedSection(Section):
@@ -507,16 +521,25 @@ class RunConfig(Section):
         return tuple(Objective(name, _mode(name)) for name in names)
 
     @property
+    def study_folder(self) -> str:
+        """The folder on this machine that holds the run directories: of a store's URI, that of the working copies."""
+        place = self.study.dir
+        return str(working_copies(place)) if is_store(place) else place.rstrip("/")
+
+    @property
     def run_dir(self) -> str:
-        return f"{self.study.dir.rstrip('/')}/{self.study.name}"
+        """The study's run directory on this machine."""
+        return f"{self.study_folder}/{self.study.name}"
+
+    @property
+    def place(self) -> str:
+        """The run directory by which people name the study: its path, or its URI."""
+        return below(self.study.dir, self.study.name)
 
     @property
     def checkpoint_dir(self) -> str:
         """Where the study's checkpoints lie: a folder, or a URI."""
-        if self.checkpoint.dir is None:
-            return self.run_dir
-        place, mark, options = self.checkpoint.dir.partition("?")
-        return f"{place.rstrip('/')}/{self.study.name}{mark}{options}"
+        return below(self.checkpoint.dir or self.study.dir, self.study.name)
 
     def named(self, name: str) -> "RunConfig":
         """This configuration for a study of another name.

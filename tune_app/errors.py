@@ -19,14 +19,20 @@ class UserError(Exception):
         super().__init__("".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line))
 
 
+class StorageError(Exception):
+    """What keeps a study does not keep it any more. The message is one line, for a person, without passwords."""
+
+
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 # Optuna's and SQLAlchemy's, known by name: to import them takes long.
 _DATABASE_ERRORS = {"StorageInternalError", "OperationalError", "InterfaceError"}
 
 
 def storage_failure(error: BaseException) -> str | None:
-    """What to tell of an error that comes from a disk or a database, however wrapped; None of any other."""
+    """What to tell of an error that comes from a disk, a database or a store, however wrapped; None of any other."""
     causes = list(_chain(error))
+    if told_so := [str(cause) for cause in causes if isinstance(cause, StorageError)]:
+        return told_so[0]
     disk = [cause for cause in causes if isinstance(cause, OSError) and cause.errno in _DISK_ERRORS]
     database = [cause for cause in causes if type(cause).__name__ in _DATABASE_ERRORS]
     if not disk and not database:

@@ -22,7 +22,7 @@ from trainables.machine import MachineFiles
 from trainables.optimizers import OptimizerMissingError, check_installed
 from trainables.seeds import sub_seed
 from tune_app.config import RunConfig
-from tune_app.errors import UserError
+from tune_app.errors import UserError, without_password
 from tune_app.folders import made_folder
 from tune_app.outcomes import MOST_RETRIES, Outcome, carried_from
 from tune_app.search.breaker import Breakage, CircuitBreaker
@@ -31,12 +31,15 @@ from tune_app.search.knobs import check_knobs
 from tune_app.search.progress import LiveTable, PlainLines, Progress, Quiet
 from tune_app.study.differences import print_differences
 from tune_app.study.record import StudyRecord
+from tune_app.study.remote import LOCAL_FILES, Kept, kept
 from tune_app.study.reporting import StudyStatus, outcome_of, study_status, was_launched
 from tune_app.study.run_dir import (
     ARTIFACTS,
     CACHE,
     check_place,
     checkpoint_folder,
+    checkpoint_storage,
+    has_own_checkpoints,
     shown_config,
     tracking_uri,
     write_config,
@@ -44,6 +47,7 @@ from tune_app.study.run_dir import (
 from tune_app.study.store import LOCK_FILE, StudyStore, search_lock
 from tune_app.study.versions import Consent, begin, check_change, choose, make_room, parent_of
 from tune_app.tracking import MlflowTracking, NoTracking, Tracking, flat
+from tune_app.uris import is_store
 
 if TYPE_CHECKING:
     from trainables.memory.facts import TrialDevice
@@ -59,11 +63,13 @@ class SearchEnd:
     """How a search ended. ``why`` says it in a sentence; ``warnings`` are for the person.
 
     Attributes:
+        place: by which the commands find the study again: its run directory, or that in a store.
         breakage: why it was broken off, if it was.
     """
 
     status: StudyStatus
     run_dir: Path
+    place: str
     why: str
     interrupted: bool
     warnings: tuple[str, ...] = ()
@@ -96,14 +102,14 @@ def run_search(
     check_place(config)
     say = _said_plainly(console, quiet)
     record = study_record(config)
-    opening = choose(config, record, fresh=fresh)
+    opening = choose(config, record, fresh=fresh, say=say)
     if opening.changed is not None and not quiet:
         print_differences(console, opening.changed.name, opening.differences)
     check_change(opening, consent)
     config = opening.config
     run_dir = Path(config.run_dir)
     screen = None
-    with made_folder(run_dir, "study.dir", traces=[LOCK_FILE]), ExitStack() as stack:
+    with made_folder(run_dir, "study.dir", traces=[LOCK_FILE, *LOCAL_FILES]), ExitStack() as stack:
         if opening.is_new and run_trial is None:
             _check_models(config)
             check_knobs(config, model_names(config), say)
@@ -111,29 +117,32 @@ def run_search(
             screen = _screen_here(config, say)
         if _joins(address):
             _check_cluster(config, address)
-        elif config.checkpoint.dir is not None and config.checkpoint.keep != "none":
-            _check_storage(config)
+        elif not has_own_checkpoints(config) and config.checkpoint.keep != "none":
+            # Ray copies checkpoints there only after the first epoch.
+            checkpoint_storage(config).check()
         # Everything that can be refused was refused.
         if told := make_room(opening):
             say(told)
             run_dir.mkdir()
         stack.enter_context(search_lock(run_dir))
+        keeps = stack.enter_context(kept(config, say))
         store, carried = begin(opening, record, opening.parent)
         if carried:
             say(carried)
         store.set_target(config.search.trials)
         write_config(config, run_dir)
+        keeps.save(at_once=True)
         progress = stack.enter_context(_progress(config, store, console, quiet))
         if _has_work(store):
-            end, tracking = _search(config, store, run_dir, progress, address, screen, run_trial)
+            end, tracking = _search(config, store, keeps, progress, address, screen, run_trial)
         else:
-            tracking = _tracking(config, store)
+            tracking = open_tracking(config, store)
             end = _LoopEnd(f"the study holds its {store.target} launched trials already", interrupted=False)
         if not end.interrupted and not end.breakage:
             _check_nothing_open(store)
         warnings = tuple(tracking.flush())
     status = study_status(store, is_running=False)
-    return SearchEnd(status, run_dir, end.why, end.interrupted, warnings, end.breakage)
+    return SearchEnd(status, run_dir, without_password(config.place), end.why, end.interrupted, warnings, end.breakage)
 
 
 def fork(parent: StudyStore, parent_dir: Path, config: RunConfig) -> tuple[RunConfig, str]:
@@ -150,10 +159,11 @@ def fork(parent: StudyStore, parent_dir: Path, config: RunConfig) -> tuple[RunCo
     opening = choose(config, record, fresh=True)
     config = opening.config
     run_dir = Path(config.run_dir)
-    with made_folder(run_dir, "study.dir", traces=[LOCK_FILE]), ExitStack() as stack:
+    with made_folder(run_dir, "study.dir", traces=[LOCK_FILE, *LOCAL_FILES]), ExitStack() as stack:
         _check_models(config)
         check_knobs(config, model_names(config), lambda _: None)
         stack.enter_context(search_lock(run_dir))
+        stack.enter_context(kept(config, lambda _: None))
         store, carried = begin(opening, record, parent_of(parent, parent_dir))
         store.set_target(config.search.trials)
         write_config(config, run_dir)
@@ -170,7 +180,7 @@ class _LoopEnd:
 def _search(
     config: RunConfig,
     store: StudyStore,
-    run_dir: Path,
+    keeps: Kept,
     progress: Progress,
     address: str | None,
     screen: "_Screen | None",
@@ -184,14 +194,14 @@ def _search(
     from tune_app.search.scheduler import PastTrial, build_scheduler
     from tune_app.search.searcher import HeadroomSearch
     from tune_app.search.trainable import make_trainable, train_encoder
-    from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage, remove_orphans
+    from tune_app.study.checkpoints import CheckpointKeeper, remove_orphans
 
     assert config.space is not None
     search, scheduling, resources = config.search, config.scheduler, config.resources
     trials = store.trials()
     # The others' checkpoints are where they were trained.
     own = [trial for trial in trials if carried_from(trial) is None]
-    storage, folder = CheckpointStorage(config.checkpoint_dir), checkpoint_folder(config, store.id)
+    storage, folder = checkpoint_storage(config), checkpoint_folder(config, store.id)
     remove_orphans(storage, folder, own)
     keep = config.checkpoint.keep
     checkpoints = CheckpointKeeper(storage, 0 if keep == "none" else keep, own)
@@ -219,7 +229,7 @@ def _search(
         files = _files_for(config, cluster)
         trainable = make_trainable(
             config.trial_settings(),
-            run_dir / CACHE,
+            Path(config.run_dir) / CACHE,
             files=files,
             storage=None if keep == "none" else storage,
             threads=resources.cpu,
@@ -227,7 +237,7 @@ def _search(
             run_trial=run_trial or train_encoder,
         )
         # Not before: of a search that is refused nothing is tracked.
-        tracking = _tracking(config, store)
+        tracking = open_tracking(config, store)
         searcher = HeadroomSearch(
             store,
             build_proposer(
@@ -259,6 +269,7 @@ def _search(
             store,
             searcher,
             checkpoints,
+            kept=keeps,
             unit=config.unit,
             scheduler=scheduling.name,
             timeout_s=config.trial.timeout_s,
@@ -353,13 +364,6 @@ def _joins(address: str | None) -> bool:
     return (address is not None or "RAY_ADDRESS" in os.environ) and not (ray and ray.is_initialized())
 
 
-def _check_storage(config: RunConfig) -> None:
-    # Ray copies checkpoints there only after the first epoch.
-    from tune_app.study.checkpoints import CheckpointStorage
-
-    CheckpointStorage(config.checkpoint_dir).check()
-
-
 def _check_cluster(config: RunConfig, address: str | None) -> None:
     """Refuse a cluster on which no trial could run, or none could write its checkpoints.
 
@@ -369,7 +373,6 @@ def _check_cluster(config: RunConfig, address: str | None) -> None:
     # Ray takes seconds to import.
     from tune_app.search.nodes import require_reach
     from tune_app.search.ray_session import joined
-    from tune_app.study.checkpoints import CheckpointStorage
 
     resources, checkpoint = config.resources, config.checkpoint
     with joined(address, cpus=0) as cluster:
@@ -377,7 +380,7 @@ def _check_cluster(config: RunConfig, address: str | None) -> None:
         if checkpoint.keep != "none":
             setting = "study.dir" if checkpoint.dir is None else "checkpoint.dir"
             place = checkpoint.dir or config.study.dir
-            require_reach(CheckpointStorage(config.checkpoint_dir), f"{setting}: {place}", cpu=resources.cpu)
+            require_reach(checkpoint_storage(config), f"{setting}: {place}", cpu=resources.cpu)
 
 
 def _has_work(store: StudyStore) -> bool:
@@ -467,7 +470,8 @@ def _names(config: RunConfig, setting: str, fixed: str) -> list[str]:
     return [fixed] if entry is None else [str(name) for name in entry.examples]
 
 
-def _tracking(config: RunConfig, store: StudyStore) -> Tracking:
+def open_tracking(config: RunConfig, store: StudyStore) -> Tracking:
+    """The mirror of a study in MLflow, which is brought up to date at once; none where the configuration wants none."""
     if not config.tracking.enabled:
         return NoTracking()
     artifacts = Path(config.run_dir) / ARTIFACTS
@@ -499,6 +503,7 @@ def _opening(config: RunConfig, store: StudyStore, dashboard_url: str | None) ->
         f" trials in all, {config.search.max_concurrent} at a time; {space.describe()}",
         *(f"  {line}" for line in space.shape()),
         f"run directory {config.run_dir}",
+        *([f"kept in {without_password(config.place)}"] if is_store(config.study.dir) else []),
     ]
     if dashboard_url:
         lines.append(f"Ray's dashboard http://{dashboard_url} (its token: ray get-auth-token)")

@@ -33,6 +33,7 @@ from tune_app.search.searcher import PARAMS, HeadroomSearch
 from tune_app.search.trainable import FACTS, REASON
 from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage
 from tune_app.study.record import StudyRecord
+from tune_app.study.remote import KeptHere
 from tune_app.study.reporting import outcome_of, study_status
 from tune_app.study.store import StudyStore, open_study
 from tune_app.unit import Unit
@@ -140,6 +141,7 @@ def _recorder(store: StudyStore, searcher: HeadroomSearch) -> StudyRecorder:
         store,
         searcher,
         CheckpointKeeper(CheckpointStorage("."), 0, []),
+        kept=KeptHere(),
         unit=Unit("epoch", 1),
         scheduler="none",
         timeout_s=None,

@@ -3,6 +3,7 @@
 import importlib.util
 import shutil
 import subprocess
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,19 @@ def headroom(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: py
         return Ran(exited.value.code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def wait_for() -> Callable[[Callable[[], object]], None]:
+    """Wait until a condition holds; the test fails if that takes too long."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        end = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < end, "waited in vain"
+            time.sleep(0.02)
+
+    return wait
 
 
 @pytest.fixture(scope="session")

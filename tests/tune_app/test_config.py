@@ -15,6 +15,7 @@ from search_spaces.conditions import CONDITIONS
 from search_spaces.rules import LimitSet
 from search_spaces.space import Choices, FloatRange
 from trainables import settings as trial
+from trainables.machine import machine_folder
 from trainables.models.names import BUILTIN_NAMES
 from trainables.optimizers import OPTIMIZERS
 from trainables.seeds import trial_seeds
@@ -449,7 +450,8 @@ def test_what_is_no_path_is_left_alone(tmp_path: Path, monkeypatch: pytest.Monke
     }
     config = parse_config(raw)
     assert config.study.dir == "s3://bucket/runs"
-    assert config.run_dir == "s3://bucket/runs/test"
+    assert config.place == config.checkpoint_dir == "s3://bucket/runs/test"
+    assert Path(config.run_dir).parent.parent == machine_folder() / "studies"
     assert config.study.storage == "postgresql://u:p@host/db"
     assert (config.data.path, config.model.name) == ("demo", "bert-base-uncased")
     assert config.tracking.uri == "http://host:5000"

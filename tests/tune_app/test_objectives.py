@@ -237,6 +237,7 @@ def test_checkpoints_are_kept_by_the_first_objective(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         keeper.add(place, SimpleNamespace(path=str(folder)), is_best=True)
         keeper.settle(store.trial(complete(store, score, float(place))))
+    keeper.sweep()
     assert [folder.exists() for folder in folders] == [False, False, False, True, True]
 
 

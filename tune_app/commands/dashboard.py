@@ -19,12 +19,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from rich.console import Console
 
 from tune_app.errors import UserError, without_password
+from tune_app.uris import is_store
+
+if TYPE_CHECKING:
+    from tune_app.config import RunConfig
+    from tune_app.study.store import StudyStore
 
 HOST = "127.0.0.1"
 # Ray takes the next port where the first is taken, e.g. by another search.
@@ -32,6 +37,7 @@ RAY_PORTS = range(8265, 8270)
 
 _GRACE_S = 10.0
 _POLL_S = 0.2
+_FOLLOW_S = 10.0
 _SHOWN_LINES = 10
 _SQLITE_FILE = "sqlite:///"
 
@@ -181,6 +187,40 @@ def open_dashboards(
             for line in error.output:
                 _print(console, line)
             raise
+
+
+@contextmanager
+def followed(store: "StudyStore", config: "RunConfig", run_dir: Path, console: Console) -> Iterator[None]:
+    """Keep the copy of a study up to date that a store keeps, while its pages are shown.
+
+    What MLflow shows is filled from the study first, since the search may have been on another machine; of one that
+    goes on there it does not follow.
+    """
+    from tune_app.experiment import open_tracking
+    from tune_app.study.remote import StoredStudies
+    from tune_app.study.store import search_is_running
+
+    if not is_store(config.study.dir) or search_is_running(run_dir):
+        yield
+        return
+    _print(console, "bringing MLflow's runs up to date with the study …")
+    for problem in open_tracking(config, store).flush():
+        _print(console, problem)
+    studies, is_over = StoredStudies(config.study.dir), threading.Event()
+
+    def follow() -> None:
+        while not is_over.wait(_FOLLOW_S):
+            # One that cannot be read now is read the next time.
+            with suppress(UserError):
+                studies.fetch(config.study.name)
+
+    thread = threading.Thread(target=follow, name="follow", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 @contextmanager

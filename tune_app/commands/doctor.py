@@ -24,7 +24,9 @@ from trainables.memory.facts import NvmlFacts, TorchFacts, nvml_facts, torch_fac
 from trainables.memory.host import host_memory
 from trainables.models.names import OFFLINE_NAME, UnknownModelError, resolve_model
 from tune_app.commands.dashboard import program
-from tune_app.errors import first_line
+from tune_app.errors import UserError, first_line, without_password
+from tune_app.study.places import Place
+from tune_app.uris import is_store
 
 GIB = 2**30
 OLDEST_PYTHON = (3, 11)
@@ -98,7 +100,7 @@ def diagnose_cluster(run_root: str, address: str) -> list[Finding]:
     from tune_app.search.ray_session import joined
     from tune_app.study.checkpoints import CheckpointStorage
 
-    place = run_root if "://" in run_root else os.path.abspath(os.path.expanduser(run_root))
+    place = run_root if is_store(run_root) else os.path.abspath(os.path.expanduser(run_root))
     with joined(address, cpus=0):
         nodes, own = living_nodes(), own_node()
         unreached = not_reached(CheckpointStorage(place), [node for node in nodes if node.cpus and node.id != own])
@@ -385,10 +387,8 @@ def _token_source(environ: Mapping[str, str], home: Path) -> str | None:
 
 def check_run_root(run_root: str) -> Finding:
     """Whether run directories can be made and filled in ``run_root``; makes none."""
-    if "://" in run_root:
-        return Finding(
-            "run directory", "note", f"{run_root} is no folder", "study.dir is one; a URI is for checkpoint.dir"
-        )
+    if is_store(run_root):
+        return _check_store(run_root)
     folder = Path(run_root).expanduser().absolute()
     existing = next(place for place in (folder, *folder.parents) if place.exists())
     try:
@@ -399,6 +399,15 @@ def check_run_root(run_root: str) -> Finding:
         return Finding("run directory", "problem", f"{folder} cannot be written ({error.strerror})", remedy)
     free_gib = shutil.disk_usage(existing).free / GIB
     return _disk(f"{folder}, {free_gib:.1f} GiB free", free_gib)
+
+
+def _check_store(place: str) -> Finding:
+    shown = without_password(place)
+    try:
+        Place(place, "study.dir").check()
+    except UserError as error:
+        return Finding("run directory", "problem", str(error), "see that the store answers and has the bucket")
+    return Finding("run directory", "ok", f"{shown} can be written")
 
 
 def _disk(found: str, free_gib: float) -> Finding:

@@ -11,10 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from tune_app.commands.tables import print_status
+from tune_app.config import RunConfig
 from tune_app.errors import UserError
+from tune_app.study.remote import StoredStudies, is_running
 from tune_app.study.reporting import StudyStatus, study_status
 from tune_app.study.run_dir import CONFIG_FILE, stored_config
-from tune_app.study.store import StudyStore, load_study, search_is_running
+from tune_app.study.store import StudyStore, load_study
+from tune_app.uris import is_store
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,8 @@ class Unreadable:
         return {"study": self.run_dir.name, "run_dir": str(self.run_dir), "problem": self.problem}
 
 
-def overview(store: StudyStore, run_dir: Path) -> Overview:
-    running = search_is_running(run_dir)
+def overview(store: StudyStore, config: RunConfig, run_dir: Path) -> Overview:
+    running = is_running(config, run_dir)
     moments = [
         moment for trial in store.trials() for moment in (trial.datetime_start, trial.datetime_complete) if moment
     ]
@@ -67,13 +70,17 @@ def overview(store: StudyStore, run_dir: Path) -> Overview:
     )
 
 
-def studies_in(folder: Path) -> list[Overview | Unreadable]:
+def studies_in(place: str) -> list[Overview | Unreadable]:
     """All studies whose run directories lie in a folder, the last changed first; those that cannot be read last.
+
+    Args:
+        place: the folder, or the URI of a store.
 
     Raises:
         UserError: there is no such folder.
     """
-    if not folder.is_dir():
+    folder = StoredStudies(place).fetch_all() if is_store(place) else Path(place)
+    if not folder.is_dir() and not is_store(place):
         raise UserError(f"--dir: {folder}: no such folder; give the study.dir of your searches")
     read: list[Overview] = []
     unreadable: list[Unreadable] = []
@@ -81,7 +88,7 @@ def studies_in(folder: Path) -> list[Overview | Unreadable]:
         run_dir = file.parent.resolve()
         try:
             config = stored_config(run_dir)
-            read.append(overview(load_study(run_dir, config.study.name, config.study.storage), run_dir))
+            read.append(overview(load_study(run_dir, config.study.name, config.study.storage), config, run_dir))
         except UserError as error:
             unreadable.append(Unreadable(run_dir, str(error)))
     read.sort(key=lambda study: study.changed.timestamp() if study.changed else 0.0, reverse=True)

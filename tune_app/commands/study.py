@@ -1,11 +1,12 @@
 """``headroom study``: what studies there are, what differs from a configuration, and setting them aside."""
 
 import json
-from pathlib import Path
 
 import click
 
 from tune_app.commands.terminal import consent, make_console, open_named, overrides_option
+from tune_app.errors import without_password
+from tune_app.uris import is_store
 
 DIFFERS = 1
 
@@ -22,11 +23,11 @@ def list_studies(folder: str, as_json: bool) -> int:
     """Every study with its counts, its best and its last change, the newest first."""
     from tune_app.commands.overview import print_studies, studies_in
 
-    studies = studies_in(Path(folder))
+    studies = studies_in(folder)
     if as_json:
         click.echo(json.dumps([study.as_dict() for study in studies]))
     else:
-        print_studies(make_console(), studies, folder)
+        print_studies(make_console(), studies, without_password(folder))
     return 0
 
 
@@ -37,8 +38,8 @@ def show_study(study: str, as_json: bool) -> int:
     """What a study is about, its space, and what became of its trials. STUDY is a name or a run directory."""
     from tune_app.commands.overview import overview, print_study
 
-    store, _, run_dir = open_named(study)
-    shown = overview(store, run_dir)
+    store, config, run_dir = open_named(study)
+    shown = overview(store, config, run_dir)
     if as_json:
         click.echo(json.dumps({**shown.as_dict(), "record": store.record.as_dict()}))
     else:
@@ -79,7 +80,7 @@ def fork_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
 
     store, _, run_dir = open_named(study)
     forked, told = fork(store, run_dir, load_config(config, overrides))
-    click.echo(f"{told}\n{'begun':<18}  {forked.run_dir}\ngo on with it       headroom search {config}")
+    click.echo(f"{told}\n{'begun':<18}  {without_password(forked.place)}\ngo on with it       headroom search {config}")
     return 0
 
 
@@ -89,8 +90,10 @@ def archive_study(study: str) -> int:
     """Set STUDY aside under a name with today's date, so that its own name is free."""
     from tune_app.study.versions import archive
 
-    store, _, run_dir = open_named(study)
-    click.echo(f"study {store.name} is kept as {archive(run_dir)}")
+    store, config, run_dir = open_named(study)
+    target = archive(run_dir)
+    place = without_password(config.named(target.name).place) if is_store(config.study.dir) else target
+    click.echo(f"study {store.name} is kept as {place}")
     return 0
 
 
@@ -101,9 +104,9 @@ def delete_study(study: str, yes: bool) -> int:
     """Delete STUDY and its run directory; asks first. Runs in MLflow stay."""
     from tune_app.study.versions import check_idle, delete, question
 
-    store, _, run_dir = open_named(study)
+    store, config, run_dir = open_named(study)
     check_idle(run_dir)
-    consent(yes, question(store, run_dir))
+    consent(yes, question(store, without_password(config.place)))
     left = delete(store, run_dir)
     click.echo(f"study {store.name} was deleted")
     if left:

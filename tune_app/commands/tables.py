@@ -1,5 +1,6 @@
 """What the commands print at the end: leaderboard, counts, and what to do next."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -86,11 +87,10 @@ def print_end(console: Console, end: "SearchEnd") -> None:
     for line in _front_lines(status) if status.has_several else _best_lines(status):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     name = status.study
-    commands = {"export": f"headroom export {end.run_dir} --to exports/{name}"} if status.best else {}
-    commands |= {
-        "all trials": f"headroom status {end.run_dir}",
-        "live pages": f"headroom dashboard {end.run_dir}",
-    }
+    # A path may hold a blank, and the options of a URI what a shell takes for its own.
+    place = shlex.quote(end.place)
+    commands = {"export": f"headroom export {place} --to exports/{name}"} if status.best else {}
+    commands |= {"all trials": f"headroom status {place}", "live pages": f"headroom dashboard {place}"}
     for what, command in commands.items():
         console.print(f"  {what:<11} {command}", markup=False, highlight=False, soft_wrap=True)
 

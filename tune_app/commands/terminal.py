@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tune_app.errors import UserError, nearest
+from tune_app.uris import is_store
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,15 +39,16 @@ def make_console() -> "Console":
 
 
 def open_named(study: str, folder: str = "runs") -> tuple["StudyStore", "RunConfig", Path]:
-    """A study by its name (under ``folder``) or its run directory, which comes with it.
+    """A study by its name (under ``folder``), its run directory or its URI; its run directory comes with it.
 
     Raises:
         UserError: there is none.
     """
+    from tune_app.study.remote import fetched
     from tune_app.study.run_dir import CONFIG_FILE, stored_config
     from tune_app.study.store import load_study
 
-    given = Path(study)
+    given = fetched(study) if is_store(study) else Path(study)
     # os.path's own takes any text: a name too long for a folder, say.
     run_dir = given if os.path.isfile(given / CONFIG_FILE) else Path(folder) / study
     if not os.path.isfile(run_dir / CONFIG_FILE):

@@ -23,6 +23,7 @@ from tune_app.search.scheduler import ENDED, FOLD_EPOCH, METRIC, TIME
 from tune_app.search.searcher import GPU, NUMBER, PARAMS, HeadroomSearch
 from tune_app.search.trainable import BY_CRITERION, ERROR, FACTS, METRICS, REASON
 from tune_app.study.checkpoints import CheckpointKeeper
+from tune_app.study.remote import Kept
 from tune_app.study.store import StudyStore
 from tune_app.unit import Unit, telling_step, value_so_far
 
@@ -34,6 +35,7 @@ class StudyRecorder(tune.Callback):
     """Ray's callback that keeps the study true.
 
     Args:
+        kept: what keeps the study for good; checkpoints that it may still name are not deleted.
         unit: what trials report in.
         timeout_s: after so many seconds without a report a worker ends itself; None if it never does.
         on_report: called with every live trial after each of its steps.
@@ -48,6 +50,7 @@ class StudyRecorder(tune.Callback):
         searcher: HeadroomSearch,
         checkpoints: CheckpointKeeper,
         *,
+        kept: Kept,
         unit: Unit,
         scheduler: str,
         timeout_s: float | None,
@@ -59,6 +62,7 @@ class StudyRecorder(tune.Callback):
         self._store = store
         self._searcher = searcher
         self._checkpoints = checkpoints
+        self._kept = kept
         self._unit = unit
         self._scheduler = scheduler
         self._timeout_s = timeout_s
@@ -78,6 +82,7 @@ class StudyRecorder(tune.Callback):
         self._searcher.paused = sum(trial.status == Trial.PAUSED for trial in self._rays.values())
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self._keep()
         self._on_step(list(self._live.values()))
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -120,6 +125,7 @@ class StudyRecorder(tune.Callback):
             if live.by_criterion and live.telling_step == live.step:
                 attributes[BY_CRITERION_ATTRIBUTE] = live.by_criterion
         self._store.set_attributes(live.number, attributes)
+        self._keep(at_once=True)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         live = self._live_of(trial)
@@ -227,7 +233,12 @@ class StudyRecorder(tune.Callback):
         )
         told = self._store.trial(live.number)
         self._checkpoints.settle(told)
+        self._keep(at_once=True)
         self._on_close(told)
+
+    def _keep(self, *, at_once: bool = False) -> None:
+        if self._kept.save(at_once=at_once):
+            self._checkpoints.sweep()
 
 
 def _excess(live: Live) -> float:

@@ -1,63 +1,26 @@
 """Where checkpoints lie, and which stay there: those of open trials, and the best one of each of the best trials."""
 
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from optuna.trial import FrozenTrial
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
-from tune_app.errors import UserError, first_line, without_password_of
+from tune_app.errors import UserError
 from tune_app.objectives import values_of
+from tune_app.study.places import Place
+from tune_app.uris import is_store
 
 LATEST, BEST = "checkpoint", "best_checkpoint"
 """Attributes of a trial: where its newest checkpoint lies, to go on from, and that of its best epoch."""
 
 
-@dataclass(frozen=True)
-class CheckpointStorage:
-    """A folder, or a place in a store that a URI names (``s3://…``, ``gs://…``), for the checkpoints of a study.
+class CheckpointStorage(Place):
+    """The place of a study's checkpoints.
 
     A study knows its checkpoints by paths of the folder, or by URIs without what the store is reached by: keys and
     options stay in the configuration.
     """
-
-    place: str
-
-    def opened(self) -> tuple[FileSystem, str]:
-        """The file system, and the path in it.
-
-        Raises:
-            UserError: the URI is none, or of a store that is not known.
-        """
-        try:
-            filesystem, path = FileSystem.from_uri(self.place)
-        except (ValueError, OSError) as error:
-            why = without_password_of(self.place, first_line(error))
-            raise UserError(
-                f"checkpoint.dir: {self.place}: {why}; give a folder, or a URI such as s3://bucket/folder"
-            ) from None
-        return filesystem, str(path)
-
-    def check(self) -> None:
-        """See whether a file can be written there, and taken away again.
-
-        Raises:
-            UserError: it cannot.
-        """
-        filesystem, path = self.opened()
-        tried = f"{path}/.tried-{uuid.uuid4().hex}"
-        try:
-            filesystem.create_dir(path, recursive=True)
-            with filesystem.open_output_stream(tried):
-                pass
-            filesystem.delete_file(tried)
-        except OSError as error:
-            why = without_password_of(self.place, first_line(error))
-            raise UserError(
-                f"checkpoint.dir: {self.place} cannot be written ({why}); give another, or what it is reached with"
-            ) from None
 
     def recorded(self, path: str) -> str:
         """What a study keeps of the path of a checkpoint in this storage."""
@@ -93,21 +56,31 @@ class CheckpointStorage:
         if not left and filesystem.get_file_info(folder).type == FileType.Directory:
             filesystem.delete_dir(folder)
 
-    def delete_folder(self, name: str) -> None:
-        """Delete a folder of the storage with all that is in it, and the storage's own if that was all.
+    def delete_everywhere(self, name: str) -> None:
+        """Delete a study's folder with all that is in it, and the storage's own if that was all.
+
+        A study that was set aside or renamed has its earlier checkpoints in the storage of its earlier name, so every
+        storage beside this one is looked through.
+
+        Args:
+            name: of the folder, which no other study's bears.
 
         Raises:
             UserError: it cannot be deleted.
         """
         filesystem, path = self.opened()
         try:
-            if filesystem.get_file_info(f"{path}/{name}").type == FileType.Directory:
-                filesystem.delete_dir(f"{path}/{name}")
-                if not filesystem.get_file_info(FileSelector(path)):
-                    filesystem.delete_dir(path)
+            for storage in {path, *_folders(filesystem, path.rpartition("/")[0])}:
+                folder = f"{storage}/{name}"
+                if filesystem.get_file_info(folder).type != FileType.Directory:
+                    continue
+                filesystem.delete_dir(folder)
+                if not filesystem.get_file_info(FileSelector(storage, allow_not_found=True)):
+                    filesystem.delete_dir(storage)
         except OSError as error:
-            why = without_password_of(self.place, first_line(error))
-            raise UserError(f"checkpoint.dir: {self.place}: its checkpoints cannot be deleted ({why})") from None
+            raise UserError(
+                f"{self.setting}: {self.place}: its checkpoints cannot be deleted ({self.why(error)})"
+            ) from None
 
 
 def remove_orphans(storage: CheckpointStorage, name: str, trials: Iterable[FrozenTrial]) -> None:
@@ -135,13 +108,15 @@ def _in_its_trial(path: str) -> tuple[str, ...]:
     return tuple(path.rsplit("/", 2)[-2:])
 
 
-def _folders(filesystem: FileSystem, folder: str, prefix: str) -> list[str]:
+def _folders(filesystem: FileSystem, folder: str, prefix: str = "") -> list[str]:
     found = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
     return [info.path for info in found if info.type == FileType.Directory and info.base_name.startswith(prefix)]
 
 
 class CheckpointKeeper:
-    """Deletes checkpoints as soon as nothing needs them any more.
+    """Knows which checkpoints nothing needs any more, and deletes them when it is told to.
+
+    Not before: until the study is known to be kept with what is newer, it still names the older.
 
     Args:
         storage: where they lie.
@@ -152,6 +127,7 @@ class CheckpointKeeper:
     def __init__(self, storage: CheckpointStorage, keep: int, trials: Sequence[FrozenTrial]) -> None:
         self._storage = storage
         self._keep = keep
+        self._not_needed: set[str] = set()
         self._paths: dict[int, dict[str, str]] = {}
         self._ranked: list[tuple[float, int]] = []
         # Their end may have been told by a search that was killed before it could delete.
@@ -174,11 +150,11 @@ class CheckpointKeeper:
         if is_best or (is_best is False and BEST not in now):
             now[BEST] = written
         self._paths[number] = now
-        self._delete(set(before.values()) - set(now.values()))
+        self._not_needed |= set(before.values()) - set(now.values())
         return now
 
     def settle(self, trial: FrozenTrial) -> None:
-        """A trial has ended: keep its best checkpoint if it is one of the best trials, and no others of it."""
+        """A trial has ended: its best checkpoint is needed if it is one of the best trials, and no others of it."""
         self._rank(trial)
         # Of equal values the earlier trial stays, as in the study's own order.
         self._ranked.sort(key=lambda item: (-item[0], item[1]))
@@ -189,7 +165,7 @@ class CheckpointKeeper:
         for number in self._ended & self._paths.keys():
             paths = self._paths[number]
             wanted = {BEST: paths[BEST]} if number in best and BEST in paths else {}
-            self._delete(set(paths.values()) - set(wanted.values()))
+            self._not_needed |= set(paths.values()) - set(wanted.values())
             if wanted:
                 self._paths[number] = wanted
             else:
@@ -200,6 +176,14 @@ class CheckpointKeeper:
         for value in values_of(trial)[:1]:
             self._ranked.append((value, trial.number))
 
-    def _delete(self, recorded: set[str]) -> None:
-        for place in recorded:
-            self._storage.delete(place)
+    def sweep(self) -> None:
+        """Delete what nothing needs any more. What a store does not let go of now is tried again the next time."""
+        for recorded in sorted(self._not_needed):
+            try:
+                self._storage.delete(recorded)
+            except OSError:
+                # A store may be out of reach for a while; a disk that does not delete will not take records either.
+                if not is_store(recorded):
+                    raise
+                return
+            self._not_needed.remove(recorded)

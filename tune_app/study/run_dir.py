@@ -2,12 +2,15 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tune_app.config import RunConfig, dump_yaml, load_config
 from tune_app.errors import UserError, without_password
 from tune_app.study.checkpoints import CheckpointStorage
+from tune_app.study.places import Place
+from tune_app.uris import is_store
 
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
@@ -22,7 +25,12 @@ WRITTEN = (CHECKPOINTS, CACHE, ARTIFACTS, _SECRETS_FILE)
 def write_config(config: RunConfig, run_dir: Path) -> None:
     """Write the resolved configuration without passwords; URLs that hold one go to a file of their own."""
     dump_yaml(shown_config(config), run_dir / CONFIG_FILE, "As resolved by headroom; headroom search runs it as it is.")
-    secrets = {name: url for name, url in _urls(config).items() if url != without_password(url)}
+    keep_passwords(_urls(config), run_dir)
+
+
+def keep_passwords(urls: Mapping[str, str], run_dir: Path) -> None:
+    """Keep those of the URLs, by setting, that hold a password in a file that only its owner reads; of others none."""
+    secrets = {name: url for name, url in urls.items() if url != without_password(url)}
     (run_dir / _SECRETS_FILE).unlink(missing_ok=True)
     if secrets:
         descriptor = os.open(run_dir / _SECRETS_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -36,11 +44,17 @@ def stored_config(run_dir: Path) -> RunConfig:
     Raises:
         UserError: it holds none, or one that is not right.
     """
-    urls = _stored_urls(run_dir / _SECRETS_FILE)
+    urls = stored_passwords(run_dir)
     return load_config(run_dir / CONFIG_FILE, [f"{name}={json.dumps(url)}" for name, url in urls.items()])
 
 
-def _stored_urls(secrets: Path) -> dict[str, str]:
+def stored_passwords(run_dir: Path) -> dict[str, str]:
+    """The URLs that hold a password, by setting.
+
+    Raises:
+        UserError: their file is not what it was.
+    """
+    secrets = run_dir / _SECRETS_FILE
     try:
         urls: dict[str, str] = json.loads(secrets.read_text(encoding="utf-8"))
         if not all(isinstance(url, str) for url in urls.values()):
@@ -76,16 +90,25 @@ def shown_config(config: RunConfig) -> dict[str, Any]:
 
 def tracking_uri(config: RunConfig) -> str:
     """Where MLflow keeps its runs: the server given, else a SQLite file beside the run directory."""
-    return config.tracking.uri or f"sqlite:///{config.study.dir}/mlflow.db"
+    return config.tracking.uri or f"sqlite:///{config.study_folder}/mlflow.db"
 
 
 def checkpoint_folder(config: RunConfig, study_id: str | None) -> str:
     """The folder of a study's trials in the place of its checkpoints.
 
-    Outside the run directory it bears the study's id: another study of the name, one that was set aside say, may have
-    its own beside it.
+    Outside the run directory it bears the study's id, if it has one: another study of the name, one that was set aside
+    say, may have its own beside it.
     """
-    return CHECKPOINTS if config.checkpoint.dir is None or study_id is None else f"{CHECKPOINTS}-{study_id}"
+    return CHECKPOINTS if has_own_checkpoints(config) else f"{CHECKPOINTS}-{study_id or config.study.name}"
+
+
+def has_own_checkpoints(config: RunConfig) -> bool:
+    """Whether the checkpoints lie in the run directory, and go with it."""
+    return config.checkpoint.dir is None and not is_store(config.study.dir)
+
+
+def checkpoint_storage(config: RunConfig) -> CheckpointStorage:
+    return CheckpointStorage(config.checkpoint_dir, "study.dir" if config.checkpoint.dir is None else "checkpoint.dir")
 
 
 def check_place(config: RunConfig) -> None:
@@ -94,16 +117,15 @@ def check_place(config: RunConfig) -> None:
     Raises:
         UserError: naming the setting and what would be right.
     """
-    if "://" in config.study.dir:
-        raise UserError(
-            f"study.dir: {config.study.dir}: a study's own files need a folder that can be locked and appended to; give"
-            " one, and let checkpoints go to the store with checkpoint.dir"
-        )
-    CheckpointStorage(config.checkpoint_dir).opened()
+    if is_store(config.study.dir):
+        Place(config.study.dir, "study.dir").check()
+    checkpoint_storage(config).opened()
+    if is_store(config.study.dir):
+        return
     if _is_thrown_away() and _under(config.study.dir, os.getcwd()):
         raise UserError(
             f"study.dir: {config.study.dir} lies in the job's throw-away working directory; give an absolute path that"
-            " outlives the job, e.g. -s study.dir=/data/runs"
+            " outlives the job, e.g. -s study.dir=/data/runs, or the URI of a store"
         )
 
 

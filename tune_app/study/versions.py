@@ -13,12 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tune_app.config import RunConfig
-from tune_app.errors import UserError
+from tune_app.errors import UserError, without_password
 from tune_app.outcomes import carried_from
 from tune_app.study.carry_over import CarryOver, carry_over
-from tune_app.study.checkpoints import CheckpointStorage
 from tune_app.study.record import Difference, StudyRecord
-from tune_app.study.run_dir import CONFIG_FILE, WRITTEN, checkpoint_folder, stored_config, write_config
+from tune_app.study.remote import LOCAL_FILES, StoredStudies, kept
+from tune_app.study.run_dir import (
+    CONFIG_FILE,
+    WRITTEN,
+    checkpoint_folder,
+    checkpoint_storage,
+    has_own_checkpoints,
+    stored_config,
+    write_config,
+)
 from tune_app.study.store import (
     JOURNAL_FILE,
     LOCK_FILE,
@@ -32,6 +40,7 @@ from tune_app.study.store import (
     search_lock,
     study_names,
 )
+from tune_app.uris import is_store
 
 Consent = Callable[[str], None]
 """Asks a person whether something is to be deleted; raises UserError unless that is agreed to."""
@@ -67,16 +76,22 @@ class Opening:
         return parent_of(self.changed, _run_dir(self.config, self.changed.name))
 
 
-def choose(config: RunConfig, record: StudyRecord, *, fresh: bool = False) -> Opening:
+def choose(
+    config: RunConfig, record: StudyRecord, *, fresh: bool = False, say: Callable[[str], None] = lambda _: None
+) -> Opening:
     """Find the study that a configuration means: the newest version that is about the same, or one to be begun.
 
     Args:
         record: the configuration's own.
         fresh: begin a new version in any case.
+        say: is told what of this machine's copy of a study the store that keeps it does not know.
 
     Raises:
         UserError: a version cannot be read.
     """
+    if is_store(config.study.dir):
+        stem, _ = _split(config.study.name)
+        StoredStudies(config.study.dir).fetch_all(lambda name: _split(name)[0] == stem, say)
     versions = _Versions(config)
     newest = None
     for store in versions.newest_first():
@@ -114,7 +129,7 @@ def check_change(opening: Opening, consent: Consent | None) -> None:
             raise UserError(
                 f"study.on_change: delete: nobody agreed to delete {changed.name}; set study.on_change=fork"
             )
-        consent(question(changed, run_dir))
+        consent(question(changed, without_password(opening.config.named(changed.name).place)))
 
 
 def make_room(opening: Opening) -> str | None:
@@ -163,7 +178,7 @@ def begin(opening: Opening, record: StudyRecord, parent: Parent | None) -> tuple
     owed = store.parent
     if owed is None or owed.is_carried_over:
         return store, None
-    lineage = list(_lineage(owed, config.study.storage))
+    lineage = list(_lineage(owed, config.study.storage, Path(config.study_folder)))
     sources = [(study.name, study.record, study.trials()) for study in reversed(lineage)]
     # A search that was killed while it carried over goes on with what is still missing.
     known = {origin for origin in map(carried_from, store.trials()) if origin is not None}
@@ -179,8 +194,8 @@ def archive(run_dir: Path) -> Path:
         UserError: a search is at work on it, it cannot be read, or the folder cannot be moved.
     """
     _check_own(run_dir)
-    with search_lock(run_dir):
-        config = stored_config(run_dir)
+    config = stored_config(run_dir)
+    with search_lock(run_dir), kept(config, lambda _: None):
         load_study(run_dir, config.study.name, config.study.storage)
         target = _free(run_dir, config)
         try:
@@ -194,6 +209,8 @@ def archive(run_dir: Path) -> Path:
         store.copy_as(target.name, (config.run_dir, str(target)))
         write_config(moved, target)
         store.delete()
+        if is_store(config.study.dir):
+            StoredStudies(config.study.dir).move(run_dir.name, target.name)
     return target
 
 
@@ -204,15 +221,17 @@ def delete(store: StudyStore, run_dir: Path) -> list[Path]:
         UserError: a search is at work on it, the folder is no run directory, or its checkpoints are out of reach.
     """
     _check_own(run_dir)
-    with search_lock(run_dir):
-        config = stored_config(run_dir)
-        if config.checkpoint.dir is not None:
-            CheckpointStorage(config.checkpoint_dir).delete_folder(checkpoint_folder(config, store.id))
+    config = stored_config(run_dir)
+    with search_lock(run_dir), kept(config, lambda _: None):
+        if not has_own_checkpoints(config):
+            checkpoint_storage(config).delete_everywhere(checkpoint_folder(config, store.id))
         for name in WRITTEN:
             _remove(run_dir / name)
         store.delete()
-        for name in (JOURNAL_FILE, CONFIG_FILE, LOCK_FILE):
+        for name in (JOURNAL_FILE, CONFIG_FILE, LOCK_FILE, *LOCAL_FILES):
             _remove(run_dir / name)
+        if is_store(config.study.dir):
+            StoredStudies(config.study.dir).remove(run_dir.name)
     left = sorted(run_dir.iterdir())
     if not left:
         run_dir.rmdir()
@@ -229,7 +248,7 @@ class _Versions:
     def __init__(self, config: RunConfig) -> None:
         self._config = config
         self._stem, self._first = _split(config.study.name)
-        names = study_names(Path(config.study.dir), config.study.storage)
+        names = study_names(Path(config.study_folder), config.study.storage)
         self._numbers = {number for stem, number in map(_split, names) if stem == self._stem}
         named = self._find(self._first)
         self.base = config.study.name if named is None else named.version_of
@@ -250,12 +269,19 @@ class _Versions:
         return find_study(_run_dir(self._config, name), name, self._config.study.storage)
 
 
-def _lineage(parent: Parent | None, url: str | None) -> Iterator[StudyStore]:
-    """A study, the one that it is a version of, and so on, as far as they are still there."""
+def _lineage(parent: Parent | None, url: str | None, beside: Path) -> Iterator[StudyStore]:
+    """A study, the one that it is a version of, and so on, as far as they are still there.
+
+    Args:
+        beside: folder of run directories in which one is looked for that is not where it was.
+    """
     seen = set()
     while parent is not None and parent.run_dir not in seen:
         seen.add(parent.run_dir)
         run_dir = Path(parent.run_dir)
+        if not run_dir.exists():
+            # A study that a store keeps is worked on in another folder on another machine.
+            run_dir = beside / parent.name
         if (run_dir / CONFIG_FILE).exists():
             url = stored_config(run_dir).study.storage
         store = find_study(run_dir, parent.name, url)
@@ -276,7 +302,7 @@ def _joined(stem: str, number: int) -> str:
 
 
 def _run_dir(config: RunConfig, name: str) -> Path:
-    return Path(config.study.dir) / name
+    return Path(config.study_folder) / name
 
 
 def _free(run_dir: Path, config: RunConfig) -> Path:
@@ -310,8 +336,8 @@ def _check_own(run_dir: Path) -> None:
         )
 
 
-def question(store: StudyStore, run_dir: Path) -> str:
-    return f"Delete study {store.name} with its trials ({len(store.trials())}), in {run_dir}?"
+def question(store: StudyStore, place: str) -> str:
+    return f"Delete study {store.name} with its trials ({len(store.trials())}), in {place}?"
 
 
 def _remove(path: Path) -> None:

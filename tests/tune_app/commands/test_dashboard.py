@@ -11,7 +11,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,6 +25,7 @@ from tune_app.errors import UserError
 
 STUDY = "my-study"
 StartProgram = Callable[..., Server]
+WaitFor = Callable[[Callable[[], object]], None]
 
 
 def free_port() -> int:
@@ -44,13 +44,6 @@ def is_alive(pid: int) -> bool:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
-
-
-def wait_for(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -88,7 +81,9 @@ def test_a_program_is_ready_once_it_answers_and_its_port_is_closed_once_it_is_en
     assert not is_alive(server.pid)
 
 
-def test_children_that_ignore_the_end_are_ended_too(start_program: StartProgram, tmp_path: Path) -> None:
+def test_children_that_ignore_the_end_are_ended_too(
+    start_program: StartProgram, tmp_path: Path, wait_for: WaitFor
+) -> None:
     stubborn = """
         import os, signal, sys, time
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -105,7 +100,9 @@ def test_children_that_ignore_the_end_are_ended_too(start_program: StartProgram,
     wait_for(lambda: not is_alive(child) and not is_alive(server.pid))
 
 
-def test_an_orphan_that_outlives_its_program_is_ended_too(start_program: StartProgram, tmp_path: Path) -> None:
+def test_an_orphan_that_outlives_its_program_is_ended_too(
+    start_program: StartProgram, tmp_path: Path, wait_for: WaitFor
+) -> None:
     leaves_a_child = """
         import os, sys, time
         child = os.fork()

@@ -171,8 +171,18 @@ def test_a_run_directory_below_a_file_is_a_problem(tmp_path: Path) -> None:
     assert doctor.check_run_root(str(tmp_path / "file" / "runs")).state == "problem"
 
 
-def test_a_storage_uri_is_no_folder() -> None:
-    assert doctor.check_run_root("s3://bucket/runs").state == "note"
+def test_a_store_is_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert doctor.check_run_root(f"file://{tmp_path}/runs").state == "ok"
+    finding = doctor.check_run_root(f"file://{tmp_path}/file/runs")
+    assert (finding.state, finding.found.partition(" (")[0]) == (
+        "problem",
+        f"study.dir: file://{tmp_path}/file/runs cannot be written",
+    )
+    unknown = doctor.check_run_root("ftp://key:hush@host/runs")
+    assert unknown.state == "problem"
+    assert "ftp://key:***@host/runs" in unknown.found
+    assert "hush" not in unknown.found
 
 
 def test_a_missing_program_is_noted_with_its_package() -> None:

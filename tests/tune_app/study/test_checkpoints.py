@@ -47,9 +47,12 @@ class Run:
         self.keeper = CheckpointKeeper(CheckpointStorage(str(self.folder)), keep, [*self.ended.values(), *running])
 
     def left(self) -> list[str]:
+        """What is left once the study is kept."""
+        self.keeper.sweep()
         return sorted(str(path.relative_to(self.folder)) for path in self.folder.glob("trial-*/*"))
 
     def folders(self) -> list[str]:
+        self.keeper.sweep()
         return sorted(path.name for path in self.folder.iterdir())
 
 
@@ -88,6 +91,36 @@ def test_only_the_best_trials_keep_theirs_and_the_earlier_among_equals(run: Any)
         trials.end(number, value)
     assert trials.left() == ["trial-0/checkpoint-1", "trial-2/checkpoint-1"]
     assert trials.folders() == ["trial-0", "trial-2"], "no empty folder stays behind"
+
+
+def test_nothing_goes_before_the_study_is_kept_that_no_longer_needs_it(run: Any, tmp_path: Path) -> None:
+    trials = run(1)
+    for epoch in (1, 2):
+        trials.write(0, epoch, True)
+    trials.end(0, None, TrialState.PRUNED)
+    assert len(list(tmp_path.glob("trial-0/*"))) == 2
+    assert trials.left() == []
+
+
+def test_what_a_store_does_not_let_go_of_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    deleted, answers = [], [OSError("no answer"), None, None]
+
+    def delete(storage: CheckpointStorage, recorded: str) -> None:
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+        deleted.append(recorded)
+
+    monkeypatch.setattr(CheckpointStorage, "delete", delete)
+    trial = create_trial(state=TrialState.RUNNING, user_attrs={LATEST: "s3://bucket/x/2", BEST: "s3://bucket/x/1"})
+    ended = create_trial(state=TrialState.PRUNED, user_attrs=trial.user_attrs)
+    trial.number = ended.number = 0
+    keeper = CheckpointKeeper(CheckpointStorage("s3://bucket"), 0, [trial])
+    keeper.settle(ended)
+    keeper.sweep()
+    assert deleted == []
+    keeper.sweep()
+    keeper.sweep()
+    assert deleted == ["s3://bucket/x/1", "s3://bucket/x/2"]
 
 
 @pytest.mark.parametrize("state", [TrialState.PRUNED, TrialState.FAIL])

@@ -1,0 +1,404 @@
+"""Studies that a store keeps: whoever opens one sees what the last one knew, and nothing that was told is lost."""
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyarrow.fs import FileSystem, LocalFileSystem
+
+from tune_app.config import RunConfig, parse_config
+from tune_app.errors import StorageError, UserError, storage_failure
+from tune_app.outcomes import Outcome, carried_from
+from tune_app.study import lease, places, remote
+from tune_app.study.record import StudyRecord
+from tune_app.study.remote import Kept, StoredStudies, fetched, is_running, kept
+from tune_app.study.run_dir import CONFIG_FILE, check_place, stored_config, write_config
+from tune_app.study.store import JOURNAL_FILE, StudyStore, load_study, search_lock
+from tune_app.study.versions import archive, begin, choose, delete
+
+PLACE = "s3://key:hush@bucket/runs?region=here"
+SHOWN = "s3://key:***@bucket/runs/x?region=here"
+SPACE = [0.1, 0.2, 0.3]
+
+
+class Bucket:
+    """What a store holds, in a folder in its place; it can be out of reach."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.is_out_of_reach = False
+
+    def opened(self, place: str) -> tuple[FileSystem, str]:
+        if self.is_out_of_reach:
+            # What pyarrow says of a store that does not answer; a folder that is a file says no better.
+            return LocalFileSystem(), str(self.folder.parent / "nothing" / "here")
+        path = place.partition("?")[0].rpartition("@")[2]
+        return LocalFileSystem(), str(self.folder / path)
+
+    @property
+    def files(self) -> list[str]:
+        return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    folder = tmp_path / "store"
+    (folder / "bucket").mkdir(parents=True)
+    (tmp_path / "nothing").write_text("a file")
+    bucket = Bucket(folder)
+    monkeypatch.setattr(places, "_opened", bucket.opened)
+    monkeypatch.setattr(remote, "Lease", partial(lease.Lease, settle_s=0.0))
+    monkeypatch.setattr(remote, "_AGAIN_S", 0.0)
+    monkeypatch.setattr(remote, "_REST", 0.0)
+    return bucket
+
+
+Machine = Callable[[str], Path]
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Go to a machine by its name, each with a cache folder of its own; returns that of working copies."""
+
+    def go(name: str) -> Path:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+        return StoredStudies(PLACE).folder
+
+    go("A")
+    return go
+
+
+def config_of(choices: list[float] = SPACE, **study: Any) -> RunConfig:
+    return parse_config(
+        {
+            "study": {"name": "x", "dir": PLACE, **study},
+            "data": {"path": "demo"},
+            "space": {"optim.lr": {"choices": choices}},
+        }
+    )
+
+
+def recorded(config: RunConfig) -> StudyRecord:
+    assert config.space is not None
+    return StudyRecord(config.space, "criteria", "macro_f1", "max", "data", config.fixed_for_study())
+
+
+class Search:
+    """What a search does with its study, from its beginning to its end."""
+
+    def __init__(self, config: RunConfig | None = None) -> None:
+        self.told: list[str] = []
+        self._asked = config or config_of()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Search":
+        with self._stack as stack:
+            check_place(self._asked)
+            record = recorded(self._asked)
+            opening = choose(self._asked, record, say=self.told.append)
+            self.run_dir = Path(opening.config.run_dir)
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(search_lock(self.run_dir))
+            self.kept: Kept = stack.enter_context(kept(opening.config, self.told.append))
+            self.store, _ = begin(opening, record, opening.parent)
+            write_config(opening.config, self.run_dir)
+            self.kept.save(at_once=True)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def complete(self, value: float) -> bool:
+        """A trial with that learning rate and value; whether the store has it."""
+        self.store.close_trial(self.store.open_trial({"optim.lr": value}, {}), Outcome.COMPLETE, value=value)
+        return self.kept.save(at_once=True)
+
+    @staticmethod
+    def kill(machine: Path, *, torn: bytes = b"") -> None:
+        """Leave what one leaves that is killed before it could send its last trial, perhaps in the middle of a line."""
+        with Search() as search:
+            search.complete(0.1)
+            sent = (machine / "x" / JOURNAL_FILE).read_bytes()
+            search.complete(0.2)
+        (StoredStudies(PLACE)).write(f"x/{JOURNAL_FILE}", sent)
+        with (machine / "x" / JOURNAL_FILE).open("ab") as file:
+            file.write(torn)
+
+
+def out_of_reach_from_here(bucket: Bucket, search: Search, *values: float) -> None:
+    """Trials that are complete and do not come to the store, the first of which is the first at all."""
+    bucket.is_out_of_reach = True
+    for value in values:
+        assert not search.complete(value)
+
+
+def values(store: StudyStore) -> list[float | None]:
+    return [trial.value for trial in store.trials()]
+
+
+def read(name: str = "x") -> StudyStore:
+    """As a command reads a study by its URI."""
+    run_dir = fetched(PLACE.replace("runs", f"runs/{name}"))
+    return load_study(run_dir, name, stored_config(run_dir).study.storage)
+
+
+def test_what_one_machine_told_the_next_one_knows(bucket: Bucket, machine: Machine) -> None:
+    with Search() as search:
+        assert search.complete(0.1)
+    machine("B")
+    with Search() as again:
+        assert (again.store.id, values(again.store)) == (search.store.id, [0.1])
+        assert again.complete(0.2)
+        machine("C")
+        assert values(read()) == [0.1, 0.2], "it can be read while the search runs"
+    assert search.told == again.told == []
+    assert bucket.files == [f"bucket/runs/x/{CONFIG_FILE}", f"bucket/runs/x/{JOURNAL_FILE}"]
+
+
+def test_no_password_is_in_the_store_and_the_copy_has_it(bucket: Bucket, machine: Machine) -> None:
+    with Search() as search:
+        search.complete(0.1)
+    assert not any(b"hush" in (bucket.folder / file).read_bytes() for file in bucket.files)
+    machine("B")
+    run_dir = fetched("s3://key:hush@bucket/runs/x?region=here")
+    assert stored_config(run_dir).study.dir == PLACE
+    assert (run_dir / "secrets.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_copy_of_a_killed_search_goes_on_where_it_was(bucket: Bucket, machine: Machine) -> None:
+    Search.kill(machine("A"))
+    with Search() as search:
+        assert values(search.store) == [0.1, 0.2], "the store had the first alone"
+    machine("B")
+    assert values(read()) == [0.1, 0.2]
+    assert search.told == []
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"op_code": 4, "tr'])
+def test_what_another_machine_did_not_get_to_know_is_set_aside_and_told(
+    bucket: Bucket, machine: Machine, torn: bytes
+) -> None:
+    Search.kill(machine("A"), torn=torn)
+    machine("B")
+    with Search() as other:
+        assert values(other.store) == [0.1]
+        other.complete(0.3)
+    here = machine("A")
+    with Search() as search:
+        assert values(search.store) == [0.1, 0.3]
+    (told,) = search.told
+    (aside,) = (here / "x").glob(f"{JOURNAL_FILE}.left-*")
+    assert told == f"the store does not know all that was recorded on this machine; that is kept as {aside}"
+    assert b'"value":' not in aside.read_bytes() or aside.read_bytes().endswith(torn or b"\n")
+
+
+def test_a_torn_last_line_alone_is_nothing_to_set_aside(bucket: Bucket, machine: Machine) -> None:
+    here = machine("A")
+    with Search() as search:
+        search.complete(0.1)
+    with (here / "x" / JOURNAL_FILE).open("ab") as file:
+        file.write(b'{"op_co')
+    machine("B")
+    with Search() as other:
+        other.complete(0.2)
+    machine("A")
+    with Search() as search:
+        assert values(search.store) == [0.1, 0.2]
+    assert search.told == []
+
+
+def test_a_study_that_was_deleted_elsewhere_does_not_come_back(bucket: Bucket, machine: Machine) -> None:
+    here = machine("A")
+    with Search() as search:
+        search.complete(0.1)
+    machine("B")
+    run_dir = fetched(PLACE.replace("runs", "runs/x"))
+    delete(read(), run_dir)
+    assert bucket.files == []
+    assert not run_dir.exists()
+    machine("A")
+    with pytest.raises(UserError, match="no study there"):
+        read()
+    with Search() as search:
+        assert values(search.store) == []
+    assert len(list((here / "x").glob(f"{JOURNAL_FILE}.left-*"))) == 1
+
+
+def test_a_study_that_never_reached_the_store_is_not_taken_for_a_deleted_one(bucket: Bucket, machine: Machine) -> None:
+    with pytest.raises(StorageError), Search() as search:
+        out_of_reach_from_here(bucket, search, 0.1)
+    bucket.is_out_of_reach = False
+    for file in (JOURNAL_FILE, CONFIG_FILE):
+        StoredStudies(PLACE).delete(f"x/{file}")
+    (machine("A") / "x" / "search.known").unlink()
+    with Search() as search:
+        assert values(search.store) == [0.1]
+
+
+def test_a_copy_at_work_is_left_as_it_is(bucket: Bucket, machine: Machine) -> None:
+    with Search() as search:
+        search.store.open_trial({"optim.lr": 0.1}, {})
+        before = (search.run_dir / JOURNAL_FILE).read_bytes()
+        StoredStudies(PLACE).fetch("x")
+        assert (search.run_dir / JOURNAL_FILE).read_bytes() == before
+        assert len(read().trials()) == 1
+    assert search.told == []
+
+
+def test_what_can_wait_does_and_the_rest_is_kept_at_once(bucket: Bucket, machine: Machine) -> None:
+    with Search() as search:
+        assert search.complete(0.1)
+        search.store.open_trial({"optim.lr": 0.2}, {})
+        assert not search.kept.save(at_once=False)
+        machine("B")
+        assert len(read().trials()) == 1
+        machine("A")
+        assert search.kept.save(at_once=True)
+        assert search.kept.save(at_once=False), "nothing is new"
+        machine("B")
+        assert len(read().trials()) == 2
+
+
+def test_a_search_goes_on_while_the_store_does_not_answer(
+    bucket: Bucket, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Search() as search:
+        bucket.is_out_of_reach = True
+        assert not search.complete(0.1)
+        assert not search.complete(0.2)
+        bucket.is_out_of_reach = False
+        assert not search.complete(0.3), "it is not asked at every record"
+        monkeypatch.setattr("time.monotonic", lambda: 1e9)
+        assert search.kept.save(at_once=False)
+    gone, back = search.told
+    assert gone.startswith(f"study.dir: {SHOWN} cannot be written (")
+    assert gone.endswith("; the search goes on, and is copied there once it can be")
+    assert back == f"study.dir: {SHOWN}: the store has all of the study again"
+    machine("B")
+    assert values(read()) == SPACE
+
+
+def test_a_store_that_is_gone_at_the_end_is_an_error_that_says_where_the_study_is(
+    bucket: Bucket, machine: Machine
+) -> None:
+    with pytest.raises(StorageError) as raised, Search() as search:
+        out_of_reach_from_here(bucket, search, 0.1, 0.2)
+    told = storage_failure(RuntimeError("of Ray's")) or storage_failure(raised.value)
+    assert told is not None
+    assert told.startswith(f"study.dir: {SHOWN} cannot be written (")
+    assert told.endswith(
+        f"; all of the study is in {search.run_dir}: run the same command again on this machine once the store answers"
+    )
+    bucket.is_out_of_reach = False
+    with Search() as again:
+        assert values(again.store) == [0.1, 0.2]
+
+
+def test_a_search_whose_study_went_on_elsewhere_ends(
+    bucket: Bucket, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = bucket.folder / "bucket/runs/x" / JOURNAL_FILE
+    search = Search().__enter__()
+    search.complete(0.1)
+    sent = journal.read_bytes()
+    search.store.open_trial({"optim.lr": 0.2}, {})
+    monkeypatch.setattr(lease.Lease, "taken_by", lease.Holder("other", "elsewhere", 7))
+    with pytest.raises(StorageError, match="another on elsewhere has gone on with the study"):
+        search.kept.save(at_once=True)
+    with pytest.raises(StorageError, match="another on elsewhere"):
+        search.__exit__(None, None, None)
+    assert journal.read_bytes() == sent, "it is the other's now"
+
+
+def test_a_search_at_work_on_another_machine_shows(bucket: Bucket, machine: Machine) -> None:
+    with Search() as search:
+        assert is_running(config_of(), search.run_dir)
+        there = machine("B")
+        assert is_running(config_of(), there / "x")
+    assert not is_running(config_of(), there / "x")
+
+
+def test_a_search_that_is_refused_leaves_nothing(bucket: Bucket, machine: Machine) -> None:
+    machine("A").joinpath("x").mkdir(parents=True)
+    with pytest.raises(RuntimeError), kept(config_of(), pytest.fail):
+        raise RuntimeError
+    assert os.listdir(bucket.folder / "bucket/runs") == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_changed_space_takes_over_what_fits_on_any_machine(bucket: Bucket, machine: Machine, there: bool) -> None:
+    with Search() as search:
+        search.complete(0.1)
+        search.complete(0.2)
+    machine("B" if there else "A")
+    with Search(config_of([0.2, 0.3])) as forked:
+        assert (forked.store.name, values(forked.store)) == ("x-v2", [0.2])
+        forked.complete(0.3)
+    # A fork of a fork finds what the first had no place for, wherever their copies lie.
+    shutil.rmtree(machine("A"))
+    machine("C")
+    with Search(config_of([0.1, 0.3])) as again:
+        assert (again.store.name, values(again.store)) == ("x-v3", [0.1, 0.3])
+        assert [str(carried_from(trial)) for trial in again.store.trials()] == ["trial 0 of x", "trial 1 of x-v2"]
+    assert StoredStudies(PLACE).names() == ["x", "x-v2", "x-v3"]
+
+
+def test_an_archived_study_is_there_for_every_machine(bucket: Bucket, machine: Machine) -> None:
+    with Search() as search:
+        search.complete(0.1)
+    checkpoint = bucket.folder / f"bucket/runs/x/checkpoints-{search.store.id}/trial-0/checkpoint_0/model"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_text("weights")
+    machine("B")
+    target = archive(fetched(PLACE.replace("runs", "runs/x")))
+    machine("C")
+    assert StoredStudies(PLACE).names() == [target.name]
+    assert values(read(target.name)) == [0.1]
+    with Search() as search:
+        assert values(search.store) == [], "its name is free"
+        search.complete(0.2)
+    assert checkpoint.exists()
+    delete(read(target.name), StoredStudies(PLACE).folder / target.name)
+    assert not checkpoint.exists(), "though they lie under the name that the study had"
+    assert values(read()) == [0.2]
+
+
+@pytest.mark.parametrize("given", ["s3://bucket/runs/y", "s3://bucket/none/x"])
+def test_a_study_that_the_store_does_not_have_is_told(given: str, bucket: Bucket, machine: Machine) -> None:
+    with Search():
+        pass
+    with pytest.raises(UserError, match=f"{given}: no study there; give study.dir and the study's name"):
+        fetched(given)
+
+
+def test_a_store_that_cannot_be_read_is_told(bucket: Bucket, machine: Machine) -> None:
+    bucket.is_out_of_reach = True
+    with pytest.raises(UserError, match=r"study.dir: s3://key:\*\*\*@bucket/runs\?region=here cannot be written \("):
+        Search().__enter__()
+
+
+def test_the_commands_know_studies_by_their_uri(bucket: Bucket, machine: Machine, headroom: Callable[..., Any]) -> None:
+    with Search() as search:
+        search.complete(0.1)
+    machine("B")
+    listed = headroom("study", "list", "--dir", PLACE)
+    assert listed.out.splitlines()[1].split()[0] == "x"
+    shown = headroom("status", "s3://key:hush@bucket/runs/x?region=here")
+    assert "1 complete" in shown.out
+    gone = headroom("study", "delete", "--yes", "s3://key:hush@bucket/runs/x?region=here")
+    assert (gone.code, gone.out) == (0, "study x was deleted\n")
+    assert bucket.files == []
+    assert headroom("study", "list", "--dir", PLACE).out.startswith("no study in s3://key:***@bucket/runs")
+
+
+@pytest.fixture(autouse=True)
+def _no_lease_is_renewed_afterwards(machine: Machine) -> Iterator[None]:
+    yield
+    assert not [thread for thread in threading.enumerate() if thread.name == "lease"]

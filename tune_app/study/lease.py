@@ -1,0 +1,171 @@
+"""Who may write to a study that a store keeps: a file there that a search renews as long as it lives.
+
+A store has no locks that a dead process lets go of, and clocks of two machines may differ. So whoever finds a lease
+waits to see whether it is renewed, and takes it if it is not. Of two that take one at once the last one has it, which
+both see a moment later; a search that finds its lease taken ends.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from tune_app.errors import UserError
+
+LEASE_FILE = "search.lease"
+
+_BEAT_S = 10.0
+SILENT_S = 3 * _BEAT_S
+"""After so many seconds without a renewal whoever held it is gone."""
+# Of two that take it at once, both see after this who was the last.
+_SETTLE_S = 1.0
+
+
+class Files(Protocol):
+    """Files of a store, by their paths in it; OSError where it does not answer."""
+
+    def read(self, file: str) -> bytes | None: ...
+    def write(self, file: str, content: bytes) -> None: ...
+    def delete(self, file: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease.
+
+    Attributes:
+        id: another one at every start.
+        beat: grows as the lease is renewed.
+    """
+
+    id: str
+    host: str
+    pid: int
+    beat: int = 0
+
+
+class Lease:
+    """The lease of one study.
+
+    Args:
+        study: its name, and that of its folder in the store.
+        noted: file of this machine that keeps whose the last lease was that was held from here.
+        beat_s: seconds between two renewals.
+        silent_s: so long without a renewal is too long.
+    """
+
+    def __init__(
+        self,
+        store: Files,
+        study: str,
+        noted: Path,
+        *,
+        beat_s: float = _BEAT_S,
+        silent_s: float = SILENT_S,
+        settle_s: float = _SETTLE_S,
+    ) -> None:
+        self._store = store
+        self._study = study
+        self._file = f"{study}/{LEASE_FILE}"
+        self._noted = noted
+        self._beat_s = beat_s
+        self._silent_s = silent_s
+        self._settle_s = settle_s
+        self._taken_by: Holder | None = None
+
+    @property
+    def taken_by(self) -> Holder | None:
+        """Who took it while it was held here; None while nobody did."""
+        return self._taken_by
+
+    @contextmanager
+    def held(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Take it, renew it behind the caller's back, and let go of it; call with the lock of this machine held.
+
+        Args:
+            say: is told that there is something to wait for.
+
+        Raises:
+            UserError: it is another's, who renews it.
+            OSError: the store does not answer.
+        """
+        own = Holder(uuid.uuid4().hex, socket.gethostname(), os.getpid())
+        self._take(own, say)
+        is_over = threading.Event()
+        renewal = threading.Thread(target=self._renew, args=(own, is_over), name="lease", daemon=True)
+        renewal.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            renewal.join()
+            self._release(own)
+
+    def _take(self, own: Holder, say: Callable[[str], None]) -> None:
+        there = self._read()
+        # A search of this machine is dead if it left one, since its lock is the caller's now.
+        was_own = there is not None and self._noted.exists() and self._noted.read_text() == there.id
+        if there is not None and not was_own:
+            say(f"a search on {there.host} may be at work on the study; looking for {self._silent_s:g} s if it is")
+            self._wait_for(there)
+        self._write(own)
+        self._noted.write_text(own.id)
+        if not was_own:
+            time.sleep(self._settle_s)
+        last = self._read()
+        if last is not None and last.id != own.id:
+            raise self._refusal(last)
+
+    def _wait_for(self, there: Holder) -> None:
+        end = time.monotonic() + self._silent_s
+        while time.monotonic() < end:
+            time.sleep(self._beat_s / 4)
+            now = self._read()
+            if now is None:
+                return
+            if now != there:
+                raise self._refusal(now)
+
+    def _refusal(self, holder: Holder) -> UserError:
+        return UserError(
+            f"study.name: a search is running on {self._study} already, on {holder.host} (process {holder.pid}); wait"
+            " for it, end it, or set another study.name"
+        )
+
+    def _renew(self, own: Holder, is_over: threading.Event) -> None:
+        while not is_over.wait(self._beat_s):
+            # While the store does not answer here, it is renewed as soon as it does.
+            with suppress(OSError):
+                there = self._read()
+                if there is not None and there.id != own.id:
+                    self._taken_by = there
+                    return
+                own = replace(own, beat=own.beat + 1)
+                self._write(own)
+
+    def _release(self, own: Holder) -> None:
+        # One that stays is taken by the next search, if not at once.
+        with suppress(OSError):
+            there = self._read()
+            if there is not None and there.id == own.id:
+                self._store.delete(self._file)
+
+    def _read(self) -> Holder | None:
+        content = self._store.read(self._file)
+        if content is None:
+            return None
+        try:
+            return Holder(**json.loads(content))
+        except (ValueError, TypeError):
+            # Nothing that a search wrote.
+            return None
+
+    def _write(self, holder: Holder) -> None:
+        self._store.write(self._file, json.dumps(asdict(holder)).encode())

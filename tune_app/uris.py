@@ -1,0 +1,37 @@
+"""Places given by the URI of a store, such as ``s3://bucket/runs?region=eu-west-1``, beside those that are folders."""
+
+import hashlib
+from pathlib import Path
+
+from trainables.machine import machine_folder
+from tune_app.errors import without_password
+
+
+def is_store(place: str) -> bool:
+    """Whether a place is given by the URI of a store. A folder that is given by one is a plain path once it is read."""
+    return "://" in place
+
+
+def below(place: str, name: str) -> str:
+    """A folder of a place. Options of a URI stay behind it."""
+    path, options = _split(place)
+    return f"{path.rstrip('/')}/{name}{options}"
+
+
+def parted(place: str) -> tuple[str, str]:
+    """The other way round: a place → the place around it, and the name of its last folder."""
+    path, options = _split(place)
+    around, _, name = path.rstrip("/").rpartition("/")
+    return f"{around}{options}", name
+
+
+def working_copies(place: str) -> Path:
+    """The folder of this machine for copies of what a store holds at a place; the same with and without passwords."""
+    digest = hashlib.sha256(without_password(place).encode()).hexdigest()
+    return machine_folder() / "studies" / digest[:16]
+
+
+def _split(place: str) -> tuple[str, str]:
+    """A path, or a URI without its options, and the options with their question mark."""
+    path, mark, options = place.partition("?") if is_store(place) else (place, "", "")
+    return path, mark + options
