@@ -27,6 +27,14 @@ def machine_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def workers_are_not_put_off() -> Iterator[None]:
+    """Ray gives its workers way to everything else, and several processes of tests would have them wait for minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def signals_reach_what_is_started() -> None:
     """A shell that runs the tests in the background has them ignore signals, and so all processes that they start.
 
