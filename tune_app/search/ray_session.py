@@ -1,5 +1,6 @@
 """Starting Ray or joining it, quietly, and running Tune on it."""
 
+import gc
 import logging
 import os
 import socket
@@ -138,7 +139,22 @@ def joined(address: str | None, cpus: int, gpus: int | None = None) -> Iterator[
         node = str(ray.get_runtime_context().get_node_id())
         yield Cluster(dict(ray.cluster_resources()), context.dashboard_url or None, joined=joins, node=node)
     finally:
+        _leave()
+
+
+def _leave() -> None:
+    """End Ray, or leave the cluster.
+
+    Meanwhile no garbage is collected: another thread, such as MLflow's, would do that too, and would find Ray's
+    own objects among it. Ray ends a process, with exit code 1, that touches it while it ends.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
         ray.shutdown()
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextmanager

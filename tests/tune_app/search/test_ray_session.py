@@ -1,6 +1,8 @@
 """Joining Ray: what is not there is said at once."""
 
 import socket
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -35,3 +37,34 @@ def test_a_trial_larger_than_the_cluster_is_refused() -> None:
 )
 def test_a_share_by_need_is_of_a_gpu_where_there_is_one(wanted: Any, offered: float, given: Any) -> None:
     assert ray_session.Cluster({"GPU": offered}, None).gpus_per_trial(wanted) == given
+
+
+COLLECTS_IN_ANOTHER_THREAD = """
+import threading, time
+from tune_app.search.ray_session import joined, ray
+
+class Cycle:
+    def __init__(self, reference):
+        self.reference, self.itself = reference, self
+
+def drop():
+    while references and not is_over.is_set():
+        Cycle(references.pop())
+        time.sleep(0.0001)
+
+references, is_over = [], threading.Event()
+thread = threading.Thread(target=drop)
+with joined(None, 1):
+    references += [ray.put(number) for number in range(10_000)]
+    thread.start()
+print(f"{len(references) > 0}: they outlived Ray")
+is_over.set()
+thread.join()
+"""
+
+
+@pytest.mark.slow
+def test_garbage_of_another_thread_does_not_end_the_process_while_ray_ends() -> None:
+    command = [sys.executable, "-c", COLLECTS_IN_ANOTHER_THREAD]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+    assert (ran.returncode, ran.stdout) == (0, "True: they outlived Ray\n")
