@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -41,6 +41,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError  # noqa: E402
 
 from tune_app.errors import UserError, without_password  # noqa: E402
 from tune_app.search.searcher import GPU  # noqa: E402
+from tune_app.uris import is_store  # noqa: E402
 
 if TYPE_CHECKING:
     from tune_app.search.packing import Gpus
@@ -262,9 +263,11 @@ def fit(
         with _deaths_are_the_trials():
             tuner.fit()
     finally:
-        for file in filesystem.get_file_info(FileSelector(f"{place}/{name}", allow_not_found=True)):
-            if any(fnmatch(file.base_name, pattern) for pattern in _RAYS_OWN_RECORDS):
-                filesystem.delete_file(file.path)
+        # A store that does not answer now keeps some small files that nobody reads.
+        with suppress(OSError) if is_store(storage.place) else nullcontext():
+            for file in filesystem.get_file_info(FileSelector(f"{place}/{name}", allow_not_found=True)):
+                if any(fnmatch(file.base_name, pattern) for pattern in _RAYS_OWN_RECORDS):
+                    filesystem.delete_file(file.path)
 
 
 class WorkerTaken(RayActorError):

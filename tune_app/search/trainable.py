@@ -5,11 +5,12 @@ import logging
 import shutil
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import ray
 from ray import tune
@@ -20,10 +21,16 @@ from tune_app.search.nodes import TrialFiles
 from tune_app.search.scheduler import ENDED, FOLD_EPOCH, METRIC, TIME
 from tune_app.search.searcher import GPU, PARAMS, RESUME_FROM
 from tune_app.study.checkpoints import CheckpointStorage
+from tune_app.uris import is_store
 
 METRICS, FACTS, REASON, ERROR, BY_CRITERION = "metrics", "facts", "reason", "error", "by_criterion"
 # Beyond this a traceback only repeats itself, and every report is kept in the driver's memory.
 _LONGEST_TRACEBACK = 20_000
+# A store that does not answer is waited for so long, and asked again after every pause.
+_PATIENCE_S = 600.0
+_PAUSE_S = 5.0
+
+T = TypeVar("T")
 
 
 class RunTrial(Protocol):
@@ -115,13 +122,15 @@ def make_trainable(
                 ends.append(said)
             # The time that the report itself takes is not the trial's.
             faulthandler.cancel_dump_traceback_later()
-            _report(said)
+            _patiently(storage, lambda: _report(said))
             _end_unless_heard(timeout_s)
 
         _end_unless_heard(timeout_s)
         try:
             settings, shared = files.here(with_params(base, config[PARAMS]), cache)
-            resume_from = None if storage is None else _checkpoint_folder(config, storage, scratch)
+            resume_from = (
+                None if storage is None else _patiently(storage, lambda: _checkpoint_folder(config, storage, scratch))
+            )
             workspace = Workspace(
                 shared,
                 None if storage is None else scratch / "checkpoints",
@@ -136,7 +145,7 @@ def make_trainable(
             # Torch is there by now: the trial ran.
             from trainables.worker import is_trials_own
 
-            if is_trials_own(error):
+            if is_trials_own(error) and not isinstance(error, StoreAwayError):
                 _report_failure(error)
             raise
         finally:
@@ -147,6 +156,35 @@ def make_trainable(
 
     trainable.__name__ = "trial"
     return trainable
+
+
+class StoreAwayError(Exception):
+    """The store of the checkpoints did not answer for long; the trial is run again, as if its worker had died."""
+
+
+def _patiently(storage: CheckpointStorage | None, action: Callable[[], T]) -> T:
+    """Do something that needs the store of the checkpoints, and again for a while if that does not answer.
+
+    On a disk it is done once: one that is full or read-only does not mend itself.
+
+    Raises:
+        StoreAwayError: it was tried long enough.
+    """
+    if storage is None or not is_store(storage.place):
+        return action()
+    end = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return action()
+        except FileNotFoundError:
+            # The store has answered.
+            raise
+        except OSError as error:
+            why = f"the store of the checkpoints does not answer: {storage.why(error)}"
+            if time.monotonic() > end:
+                raise StoreAwayError(why) from None
+            logging.getLogger("headroom").warning("%s; trying again", why)
+            time.sleep(_PAUSE_S)
 
 
 def _end_unless_heard(timeout_s: float | None) -> None:

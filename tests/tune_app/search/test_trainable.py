@@ -1,0 +1,61 @@
+"""What a worker does about a store of checkpoints that does not answer."""
+
+from pathlib import Path
+
+import pytest
+
+from tune_app.search import trainable
+from tune_app.search.trainable import StoreAwayError
+from tune_app.study.checkpoints import CheckpointStorage
+
+STORE = CheckpointStorage("s3://key:hush@bucket/runs")
+
+
+class Action:
+    """Fails with each of the errors before it is done."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.tried = 0
+
+    def __call__(self) -> str:
+        self.tried += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "done"
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainable, "_PAUSE_S", 0.0)
+
+
+def test_a_store_that_answers_again_costs_nothing_but_time() -> None:
+    action = Action(OSError("no answer"), OSError("no answer"))
+    assert trainable._patiently(STORE, action) == "done"
+    assert action.tried == 3
+
+
+def test_a_store_that_stays_away_is_not_the_trials_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainable, "_PATIENCE_S", -1.0)
+    with pytest.raises(
+        StoreAwayError, match="the store of the checkpoints does not answer: no answer from key:"
+    ) as told:
+        trainable._patiently(STORE, Action(OSError("no answer from key:hush")))
+    assert "hush" not in str(told.value)
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("gone"), ValueError("a defect")])
+def test_an_answer_is_not_waited_for(error: Exception) -> None:
+    action = Action(error)
+    with pytest.raises(type(error)):
+        trainable._patiently(STORE, action)
+    assert action.tried == 1
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_disk_is_written_to_once(kept: bool, tmp_path: Path) -> None:
+    action = Action(OSError("full"))
+    with pytest.raises(OSError, match="full"):
+        trainable._patiently(CheckpointStorage(str(tmp_path)) if kept else None, action)
+    assert action.tried == 1
