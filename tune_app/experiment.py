@@ -232,6 +232,7 @@ def _search(
             Path(config.run_dir) / CACHE,
             files=files,
             storage=None if keep == "none" else storage,
+            folder=folder,
             threads=resources.cpu,
             timeout_s=config.trial.timeout_s,
             run_trial=run_trial or train_encoder,

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import ray
+from pyarrow.fs import FileType
 from ray import tune
 
 from trainables.reports import Report, TrialReport
 from trainables.settings import TrialSettings, with_params
+from tune_app.errors import without_password
 from tune_app.search.nodes import TrialFiles
 from tune_app.search.scheduler import ENDED, FOLD_EPOCH, METRIC, TIME
 from tune_app.search.searcher import GPU, PARAMS, RESUME_FROM
@@ -98,6 +100,7 @@ def make_trainable(
     *,
     files: TrialFiles,
     storage: CheckpointStorage | None,
+    folder: str,
     threads: int,
     timeout_s: float | None,
     run_trial: RunTrial,
@@ -109,6 +112,7 @@ def make_trainable(
         cache: folder on the driver's node that trials share.
         files: what they read, on any node.
         storage: where their checkpoints lie; None: they write none.
+        folder: of the study's trials in it.
         threads: for torch; fixed, because sums over another number of threads round differently.
         timeout_s: between two reports; a worker that takes longer ends itself. None waits for ever.
     """
@@ -128,9 +132,10 @@ def make_trainable(
         _end_unless_heard(timeout_s)
         try:
             settings, shared = files.here(with_params(base, config[PARAMS]), cache)
-            resume_from = (
-                None if storage is None else _patiently(storage, lambda: _checkpoint_folder(config, storage, scratch))
-            )
+            resume_from = None
+            if storage is not None:
+                _patiently(storage, lambda: _require_reach(storage, folder))
+                resume_from = _patiently(storage, lambda: _checkpoint_folder(config, storage, scratch))
             workspace = Workspace(
                 shared,
                 None if storage is None else scratch / "checkpoints",
@@ -145,7 +150,7 @@ def make_trainable(
             # Torch is there by now: the trial ran.
             from trainables.worker import is_trials_own
 
-            if is_trials_own(error) and not isinstance(error, StoreAwayError):
+            if is_trials_own(error) and not isinstance(error, CheckpointsOutOfReachError):
                 _report_failure(error)
             raise
         finally:
@@ -158,8 +163,22 @@ def make_trainable(
     return trainable
 
 
-class StoreAwayError(Exception):
-    """The store of the checkpoints did not answer for long; the trial is run again, as if its worker had died."""
+class CheckpointsOutOfReachError(Exception):
+    """The trial can keep no checkpoint here and now; it is run again, as if its worker had died."""
+
+
+def _require_reach(storage: CheckpointStorage, folder: str) -> None:
+    """See that this node has the folder of the checkpoints; it may have joined after every node was asked.
+
+    Raises:
+        CheckpointsOutOfReachError: it has none.
+    """
+    filesystem, path = storage.opened()
+    if filesystem.get_file_info(f"{path}/{folder}").type != FileType.Directory:
+        raise CheckpointsOutOfReachError(
+            f"node {ray.util.get_node_ip_address()} does not have {without_password(storage.place)}, where checkpoints"
+            " lie; mount it there, or take the node out of the cluster"
+        )
 
 
 def _patiently(storage: CheckpointStorage | None, action: Callable[[], T]) -> T:
@@ -168,7 +187,7 @@ def _patiently(storage: CheckpointStorage | None, action: Callable[[], T]) -> T:
     On a disk it is done once: one that is full or read-only does not mend itself.
 
     Raises:
-        StoreAwayError: it was tried long enough.
+        CheckpointsOutOfReachError: it was tried long enough.
     """
     if storage is None or not is_store(storage.place):
         return action()
@@ -182,7 +201,7 @@ def _patiently(storage: CheckpointStorage | None, action: Callable[[], T]) -> T:
         except OSError as error:
             why = f"the store of the checkpoints does not answer: {storage.why(error)}"
             if time.monotonic() > end:
-                raise StoreAwayError(why) from None
+                raise CheckpointsOutOfReachError(why) from None
             logging.getLogger("headroom").warning("%s; trying again", why)
             time.sleep(_PAUSE_S)
 

@@ -82,7 +82,12 @@ def is_running(config: RunConfig, run_dir: Path) -> bool:
     """
     if search_is_running(run_dir):
         return True
-    return is_store(config.study.dir) and StoredStudies(config.study.dir).is_leased(config.study.name)
+    if not is_store(config.study.dir):
+        return False
+    try:
+        return StoredStudies(config.study.dir).is_leased(config.study.name)
+    except OSError:
+        return False
 
 
 def fetched(place: str) -> Path:

@@ -1,11 +1,11 @@
-"""What a worker does about a store of checkpoints that does not answer."""
+"""What a worker does where its trial can keep no checkpoints: wait, or let it run again elsewhere."""
 
 from pathlib import Path
 
 import pytest
 
 from tune_app.search import trainable
-from tune_app.search.trainable import StoreAwayError
+from tune_app.search.trainable import CheckpointsOutOfReachError
 from tune_app.study.checkpoints import CheckpointStorage
 
 STORE = CheckpointStorage("s3://key:hush@bucket/runs")
@@ -39,7 +39,7 @@ def test_a_store_that_answers_again_costs_nothing_but_time() -> None:
 def test_a_store_that_stays_away_is_not_the_trials_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainable, "_PATIENCE_S", -1.0)
     with pytest.raises(
-        StoreAwayError, match="the store of the checkpoints does not answer: no answer from key:"
+        CheckpointsOutOfReachError, match="the store of the checkpoints does not answer: no answer from key:"
     ) as told:
         trainable._patiently(STORE, Action(OSError("no answer from key:hush")))
     assert "hush" not in str(told.value)
@@ -59,3 +59,13 @@ def test_a_disk_is_written_to_once(kept: bool, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="full"):
         trainable._patiently(CheckpointStorage(str(tmp_path)) if kept else None, action)
     assert action.tried == 1
+
+
+def test_a_node_that_joined_without_the_place_of_the_checkpoints_is_named(tmp_path: Path) -> None:
+    storage = CheckpointStorage(str(tmp_path))
+    with pytest.raises(
+        CheckpointsOutOfReachError, match=rf"node [\d.]+ does not have {tmp_path}, where checkpoints lie"
+    ):
+        trainable._require_reach(storage, "checkpoints")
+    (tmp_path / "checkpoints").mkdir()
+    trainable._require_reach(storage, "checkpoints")
