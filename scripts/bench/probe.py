@@ -78,6 +78,10 @@ def main() -> None:
     print_totals(results)
 
 
+def _off_by(error: float, predicted: Callable[[int], float]) -> Callable[[int], float]:
+    return lambda count: (1 + error) * predicted(count)
+
+
 def run(draw: Random, family: str) -> Result:
     case, plan, rows = draw_affordable(draw, family)
     passes = case.accumulation
@@ -102,9 +106,7 @@ def run(draw: Random, family: str) -> Result:
         truth, _ = bisected(measure, allowed, low, high)
         probes = {}
         for error in ERRORS:
-            found = probe(
-                lambda count, error=error: (1 + error) * predicted(count), measure, allowed=allowed, most=WANTED
-            )
+            found = probe(_off_by(error, predicted), measure, allowed=allowed, most=WANTED)
             probes[error] = Found(found.rows, found.points)
         fits, fails, points = doubled(measure, allowed)
         between, more = bisected(measure, allowed, fits, fails)

@@ -81,7 +81,9 @@ class Side:
         self._since = self._now()
 
     def stop(self, part: str) -> None:
-        self.took[part].append(Took(*(now - then for now, then in zip(self._now(), self._since, strict=True))))
+        clock_s, processor_s, real, computed = self._now()
+        since = self._since
+        self.took[part].append(Took(clock_s - since[0], processor_s - since[1], real - since[2], computed - since[3]))
 
     def _now(self) -> tuple[float, float, int, int]:
         return time.perf_counter(), time.process_time(), self._tokens.real, self._tokens.computed
@@ -154,7 +156,9 @@ def headroom_side(settings: TrialSettings, cache: Path, rows: dict[str, int]) ->
 def trainer_side(
     settings: TrialSettings, inputs: Inputs, folder: Path, rows: dict[str, int]
 ) -> tuple[Side, Callable[[], None]]:
-    model: nn.Module = AutoModelForSequenceClassification.from_pretrained(inputs.readers[0].source.path, num_labels=2)
+    path = inputs.readers[0].source.path
+    assert path is not None, "the model is a folder"
+    model: nn.Module = AutoModelForSequenceClassification.from_pretrained(path, num_labels=2)
     tokens = TokenCount()
     model.register_forward_pre_hook(lambda _, __, keywords: tokens.add(keywords["attention_mask"]), with_kwargs=True)
     side = Side(rows, tokens)

@@ -172,7 +172,7 @@ class LiveBytes(TorchDispatchMode):
     """Counts the bytes of the storages that live: the model's, and all that operations make, but not the batches'."""
 
     def __init__(self, model: nn.Module, batches: list[Batch]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._live: dict[int, int] = {}
         self._references: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         self._now = self._peak = 0
