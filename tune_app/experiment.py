@@ -5,11 +5,9 @@ came of it.
 """
 
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,18 +17,18 @@ from rich.console import Console
 
 from search_spaces.rules import Rule
 from trainables.machine import MachineFiles
-from trainables.optimizers import OptimizerMissingError, check_installed
 from trainables.seeds import sub_seed
 from tune_app.config import RunConfig
-from tune_app.errors import UserError, without_password
+from tune_app.errors import without_password
 from tune_app.folders import made_folder
 from tune_app.outcomes import MOST_RETRIES, Outcome, carried_from
 from tune_app.search.breaker import Breakage, CircuitBreaker
-from tune_app.search.combinations import check_combinations, combination_rules
+from tune_app.search.combinations import combination_rules
+from tune_app.search.interrupts import end_loop, interruptible
 from tune_app.search.knobs import check_knobs
+from tune_app.search.preconditions import check_models, model_names, study_record
 from tune_app.search.progress import LiveTable, PlainLines, Progress, Quiet
 from tune_app.study.differences import print_differences
-from tune_app.study.record import StudyRecord
 from tune_app.study.remote import LOCAL_FILES, Kept, kept
 from tune_app.study.reporting import StudyStatus, outcome_of, study_status, was_launched
 from tune_app.study.run_dir import (
@@ -111,7 +109,7 @@ def run_search(
     screen = None
     with made_folder(run_dir, "study.dir", traces=[LOCK_FILE, *LOCAL_FILES]), ExitStack() as stack:
         if opening.is_new and run_trial is None:
-            _check_models(config)
+            check_models(config)
             check_knobs(config, model_names(config), say)
         if opening.is_new and _ray_starts_here(address):
             screen = _screen_here(config, say)
@@ -160,7 +158,7 @@ def fork(parent: StudyStore, parent_dir: Path, config: RunConfig) -> tuple[RunCo
     config = opening.config
     run_dir = Path(config.run_dir)
     with made_folder(run_dir, "study.dir", traces=[LOCK_FILE, *LOCAL_FILES]), ExitStack() as stack:
-        _check_models(config)
+        check_models(config)
         check_knobs(config, model_names(config), lambda _: None)
         stack.enter_context(search_lock(run_dir))
         stack.enter_context(kept(config, lambda _: None))
@@ -221,7 +219,7 @@ def _search(
     claimed = 1 if config.memory.device_gib is not None and not torch_facts().devices else None
     cpus = search.max_concurrent * resources.cpu
     breakages: list[Breakage] = []
-    with ray_session.joined(address, cpus, claimed) as cluster, _interruptible() as asked:
+    with ray_session.joined(address, cpus, claimed) as cluster, interruptible() as asked:
         gpus = cluster.gpus_per_trial(resources.gpu)
         cluster.check_fits(cpu=resources.cpu, gpu=gpus)
         progress.message(_opening(config, store, cluster.dashboard_url))
@@ -264,7 +262,7 @@ def _search(
         def break_off(breakage: Breakage) -> None:
             breakages.append(breakage)
             searcher.end = breakage.why
-            _end_loop()
+            end_loop()
 
         recorder = StudyRecorder(
             store,
@@ -389,88 +387,6 @@ def _has_work(store: StudyStore) -> bool:
     return sum(map(was_launched, trials)) < store.target or any(trial.state == TrialState.RUNNING for trial in trials)
 
 
-def study_record(config: RunConfig) -> StudyRecord:
-    """What the study is about; reads the data, so that everything wrong with it is said before anything is started.
-
-    Raises:
-        UserError: there is no space, the data cannot be used, a model is unknown, or an optimizer not installed.
-    """
-    from trainables.data.rows import DataError, require_evidence
-    from trainables.data.split import read_development
-    from trainables.models.names import UnknownModelError, resolve_model
-
-    if config.space is None:
-        raise UserError(
-            "space: is missing; name at least one parameter to search, e.g. optim.lr, or use headroom train"
-        )
-    check_optimizers(config)
-    check_combinations(config, model_names(config))
-    settings = config.trial_settings()
-    try:
-        development = read_development(settings.data, settings.task.classes, settings.seeds.split)
-        if settings.task.finds_spans:
-            require_evidence(development.rows, settings.data)
-        for name in model_names(config):
-            resolve_model(name)
-    except DataError as error:
-        raise UserError(f"data.path: {error}") from None
-    except UnknownModelError as error:
-        raise UserError(f"model.name: {error}") from None
-    first, *further = config.objectives
-    return StudyRecord(
-        space=config.space,
-        task=config.task.name,
-        metric=first.name,
-        mode=first.mode,
-        data_fingerprint=development.fingerprint,
-        fixed=config.fixed_for_study(),
-        further=tuple(further),
-    )
-
-
-def _check_models(config: RunConfig) -> None:
-    """Refuse model folders that no trial could load. What is on the hub is not fetched for it.
-
-    Raises:
-        UserError: naming the folder and what is wrong with it.
-    """
-    from trainables.models.load import ModelLoadError, check_files
-    from trainables.models.names import resolve_model
-
-    for source in map(resolve_model, model_names(config)):
-        try:
-            if source.kind == "folder":
-                check_files(source)
-        except ModelLoadError as error:
-            raise UserError(f"model.name: {error}") from None
-
-
-def model_names(config: RunConfig) -> list[str]:
-    """Every model that a trial of the search may use."""
-    names = _names(config, "model.name", config.model.name)
-    if config.task.name == "joint":
-        names += _names(config, "model.criteria_name", config.model.criteria_name or config.model.name)
-    return list(dict.fromkeys(names))
-
-
-def check_optimizers(config: RunConfig) -> None:
-    """Refuse an optimizer that a trial may use and that is not here; nothing is imported for it.
-
-    Raises:
-        UserError: naming the extra that brings it.
-    """
-    for name in _names(config, "optim.name", config.optim.name):
-        try:
-            check_installed(name)
-        except OptimizerMissingError as error:
-            raise UserError(str(error)) from None
-
-
-def _names(config: RunConfig, setting: str, fixed: str) -> list[str]:
-    entry = config.space.entries.get(setting) if config.space else None
-    return [fixed] if entry is None else [str(name) for name in entry.examples]
-
-
 def open_tracking(config: RunConfig, store: StudyStore) -> Tracking:
     """The mirror of a study in MLflow, which is brought up to date at once; none where the configuration wants none."""
     if not config.tracking.enabled:
@@ -538,38 +454,3 @@ def _check_nothing_open(store: StudyStore) -> None:
     left = [trial.number for trial in store.trials() if trial.state == TrialState.RUNNING]
     if left:
         raise RuntimeError(f"trials {left} were left open at the end of the search; this is a defect of headroom")
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Turn the first SIGINT or SIGTERM into a graceful end of Ray's loop, and remember that it came.
-
-    Ray ends its loop in good order on SIGUSR1 and on its own SIGINT handler, but returns normally, and on SIGTERM it
-    dies in a native dump. The second signal ends the process at once.
-    """
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def end(number: int, frame: object) -> None:
-        if asked.is_set():
-            os._exit(128 + number)
-        asked.set()
-        if not _end_loop():
-            raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _end_loop() -> bool:
-    """End Ray's loop in good order; False where it is not running yet, or not any more, or not in the main thread."""
-    if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
-        return False
-    signal.raise_signal(signal.SIGUSR1)
-    return True

@@ -16,8 +16,8 @@ import pytest
 from trainables.optimizers import OPTIMIZERS
 from tune_app.cli import cli
 from tune_app.config import parse_config
-from tune_app.experiment import study_record
 from tune_app.outcomes import Outcome
+from tune_app.search.preconditions import study_record
 from tune_app.study.record import StudyRecord
 from tune_app.study.run_dir import write_config
 from tune_app.study.store import open_study, search_lock

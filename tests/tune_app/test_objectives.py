@@ -24,9 +24,9 @@ from tune_app.commands.export import export_best, export_front, export_leaderboa
 from tune_app.commands.tables import print_leaderboard
 from tune_app.config import RunConfig, load_config, parse_config
 from tune_app.errors import UserError
-from tune_app.experiment import study_record
 from tune_app.objectives import Objective, front, measured
 from tune_app.outcomes import Outcome
+from tune_app.search.preconditions import study_record
 from tune_app.search.progress import closing_line, counts_line, search_table
 from tune_app.search.sampling import Proposer, build_proposer
 from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage

@@ -12,8 +12,8 @@ from search_spaces.space import Choices, IntRange
 from trainables.machine import MachineFiles
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
-from tune_app.experiment import check_optimizers, model_names
 from tune_app.search.combinations import check_combinations, fixed_obstacle
+from tune_app.search.preconditions import check_optimizers, model_names
 
 if TYPE_CHECKING:
     from trainables.memory.facts import TrialDevice

@@ -54,7 +54,7 @@ def show_study(study: str, as_json: bool) -> int:
 def diff_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
     """What differs between STUDY and CONFIG. Exit code 0 where nothing does, 1 where something does."""
     from tune_app.config import load_config
-    from tune_app.experiment import study_record
+    from tune_app.search.preconditions import study_record
     from tune_app.study.differences import print_differences
 
     store, _, _ = open_named(study)

@@ -14,10 +14,10 @@ from rich.console import Console
 from tune_app.commands.export import installed_versions
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
-from tune_app.experiment import check_optimizers, model_names
 from tune_app.folders import made_folder
 from tune_app.objectives import measured
 from tune_app.search.combinations import check_combinations
+from tune_app.search.preconditions import check_optimizers, model_names
 from tune_app.study.run_dir import CACHE
 
 

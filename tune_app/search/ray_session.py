@@ -16,7 +16,7 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "60",
-    # Our own handlers end the loop; see tune_app.experiment.
+    # Our own handlers end the loop; see interrupts.py.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # A kill by Ray's memory monitor would abort the whole search, not the trial alone.
     "RAY_memory_monitor_refresh_ms": "0",

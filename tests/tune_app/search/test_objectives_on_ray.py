@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tune_app.config import parse_config
-from tune_app.experiment import study_record
 from tune_app.outcomes import metrics_attribute
+from tune_app.search.preconditions import study_record
 from tune_app.study.checkpoints import LATEST
 from tune_app.study.store import open_study
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tune_app.config import parse_config
-from tune_app.experiment import study_record
+from tune_app.search.preconditions import study_record
 
 
 @pytest.mark.parametrize(

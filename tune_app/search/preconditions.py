@@ -1,0 +1,92 @@
+"""What a search needs before it can begin: data that can be used, models and optimizers that are there.
+
+Everything that can be refused is refused here, before anything is started or written.
+"""
+
+from trainables.optimizers import OptimizerMissingError, check_installed
+from tune_app.config import RunConfig
+from tune_app.errors import UserError
+from tune_app.search.combinations import check_combinations
+from tune_app.study.record import StudyRecord
+
+
+def study_record(config: RunConfig) -> StudyRecord:
+    """What the study is about; reads the data, so that everything wrong with it is said before anything is started.
+
+    Raises:
+        UserError: there is no space, the data cannot be used, a model is unknown, or an optimizer not installed.
+    """
+    from trainables.data.rows import DataError, require_evidence
+    from trainables.data.split import read_development
+    from trainables.models.names import UnknownModelError, resolve_model
+
+    if config.space is None:
+        raise UserError(
+            "space: is missing; name at least one parameter to search, e.g. optim.lr, or use headroom train"
+        )
+    check_optimizers(config)
+    check_combinations(config, model_names(config))
+    settings = config.trial_settings()
+    try:
+        development = read_development(settings.data, settings.task.classes, settings.seeds.split)
+        if settings.task.finds_spans:
+            require_evidence(development.rows, settings.data)
+        for name in model_names(config):
+            resolve_model(name)
+    except DataError as error:
+        raise UserError(f"data.path: {error}") from None
+    except UnknownModelError as error:
+        raise UserError(f"model.name: {error}") from None
+    first, *further = config.objectives
+    return StudyRecord(
+        space=config.space,
+        task=config.task.name,
+        metric=first.name,
+        mode=first.mode,
+        data_fingerprint=development.fingerprint,
+        fixed=config.fixed_for_study(),
+        further=tuple(further),
+    )
+
+
+def check_models(config: RunConfig) -> None:
+    """Refuse model folders that no trial could load. What is on the hub is not fetched for it.
+
+    Raises:
+        UserError: naming the folder and what is wrong with it.
+    """
+    from trainables.models.load import ModelLoadError, check_files
+    from trainables.models.names import resolve_model
+
+    for source in map(resolve_model, model_names(config)):
+        try:
+            if source.kind == "folder":
+                check_files(source)
+        except ModelLoadError as error:
+            raise UserError(f"model.name: {error}") from None
+
+
+def model_names(config: RunConfig) -> list[str]:
+    """Every model that a trial of the search may use."""
+    names = _names(config, "model.name", config.model.name)
+    if config.task.name == "joint":
+        names += _names(config, "model.criteria_name", config.model.criteria_name or config.model.name)
+    return list(dict.fromkeys(names))
+
+
+def check_optimizers(config: RunConfig) -> None:
+    """Refuse an optimizer that a trial may use and that is not here; nothing is imported for it.
+
+    Raises:
+        UserError: naming the extra that brings it.
+    """
+    for name in _names(config, "optim.name", config.optim.name):
+        try:
+            check_installed(name)
+        except OptimizerMissingError as error:
+            raise UserError(str(error)) from None
+
+
+def _names(config: RunConfig, setting: str, fixed: str) -> list[str]:
+    entry = config.space.entries.get(setting) if config.space else None
+    return [fixed] if entry is None else [str(name) for name in entry.examples]
