@@ -3,6 +3,7 @@
 A search's runs see nothing of the test part: its rows are neither tokenised nor held.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from trainables.data.rows import Rows
 from trainables.data.split import Development, Split, read_development, read_test_rows
-from trainables.data.tokens import Reading, TokenisedRows, tokenise_rows
+from trainables.data.tokens import Reading, TokenisedRows, tokenise_rows, tokens_folder
 from trainables.files import locked, whole_folder
 from trainables.models.builtin import train_tokenizer
 from trainables.models.load import load_tokenizer
@@ -93,6 +94,24 @@ def load_inputs(settings: TrialSettings, cache: Path, *, with_test: bool = False
     names = encoder_names(settings)
     readers = {name: _reader(name, settings.model, rows, development, cache) for name in dict.fromkeys(names)}
     return Inputs(rows, splits, splits[0], tuple(readers[name] for name in names))
+
+
+def prepare_inputs(settings: TrialSettings, models: Sequence[str], cache: Path) -> tuple[Path, ...]:
+    """Tokenise ahead for trials that use any of the models; returns the folders of ``cache`` that they will open.
+
+    In another cache copies of them serve as well.
+
+    Raises:
+        DataError, UnknownModelError, ModelLoadError: as ``load_inputs``.
+    """
+    development = read_development(settings.data, settings.task.classes, settings.seeds.split)
+    rows, folders = development.rows, []
+    for name in models:
+        reader = _reader(name, settings.model, rows, development, cache)
+        if reader.tokenizer_folder is not None:
+            folders.append(reader.tokenizer_folder)
+        folders.append(tokens_folder(rows, reader.tokenizer, cache))
+    return tuple(dict.fromkeys(folders))
 
 
 def _reader(name: str, model: ModelSettings, rows: Rows, development: Development, cache: Path) -> Reader:

@@ -224,7 +224,7 @@ def _search(
         cluster.check_fits(cpu=resources.cpu, gpu=gpus)
         progress.message(_opening(config, store, cluster.dashboard_url))
         screen = screen or _screen_on(cluster, config, gpus, progress.message)
-        files = _files_for(config, cluster)
+        files = _files_for(config, cluster, progress.message)
         trainable = make_trainable(
             config.trial_settings(),
             Path(config.run_dir) / CACHE,
@@ -344,11 +344,19 @@ def _screen_on(cluster: "Cluster", config: RunConfig, gpus: "Gpus", say: Callabl
     return _screen(config, cluster.where_gpus_are(lambda: trial_device(device_gib)), gpus, say)
 
 
-def _files_for(config: RunConfig, cluster: "Cluster") -> "TrialFiles":
+def _files_for(config: RunConfig, cluster: "Cluster", say: Callable[[str], None]) -> "TrialFiles":
     """What trials read, on whatever node they run."""
+    from trainables.inputs import prepare_inputs
+    from trainables.models.names import resolve_model
     from tune_app.search.nodes import OneMachine, SentFiles
 
-    return SentFiles(config.trial_settings(), model_names(config)) if cluster.joined else OneMachine()
+    if not cluster.joined:
+        return OneMachine()
+    models, settings = model_names(config), config.trial_settings()
+    # The tokenizers of the hub are fetched by the nodes that use them, with the models.
+    prepared = [name for name in models if resolve_model(name).kind != "hub"]
+    say(f"preparing data and models for the cluster's nodes ({len(models)} models)")
+    return SentFiles(settings, models, prepare_inputs(settings, prepared, Path(config.run_dir) / CACHE))
 
 
 def _ray_starts_here(address: str | None) -> bool:

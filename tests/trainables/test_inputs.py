@@ -1,6 +1,7 @@
 """What trials share on a node: rows and tokens without the test part, and a built-in encoder's tokenizer."""
 
 import csv
+import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from trainables import inputs as module
+from trainables.data import tokens
 from trainables.data.split import read_development, read_test_rows
-from trainables.inputs import load_inputs
+from trainables.inputs import load_inputs, prepare_inputs
 from trainables.settings import DataSettings, TrialSettings, with_params
 
 
@@ -105,3 +107,23 @@ def test_who_asks_for_the_test_part_gets_it_behind_the_same_rows(own_data: Trial
     test_rows = read_test_rows(own_data.data, classes=2, split_seed=own_data.seeds.split)
     assert whole.rows.take(whole.part("test")).fingerprint == test_rows.fingerprint
     assert whole.readers[0].tokenizer_folder == without.readers[0].tokenizer_folder
+
+
+@pytest.mark.parametrize("folds", [None, 2])
+def test_what_is_prepared_on_one_machine_is_all_that_a_trial_opens_on_another(
+    own_data: TrialSettings, folds: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = with_params(own_data, {"data.folds": folds})
+    models = [settings.model.name, "minilm-l6"]
+    prepared = prepare_inputs(settings, models, tmp_path / "here")
+    assert len(prepared) == 3, "two models' tokens and one's tokenizer"
+    for folder in prepared:
+        shutil.copytree(folder, tmp_path / "there" / folder.name)
+
+    def refused(*_: object) -> None:
+        pytest.fail("prepared again")
+
+    monkeypatch.setattr(module, "train_tokenizer", refused)
+    monkeypatch.setattr(tokens, "_build", refused)
+    for model in models:
+        load_inputs(with_params(settings, {"model.name": model}), tmp_path / "there")

@@ -314,7 +314,7 @@ def tokenise_rows(rows: Rows, tokenizer: "PreTrainedTokenizerBase", cache_dir: P
     columns = {"texts": _Texts.of_rows(rows.texts)}
     if rows.criteria is not None:
         columns["criteria"] = _Texts.of_rows(rows.criteria)
-    folder = cache_dir / _cache_key(rows, tokenizer)
+    folder = tokens_folder(rows, tokenizer, cache_dir)
     with suppress(*_UNUSABLE):
         return _open(folder, columns)
     with locked(folder.with_suffix(".lock")):
@@ -322,6 +322,11 @@ def tokenise_rows(rows: Rows, tokenizer: "PreTrainedTokenizerBase", cache_dir: P
             return _open(folder, columns)
         _build(folder, columns, tokenizer)
         return _open(folder, columns)
+
+
+def tokens_folder(rows: Rows, tokenizer: "PreTrainedTokenizerBase", cache_dir: Path) -> Path:
+    """The folder of the cache in which the rows' tokens lie; of the same name in every cache."""
+    return cache_dir / _cache_key(rows, tokenizer)
 
 
 def pad_batch(examples: Sequence[Example], *, pad_token_id: int, pad_token_type_id: int = 0) -> dict[str, torch.Tensor]:

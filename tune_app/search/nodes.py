@@ -188,6 +188,18 @@ class _Sent:
             _found[self.digest] = self._find()
         return _found[self.digest]
 
+    def copied_into(self, folder: Path) -> None:
+        """See that it lies, under its own name, in a folder of this machine."""
+        copy = folder / Path(self.path).name
+        with locked(folder / f"{copy.name}.lock"):
+            if not copy.exists():
+                self._write_to(copy)
+
+    def _write_to(self, folder: Path) -> None:
+        with whole_folder(folder) as partial:
+            for file in self.files:
+                _write(partial / file.name, file.chunks)
+
     def _find(self) -> Path:
         folder = _sent_folder() / self.digest
         with locked(folder.with_name(f"{self.digest}.lock")):
@@ -195,9 +207,7 @@ class _Sent:
                 if _digest(Path(self.path)) == self.digest:
                     return Path(self.path)
                 _remove_unused(folder.parent)
-                with whole_folder(folder) as partial:
-                    for file in self.files:
-                        _write(partial / file.name, file.chunks)
+                self._write_to(folder)
             os.utime(folder)
         return folder / self.name if self.name else folder
 
@@ -219,13 +229,16 @@ class SentFiles:
         settings: of every trial, for the data.
         models: every model that a trial may use; built-in ones and those of the hub are not sent: nodes make or fetch
             them themselves.
+        cached: folders of the cache of this machine that trials will open: tokenised texts, trained tokenizers. What is
+            not among them a node makes itself, once; it comes out alike.
     """
 
-    def __init__(self, settings: TrialSettings, models: Sequence[str]) -> None:
+    def __init__(self, settings: TrialSettings, models: Sequence[str], cached: Sequence[Path] = ()) -> None:
         self._home = own_node()
         self._data = None if settings.data.path == "demo" else _send(Path(settings.data.path))
         sources = [resolve_model(name) for name in models]
         self._models = {source.name: _send(Path(source.path)) for source in sources if source.path}
+        self._cached = [_send(folder) for folder in cached]
 
     def here(self, settings: TrialSettings, cache: Path) -> tuple[TrialSettings, Path]:
         if own_node() == self._home:
@@ -233,8 +246,10 @@ class SentFiles:
         use_sent({name: str(sent.fetched()) for name, sent in self._models.items()})
         if self._data is not None:
             settings = replace(settings, data=replace(settings.data, path=str(self._data.fetched())))
-        # What is made of the data is made once per node, beside it: tokenised texts, tokenizers. They come out alike.
-        return settings, _sent_folder() / f"{self._data.digest if self._data else 'demo'}-cache"
+        cache = _sent_folder() / f"{self._data.digest if self._data else 'demo'}-cache"
+        for sent in self._cached:
+            sent.copied_into(cache)
+        return settings, cache
 
 
 def _sent_folder() -> Path:

@@ -41,10 +41,17 @@ def settings(files: Path) -> TrialSettings:
 
 @pytest.fixture
 def sent(
-    files: Path, settings: TrialSettings, ray_with_one_slot: None, machine_folder: Path, monkeypatch: pytest.MonkeyPatch
+    files: Path,
+    settings: TrialSettings,
+    ray_with_one_slot: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[SentFiles]:
     """They were sent, and this process takes itself for one on another node."""
-    sent = SentFiles(settings, [str(files / "model")])
+    cached = tmp_path_factory.mktemp("run") / "0123abcd"
+    cached.mkdir()
+    (cached / "texts.ids.npy").write_text("tokens")
+    sent = SentFiles(settings, [str(files / "model")], [cached])
     monkeypatch.setattr(nodes, "own_node", lambda: "another")
     monkeypatch.setattr(nodes, "_found", {})
     yield sent
@@ -83,3 +90,15 @@ def test_what_is_missing_or_something_else_is_fetched_whole(
     nodes._found.clear()
     data.write_text("seen")
     assert Path(sent.here(settings, tmp_path)[0].data.path).read_text() == "seen"
+
+
+def test_what_was_tokenised_once_is_tokenised_nowhere_else(
+    settings: TrialSettings, sent: SentFiles, tmp_path: Path
+) -> None:
+    _, cache = sent.here(settings, tmp_path / "cache")
+    tokens = cache / "0123abcd" / "texts.ids.npy"
+    assert tokens.read_text() == "tokens"
+    # Every worker of the node finds it there.
+    tokens.write_text("seen")
+    sent.here(settings, tmp_path / "cache")
+    assert tokens.read_text() == "seen"

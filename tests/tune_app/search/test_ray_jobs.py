@@ -177,6 +177,11 @@ def test_a_submitted_search_sends_data_and_model_to_nodes_that_do_not_have_them(
     sent = place.worker_cache / "headroom" / "sent"
     assert [file.name for file in sent.glob("*/*.csv")] == ["demo.csv"]
     assert len(list(sent.glob("*/model.safetensors"))) == 1
+    tokens = place.shared / "runs" / "job" / "cache"
+    (prepared,) = tokens.glob("*/texts.ids.npy")
+    (there,) = sent.glob(f"*-cache/{prepared.relative_to(tokens)}")
+    assert there.stat().st_mtime_ns > prepared.stat().st_mtime_ns
+    assert there.read_bytes() == prepared.read_bytes()
 
 
 def test_a_job_that_is_submitted_again_goes_on_and_its_status_is_read_while_it_runs(place: Place) -> None:
