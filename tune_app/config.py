@@ -101,6 +101,8 @@ class StudySection(Section):
 def _checked_place(folder: str) -> str:
     if re.fullmatch(r"(?!file:)[^/]*:///*", folder):
         raise ValueError("names no store; give a folder, or a URI such as s3://bucket/folder")
+    if is_store(folder) and "//" in folder.partition("?")[0].partition("://")[2]:
+        raise ValueError("has an empty part between two slashes; leave one of them out")
     return folder
 
 

@@ -7,7 +7,7 @@ came of it.
 import os
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,7 +121,7 @@ def run_search(
         # Everything that can be refused was refused.
         if told := make_room(opening):
             say(told)
-            run_dir.mkdir()
+            run_dir.mkdir(exist_ok=True)
         stack.enter_context(search_lock(run_dir))
         keeps = stack.enter_context(kept(config, say))
         store, carried = begin(opening, record, opening.parent)
@@ -161,7 +161,7 @@ def fork(parent: StudyStore, parent_dir: Path, config: RunConfig) -> tuple[RunCo
         check_models(config)
         check_knobs(config, model_names(config), lambda _: None)
         stack.enter_context(search_lock(run_dir))
-        stack.enter_context(kept(config, lambda _: None))
+        stack.enter_context(kept(config))
         store, carried = begin(opening, record, parent_of(parent, parent_dir))
         store.set_target(config.search.trials)
         write_config(config, run_dir)
@@ -193,6 +193,7 @@ def _search(
     from tune_app.search.searcher import HeadroomSearch
     from tune_app.search.trainable import make_trainable, train_encoder
     from tune_app.study.checkpoints import CheckpointKeeper, remove_orphans
+    from tune_app.study.places import PlaceAwayError, store_errors
 
     assert config.space is not None
     search, scheduling, resources = config.search, config.scheduler, config.resources
@@ -200,7 +201,11 @@ def _search(
     # The others' checkpoints are where they were trained.
     own = [trial for trial in trials if carried_from(trial) is None]
     storage, folder = checkpoint_storage(config), checkpoint_folder(config, store.id)
-    remove_orphans(storage, folder, own)
+    with storage.told():
+        # Not by what the store of the study does not know yet: it names others.
+        if keeps.save(at_once=True):
+            remove_orphans(storage, folder, own)
+        open_trials = _open_trials(store, storage)
     keep = config.checkpoint.keep
     checkpoints = CheckpointKeeper(storage, 0 if keep == "none" else keep, own)
     scheduler = build_scheduler(
@@ -250,7 +255,7 @@ def _search(
             rules=screen.rules,
             fixed=config.fixed_params(),
             gpus=screen.packing.gpus,
-            adopt=_open_trials(store, storage),
+            adopt=open_trials,
             launched=sum(map(was_launched, trials)),
             total=store.target,
             max_concurrent=search.max_concurrent,
@@ -287,6 +292,10 @@ def _search(
             name=folder,
             retries=MOST_RETRIES,
         )
+        if is_store(storage.place) and keeps.save(at_once=True):
+            # What was cut off while it was written, and tried again. If it cannot be now, the next search does it.
+            with suppress(OSError, PlaceAwayError), store_errors():
+                remove_orphans(storage, folder, [trial for trial in store.trials() if carried_from(trial) is None])
     if asked.is_set():
         return _LoopEnd("the same command goes on from here", interrupted=True), tracking
     if breakages:

@@ -2,9 +2,9 @@
 
 import hashlib
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 from trainables.machine import machine_folder
-from tune_app.errors import without_password
 
 
 def is_store(place: str) -> bool:
@@ -26,9 +26,14 @@ def parted(place: str) -> tuple[str, str]:
 
 
 def working_copies(place: str) -> Path:
-    """The folder of this machine for copies of what a store holds at a place; the same with and without passwords."""
-    digest = hashlib.sha256(without_password(place).encode()).hexdigest()
-    return machine_folder() / "studies" / digest[:16]
+    """The folder of this machine for copies of what a store holds at a place, however its URI is written.
+
+    What the store is reached with, keys and a region say, is no part of where it is.
+    """
+    uri = urlsplit(place)
+    server = parse_qs(uri.query).get("endpoint_override", [""])[0]
+    where = "\n".join([uri.scheme, uri.netloc.rpartition("@")[2], uri.path.strip("/"), server])
+    return machine_folder() / "studies" / hashlib.sha256(where.encode()).hexdigest()[:16]
 
 
 def _split(place: str) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """``headroom doctor``: looks at the machine, says what would hamper a search here, and what to do about it.
 
-Each check is a function from plain facts to findings; ``diagnose`` gathers the facts. Nothing is changed or started.
+Each check is a function from plain facts to findings; ``diagnose`` gathers the facts. Nothing is started, and
+nothing is left changed.
 """
 
 import json
@@ -100,10 +101,11 @@ def diagnose_cluster(run_root: str, address: str) -> list[Finding]:
     from tune_app.search.ray_session import joined
     from tune_app.study.checkpoints import CheckpointStorage
 
-    place = run_root if is_store(run_root) else os.path.abspath(os.path.expanduser(run_root))
+    given = run_root if is_store(run_root) else os.path.abspath(os.path.expanduser(run_root))
+    place = without_password(given)
     with joined(address, cpus=0):
         nodes, own = living_nodes(), own_node()
-        unreached = not_reached(CheckpointStorage(place), [node for node in nodes if node.cpus and node.id != own])
+        unreached = not_reached(CheckpointStorage(given), [node for node in nodes if node.cpus and node.id != own])
     findings = []
     for node in sorted(nodes, key=lambda node: (node.id != own, node.address)):
         here = ", this machine" if node.id == own else "" if node.cpus else ", runs no trials"
@@ -386,7 +388,7 @@ def _token_source(environ: Mapping[str, str], home: Path) -> str | None:
 
 
 def check_run_root(run_root: str) -> Finding:
-    """Whether run directories can be made and filled in ``run_root``; makes none."""
+    """Whether run directories can be made and filled in ``run_root``; makes none. A file is written and deleted again."""
     if is_store(run_root):
         return _check_store(run_root)
     folder = Path(run_root).expanduser().absolute()

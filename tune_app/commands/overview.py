@@ -79,13 +79,9 @@ def studies_in(place: str) -> list[Overview | Unreadable]:
     Raises:
         UserError: there is no such folder.
     """
-    folder = StoredStudies(place).fetch_all() if is_store(place) else Path(place)
-    if not folder.is_dir() and not is_store(place):
-        raise UserError(f"--dir: {folder}: no such folder; give the study.dir of your searches")
     read: list[Overview] = []
     unreadable: list[Unreadable] = []
-    for file in sorted(folder.glob(f"*/{CONFIG_FILE}")):
-        run_dir = file.parent.resolve()
+    for run_dir in _run_dirs(place):
         try:
             config = stored_config(run_dir)
             read.append(overview(load_study(run_dir, config.study.name, config.study.storage), config, run_dir))
@@ -93,6 +89,16 @@ def studies_in(place: str) -> list[Overview | Unreadable]:
             unreadable.append(Unreadable(run_dir, str(error)))
     read.sort(key=lambda study: study.changed.timestamp() if study.changed else 0.0, reverse=True)
     return [*read, *unreadable]
+
+
+def _run_dirs(place: str) -> list[Path]:
+    if is_store(place):
+        studies = StoredStudies(place)
+        return [studies.folder / name for name in studies.fetch_all()]
+    folder = Path(place)
+    if not folder.is_dir():
+        raise UserError(f"--dir: {folder}: no such folder; give the study.dir of your searches")
+    return [file.parent.resolve() for file in sorted(folder.glob(f"*/{CONFIG_FILE}"))]
 
 
 def print_studies(console: Console, studies: Sequence[Overview | Unreadable], folder: str) -> None:

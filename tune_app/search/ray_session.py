@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 # Read by Ray when it is imported or when it starts its processes, so they come before the import.
@@ -38,6 +39,8 @@ from ray._private import utils as ray_utils  # noqa: E402
 from ray._private import worker as ray_worker  # noqa: E402
 from ray.air.execution._internal import RayActorManager  # noqa: E402
 from ray.exceptions import RayActorError, RayError, RayTaskError  # noqa: E402
+from ray.tune.execution.tune_controller import TuneController  # noqa: E402
+from ray.tune.impl.tuner_internal import TunerInternal  # noqa: E402
 
 from tune_app.errors import UserError, without_password  # noqa: E402
 from tune_app.search.searcher import GPU  # noqa: E402
@@ -237,37 +240,60 @@ def fit(
         gpus = config.get(GPU, 0)
         return tune.PlacementGroupFactory([{"CPU": cpus, **({"GPU": gpus} if gpus else {})}])
 
-    tuner = tune.Tuner(
-        tune.with_resources(trainable, resources),
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            scheduler=scheduler,
-            # The searcher counts; Tune would count retried and resumed trials otherwise than the study does.
-            num_samples=-1,
-            reuse_actors=True,
-            trial_dirname_creator=_trial_folder,
-            trial_name_creator=_trial_folder,
-        ),
-        run_config=tune.RunConfig(
-            storage_path=place,
-            storage_filesystem=None if filesystem.type_name == "local" else filesystem,
-            name=name,
-            callbacks=[callback],
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=retries),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=None),
-            log_to_file=False,
-        ),
+    tune_config = tune.TuneConfig(
+        search_alg=searcher,
+        scheduler=scheduler,
+        # The searcher counts; Tune would count retried and resumed trials otherwise than the study does.
+        num_samples=-1,
+        reuse_actors=True,
+        trial_dirname_creator=_trial_folder,
+        trial_name_creator=_trial_folder,
+    )
+    run_config = tune.RunConfig(
+        storage_path=place,
+        storage_filesystem=None if filesystem.type_name == "local" else filesystem,
+        name=name,
+        callbacks=[callback],
+        verbose=0,
+        failure_config=tune.FailureConfig(max_failures=retries),
+        checkpoint_config=tune.CheckpointConfig(num_to_keep=None),
+        log_to_file=False,
     )
     try:
-        with _deaths_are_the_trials():
-            tuner.fit()
+        with storage.told():
+            trial = tune.with_resources(trainable, resources)
+            with _unrecorded(), _deaths_are_the_trials():
+                tune.Tuner(trial, tune_config=tune_config, run_config=run_config).fit()
     finally:
         # A store that does not answer now keeps some small files that nobody reads.
         with suppress(OSError) if is_store(storage.place) else nullcontext():
             for file in filesystem.get_file_info(FileSelector(f"{place}/{name}", allow_not_found=True)):
                 if any(fnmatch(file.base_name, pattern) for pattern in _RAYS_OWN_RECORDS):
                     filesystem.delete_file(file.path)
+
+
+@contextmanager
+def _unrecorded() -> Iterator[None]:
+    """Have Ray write into the storage neither what a Tuner is given nor the state of a search.
+
+    The study is the record, and among what a Tuner is given may be keys: those by which its storage is reached.
+    """
+    given, state = TunerInternal.__getstate__, TuneController.save_to_dir
+
+    def save_nothing(self: TuneController) -> None:
+        assert self._storage is not None
+        # The file itself Ray wants to find at the end.
+        folder = Path(self._storage.experiment_driver_staging_path)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / self.experiment_state_file_name).write_text("{}")
+
+    TunerInternal.__getstate__ = lambda self: {}  # type: ignore[method-assign]
+    TuneController.save_to_dir = save_nothing  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        TunerInternal.__getstate__ = given  # type: ignore[method-assign]
+        TuneController.save_to_dir = state  # type: ignore[method-assign]
 
 
 class WorkerTaken(RayActorError):

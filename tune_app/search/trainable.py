@@ -23,6 +23,7 @@ from tune_app.search.nodes import TrialFiles
 from tune_app.search.scheduler import ENDED, FOLD_EPOCH, METRIC, TIME
 from tune_app.search.searcher import GPU, PARAMS, RESUME_FROM
 from tune_app.study.checkpoints import CheckpointStorage
+from tune_app.study.places import PlaceAwayError, store_errors
 from tune_app.uris import is_store
 
 METRICS, FACTS, REASON, ERROR, BY_CRITERION = "metrics", "facts", "reason", "error", "by_criterion"
@@ -194,11 +195,12 @@ def _patiently(storage: CheckpointStorage | None, action: Callable[[], T]) -> T:
     end = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            return action()
+            with store_errors():
+                return action()
         except FileNotFoundError:
             # The store has answered.
             raise
-        except OSError as error:
+        except (OSError, PlaceAwayError) as error:
             why = f"the store of the checkpoints does not answer: {storage.why(error)}"
             if time.monotonic() > end:
                 raise CheckpointsOutOfReachError(why) from None

@@ -1,5 +1,6 @@
 """Where checkpoints lie, and which stay there: those of open trials, and the best one of each of the best trials."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,11 +9,13 @@ from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
 from tune_app.errors import UserError
 from tune_app.objectives import values_of
-from tune_app.study.places import Place
+from tune_app.study.places import Place, store_errors
 from tune_app.uris import is_store
 
 LATEST, BEST = "checkpoint", "best_checkpoint"
 """Attributes of a trial: where its newest checkpoint lies, to go on from, and that of its best epoch."""
+
+_AGAIN_S = 10.0
 
 
 class CheckpointStorage(Place):
@@ -70,13 +73,13 @@ class CheckpointStorage(Place):
         """
         filesystem, path = self.opened()
         try:
-            for storage in {path, *_folders(filesystem, path.rpartition("/")[0])}:
-                folder = f"{storage}/{name}"
-                if filesystem.get_file_info(folder).type != FileType.Directory:
-                    continue
-                filesystem.delete_dir(folder)
-                if not filesystem.get_file_info(FileSelector(storage, allow_not_found=True)):
-                    filesystem.delete_dir(storage)
+            with store_errors():
+                for storage in {path, *_folders(filesystem, path.rpartition("/")[0])}:
+                    if filesystem.get_file_info(f"{storage}/{name}").type == FileType.Directory:
+                        filesystem.delete_dir(f"{storage}/{name}")
+                        # A store needs no folders, and another study may be just about to write there.
+                        if not is_store(self.place) and not filesystem.get_file_info(FileSelector(storage)):
+                            filesystem.delete_dir(storage)
         except OSError as error:
             raise UserError(
                 f"{self.setting}: {self.place}: its checkpoints cannot be deleted ({self.why(error)})"
@@ -128,6 +131,7 @@ class CheckpointKeeper:
         self._storage = storage
         self._keep = keep
         self._not_needed: set[str] = set()
+        self._next_at = 0.0
         self._paths: dict[int, dict[str, str]] = {}
         self._ranked: list[tuple[float, int]] = []
         # Their end may have been told by a search that was killed before it could delete.
@@ -177,13 +181,17 @@ class CheckpointKeeper:
             self._ranked.append((value, trial.number))
 
     def sweep(self) -> None:
-        """Delete what nothing needs any more. What a store does not let go of now is tried again the next time."""
+        """Delete what nothing needs any more. What a store does not let go of now is tried again a while later."""
+        if time.monotonic() < self._next_at:
+            return
         for recorded in sorted(self._not_needed):
             try:
-                self._storage.delete(recorded)
+                with store_errors():
+                    self._storage.delete(recorded)
             except OSError:
                 # A store may be out of reach for a while; a disk that does not delete will not take records either.
                 if not is_store(recorded):
                     raise
+                self._next_at = time.monotonic() + _AGAIN_S
                 return
             self._not_needed.remove(recorded)

@@ -2,9 +2,13 @@
 
 A store has no locks that a dead process lets go of, and clocks of two machines may differ. So whoever finds a lease
 waits to see whether it is renewed, and takes it if it is not. Of two that take one at once the last one has it, which
-both see a moment later; a search that finds its lease taken ends.
+both see a moment later.
+
+A search may be silent for long, suspended with its machine say, and another takes its lease meanwhile. So it looks
+whether the lease is its own before whatever it writes. One that is not there any more was taken, too, and let go of.
 """
 
+import hashlib
 import json
 import os
 import socket
@@ -17,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from tune_app.errors import UserError
+from tune_app.errors import StorageError, UserError
 
 LEASE_FILE = "search.lease"
 
@@ -78,12 +82,38 @@ class Lease:
         self._beat_s = beat_s
         self._silent_s = silent_s
         self._settle_s = settle_s
-        self._taken_by: Holder | None = None
+        self._own: Holder | None = None
+        self._lost: str | None = None
 
-    @property
-    def taken_by(self) -> Holder | None:
-        """Who took it while it was held here; None while nobody did."""
-        return self._taken_by
+    def require(self) -> None:
+        """See that it is held here still, as far as is known; asks nobody.
+
+        Raises:
+            StorageError: it is not.
+        """
+        if self._lost is not None:
+            raise StorageError(self._lost)
+
+    def confirm(self) -> None:
+        """See that it is held here still, by asking the store.
+
+        Raises:
+            StorageError: it is not.
+            OSError: the store does not answer.
+        """
+        self.require()
+        assert self._own is not None, "it is held"
+        there = self._read()
+        if there is None or there.id != self._own.id:
+            self._lose(there)
+        self.require()
+
+    def _lose(self, there: Holder | None) -> None:
+        who = f"another on {there.host}" if there else "another, which is over by now,"
+        self._lost = (
+            f"the search ended because {who} has gone on with the study {self._study}, which was not heard of from here"
+            " for long; what only this machine knows of it is kept here"
+        )
 
     @contextmanager
     def held(self, say: Callable[[str], None]) -> Iterator[None]:
@@ -96,7 +126,7 @@ class Lease:
             UserError: it is another's, who renews it.
             OSError: the store does not answer.
         """
-        own = Holder(uuid.uuid4().hex, socket.gethostname(), os.getpid())
+        own = self._own = Holder(uuid.uuid4().hex, socket.gethostname(), os.getpid())
         self._take(own, say)
         is_over = threading.Event()
         renewal = threading.Thread(target=self._renew, args=(own, is_over), name="lease", daemon=True)
@@ -110,8 +140,9 @@ class Lease:
 
     def _take(self, own: Holder, say: Callable[[str], None]) -> None:
         there = self._read()
-        # A search of this machine is dead if it left one, since its lock is the caller's now.
-        was_own = there is not None and self._noted.exists() and self._noted.read_text() == there.id
+        # The search that left it is dead if it worked on the same copy, whose lock is the caller's now.
+        is_noted = there is not None and self._noted.exists() and self._noted.read_text() == there.id
+        was_own = is_noted and there is not None and there.host == own.host
         if there is not None and not was_own:
             say(f"a search on {there.host} may be at work on the study; looking for {self._silent_s:g} s if it is")
             self._wait_for(there)
@@ -126,7 +157,7 @@ class Lease:
     def _wait_for(self, there: Holder) -> None:
         end = time.monotonic() + self._silent_s
         while time.monotonic() < end:
-            time.sleep(self._beat_s / 4)
+            time.sleep(min(self._beat_s, self._silent_s) / 4)
             now = self._read()
             if now is None:
                 return
@@ -140,21 +171,22 @@ class Lease:
         )
 
     def _renew(self, own: Holder, is_over: threading.Event) -> None:
-        while not is_over.wait(self._beat_s):
-            # While the store does not answer here, it is renewed as soon as it does.
-            with suppress(OSError):
-                there = self._read()
-                if there is not None and there.id != own.id:
-                    self._taken_by = there
-                    return
+        while not is_over.wait(self._beat_s) and self._lost is None:
+            asked_at = time.monotonic()
+            # A store that does not answer is asked again at the next beat.
+            with suppress(OSError, StorageError):
+                self.confirm()
                 own = replace(own, beat=own.beat + 1)
                 self._write(own)
+                if time.monotonic() - asked_at > self._silent_s:
+                    # Between the two another may have taken it.
+                    self._lose(None)
 
     def _release(self, own: Holder) -> None:
         # One that stays is taken by the next search, if not at once.
         with suppress(OSError):
             there = self._read()
-            if there is not None and there.id == own.id:
+            if self._lost is None and there is not None and there.id == own.id:
                 self._store.delete(self._file)
 
     def _read(self) -> Holder | None:
@@ -164,8 +196,8 @@ class Lease:
         try:
             return Holder(**json.loads(content))
         except (ValueError, TypeError):
-            # Nothing that a search wrote.
-            return None
+            # Of another version perhaps, that renews it.
+            return Holder(hashlib.sha256(content).hexdigest(), "an unknown machine", 0)
 
     def _write(self, holder: Holder) -> None:
         self._store.write(self._file, json.dumps(asdict(holder)).encode())

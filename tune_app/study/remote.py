@@ -5,9 +5,13 @@ they are written anew as the search goes on (checkpoints go there directly); who
 this machine up to date first. As a journal is only ever appended to, the copy that begins with all of the other is the
 newer one. For a lock there is a lease (``lease.py``). What MLflow shows stays on the machine: it is a mirror of the
 study, and is filled from it wherever the study goes on.
+
+What the store does not know of a copy is never lost: it is sent by the next search of this machine, or set aside where
+the study went on elsewhere.
 """
 
 import datetime
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,22 +19,24 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from pyarrow.fs import FileSelector, FileType
+from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from tune_app.config import RunConfig
 from tune_app.errors import StorageError, UserError, without_password
 from tune_app.study.lease import LEASE_FILE, SILENT_S, Lease
-from tune_app.study.places import Place
-from tune_app.study.run_dir import CONFIG_FILE, keep_passwords, stored_passwords
+from tune_app.study.places import Place, PlaceAwayError, store_errors
+from tune_app.study.run_dir import CONFIG_FILE, keep_urls, stored_urls
 from tune_app.study.store import JOURNAL_FILE, search_is_running, search_lock
 from tune_app.uris import below, is_store, parted, working_copies
 
 _COPIED = (JOURNAL_FILE, CONFIG_FILE)
-"""In the order in which they are sent: a study without a configuration is none yet."""
+"""In the order in which they are written: a study without a configuration is none yet. They are read the other way."""
 _HOLDER_FILE = "search.holder"
 _KNOWN_FILE = "search.known"
 LOCAL_FILES = (_HOLDER_FILE, _KNOWN_FILE)
 """On this machine beside the copy: whose lease the last search here held, and that the store had the study."""
+LEFT_FILES = f"{JOURNAL_FILE}.left-*"
+"""What was set aside."""
 
 # What is not to be kept at once, such as samples that were turned away, may wait so long.
 _EVERY_S = 10.0
@@ -38,6 +44,10 @@ _EVERY_S = 10.0
 _REST = 4.0
 # Before the last try, at the end of a search.
 _AGAIN_S = 5.0
+
+Say = Callable[[str], None]
+# Commands that only read have nobody else to tell; without further ado it goes to the standard error.
+_warn: Say = logging.getLogger("headroom").warning
 
 
 class Kept(Protocol):
@@ -60,7 +70,7 @@ class KeptHere:
 
 
 @contextmanager
-def kept(config: RunConfig, say: Callable[[str], None]) -> Iterator[Kept]:
+def kept(config: RunConfig, say: Say = _warn) -> Iterator[Kept]:
     """Hold what keeps a study for the one that writes to it; call with the search lock of its run directory held.
 
     Raises:
@@ -82,12 +92,7 @@ def is_running(config: RunConfig, run_dir: Path) -> bool:
     """
     if search_is_running(run_dir):
         return True
-    if not is_store(config.study.dir):
-        return False
-    try:
-        return StoredStudies(config.study.dir).is_leased(config.study.name)
-    except OSError:
-        return False
+    return is_store(config.study.dir) and StoredStudies(config.study.dir).is_leased(config.study.name)
 
 
 def fetched(place: str) -> Path:
@@ -97,10 +102,10 @@ def fetched(place: str) -> Path:
         UserError: there is none, or the store cannot be read.
     """
     around, name = parted(place)
-    run_dir = StoredStudies(around).fetch(name)
-    if not (run_dir / CONFIG_FILE).exists():
+    studies = StoredStudies(around)
+    if name not in studies.names():
         raise UserError(f"{place}: no study there; give study.dir and the study's name, as in s3://bucket/runs/demo")
-    return run_dir
+    return studies.fetch(name)
 
 
 class StoredStudies:
@@ -122,30 +127,49 @@ class StoredStudies:
         """
         filesystem, path = self._place.opened()
         try:
-            found = filesystem.get_file_info(FileSelector(path, allow_not_found=True))
-            names = [str(info.base_name) for info in found if info.type == FileType.Directory]
-            files = filesystem.get_file_info([f"{path}/{name}/{CONFIG_FILE}" for name in names]) if names else []
+            with store_errors():
+                bucket = path.partition("/")[0]
+                if filesystem.get_file_info(bucket).type == FileType.NotFound:
+                    # That is no place without studies.
+                    raise FileNotFoundError(f"there is no {bucket}")
+                found = filesystem.get_file_info(FileSelector(path, allow_not_found=True))
+                names = [str(info.base_name) for info in found if info.type == FileType.Directory]
+                files = filesystem.get_file_info([f"{path}/{name}/{CONFIG_FILE}" for name in names]) if names else []
         except OSError as error:
             raise self._unreadable(error) from None
         return sorted(name for name, file in zip(names, files, strict=True) if file.type == FileType.File)
 
-    def fetch_all(
-        self, wanted: Callable[[str], bool] = lambda _: True, say: Callable[[str], None] = lambda _: None
-    ) -> Path:
-        """Bring this machine's copies of the wanted studies up to date; returns the folder that they lie in."""
-        copies = [path.name for path in self.folder.iterdir() if path.is_dir()] if self.folder.is_dir() else []
-        for name in sorted({*self.names(), *copies}):
-            if wanted(name):
-                self.fetch(name, say=say)
-        return self.folder
+    def fetch_all(self, wanted: Callable[[str], bool] = lambda _: True, *, say: Say = _warn) -> list[str]:
+        """Bring this machine's copies of the wanted studies up to date; returns their names.
 
-    def fetch(self, name: str, *, is_locked: bool = False, say: Callable[[str], None] = lambda _: None) -> Path:
-        """Bring this machine's copy of a study up to date; returns its run directory, which need not be there.
+        Raises:
+            UserError: the store cannot be read.
+        """
+        names = [name for name in self.names() if wanted(name)]
+        for name in names:
+            self.fetch(name, say=say)
+        return names
+
+    def set_aside_deleted(self, wanted: Callable[[str], bool], say: Say) -> None:
+        """Set aside this machine's copies of studies that the store had once, and that were deleted there.
+
+        Raises:
+            UserError: the store cannot be read.
+        """
+        there = self.names()
+        copies = [path.name for path in self.folder.iterdir() if path.is_dir()] if self.folder.is_dir() else []
+        for name in copies:
+            if wanted(name) and name not in there and (self.folder / name / _KNOWN_FILE).exists():
+                self.fetch(name, say=say, may_be_deleted=True)
+
+    def fetch(self, name: str, *, is_locked: bool = False, may_be_deleted: bool = False, say: Say = _warn) -> Path:
+        """Bring this machine's copy of a study up to date; returns its run directory.
 
         Nothing is done while a search of this machine works on the copy, which is ahead of the store then.
 
         Args:
             is_locked: whether the caller holds the search lock of the run directory.
+            may_be_deleted: whether a study that is not in the store, and was, is to be taken for deleted.
             say: is told what of the copy the store does not have.
 
         Raises:
@@ -153,27 +177,28 @@ class StoredStudies:
         """
         run_dir = self.folder / name
         try:
-            found = {file: self.read(f"{name}/{file}") for file in _COPIED}
+            # Written last, read first: with a configuration there is a journal.
+            found = {file: self.read(f"{name}/{file}") for file in reversed(_COPIED)}
         except OSError as error:
             raise self._unreadable(error) from None
-        if found[CONFIG_FILE] is None and not any((run_dir / file).exists() for file in _COPIED):
+        if found[CONFIG_FILE] is None and not (may_be_deleted and (run_dir / _KNOWN_FILE).exists()):
             return run_dir
-        if is_locked:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            if not is_locked:
+                try:
+                    stack.enter_context(search_lock(run_dir))
+                except UserError:
+                    # A search is at work on it.
+                    return run_dir
             self._replace(run_dir, found, say)
-        elif not search_is_running(run_dir):
-            run_dir.mkdir(parents=True, exist_ok=True)
-            with search_lock(run_dir):
-                self._replace(run_dir, found, say)
         return run_dir
 
-    def _replace(self, run_dir: Path, found: dict[str, bytes | None], say: Callable[[str], None]) -> None:
+    def _replace(self, run_dir: Path, found: dict[str, bytes | None], say: Say) -> None:
         """Take over what the store has, and set aside what it does not know of."""
         journal, config = run_dir / JOURNAL_FILE, run_dir / CONFIG_FILE
         there = None if found[CONFIG_FILE] is None else found[JOURNAL_FILE] or b""
         here = journal.read_bytes() if journal.exists() else b""
-        if there is None and not (run_dir / _KNOWN_FILE).exists():
-            # It never came there, so it was not deleted there.
-            return
         if there is None or not here.startswith(there):
             # The last line may have been torn by a kill.
             if here and not (there or b"").startswith(here[: here.rfind(b"\n") + 1]):
@@ -183,13 +208,17 @@ class StoredStudies:
             _write(journal, there)
         _write(config, found[CONFIG_FILE])
         _write(run_dir / _KNOWN_FILE, None if there is None else b"")
-        if config.exists():
-            keep_passwords({**stored_passwords(run_dir), "study.dir": self._place.place}, run_dir)
+        if there is not None:
+            keep_urls({**stored_urls(run_dir), "study.dir": self._place.place}, run_dir)
 
     def is_leased(self, name: str) -> bool:
         """Whether a search renewed its lease a short while ago, by the clocks of the store and of this machine."""
-        filesystem, path = self._place.opened()
-        info = filesystem.get_file_info(f"{path}/{name}/{LEASE_FILE}")
+        try:
+            filesystem, path = self._place.opened()
+            with store_errors():
+                info = filesystem.get_file_info(f"{path}/{name}/{LEASE_FILE}")
+        except (OSError, PlaceAwayError):
+            return False
         return bool(info.type == FileType.File and time.time() - info.mtime_ns / 1e9 < SILENT_S)
 
     def move(self, name: str, to: str) -> None:
@@ -198,8 +227,9 @@ class StoredStudies:
         Raises:
             UserError: the store does not take it.
         """
+        # Until it is there under that name, it was not deleted there either.
+        (self.folder / to / _KNOWN_FILE).unlink(missing_ok=True)
         try:
-            self.make_folder(to)
             for file in _COPIED:
                 if (self.folder / to / file).exists():
                     self.write(f"{to}/{file}", (self.folder / to / file).read_bytes())
@@ -208,56 +238,58 @@ class StoredStudies:
                 f"study.dir: {self._place.place}: {to} cannot be written ({self._place.why(error)}); it is in"
                 f" {self.folder / to}"
             ) from None
+        (self.folder / to / _KNOWN_FILE).touch()
         self.remove(name)
 
     def remove(self, name: str) -> None:
-        """Take a study's own files out of the store.
+        """Take a study's own files out of the store; without its configuration it is a study no more.
 
         Raises:
             UserError: they cannot be deleted.
         """
         try:
-            # The other way round: without its configuration it is a study no more.
-            for file in (*reversed(_COPIED), LEASE_FILE):
+            for file in reversed(_COPIED):
                 self.delete(f"{name}/{file}")
-            self.delete_empty(name)
         except OSError as error:
             raise UserError(
                 f"study.dir: {self._place.place}: {name} cannot be deleted there ({self._place.why(error)})"
             ) from None
 
     def read(self, file: str) -> bytes | None:
-        """The content of a file; None where there is none."""
-        filesystem, path = self._place.opened()
-        try:
-            with filesystem.open_input_stream(f"{path}/{file}") as stream:
-                content: bytes = stream.read()
-        except FileNotFoundError:
-            return None
-        return content
-
-    def make_folder(self, name: str) -> None:
-        """Of a study, where the store knows folders."""
-        filesystem, path = self._place.opened()
-        filesystem.create_dir(f"{path}/{name}", recursive=True)
+        """The content of a file; None where there is none. OSError where the store does not answer."""
+        with self._reached() as (filesystem, path):
+            try:
+                with filesystem.open_input_stream(f"{path}/{file}") as stream:
+                    content: bytes = stream.read()
+            except FileNotFoundError:
+                return None
+            return content
 
     def write(self, file: str, content: bytes) -> None:
-        filesystem, path = self._place.opened()
-        with filesystem.open_output_stream(f"{path}/{file}") as stream:
-            stream.write(content)
+        """Write a file whole. OSError where the store does not take it."""
+        with self._reached() as (filesystem, path):
+            try:
+                stream = filesystem.open_output_stream(f"{path}/{file}")
+            except FileNotFoundError:
+                # A place that has folders wants them made.
+                filesystem.create_dir(f"{path}/{file}".rpartition("/")[0], recursive=True)
+                stream = filesystem.open_output_stream(f"{path}/{file}")
+            with stream:
+                stream.write(content)
 
     def delete(self, file: str) -> None:
-        filesystem, path = self._place.opened()
-        with suppress(FileNotFoundError):
+        """Delete a file if it is there. OSError where the store does not answer."""
+        with self._reached() as (filesystem, path), suppress(FileNotFoundError):
             filesystem.delete_file(f"{path}/{file}")
 
-    def delete_empty(self, name: str) -> None:
-        """Delete a study's folder if nothing is in it; some stores know of one all the same."""
-        filesystem, path = self._place.opened()
-        folder = f"{path}/{name}"
-        is_folder = filesystem.get_file_info(folder).type == FileType.Directory
-        if is_folder and not filesystem.get_file_info(FileSelector(folder)):
-            filesystem.delete_dir(folder)
+    @contextmanager
+    def _reached(self) -> Iterator[tuple[FileSystem, str]]:
+        try:
+            opened = self._place.opened()
+        except PlaceAwayError as error:
+            raise OSError(str(error)) from None
+        with store_errors():
+            yield opened
 
     def why(self, error: Exception) -> str:
         return self._place.why(error)
@@ -290,12 +322,11 @@ class RemoteStudy:
         say: is told, once, that the store does not answer, and that it does again.
     """
 
-    def __init__(self, studies: StoredStudies, name: str, say: Callable[[str], None]) -> None:
+    def __init__(self, studies: StoredStudies, name: str, say: Say) -> None:
         self._studies = studies
         self._name = name
         self._say = say
         self._run_dir = studies.folder / name
-        self._sent: dict[str, int] = {}
         self._sent_size = -1
         self._next_at = self._next_at_once = 0.0
         self._is_out_of_reach = self._is_urgent = False
@@ -310,29 +341,23 @@ class RemoteStudy:
             StorageError: at the end, the store did not take what is new.
         """
         with ExitStack() as stack:
-            # Of a search that was refused nothing is left.
-            stack.callback(self._tidy)
             try:
-                self._studies.make_folder(self._name)
                 stack.enter_context(self._lease.held(self._say))
             except OSError as error:
                 raise UserError(f"{self._not_taken(error)}; see that the store answers") from None
+            # Before anything is sent: a copy that is behind must not take the place of what the store has.
+            self._studies.fetch(self._name, is_locked=True, may_be_deleted=True, say=self._say)
             try:
-                self._studies.fetch(self._name, is_locked=True, say=self._say)
                 yield self
             except BaseException:
-                if self._lease.taken_by is None:
-                    with suppress(OSError):
-                        self._send()
+                # What ended the search is what is told; the copy is there, and the next search sends it.
+                with suppress(OSError, StorageError):
+                    self._send()
                 raise
             self._send_the_last()
 
-    def _tidy(self) -> None:
-        with suppress(OSError):
-            self._studies.delete_empty(self._name)
-
     def save(self, *, at_once: bool) -> bool:
-        self._refuse_if_taken()
+        self._lease.require()
         if self._size() == self._sent_size:
             return True
         began = time.monotonic()
@@ -355,35 +380,24 @@ class RemoteStudy:
         self._next_at_once = self._next_at if self._is_out_of_reach else ended + rest
         return not self._is_out_of_reach
 
-    def _refuse_if_taken(self) -> None:
-        if self._lease.taken_by is not None:
-            raise StorageError(
-                f"the search ended because another on {self._lease.taken_by.host} has gone on with the study"
-                f" ({self._studies.shown(self._name)}), while the store could not be reached from here"
-            )
-
     def _size(self) -> int:
         journal = self._run_dir / JOURNAL_FILE
         return journal.stat().st_size if journal.exists() else 0
 
     def _send(self) -> None:
+        self._lease.confirm()
         size = self._size()
         for file in _COPIED:
             path = self._run_dir / file
-            if not path.exists():
-                continue
-            content = path.read_bytes()
-            if file == JOURNAL_FILE:
-                content = content[: content.rfind(b"\n") + 1]
-            if hash(content) != self._sent.get(file):
-                self._studies.write(f"{self._name}/{file}", content)
-                self._sent[file] = hash(content)
-            if file == CONFIG_FILE:
-                (self._run_dir / _KNOWN_FILE).touch()
+            if path.exists():
+                content = path.read_bytes()
+                whole = content[: content.rfind(b"\n") + 1] if file == JOURNAL_FILE else content
+                self._studies.write(f"{self._name}/{file}", whole)
+        if (self._run_dir / CONFIG_FILE).exists():
+            (self._run_dir / _KNOWN_FILE).touch()
         self._sent_size = size
 
     def _send_the_last(self) -> None:
-        self._refuse_if_taken()
         try:
             self._send()
         except OSError:
@@ -392,8 +406,8 @@ class RemoteStudy:
                 self._send()
             except OSError as error:
                 raise StorageError(
-                    f"{self._not_taken(error)}; all of the study is in {self._run_dir}: run the same command again on"
-                    " this machine once the store answers"
+                    f"{self._not_taken(error)}; all of the study is in {self._run_dir}, and the next search of it on"
+                    " this machine sends it once the store answers"
                 ) from None
 
     def _not_taken(self, error: Exception) -> str:

@@ -23,14 +23,21 @@ WRITTEN = (CHECKPOINTS, CACHE, ARTIFACTS, _SECRETS_FILE)
 
 
 def write_config(config: RunConfig, run_dir: Path) -> None:
-    """Write the resolved configuration without passwords; URLs that hold one go to a file of their own."""
+    """Write the resolved configuration without passwords; URLs that hold one go to a file of their own.
+
+    So does the URI of the store that keeps the study, since another copy may have been written with other options.
+    """
     dump_yaml(shown_config(config), run_dir / CONFIG_FILE, "As resolved by headroom; headroom search runs it as it is.")
-    keep_passwords(_urls(config), run_dir)
+    keep_urls(_urls(config), run_dir)
 
 
-def keep_passwords(urls: Mapping[str, str], run_dir: Path) -> None:
-    """Keep those of the URLs, by setting, that hold a password in a file that only its owner reads; of others none."""
-    secrets = {name: url for name, url in urls.items() if url != without_password(url)}
+def keep_urls(urls: Mapping[str, str], run_dir: Path) -> None:
+    """Keep what ``stored_config`` puts in the place of the file's own, by setting, where only its owner reads it."""
+    secrets = {
+        name: url
+        for name, url in urls.items()
+        if url != without_password(url) or (name == "study.dir" and is_store(url))
+    }
     (run_dir / _SECRETS_FILE).unlink(missing_ok=True)
     if secrets:
         descriptor = os.open(run_dir / _SECRETS_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -39,17 +46,17 @@ def keep_passwords(urls: Mapping[str, str], run_dir: Path) -> None:
 
 
 def stored_config(run_dir: Path) -> RunConfig:
-    """The configuration that a run directory holds, its passwords in place again.
+    """The configuration that a run directory holds, its passwords in place again, and with the URI it was fetched by.
 
     Raises:
         UserError: it holds none, or one that is not right.
     """
-    urls = stored_passwords(run_dir)
+    urls = stored_urls(run_dir)
     return load_config(run_dir / CONFIG_FILE, [f"{name}={json.dumps(url)}" for name, url in urls.items()])
 
 
-def stored_passwords(run_dir: Path) -> dict[str, str]:
-    """The URLs that hold a password, by setting.
+def stored_urls(run_dir: Path) -> dict[str, str]:
+    """What ``keep_urls`` kept.
 
     Raises:
         UserError: their file is not what it was.

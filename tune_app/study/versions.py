@@ -17,7 +17,7 @@ from tune_app.errors import UserError, without_password
 from tune_app.outcomes import carried_from
 from tune_app.study.carry_over import CarryOver, carry_over
 from tune_app.study.record import Difference, StudyRecord
-from tune_app.study.remote import LOCAL_FILES, StoredStudies, kept
+from tune_app.study.remote import LEFT_FILES, LOCAL_FILES, StoredStudies, kept
 from tune_app.study.run_dir import (
     CONFIG_FILE,
     WRITTEN,
@@ -77,7 +77,7 @@ class Opening:
 
 
 def choose(
-    config: RunConfig, record: StudyRecord, *, fresh: bool = False, say: Callable[[str], None] = lambda _: None
+    config: RunConfig, record: StudyRecord, *, fresh: bool = False, say: Callable[[str], None] | None = None
 ) -> Opening:
     """Find the study that a configuration means: the newest version that is about the same, or one to be begun.
 
@@ -90,8 +90,7 @@ def choose(
         UserError: a version cannot be read.
     """
     if is_store(config.study.dir):
-        stem, _ = _split(config.study.name)
-        StoredStudies(config.study.dir).fetch_all(lambda name: _split(name)[0] == stem, say)
+        _fetch_versions(config, say)
     versions = _Versions(config)
     newest = None
     for store in versions.newest_first():
@@ -105,6 +104,19 @@ def choose(
     takes_its_place = config.study.on_change in ("archive", "delete")
     name = newest.name if takes_its_place else versions.free_name()
     return Opening(config.named(name), versions.base, True, newest, tuple(newest.record.differences(record)))
+
+
+def _fetch_versions(config: RunConfig, say: Callable[[str], None] | None) -> None:
+    """Bring this machine's copies of the versions of a study up to date."""
+    stem, _ = _split(config.study.name)
+    studies = StoredStudies(config.study.dir)
+
+    def is_version(name: str) -> bool:
+        return _split(name)[0] == stem
+
+    told = {} if say is None else {"say": say}
+    studies.fetch_all(is_version, **told)
+    studies.set_aside_deleted(is_version, **told)
 
 
 def check_change(opening: Opening, consent: Consent | None) -> None:
@@ -192,10 +204,11 @@ def archive(run_dir: Path) -> Path:
 
     Raises:
         UserError: a search is at work on it, it cannot be read, or the folder cannot be moved.
+        StorageError: the store that keeps it does not answer.
     """
     _check_own(run_dir)
     config = stored_config(run_dir)
-    with search_lock(run_dir), kept(config, lambda _: None):
+    with search_lock(run_dir), kept(config):
         load_study(run_dir, config.study.name, config.study.storage)
         target = _free(run_dir, config)
         try:
@@ -219,16 +232,18 @@ def delete(store: StudyStore, run_dir: Path) -> list[Path]:
 
     Raises:
         UserError: a search is at work on it, the folder is no run directory, or its checkpoints are out of reach.
+        StorageError: the store that keeps it does not answer.
     """
     _check_own(run_dir)
     config = stored_config(run_dir)
-    with search_lock(run_dir), kept(config, lambda _: None):
-        if not has_own_checkpoints(config):
+    with search_lock(run_dir), kept(config):
+        if not has_own_checkpoints(config) and not _has_a_twin(store, config):
             checkpoint_storage(config).delete_everywhere(checkpoint_folder(config, store.id))
         for name in WRITTEN:
             _remove(run_dir / name)
         store.delete()
-        for name in (JOURNAL_FILE, CONFIG_FILE, LOCK_FILE, *LOCAL_FILES):
+        set_aside = [path.name for path in run_dir.glob(LEFT_FILES)]
+        for name in (JOURNAL_FILE, CONFIG_FILE, LOCK_FILE, *LOCAL_FILES, *set_aside):
             _remove(run_dir / name)
         if is_store(config.study.dir):
             StoredStudies(config.study.dir).remove(run_dir.name)
@@ -236,6 +251,15 @@ def delete(store: StudyStore, run_dir: Path) -> list[Path]:
     if not left:
         run_dir.rmdir()
     return left
+
+
+def _has_a_twin(store: StudyStore, config: RunConfig) -> bool:
+    """Whether a store has the study under another name, too: of one that was set aside by a process that was killed."""
+    if not is_store(config.study.dir):
+        return False
+    names = StoredStudies(config.study.dir).fetch_all(lambda name: name != store.name)
+    others = (find_study(_run_dir(config, name), name, config.study.storage) for name in names)
+    return any(other is not None and other.id == store.id for other in others)
 
 
 class _Versions:

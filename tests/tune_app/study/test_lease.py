@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tune_app.errors import UserError
+from tune_app.errors import StorageError, UserError
 from tune_app.study.lease import LEASE_FILE, Lease
 
 FILE = f"demo/{LEASE_FILE}"
@@ -55,6 +55,14 @@ def store() -> Store:
 def lease(store: Store, machine: Path, *, silent_s: float = 10.0, settle_s: float = 0.0) -> Lease:
     machine.mkdir(exist_ok=True)
     return Lease(store, "demo", machine / "holder", beat_s=BEAT_S, silent_s=silent_s, settle_s=settle_s)
+
+
+def is_lost(held: Lease) -> bool:
+    try:
+        held.require()
+    except StorageError:
+        return True
+    return False
 
 
 def test_it_is_renewed_while_it_is_held_and_gone_afterwards(store: Store, tmp_path: Path, wait_for: WaitFor) -> None:
@@ -118,12 +126,37 @@ def test_a_search_learns_that_its_lease_was_taken_and_leaves_it_to_the_other(
 ) -> None:
     held = lease(store, tmp_path)
     with held.held(pytest.fail):
-        assert held.taken_by is None
+        held.confirm()
         store.put(OTHER)
-        wait_for(lambda: held.taken_by is not None)
-    assert held.taken_by is not None
-    assert held.taken_by.host == "elsewhere"
+        with pytest.raises(StorageError, match="another on elsewhere has gone on with the study demo"):
+            held.confirm()
     assert json.loads(store.files[FILE]) == OTHER
+
+
+def test_a_search_learns_it_too_while_it_has_nothing_to_write(store: Store, tmp_path: Path, wait_for: WaitFor) -> None:
+    held = lease(store, tmp_path)
+    with held.held(pytest.fail):
+        store.put(OTHER)
+        wait_for(lambda: is_lost(held))
+    assert json.loads(store.files[FILE]) == OTHER
+
+
+def test_one_that_another_took_and_let_go_of_is_not_taken_up_again(
+    store: Store, tmp_path: Path, wait_for: WaitFor
+) -> None:
+    held = lease(store, tmp_path)
+    with held.held(pytest.fail):
+        store.delete(FILE)
+        wait_for(lambda: is_lost(held))
+        with pytest.raises(StorageError, match="another, which is over by now, has gone on"):
+            held.require()
+    assert store.files == {}
+
+
+def test_what_is_renewed_after_a_long_silence_may_be_anothers(store: Store, tmp_path: Path, wait_for: WaitFor) -> None:
+    held = lease(store, tmp_path, silent_s=-1.0)
+    with held.held(pytest.fail):
+        wait_for(lambda: is_lost(held))
 
 
 def test_it_outlives_a_store_that_does_not_answer_for_a_while(store: Store, tmp_path: Path, wait_for: WaitFor) -> None:
@@ -134,7 +167,7 @@ def test_it_outlives_a_store_that_does_not_answer_for_a_while(store: Store, tmp_
         store.is_out_of_reach = False
         beat = store.beat()
         wait_for(lambda: store.beat() > beat)
-        assert held.taken_by is None
+        held.confirm()
         store.is_out_of_reach = True
     assert FILE in store.files, "it could not be let go of"
 
@@ -146,7 +179,20 @@ def test_a_store_that_does_not_answer_gives_none(store: Store, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{}", b'{"id": 1}'])
-def test_what_no_search_wrote_is_written_over(store: Store, tmp_path: Path, content: bytes) -> None:
+def test_what_cannot_be_read_may_be_of_another_version_and_is_waited_for(
+    store: Store, tmp_path: Path, content: bytes
+) -> None:
     store.files[FILE] = content
-    with lease(store, tmp_path).held(pytest.fail):
+    told: list[str] = []
+    with lease(store, tmp_path, silent_s=0.1).held(told.append):
         assert store.beat() == 0
+    assert told == ["a search on an unknown machine may be at work on the study; looking for 0.1 s if it is"]
+
+
+def test_the_note_of_another_machine_is_none(store: Store, tmp_path: Path) -> None:
+    """A folder of copies may have been copied, or be on a disk that machines share."""
+    store.put(OTHER)
+    (tmp_path / "holder").write_text("other")
+    told: list[str] = []
+    with lease(store, tmp_path, silent_s=0.1).held(told.append):
+        assert len(told) == 1

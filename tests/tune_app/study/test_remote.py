@@ -1,6 +1,5 @@
 """Studies that a store keeps: whoever opens one sees what the last one knew, and nothing that was told is lost."""
 
-import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -8,9 +7,10 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from pyarrow.fs import FileSystem, LocalFileSystem
+from pyarrow.fs import FileSystem, LocalFileSystem, SubTreeFileSystem
 
 from tune_app.config import RunConfig, parse_config
 from tune_app.errors import StorageError, UserError, storage_failure
@@ -21,6 +21,7 @@ from tune_app.study.remote import Kept, StoredStudies, fetched, is_running, kept
 from tune_app.study.run_dir import CONFIG_FILE, check_place, stored_config, write_config
 from tune_app.study.store import JOURNAL_FILE, StudyStore, load_study, search_lock
 from tune_app.study.versions import archive, begin, choose, delete
+from tune_app.uris import below
 
 PLACE = "s3://key:hush@bucket/runs?region=here"
 SHOWN = "s3://key:***@bucket/runs/x?region=here"
@@ -37,9 +38,10 @@ class Bucket:
     def opened(self, place: str) -> tuple[FileSystem, str]:
         if self.is_out_of_reach:
             # What pyarrow says of a store that does not answer; a folder that is a file says no better.
-            return LocalFileSystem(), str(self.folder.parent / "nothing" / "here")
-        path = place.partition("?")[0].rpartition("@")[2]
-        return LocalFileSystem(), str(self.folder / path)
+            return SubTreeFileSystem(str(self.folder.parent / "nothing"), LocalFileSystem()), "bucket/runs"
+        uri = urlsplit(place)
+        path = f"{uri.netloc.rpartition('@')[2]}/{uri.path.strip('/')}".rstrip("/")
+        return SubTreeFileSystem(str(self.folder), LocalFileSystem()), path
 
     @property
     def files(self) -> list[str]:
@@ -196,7 +198,7 @@ def test_what_another_machine_did_not_get_to_know_is_set_aside_and_told(
     (told,) = search.told
     (aside,) = (here / "x").glob(f"{JOURNAL_FILE}.left-*")
     assert told == f"the store does not know all that was recorded on this machine; that is kept as {aside}"
-    assert b'"value":' not in aside.read_bytes() or aside.read_bytes().endswith(torn or b"\n")
+    assert b'"values":[0.2]' in aside.read_bytes()
 
 
 def test_a_torn_last_line_alone_is_nothing_to_set_aside(bucket: Bucket, machine: Machine) -> None:
@@ -294,27 +296,88 @@ def test_a_store_that_is_gone_at_the_end_is_an_error_that_says_where_the_study_i
     assert told is not None
     assert told.startswith(f"study.dir: {SHOWN} cannot be written (")
     assert told.endswith(
-        f"; all of the study is in {search.run_dir}: run the same command again on this machine once the store answers"
+        f"; all of the study is in {search.run_dir}, and the next search of it on this machine sends it once the store"
+        " answers"
     )
     bucket.is_out_of_reach = False
     with Search() as again:
         assert values(again.store) == [0.1, 0.2]
 
 
-def test_a_search_whose_study_went_on_elsewhere_ends(
+@pytest.mark.parametrize("is_over", [True, False])
+def test_a_search_that_was_suspended_writes_nothing_once_another_went_on(
+    bucket: Bucket, machine: Machine, monkeypatch: pytest.MonkeyPatch, is_over: bool
+) -> None:
+    """It renews its lease no more for a while; the other does not know that it is alive."""
+    monkeypatch.setattr(remote, "Lease", partial(lease.Lease, settle_s=0.0, beat_s=60.0, silent_s=0.1))
+    suspended = Search().__enter__()
+    suspended.complete(0.1)
+    machine("B")
+    other = Search().__enter__()
+    other.complete(0.2)
+    if is_over:
+        other.__exit__(None, None, None)
+    machine("A")
+    with pytest.raises(StorageError, match=r"another( on \S+|, which is over by now,) has gone on with the study x"):
+        suspended.complete(0.3)
+    with pytest.raises(StorageError, match="has gone on with the study x"):
+        suspended.__exit__(None, None, None)
+    machine("B")
+    if not is_over:
+        other.__exit__(None, None, None)
+    machine("C")
+    assert values(read()) == [0.1, 0.2]
+    here = machine("A")
+    with Search() as again:
+        assert values(again.store) == [0.1, 0.2]
+    assert len(list((here / "x").glob(f"{JOURNAL_FILE}.left-*"))) == len(again.told) == 1
+
+
+def test_a_copy_that_is_behind_is_not_sent_where_the_store_cannot_be_read(
     bucket: Bucket, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = bucket.folder / "bucket/runs/x" / JOURNAL_FILE
-    search = Search().__enter__()
-    search.complete(0.1)
-    sent = journal.read_bytes()
-    search.store.open_trial({"optim.lr": 0.2}, {})
-    monkeypatch.setattr(lease.Lease, "taken_by", lease.Holder("other", "elsewhere", 7))
-    with pytest.raises(StorageError, match="another on elsewhere has gone on with the study"):
-        search.kept.save(at_once=True)
-    with pytest.raises(StorageError, match="another on elsewhere"):
-        search.__exit__(None, None, None)
-    assert journal.read_bytes() == sent, "it is the other's now"
+    with Search() as search:
+        search.complete(0.1)
+    machine("B")
+    with Search() as other:
+        other.complete(0.2)
+    machine("A")
+    fetch = StoredStudies.fetch
+
+    def cut_off(studies: StoredStudies, name: str, *, is_locked: bool = False, **options: Any) -> Path:
+        if is_locked:
+            raise KeyboardInterrupt
+        return fetch(studies, name, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoredStudies, "fetch", cut_off)
+        with pytest.raises(KeyboardInterrupt), search_lock(search.run_dir), kept(config_of()):
+            pytest.fail("it could not be read")
+    machine("C")
+    assert values(read()) == [0.1, 0.2]
+
+
+SPELLINGS = ["s3://bucket/runs", "s3://bucket/runs/", "s3://bucket/runs?region=there", "s3://other:hush@bucket/runs"]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_place_is_the_same_however_it_is_written(spelling: str, bucket: Bucket, machine: Machine) -> None:
+    with Search() as search:
+        search.complete(0.1)
+        run_dir = fetched(below(spelling, "x"))
+        assert run_dir == search.run_dir
+        assert is_running(stored_config(run_dir), run_dir)
+    assert fetched(below(spelling, "x")) == run_dir
+    assert stored_config(run_dir).study.dir == spelling.rstrip("/")
+    archived = archive(run_dir)
+    assert [StoredStudies(place).names() for place in (PLACE, spelling)] == [[archived.name]] * 2
+    delete(read(archived.name), archived)
+    assert bucket.files == []
+
+
+def test_two_servers_are_two_places() -> None:
+    one, other = (StoredStudies(f"s3://bucket/runs?endpoint_override={host}") for host in ("a:1", "b:1"))
+    assert one.folder != other.folder
 
 
 def test_a_search_at_work_on_another_machine_shows(bucket: Bucket, machine: Machine) -> None:
@@ -329,7 +392,7 @@ def test_a_search_that_is_refused_leaves_nothing(bucket: Bucket, machine: Machin
     machine("A").joinpath("x").mkdir(parents=True)
     with pytest.raises(RuntimeError), kept(config_of(), pytest.fail):
         raise RuntimeError
-    assert os.listdir(bucket.folder / "bucket/runs") == []
+    assert bucket.files == []
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -348,6 +411,46 @@ def test_a_changed_space_takes_over_what_fits_on_any_machine(bucket: Bucket, mac
         assert (again.store.name, values(again.store)) == ("x-v3", [0.1, 0.3])
         assert [str(carried_from(trial)) for trial in again.store.trials()] == ["trial 0 of x", "trial 1 of x-v2"]
     assert StoredStudies(PLACE).names() == ["x", "x-v2", "x-v3"]
+
+
+def test_an_archive_that_could_not_be_sent_stays_on_its_machine(
+    bucket: Bucket, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Search() as search:
+        search.complete(0.1)
+    write = StoredStudies.write
+
+    def refused(studies: StoredStudies, file: str, content: bytes) -> None:
+        if "archived" in file:
+            raise OSError("no answer")
+        write(studies, file, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoredStudies, "write", refused)
+        with pytest.raises(UserError, match=r"x-archived-\d+ cannot be written \(no answer\); it is in ") as raised:
+            archive(search.run_dir)
+    with Search() as again:
+        assert values(again.store) == [0.1], "in the store it is what it was"
+    kept_here = Path(str(raised.value).rpartition(" ")[2])
+    assert values(load_study(kept_here, kept_here.name, None)) == [0.1]
+    assert again.told == []
+
+
+def test_checkpoints_stay_while_a_study_under_another_name_has_them(bucket: Bucket, machine: Machine) -> None:
+    """As a process leaves them that was killed while it set the study aside."""
+    with Search() as search:
+        search.complete(0.1)
+    left = {file: StoredStudies(PLACE).read(f"x/{file}") for file in (JOURNAL_FILE, CONFIG_FILE)}
+    target = archive(search.run_dir)
+    for file, content in left.items():
+        assert content is not None
+        StoredStudies(PLACE).write(f"x/{file}", content)
+    checkpoints = bucket.folder / f"bucket/runs/x/checkpoints-{read().id}"
+    checkpoints.mkdir()
+    delete(read(target.name), target)
+    assert checkpoints.exists()
+    delete(read(), fetched(PLACE.replace("runs", "runs/x")))
+    assert not checkpoints.exists()
 
 
 def test_an_archived_study_is_there_for_every_machine(bucket: Bucket, machine: Machine) -> None:
@@ -378,10 +481,65 @@ def test_a_study_that_the_store_does_not_have_is_told(given: str, bucket: Bucket
         fetched(given)
 
 
-def test_a_store_that_cannot_be_read_is_told(bucket: Bucket, machine: Machine) -> None:
+def test_a_store_that_does_not_answer_is_told(bucket: Bucket, machine: Machine) -> None:
+    with Search() as search:
+        search.complete(0.1)
     bucket.is_out_of_reach = True
     with pytest.raises(UserError, match=r"study.dir: s3://key:\*\*\*@bucket/runs\?region=here cannot be written \("):
         Search().__enter__()
+    with pytest.raises(UserError, match=r"study.dir: s3://key:\*\*\*@bucket/runs\?region=here cannot be read \("):
+        read()
+    assert not is_running(config_of(), search.run_dir)
+
+
+def test_a_bucket_that_is_gone_is_no_deleted_study(bucket: Bucket, machine: Machine) -> None:
+    with Search() as search:
+        search.complete(0.1)
+    (bucket.folder / "bucket").rename(bucket.folder / "gone")
+    with pytest.raises(UserError, match="cannot be read"):
+        read()
+    assert (search.run_dir / CONFIG_FILE).exists()
+    (bucket.folder / "gone").rename(bucket.folder / "bucket")
+    assert values(read()) == [0.1]
+
+
+def test_a_command_that_only_reads_takes_nothing_for_deleted_and_tells_what_it_sets_aside(
+    bucket: Bucket, machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    Search.kill(machine("A"))
+    machine("B")
+    with Search() as other:
+        other.complete(0.3)
+    here = machine("A")
+    assert values(read()) == [0.1, 0.3]
+    (told,) = [record.message for record in caplog.records]
+    assert told.startswith("the store does not know all that was recorded on this machine; that is kept as ")
+    StoredStudies(PLACE).remove("x")
+    with pytest.raises(UserError, match="no study there"):
+        read()
+    assert StoredStudies(PLACE).fetch_all() == []
+    assert (here / "x" / CONFIG_FILE).exists()
+
+
+def test_a_search_that_begins_while_a_command_reads_is_left_alone(
+    bucket: Bucket, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Search() as search:
+        search.complete(0.1)
+    read_file = StoredStudies.read
+
+    def slowly(studies: StoredStudies, file: str) -> bytes | None:
+        content = read_file(studies, file)
+        if file.endswith(JOURNAL_FILE):
+            monkeypatch.setattr(StoredStudies, "read", read_file)
+            began.append(Search().__enter__())
+            began[0].store.open_trial({"optim.lr": 0.2}, {})
+        return content
+
+    began: list[Search] = []
+    monkeypatch.setattr(StoredStudies, "read", slowly)
+    assert len(read().trials()) == 2, "its own copy is newer"
+    began[0].__exit__(None, None, None)
 
 
 def test_the_commands_know_studies_by_their_uri(bucket: Bucket, machine: Machine, headroom: Callable[..., Any]) -> None:
