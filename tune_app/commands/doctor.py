@@ -388,7 +388,7 @@ def _token_source(environ: Mapping[str, str], home: Path) -> str | None:
 
 
 def check_run_root(run_root: str) -> Finding:
-    """Whether run directories can be made and filled in ``run_root``; makes none. A file is written and deleted again."""
+    """Whether run directories can be made and filled in ``run_root``; makes none. A file is written and deleted."""
     if is_store(run_root):
         return _check_store(run_root)
     folder = Path(run_root).expanduser().absolute()
