@@ -47,7 +47,7 @@ _AGAIN_S = 5.0
 
 Say = Callable[[str], None]
 # Commands that only read have nobody else to tell; without further ado it goes to the standard error.
-_warn: Say = logging.getLogger("headroom").warning
+warn: Say = logging.getLogger("headroom").warning
 
 
 class Kept(Protocol):
@@ -70,7 +70,7 @@ class KeptHere:
 
 
 @contextmanager
-def kept(config: RunConfig, say: Say = _warn) -> Iterator[Kept]:
+def kept(config: RunConfig, say: Say = warn) -> Iterator[Kept]:
     """Hold what keeps a study for the one that writes to it; call with the search lock of its run directory held.
 
     Raises:
@@ -139,7 +139,7 @@ class StoredStudies:
             raise self._unreadable(error) from None
         return sorted(name for name, file in zip(names, files, strict=True) if file.type == FileType.File)
 
-    def fetch_all(self, wanted: Callable[[str], bool] = lambda _: True, *, say: Say = _warn) -> list[str]:
+    def fetch_all(self, wanted: Callable[[str], bool] = lambda _: True, *, say: Say = warn) -> list[str]:
         """Bring this machine's copies of the wanted studies up to date; returns their names.
 
         Raises:
@@ -162,7 +162,7 @@ class StoredStudies:
             if wanted(name) and name not in there and (self.folder / name / _KNOWN_FILE).exists():
                 self.fetch(name, say=say, may_be_deleted=True)
 
-    def fetch(self, name: str, *, is_locked: bool = False, may_be_deleted: bool = False, say: Say = _warn) -> Path:
+    def fetch(self, name: str, *, is_locked: bool = False, may_be_deleted: bool = False, say: Say = warn) -> Path:
         """Bring this machine's copy of a study up to date; returns its run directory.
 
         Nothing is done while a search of this machine works on the copy, which is ahead of the store then.

@@ -17,7 +17,7 @@ from tune_app.errors import UserError, without_password
 from tune_app.outcomes import carried_from
 from tune_app.study.carry_over import CarryOver, carry_over
 from tune_app.study.record import Difference, StudyRecord
-from tune_app.study.remote import LEFT_FILES, LOCAL_FILES, StoredStudies, kept
+from tune_app.study.remote import LEFT_FILES, LOCAL_FILES, Say, StoredStudies, kept, warn
 from tune_app.study.run_dir import (
     CONFIG_FILE,
     WRITTEN,
@@ -76,9 +76,7 @@ class Opening:
         return parent_of(self.changed, _run_dir(self.config, self.changed.name))
 
 
-def choose(
-    config: RunConfig, record: StudyRecord, *, fresh: bool = False, say: Callable[[str], None] | None = None
-) -> Opening:
+def choose(config: RunConfig, record: StudyRecord, *, fresh: bool = False, say: Say = warn) -> Opening:
     """Find the study that a configuration means: the newest version that is about the same, or one to be begun.
 
     Args:
@@ -106,7 +104,7 @@ def choose(
     return Opening(config.named(name), versions.base, True, newest, tuple(newest.record.differences(record)))
 
 
-def _fetch_versions(config: RunConfig, say: Callable[[str], None] | None) -> None:
+def _fetch_versions(config: RunConfig, say: Say) -> None:
     """Bring this machine's copies of the versions of a study up to date."""
     stem, _ = _split(config.study.name)
     studies = StoredStudies(config.study.dir)
@@ -114,9 +112,8 @@ def _fetch_versions(config: RunConfig, say: Callable[[str], None] | None) -> Non
     def is_version(name: str) -> bool:
         return _split(name)[0] == stem
 
-    told = {} if say is None else {"say": say}
-    studies.fetch_all(is_version, **told)
-    studies.set_aside_deleted(is_version, **told)
+    studies.fetch_all(is_version, say=say)
+    studies.set_aside_deleted(is_version, say)
 
 
 def check_change(opening: Opening, consent: Consent | None) -> None:
