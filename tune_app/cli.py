@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -146,6 +147,7 @@ def status(study: str, as_json: bool, watch: bool) -> int:
     from tune_app.commands.tables import print_status
     from tune_app.study.remote import is_running
     from tune_app.study.reporting import study_status
+    from tune_app.study.versions import later_versions
 
     console = make_console()
     while True:
@@ -158,6 +160,10 @@ def status(study: str, as_json: bool, watch: bool) -> int:
             if watch and console.is_terminal:
                 console.clear()
             print_status(console, store, current, running=running, max_concurrent=config.search.max_concurrent)
+            # What is wrong with another study its own status tells.
+            with suppress(UserError):
+                if later := later_versions(config):
+                    click.echo(f"later versions of it: {', '.join(later)}")
         if not watch:
             return DONE
         time.sleep(2)

@@ -116,6 +116,15 @@ def _fetch_versions(config: RunConfig, say: Say) -> None:
     studies.set_aside_deleted(is_version, say)
 
 
+def later_versions(config: RunConfig) -> list[str]:
+    """Names of the versions of a study that were begun after it, the newest first, as far as this machine knows.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+    return [store.name for store in _Versions(config).newest_first() if store.name != config.study.name]
+
+
 def check_change(opening: Opening, consent: Consent | None) -> None:
     """See that what ``study.on_change`` asks for may be done; nothing is done yet.
 

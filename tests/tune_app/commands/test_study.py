@@ -115,6 +115,12 @@ def test_a_fork_is_begun_and_the_search_of_its_configuration_would_go_on_with_it
     assert (status["launched"], status["carried"], status["target"]) == (0, {"complete": 1}, 20)
     assert status["best"]["carried_from"] == {"study": "mine", "trial": 1}
     assert set(status["trials"].values()) == {0}
+    assert headroom("status", "mine").out.endswith("\nlater versions of it: mine-v2\n")
+    assert "later" not in headroom("status", "mine-v2").out
+    Path("runs/mine-v2/study.journal").rename("journal")
+    Path("runs/mine-v2/study.journal").write_text("something else\n")
+    assert headroom("status", "mine").code == 0
+    Path("journal").replace("runs/mine-v2/study.journal")
     ran = headroom("export", "mine-v2", "--to", "out")
     assert ran.code == 0
     assert "Trial 0 of study mine-v2 (trial 1 of mine)" in Path("out/best.yaml").read_text()
