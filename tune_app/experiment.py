@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -237,6 +237,7 @@ def _search(
             storage=None if keep == "none" else storage,
             folder=folder,
             threads=resources.cpu,
+            host_share=_host_share(config, cluster),
             timeout_s=config.trial.timeout_s,
             run_trial=run_trial or train_encoder,
         )
@@ -341,16 +342,36 @@ def _screen_here(config: RunConfig, say: Callable[[str], None]) -> _Screen:
     memory, gpus = config.memory, config.resources.gpu
     if gpus == "auto" and not torch_facts().devices and memory.device_gib is None:
         gpus = 0
-    return _screen(config, trial_device(memory.device_gib, use_cuda=gpus != 0), gpus, say)
+    device = trial_device(memory.device_gib, use_cuda=gpus != 0)
+    return _screen(config, _part_of(device, _host_share(config, None)), gpus, say)
+
+
+def _host_share(config: RunConfig, cluster: "Cluster | None") -> float:
+    """The part of a host's memory that a trial on the CPU may take: as many run on it at a time.
+
+    Args:
+        cluster: None before there is one, on this machine alone.
+    """
+    if config.memory.device_gib is not None:
+        # A card that is made of the CPU is shared out like one.
+        return 1.0
+    at_once = config.search.max_concurrent
+    if cluster is not None and cluster.joined:
+        at_once = min(at_once, cluster.most_on_a_node(config.resources.cpu))
+    return 1 / max(1, at_once)
+
+
+def _part_of(device: "TrialDevice", host_share: float) -> "TrialDevice":
+    return replace(device, total_gib=device.total_gib * host_share) if device.kind == "cpu" else device
 
 
 def _screen_on(cluster: "Cluster", config: RunConfig, gpus: "Gpus", say: Callable[[str], None]) -> _Screen:
     from trainables.memory.facts import trial_device
 
-    device_gib = config.memory.device_gib
+    device_gib, host_share = config.memory.device_gib, _host_share(config, cluster)
     if gpus == 0:
-        return _screen(config, trial_device(device_gib, use_cuda=False), gpus, say)
-    return _screen(config, cluster.where_gpus_are(lambda: trial_device(device_gib)), gpus, say)
+        return _screen(config, _part_of(trial_device(device_gib, use_cuda=False), host_share), gpus, say)
+    return _screen(config, _part_of(cluster.where_gpus_are(lambda: trial_device(device_gib)), host_share), gpus, say)
 
 
 def _files_for(config: RunConfig, cluster: "Cluster", say: Callable[[str], None]) -> "TrialFiles":

@@ -23,9 +23,9 @@ class CpuDevice:
     them.
 
     Args:
-        budget_gib: the most that live tensors may take; None allows the share of the card, or all memory of the
+        budget_gib: the most that live tensors may take; None allows the share of the card, or of all memory of the
             machine or container.
-        share: the part of the card that is this process's, 0 < share ≤ 1; without effect without ``device_gib``.
+        share: the part of it that is this process's, 0 < share ≤ 1.
         device_gib: the size of the card that is made of the host's memory; None takes all of it, and is no card.
         shared: what the processes of the card hold; None has it to itself. Others know what this process holds
             while it is under ``enforce``, and what it held at the end or at a later ``release``.
@@ -41,7 +41,7 @@ class CpuDevice:
     ) -> None:
         host = host_memory().total_bytes
         self._total = host if device_gib is None else min(host, int(device_gib * GIB))
-        self._entitled = entitlement(self._total, 1.0 if device_gib is None else share, budget_gib)
+        self._entitled = entitlement(self._total, share, budget_gib)
         self._shared = shared
         self._counter: StorageCounter | None = None
         # Of earlier enforcements, and of what was left aside for a measured block.

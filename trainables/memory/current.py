@@ -21,10 +21,10 @@ def current_device(
     """The first CUDA device this process may see, else the CPU.
 
     Args:
-        budget_gib: the most that this process may hold there; None allows its share of the card, or all memory of
-            the host or container on the CPU.
-        share: the part of a card that is this process's, which a budget can only lower; on the CPU it has an effect
-            only with ``device_gib``.
+        budget_gib: the most that this process may hold there; None allows its share of the card, or of all
+            memory of the host or container on the CPU.
+        share: the part of a card, or on the CPU of the host's memory, that is this process's; a budget can only lower
+            it.
         device_gib: the size of the card: a real one counts as no larger, and of the CPU one of that size is made.
         card: which of the cards made of the CPU, a plain file name; None is the only one.
         folder: where the processes that share a card made of the CPU keep what each of them holds; None if this

@@ -73,10 +73,9 @@ def steps_per_epoch(rows: int, effective_batch: int) -> int:
 def most_inputs(counts: np.ndarray, effective_batch: int) -> int:
     """The most inputs that an effective batch can come to, its rows taking so many each, counts (rows,).
 
-    As many as the batch has rows where each takes one, also of fewer rows than that.
+    Of fewer rows than the batch a step takes all there are.
     """
-    longest = np.sort(counts)[-effective_batch:]
-    return int(longest.sum()) + max(0, effective_batch - len(counts))
+    return int(np.sort(counts)[-effective_batch:].sum())
 
 
 def micro_batches(batch: np.ndarray, lengths: np.ndarray, limits: RowLimits) -> list[np.ndarray]:

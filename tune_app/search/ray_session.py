@@ -79,6 +79,10 @@ class Cluster:
         """The GPUs of a trial: as asked for; none where a share by need is asked for and there is no GPU."""
         return 0.0 if wanted == "auto" and self.resources.get("GPU", 0) < 1 else wanted
 
+    def most_on_a_node(self, cpus: float) -> int:
+        """How many trials of so many CPUs run on one machine of the cluster at a time, at most."""
+        return max(int(node["Resources"].get("CPU", 0.0) // cpus) for node in ray.nodes() if node["Alive"])
+
     def where_gpus_are(self, question: Callable[[], T]) -> T:
         """What ``question`` answers where trials with a GPU run: in a worker with a GPU on some node of a cluster.
 

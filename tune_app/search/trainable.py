@@ -47,7 +47,7 @@ class Workspace:
     """What a trial may work with: a cache shared on the node, a folder of its own, a checkpoint to go on from.
 
     ``checkpoints`` is where in its folder it writes them; None where none are kept.
-    ``gpu_share`` is the part of a card that is its own, 1 where there is none. ``card`` is the number that Ray gave the
+    ``share`` is the part of a card that is its own, or of the host's memory. ``card`` is the number that Ray gave the
     card on this node, whether it is there or only claimed, or ``cpu``.
     """
 
@@ -55,7 +55,7 @@ class Workspace:
     checkpoints: Path | None
     resume_from: Path | None
     threads: int
-    gpu_share: float
+    share: float
     card: str
 
 
@@ -75,7 +75,7 @@ def train_encoder(settings: TrialSettings, report: Report, workspace: Workspace)
     places = TrialPlaces(workspace.cache, workspace.checkpoints, workspace.resume_from)
     device = current_device(
         settings.memory.budget_gib,
-        workspace.gpu_share,
+        workspace.share,
         device_gib=settings.memory.device_gib,
         card=workspace.card,
         folder=places.machine.cards,
@@ -103,6 +103,7 @@ def make_trainable(
     storage: CheckpointStorage | None,
     folder: str,
     threads: int,
+    host_share: float,
     timeout_s: float | None,
     run_trial: RunTrial,
 ) -> Callable[[Mapping[str, Any]], None]:
@@ -115,6 +116,7 @@ def make_trainable(
         storage: where their checkpoints lie; None: they write none.
         folder: of the study's trials in it.
         threads: for torch; fixed, because sums over another number of threads round differently.
+        host_share: of the host's memory, for a trial that is given no part of a card.
         timeout_s: between two reports; a worker that takes longer ends itself. None waits for ever.
     """
 
@@ -143,7 +145,7 @@ def make_trainable(
                 resume_from,
                 threads,
                 # Of several cards a trial uses the first.
-                gpu_share=min(1.0, config[GPU] or 1.0),
+                share=min(1.0, config[GPU] or host_share),
                 card=_claimed_card(),
             )
             run_trial(settings, report, workspace)

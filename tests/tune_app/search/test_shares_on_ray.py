@@ -41,7 +41,7 @@ def telling_trial() -> Any:
     def run_trial(settings: Any, report: Any, workspace: Any) -> None:
         from trainables.reports import TrialReport
 
-        facts = {"share_given": workspace.gpu_share, "card": workspace.card}
+        facts = {"share_given": workspace.share, "card": workspace.card}
         report(TrialReport(step=1, value=0.5, facts=facts, ended="complete"))
 
     return run_trial
