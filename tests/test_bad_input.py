@@ -239,7 +239,7 @@ SETTINGS = [
     setting("study.dir=ftp://key:hush@host/folder", "study.dir: ftp://key:***@host/folder", "s3://bucket/folder"),
     setting("checkpoint.dir=ftp://host/folder", "checkpoint.dir: ftp://host/folder", "s3://bucket/folder"),
     setting("checkpoint.dir=s3://", "checkpoint.dir: 's3://'", "s3://bucket/folder"),
-    setting("checkpoint.dir=/proc/none", "checkpoint.dir: /proc/none/a cannot be written", "give another"),
+    setting("checkpoint.dir=/proc/none", "checkpoint.dir: /proc/none/a cannot be written", "that it may be written"),
     setting("checkpoint.keep=some", "checkpoint.keep: 'some'", "none, or a whole number"),
     setting("checkpoint.keep=-1", "checkpoint.keep: -1", "none, or a whole number"),
     run(

@@ -219,8 +219,8 @@ def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: b
         )
         return NOTHING_COMPLETE
     click.echo(f"{end.metric} {end.value:.6f} on validation (epoch {end.best_epoch}), {end.test_value:.6f} on test")
-    if end.further:
-        click.echo(end.further)
+    for line in (*([end.further] if end.further else []), *end.remarks):
+        click.echo(line)
     if loaded.pinned is not None:
         verdict = ": reproduced" if end.value == loaded.pinned.value else ": not the same"
         if loaded.data.folds is not None:

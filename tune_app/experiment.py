@@ -109,7 +109,7 @@ def run_search(
     screen = None
     with made_folder(run_dir, "study.dir", traces=[LOCK_FILE, *LOCAL_FILES]), ExitStack() as stack:
         if opening.is_new and run_trial is None:
-            check_models(config)
+            check_models(config, from_here=_ray_starts_here(address))
             check_knobs(config, model_names(config), say)
         if opening.is_new and _ray_starts_here(address):
             screen = _screen_here(config, say)
@@ -158,7 +158,7 @@ def fork(parent: StudyStore, parent_dir: Path, config: RunConfig) -> tuple[RunCo
     config = opening.config
     run_dir = Path(config.run_dir)
     with made_folder(run_dir, "study.dir", traces=[LOCK_FILE, *LOCAL_FILES]), ExitStack() as stack:
-        check_models(config)
+        check_models(config, from_here=False)
         check_knobs(config, model_names(config), lambda _: None)
         stack.enter_context(search_lock(run_dir))
         stack.enter_context(kept(config))
@@ -453,8 +453,9 @@ def _opening(config: RunConfig, store: StudyStore, dashboard_url: str | None) ->
     trials = store.trials()
     held = sum(carried_from(trial) is None for trial in trials)
     carried = f", {len(trials) - held} carried over" if len(trials) > held else ""
+    begins = f"resumes with {held} trial{'s' if held != 1 else ''}" if held else "new"
     lines = [
-        f"study {store.name}: {f'resumes with {held} trials' if held else 'new'}{carried}, {store.target} launched"
+        f"study {store.name}: {begins}{carried}, {store.target} launched"
         f" trials in all, {config.search.max_concurrent} at a time; {space.describe()}",
         *(f"  {line}" for line in space.shape()),
         f"run directory {config.run_dir}",

@@ -111,14 +111,14 @@ def _read_frame(source: str) -> pd.DataFrame:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(
-            f"data.path={source}: the suffix {path.suffix!r} is not one of {', '.join(_READERS)}; "
+            f"{source}: the suffix {path.suffix!r} is not one of {', '.join(_READERS)}; "
             "convert the file to one of them, or rename it if it is one"
         )
     # Unlike Path's own, these take any text: a name too long for a file, a folder that nobody may enter.
     if os.path.isdir(path):
-        raise DataError(f"data.path={source}: is a folder; give the file in it")
+        raise DataError(f"{source}: is a folder; give the file in it")
     if not os.path.isfile(path):
-        raise DataError(f"data.path={source}: there is no such file; correct the path")
+        raise DataError(f"{source}: there is no such file; correct the path")
     try:
         return reader(path)
     except UnicodeDecodeError as error:

@@ -41,6 +41,8 @@ from trainables.training.split import effective_batches, micro_batches, most_inp
 from trainables.training.step import NonFiniteLossError, train_step
 
 _LOG = logging.getLogger("headroom.memory")
+# Longer than any text, so that lengths are told uncut.
+_ANY_LENGTH = 2**31
 
 
 class TrainingSession:
@@ -83,7 +85,15 @@ class TrainingSession:
         self._augmentation = augmentation(settings, self.inputs.rows, self.inputs.readings)
         self._load_model()
         self.progress = Progress() if progress is None else progress
+        self._cut_share = self._share_of_rows_that_are_cut()
         self._load_s = time.perf_counter() - start
+
+    def _share_of_rows_that_are_cut(self) -> float:
+        """How many of the rows are longer than ``tok.max_length``; none where texts are read in windows."""
+        if self.settings.task.finds_spans:
+            return 0.0
+        uncut = self.inputs.readings[0].tokens.lengths(_ANY_LENGTH)
+        return float(np.mean(uncut > self.settings.tok.max_length))
 
     def _load_model(self) -> None:
         """Model, optimizer and schedule for the split in hand, as if there had been none before."""
@@ -315,14 +325,16 @@ class TrainingSession:
     def facts(self) -> dict[str, Fact]:
         """What is known of the run so far, under the attribute names of the study. Seconds add up over resumes."""
         progress, fit, effective = self.progress, self.fit, self.settings.train.effective_batch
+        rows_of_a_step = min(effective, max(len(split.train) for split in self.inputs.splits))
         return {
             "device": device_name(self._device.torch_device),
             "precision": self.precision,
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
             "effective_batch": effective,
             "micro_batch": fit.micro_batch,
-            "accumulation_steps": steps_per_epoch(effective, fit.micro_batch),
+            "accumulation_steps": steps_per_epoch(rows_of_a_step, fit.micro_batch),
             "eval_batch": fit.eval_batch,
+            "cut_share": self._cut_share,
             "predicted_gib": fit.predicted_gib,
             "checkpointing": fit.checkpointing,
             "probe_points": fit.probe_points,

@@ -1,6 +1,7 @@
 """``headroom study``: what studies there are, what differs from a configuration, and setting them aside."""
 
 import json
+import shlex
 
 import click
 
@@ -80,7 +81,9 @@ def fork_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
 
     store, _, run_dir = open_named(study)
     forked, told = fork(store, run_dir, load_config(config, overrides))
-    click.echo(f"{told}\n{'begun':<18}  {without_password(forked.place)}\ngo on with it       headroom search {config}")
+    options = "".join(f" -s {shlex.quote(without_password(override))}" for override in overrides)
+    click.echo(f"{told}\n{'begun':<18}  {without_password(forked.place)}")
+    click.echo(f"go on with it       headroom search {shlex.quote(config)}{options}")
     return 0
 
 

@@ -1,7 +1,7 @@
 """What the commands print at the end: leaderboard, counts, and what to do next."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tune_app.experiment import SearchEnd
 
 _TOP = 10
+# Fewer rows that are cut are not worth a line.
+_SOME = 0.01
 _BASELINES = {
     "majority": "always guessing the most frequent class",
     "empty": "always saying that no words show it",
@@ -66,10 +68,22 @@ def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> N
     console.print(table)
     if on_front:
         console.print(f"★ the front: no other trial is at least as good in {_all_of(names)} and better in one")
-    metrics = ranked[0].user_attrs.get("metrics", {})
-    for prefix, what in _BASELINES.items():
-        if (baseline := metrics.get(f"{prefix}_{store.record.metric}")) is not None:
-            console.print(f"{what} scores {baseline:.4f}", highlight=False)
+    best = ranked[0].user_attrs
+    for line in [*baseline_lines(best.get("metrics", {}), store.record.metric), *cut_lines(best.get("cut_share"))]:
+        console.print(line, highlight=False)
+
+
+def baseline_lines(metrics: Mapping[str, float], metric: str) -> list[str]:
+    """What answering without having learned anything scores, a line each."""
+    baselines = {what: metrics.get(f"{prefix}_{metric}") for prefix, what in _BASELINES.items()}
+    return [f"{what} scores {baseline:.4f}" for what, baseline in baselines.items() if baseline is not None]
+
+
+def cut_lines(share: float | None) -> list[str]:
+    """That texts were cut, if they were."""
+    if not share or share < _SOME:
+        return []
+    return [f"{share:.0%} of the rows are longer than tok.max_length and were cut to it"]
 
 
 def print_end(console: Console, end: "SearchEnd") -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from tune_app.commands.export import installed_versions
+from tune_app.commands.tables import baseline_lines, cut_lines
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
 from tune_app.folders import made_folder
@@ -25,7 +26,8 @@ from tune_app.study.run_dir import CACHE
 class TrainEnd:
     """What a training run came to; the values are of ``metric``, the task's objective.
 
-    ``further`` holds what became of the objectives after it, if there are several, ready to be shown.
+    ``further`` holds what became of the objectives after it, if there are several, ready to be shown; ``remarks`` what
+    puts the test score in its place.
     """
 
     folder: Path
@@ -34,6 +36,7 @@ class TrainEnd:
     best_epoch: int
     test_value: float
     further: str = ""
+    remarks: tuple[str, ...] = ()
     out_of_memory: str | None = None
 
 
@@ -118,7 +121,14 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
         values.index(max(values)) + 1,
         saved.test[metric],
         further=_further(config, saved.validation, ends[-1].facts),
+        remarks=_remarks(saved.test, metric, ends[-1].facts),
     )
+
+
+def _remarks(test: Mapping[str, float], metric: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    collapsed = ["on test it gives one answer for every row (collapsed)"] if test.get("collapsed") else []
+    baselines = [f"on test, {line}" for line in baseline_lines(test, metric)]
+    return (*collapsed, *baselines, *cut_lines(facts.get("cut_share")))
 
 
 def _further(config: RunConfig, scores: Mapping[str, float], facts: Mapping[str, Any]) -> str:

@@ -49,19 +49,27 @@ def study_record(config: RunConfig) -> StudyRecord:
     )
 
 
-def check_models(config: RunConfig) -> None:
-    """Refuse model folders that no trial could load. What is on the hub is not fetched for it.
+def check_models(config: RunConfig, *, from_here: bool) -> None:
+    """Refuse models that no trial could load: folders in which something is missing, names that the hub does not give.
+
+    Args:
+        from_here: whether trials run on this machine, so that what the hub does not give here they would not get. No
+            more than the tokenizers is fetched for it, which they need, too.
 
     Raises:
-        UserError: naming the folder and what is wrong with it.
+        UserError: naming the model and what is wrong with it.
     """
-    from trainables.models.load import ModelLoadError, check_files
+    from trainables.models.load import ModelLoadError, check_files, load_tokenizer
     from trainables.models.names import resolve_model
+    from trainables.settings import revision_of
 
+    model = config.trial_settings().model
     for source in map(resolve_model, model_names(config)):
         try:
             if source.kind == "folder":
                 check_files(source)
+            elif source.kind == "hub" and from_here:
+                load_tokenizer(source.name, revision_of(model, source.name))
         except ModelLoadError as error:
             raise UserError(f"model.name: {error}") from None
 

@@ -106,7 +106,8 @@ class PlainLines(Quiet):
     def _announce(self, live: Live) -> None:
         if live.number not in self._started:
             self._started.add(live.number)
-            self.message(f"trial {live.number:>4}  starts: {params_text(live.params)}")
+            begins = f"goes on, {live.unit} {live.step} was told last" if live.values else "starts"
+            self.message(f"trial {live.number:>4}  {begins}: {params_text(live.params)}")
 
     def _show_rejected(self) -> None:
         trials = self._store.trials()

@@ -72,8 +72,8 @@ class Place:
                 filesystem.delete_file(tried)
         except OSError as error:
             raise UserError(
-                f"{self.setting}: {self.place} cannot be written ({self.why(error)}); give another, or what it is"
-                " reached with"
+                f"{self.setting}: {self.place} cannot be written ({self.why(error)}); see that it is"
+                " there, that it may be written, and what it is reached with"
             ) from None
 
     @contextmanager

@@ -417,3 +417,9 @@ def test_a_budget_can_only_lower_the_share() -> None:
     assert entitlement(8 * GIB, 0.5, None) == 4 * GIB
     assert entitlement(8 * GIB, 0.5, 3) == 3 * GIB
     assert entitlement(8 * GIB, 0.5, 6) == 4 * GIB
+
+
+def test_a_share_of_the_hosts_memory_is_a_trials_own() -> None:
+    whole, half = CpuDevice(), CpuDevice(share=0.5)
+    assert half.entitled_bytes() == pytest.approx(whole.entitled_bytes() / 2, abs=1)
+    assert CpuDevice(0.001, share=0.5).entitled_bytes() == CpuDevice(0.001).entitled_bytes(), "a budget is less"

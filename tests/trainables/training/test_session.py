@@ -68,8 +68,8 @@ def test_evaluation_holds_no_gradients(
 def test_facts_tell_how_the_batch_is_cut_and_what_was_trained(
     settings: TrialSettings, session_of: Callable[[TrialSettings], TrainingSession]
 ) -> None:
-    changed = with_params(settings, {"train.batch_size": 64, "train.grad_accum": 2, "memory.micro_batch": 57})
-    cut = {"effective_batch": 128, "micro_batch": 57, "accumulation_steps": 3, "eval_batch": 16}
+    changed = with_params(settings, {"train.batch_size": 32, "train.grad_accum": 2, "memory.micro_batch": 25})
+    cut = {"effective_batch": 64, "micro_batch": 25, "accumulation_steps": 3, "eval_batch": 16, "cut_share": 0.0}
     session = session_of(changed)
     session.train_epoch()
     facts = session.facts()
@@ -313,3 +313,14 @@ def test_the_loss_of_every_step_is_the_same_in_a_small_budget_and_in_a_large_one
     assert sum(cut) == sum(passes)
     assert small_peak_gib < peak_gib
     assert small == pytest.approx(large, abs=2e-5)
+
+
+def test_the_share_of_rows_that_are_cut_is_known(
+    settings: TrialSettings, session_of: Callable[[TrialSettings], TrainingSession]
+) -> None:
+    session = session_of(settings)
+    uncut = np.sort(session.inputs.readings[0].tokens.lengths(10**6))
+    middle = int(uncut[len(uncut) // 2])
+    cut = session_of(with_params(settings, {"tok.max_length": middle})).facts()["cut_share"]
+    assert cut == pytest.approx(np.mean(uncut > middle))
+    assert 0 < cut < 1

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from search_spaces.space import parse_space
-from tune_app.commands.tables import print_leaderboard
+from tune_app.commands.tables import cut_lines, print_leaderboard
 from tune_app.outcomes import Outcome
 from tune_app.study.record import StudyRecord
 from tune_app.study.store import open_study
@@ -39,3 +39,16 @@ def test_the_baselines_stand_under_the_leaderboard(
     below = output.getvalue().splitlines()[2:]
     assert len(below) == len(said)
     assert all(line.endswith(end) for line, end in zip(below, said, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (None, []),
+        (0.0, []),
+        (0.009, []),
+        (0.684, ["68% of the rows are longer than tok.max_length and were cut to it"]),
+    ],
+)
+def test_that_texts_are_cut_is_told_where_some_are(share: float | None, said: list[str]) -> None:
+    assert cut_lines(share) == said
