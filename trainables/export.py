@@ -13,11 +13,16 @@ from trainables.training.session import TrainingSession
 
 @dataclass(frozen=True)
 class BestEpoch:
-    """Scores of the saved model on the two parts that it was not trained on."""
+    """Scores of the saved model on the two parts that it was not trained on.
+
+    Attributes:
+        collapsed: whether it gives every row of the test part the same answer, although that is not the truth.
+    """
 
     folder: Path
     validation: Mapping[str, float]
     test: Mapping[str, float]
+    collapsed: bool
 
 
 def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, folder: Path) -> BestEpoch:
@@ -43,4 +48,4 @@ def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, fold
             decision=validation.decision,
             scores={"validation": validation, "test": test},
         )
-    return BestEpoch(folder, validation.metrics, test.metrics)
+    return BestEpoch(folder, validation.metrics, test.metrics, test.collapsed)

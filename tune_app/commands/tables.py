@@ -79,9 +79,9 @@ def baseline_lines(metrics: Mapping[str, float], metric: str) -> list[str]:
     return [f"{what} scores {baseline:.4f}" for what, baseline in baselines.items() if baseline is not None]
 
 
-def cut_lines(share: float | None) -> list[str]:
-    """That texts were cut, if they were."""
-    if not share or share < _SOME:
+def cut_lines(share: object) -> list[str]:
+    """That texts were cut, if they were; of trials of an earlier version the share is not known."""
+    if not isinstance(share, float) or share < _SOME:
         return []
     return [f"{share:.0%} of the rows are longer than tok.max_length and were cut to it"]
 

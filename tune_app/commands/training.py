@@ -121,14 +121,12 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
         values.index(max(values)) + 1,
         saved.test[metric],
         further=_further(config, saved.validation, ends[-1].facts),
-        remarks=_remarks(saved.test, metric, ends[-1].facts),
+        remarks=(
+            *(["on test it gives one answer for every row (collapsed)"] if saved.collapsed else []),
+            *(f"on test, {line}" for line in baseline_lines(saved.test, metric)),
+            *cut_lines(ends[-1].facts.get("cut_share")),
+        ),
     )
-
-
-def _remarks(test: Mapping[str, float], metric: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
-    collapsed = ["on test it gives one answer for every row (collapsed)"] if test.get("collapsed") else []
-    baselines = [f"on test, {line}" for line in baseline_lines(test, metric)]
-    return (*collapsed, *baselines, *cut_lines(facts.get("cut_share")))
 
 
 def _further(config: RunConfig, scores: Mapping[str, float], facts: Mapping[str, Any]) -> str:
