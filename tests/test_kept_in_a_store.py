@@ -20,7 +20,7 @@ study: {name: far, dir: "PLACE"}
 data: {path: demo, max_rows: 200}
 model: {name: tiny-bert}
 tok: {max_length: 32}
-train: {epochs: 15}
+train: {epochs: 10}
 search: {trials: 2, max_concurrent: 1}
 scheduler: {name: none}
 space:
@@ -119,7 +119,7 @@ def test_another_machine_goes_on_with_a_study_whose_own_was_lost(s3: Any, tmp_pa
     assert "hush" not in output
     assert "study far: resumes with 2 trials" in output
     epochs = re.findall(r"trial +(\d) +epoch (\d+):", output)
-    assert epochs == [("1", str(epoch)) for epoch in range(reached + 1, 16)]
+    assert epochs == [("1", str(epoch)) for epoch in range(reached + 1, 11)]
 
     status = json.loads(output_of(tmp_path / "C", "status", study, "--json"))
     assert (status["launched"], status["trials"]["complete"]) == (2, 2)
