@@ -150,6 +150,8 @@ def status(study: str, as_json: bool, watch: bool) -> int:
     from tune_app.study.versions import later_versions
 
     console = make_console()
+    # Looked for once: every one of them is opened for it.
+    later: list[str] | None = None
     while True:
         store, config, run_dir = open_named(study)
         running = is_running(config, run_dir)
@@ -160,10 +162,13 @@ def status(study: str, as_json: bool, watch: bool) -> int:
             if watch and console.is_terminal:
                 console.clear()
             print_status(console, store, current, running=running, max_concurrent=config.search.max_concurrent)
-            # What is wrong with another study its own status tells.
-            with suppress(UserError):
-                if later := later_versions(config):
-                    click.echo(f"later versions of it: {', '.join(later)}")
+            if later is None:
+                later = []
+                # What is wrong with another study its own status tells.
+                with suppress(UserError):
+                    later = later_versions(config)
+            if later:
+                click.echo(f"later versions of it: {', '.join(later)}")
         if not watch:
             return DONE
         time.sleep(2)

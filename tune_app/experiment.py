@@ -6,13 +6,13 @@ came of it.
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from search_spaces.rules import Rule
@@ -37,7 +37,6 @@ from tune_app.study.run_dir import (
     check_place,
     checkpoint_folder,
     checkpoint_storage,
-    has_own_checkpoints,
     shown_config,
     tracking_uri,
     write_config,
@@ -115,7 +114,7 @@ def run_search(
             screen = _screen_here(config, say)
         if _joins(address):
             _check_cluster(config, address)
-        elif not has_own_checkpoints(config) and config.checkpoint.keep != "none":
+        elif config.checkpoint.dir is not None and config.checkpoint.keep != "none":
             # Ray copies checkpoints there only after the first epoch.
             checkpoint_storage(config).check()
         # Everything that can be refused was refused.
@@ -198,8 +197,7 @@ def _search(
     assert config.space is not None
     search, scheduling, resources = config.search, config.scheduler, config.resources
     trials = store.trials()
-    # The others' checkpoints are where they were trained.
-    own = [trial for trial in trials if carried_from(trial) is None]
+    own = _own(trials)
     storage, folder = checkpoint_storage(config), checkpoint_folder(config, store.id)
     with storage.told():
         # Not by what the store of the study does not know yet: it names others.
@@ -296,7 +294,7 @@ def _search(
         if is_store(storage.place) and keeps.save(at_once=True):
             # What was cut off while it was written, and tried again. If it cannot be now, the next search does it.
             with suppress(OSError, PlaceAwayError), store_errors():
-                remove_orphans(storage, folder, [trial for trial in store.trials() if carried_from(trial) is None])
+                remove_orphans(storage, folder, _own(store.trials()))
     if asked.is_set():
         return _LoopEnd("the same command goes on from here", interrupted=True), tracking
     if breakages:
@@ -415,9 +413,8 @@ def _check_cluster(config: RunConfig, address: str | None) -> None:
     with joined(address, cpus=0) as cluster:
         cluster.check_fits(cpu=resources.cpu, gpu=cluster.gpus_per_trial(resources.gpu))
         if checkpoint.keep != "none":
-            setting = "study.dir" if checkpoint.dir is None else "checkpoint.dir"
-            place = checkpoint.dir or config.study.dir
-            require_reach(checkpoint_storage(config), f"{setting}: {place}", cpu=resources.cpu)
+            storage = checkpoint_storage(config)
+            require_reach(storage, f"{storage.setting}: {checkpoint.dir or config.study.dir}", cpu=resources.cpu)
 
 
 def _has_work(store: StudyStore) -> bool:
@@ -451,7 +448,7 @@ def _progress(config: RunConfig, store: StudyStore, console: Console, quiet: boo
 def _opening(config: RunConfig, store: StudyStore, dashboard_url: str | None) -> str:
     space = config.active_space()
     trials = store.trials()
-    held = sum(carried_from(trial) is None for trial in trials)
+    held = len(_own(trials))
     carried = f", {len(trials) - held} carried over" if len(trials) > held else ""
     begins = f"resumes with {held} trial{'s' if held != 1 else ''}" if held else "new"
     lines = [
@@ -464,6 +461,11 @@ def _opening(config: RunConfig, store: StudyStore, dashboard_url: str | None) ->
     if dashboard_url:
         lines.append(f"Ray's dashboard http://{dashboard_url} (its token: ray get-auth-token)")
     return "\n".join(lines)
+
+
+def _own(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Those that the study launched itself; the others' checkpoints are where they were trained."""
+    return [trial for trial in trials if carried_from(trial) is None]
 
 
 def _open_trials(store: StudyStore, storage: "CheckpointStorage") -> list[Any]:

@@ -43,6 +43,7 @@ from ray.tune.execution.tune_controller import TuneController  # noqa: E402
 from ray.tune.impl.tuner_internal import TunerInternal  # noqa: E402
 
 from tune_app.errors import UserError, without_password  # noqa: E402
+from tune_app.search.nodes import living_nodes  # noqa: E402
 from tune_app.search.searcher import GPU  # noqa: E402
 from tune_app.uris import is_store  # noqa: E402
 
@@ -81,7 +82,7 @@ class Cluster:
 
     def most_on_a_node(self, cpus: float) -> int:
         """How many trials of so many CPUs run on one machine of the cluster at a time, at most."""
-        return max(int(node["Resources"].get("CPU", 0.0) // cpus) for node in ray.nodes() if node["Alive"])
+        return max(int(node.cpus // cpus) for node in living_nodes())
 
     def where_gpus_are(self, question: Callable[[], T]) -> T:
         """What ``question`` answers where trials with a GPU run: in a worker with a GPU on some node of a cluster.
