@@ -86,7 +86,8 @@ class Place:
         """A job that brings a working directory, as people submit one."""
         working = self.own / "working"
         working.mkdir(exist_ok=True)
-        (working / "note.txt").write_text("something to bring")
+        # Another one each time: Ray may be deleting the package of a job that has ended, and not send it again.
+        (working / "note.txt").write_text(f"something to bring {secrets.token_hex(8)}")
         command = ("ray", "job", "submit", "--working-dir", str(working), *([] if wait else ["--no-wait"]), "--")
         return self.run(*command, *program, *arguments)
 
