@@ -8,7 +8,7 @@ import json
 import math
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
@@ -66,6 +66,9 @@ class Choices(_Entry):
         value: Scalar = self.choices[index]
         return value
 
+    def at(self, share: float) -> Scalar:
+        return self.value_at(int(share * self.size))
+
     def contains(self, value: object) -> bool:
         return any(type(value) is type(choice) and value == choice for choice in self.choices)
 
@@ -102,6 +105,9 @@ class IntRange(_Entry):
     def value_at(self, index: int) -> Scalar:
         return self.low + index * self.step
 
+    def at(self, share: float) -> Scalar:
+        return self.value_at(int(share * self.size))
+
     def contains(self, value: object) -> bool:
         return type(value) is int and self.low <= value <= self.high and (value - self.low) % self.step == 0
 
@@ -132,6 +138,14 @@ class FloatRange(_Entry):
     @property
     def size(self) -> None:
         return None
+
+    def at(self, share: float) -> Scalar:
+        if self.log:
+            value = math.exp(math.log(self.low) * (1 - share) + math.log(self.high) * share)
+        else:
+            # Not low + share × (high − low): the difference of two finite numbers may be infinite.
+            value = self.low * (1 - share) + self.high * share
+        return min(max(value, self.low), self.high)
 
     def contains(self, value: object) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
@@ -195,6 +209,14 @@ class Space:
             index, place = divmod(index, entry.size)
             params[name] = entry.value_at(place)
         return {name: params[name] for name in self.entries}
+
+    def at(self, point: Sequence[float]) -> Params:
+        """Return the configuration at a point of the unit cube, one coordinate in [0, 1) an entry.
+
+        Points that lie evenly in the cube give configurations that lie evenly in the space.
+        """
+        pairs = zip(self.entries.items(), point, strict=True)
+        return {name: entry.at(share) for (name, entry), share in pairs}
 
     def sample(self, rng: random.Random) -> Params:
         """One configuration, every entry drawn evenly by itself."""
@@ -302,13 +324,7 @@ def _entry_class(name: str, raw: Mapping[Any, Any]) -> type[Choices] | type[IntR
 def _draw(entry: Entry, rng: random.Random) -> Scalar:
     if not isinstance(entry, FloatRange):
         return entry.value_at(rng.randrange(entry.size))
-    if entry.log:
-        drawn = math.exp(rng.uniform(math.log(entry.low), math.log(entry.high)))
-    else:
-        # Not low + share × (high − low): the difference of two finite numbers may be infinite.
-        share = rng.random()
-        drawn = entry.low * (1 - share) + entry.high * share
-    return min(max(drawn, entry.low), entry.high)
+    return entry.at(rng.random())
 
 
 def _as_float(value: float) -> float:

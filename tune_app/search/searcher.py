@@ -4,6 +4,7 @@ A subclass of Ray's ``OptunaSearch``, which would launch a configuration twice, 
 little of how a trial ended: that is left to ``tune_app.search.recorder``, which sees every report.
 """
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -129,19 +130,20 @@ class HeadroomSearch(OptunaSearch):
         return {NUMBER: trial.number, PARAMS: trial.params, RESUME_FROM: trial.checkpoint, GPU: gpus}
 
     def _next_allowed(self) -> Params | None:
-        """A proposal that every rule lets pass; the others are recorded. None ends the search."""
-        for _ in range(self._max_rejections):
-            params = self._proposer.propose()
-            if params is None:
-                self.end = "the space is exhausted: every configuration in it was tried or turned away"
-                return None
+        """Return the first proposal that every rule accepts, and record the others. None ends the search."""
+        rejections = 0
+        for params in itertools.islice(self._proposer.proposals(), self._max_rejections):
             self._proposer.mark_seen(params)
             rejected = violations(self._rules, Sample.of({**self._fixed, **params}))
             if not rejected:
                 return params
             self._store.record_infeasible(params, rejected)
-        self.end = (
-            f"the rules turned away {self._max_rejections} samples in a row (search.max_rejections);"
-            " the space counts as exhausted"
-        )
+            rejections += 1
+        if rejections < self._max_rejections:
+            self.end = "the space is exhausted: every configuration in it was tried or rejected"
+        else:
+            self.end = (
+                f"the rules rejected {self._max_rejections} samples in a row (search.max_rejections);"
+                " the space counts as exhausted"
+            )
         return None

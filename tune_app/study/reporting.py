@@ -83,9 +83,14 @@ def outcome_of(trial: FrozenTrial) -> Outcome | None:
     return Outcome(stored) if stored and trial.state.is_finished() else None
 
 
+def is_infeasible(trial: FrozenTrial) -> bool:
+    """Return whether a rule rejected the sample; such a trial was never launched."""
+    return outcome_of(trial) is Outcome.INFEASIBLE
+
+
 def was_launched(trial: FrozenTrial) -> bool:
-    """Whether the study itself launched it: it was neither turned away nor carried over from another study."""
-    return outcome_of(trial) is not Outcome.INFEASIBLE and carried_from(trial) is None
+    """Return whether the study itself launched it: no rule rejected it, and no other study trained it."""
+    return not is_infeasible(trial) and carried_from(trial) is None
 
 
 def study_status(store: StudyStore, *, is_running: bool) -> StudyStatus:

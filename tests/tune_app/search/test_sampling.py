@@ -1,5 +1,6 @@
 """Proposals: nothing twice in a discrete space, the same from the same seed, and learnt from what was told."""
 
+import itertools
 import random
 from pathlib import Path
 from typing import Any
@@ -216,7 +217,7 @@ def test_tpe_comes_closer_to_the_best_than_chance_does(tmp_path: Path) -> None:
 
 
 def proposals_beyond_the_limit(store: StudyStore, seed: int, tell_beyond: Any) -> int:
-    """How many of 50 proposals lie in the half of the space that cannot run, where the best lies at its edge."""
+    """Count proposals of 50 in the half of the space that cannot run, where the best lies at its edge."""
     proposer = proposer_for(store, "tpe", seed)
     beyond = 0
     for _ in range(50):
@@ -231,23 +232,77 @@ def proposals_beyond_the_limit(store: StudyStore, seed: int, tell_beyond: Any) -
     return beyond
 
 
-def test_tpe_learns_from_what_was_turned_away(tmp_path: Path) -> None:
+def test_tpe_learns_from_the_excess_of_trials_that_ran_out_of_memory(tmp_path: Path) -> None:
     entries = {"optim.lr": {"low": 0.0, "high": 1.0}, "head.dropout": {"low": 0.0, "high": 0.5}}
-    infeasible = failed = 0
+    oom = failed = 0
     for seed in range(3):
-        store = new_store(tmp_path / f"infeasible-{seed}", entries)
+        store = new_store(tmp_path / f"oom-{seed}", entries)
 
-        def reject(params: Params, excess: float, store: StudyStore = store) -> None:
-            store.record_infeasible(params, [Violation("limit", "too large", excess)])
+        def run_out(params: Params, excess: float, store: StudyStore = store) -> None:
+            store.close_trial(store.open_trial(params, {}), Outcome.OOM, constraints={"memory": excess})
 
-        infeasible += proposals_beyond_the_limit(store, seed, reject)
+        oom += proposals_beyond_the_limit(store, seed, run_out)
         store = new_store(tmp_path / f"failed-{seed}", entries)
 
         def fail(params: Params, excess: float, store: StudyStore = store) -> None:
             store.close_trial(store.open_trial(params, {}), Outcome.FAILED)
 
         failed += proposals_beyond_the_limit(store, seed, fail)
-    assert infeasible < failed, "of failures it learns nothing"
+    assert oom < failed, "of failures it learns nothing"
+
+
+def test_rejected_samples_teach_tpe_nothing(tmp_path: Path) -> None:
+    def proposals(name: str, rejections: int) -> list[Params]:
+        store = new_store(tmp_path / name, ENDLESS)
+        proposer, found, rng = proposer_for(store, "tpe", seed=3), [], random.Random(0)
+        for place in range(20):
+            for _ in range(rejections):
+                store.record_infeasible(store.record.space.sample(rng), [Violation("limit", "too large", 0.5)])
+            params = proposer.propose()
+            assert params is not None
+            tell(store, params, place / 20)
+            found.append(params)
+        return found
+
+    assert proposals("many", rejections=5) == proposals("none", rejections=0)
+
+
+def test_candidates_of_one_draw_go_from_the_most_promising_downwards(tmp_path: Path) -> None:
+    store = new_store(tmp_path, {"optim.lr": {"low": 0.0, "high": 1.0}})
+    for place in range(40):
+        tell(store, {"optim.lr": place / 40}, -abs(place / 40 - 0.5))
+    candidates = [float(params["optim.lr"]) for params in itertools.islice(proposer_for(store, "tpe").proposals(), 24)]
+    assert len(set(candidates)) == 24
+    near, far = (sum(abs(value - 0.5) for value in part) for part in (candidates[:8], candidates[16:]))
+    assert near < far
+
+
+def test_the_random_start_is_spread_evenly(tmp_path: Path) -> None:
+    entries = {"optim.lr": {"low": 0.0, "high": 1.0}, "model.name": {"choices": ["a", "b", "c", "d"]}}
+    for seed in range(5):
+        store = new_store(tmp_path / str(seed), entries)
+        started = propose(proposer_for(store, "tpe", seed), 8)
+        lrs = sorted(float(params["optim.lr"]) for params in started if params)
+        assert [int(lr * 8) for lr in lrs] == list(range(8)), "one in each eighth of the range"
+        assert sorted(str(params["model.name"]) for params in started if params) == sorted("aabbccdd")
+
+
+def test_choices_that_are_numbers_are_learnt_by_their_rank(tmp_path: Path) -> None:
+    batches = [8, 16, 32, 64, 128, 256]
+    proposed = []
+    for seed in range(6):
+        store = new_store(
+            tmp_path / str(seed),
+            {"train.batch_size": {"choices": batches}, "optim.lr": {"low": 0.0, "high": 1.0}},
+        )
+        rng = random.Random(seed)
+        for _ in range(30):
+            # 128 is never tried: only its neighbours say that it is good.
+            batch = rng.choice([8, 16, 32, 64, 256])
+            tell(store, {"train.batch_size": batch, "optim.lr": rng.random()}, float(batch >= 64))
+        proposed += [params["train.batch_size"] for params in propose(proposer_for(store, "tpe", seed), 4) if params]
+    assert sum(batch >= 64 for batch in proposed) > 0.75 * len(proposed)
+    assert 128 in proposed
 
 
 @pytest.mark.parametrize(("sampler", "entries"), [("exhaustive", ENDLESS), ("grid", DISCRETE)])
@@ -273,18 +328,17 @@ def test_trials_in_progress_are_kept_away_from_by_tpe(tmp_path: Path) -> None:
 
 def test_tpe_finds_the_corner_that_can_run_before_any_trial_was_launched(tmp_path: Path) -> None:
     entries = {"optim.lr": {"low": 0.0, "high": 1.0}, "head.dropout": {"low": 0.0, "high": 0.5}}
-    turned_away = {"tpe": 0, "random": 0}
-    for sampler, seed in ((sampler, seed) for sampler in turned_away for seed in range(5)):
+    rejected = {"tpe": 0, "random": 0}
+    for sampler, seed in ((sampler, seed) for sampler in rejected for seed in range(5)):
         store = new_store(tmp_path / f"{sampler}-{seed}", entries)
-        proposer = proposer_for(store, sampler, seed)
-        for _ in range(200):
-            params = proposer.propose()
-            assert params is not None
-            if float(params["optim.lr"]) < 0.01:
+        # As a search does it: down one list of proposals, recording what the rules reject.
+        for params in itertools.islice(proposer_for(store, sampler, seed).proposals(), 1000):
+            if float(params["optim.lr"]) < 0.005:
                 break
-            turned_away[sampler] += 1
-            store.record_infeasible(params, [Violation("limit", "too large", float(params["optim.lr"]) / 0.01 - 1)])
-    assert turned_away["tpe"] < 0.5 * turned_away["random"], turned_away
+            rejected[sampler] += 1
+            excess = float(params["optim.lr"]) / 0.005 - 1
+            store.record_infeasible(params, [Violation("limit", "too large", excess)])
+    assert rejected["tpe"] < 0.5 * rejected["random"], rejected
 
 
 CONDITIONAL = {

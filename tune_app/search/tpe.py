@@ -1,0 +1,124 @@
+"""TPE over the whole space at once, learning from launched trials alone."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+from scipy.stats.qmc import Sobol
+
+from search_spaces.conditions import ActiveSpace
+from search_spaces.space import Params, Scalar
+from tune_app.search.private_optuna import CandidateTpe, Columns
+from tune_app.study.reporting import is_infeasible
+
+LEAST_BANDWIDTH = 0.15
+"""Floor under the bandwidth of numeric and ranked parameters, as a share of their range.
+
+Optuna's own bandwidths shrink to range / min(100, trials + 2). Ranks of choices repeat, so the bad trials become spikes
+in g(x), and l(x) / g(x) peaks beside them at the same few good kernels for the rest of the search. The value was chosen
+by ``scripts/bench/quality.py --tune`` on problems and seeds other than those it reports.
+"""
+STARTUP_TRIALS = 10
+"""Finished launched trials before the model is asked; until then draws are spread evenly."""
+_LOTS = 4
+_LOT_SIZE = 24
+# Start draws after which the proposer looks for anything unseen.
+_START_DRAWS = 1_000
+# Rejections in a row after which the start looks for the part of the space that can run, and draws between two fits.
+_LOST_AFTER = 30
+_DRAWS_A_FIT = 4
+
+
+class TpeDraw:
+    """Draw from a multivariate TPE; a scrambled Sobol sequence until ten launched trials have finished.
+
+    Rejected samples teach nothing: the rules keep them out of the draw, and as trials they would dilute the good ones.
+    Only a start that rules reject thirty times in a row learns from those rejections where the excess is smaller.
+    A trial that ran out of memory ranks behind all that ran, by its excess, a stopped one by its last report. Running
+    trials count as bad (constant liar), so that trials asked for at once differ; a trial that has reported and waits for
+    its scheduler counts as stopped there. Of several objectives it is Optuna's multi-objective TPE. Choices that are
+    numbers are learnt by their rank: batch 64 then tells something of batch 128.
+
+    Args:
+        least_bandwidth: floor under the bandwidth of numeric and ranked parameters, as a share of their range.
+    """
+
+    def __init__(
+        self,
+        space: ActiveSpace,
+        study: optuna.Study,
+        distributions: Mapping[str, BaseDistribution],
+        seed: int,
+        least_bandwidth: float = LEAST_BANDWIDTH,
+    ) -> None:
+        self._space = space.space
+        self._study = study
+        # A parameter with one value has nothing to teach, and TPE does not take it.
+        self._scales = {name: _Scale(dist) for name, dist in distributions.items() if not dist.single()}
+        self._fixed = {name: entry.examples[0] for name, entry in self._space.entries.items()}
+        self._seen_by_tpe = {name: scale.distribution for name, scale in self._scales.items()}
+        self._rows: dict[int, list[float]] = {}
+        self._sampler = CandidateTpe(seed=seed, least_bandwidth=least_bandwidth, columns=self._columns)
+        self._points = Sobol(len(self._space), rng=seed)
+
+    def __call__(self) -> Iterator[Params]:
+        """Yield configurations, the most promising first."""
+        launched = [trial for trial in self._trials() if not is_infeasible(trial)]
+        finished = sum(trial.state != TrialState.RUNNING for trial in launched)
+        if finished < STARTUP_TRIALS or not self._scales:
+            return self._start()
+        return self._candidates(launched, lots=_LOTS)
+
+    def _trials(self) -> list[FrozenTrial]:
+        return [trial for trial in self._study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL]
+
+    def _start(self) -> Iterator[Params]:
+        for _ in range(_START_DRAWS):
+            rejected = list(itertools.takewhile(is_infeasible, reversed(self._trials())))
+            if len(rejected) < _LOST_AFTER or not self._scales:
+                yield self._space.at(self._points.random(1)[0].tolist())
+            else:
+                yield from itertools.islice(self._candidates(rejected[::-1], lots=1), _DRAWS_A_FIT)
+
+    def _candidates(self, trials: Sequence[FrozenTrial], *, lots: int) -> Iterator[Params]:
+        for drawn in self._sampler.candidates(self._study, trials, self._seen_by_tpe, lots=lots, size=_LOT_SIZE):
+            values = {**self._fixed, **{name: self._scales[name].value(drawn[name]) for name in drawn}}
+            yield {name: values[name] for name in self._space}
+
+    def _columns(self, trials: Sequence[FrozenTrial]) -> Columns:
+        # Every draw looks at every trial, and parameters never change: each trial's numbers are computed once. A trial
+        # that lacks some parameters, as other programs may write it, is left out, as Optuna does.
+        for trial in trials:
+            if trial.number not in self._rows and self._scales.keys() <= trial.params.keys():
+                self._rows[trial.number] = [scale.number(trial.params[name]) for name, scale in self._scales.items()]
+        rows = [self._rows[trial.number] for trial in trials if trial.number in self._rows]
+        table = np.array(rows, dtype=float).reshape(len(rows), len(self._scales))
+        return {name: table[:, column] for column, name in enumerate(self._scales)}
+
+
+class _Scale:
+    """A parameter as TPE sees it: as the study stores it, but numbers among choices by their rank."""
+
+    def __init__(self, stored: BaseDistribution) -> None:
+        self.distribution = stored
+        self._ranked: list[Scalar] | None = None
+        if isinstance(stored, CategoricalDistribution) and _are_numbers(stored.choices):
+            self._ranked = sorted(choice for choice in stored.choices if isinstance(choice, int | float))
+            self.distribution = IntDistribution(0, len(self._ranked) - 1)
+
+    def number(self, value: Any) -> float:
+        """Return the number that TPE computes with for a trial's value."""
+        return self.distribution.to_internal_repr(value if self._ranked is None else self._ranked.index(value))
+
+    def value(self, drawn: Any) -> Scalar:
+        """Return the value of the space for what TPE drew."""
+        value: Scalar = drawn if self._ranked is None else self._ranked[drawn]
+        return value
+
+
+def _are_numbers(choices: Sequence[Any]) -> bool:
+    return all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in choices)
