@@ -227,6 +227,17 @@ class MemorySettings:
 
 
 @dataclass(frozen=True)
+class RungSettings:
+    """Reports within an epoch: ``per_epoch``, evenly spaced over its optimizer steps, the last at its end.
+
+    ``rows``: validation rows (a fixed stratified sample) by which the inner ones are evaluated; None: all.
+    """
+
+    per_epoch: int = 1
+    rows: int | None = None
+
+
+@dataclass(frozen=True)
 class Seeds:
     """Sub-seeds drawn by name from the one master seed (see ``trainables.seeds``)."""
 
@@ -252,6 +263,7 @@ class TrialSettings:
     train: TrainSettings = field(default_factory=TrainSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
+    rungs: RungSettings = field(default_factory=RungSettings)
 
 
 def with_params(settings: TrialSettings, params: Mapping[str, bool | int | float | str]) -> TrialSettings:

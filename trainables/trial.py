@@ -14,7 +14,9 @@ from trainables.memory.errors import OutOfMemory
 from trainables.memory.stages import StageLog
 from trainables.reports import FOLD_DEVIATION, FOLD_EPOCH, FOLD_EPOCHS, Fact, Report, TrialReport
 from trainables.settings import TrialSettings
+from trainables.tasks.protocol import Scores
 from trainables.training.checkpoint import Progress
+from trainables.training.rungs import rung_end
 from trainables.training.session import TrainingSession
 from trainables.worker import MemoryTakenError
 
@@ -41,19 +43,27 @@ def run_trial(
 ) -> None:
     """Run one trial under its memory budget and report every epoch. Running out of memory is reported, never raised.
 
+    With ``rungs.per_epoch`` above 1 it reports within epochs, too, which changes nothing of how it trains.
+
     Where the data is in folds they are trained one after the other, each from the start, in the same order in every
     trial; then a step is a fold, and epochs are reported as being within one. The last report is made when the trial's
     memory was given back.
 
     Args:
-        report: called after every epoch and at an early end. It may raise to stop the trial.
+        report: called after every epoch or rung and at an early end. It may raise to stop the trial.
         device: where to run; None takes the first CUDA device, else the CPU, with the memory that the settings give.
 
     Raises:
+        ValueError: there are several rungs to an epoch, and the data is in folds.
         MemoryTakenError: memory ran out, but not by the trial's own need. It may run again in another process.
         DataError, ModelLoadError, UnknownModelError, NonFiniteLossError: as loading and training raise them; these
             and all other exceptions are failures of the trial.
     """
+    if settings.rungs.per_epoch > 1 and settings.data.folds is not None:
+        raise ValueError(
+            f"rungs.per_epoch={settings.rungs.per_epoch} with data.folds={settings.data.folds}: a trial in folds is "
+            "judged by whole folds; set rungs.per_epoch to 1 or leave out data.folds"
+        )
     device = device or current_device(settings.memory.budget_gib, device_gib=settings.memory.device_gib)
     with device.enforce():
         trial = _Trial(settings, report, places, device)
@@ -93,7 +103,7 @@ class _Trial:
         self.stages.reached("trial start")
 
     def run(self) -> TrialReport:
-        """Report every epoch but the last, whose report is returned: by then, nothing of the session is left."""
+        """Make every report but the last, which is returned: by then, nothing of the session is left."""
         settings, progress = self._settings, self._progress
         session = TrainingSession(settings, self._places.cache, self._device, progress)
         self.stages.reached("model loaded")
@@ -107,7 +117,7 @@ class _Trial:
 
         self._begin_training()
         while True:
-            self._train_epoch(session)
+            self._train_to_next_report(session)
             is_fold_over = settings.data.folds is not None and _is_over(progress, settings)
             if is_fold_over:
                 progress.finish_fold()
@@ -120,20 +130,43 @@ class _Trial:
             if is_fold_over:
                 session.begin_fold(len(progress.folds))
 
-    def _train_epoch(self, session: TrainingSession) -> None:
-        """Train one epoch, measure it and take note of both."""
+    def _train_to_next_report(self, session: TrainingSession) -> None:
+        """Train up to the next rung or the epoch's end, measure there and record both."""
+        progress, rung = self._progress, len(self._progress.rung_values) + 1
+        is_inner = rung < self._settings.rungs.per_epoch
         try:
-            loss = session.train_epoch()
-            scores = session.evaluate("validation")
+            if is_inner:
+                self._train_rung(session, rung)
+            else:
+                self._train_epoch(session)
         finally:
-            # What was tried is told of a trial that ran out of memory, too.
+            # A trial that runs out of memory reports what it tried, too.
             self._facts |= session.facts()
-        metrics = {"train_loss": loss, **scores.metrics, "collapsed": float(scores.collapsed)}
-        self._progress.add_epoch(scores.metrics[self._settings.task.metric], metrics, scores.by_criterion)
         # Kept with the checkpoint: the peak of a trial is that of all its resumes.
-        self._progress.peak_bytes = max(self._progress.peak_bytes, self._device.peak_bytes())
-        # What lived before the trial is not its need.
-        session.settle_memory(self._device.peak_bytes() - self._held_before)
+        progress.peak_bytes = max(progress.peak_bytes, self._device.peak_bytes())
+        if not is_inner:
+            # What lived before the trial is not its need.
+            session.settle_memory(self._device.peak_bytes() - self._held_before)
+
+    def _train_epoch(self, session: TrainingSession) -> None:
+        loss = session.train_epoch()
+        scores = session.evaluate("validation")
+        metrics = {"train_loss": loss, **scores.metrics, "collapsed": float(scores.collapsed)}
+        self._progress.add_epoch(self._objective(scores), metrics, scores.by_criterion)
+
+    def _train_rung(self, session: TrainingSession, rung: int) -> None:
+        progress = self._progress
+        end = rung_end(rung, self._settings.rungs.per_epoch, session.steps_per_epoch)
+        if end == len(progress.step_losses):
+            # An epoch of fewer steps than rungs: nothing has changed since the rung before.
+            progress.add_rung(progress.rung_values[-1], progress.metrics)
+            return
+        loss = session.train_to(end)
+        scores = session.evaluate_rung()
+        progress.add_rung(self._objective(scores), {"train_loss": loss, **scores.metrics})
+
+    def _objective(self, scores: Scores) -> float:
+        return scores.metrics[self._settings.task.metric]
 
     def report(self, said: TrialReport) -> None:
         """Report with the figures of memory as they stand."""
@@ -151,7 +184,7 @@ class _Trial:
         if failure.needed_bytes is not None:
             facts |= {"need_gib": failure.needed_bytes / GIB, "allowed_gib": failure.allowed_bytes / GIB}
         reason = f"{where}: {failure.message}"
-        step = len(self._progress.folds) if self._settings.data.folds else self._progress.epoch
+        step = _steps_done(self._progress, self._settings)
         return TrialReport(step=step, value=math.nan, facts=facts, ended="oom", reason=reason)
 
     def _begin_training(self) -> None:
@@ -168,7 +201,7 @@ class _Trial:
 
 
 def _said(progress: Progress, settings: TrialSettings) -> TrialReport:
-    """What there is to say after the last epoch."""
+    """Return the report of the last fold, epoch or rung, as far as the progress knows it."""
     folds = settings.data.folds
     if folds is not None:
         done = len(progress.folds)
@@ -177,19 +210,23 @@ def _said(progress: Progress, settings: TrialSettings) -> TrialReport:
         by_criterion = _mean_by_criterion(progress.folds_by_criterion)
         fold_epoch = progress.epoch or None
         return TrialReport(done, value, metrics, ended=end, fold_epoch=fold_epoch, by_criterion=by_criterion)
+    step, metrics = _steps_done(progress, settings), dict(progress.metrics)
+    if progress.rung_values:
+        return TrialReport(step, progress.rung_values[-1], metrics)
     ended: Literal["complete"] | None = "complete" if _is_over(progress, settings) else None
     reason = None
     if ended and progress.epoch < settings.train.epochs:
         waited = progress.epoch - progress.best_epoch
         reason = f"patience: no better epoch in {waited} since epoch {progress.best_epoch}"
-    return TrialReport(
-        progress.epoch,
-        progress.values[-1],
-        dict(progress.metrics),
-        ended=ended,
-        reason=reason,
-        by_criterion=progress.by_criterion if progress.best_epoch == progress.epoch else {},
-    )
+    by_criterion = progress.by_criterion if progress.best_epoch == progress.epoch else {}
+    return TrialReport(step, progress.values[-1], metrics, ended=ended, reason=reason, by_criterion=by_criterion)
+
+
+def _steps_done(progress: Progress, settings: TrialSettings) -> int:
+    """Return the folds finished, or the rungs, of which an epoch has one unless the settings say otherwise."""
+    if settings.data.folds is not None:
+        return len(progress.folds)
+    return progress.epoch * settings.rungs.per_epoch + len(progress.rung_values)
 
 
 def _is_over(progress: Progress, settings: TrialSettings) -> bool:

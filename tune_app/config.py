@@ -339,13 +339,43 @@ class SearchSection(Section):
     )
 
 
+def _share_of_an_epoch(value: object) -> object:
+    if value in ("auto", "epoch"):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise ValueError("expected auto, epoch, or a share of one such as 0.25")
+    per_epoch = round(1 / value)
+    if per_epoch > _MOST_RUNGS or abs(1 / value - per_epoch) > 0.05:
+        raise ValueError(f"an epoch must hold a whole number of rungs, at most {_MOST_RUNGS}; give 0.5, 0.25 or 0.1")
+    return "epoch" if per_epoch == 1 else 1 / per_epoch
+
+
+_MOST_RUNGS = 20
+_FEW_EPOCHS = 8
+"""Up to so many epochs, trials report every quarter of one unless ``scheduler.rung`` says otherwise."""
+
+
 class SchedulerSection(Section):
     name: Literal["asha", "hyperband", "none"] = "asha"
-    warmup: int = Field(
-        default=1, gt=0, description="No trial is stopped before so many epochs; folds where data.folds is given."
+    warmup: int | float | None = Field(
+        default=None,
+        gt=0,
+        description="No trial is stopped before so many epochs; folds where data.folds is given. null: before its first"
+        " report.",
     )
     reduction_factor: int = Field(default=3, ge=2, le=100, description="One in so many trials survives a rung.")
     startup_trials: int = Field(default=0, ge=0, description="The first so many trials are never stopped.")
+    rung: Annotated[float | Literal["auto", "epoch"], BeforeValidator(_share_of_an_epoch)] = Field(
+        default="auto",
+        description="How often a trial reports: after every epoch, or after this share of one. auto: 0.25 where a"
+        f" scheduler stops trials of at most {_FEW_EPOCHS} epochs, else epoch.",
+    )
+    rung_rows: int | None = Field(
+        default=500,
+        gt=0,
+        description="Reports within an epoch are measured on so many rows of the validation part, the same in every"
+        " trial; null: on all.",
+    )
 
 
 class ResourcesSection(Section):
@@ -511,10 +541,30 @@ class RunConfig(Section):
 
     @property
     def unit(self) -> Unit:
-        """What trials report in, and schedulers count in."""
-        if self.data.folds is not None:
-            return Unit("fold", self.data.folds)
-        return Unit("epoch", self.train.epochs)
+        """The unit in which trials report and schedulers count."""
+        return Unit.of(folds=self.data.folds, epochs=self.train.epochs, per_epoch=self._per_epoch)
+
+    @property
+    def _per_epoch(self) -> int:
+        rung = self.scheduler.rung
+        if self.space is None or rung == "epoch":
+            return 1
+        if rung == "auto":
+            # A first rung after a whole epoch leaves reports within it nothing to decide.
+            stops_early = self.scheduler.name != "none" and (self.scheduler.warmup or 0) < 1
+            return 4 if stops_early and self.train.epochs <= _FEW_EPOCHS else 1
+        return round(1 / rung)
+
+    @property
+    def first_rung(self) -> int:
+        """The first step at which a scheduler may stop a trial."""
+        warmup = self.scheduler.warmup
+        return 1 if warmup is None else math.ceil(warmup * self.unit.per_epoch)
+
+    def with_reports(self, per_epoch: int) -> "RunConfig":
+        """Return this configuration with so many reports an epoch."""
+        rung: float | str = "epoch" if per_epoch == 1 else 1 / per_epoch
+        return self.model_copy(update={"scheduler": self.scheduler.model_copy(update={"rung": rung})})
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -620,6 +670,7 @@ class RunConfig(Section):
             train=plain.TrainSettings(**self.train.model_dump()),
             augment=plain.AugmentSettings(**self.augment.model_dump()),
             memory=plain.MemorySettings(**self.memory.model_dump()),
+            rungs=plain.RungSettings(per_epoch=self.unit.per_epoch, rows=self.scheduler.rung_rows),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -737,9 +788,14 @@ def _check_scheduler(config: RunConfig) -> None:
             "checkpoint.keep: none, and hyperband has paused trials go on from their checkpoints; keep 0 or more, or"
             " set scheduler.name=asha"
         )
+    if unit.is_fold and isinstance(scheduler.rung, float):
+        raise UserError(
+            f"scheduler.rung: {scheduler.rung:g} is a share of an epoch, and with data.folds {config.data.folds} trials"
+            " report folds; set scheduler.rung=auto, or data.folds=null"
+        )
     if scheduler.name == "none":
         return
-    if stopping_steps(scheduler.name, unit.count, scheduler.warmup, scheduler.reduction_factor):
+    if stopping_steps(scheduler.name, unit.count, config.first_rung, scheduler.reduction_factor):
         return
     elsewhere = f"raise {unit.setting}, or set scheduler.name=none"
     if scheduler.name == "hyperband":
@@ -747,7 +803,12 @@ def _check_scheduler(config: RunConfig) -> None:
         raise UserError(
             f"scheduler.reduction_factor: {factor} leaves hyperband nothing to stop: of {unit} ({unit.setting}) no rung"
             f" lies later than after {unit.count} / {factor}, rounded down {unit.count // factor}, which is less than"
-            f" scheduler.warmup {scheduler.warmup}; lower either, {elsewhere}"
+            f" scheduler.warmup {config.first_rung}; lower either, {elsewhere}"
+        )
+    if scheduler.warmup is None:
+        raise UserError(
+            f"scheduler.rung: {scheduler.rung} leaves {scheduler.name} nothing to stop: a trial reports {unit}"
+            f" ({unit.setting}), and ends with the last one anyway; set scheduler.rung=0.25, {elsewhere}"
         )
     raise UserError(
         f"{WARMUP}: {scheduler.warmup} leaves {scheduler.name} nothing to stop: a trial reports {unit}"

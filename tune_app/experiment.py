@@ -123,7 +123,7 @@ def run_search(
             run_dir.mkdir(exist_ok=True)
         stack.enter_context(search_lock(run_dir))
         keeps = stack.enter_context(kept(config, say))
-        store, carried = begin(opening, record, opening.parent)
+        store, carried = begin(opening, opening.parent)
         if carried:
             say(carried)
         store.set_target(config.search.trials)
@@ -161,7 +161,7 @@ def fork(parent: StudyStore, parent_dir: Path, config: RunConfig) -> tuple[RunCo
         check_knobs(config, model_names(config), lambda _: None)
         stack.enter_context(search_lock(run_dir))
         stack.enter_context(kept(config))
-        store, carried = begin(opening, record, parent_of(parent, parent_dir))
+        store, carried = begin(opening, parent_of(parent, parent_dir))
         store.set_target(config.search.trials)
         write_config(config, run_dir)
     return config, carried or ""
@@ -188,8 +188,9 @@ def _search(
     from tune_app.search import ray_session
     from tune_app.search.recorder import StudyRecorder
     from tune_app.search.sampling import build_proposer
-    from tune_app.search.scheduler import PastTrial, build_scheduler
+    from tune_app.search.scheduler import build_scheduler, waiting_trials
     from tune_app.search.searcher import HeadroomSearch
+    from tune_app.search.spared import PastTrial
     from tune_app.search.trainable import make_trainable, train_encoder
     from tune_app.study.checkpoints import CheckpointKeeper, remove_orphans
     from tune_app.study.places import PlaceAwayError, store_errors
@@ -209,7 +210,7 @@ def _search(
     scheduler = build_scheduler(
         scheduling.name,
         steps=config.unit.count,
-        warmup=scheduling.warmup,
+        warmup=config.first_rung,
         reduction_factor=scheduling.reduction_factor,
         startup_trials=scheduling.startup_trials,
         past=[
@@ -217,6 +218,8 @@ def _search(
             for trial in trials
             if outcome_of(trial) is not Outcome.INFEASIBLE
         ],
+        no_more=lambda: searcher.end is not None,
+        pauses=keep != "none",
     )
     # A card that is made of the CPU is packed as one that is there.
     claimed = 1 if config.memory.device_gib is not None and not torch_facts().devices else None
@@ -280,6 +283,7 @@ def _search(
             on_retry=progress.retried,
             on_close=_each(tracking.trial_closed, progress.closed, CircuitBreaker(break_off).closed),
             on_step=progress.step,
+            waiting=lambda: waiting_trials(scheduler),
         )
         ray_session.fit(
             trainable,

@@ -57,13 +57,13 @@ TRIAL_ATTRIBUTES = (
 
 
 def metrics_attribute(unit: str, step: int) -> str:
-    """Name of the attribute that holds what was measured in one epoch, or over the folds up to one."""
+    """Return the name of the attribute with the metrics of one epoch or rung, or of the folds up to one."""
     return f"metrics.{unit}_{step}"
 
 
 def step_of_metrics(attribute: str) -> int | None:
     """The step whose measures an attribute of this name holds; None where it holds something else."""
-    named = re.fullmatch(r"metrics\.(?:epoch|fold)_(\d+)", attribute)
+    named = re.fullmatch(r"metrics\.(?:epoch|rung|fold)_(\d+)", attribute)
     return int(named[1]) if named else None
 
 

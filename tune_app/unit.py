@@ -1,39 +1,70 @@
-"""The unit in which trials report and schedulers count: an epoch, or a fold where the data is in folds."""
+"""The unit in which trials report and schedulers count: an epoch, a share of one, or a fold."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-UnitName = Literal["epoch", "fold"]
+UnitName = Literal["epoch", "rung", "fold"]
 
 
 @dataclass(frozen=True)
 class Unit:
-    """``count`` is how many a trial reports that nothing ends early."""
+    """A trial's steps.
+
+    Attributes:
+        count: steps of a trial that nothing ends early.
+        per_epoch: steps in an epoch; above 1 a step is a rung.
+    """
 
     name: UnitName
     count: int
+    per_epoch: int = 1
+
+    @classmethod
+    def of(cls, *, folds: int | None, epochs: int, per_epoch: int = 1) -> "Unit":
+        """Build the unit of trials with these settings; folds are never cut into rungs."""
+        if folds is not None:
+            return cls("fold", folds)
+        return cls("epoch" if per_epoch == 1 else "rung", epochs * per_epoch, per_epoch)
 
     @property
     def setting(self) -> str:
-        """The setting that says how many there are."""
+        """The setting that says how many steps there are."""
         return "data.folds" if self.name == "fold" else "train.epochs"
 
+    @property
+    def is_fold(self) -> bool:
+        return self.name == "fold"
+
+    @property
+    def noun(self) -> str:
+        """Name of the scale on which people read steps."""
+        return "fold" if self.is_fold else "epoch"
+
+    def shown(self, step: int) -> str:
+        """Return a step as people read it: ``3``, or ``0.75`` where a rung is a quarter of an epoch."""
+        return f"{step / self.per_epoch:.4g}"
+
+    def label(self, step: int) -> str:
+        """Return ``epoch 3``, ``epoch 0.75`` or ``fold 2``."""
+        return f"{self.noun} {self.shown(step)}"
+
+    def telling_step(self, values: Mapping[int, float]) -> int:
+        """Return the step whose report stands for the trial: its best whole epoch, or its last fold.
+
+        The first counts among equal epochs. A fold's report is a mean over all folds so far. 0 where there is none.
+        """
+        if self.is_fold:
+            return max(values, default=0)
+        whole = {step: value for step, value in values.items() if step % self.per_epoch == 0}
+        best = max(whole.values(), default=None)
+        return min((step for step, value in whole.items() if value == best), default=0)
+
+    def value_so_far(self, values: Mapping[int, float]) -> float | None:
+        """Return a trial's value by its reports so far; None before the first whole epoch or fold."""
+        return values.get(self.telling_step(values))
+
     def __str__(self) -> str:
+        if self.name == "rung":
+            return f"{self.count // self.per_epoch} epochs in {self.count} rungs"
         return f"{self.count} {self.name}{'s' if self.count != 1 else ''}"
-
-
-def telling_step(unit: UnitName, values: Mapping[int, float]) -> int:
-    """The step whose report stands for the trial: its best epoch, the first among equals, or its last fold.
-
-    A fold's report is a mean over all folds so far. 0 where there are no values.
-    """
-    if unit == "fold":
-        return max(values, default=0)
-    best = max(values.values(), default=None)
-    return min((step for step, value in values.items() if value == best), default=0)
-
-
-def value_so_far(unit: UnitName, values: Mapping[int, float]) -> float | None:
-    """What a trial is worth by its reports so far; None before the first."""
-    return values.get(telling_step(unit, values))

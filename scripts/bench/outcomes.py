@@ -29,7 +29,7 @@ from trainables.reports import Report
 from trainables.settings import TrialSettings
 from tune_app.config import parse_config
 from tune_app.experiment import run_search
-from tune_app.search.scheduler import METRIC
+from tune_app.search.messages import METRIC
 
 TARGET = 0.6
 PACKAGES = ("ray", "optuna")

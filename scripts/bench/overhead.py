@@ -236,8 +236,9 @@ def _timed(function: Callable[[], Any]) -> tuple[Any, Timing]:
 def _headroom_suggest(space: Space, folder: Path, told: int, suggestions: int) -> Iterator[Timing]:
     from search_spaces.rules import NAMED_LIMITS, SizeClassRule
     from tune_app.outcomes import Outcome
+    from tune_app.search.messages import NUMBER, PARAMS
     from tune_app.search.sampling import build_proposer
-    from tune_app.search.searcher import NUMBER, PARAMS, HeadroomSearch
+    from tune_app.search.searcher import HeadroomSearch
     from tune_app.study.record import StudyRecord
     from tune_app.study.store import open_study
 

@@ -201,7 +201,7 @@ def draw_queue(config: RunConfig, predictions: Predictions, seed: int, size: int
     """The first configurations of the random sampler that the rules let through, and how many they turned away."""
     assert config.space is not None
     space, rng = config.space, random.Random(seed)
-    proposer = Proposer(ActiveSpace(space), lambda: space.sample(rng), seed)
+    proposer = Proposer(ActiveSpace(space), lambda: [space.sample(rng)], seed)
     queue: list[Queued] = []
     rejected = 0
     while len(queue) < size:

@@ -84,8 +84,11 @@ class ToyProblem:
         assert self.space.size is not None, "the space has choices only"
         return (self.space.config_at(index) for index in range(self.space.size))
 
+    def need_gib(self, params: Mapping[str, Scalar]) -> float:
+        return need_gib(params)
+
     def fits(self, params: Mapping[str, Scalar]) -> bool:
-        return need_gib(params) <= self.budget_gib
+        return self.need_gib(params) <= self.budget_gib
 
     @property
     def share_that_fits(self) -> float:
@@ -97,7 +100,7 @@ class ToyProblem:
         drawn = noise(f"{self.objective}:{seed}:{self.space.key(params)}")
         if self.objective == "random":
             return drawn
-        return _WEIGHT_OF_SIZE * _relative_size(str(params["model.name"])) + (1 - _WEIGHT_OF_SIZE) * drawn
+        return _WEIGHT_OF_SIZE * relative_size(str(params["model.name"])) + (1 - _WEIGHT_OF_SIZE) * drawn
 
 
 def need_gib(params: Mapping[str, Scalar]) -> float:
@@ -106,8 +109,8 @@ def need_gib(params: Mapping[str, Scalar]) -> float:
     return model.need_gib(int(params["train.batch_size"]), int(params["tok.max_length"]))
 
 
-def _relative_size(model: str) -> float:
-    """0 for the smallest, 1 for the largest, evenly in the logarithm of the parameters."""
+def relative_size(model: str) -> float:
+    """Return 0 for the smallest model and 1 for the largest, evenly in the logarithm of the parameters."""
     sizes = [math.log(known.parameters) for known in MODELS.values()]
     return (math.log(MODELS[model].parameters) - min(sizes)) / (max(sizes) - min(sizes))
 

@@ -1,4 +1,4 @@
-"""The searches of the toy problem of ``toy.py``, one trial at a time: the stock searcher and Headroom's.
+"""The searches of the problems of ``toy.py`` and ``problems.py``, one trial at a time: stock and Headroom's.
 
 Both are driven by the calls that Ray's loop makes, in Ray's order, without its workers, because each trial that raises
 costs Ray a fresh worker of several seconds.
@@ -8,35 +8,50 @@ import argparse
 import logging
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tune_app.search import ray_session  # noqa: F401  # isort: skip  # It sets the environment that Ray reads when imported.
 import optuna
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from stock import distributions
-from toy import ToyProblem, need_gib
+from toy import need_gib
 
 from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import Rule
-from search_spaces.space import Params, Scalar
+from search_spaces.space import Params, Scalar, Space
 from trainables.reports import Fact, TrialReport
 from trainables.seeds import sub_seed
 from tune_app.outcomes import Outcome
+from tune_app.search.messages import ENDED, FACTS, METRIC, PARAMS, REASON, TIME
 from tune_app.search.recorder import StudyRecorder
 from tune_app.search.sampling import build_proposer
-from tune_app.search.scheduler import ENDED, METRIC, TIME
-from tune_app.search.searcher import PARAMS, HeadroomSearch
-from tune_app.search.trainable import FACTS, REASON
+from tune_app.search.searcher import HeadroomSearch
 from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage
 from tune_app.study.record import StudyRecord
 from tune_app.study.remote import KeptHere
 from tune_app.study.reporting import outcome_of, study_status
 from tune_app.study.store import StudyStore, open_study
 from tune_app.unit import Unit
+
+
+class SearchProblem(Protocol):
+    """Search problem with a space, a memory budget and a score."""
+
+    @property
+    def space(self) -> Space: ...
+
+    @property
+    def budget_gib(self) -> float: ...
+
+    def need_gib(self, params: Mapping[str, Scalar]) -> float: ...
+
+    def fits(self, params: Mapping[str, Scalar]) -> bool: ...
+
+    def value(self, params: Mapping[str, Scalar], seed: int) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -73,7 +88,7 @@ def hush() -> None:
     logging.getLogger("ray").setLevel(logging.CRITICAL)
 
 
-def search_with_stock(problem: ToyProblem, seed: int, trials: int) -> ToyEnd:
+def search_with_stock(problem: SearchProblem, seed: int, trials: int) -> ToyEnd:
     """Stock ``OptunaSearch``, called as Ray's controller does for a function that reports once, or raises."""
     searcher = OptunaSearch(distributions(problem.space), metric=METRIC, mode="max", seed=seed)
     ooms, best = 0, 0.0
@@ -91,7 +106,7 @@ def search_with_stock(problem: ToyProblem, seed: int, trials: int) -> ToyEnd:
     return ToyEnd(ooms, best)
 
 
-def search_with_headroom(problem: ToyProblem, seed: int, trials: int, rules: Sequence[Rule] = ()) -> ToyEnd:
+def search_with_headroom(problem: SearchProblem, seed: int, trials: int, rules: Sequence[Rule] = ()) -> ToyEnd:
     """Headroom's searcher and recorder, called as Ray's controller does; what came of it is read from the study."""
     with tempfile.TemporaryDirectory() as folder:
         store = open_study(Path(folder), "toy", None, StudyRecord(problem.space, "criteria", "macro_f1", "max", "toy"))
@@ -117,7 +132,9 @@ class StandInTrial:
     max_failures: int = 0
 
 
-def _searcher(store: StudyStore, problem: ToyProblem, seed: int, trials: int, rules: Sequence[Rule]) -> HeadroomSearch:
+def _searcher(
+    store: StudyStore, problem: SearchProblem, seed: int, trials: int, rules: Sequence[Rule]
+) -> HeadroomSearch:
     return HeadroomSearch(
         store,
         # The seed that run_search draws for the start of a study, so that real Ray can be compared.
@@ -153,7 +170,7 @@ def _recorder(store: StudyStore, searcher: HeadroomSearch) -> StudyRecorder:
 
 
 def _run_stand_in(
-    problem: ToyProblem, seed: int, trial: Any, searcher: HeadroomSearch, recorder: StudyRecorder
+    problem: SearchProblem, seed: int, trial: Any, searcher: HeadroomSearch, recorder: StudyRecorder
 ) -> None:
     """The calls of one trial in the order of Ray's controller: it tells the searcher of an end before its callbacks."""
     said = toy_report(problem, trial.config[PARAMS], seed)
@@ -168,9 +185,16 @@ def _run_stand_in(
     recorder.on_step_end(0, [trial])
 
 
-def toy_report(problem: ToyProblem, params: Mapping[str, Scalar], seed: int) -> TrialReport:
+def toy_report(problem: SearchProblem, params: Mapping[str, Scalar], seed: int) -> TrialReport:
     """What a trial of Headroom says that trains one epoch, or runs out of memory."""
     if problem.fits(params):
         return TrialReport(1, problem.value(params, seed), ended="complete")
-    facts: dict[str, Fact] = {"need_gib": need_gib(params), "allowed_gib": problem.budget_gib}
-    return TrialReport(0, math.nan, facts=facts, ended="oom", reason=f"needs {need_gib(params):.2f} GiB")
+    need = _need_gib(problem, params)
+    facts: dict[str, Fact] = {"need_gib": need, "allowed_gib": problem.budget_gib}
+    return TrialReport(0, math.nan, facts=facts, ended="oom", reason=f"needs {need:.2f} GiB")
+
+
+def _need_gib(problem: SearchProblem, params: Mapping[str, Scalar]) -> float:
+    """Return the need of a configuration, by the formula of ``toy.py`` for a problem that has none itself."""
+    formula: Callable[[Mapping[str, Scalar]], float] = getattr(problem, "need_gib", need_gib)
+    return formula(params)

@@ -231,6 +231,100 @@ def test_patience_in_the_last_epoch_is_the_ordinary_end(settings: TrialSettings,
     assert (reports[-1].step, reports[-1].ended, reports[-1].reason) == (4, "complete", None)
 
 
+# Reports within an epoch
+
+
+@pytest.fixture
+def in_rungs(builtin_settings: TrialSettings) -> TrialSettings:
+    """Two epochs of twelve steps with dropout and augmentation, four rungs each, the inner ones on some rows."""
+    changes = {"train.epochs": 2, "train.batch_size": 8, "rungs.per_epoch": 4, "rungs.rows": 12}
+    return with_params(builtin_settings, {**changes, "augment.name": "swap", "augment.probability": 0.5})
+
+
+def test_a_step_is_a_rung_and_the_epochs_end_is_the_last_of_its_rungs(in_rungs: TrialSettings, run: Runner) -> None:
+    reports = run(in_rungs)
+    assert [said.step for said in reports] == list(range(1, 9))
+    assert [said.ended for said in reports] == [None] * 7 + ["complete"]
+    assert all(said.value == said.metrics["macro_f1"] for said in reports)
+    assert ["collapsed" in said.metrics for said in reports] == 2 * [False, False, False, True]
+    assert [bool(said.by_criterion) for said in reports[:4]] == [False, False, False, True]
+    checkpoints = {said.checkpoint for said in reports}
+    assert len(checkpoints) == 8
+    assert all(folder is not None and folder.is_dir() for folder in checkpoints)
+
+
+@pytest.mark.parametrize("rows", [None, 12, 1000])
+def test_epochs_are_to_the_last_bit_those_of_a_trial_without_rungs(
+    rows: int | None, in_rungs: TrialSettings, run: Runner
+) -> None:
+    plain = run(with_params(in_rungs, {"rungs.per_epoch": 1, "rungs.rows": rows}))
+    ends = run(with_params(in_rungs, {"rungs.rows": rows}))[3::4]
+    assert [said.step for said in ends] == [4, 8]
+    assert [told([said])[0][1:] for said in ends] == [told([said])[0][1:] for said in plain]
+    assert [said.by_criterion for said in ends] == [said.by_criterion for said in plain]
+
+
+def test_an_epoch_of_fewer_steps_than_rungs_repeats_what_it_measured(
+    settings: TrialSettings, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluations: list[int] = []
+    real = session_module.predict_outputs
+
+    def predict_outputs(model: Any, task: Any, examples: Any, inputs: Any, **kwargs: Any) -> Any:
+        evaluations.append(len(inputs))
+        return real(model, task, examples, inputs, **kwargs)
+
+    monkeypatch.setattr(session_module, "predict_outputs", predict_outputs)
+    one_step = {"train.batch_size": 1000, "train.epochs": 2, "rungs.per_epoch": 3, "rungs.rows": 10}
+    reports = run(with_params(settings, one_step))
+    validation = evaluations[1]
+    assert evaluations == [10, validation] * 2
+    assert validation > 10
+    first, second, third = reports[:3]
+    assert (second.step, second.value, second.metrics) == (2, first.value, first.metrics)
+    assert third.metrics["train_loss"] == first.metrics["train_loss"]
+    assert len({said.checkpoint for said in reports}) == 6
+
+
+def test_patience_counts_epochs_not_rungs(settings: TrialSettings, run: Runner) -> None:
+    stuck = with_params(settings, {"optim.lr": 1e-12, "train.patience": 2, "rungs.per_epoch": 2})
+    reports = run(stuck)
+    assert [said.step for said in reports] == [1, 2, 3, 4, 5, 6]
+    assert [said.ended for said in reports] == [None] * 5 + ["complete"]
+    assert reports[-1].reason == "patience: no better epoch in 2 since epoch 1"
+
+
+def test_rungs_and_folds_exclude_each_other(settings: TrialSettings, run: Runner) -> None:
+    with pytest.raises(ValueError, match=r"rungs\.per_epoch=2 with data\.folds=3"):
+        run(with_params(settings, {"rungs.per_epoch": 2, "data.folds": 3}))
+
+
+def test_out_of_memory_within_an_epoch_counts_the_rungs(
+    in_rungs: TrialSettings, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = session_module.predict_outputs
+
+    def runs_out(*args: Any, **kwargs: Any) -> Any:
+        if len(run.reports) < 6:
+            return real(*args, **kwargs)
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(session_module, "predict_outputs", runs_out)
+    end = run(in_rungs)[-1]
+    assert (end.step, end.ended) == (6, "oom")
+
+
+@pytest.mark.parametrize("resumed", [False, True], ids=["whole", "resumed"])
+def test_only_a_whole_first_epoch_teaches_later_predictions(
+    resumed: bool, in_rungs: TrialSettings, run: Runner, machine_folder: Path
+) -> None:
+    ledger = machine_folder / "ledger.jsonl"
+    first = run(in_rungs)[0]
+    assert len(ledger.read_text().splitlines()) == 2
+    run(in_rungs, resume_from=first.checkpoint if resumed else None)
+    assert len(ledger.read_text().splitlines()) == (2 if resumed else 3)
+
+
 # Memory that runs out
 
 
@@ -362,6 +456,18 @@ def test_a_trial_that_had_ended_says_so_again_and_trains_no_further(
     assert resumed[0].checkpoint is None
     for fact in ("peak_gib", "seconds_per_sample"):
         assert resumed[0].facts[fact] == straight[-1].facts[fact], "measured before it was interrupted"
+
+
+@pytest.mark.parametrize("rung", range(2, 9))
+def test_a_trial_resumed_at_any_rung_reports_what_it_would_have_reported(
+    rung: int, in_rungs: TrialSettings, run: Runner
+) -> None:
+    straight = run(in_rungs)
+    resumed = run(in_rungs, resume_from=straight[rung - 2].checkpoint)
+    assert [said.step for said in resumed] == list(range(rung, 9))
+    assert told(resumed) == told(straight[rung - 1 :])
+    for fact in ("recoveries", "micro_batch"):
+        assert resumed[-1].facts[fact] == straight[-1].facts[fact]
 
 
 def test_patience_counts_epochs_from_before_the_interruption(settings: TrialSettings, run: Runner) -> None:

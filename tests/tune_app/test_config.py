@@ -110,9 +110,15 @@ BAD_SETTINGS: list[tuple[str, list[str]]] = [
         ["scheduler.warmup:", "4", "train.epochs", "3", "lower it"],
     ),
     (
-        "train: {epochs: 1}\nspace: {optim.lr: {choices: [0.1]}}",
-        ["scheduler.warmup:", "1 leaves asha", "1 epoch (train.epochs)", "scheduler.name=none"],
+        "train: {epochs: 1}\nscheduler: {rung: epoch}\nspace: {optim.lr: {choices: [0.1]}}",
+        ["scheduler.rung: epoch leaves asha", "1 epoch (train.epochs)", "scheduler.rung=0.25", "scheduler.name=none"],
     ),
+    (
+        "train: {epochs: 3}\nscheduler: {warmup: 3}\nspace: {optim.lr: {choices: [0.1]}}",
+        ["scheduler.warmup:", "3 leaves asha", "3 epochs (train.epochs)", "scheduler.name=none"],
+    ),
+    ("scheduler: {rung: 0.3}", ["scheduler.rung: 0.3:", "a whole number of rungs", "0.25"]),
+    ("scheduler: {rung: 2}", ["scheduler.rung: 2:", "expected auto, epoch, or a share of one"]),
     (
         "scheduler: {name: hyperband, warmup: 2}\nspace: {optim.lr: {choices: [0.1]}}",
         ["scheduler.reduction_factor:", "3 epochs (train.epochs)", "rounded down 1", "scheduler.warmup 2"],
@@ -535,7 +541,9 @@ def sections_and_dataclasses() -> list[Any]:
     pairs: list[Any] = [(RunConfig.model_fields["data"].annotation, trial.DataSettings)]
     hints = typing.get_type_hints(trial.TrialSettings)
     pairs += [
-        (RunConfig.model_fields[name].annotation, kind) for name, kind in hints.items() if name not in ("data", "seeds")
+        (RunConfig.model_fields[name].annotation, kind)
+        for name, kind in hints.items()
+        if name not in ("data", "seeds", "rungs")
     ]
     columns = pairs[0][0].model_fields["columns"].annotation
     return [pytest.param(*pair, id=pair[1].__name__) for pair in [*pairs, (columns, trial.ColumnNames)]]
@@ -635,3 +643,27 @@ def test_the_warmup_is_understood_by_its_old_name_and_the_last_word_counts() -> 
     assert parse_config(old, ["data.folds=5", "scheduler.warmup=1"]).scheduler.warmup == 1
     assert parse("scheduler.warmup=1", "scheduler.warmup_epochs=2").scheduler.warmup == 2
     assert "warmup_epochs" not in parse_config(old).as_dict()["scheduler"]
+
+
+def test_trials_of_few_epochs_report_every_quarter_of_one_where_a_scheduler_may_stop_them() -> None:
+    def unit(*overrides: str) -> str:
+        given = {**least(), "space": {"optim.lr": {"choices": [0.1]}}}
+        return str(parse_config(given, overrides).unit)
+
+    assert unit("train.epochs=3") == "3 epochs in 12 rungs"
+    assert unit("train.epochs=9") == "9 epochs"
+    assert unit("train.epochs=9", "scheduler.rung=0.5") == "9 epochs in 18 rungs"
+    assert unit("train.epochs=3", "scheduler.rung=epoch") == "3 epochs"
+    assert unit("train.epochs=3", "scheduler.name=none") == "3 epochs"
+    assert unit("train.epochs=3", "scheduler.warmup=1") == "3 epochs", "the first rung lies at an epoch's end"
+    assert unit("train.epochs=3", "data.folds=4") == "4 folds"
+    with pytest.raises(UserError, match=r"scheduler\.rung: 0\.25 .* data\.folds 4 .* scheduler\.rung=auto"):
+        unit("scheduler.rung=0.25", "data.folds=4")
+
+
+def test_the_warmup_counts_epochs_whatever_the_rungs() -> None:
+    given = {**least(), "space": {"optim.lr": {"choices": [0.1]}}}
+    assert parse_config(given, ["scheduler.rung=0.25", "scheduler.warmup=2"]).first_rung == 8
+    assert parse_config(given, ["scheduler.rung=0.25", "scheduler.warmup=0.3"]).first_rung == 2
+    assert parse_config(given, []).first_rung == 1
+    assert parse_config(given, ["scheduler.warmup=2", "train.epochs=9"]).first_rung == 2

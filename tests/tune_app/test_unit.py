@@ -6,13 +6,18 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 
 from tune_app.rungs import stopping_steps
-from tune_app.search.scheduler import LenientAsha, LenientHyperBand, build_scheduler
-from tune_app.unit import Unit, telling_step, value_so_far
+from tune_app.search.hyperband import LenientHyperBand
+from tune_app.search.scheduler import build_scheduler
+from tune_app.unit import Unit
+
+EPOCHS, RUNGS, FOLDS = Unit.of(folds=None, epochs=4), Unit.of(folds=None, epochs=3, per_epoch=4), Unit("fold", 5)
 
 
-def test_a_unit_names_its_setting() -> None:
-    assert (str(Unit("epoch", 1)), Unit("epoch", 1).setting) == ("1 epoch", "train.epochs")
-    assert (str(Unit("fold", 5)), Unit("fold", 5).setting) == ("5 folds", "data.folds")
+def test_a_unit_names_its_setting_and_its_steps() -> None:
+    assert (str(EPOCHS), EPOCHS.setting, EPOCHS.label(3)) == ("4 epochs", "train.epochs", "epoch 3")
+    assert (str(FOLDS), FOLDS.setting, FOLDS.label(2)) == ("5 folds", "data.folds", "fold 2")
+    assert (str(RUNGS), RUNGS.setting, RUNGS.label(3)) == ("3 epochs in 12 rungs", "train.epochs", "epoch 0.75")
+    assert Unit.of(folds=5, epochs=3, per_epoch=4) == FOLDS, "folds are never cut into rungs"
 
 
 @pytest.mark.parametrize(
@@ -27,8 +32,16 @@ def test_a_unit_names_its_setting() -> None:
 def test_a_trial_is_worth_its_best_epoch_or_the_mean_of_all_its_folds(
     values: dict[int, float], by_epoch: tuple[int, float | None], by_fold: tuple[int, float | None]
 ) -> None:
-    assert (telling_step("epoch", values), value_so_far("epoch", values)) == by_epoch
-    assert (telling_step("fold", values), value_so_far("fold", values)) == by_fold
+    assert (EPOCHS.telling_step(values), EPOCHS.value_so_far(values)) == by_epoch
+    assert (FOLDS.telling_step(values), FOLDS.value_so_far(values)) == by_fold
+
+
+def test_reports_within_an_epoch_do_not_stand_for_a_trial() -> None:
+    assert RUNGS.value_so_far({1: 0.9, 2: 0.8, 3: 0.95}) is None
+    assert (RUNGS.telling_step(values := {3: 0.95, 4: 0.5, 7: 0.99, 8: 0.6, 9: 0.7}), RUNGS.value_so_far(values)) == (
+        8,
+        0.6,
+    )
 
 
 STEPS = (1, 2, 3, 4, 5, 6, 9, 10, 20, 27, 81, 100)
@@ -36,20 +49,19 @@ STEPS = (1, 2, 3, 4, 5, 6, 9, 10, 20, 27, 81, 100)
 
 @pytest.mark.parametrize("warmup", [1, 2, 3, 5])
 @pytest.mark.parametrize("factor", [2, 3, 4, 10])
-def test_rungs_lie_where_ray_places_them(warmup: int, factor: int) -> None:
+def test_rungs_of_hyperband_lie_where_ray_places_them(warmup: int, factor: int) -> None:
     for steps in (count for count in STEPS if count >= warmup):
-        options: dict[str, Any] = {"steps": steps, "warmup": warmup, "reduction_factor": factor, "startup_trials": 0}
-        asha, hyperband = build_scheduler("asha", **options), build_scheduler("hyperband", **options)
-        assert isinstance(asha, LenientAsha)
-        assert isinstance(hyperband, LenientHyperBand)
-        assert stopping_steps("asha", steps, warmup, factor) == _rungs_of_asha(asha, steps)
-        assert stopping_steps("hyperband", steps, warmup, factor) == _rungs_of_hyperband(hyperband, steps)
+        scheduler = build_scheduler("hyperband", steps=steps, warmup=warmup, reduction_factor=factor, startup_trials=0)
+        assert isinstance(scheduler, LenientHyperBand)
+        assert stopping_steps("hyperband", steps, warmup, factor) == _rungs_of_hyperband(scheduler, steps)
         assert stopping_steps("none", steps, warmup, factor) == []
 
 
-def _rungs_of_asha(scheduler: LenientAsha, steps: int) -> list[int]:
-    (bracket,) = scheduler._brackets
-    return sorted(milestone for milestone, _ in bracket._rungs if milestone < steps)
+def test_rungs_of_asha_grow_by_the_factor_and_end_before_the_last_step() -> None:
+    assert stopping_steps("asha", 12, 1, 3) == [1, 3, 9]
+    assert stopping_steps("asha", 9, 1, 3) == [1, 3], "a trial ends at its last step by itself"
+    assert stopping_steps("asha", 12, 2, 2) == [2, 4, 8]
+    assert stopping_steps("asha", 3, 3, 3) == []
 
 
 def _rungs_of_hyperband(scheduler: LenientHyperBand, steps: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""A trial's state at the end of an epoch: written whole or not at all, read without running code."""
+"""A trial's state after a report: written whole or not at all, read without running code."""
 
 import math
 from collections.abc import Mapping
@@ -25,7 +25,9 @@ class Progress:
     Attributes:
         folds: of every finished fold, in order, what its best epoch measured; empty where the data is not in folds.
         values: the objective of every epoch so far, oldest first; of the fold in hand alone.
-        metrics: everything measured in the last epoch.
+        step_losses: the loss of every optimizer step so far of the epoch in hand.
+        rung_values: the objective at every rung so far of the epoch in hand, its end excluded.
+        metrics: everything measured at the last rung or epoch's end.
         best_metrics: everything measured in the best epoch so far; of the fold in hand alone.
         by_criterion: scores of every criterion in that epoch.
         folds_by_criterion: the same of every finished fold.
@@ -36,6 +38,8 @@ class Progress:
 
     folds: list[dict[str, float]] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
+    step_losses: list[float] = field(default_factory=list)
+    rung_values: list[float] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     best_metrics: dict[str, float] = field(default_factory=dict)
     by_criterion: ByCriterion = field(default_factory=dict)
@@ -59,18 +63,25 @@ class Progress:
 
     @property
     def name(self) -> str:
-        """A name for the state of things, as no other moment of the run has it."""
-        return f"epoch-{self.epoch}" if not self.folds else f"folds-{len(self.folds)}-epoch-{self.epoch}"
+        """A name of this state that no other report of the run has."""
+        name = f"epoch-{self.epoch}" if not self.folds else f"folds-{len(self.folds)}-epoch-{self.epoch}"
+        return f"{name}-rung-{len(self.rung_values)}" if self.rung_values else name
 
     def add_epoch(
         self, value: float, metrics: Mapping[str, float], by_criterion: Mapping[str, Mapping[str, float]] | None = None
     ) -> None:
-        """An epoch was trained and measured."""
+        """Record the end of an epoch: what was measured there."""
         self.values.append(value)
+        self.rung_values = []
         self.metrics = dict(metrics)
         if self.best_epoch == self.epoch:
             self.best_metrics = self.metrics
             self.by_criterion = {criterion: dict(scores) for criterion, scores in (by_criterion or {}).items()}
+
+    def add_rung(self, value: float, metrics: Mapping[str, float]) -> None:
+        """Record a rung within an epoch: what was measured there."""
+        self.rung_values.append(value)
+        self.metrics = dict(metrics)
 
     def add_evaluation(self, seconds: float, rows: int) -> None:
         """The model has answered so many rows in so many seconds."""

@@ -1,4 +1,4 @@
-"""Everything one training run holds, and the few things it can do: an epoch, an evaluation, a checkpoint.
+"""Everything one training run holds, and the few things it can do: some steps, an evaluation, a checkpoint.
 
 Where memory runs out in a step or a pass, it is done again in smaller parts; what was computed stays exact.
 """
@@ -6,6 +6,7 @@ Where memory runs out in a step or a pass, it is done again in smaller parts; wh
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ from trainables.training.loader import stream_batches
 from trainables.training.optimizer import build_optimizer, prepare_states
 from trainables.training.precision import resolve_precision, set_tf32
 from trainables.training.rehearsal import RandomState, rehearsing
+from trainables.training.rungs import sample_rows
 from trainables.training.schedule import build_schedule
 from trainables.training.split import effective_batches, micro_batches, most_inputs, steps_per_epoch
 from trainables.training.step import NonFiniteLossError, train_step
@@ -43,6 +45,21 @@ from trainables.training.step import NonFiniteLossError, train_step
 _LOG = logging.getLogger("headroom.memory")
 # Longer than any text, so that lengths are told uncut.
 _ANY_LENGTH = 2**31
+
+
+@dataclass(frozen=True, eq=False)
+class _Epoch:
+    """What an epoch trains on: a function of the seeds and its number alone, so that it can be resumed within.
+
+    Attributes:
+        number: counted from 1.
+        batches: row numbers of each effective batch.
+        examples: the training part as this epoch augments it.
+    """
+
+    number: int
+    batches: list[np.ndarray]
+    examples: Examples
 
 
 class TrainingSession:
@@ -85,6 +102,7 @@ class TrainingSession:
         self._augmentation = augmentation(settings, self.inputs.rows, self.inputs.readings)
         self._load_model()
         self.progress = Progress() if progress is None else progress
+        self._resumed = False
         self._cut_share = self._share_of_rows_that_are_cut()
         self._load_s = time.perf_counter() - start
 
@@ -98,6 +116,7 @@ class TrainingSession:
     def _load_model(self) -> None:
         """Model, optimizer and schedule for the split in hand, as if there had been none before."""
         settings, part = self.settings, self.inputs.split.train
+        self._epoch: _Epoch | None = None
         torch.manual_seed(settings.seeds.init)
         self.task.learn_from(self.inputs.rows, part)
         encoders = [
@@ -125,7 +144,7 @@ class TrainingSession:
     def fit_to_memory(self, files: MachineFiles) -> None:
         """Decide how much goes into one pass: predict it, and probe it where that is not certain.
 
-        Call it before ``resume``, ``train_epoch`` and ``evaluate``.
+        Call it before ``resume`` and before anything is trained or evaluated.
         """
         start = time.perf_counter()
         fit = self.fit = Fit(
@@ -166,10 +185,11 @@ class TrainingSession:
         self._load_s += time.perf_counter() - start
 
     def resume(self, checkpoint: Path) -> None:
-        """Go on from a checkpoint as if nothing had happened, in the fold that it was written in or before.
+        """Go on from a checkpoint as if nothing had happened, in the epoch and the fold that it was written in.
 
         After the last fold there is nothing to go on with: then only the progress is put in place.
         """
+        self._resumed = True
         load_progress(checkpoint, self.progress)
         if 0 < len(self.progress.folds) < len(self.inputs.splits):
             self.begin_fold(len(self.progress.folds))
@@ -177,29 +197,46 @@ class TrainingSession:
             load_checkpoint(checkpoint, model=self.model, optimizer=self.optimizer, schedule=self.schedule)
 
     def train_epoch(self) -> float:
-        """One pass over the training part; returns the mean loss of its effective batches.
+        """Train what is left of the epoch in hand; return the mean loss of all its effective batches.
 
-        A step that runs out of memory is done again, cut smaller.
+        Raises:
+            NonFiniteLossError, MemoryExhaustedError: as ``train_to``.
+        """
+        loss = self.train_to(self.steps_per_epoch)
+        self.progress.step_losses = []
+        self._epoch = None
+        return loss
+
+    def train_to(self, step: int) -> float:
+        """Train the epoch in hand up to the end of its ``step``-th optimizer step; return its mean loss so far.
+
+        The mean is over the epoch's effective batches. A step that runs out of memory is done again, cut smaller.
 
         Raises:
             NonFiniteLossError: the run diverged.
             MemoryExhaustedError: not even one row fits, every remedy tried.
         """
         start = time.perf_counter()
-        part = self.inputs.split.train
-        # Drawn from seed and epoch, not from a running state, so that a resumed epoch sees the order it would have.
-        rng = np.random.default_rng([self.settings.seeds.order, self.progress.epoch + 1])
-        waiting = list(effective_batches(part, self.settings.train.effective_batch, rng))
-        examples = self._told_in(self.progress.epoch + 1)
+        progress, epoch = self.progress, self._epoch_in_hand()
+        first = len(progress.step_losses)
         self.model.train()
-        losses: list[float] = []
-        while waiting:
-            done = self._train_until_out_of_memory(examples, waiting)
-            losses += done
-            waiting = waiting[len(done) :]
-        self.progress.trained_tokens += int(examples.lengths[examples.inputs_of(part)].sum())
-        self.progress.train_s += time.perf_counter() - start
-        return float(np.mean(losses))
+        while len(progress.step_losses) < step:
+            waiting = epoch.batches[len(progress.step_losses) : step]
+            progress.step_losses += self._train_until_out_of_memory(epoch.examples, waiting)
+        for rows in epoch.batches[first:step]:
+            progress.trained_tokens += int(epoch.examples.lengths[epoch.examples.inputs_of(rows)].sum())
+        progress.train_s += time.perf_counter() - start
+        return float(np.mean(progress.step_losses))
+
+    def _epoch_in_hand(self) -> _Epoch:
+        """Return the epoch after those finished, made when it begins or is resumed."""
+        number = self.progress.epoch + 1
+        if self._epoch is None or self._epoch.number != number:
+            # Drawn from seed and epoch, not from a running state: a resumed epoch sees the order it would have.
+            rng = np.random.default_rng([self.settings.seeds.order, number])
+            batches = effective_batches(self.inputs.split.train, self.settings.train.effective_batch, rng)
+            self._epoch = _Epoch(number, list(batches), self._told_in(number))
+        return self._epoch
 
     def _told_in(self, epoch: int) -> Examples:
         """The training part as it is told in an epoch, from 1; a function of the seed and the epoch alone."""
@@ -264,7 +301,7 @@ class TrainingSession:
         )
 
     def evaluate(self, part: Part, decision: Decision | None = None) -> Scores:
-        """The task's scores on one part of the data, decided by thresholds of another part, or of its own.
+        """Return the task's scores on one part of the data, decided by thresholds of another part, or of its own.
 
         A pass that runs out of memory is done again with fewer rows.
 
@@ -272,8 +309,21 @@ class TrainingSession:
             NonFiniteLossError: the last step before it ruined the weights, which no training loss has shown yet.
             MemoryExhaustedError: not even one row fits.
         """
+        return self._evaluate_rows(self.inputs.part(part), part, decision)
+
+    def evaluate_rung(self) -> Scores:
+        """Return the scores within an epoch: on ``rungs.rows`` of the validation part, the same in every trial.
+
+        Raises:
+            NonFiniteLossError, MemoryExhaustedError: as ``evaluate``.
+        """
+        rows, count = self.inputs.part("validation"), self.settings.rungs.rows
+        if count is not None:
+            rows = sample_rows(rows, self.inputs.rows.labels, count, self.settings.seeds.split)
+        return self._evaluate_rows(rows, "validation", None)
+
+    def _evaluate_rows(self, rows: np.ndarray, part: Part, decision: Decision | None) -> Scores:
         start = time.perf_counter()
-        rows = self.inputs.part(part)
         # Evaluation needs no gradients, and its batches may be larger for it.
         self.optimizer.zero_grad(set_to_none=True)
         kept = predict_outputs(
@@ -304,8 +354,12 @@ class TrainingSession:
         self._recovered(failure)
 
     def settle_memory(self, peak_bytes: int) -> None:
-        """Let later predictions learn from the first epoch's peak, unless memory ran out on the way to it."""
-        if self.progress.epoch == 1 and not self.progress.folds and not self.progress.recoveries:
+        """Let later predictions learn from the first epoch's peak; call it at every epoch's end.
+
+        They learn nothing from one in which memory ran out, or which was resumed: its peak may lie before.
+        """
+        is_first = self.progress.epoch == 1 and not self.progress.folds
+        if is_first and not self._resumed and not self.progress.recoveries:
             self.fit.settle(peak_bytes)
 
     def save(self, folder: Path) -> Path:

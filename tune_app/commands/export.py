@@ -21,7 +21,6 @@ from tune_app.outcomes import CARRIED_ATTRIBUTE, TRIAL_ATTRIBUTES, carried_from
 from tune_app.study.reporting import leaderboard, outcome_of, reason_of
 from tune_app.study.run_dir import shown_config
 from tune_app.study.store import StudyStore
-from tune_app.unit import value_so_far
 
 BEST_FILE = "best.yaml"
 LEADERBOARD_FILE = "leaderboard.csv"
@@ -138,7 +137,7 @@ def _write_table(store: StudyStore, trials: Sequence[FrozenTrial], target: Path)
             values = values_of(trial)
             # Of a trial that is not complete the first objective is known so far, and others that are attributes.
             so_far = (
-                value_so_far(store.record.unit, trial.intermediate_values),
+                store.record.unit.value_so_far(trial.intermediate_values),
                 *map(trial.user_attrs.get, objectives[1:]),
             )
             shown = values or so_far

@@ -48,7 +48,7 @@ def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> N
         console.print("no trial is complete yet", highlight=False)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    in_folds = store.record.unit == "fold"
+    in_folds = store.record.unit.is_fold
     on_front = front(ranked, objectives) if len(objectives) > 1 else []
     names = [objective.name for objective in objectives]
     for column in ("rank", "trial", *names, "± over folds" if in_folds else "epoch"):

@@ -3,21 +3,21 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from tune_app.unit import UnitName, telling_step
+from tune_app.unit import Unit
 
 
 @dataclass
 class Live:
     """What a trial has reported so far, over all its resumes where they left values in the study.
 
-    ``values`` holds the objective by step, of which ``unit`` is one. ``fold_epoch`` tells how far the fold in hand is;
-    None between folds, and where there are none. ``heard_at`` is when it last started or reported, on the monotonic
+    ``values`` holds the objective by step, counted in ``unit``. ``fold_epoch`` tells how far the fold in hand is; None
+    between folds, and where there are none. ``heard_at`` is when it last started or reported, on the monotonic
     clock.
     """
 
     number: int
     params: dict[str, Any]
-    unit: UnitName = "epoch"
+    unit: Unit
     values: dict[int, float] = field(default_factory=dict)
     ended: str | None = None
     reason: str | None = None
@@ -38,4 +38,4 @@ class Live:
     @property
     def telling_step(self) -> int:
         """The step whose report stands for the trial, as the trial itself counts it."""
-        return telling_step(self.unit, self.values)
+        return self.unit.telling_step(self.values)

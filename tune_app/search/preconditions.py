@@ -46,6 +46,7 @@ def study_record(config: RunConfig) -> StudyRecord:
         data_fingerprint=development.fingerprint,
         fixed=config.fixed_for_study(),
         further=tuple(further),
+        per_epoch=config.unit.per_epoch,
     )
 
 

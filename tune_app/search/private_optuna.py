@@ -27,7 +27,7 @@ class _SmoothEstimator(_ParzenEstimator):
     least_bandwidth = 0.0
 
     def _calculate_numerical_distributions(self, *arguments: Any, **named: Any) -> Any:
-        kernels = super()._calculate_numerical_distributions(*arguments, **named)
+        kernels: Any = super()._calculate_numerical_distributions(*arguments, **named)
         least = self.least_bandwidth * (kernels.adapted_high - kernels.adapted_low)
         return kernels._replace(sigma=np.maximum(kernels.sigma, least))
 
@@ -45,7 +45,12 @@ class CandidateTpe(TPESampler):
     ) -> None:
         super().__init__(seed=seed)
         self._columns = columns
-        self._parzen_estimator_cls = type("_Smooth", (_SmoothEstimator,), {"least_bandwidth": least_bandwidth})
+
+        class Smooth(_SmoothEstimator):
+            pass
+
+        Smooth.least_bandwidth = least_bandwidth
+        self._parzen_estimator_cls = Smooth
 
     def candidates(
         self,

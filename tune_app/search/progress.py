@@ -23,7 +23,7 @@ from tune_app.study.reporting import (
     remaining_s,
 )
 from tune_app.study.store import StudyStore
-from tune_app.unit import UnitName, value_so_far
+from tune_app.unit import Unit
 
 _REFRESH_S = 1.0
 _SHOWN_REJECTIONS = 3
@@ -80,12 +80,13 @@ class PlainLines(Quiet):
     def reported(self, live: Live, value: float) -> None:
         self._announce(live)
         objectives = self._store.record.objectives
-        if live.unit == "fold":
-            more = f"mean of {live.step}"
+        best = live.telling_step
+        if live.unit.is_fold:
+            more = f" (mean of {live.step})"
         else:
-            more = f"best {live.values[live.telling_step]:.4f} in epoch {live.telling_step}"
+            more = f" (best {live.values[best]:.4f} in {live.unit.label(best)})" if best else ""
         told = shown_values(objectives, measured(objectives, value, live.metrics, live.facts))
-        self.message(f"trial {live.number:>4}  {live.unit} {live.step}: {told} ({more})")
+        self.message(f"trial {live.number:>4}  {live.unit.label(live.step)}: {told}{more}")
 
     def retried(self, live: Live, why: str) -> None:
         self.message(f"trial {live.number:>4}  {retry_line(live, why)}")
@@ -106,7 +107,7 @@ class PlainLines(Quiet):
     def _announce(self, live: Live) -> None:
         if live.number not in self._started:
             self._started.add(live.number)
-            begins = f"goes on, {live.unit} {live.step} was told last" if live.values else "starts"
+            begins = f"goes on after {live.unit.label(live.step)}" if live.values else "starts"
             self.message(f"trial {live.number:>4}  {begins}: {params_text(live.params)}")
 
     def _show_rejected(self) -> None:
@@ -167,7 +168,7 @@ def search_table(store: StudyStore, live: Sequence[Live], max_concurrent: int, r
     best = {trial.number for trial in (front(ranked, objectives) if len(objectives) > 1 else ranked[:1])}
     table = Table(expand=False, pad_edge=False, box=None, header_style="bold")
     names = [objective.name for objective in objectives]
-    for column in ("trial", "outcome", unit, *names, "configuration or reason"):
+    for column in ("trial", "outcome", unit.noun, *names, "configuration or reason"):
         table.add_column(column, no_wrap=column != "configuration or reason", overflow="ellipsis")
     for trial in trials[-rows:]:
         outcome = outcome_of(trial)
@@ -182,7 +183,7 @@ def search_table(store: StudyStore, live: Sequence[Live], max_concurrent: int, r
         table.add_row(
             f"{trial.number}{' ★' if trial.number in best else ''}",
             state,
-            _steps_text(values, progress.get(trial.number)),
+            _steps_text(values, progress.get(trial.number), unit),
             *("" if value is None else own.shown(value) for own, value in zip_longest(objectives, shown)),
             what,
             style=_STYLES.get(outcome, "cyan") if outcome else "cyan",
@@ -191,18 +192,21 @@ def search_table(store: StudyStore, live: Sequence[Live], max_concurrent: int, r
 
 
 def _values_so_far(
-    trial: FrozenTrial, live: Live | None, objectives: Sequence[Objective], unit: UnitName
+    trial: FrozenTrial, live: Live | None, objectives: Sequence[Objective], unit: Unit
 ) -> tuple[float | None, ...]:
     """One per objective where the trial is complete or in progress; at least the first where it has reported."""
-    first = value_so_far(unit, trial.intermediate_values)
+    reports = trial.intermediate_values
+    first = unit.value_so_far(reports)
+    if first is None and reports:
+        first = reports[max(reports)]
     if first is None or trial.state.is_finished():
         return values_of(trial) or (first,)
     return (first,) if live is None else measured(objectives, first, live.best_metrics, live.facts)
 
 
-def _steps_text(values: Mapping[int, float], live: Live | None) -> str:
-    """Steps finished, and epochs of the fold in hand: ``2``, ``2 + 3 epochs``."""
-    done = str(max(values, default=""))
+def _steps_text(values: Mapping[int, float], live: Live | None, unit: Unit) -> str:
+    """Return the steps finished, and epochs of the fold in hand: ``2``, ``0.75``, ``2 + 3 epochs``."""
+    done = unit.shown(max(values)) if values else ""
     if live is None or live.fold_epoch is None:
         return done
     return f"{done or 0} + {live.fold_epoch} epochs"

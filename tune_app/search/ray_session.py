@@ -43,8 +43,8 @@ from ray.tune.execution.tune_controller import TuneController  # noqa: E402
 from ray.tune.impl.tuner_internal import TunerInternal  # noqa: E402
 
 from tune_app.errors import UserError, without_password  # noqa: E402
+from tune_app.search.messages import GPU  # noqa: E402
 from tune_app.search.nodes import living_nodes  # noqa: E402
-from tune_app.search.searcher import GPU  # noqa: E402
 from tune_app.uris import is_store  # noqa: E402
 
 if TYPE_CHECKING:

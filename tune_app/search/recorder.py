@@ -19,13 +19,25 @@ from ray.tune.experiment import Trial
 from tune_app.objectives import measured
 from tune_app.outcomes import BY_CRITERION_ATTRIBUTE, TRIAL_ATTRIBUTES, Outcome, metrics_attribute
 from tune_app.search.live import Live
-from tune_app.search.scheduler import ENDED, FOLD_EPOCH, METRIC, TIME
-from tune_app.search.searcher import GPU, NUMBER, PARAMS, HeadroomSearch
-from tune_app.search.trainable import BY_CRITERION, ERROR, FACTS, METRICS, REASON
+from tune_app.search.messages import (
+    BY_CRITERION,
+    ENDED,
+    ERROR,
+    FACTS,
+    FOLD_EPOCH,
+    GPU,
+    METRIC,
+    METRICS,
+    PARAMS,
+    REASON,
+    TIME,
+    number_of,
+)
+from tune_app.search.searcher import HeadroomSearch
 from tune_app.study.checkpoints import CheckpointKeeper
 from tune_app.study.remote import Kept
 from tune_app.study.store import StudyStore
-from tune_app.unit import Unit, telling_step, value_so_far
+from tune_app.unit import Unit
 
 # How Ray calls it that a worker is there no more.
 _DEATHS = ("ActorDiedError", "ActorUnavailableError", "WorkerCrashedError", "WorkerLost")
@@ -42,6 +54,7 @@ class StudyRecorder(tune.Callback):
         on_retry: called with every live trial that is run again, and why.
         on_close: called with every trial once it was told.
         on_step: called at every turn of Ray's loop with the trials in progress.
+        waiting: returns how many trials the scheduler paused, so that they hold no slot.
     """
 
     def __init__(
@@ -58,6 +71,7 @@ class StudyRecorder(tune.Callback):
         on_retry: Callable[[Live, str], None],
         on_close: Callable[[FrozenTrial], None],
         on_step: Callable[[Sequence[Live]], None],
+        waiting: Callable[[], int] = lambda: 0,
     ) -> None:
         self._store = store
         self._searcher = searcher
@@ -70,16 +84,15 @@ class StudyRecorder(tune.Callback):
         self._on_retry = on_retry
         self._on_close = on_close
         self._on_step = on_step
+        self._waiting = waiting
         self._live: dict[str, Live] = {}
-        self._rays: dict[str, Trial] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles callbacks into its own experiment state, which nothing reads here: the study is the record.
         return {}
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        # Not ``trials``: those are all there ever were, and this is called several times a trial.
-        self._searcher.paused = sum(trial.status == Trial.PAUSED for trial in self._rays.values())
+        self._searcher.paused = self._waiting()
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._keep()
@@ -117,7 +130,7 @@ class StudyRecorder(tune.Callback):
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
         live = self._live_of(trial)
         # Of a trial in folds there is no one model to keep, only a state to go on from.
-        is_best = live.telling_step == live.step if self._unit.name == "epoch" else None
+        is_best = None if self._unit.is_fold else live.telling_step == live.step
         attributes: dict[str, Any] = self._checkpoints.add(live.number, checkpoint, is_best=is_best)
         if live.fold_epoch is None:
             # One attribute a step: what a resumed trial measured before it was cut short stays known.
@@ -144,13 +157,14 @@ class StudyRecorder(tune.Callback):
             self._close(trial, Outcome.FAILED, reason="the trial ended without a report")
         elif len(values) < len(live.values):
             step = next(step for step, value in live.values.items() if not math.isfinite(value))
-            self._close_unmeasured(trial, live, f"the objective was {live.values[step]} in {self._unit.name} {step}")
+            self._close_unmeasured(trial, live, f"the objective was {live.values[step]} in {self._unit.label(step)}")
         else:
-            reason = f"{self._scheduler} stopped it after {self._unit.name} {live.step} of {self._unit.count}"
+            last = self._unit.shown(self._unit.count)
+            reason = f"{self._scheduler} stopped it after {self._unit.label(live.step)} of {last}"
             self._close(trial, Outcome.STOPPED, reason=reason)
 
     def _close_complete(self, trial: Trial, live: Live) -> None:
-        first = value_so_far(self._unit.name, live.values)
+        first = self._unit.value_so_far(live.values)
         assert first is not None, "there are finite values"
         objectives = self._store.record.objectives
         values = [value for value in measured(objectives, first, live.best_metrics, live.facts) if value is not None]
@@ -159,7 +173,7 @@ class StudyRecorder(tune.Callback):
             return
         known = {**live.facts, **live.best_metrics}
         lacking = [f"{objective.name} was {known.get(objective.name)}" for objective in objectives[1:]]
-        where = f"{self._unit.name} {live.telling_step}"
+        where = self._unit.label(live.telling_step)
         self._close_unmeasured(trial, live, f"not every objective was measured: {', '.join(lacking)} in {where}")
 
     def _close_unmeasured(self, trial: Trial, live: Live, message: str) -> None:
@@ -189,15 +203,14 @@ class StudyRecorder(tune.Callback):
 
     def _live_of(self, trial: Trial) -> Live:
         if trial.trial_id not in self._live:
-            self._rays[trial.trial_id] = trial
-            number = int(trial.config[NUMBER])
+            number = number_of(trial)
             stored = self._store.trial(number)
             values = {int(step): value for step, value in stored.intermediate_values.items()}
-            best = metrics_attribute(self._unit.name, telling_step(self._unit.name, values))
+            best = metrics_attribute(self._unit.name, self._unit.telling_step(values))
             self._live[trial.trial_id] = Live(
                 number,
                 dict(trial.config[PARAMS]),
-                self._unit.name,
+                self._unit,
                 values=values,
                 best_metrics=dict(stored.user_attrs.get(best) or {}),
                 retries=int(stored.user_attrs.get("retries", 0)),
@@ -214,7 +227,6 @@ class StudyRecorder(tune.Callback):
         constraints: dict[str, float] | None = None,
     ) -> None:
         live = self._live.pop(trial.trial_id)
-        del self._rays[trial.trial_id]
         attributes = {
             # Also of a trial that ended before it could say anything.
             **dict.fromkeys(TRIAL_ATTRIBUTES),
@@ -224,7 +236,7 @@ class StudyRecorder(tune.Callback):
         }
         if live.values:
             # In folds every one has a best epoch of its own, which is among its metrics.
-            best_epoch = live.telling_step if self._unit.name == "epoch" else None
+            best_epoch = None if self._unit.is_fold else live.telling_step // self._unit.per_epoch or None
             # Over folds it is the share of them.
             collapsed = live.best_metrics.get("collapsed", 0.0) >= 0.5
             attributes |= {"best_epoch": best_epoch, "metrics": live.best_metrics, "collapsed": collapsed}

@@ -16,11 +16,9 @@ from ray.tune.search.optuna import OptunaSearch
 
 from search_spaces.rules import Rule, Sample, violations
 from search_spaces.space import Params
+from tune_app.search.messages import GPU, NUMBER, PARAMS, RESUME_FROM
 from tune_app.search.sampling import Proposer
 from tune_app.study.store import StudyStore
-
-# Keys of the configuration that Ray carries from here to the trial.
-NUMBER, PARAMS, RESUME_FROM, GPU = "number", "params", "resume_from", "gpu"
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class HeadroomSearch(OptunaSearch):
         self._max_rejections = max_rejections
         self._open: set[str] = set()
         self.paused = 0
-        """Open trials that hold no slot, because the scheduler paused them. Kept up to date from outside."""
+        """Open trials that hold no slot, because the scheduler paused them. Kept up to date by the recorder."""
         self.end: str | None = None
         """Why there is nothing more to suggest, or None while there is."""
 

@@ -39,9 +39,8 @@ class TpeDraw:
     Rejected samples teach nothing: the rules keep them out of the draw, and as trials they would dilute the good ones.
     Only a start that rules reject thirty times in a row learns from those rejections where the excess is smaller.
     A trial that ran out of memory ranks behind all that ran, by its excess, a stopped one by its last report. Running
-    trials count as bad (constant liar), so that trials asked for at once differ; a trial that has reported and waits for
-    its scheduler counts as stopped there. Of several objectives it is Optuna's multi-objective TPE. Choices that are
-    numbers are learnt by their rank: batch 64 then tells something of batch 128.
+    trials count as bad (constant liar), so that trials asked for at once differ. Of several objectives it is Optuna's
+    multi-objective TPE. Choices that are numbers are learnt by their rank: batch 64 then tells something of batch 128.
 
     Args:
         least_bandwidth: floor under the bandwidth of numeric and ranked parameters, as a share of their range.

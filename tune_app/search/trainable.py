@@ -19,14 +19,25 @@ from ray import tune
 from trainables.reports import Report, TrialReport
 from trainables.settings import TrialSettings, with_params
 from tune_app.errors import without_password
+from tune_app.search.messages import (
+    BY_CRITERION,
+    ENDED,
+    ERROR,
+    FACTS,
+    FOLD_EPOCH,
+    GPU,
+    METRIC,
+    METRICS,
+    PARAMS,
+    REASON,
+    RESUME_FROM,
+    TIME,
+)
 from tune_app.search.nodes import TrialFiles
-from tune_app.search.scheduler import ENDED, FOLD_EPOCH, METRIC, TIME
-from tune_app.search.searcher import GPU, PARAMS, RESUME_FROM
 from tune_app.study.checkpoints import CheckpointStorage
 from tune_app.study.places import PlaceAwayError, store_errors
 from tune_app.uris import is_store
 
-METRICS, FACTS, REASON, ERROR, BY_CRITERION = "metrics", "facts", "reason", "error", "by_criterion"
 # Beyond this a traceback only repeats itself, and every report is kept in the driver's memory.
 _LONGEST_TRACEBACK = 20_000
 # A store that does not answer is waited for so long, and asked again after every pause.

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from search_spaces.conditions import ActiveSpace
 from search_spaces.space import Choices, Entry, FloatRange, Params, Scalar
-from tune_app.outcomes import CARRIED_ATTRIBUTE, Origin, carried_from
+from tune_app.outcomes import CARRIED_ATTRIBUTE, Origin, carried_from, step_of_metrics
 from tune_app.study.checkpoints import BEST, LATEST
 from tune_app.study.record import StudyRecord
 
@@ -58,7 +58,8 @@ def carry_over(
                 found.left[params.reason] += 1
             else:
                 seen.add(origin)
-                found.trials.append(_carried(trial, params, origin, distributions))
+                carried = _carried(trial, params, origin, distributions)
+                found.trials.append(_in_steps_of(carried, there.per_epoch, here.per_epoch))
     return found
 
 
@@ -77,6 +78,21 @@ def _carried(
     )
     carried.datetime_start, carried.datetime_complete = trial.datetime_start, trial.datetime_complete
     return carried
+
+
+def _in_steps_of(trial: FrozenTrial, there: int, here: int) -> FrozenTrial:
+    """Count a trial's reports anew in a study with another number of them in an epoch; what falls between is left out.
+
+    Args:
+        there: reports in an epoch where the trial was trained.
+        here: those of the new study.
+    """
+    if there == here:
+        return trial
+    values = trial.intermediate_values.items()
+    trial.intermediate_values = {step * here // there: value for step, value in values if step * here % there == 0}
+    trial.user_attrs = {name: value for name, value in trial.user_attrs.items() if step_of_metrics(name) is None}
+    return trial
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from search_spaces.space import Choices, Entry, Space, parse_space
 from tune_app.objectives import Mode, Objective
-from tune_app.unit import UnitName
+from tune_app.unit import Unit
 
 _ADDED_LATER: Mapping[str, Any] = {"data.folds": None}
 """What holds of studies that were begun before there was such a setting."""
@@ -33,6 +33,7 @@ class StudyRecord:
         fixed: settings outside the space that a trial's value depends on, by dotted name. Trials that were trained with
             others cannot be compared, and ``best.yaml`` would not be what was trained.
         further: objectives beside the first, which is ``metric`` and ``mode``.
+        per_epoch: reports in an epoch, which number the steps of the study.
     """
 
     space: Space
@@ -42,6 +43,7 @@ class StudyRecord:
     data_fingerprint: str
     fixed: Mapping[str, Any] = field(default_factory=dict)
     further: tuple[Objective, ...] = ()
+    per_epoch: int = 1
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -52,6 +54,7 @@ class StudyRecord:
             "data_fingerprint": self.data_fingerprint,
             "fixed": dict(self.fixed),
             "further": [asdict(objective) for objective in self.further],
+            "per_epoch": self.per_epoch,
         }
 
     @classmethod
@@ -66,9 +69,10 @@ class StudyRecord:
         return (Objective(self.metric, self.mode), *self.further)
 
     @property
-    def unit(self) -> UnitName:
-        """What trials report: epochs, or folds."""
-        return "fold" if self.fixed.get("data.folds") else "epoch"
+    def unit(self) -> Unit:
+        """What trials report: epochs, rungs within them, or folds."""
+        epochs = int(self.fixed.get("train.epochs", 1))
+        return Unit.of(folds=self.fixed.get("data.folds"), epochs=epochs, per_epoch=self.per_epoch)
 
     @property
     def all_fixed(self) -> dict[str, Any]:
@@ -77,7 +81,7 @@ class StudyRecord:
 
     def differences(self, other: "StudyRecord") -> list[Difference]:
         """What differs between a study with this record and a configuration with the ``other``."""
-        return [*self.incomparable(other), *self._of_spaces(other), *self._of_fixed(other)]
+        return [*self.incomparable(other), *self._of_spaces(other), *self._of_fixed(other), *self._of_rungs(other)]
 
     def incomparable(self, other: "StudyRecord") -> list[Difference]:
         """The differences across which no result of the one says anything about the other."""
@@ -107,6 +111,12 @@ class StudyRecord:
             for name in mine
             if name in others and mine[name] != others[name] and name != "task.name"
         ]
+
+    def _of_rungs(self, other: "StudyRecord") -> list[Difference]:
+        if self.per_epoch == other.per_epoch:
+            return []
+        mine, others = (f"{record.per_epoch} reports an epoch" for record in (self, other))
+        return [Difference("scheduler.rung", mine, others)]
 
     def _in_space(self, name: str) -> str:
         if name in self.space.entries:

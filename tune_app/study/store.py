@@ -282,6 +282,19 @@ def open_study(
     return store
 
 
+def study_in_memory(record: StudyRecord) -> StudyStore:
+    """Return an empty study that nothing keeps, for replayed searches."""
+    storage = optuna.storages.InMemoryStorage()
+    study = optuna.create_study(
+        study_name="in-memory",
+        storage=storage,
+        sampler=_NO_SAMPLER,
+        directions=[_DIRECTIONS[objective.mode] for objective in record.objectives],
+    )
+    study.set_user_attr(_RECORD_KEY, record.as_dict())
+    return StudyStore(study, storage, None)
+
+
 def differs(name: str, differences: Sequence[Difference]) -> UserError:
     """The refusal of a study that is not about what a configuration is about."""
     what = "; ".join(map(str, differences))

@@ -9,7 +9,7 @@ import datetime
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tune_app.config import RunConfig
@@ -56,6 +56,7 @@ class Opening:
 
     Attributes:
         config: the configuration, named as that study.
+        record: the configuration's own.
         version_of: name of the first of the studies that it is a version of.
         is_new: whether it is still to be begun.
         changed: the newest version, where there are versions and none of them is about the same.
@@ -63,6 +64,7 @@ class Opening:
     """
 
     config: RunConfig
+    record: StudyRecord
     version_of: str
     is_new: bool
     changed: StudyStore | None = None
@@ -92,16 +94,24 @@ def choose(config: RunConfig, record: StudyRecord, *, fresh: bool = False, say: 
     versions = _Versions(config)
     newest = None
     for store in versions.newest_first():
-        if not fresh and not store.record.differences(record):
-            return Opening(config.named(store.name), versions.base, is_new=False)
+        if not fresh and not store.record.differences(same := _with_rung_of(store, config, record)):
+            config = config.with_reports(same.per_epoch)
+            return Opening(config.named(store.name), same, versions.base, is_new=False)
         newest = newest or store
     if newest is None:
-        return Opening(config, versions.base, is_new=True)
+        return Opening(config, record, versions.base, is_new=True)
     if fresh:
-        return Opening(config.named(versions.free_name()), versions.base, is_new=True)
+        return Opening(config.named(versions.free_name()), record, versions.base, is_new=True)
     takes_its_place = config.study.on_change in ("archive", "delete")
     name = newest.name if takes_its_place else versions.free_name()
-    return Opening(config.named(name), versions.base, True, newest, tuple(newest.record.differences(record)))
+    differences = tuple(newest.record.differences(_with_rung_of(newest, config, record)))
+    return Opening(config.named(name), record, versions.base, True, newest, differences)
+
+
+def _with_rung_of(store: StudyStore, config: RunConfig, record: StudyRecord) -> StudyRecord:
+    """Return the record with as many reports an epoch as a study has, where the configuration leaves that open."""
+    is_open = config.scheduler.rung == "auto" and not record.unit.is_fold
+    return replace(record, per_epoch=store.record.per_epoch) if is_open else record
 
 
 def _fetch_versions(config: RunConfig, say: Say) -> None:
@@ -171,11 +181,10 @@ def parent_of(store: StudyStore, run_dir: Path) -> Parent:
     return Parent(store.name, str(run_dir), store.id)
 
 
-def begin(opening: Opening, record: StudyRecord, parent: Parent | None) -> tuple[StudyStore, str | None]:
+def begin(opening: Opening, parent: Parent | None) -> tuple[StudyStore, str | None]:
     """Open the study, and carry over what fits of its parent if that is still to be done; with its search lock held.
 
     Args:
-        record: the configuration's own.
         parent: of a study that is created, None where it is to begin anew.
 
     Returns:
@@ -189,7 +198,7 @@ def begin(opening: Opening, record: StudyRecord, parent: Parent | None) -> tuple
         Path(config.run_dir),
         config.study.name,
         config.study.storage,
-        record,
+        opening.record,
         parent=parent,
         version_of=opening.version_of,
     )
@@ -200,7 +209,7 @@ def begin(opening: Opening, record: StudyRecord, parent: Parent | None) -> tuple
     sources = [(study.name, study.record, study.trials()) for study in reversed(lineage)]
     # A search that was killed while it carried over goes on with what is still missing.
     known = {origin for origin in map(carried_from, store.trials()) if origin is not None}
-    found = carry_over(sources, record, config.active_space(), store.distributions, known)
+    found = carry_over(sources, opening.record, config.active_space(), store.distributions, known)
     store.carry_over(found.trials)
     return store, _told(found, owed.name, len(known))
 

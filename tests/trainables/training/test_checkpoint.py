@@ -87,6 +87,21 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_one(
     assert fresh.progress.values == [0.5]
 
 
+def test_a_checkpoint_from_before_there_were_rungs_is_loaded(
+    settings: TrialSettings, session_of: SessionOf, tmp_path: Path
+) -> None:
+    session = session_of(settings)
+    session.progress.values.append(0.5)
+    (file,) = session.save(tmp_path / "checkpoint").iterdir()
+    state = torch.load(file, weights_only=True)
+    for name in ("step_losses", "rung_values"):
+        del state["progress"][name]
+    torch.save(state, file)
+    fresh = session_of(settings)
+    fresh.resume(tmp_path / "checkpoint")
+    assert fresh.progress == session.progress
+
+
 def test_a_checkpoint_runs_no_code(settings: TrialSettings, session_of: SessionOf, tmp_path: Path) -> None:
     session = session_of(settings)
     (file,) = session.save(tmp_path / "checkpoint").iterdir()

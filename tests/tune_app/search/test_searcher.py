@@ -201,7 +201,7 @@ def test_too_many_rejections_in_a_row_end_the_search_with_a_reason(tmp_path: Pat
     )
     assert searcher.suggest("a") == Searcher.FINISHED
     assert searcher.end is not None
-    assert "turned away 7 samples in a row (search.max_rejections)" in searcher.end
+    assert "rejected 7 samples in a row (search.max_rejections)" in searcher.end
     assert len(store.trials()) == 7
     assert searcher.suggest("a") == Searcher.FINISHED
     assert len(store.trials()) == 7

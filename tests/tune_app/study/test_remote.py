@@ -108,7 +108,7 @@ class Search:
             self.run_dir.mkdir(parents=True, exist_ok=True)
             stack.enter_context(search_lock(self.run_dir))
             self.kept: Kept = stack.enter_context(kept(opening.config, self.told.append))
-            self.store, _ = begin(opening, record, opening.parent)
+            self.store, _ = begin(opening, opening.parent)
             write_config(opening.config, self.run_dir)
             self.kept.save(at_once=True)
             self._stack = stack.pop_all()

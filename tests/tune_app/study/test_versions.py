@@ -44,7 +44,7 @@ class Shelf:
         run_dir = Path(opening.config.run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
         with search_lock(run_dir):
-            store, _ = begin(opening, record, opening.parent)
+            store, _ = begin(opening, opening.parent)
             write_config(opening.config, run_dir)
             for value in launched:
                 store.close_trial(store.open_trial({"optim.lr": value}, {}), Outcome.COMPLETE, value=value)
@@ -291,7 +291,7 @@ def test_a_fork_may_be_kept_elsewhere_than_its_parent(tmp_path: Path) -> None:
     config = Shelf(tmp_path / "here", f"sqlite:///{tmp_path}/study.db").config([0.1, 0.3])
     (tmp_path / "here" / "x").mkdir(parents=True)
     opening = choose(config, recorded(config), fresh=True)
-    store, told = begin(opening, recorded(config), parent_of(parent, there.folder / "x"))
+    store, told = begin(opening, parent_of(parent, there.folder / "x"))
     assert shown(store) == [(0.1, "trial 0 of x")]
     assert told == "carried over from x: 1 of 1 finished trials"
 

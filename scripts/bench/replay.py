@@ -1,0 +1,369 @@
+"""Searches replayed through the product's own searcher, scheduler and recorder, without workers and without waiting.
+
+``RayLoop`` makes the calls of Ray's controller in Ray's order, for several trials at once, on a clock of its own: a
+report takes as many epochs as it covers. What a trial reports comes from a problem: closed form (``problems.py``) or
+recorded trainings (``curves/``).
+"""
+
+import heapq
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tune_app.search import ray_session  # noqa: F401  # isort: skip  # It sets the environment that Ray reads when imported.
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from search_spaces.conditions import ActiveSpace
+from search_spaces.rules import Rule, Sample, Violation
+from search_spaces.space import Params, Scalar, Space
+from trainables.seeds import sub_seed
+from tune_app.search.messages import ENDED, FACTS, METRIC, PARAMS, REASON, TIME
+from tune_app.search.recorder import StudyRecorder
+from tune_app.search.sampling import build_proposer
+from tune_app.search.scheduler import build_scheduler, waiting_trials
+from tune_app.search.searcher import HeadroomSearch
+from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage
+from tune_app.study.record import StudyRecord
+from tune_app.study.remote import KeptHere
+from tune_app.study.store import study_in_memory
+from tune_app.unit import Unit
+
+
+class Problem(Protocol):
+    """A search problem whose trials report ``per_epoch`` times in each of ``epochs`` epochs."""
+
+    @property
+    def space(self) -> Space: ...
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def per_epoch(self) -> int: ...
+    def fits(self, params: Mapping[str, Scalar]) -> bool:
+        """Return whether a trial would run; one that does not costs no epochs."""
+        ...
+
+    def curve(self, params: Mapping[str, Scalar], seed: int) -> Sequence[float]:
+        """Return what a trial reports, (epochs × per_epoch) scores in 0..1; equal for equal arguments."""
+        ...
+
+    def true_curve(self, params: Mapping[str, Scalar]) -> Sequence[float]:
+        """Return the same scores without noise."""
+        ...
+
+
+@dataclass(frozen=True)
+class Point:
+    """The best trial at a moment: epochs trained by all trials until then, and the trial's value without noise."""
+
+    cost: float
+    true_value: float
+
+
+@dataclass
+class Replay:
+    """A replayed search.
+
+    Attributes:
+        path: a point whenever the best trial changed, by rising cost.
+        cost: epochs trained in all.
+        launched: trials.
+        ooms: launched trials that ran out of memory.
+    """
+
+    path: list[Point] = field(default_factory=list)
+    cost: float = 0.0
+    launched: int = 0
+    ooms: int = 0
+
+    def value_at(self, cost: float) -> float:
+        """Return the value without noise of the best trial once so many epochs were trained; 0 before any."""
+        return next((point.true_value for point in reversed(self.path) if point.cost <= cost), 0.0)
+
+    def cost_of(self, value: float) -> float:
+        """Return the epochs after which the best trial is worth so much, without noise; infinite if it never is."""
+        return next((point.cost for point in self.path if point.true_value >= value), math.inf)
+
+
+class Fits:
+    """The memory rule with exact needs: rejects what the problem says does not run."""
+
+    name = "memory"
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+
+    def check(self, sample: Sample) -> Violation | None:
+        if self._problem.fits(sample.params):
+            return None
+        return Violation("memory", "does not fit", _excess(self._problem, sample.params))
+
+
+def _excess(problem: Any, params: Mapping[str, Scalar]) -> float:
+    need = getattr(problem, "need_gib", None)
+    return 0.5 if need is None else float(need(params)) / problem.budget_gib - 1
+
+
+class StandIn:
+    """As much of Ray's ``Trial`` as searcher, scheduler and recorder look at."""
+
+    max_failures = 0
+    is_saving = False
+
+    def __init__(self, trial_id: str, config: dict[str, Any]) -> None:
+        self.trial_id = trial_id
+        self.config = config
+        self.status: str = Trial.PENDING
+        self.step = 0
+        self.curve: Sequence[float] = ()
+
+    def set_status(self, status: str) -> None:
+        self.status = status
+
+
+class RayLoop:
+    """The calls of Ray's controller for trials that report a curve; a run is one ``run`` call.
+
+    Args:
+        slots: trials that run at once.
+        callback: None where nothing records.
+        budget: epochs after which no trial is started or continued.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        seed: int,
+        *,
+        searcher: Any,
+        scheduler: TrialScheduler,
+        callback: StudyRecorder | None,
+        slots: int,
+        budget: float = math.inf,
+    ) -> None:
+        self.replay = Replay()
+        self._problem = problem
+        self._seed = seed
+        self._searcher = searcher
+        self._scheduler: Any = scheduler
+        self._callback: Any = callback
+        self._slots = slots
+        self._budget = budget
+        self._ids = itertools.count()
+        self._live: dict[str, StandIn] = {}
+        self._running: list[tuple[float, int, StandIn]] = []
+        self._best = -math.inf
+        self._finished = False
+
+    def run(self) -> Replay:
+        """Run until the searcher has nothing more, every trial has ended, or the budget is spent."""
+        now = 0.0
+        while self.replay.cost < self._budget:
+            self._start_trials(now)
+            if not self._running:
+                break
+            now, _, trial = heapq.heappop(self._running)
+            self._report(trial, now)
+        return self.replay
+
+    def get_trials(self) -> list[StandIn]:
+        """Return the trials that have not ended, which is as much as schedulers ask for."""
+        return list(self._live.values())
+
+    def stop_trial(self, trial: StandIn) -> None:
+        """Stop a paused trial, as schedulers ask the controller to."""
+        self._scheduler.on_trial_remove(self, trial)
+        self._searcher.on_trial_complete(trial.trial_id)
+        self._end("on_trial_complete", trial)
+
+    def _start_trials(self, now: float) -> None:
+        while True:
+            self._call_step("on_step_begin")
+            asked = not self._finished and self._ask()
+            chosen = self._scheduler.choose_trial_to_run(self) if len(self._running) < self._slots else None
+            if chosen is not None:
+                self._start(chosen, now)
+            self._call_step("on_step_end")
+            if chosen is None and not asked:
+                return
+
+    def _ask(self) -> bool:
+        number = str(next(self._ids))
+        config = self._searcher.suggest(number)
+        if config == Searcher.FINISHED:
+            self._finished = True
+        if not isinstance(config, dict):
+            return False
+        self.replay.launched += 1
+        trial = self._live[number] = StandIn(number, config)
+        self._scheduler.on_trial_add(self, trial)
+        return True
+
+    def _start(self, trial: StandIn, now: float) -> None:
+        trial.status = Trial.RUNNING
+        self._call("on_trial_start", trial)
+        heapq.heappush(self._running, (now + self._report_cost, int(trial.trial_id), trial))
+
+    @property
+    def _report_cost(self) -> float:
+        return 1 / self._problem.per_epoch
+
+    def _report(self, trial: StandIn, now: float) -> None:
+        params = trial.config.get(PARAMS, trial.config)
+        if not self._problem.fits(params):
+            self._run_out(trial, params)
+            return
+        trial.step += 1
+        self.replay.cost += self._report_cost
+        curve = trial.curve = trial.curve or self._problem.curve(params, self._seed)
+        value = float(curve[trial.step - 1])
+        self._note(trial.step, value, params)
+        ended = "complete" if trial.step == len(curve) else None
+        result = {METRIC: value, TIME: trial.step, ENDED: ended}
+        decision = self._scheduler.on_trial_result(self, trial, result)
+        if decision != TrialScheduler.STOP:
+            self._searcher.on_trial_result(trial.trial_id, result)
+        self._call("on_trial_result", trial, result)
+        if ended or decision == TrialScheduler.STOP:
+            self._scheduler.on_trial_complete(self, trial, result)
+            self._searcher.on_trial_complete(trial.trial_id, result=result)
+            self._end("on_trial_complete", trial)
+        elif decision == TrialScheduler.PAUSE:
+            trial.status = Trial.PAUSED
+        else:
+            heapq.heappush(self._running, (now + self._report_cost, int(trial.trial_id), trial))
+
+    def _run_out(self, trial: StandIn, params: Params) -> None:
+        self.replay.ooms += 1
+        excess = _excess(self._problem, params)
+        facts = {"need_gib": 1 + excess, "allowed_gib": 1.0}
+        self._call("on_trial_result", trial, {METRIC: math.nan, TIME: 0, ENDED: "oom", FACTS: facts, REASON: "memory"})
+        self._scheduler.on_trial_error(self, trial)
+        self._searcher.on_trial_complete(trial.trial_id, error=True)
+        self._end("on_trial_error", trial)
+
+    def _note(self, step: int, value: float, params: Params) -> None:
+        if step % self._problem.per_epoch == 0 and value > self._best:
+            self._best = value
+            true_value = float(self._problem.true_curve(params)[step - 1])
+            self.replay.path.append(Point(self.replay.cost, true_value))
+
+    def _end(self, name: str, trial: StandIn) -> None:
+        self._call(name, trial)
+        trial.status = Trial.TERMINATED
+        del self._live[trial.trial_id]
+
+    def _call(self, name: str, trial: StandIn, *more: Any) -> None:
+        if self._callback is not None:
+            getattr(self._callback, name)(0, [trial], trial, *more)
+
+    def _call_step(self, name: str) -> None:
+        if self._callback is not None:
+            getattr(self._callback, name)(0, [])
+
+
+@dataclass(frozen=True)
+class Arm:
+    """How Headroom searches.
+
+    Attributes:
+        sampler: ``tpe`` or ``random``.
+        scheduler: ``asha``, ``hyperband`` or ``none``.
+        rung: reports in an epoch that the scheduler sees; at most the problem's ``per_epoch``.
+        with_rules: whether what does not fit is rejected before launch.
+    """
+
+    sampler: str = "tpe"
+    scheduler: str = "asha"
+    rung: int = 1
+    with_rules: bool = True
+    reduction_factor: int = 3
+    startup_trials: int = 0
+    least_bandwidth: float | None = None
+
+
+class AtRungs:
+    """A problem of which only every n-th report is made."""
+
+    def __init__(self, problem: Problem, per_epoch: int) -> None:
+        if problem.per_epoch % per_epoch:
+            raise ValueError(f"{per_epoch} reports an epoch are not among {problem.per_epoch}")
+        self._problem = problem
+        self._every = problem.per_epoch // per_epoch
+        self.per_epoch = per_epoch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._problem, name)
+
+    def curve(self, params: Mapping[str, Scalar], seed: int) -> Sequence[float]:
+        return self._problem.curve(params, seed)[self._every - 1 :: self._every]
+
+    def true_curve(self, params: Mapping[str, Scalar]) -> Sequence[float]:
+        return self._problem.true_curve(params)[self._every - 1 :: self._every]
+
+
+def replay_headroom(
+    problem: Problem,
+    seed: int,
+    arm: Arm,
+    *,
+    trials: int,
+    slots: int = 4,
+    budget: float = math.inf,
+) -> Replay:
+    """Replay a search of the product; what it stores lies in memory and a temporary folder."""
+    problem = AtRungs(problem, arm.rung)
+    unit = Unit("epoch", problem.epochs) if arm.rung == 1 else Unit("rung", problem.epochs * arm.rung, arm.rung)
+    store = study_in_memory(StudyRecord(problem.space, "criteria", "macro_f1", "max", "bench"))
+    if True:
+        rules: list[Rule] = [Fits(problem)] if arm.with_rules else []
+        space = ActiveSpace(problem.space)
+        scheduler = build_scheduler(
+            arm.scheduler,
+            steps=unit.count,
+            warmup=1,
+            reduction_factor=arm.reduction_factor,
+            startup_trials=arm.startup_trials,
+            no_more=lambda: searcher.end is not None,
+        )
+        searcher = HeadroomSearch(
+            store,
+            build_proposer(
+                arm.sampler,
+                space,
+                store.study,
+                store.distributions,
+                sub_seed(seed, "sampler:0"),
+                least_bandwidth=arm.least_bandwidth,
+            ),
+            rules=rules,
+            fixed={},
+            gpus=lambda params: 0.0,
+            adopt=[],
+            launched=0,
+            total=trials,
+            max_concurrent=slots,
+            ask_ahead=1 if arm.scheduler == "hyperband" else 0,
+            max_rejections=10_000,
+        )
+        recorder = StudyRecorder(
+            store,
+            searcher,
+            CheckpointKeeper(CheckpointStorage("."), 0, []),
+            kept=KeptHere(),
+            unit=unit,
+            scheduler=arm.scheduler,
+            timeout_s=None,
+            on_report=lambda live, value: None,
+            on_close=lambda trial: None,
+            on_retry=lambda live, why: None,
+            on_step=lambda live: None,
+            waiting=lambda: waiting_trials(scheduler),
+        )
+        loop = RayLoop(
+            problem, seed, searcher=searcher, scheduler=scheduler, callback=recorder, slots=slots, budget=budget
+        )
+        return loop.run()

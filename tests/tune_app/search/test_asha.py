@@ -1,0 +1,187 @@
+"""ASHA through Ray's interface: pausing, going on, ending, and resuming as if nothing had been interrupted."""
+
+from typing import Any
+
+import pytest
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+
+from tune_app.search.messages import METRIC, NUMBER, RECOMMENDED, TIME
+from tune_app.search.scheduler import build_scheduler, waiting_trials
+from tune_app.search.spared import PastTrial, Spared
+
+STEPS = 9
+CONTINUE, PAUSE, STOP = TrialScheduler.CONTINUE, TrialScheduler.PAUSE, TrialScheduler.STOP
+
+
+class StandIn:
+    """As much of Ray's trial as schedulers look at."""
+
+    def __init__(self, number: int, *, is_recommended: bool = False) -> None:
+        self.trial_id = f"ray-{number}"
+        self.config = {NUMBER: number, RECOMMENDED: is_recommended}
+        self.status = Trial.PENDING
+
+    def set_status(self, status: str) -> None:
+        self.status = status
+
+
+class Controller:
+    """Stops trials as Ray's controller does."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self._scheduler = scheduler
+        self.stopped: list[int] = []
+
+    def stop_trial(self, trial: Any) -> None:
+        self._scheduler.on_trial_remove(self, trial)
+        trial.status = Trial.TERMINATED
+        self.stopped.append(trial.config[NUMBER])
+
+
+def asha(*past: PastTrial, startup_trials: int = 0, no_more: bool = False) -> Any:
+    return build_scheduler(
+        "asha",
+        steps=STEPS,
+        warmup=1,
+        reduction_factor=3,
+        startup_trials=startup_trials,
+        past=list(past),
+        no_more=lambda: no_more,
+    )
+
+
+def added(scheduler: Any, number: int, *, is_recommended: bool = False) -> Any:
+    trial = StandIn(number, is_recommended=is_recommended)
+    scheduler.on_trial_add(None, trial)
+    return trial
+
+
+def past(number: int, *values: float, is_open: bool = False) -> PastTrial:
+    return PastTrial(number, dict(enumerate(values, 1)), is_open)
+
+
+def decision(scheduler: Any, trial: Any, step: int, value: float) -> str:
+    """Report a value; a trial that is to pause is paused, as Ray does it."""
+    trial.status = Trial.RUNNING
+    decided = str(scheduler.on_trial_result(None, trial, {TIME: step, METRIC: value}))
+    trial.status = Trial.PAUSED if decided == PAUSE else trial.status
+    return decided
+
+
+def test_the_first_trials_fill_the_lowest_rung_before_the_best_of_them_goes_on() -> None:
+    scheduler = asha()
+    trials = [added(scheduler, number) for number in range(3)]
+    assert [decision(scheduler, trial, 1, value) for trial, value in zip(trials, (0.8, 0.5, 0.3), strict=True)] == [
+        PAUSE,
+        PAUSE,
+        PAUSE,
+    ]
+    assert waiting_trials(scheduler) == 2, "the best holds a slot again"
+    controller = Controller(scheduler)
+    assert scheduler.choose_trial_to_run(controller) is trials[0]
+    assert scheduler.choose_trial_to_run(controller) is None
+    assert controller.stopped == []
+    assert decision(scheduler, added(scheduler, 3), 1, 0.9) == CONTINUE, "one of the best third does not pause"
+
+
+def test_a_waiting_trial_is_stopped_once_it_has_no_chance_left() -> None:
+    scheduler = asha(*(past(number, 0.5 + number / 100) for number in range(6)))
+    late = added(scheduler, 6)
+    assert decision(scheduler, late, 1, 0.525) == PAUSE
+    for number in range(7, 10):
+        decision(scheduler, added(scheduler, number), 1, 0.9)
+    controller = Controller(scheduler)
+    while scheduler.choose_trial_to_run(controller) is not None:
+        pass
+    assert controller.stopped == [6]
+
+
+def test_the_last_trials_are_settled_from_the_lowest_rung_up() -> None:
+    scheduler = asha(no_more=True)
+    trials = [added(scheduler, number) for number in range(2)]
+    assert decision(scheduler, trials[0], 1, 0.5) == PAUSE, "the other has not reported yet"
+    assert decision(scheduler, trials[1], 1, 0.9) == CONTINUE, "nobody else will come"
+    controller = Controller(scheduler)
+    assert scheduler.choose_trial_to_run(controller) is None
+    assert controller.stopped == [0]
+    assert decision(scheduler, trials[1], 3, 0.9) == CONTINUE
+
+
+def test_the_trial_that_got_furthest_goes_on_first() -> None:
+    scheduler = asha()
+    trials = [added(scheduler, number) for number in range(6)]
+    for trial, value in zip(trials, (0.9, 0.8, 0.7, 0.6, 0.5, 0.4), strict=True):
+        decision(scheduler, trial, 1, value)
+    controller = Controller(scheduler)
+    started = [scheduler.choose_trial_to_run(controller) for _ in range(2)]
+    assert started == trials[:2]
+    assert decision(scheduler, trials[0], 3, 0.9) == PAUSE
+    assert decision(scheduler, trials[1], 3, 0.8) == PAUSE
+    third = added(scheduler, 6)
+    assert decision(scheduler, third, 1, 0.95) == CONTINUE
+    assert decision(scheduler, third, 3, 0.1) == PAUSE
+    assert scheduler.choose_trial_to_run(controller) is trials[0], "of its rung the best third may go on"
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.1, STOP), (0.65, PAUSE), (0.9, CONTINUE)])
+def test_a_new_trial_is_held_against_the_trials_of_the_study(value: float, expected: str) -> None:
+    before = [past(number, 0.1 * number) for number in range(9)]
+    fresh, resumed = asha(), asha(*before)
+    assert decision(fresh, added(fresh, 9), 1, value) == PAUSE
+    assert decision(resumed, added(resumed, 9), 1, value - 0.1) == expected
+
+
+def test_the_decisions_are_those_of_a_search_that_was_never_interrupted() -> None:
+    reports = [[0.3], [0.6, 0.5, 0.6], [0.2], [0.5, 0.6, 0.4, 0.3], [0.7, 0.8, 0.9]]
+    straight = asha()
+    for number, values in enumerate(reports):
+        trial = added(straight, number)
+        for step, value in enumerate(values, 1):
+            decision(straight, trial, step, value)
+    resumed = asha(*(past(number, *values) for number, values in enumerate(reports)))
+    for number, value in enumerate((0.45, 0.55, 0.65, 0.75, 0.85), 5):
+        trials = [added(scheduler, number) for scheduler in (straight, resumed)]
+        for step in range(1, STEPS):
+            decided = [
+                decision(scheduler, trial, step, value)
+                for scheduler, trial in zip((straight, resumed), trials, strict=True)
+            ]
+            assert decided[0] == decided[1]
+
+
+def test_a_trial_that_waited_waits_on_after_a_resume_until_it_may_go() -> None:
+    good = [past(number, 0.8) for number in range(5)]
+    scheduler = asha(*good, past(5, 0.7, is_open=True))
+    waited = added(scheduler, 5)
+    assert waited.status == Trial.PAUSED, "Ray would start it if it were pending"
+    assert waiting_trials(scheduler) == 1
+    settled = asha(*(past(number, 0.1) for number in range(5)), past(5, 0.7, is_open=True))
+    assert added(settled, 5).status == Trial.PENDING, "it may go on at once"
+    assert waiting_trials(settled) == 0
+
+
+def test_a_trial_that_was_cut_short_is_not_held_against_a_rung_that_it_passed() -> None:
+    good = [past(number, 0.8) for number in range(8)]
+    resumed = asha(*good, past(8, 0.3, 0.3, is_open=True))
+    cut = added(resumed, 8)
+    assert cut.status == Trial.PENDING
+    assert decision(resumed, cut, 2, 0.3) == CONTINUE
+    unknown = asha(*good)
+    assert decision(unknown, added(unknown, 8), 2, 0.3) == STOP
+
+
+def test_recommended_configurations_are_never_stopped_and_others_are_held_against_them() -> None:
+    scheduler = asha()
+    for number in range(6):
+        trial = added(scheduler, number, is_recommended=True)
+        assert [decision(scheduler, trial, step, 0.5 + number / 100) for step in range(1, 5)] == [CONTINUE] * 4
+    assert decision(scheduler, added(scheduler, 6), 1, 0.1) == STOP
+
+
+def test_those_who_are_never_stopped_are_counted_over_the_whole_study() -> None:
+    before = [past(4, 0.5), past(0, 0.5), past(2, 0.5, is_open=True), past(7, 0.5, is_open=True)]
+    resumed = Spared(3, before)
+    assert [resumed.add(StandIn(number)) for number in (2, 7, 9)] == [True, False, False]  # type: ignore[arg-type]
+    fresh = Spared(2, [])
+    assert [fresh.add(StandIn(number)) for number in (2, 7, 9)] == [True, True, False]  # type: ignore[arg-type]

@@ -1,0 +1,144 @@
+"""Ray's scheduler interface over the ladder: trials that wait are paused, and go on from their checkpoints."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from tune_app.rungs import stopping_steps
+from tune_app.search.ladder import Ladder, Rung, Verdict
+from tune_app.search.messages import METRIC, TIME, decides_nothing, number_of
+from tune_app.search.spared import PastTrial, Spared
+
+_DECISIONS = {
+    Verdict.GO: str(TrialScheduler.CONTINUE),
+    Verdict.WAIT: str(TrialScheduler.PAUSE),
+    Verdict.STOP: str(TrialScheduler.STOP),
+}
+
+
+@dataclass
+class _Climb:
+    """A trial in progress: the last step it reported, and the rung it waits at, if it does."""
+
+    trial: Trial
+    step: int = 0
+    rung: Rung | None = None
+
+
+class Asha(FIFOScheduler):
+    """ASHA that fills a rung before any of its trials runs on alone, and never stops the trials it is told to spare.
+
+    Reports of the spared trials count for the others. A resumed search enters the reports of the study, so that its
+    rungs are those of a search that was never interrupted; a trial that waited goes on waiting.
+
+    Args:
+        steps: of a complete trial.
+        warmup: step of the first rung.
+        no_more: returns whether no further trial will be launched; then the rungs are settled from the lowest up.
+        pauses: whether trials write checkpoints to go on from.
+    """
+
+    def __init__(
+        self,
+        *,
+        steps: int,
+        warmup: int,
+        reduction_factor: int,
+        spared: Spared,
+        past: Sequence[PastTrial],
+        no_more: Callable[[], bool],
+        pauses: bool,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._ladder = Ladder(stopping_steps("asha", steps, warmup, reduction_factor), reduction_factor, pauses=pauses)
+        self._spared = spared
+        self._no_more = no_more
+        self._climbs: dict[int, _Climb] = {}
+        self._past = {trial.number: trial for trial in past if trial.is_open}
+        for trial in past:
+            for step, value in sorted(trial.values.items()):
+                self._ladder.add(trial.number, step, value)
+
+    @property
+    def waiting(self) -> int:
+        """Number of trials that hold no slot: they wait, and may not go on yet."""
+        return sum(self._verdict(climb) is not Verdict.GO for climb in self._waiting())
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Take up a trial. One that waited when its search was interrupted is paused before it starts."""
+        number = number_of(trial)
+        climb = self._climbs[number] = _Climb(trial)
+        is_spared = self._spared.add(trial)
+        if number not in self._past:
+            return
+        climb.step = max(self._past[number].values, default=0)
+        rung = next((rung for rung in self._ladder.rungs if rung.step == climb.step), None)
+        if rung is not None and not is_spared and self._stand(climb, rung) is not Verdict.GO:
+            # Ray has not sorted the trial in yet; a pending one would be started whatever this scheduler chooses.
+            trial.set_status(Trial.PAUSED)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Decide on a report."""
+        if decides_nothing(result):
+            return str(TrialScheduler.CONTINUE)
+        climb = self._climbs[number_of(trial)]
+        climb.step = int(result[TIME])
+        rung = self._ladder.add(number_of(trial), climb.step, float(result[METRIC]))
+        if rung is None or trial in self._spared:
+            return str(TrialScheduler.CONTINUE)
+        return _DECISIONS[self._stand(climb, rung)]
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """Forget a trial that ended; its reports stay."""
+        self._climbs.pop(number_of(trial), None)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Forget a trial that failed; its reports stay."""
+        self._climbs.pop(number_of(trial), None)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        """Forget a trial that was stopped while it waited; its reports stay."""
+        self._climbs.pop(number_of(trial), None)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Return the waiting trial that got furthest of those that may go on, else one that was not started yet.
+
+        Waiting trials that no later trial could bring on any more are stopped here.
+        """
+        verdicts = [(climb, self._verdict(climb)) for climb in self._waiting()]
+        for climb, verdict in verdicts:
+            # One that still writes its checkpoint is looked at again in the next turn.
+            if verdict is Verdict.STOP and climb.trial.status == Trial.PAUSED:
+                tune_controller.stop_trial(climb.trial)
+        ready = [climb for climb, verdict in verdicts if verdict is Verdict.GO and climb.trial.status == Trial.PAUSED]
+        if ready:
+            chosen = max(ready, key=lambda climb: climb.step)
+            chosen.rung = None
+            return chosen.trial
+        pending = (climb.trial for climb in self._climbs.values() if climb.trial.status == Trial.PENDING)
+        return next(pending, None)
+
+    def _stand(self, climb: _Climb, rung: Rung) -> Verdict:
+        """Put a trial at a rung, where it stays unless it goes on at once."""
+        climb.rung = rung
+        verdict = self._verdict(climb)
+        if verdict is Verdict.GO:
+            climb.rung = None
+        return verdict
+
+    def _waiting(self) -> Iterator[_Climb]:
+        return (climb for climb in list(self._climbs.values()) if climb.rung is not None)
+
+    def _verdict(self, climb: _Climb) -> Verdict:
+        assert climb.rung is not None
+        return self._ladder.verdict(climb.rung, number_of(climb.trial), is_final=self._is_final(climb.rung))
+
+    def _is_final(self, rung: Rung) -> bool:
+        """Return whether no trial will reach the rung any more: none comes, and none below it can go on."""
+        if not self._no_more():
+            return False
+        below = [climb for climb in self._climbs.values() if climb.step < rung.step]
+        return all(climb.rung is not None and self._verdict(climb) is Verdict.STOP for climb in below)

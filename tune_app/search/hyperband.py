@@ -1,0 +1,93 @@
+"""Ray's HyperBand as a search uses it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import HyperBandScheduler, TrialScheduler
+from ray.tune.schedulers.hyperband import _Bracket
+
+from tune_app.search.messages import decides_nothing
+from tune_app.search.spared import Spared
+
+
+class _WholeBracket(_Bracket):
+    """A bracket that is full once as many trials were added as it holds, also after some of them have ended.
+
+    Ray's own counts the living: where trials run one after another, each ends before the next is added, and the first
+    bracket, in which nothing is ever stopped, takes them all.
+    """
+
+    def filled(self) -> bool:
+        return len(self._all_trials) >= self._n0
+
+
+class LenientHyperBand(HyperBandScheduler):
+    """HyperBand whose brackets begin at ``warmup`` steps or later, beside which spared trials run to their end.
+
+    A resumed search begins with new brackets, since in one of its own all trials are alive.
+    """
+
+    def __init__(self, *, spared: Spared, warmup: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._spared = spared
+        self._beside: list[Trial] = []
+        self._get_n0: Callable[[int], int]
+        first_rung: Callable[[int], int] = self._get_r0
+
+        def first_rung_after_warmup(bracket: int) -> int:
+            # HyperBand itself skips a bracket that would begin at 0 steps.
+            return first_rung(bracket) if first_rung(bracket) >= warmup else 0
+
+        self._get_r0: Callable[[int], int] = first_rung_after_warmup
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        if self._spared.add(trial):
+            self._beside.append(trial)
+        else:
+            super().on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        if decides_nothing(result) or trial in self._spared:
+            # A trial that reports its end ends by itself; its bracket hears of it then.
+            return TrialScheduler.CONTINUE
+        decision: str = super().on_trial_result(tune_controller, trial, result)
+        return decision
+
+    @property
+    def waiting(self) -> int:
+        """Number of trials that hold no slot: they are paused until their bracket goes on."""
+        brackets = [bracket for band in self._hyperbands for bracket in band if bracket is not None]
+        return sum(
+            trial.status == Trial.PAUSED and trial not in bracket.trials_to_unpause
+            for bracket in brackets
+            for trial in bracket.current_trials()
+        )
+
+    def _create_bracket(self, s: int) -> _Bracket:
+        return _WholeBracket(
+            time_attr=self._time_attr,
+            max_trials=self._get_n0(s),
+            init_t_attr=self._get_r0(s),
+            max_t_attr=self._max_t_attr,
+            eta=self._eta,
+            s=s,
+            stop_last_trials=self._stop_last_trials,
+        )
+
+    def _process_bracket(self, tune_controller: Any, bracket: _Bracket) -> str:
+        # Ray sets this mark and never takes it back, so that a trial which fails after the first halving would leave
+        # those that wait for it paused for ever.
+        try:
+            decision: str = super()._process_bracket(tune_controller, bracket)
+            return decision
+        finally:
+            bracket.is_being_processed = False
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        if trial not in self._spared:
+            super().on_trial_remove(tune_controller, trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        waiting = [trial for trial in self._beside if trial.status == Trial.PENDING]
+        return waiting[0] if waiting else super().choose_trial_to_run(tune_controller)

@@ -1,0 +1,85 @@
+"""Asynchronous successive halving, decided from reports alone: who goes on at a rung, who waits, who is stopped.
+
+L. Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, algorithm 2. Their trials all
+pause at every rung, and wait there until the end. Here a trial that is among the best when it comes goes straight on,
+and one that only many worse trials after it could bring on is stopped.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """Decision on a trial that stands at a rung."""
+
+    GO = "go"
+    WAIT = "wait"
+    STOP = "stop"
+
+
+@dataclass
+class Rung:
+    """Reports of all trials that reached a step: trial number → value, in the order in which they came."""
+
+    step: int
+    values: dict[int, float] = field(default_factory=dict)
+
+    def rank(self, number: int) -> int:
+        """Return a trial's rank among the others from 1, the best; the earlier comes first among equals."""
+        mine = _comparable(self.values[number])
+        better = 0
+        is_before = True
+        for other, value in self.values.items():
+            if other == number:
+                is_before = False
+            elif _comparable(value) > mine or (is_before and _comparable(value) == mine):
+                better += 1
+        return better + 1
+
+
+class Ladder:
+    """Rungs at ascending steps, at each of which one trial in ``reduction_factor`` goes on.
+
+    Args:
+        steps: of the rungs, ascending.
+        reduction_factor: at least 2.
+        pauses: whether trials can wait at a rung. Where they cannot, each is judged as it comes: the first goes on.
+    """
+
+    def __init__(self, steps: Sequence[int], reduction_factor: int, *, pauses: bool = True) -> None:
+        self.rungs = [Rung(step) for step in steps]
+        self._factor = reduction_factor
+        self._pauses = pauses
+
+    def add(self, number: int, step: int, value: float) -> Rung | None:
+        """Enter a report; return the rung that the trial reached with it, if any."""
+        reached = None
+        for rung in self.rungs:
+            if step >= rung.step and number not in rung.values:
+                rung.values[number] = value
+                reached = rung
+        return reached
+
+    def verdict(self, rung: Rung, number: int, *, is_final: bool = False) -> Verdict:
+        """Decide on a trial that stands at a rung.
+
+        The best 1 / ``reduction_factor`` of the rung go on. Another waits as long as ``reduction_factor`` ² further
+        trials, all of them worse, would take it there.
+
+        Args:
+            is_final: no further trial will reach the rung. Then at least one trial goes on.
+        """
+        count, rank = len(rung.values), rung.rank(number)
+        if not self._pauses:
+            return Verdict.GO if rank <= math.ceil(count / self._factor) else Verdict.STOP
+        if rank <= max(count // self._factor, is_final):
+            return Verdict.GO
+        if is_final or rank * self._factor - count > self._factor**2:
+            return Verdict.STOP
+        return Verdict.WAIT
+
+
+def _comparable(value: float) -> float:
+    return -math.inf if math.isnan(value) else value

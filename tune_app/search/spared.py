@@ -1,0 +1,39 @@
+"""Trials that no scheduler stops, and what a resumed search knows of earlier ones."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ray.tune.experiment import Trial
+
+from tune_app.search.messages import is_recommended, number_of
+
+
+@dataclass(frozen=True)
+class PastTrial:
+    """A launched trial of a study that is resumed.
+
+    Attributes:
+        values: its reports, by step.
+        is_open: it was cut short, and is taken up again.
+    """
+
+    number: int
+    values: Mapping[int, float]
+    is_open: bool
+
+
+class Spared:
+    """The first so many trials of a study, and those with recommended configurations."""
+
+    def __init__(self, most: int, past: Sequence[PastTrial]) -> None:
+        self._most = most
+        self._first = set(sorted(trial.number for trial in past)[:most])
+
+    def add(self, trial: Trial) -> bool:
+        """Take note of a trial that is launched; return whether it is spared."""
+        if len(self._first) < self._most:
+            self._first.add(number_of(trial))
+        return trial in self
+
+    def __contains__(self, trial: Trial) -> bool:
+        return number_of(trial) in self._first or is_recommended(trial)
