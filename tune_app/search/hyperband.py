@@ -56,13 +56,8 @@ class LenientHyperBand(HyperBandScheduler):
 
     @property
     def waiting(self) -> int:
-        """Number of trials that hold no slot: they are paused until their bracket goes on."""
-        brackets = [bracket for band in self._hyperbands for bracket in band if bracket is not None]
-        return sum(
-            trial.status == Trial.PAUSED and trial not in bracket.trials_to_unpause
-            for bracket in brackets
-            for trial in bracket.current_trials()
-        )
+        """Number of trials that hold no slot: they are paused."""
+        return sum(trial.status == Trial.PAUSED for trial in self._trial_info)
 
     def _create_bracket(self, s: int) -> _Bracket:
         return _WholeBracket(

@@ -18,8 +18,8 @@ def reported(store: Any) -> dict[float, list[int]]:
     return {trial.params["optim.lr"]: sorted(trial.intermediate_values) for trial in store.trials()}
 
 
-def test_asha_stops_what_is_worse_than_the_best_third_after_the_warmup(run_scripted: Any) -> None:
-    order = "[0.5, 0.9, 0.3, 0.95]"
+def test_asha_pauses_the_first_trial_until_it_has_company_and_stops_the_worse_half(run_scripted: Any) -> None:
+    order = "[0.9, 0.5, 0.3, 0.95]"
     end, store, _ = run_scripted(
         lambda settings, epoch: settings.optim.lr,
         "scheduler.name=asha",
@@ -27,7 +27,8 @@ def test_asha_stops_what_is_worse_than_the_best_third_after_the_warmup(run_scrip
         "scheduler.reduction_factor=2",
         f"space.optim.lr.choices={order}",
     )
-    assert outcomes(store) == {0.5: "complete", 0.9: "complete", 0.3: "stopped", 0.95: "complete"}
+    assert outcomes(store) == {0.9: "complete", 0.5: "stopped", 0.3: "stopped", 0.95: "complete"}
+    assert store.trials()[0].user_attrs["resumed_at"] == 2, "it was paused and went on from its checkpoint"
     assert reported(store)[0.3] == [1, 2], "it was stopped at the end of the warm-up, and its reports stand"
     assert "asha stopped it after epoch 2 of 4" in store.trials()[2].user_attrs["reason"]
     assert end.status.best.value == 0.95
