@@ -71,7 +71,7 @@ def plain_config(tmp_path: Path) -> dict[str, Any]:
         "model": {"name": "tiny-bert"},
         "train": {"epochs": 4},
         "search": {"trials": 4, "sampler": "exhaustive"},
-        "scheduler": {"name": "none"},
+        "scheduler": {"name": "none", "rung": "epoch"},
         # Nothing is predicted for trials that train nothing.
         "limits": None,
         "tracking": {"enabled": False},

@@ -334,6 +334,12 @@ class SearchSection(Section):
     sampler: Literal["tpe", "nsga2", "random", "exhaustive"] = Field(
         default="tpe", description="nsga2 is for several objectives."
     )
+    recommended: int = Field(
+        default=4,
+        ge=0,
+        description="So many trials begin the search with published settings of the models, one model after the other,"
+        " and are never stopped early: others are compared with them. 0: none.",
+    )
     max_rejections: int = Field(
         default=1000, gt=0, description="Samples turned away in a row after which the space counts as exhausted."
     )

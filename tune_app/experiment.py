@@ -30,7 +30,7 @@ from tune_app.search.preconditions import check_models, model_names, study_recor
 from tune_app.search.progress import LiveTable, PlainLines, Progress, Quiet
 from tune_app.study.differences import print_differences
 from tune_app.study.remote import LOCAL_FILES, Kept, kept
-from tune_app.study.reporting import StudyStatus, outcome_of, study_status, was_launched
+from tune_app.study.reporting import StudyStatus, is_recommended, outcome_of, study_status, was_launched
 from tune_app.study.run_dir import (
     ARTIFACTS,
     CACHE,
@@ -186,6 +186,7 @@ def _search(
     # Ray takes seconds to import; everything that can be refused was refused before.
     from trainables.memory.facts import torch_facts
     from tune_app.search import ray_session
+    from tune_app.search.recommended import recommended_turns
     from tune_app.search.recorder import StudyRecorder
     from tune_app.search.sampling import build_proposer
     from tune_app.search.scheduler import build_scheduler, waiting_trials
@@ -214,7 +215,12 @@ def _search(
         reduction_factor=scheduling.reduction_factor,
         startup_trials=scheduling.startup_trials,
         past=[
-            PastTrial(trial.number, trial.intermediate_values, is_open=trial.state == TrialState.RUNNING)
+            PastTrial(
+                trial.number,
+                trial.intermediate_values,
+                is_open=trial.state == TrialState.RUNNING,
+                is_recommended=is_recommended(trial),
+            )
             for trial in trials
             if outcome_of(trial) is not Outcome.INFEASIBLE
         ],
@@ -264,6 +270,13 @@ def _search(
             # HyperBand compares the trials of a bracket, so it must see one coming while another runs.
             ask_ahead=1 if scheduling.name == "hyperband" else 0,
             max_rejections=search.max_rejections,
+            recommended=recommended_turns(
+                config.active_space(),
+                model_names(config),
+                config.trial_settings().model,
+                sub_seed(search.seed, "recommended"),
+            ),
+            most_recommended=_recommended_left(config, trials),
         )
 
         def break_off(breakage: Breakage) -> None:
@@ -467,6 +480,15 @@ def _opening(config: RunConfig, store: StudyStore, dashboard_url: str | None) ->
     return "\n".join(lines)
 
 
+def _recommended_left(config: RunConfig, trials: Sequence[FrozenTrial]) -> int:
+    """Return how many recommended configurations are still to be launched before others."""
+    own = [trial for trial in _own(trials) if was_launched(trial)]
+    launched = sum(map(is_recommended, own))
+    # Once others came, the start is over; an exhaustive search reaches every configuration in its own order.
+    is_over = len(own) > launched or config.search.sampler == "exhaustive"
+    return 0 if is_over else config.search.recommended - launched
+
+
 def _own(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Those that the study launched itself; the others' checkpoints are where they were trained."""
     return [trial for trial in trials if carried_from(trial) is None]
@@ -481,6 +503,7 @@ def _open_trials(store: StudyStore, storage: "CheckpointStorage") -> list[Any]:
             trial.number,
             dict(trial.params),
             trial.user_attrs[LATEST] if storage.holds(trial.user_attrs, LATEST) else None,
+            is_recommended(trial),
         )
         for trial in store.trials()
         if trial.state == TrialState.RUNNING

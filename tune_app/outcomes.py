@@ -70,6 +70,9 @@ def step_of_metrics(attribute: str) -> int | None:
 BY_CRITERION_ATTRIBUTE = "by_criterion"
 """Attribute that holds the scores of every criterion in the best epoch, or over the folds: criterion → name → value."""
 
+RECOMMENDED_ATTRIBUTE = "recommended"
+"""Attribute of a trial that runs a recommended configuration; absent from all others."""
+
 CARRIED_ATTRIBUTE = "carried_from"
 """Attribute of a trial that another study launched: which one, and its number there."""
 

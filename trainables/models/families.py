@@ -5,8 +5,11 @@ A family is named by the ``model_type`` that transformers gives a model's config
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
+
+from trainables.models import recipes
+from trainables.models.recipes import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,6 +30,8 @@ class Family:
         has_pooler: whether there is a pooler, trained before, that gives a text's vector.
         positions: whether a token's place is looked up in a table, which ends: from its first row on, or only from the
             row after the padding's.
+        recommended: published recipes for fine-tuning, smallest models first; a model gets the first that suits its
+            size. BERT's where a family has none of its own.
     """
 
     stack: str = "encoder.layer"
@@ -36,32 +41,43 @@ class Family:
     shares_layers: bool = False
     has_pooler: bool = True
     positions: str = "table"
+    recommended: tuple[Recipe, ...] = recipes.BERT
 
 
-_ROBERTA = Family(positions="table after padding")
+_ROBERTA = Family(positions="table after padding", recommended=recipes.ROBERTA)
 _DEBERTA = Family(
     beneath=("embeddings", "encoder.rel_embeddings", "encoder.LayerNorm", "encoder.conv"),
     has_pooler=False,
+    recommended=recipes.DEBERTA,
 )
 
 FAMILIES: dict[str, Family] = {
     "bert": Family(),
     "roberta": _ROBERTA,
-    "xlm-roberta": _ROBERTA,
+    "xlm-roberta": replace(_ROBERTA, recommended=recipes.XLM_ROBERTA),
     "camembert": _ROBERTA,
     "deberta": _DEBERTA,
-    "deberta-v2": _DEBERTA,
-    "electra": Family(beneath=("embeddings", "embeddings_project"), has_pooler=False),
-    "distilbert": Family(
-        stack="transformer.layer", dropout=("dropout",), attention_dropout=("attention_dropout",), has_pooler=False
+    "deberta-v2": replace(_DEBERTA, recommended=recipes.DEBERTA_V2),
+    "electra": Family(
+        beneath=("embeddings", "embeddings_project"),
+        has_pooler=False,
+        recommended=recipes.ELECTRA,
     ),
-    "albert": Family(stack="encoder.albert_layer_groups", shares_layers=True),
+    "distilbert": Family(
+        stack="transformer.layer",
+        dropout=("dropout",),
+        attention_dropout=("attention_dropout",),
+        has_pooler=False,
+        recommended=recipes.DISTILBERT,
+    ),
+    "albert": Family(stack="encoder.albert_layer_groups", shares_layers=True, recommended=recipes.ALBERT),
     "modernbert": Family(
         stack="layers",
         dropout=("embedding_dropout", "mlp_dropout"),
         attention_dropout=("attention_dropout",),
         has_pooler=False,
         positions="rotary",
+        recommended=recipes.MODERNBERT,
     ),
 }
 
@@ -78,12 +94,16 @@ class Architecture:
         layers: None where it does not say.
         positions: rows of the table of positions; None where it does not say, or there is no table.
         padding: the padding's token.
+        hidden: hidden size; None where it does not say.
+        pretrained: False for a built-in encoder, whose weights are random.
     """
 
     model_type: str
     layers: int | None = None
     positions: int | None = None
     padding: int = 0
+    hidden: int | None = None
+    pretrained: bool = True
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Architecture | None":
@@ -94,7 +114,8 @@ class Architecture:
         layers = config.get("num_hidden_layers", config.get("n_layers"))
         # DeBERTa's later models have no table, their positions being relative.
         positions = config.get("max_position_embeddings") if config.get("position_biased_input", True) else None
-        return cls(model_type, layers, positions, config.get("pad_token_id") or 0)
+        hidden = config.get("hidden_size", config.get("dim"))
+        return cls(model_type, layers, positions, config.get("pad_token_id") or 0, hidden)
 
     @property
     def longest(self) -> int | None:

@@ -14,10 +14,11 @@ from trainables.models.names import UnknownModelError, resolve_model
 # Built-in encoders are made when a trial starts; their size is far below any limit's smallest class.
 _BUILTIN_AT_MOST = 20_000_000
 _BUILTIN_LAYERS = {"tiny": 2, "small": 4}
+_BUILTIN_HIDDEN = {"tiny": 128, "small": 256}
 _BUILTIN = {
-    "bert": Architecture("bert", positions=512),
-    "roberta": Architecture("roberta", positions=514, padding=1),
-    "deberta": Architecture("deberta-v2"),
+    "bert": Architecture("bert", positions=512, pretrained=False),
+    "roberta": Architecture("roberta", positions=514, padding=1, pretrained=False),
+    "deberta": Architecture("deberta-v2", pretrained=False),
 }
 
 
@@ -58,7 +59,7 @@ def _architecture_here(model: str) -> Architecture | None:
         return None
     if source.kind == "builtin":
         size, _, family = model.partition("-")
-        return replace(_BUILTIN[family], layers=_BUILTIN_LAYERS[size])
+        return replace(_BUILTIN[family], layers=_BUILTIN_LAYERS[size], hidden=_BUILTIN_HIDDEN[size])
     return None if source.path is None else _read(Path(source.path, "config.json"))
 
 

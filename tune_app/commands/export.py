@@ -17,8 +17,8 @@ from optuna.trial import FrozenTrial
 from tune_app.config import PinnedSection, RunConfig, dump_yaml
 from tune_app.errors import UserError
 from tune_app.objectives import front, named_values, values_of
-from tune_app.outcomes import CARRIED_ATTRIBUTE, TRIAL_ATTRIBUTES, carried_from
-from tune_app.study.reporting import leaderboard, outcome_of, reason_of
+from tune_app.outcomes import CARRIED_ATTRIBUTE, RECOMMENDED_ATTRIBUTE, TRIAL_ATTRIBUTES, carried_from
+from tune_app.study.reporting import is_recommended, leaderboard, outcome_of, reason_of
 from tune_app.study.run_dir import shown_config
 from tune_app.study.store import StudyStore
 
@@ -131,7 +131,7 @@ def _write_table(store: StudyStore, trials: Sequence[FrozenTrial], target: Path)
     building = target.with_name(f".{target.name}.{os.getpid()}")
     with building.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        columns = ["rank", "number", "outcome", *objectives, "best_epoch", *names, *attributes]
+        columns = ["rank", "number", "outcome", *objectives, "best_epoch", *names, *attributes, RECOMMENDED_ATTRIBUTE]
         writer.writerow([*columns, CARRIED_ATTRIBUTE, "reason"])
         for rank, trial in enumerate(trials, start=1):
             values = values_of(trial)
@@ -157,6 +157,7 @@ def _row(
         trial.user_attrs.get("best_epoch"),
         *(trial.params.get(name) for name in names),
         *(trial.user_attrs.get(name) for name in attributes),
+        is_recommended(trial),
         carried_from(trial),
         reason_of(trial),
     ]

@@ -15,6 +15,7 @@ from tune_app.outcomes import Outcome, carried_from
 from tune_app.study.reporting import (
     StudyStatus,
     duration_text,
+    is_recommended,
     leaderboard,
     outcome_of,
     params_text,
@@ -63,6 +64,7 @@ def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> N
             beside = f"{trial.user_attrs['metrics'][FOLD_DEVIATION]:.4f}"
         values = [own.shown(value) for own, value in zip(objectives, values_of(trial), strict=True)]
         number = f"{trial.number}{' ★' if rank <= len(on_front) else ''}"
+        number += " (recommended)" if is_recommended(trial) else ""
         beginnings = [str(origins.get(trial.number, ""))] if origins else []
         table.add_row(str(rank), number, *values, beside, *beginnings, params_text(trial.params))
     console.print(table)
@@ -114,7 +116,22 @@ def _best_lines(status: StudyStatus) -> list[str]:
     if best is None:
         return []
     origin = f" ({best.carried_from})" if best.carried_from else ""
-    return [f"best: trial {best.number}{origin}, {status.metric} {best.value:.4f}, {params_text(best.params)}"]
+    line = f"best: trial {best.number}{origin}, {status.metric} {best.value:.4f}, {params_text(best.params)}"
+    return [line, *recommended_lines(status)]
+
+
+def recommended_lines(status: StudyStatus) -> list[str]:
+    """Compare the best trial with the recommended configuration; nothing where none was launched."""
+    best, recommended = status.best, status.recommended
+    if best is None or recommended is None:
+        return []
+    if best.number == recommended.number:
+        return ["no trial beats this one, a recommended configuration"]
+    ahead = best.value - recommended.value
+    return [
+        f"recommended configuration: trial {recommended.number}, {status.metric} {recommended.value:.4f}; the best is"
+        f" {ahead:+.4f} against it"
+    ]
 
 
 def _front_lines(status: StudyStatus) -> list[str]:
@@ -184,6 +201,8 @@ def print_status(
                 soft_wrap=True,
             )
     print_leaderboard(console, store)
+    for line in recommended_lines(status):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _counts(status: StudyStatus) -> str:

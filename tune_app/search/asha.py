@@ -31,8 +31,8 @@ class _Climb:
 class Asha(FIFOScheduler):
     """ASHA that fills a rung before any of its trials runs on alone, and never stops the trials it is told to spare.
 
-    Reports of the spared trials count for the others. A resumed search enters the reports of the study, so that its
-    rungs are those of a search that was never interrupted; a trial that waited goes on waiting.
+    Others are held against the spared trials, too. A resumed search enters the reports of the study, so that its rungs
+    are those of a search that was never interrupted; a trial that waited goes on waiting.
 
     Args:
         steps: of a complete trial.
@@ -53,7 +53,8 @@ class Asha(FIFOScheduler):
         pauses: bool,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._ladder = Ladder(stopping_steps("asha", steps, warmup, reduction_factor), reduction_factor, pauses=pauses)
+        rungs = stopping_steps("asha", steps, warmup, reduction_factor)
+        self._ladder = Ladder(rungs, reduction_factor, pauses=pauses)
         self._spared = spared
         self._no_more = no_more
         self._climbs: dict[int, _Climb] = {}
@@ -63,9 +64,10 @@ class Asha(FIFOScheduler):
                 self._ladder.add(trial.number, step, value)
 
     @property
-    def waiting(self) -> int:
-        """Number of trials that hold no slot: they wait, and may not go on yet."""
-        return sum(self._verdict(climb) is not Verdict.GO for climb in self._waiting())
+    def waiting(self) -> frozenset[int]:
+        """Numbers of the trials that hold no slot: they wait, and may not go on yet."""
+        waiting = [climb for climb in self._waiting() if self._verdict(climb) is not Verdict.GO]
+        return frozenset(number_of(climb.trial) for climb in waiting)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Take up a trial. One that waited when its search was interrupted is paused before it starts."""
@@ -86,8 +88,9 @@ class Asha(FIFOScheduler):
             return str(TrialScheduler.CONTINUE)
         climb = self._climbs[number_of(trial)]
         climb.step = int(result[TIME])
+        is_spared = number_of(trial) in self._spared
         rung = self._ladder.add(number_of(trial), climb.step, float(result[METRIC]))
-        if rung is None or trial in self._spared:
+        if rung is None or is_spared:
             return str(TrialScheduler.CONTINUE)
         return _DECISIONS[self._stand(climb, rung)]
 

@@ -7,7 +7,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import HyperBandScheduler, TrialScheduler
 from ray.tune.schedulers.hyperband import _Bracket
 
-from tune_app.search.messages import decides_nothing
+from tune_app.search.messages import decides_nothing, number_of
 from tune_app.search.spared import Spared
 
 
@@ -48,16 +48,16 @@ class LenientHyperBand(HyperBandScheduler):
             super().on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        if decides_nothing(result) or trial in self._spared:
+        if decides_nothing(result) or number_of(trial) in self._spared:
             # A trial that reports its end ends by itself; its bracket hears of it then.
             return TrialScheduler.CONTINUE
         decision: str = super().on_trial_result(tune_controller, trial, result)
         return decision
 
     @property
-    def waiting(self) -> int:
-        """Number of trials that hold no slot: they are paused."""
-        return sum(trial.status == Trial.PAUSED for trial in self._trial_info)
+    def waiting(self) -> frozenset[int]:
+        """Numbers of the trials that hold no slot: they are paused."""
+        return frozenset(number_of(trial) for trial in self._trial_info if trial.status == Trial.PAUSED)
 
     def _create_bracket(self, s: int) -> _Bracket:
         return _WholeBracket(
@@ -80,7 +80,7 @@ class LenientHyperBand(HyperBandScheduler):
             bracket.is_being_processed = False
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        if trial not in self._spared:
+        if number_of(trial) not in self._spared:
             super().on_trial_remove(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:

@@ -21,13 +21,13 @@ class Verdict(StrEnum):
 
 @dataclass
 class Rung:
-    """Reports of all trials that reached a step: trial number → value, in the order in which they came."""
+    """Reports of the trials that reached a step: trial number → value, in the order in which they came."""
 
     step: int
     values: dict[int, float] = field(default_factory=dict)
 
     def rank(self, number: int) -> int:
-        """Return a trial's rank among the others from 1, the best; the earlier comes first among equals."""
+        """Return a trial's rank from 1, the best; the earlier comes first among equals."""
         mine = _comparable(self.values[number])
         better = 0
         is_before = True
@@ -52,21 +52,24 @@ class Ladder:
         self.rungs = [Rung(step) for step in steps]
         self._factor = reduction_factor
         self._pauses = pauses
+        self._passed: dict[int, int] = {}
 
     def add(self, number: int, step: int, value: float) -> Rung | None:
         """Enter a report; return the rung that the trial reached with it, if any."""
         reached = None
-        for rung in self.rungs:
-            if step >= rung.step and number not in rung.values:
-                rung.values[number] = value
-                reached = rung
+        for rung in self.rungs[self._passed.get(number, 0) :]:
+            if step < rung.step:
+                break
+            reached = rung
+            self._passed[number] = self._passed.get(number, 0) + 1
+            rung.values[number] = value
         return reached
 
     def verdict(self, rung: Rung, number: int, *, is_final: bool = False) -> Verdict:
         """Decide on a trial that stands at a rung.
 
-        The best 1 / ``reduction_factor`` of the rung go on. Another waits as long as ``reduction_factor`` ² further
-        trials, all of them worse, would take it there.
+        The best 1 / ``reduction_factor`` of the trials that reached the rung go on. Another waits as long as
+        ``reduction_factor`` ² further trials, all of them worse, would take it there.
 
         Args:
             is_final: no further trial will reach the rung. Then at least one trial goes on.

@@ -12,7 +12,7 @@ class Live:
 
     ``values`` holds the objective by step, counted in ``unit``. ``fold_epoch`` tells how far the fold in hand is; None
     between folds, and where there are none. ``heard_at`` is when it last started or reported, on the monotonic
-    clock.
+    clock. ``waits`` tells that the scheduler paused it.
     """
 
     number: int
@@ -28,6 +28,7 @@ class Live:
     by_criterion: dict[str, dict[str, float]] = field(default_factory=dict)
     error: dict[str, str] | None = None
     retries: int = 0
+    waits: bool = False
     heard_at: float = 0.0
 
     @property

@@ -16,17 +16,21 @@ from tune_app.outcomes import MOST_RETRIES, Outcome, carried_from
 from tune_app.search.live import Live
 from tune_app.study.reporting import (
     duration_text,
+    is_recommended,
     leaderboard,
     outcome_of,
     params_text,
     reason_of,
     remaining_s,
+    spent_s,
 )
 from tune_app.study.store import StudyStore
 from tune_app.unit import Unit
 
 _REFRESH_S = 1.0
 _SHOWN_REJECTIONS = 3
+# Reports within an epoch are printed only after so long a silence.
+_SILENCE_S = 10.0
 
 _STYLES = {
     Outcome.COMPLETE: "green",
@@ -73,12 +77,17 @@ class PlainLines(Quiet):
         self._started: set[int] = set()
         self._trials_seen = len(store.trials())
         self._last_look = 0.0
+        self._last_line = 0.0
+        self._waiting = 0
 
     def message(self, text: str) -> None:
+        self._last_line = time.monotonic()
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def reported(self, live: Live, value: float) -> None:
         self._announce(live)
+        if live.step % live.unit.per_epoch and time.monotonic() - self._last_line < _SILENCE_S:
+            return
         objectives = self._store.record.objectives
         best = live.telling_step
         if live.unit.is_fold:
@@ -92,10 +101,11 @@ class PlainLines(Quiet):
         self.message(f"trial {live.number:>4}  {retry_line(live, why)}")
 
     def closed(self, trial: FrozenTrial) -> None:
-        counts = counts_line(self._store, self._max_concurrent)
+        counts = counts_line(self._store, self._max_concurrent, self._waiting)
         self.message(f"trial {trial.number:>4}  {closing_line(trial, self._store.record.objectives)}  [{counts}]")
 
     def step(self, live: Sequence[Live]) -> None:
+        self._waiting = sum(trial.waits for trial in live)
         # Ray's loop turns many times a second, and there may be thousands of trials to look through.
         if time.monotonic() - self._last_look < _REFRESH_S:
             return
@@ -108,7 +118,8 @@ class PlainLines(Quiet):
         if live.number not in self._started:
             self._started.add(live.number)
             begins = f"goes on after {live.unit.label(live.step)}" if live.values else "starts"
-            self.message(f"trial {live.number:>4}  {begins}: {params_text(live.params)}")
+            mark = " as recommended" if is_recommended(self._store.trial(live.number)) else ""
+            self.message(f"trial {live.number:>4}  {begins}{mark}: {params_text(live.params)}")
 
     def _show_rejected(self) -> None:
         trials = self._store.trials()
@@ -117,7 +128,7 @@ class PlainLines(Quiet):
         for trial in rejected[:_SHOWN_REJECTIONS]:
             self.message(f"trial {trial.number:>4}  {closing_line(trial, self._store.record.objectives)}")
         if len(rejected) > _SHOWN_REJECTIONS:
-            self.message(f"            and {len(rejected) - _SHOWN_REJECTIONS} more turned away")
+            self.message(f"            and {len(rejected) - _SHOWN_REJECTIONS} more rejected")
 
 
 class LiveTable(Quiet):
@@ -177,9 +188,11 @@ def search_table(store: StudyStore, live: Sequence[Live], max_concurrent: int, r
         what = params_text(trial.params)
         if outcome in (Outcome.INFEASIBLE, Outcome.OOM, Outcome.FAILED):
             what = reason_of(trial)
-        state = outcome.value if outcome else "running" if trial.number in progress else "open"
+        state = outcome.value if outcome else _state_of(progress.get(trial.number))
         if carried_from(trial):
             state += ", carried"
+        if is_recommended(trial):
+            state += ", recommended"
         table.add_row(
             f"{trial.number}{' ★' if trial.number in best else ''}",
             state,
@@ -188,7 +201,13 @@ def search_table(store: StudyStore, live: Sequence[Live], max_concurrent: int, r
             what,
             style=_STYLES.get(outcome, "cyan") if outcome else "cyan",
         )
-    return Group(table, Text(counts_line(store, max_concurrent)))
+    return Group(table, Text(counts_line(store, max_concurrent, sum(trial.waits for trial in live))))
+
+
+def _state_of(live: Live | None) -> str:
+    if live is None:
+        return "open"
+    return "waiting" if live.waits else "running"
 
 
 def _values_so_far(
@@ -212,10 +231,13 @@ def _steps_text(values: Mapping[int, float], live: Live | None, unit: Unit) -> s
     return f"{done or 0} + {live.fold_epoch} epochs"
 
 
-def counts_line(store: StudyStore, max_concurrent: int) -> str:
-    """``7 of 12 launched: 4 complete, 2 stopped, 1 running; 9 turned away; best 0.91 (trial 7); about 2 min left``.
+def counts_line(store: StudyStore, max_concurrent: int, waiting: int = 0) -> str:
+    """Return ``7 of 12 launched: 4 complete, 2 stopped, 1 running; 9 rejected; best 0.91 (trial 7); about 2 min left``.
 
-    Of several objectives the best is by the first, and those of the front are counted.
+    Of several objectives the best is by the first, and the front is counted.
+
+    Args:
+        waiting: open trials that the scheduler paused.
     """
     objectives = store.record.objectives
     trials = store.trials()
@@ -229,7 +251,7 @@ def counts_line(store: StudyStore, max_concurrent: int) -> str:
         parts.append(f"{still_open} running")
     line = f"{launched} of {store.target} launched" + (f": {', '.join(parts)}" if parts else "")
     if counts[Outcome.INFEASIBLE]:
-        line += f"; {counts[Outcome.INFEASIBLE]} turned away"
+        line += f"; {counts[Outcome.INFEASIBLE]} rejected"
     if carried := len(trials) - len(outcomes):
         line += f"; {carried} carried over"
     if ranked := leaderboard(trials, objectives):
@@ -256,6 +278,6 @@ def closing_line(trial: FrozenTrial, objectives: Sequence[Objective]) -> str:
         text += f" {shown_values(objectives, values) if len(values) > 1 else objectives[0].shown(values[0])}"
     if trial.user_attrs.get("collapsed"):
         text += " (collapsed: one answer for every row)"
-    if trial.duration is not None and outcome is not Outcome.INFEASIBLE:
-        text += f" in {duration_text(trial.duration.total_seconds())}"
+    if outcome is not Outcome.INFEASIBLE:
+        text += f" in {duration_text(spent_s(trial))}"
     return f"{text}: {reason_of(trial)}" if reason_of(trial) else text

@@ -6,7 +6,7 @@ one; its callbacks see everything.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class StudyRecorder(tune.Callback):
         on_retry: called with every live trial that is run again, and why.
         on_close: called with every trial once it was told.
         on_step: called at every turn of Ray's loop with the trials in progress.
-        waiting: returns how many trials the scheduler paused, so that they hold no slot.
+        waiting: returns the numbers of the trials that the scheduler paused, so that they hold no slot.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class StudyRecorder(tune.Callback):
         on_retry: Callable[[Live, str], None],
         on_close: Callable[[FrozenTrial], None],
         on_step: Callable[[Sequence[Live]], None],
-        waiting: Callable[[], int] = lambda: 0,
+        waiting: Callable[[], Collection[int]] = frozenset,
     ) -> None:
         self._store = store
         self._searcher = searcher
@@ -92,7 +92,10 @@ class StudyRecorder(tune.Callback):
         return {}
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        self._searcher.paused = self._waiting()
+        waiting = self._waiting()
+        self._searcher.paused = len(waiting)
+        for live in self._live.values():
+            live.waits = live.number in waiting
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._keep()

@@ -63,6 +63,6 @@ def build_scheduler(
     raise ValueError(f"scheduler.name: {name!r} is not asha, hyperband or none")
 
 
-def waiting_trials(scheduler: TrialScheduler) -> int:
-    """Return how many trials are paused and hold no slot, so that others may be launched meanwhile."""
-    return scheduler.waiting if isinstance(scheduler, Asha | LenientHyperBand) else 0
+def waiting_trials(scheduler: TrialScheduler) -> frozenset[int]:
+    """Return the numbers of the trials that are paused and hold no slot, so that others may be launched meanwhile."""
+    return scheduler.waiting if isinstance(scheduler, Asha | LenientHyperBand) else frozenset()

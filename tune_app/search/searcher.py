@@ -7,7 +7,7 @@ little of how a trial ended: that is left to ``tune_app.search.recorder``, which
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ from ray.tune.search.optuna import OptunaSearch
 
 from search_spaces.rules import Rule, Sample, violations
 from search_spaces.space import Params
-from tune_app.search.messages import GPU, NUMBER, PARAMS, RESUME_FROM
+from tune_app.outcomes import RECOMMENDED_ATTRIBUTE
+from tune_app.search.messages import GPU, NUMBER, PARAMS, RECOMMENDED, RESUME_FROM
 from tune_app.search.sampling import Proposer
 from tune_app.study.store import StudyStore
 
@@ -28,6 +29,7 @@ class OpenTrial:
     number: int
     params: Params
     checkpoint: str | None
+    is_recommended: bool = False
 
 
 class HeadroomSearch(OptunaSearch):
@@ -41,6 +43,9 @@ class HeadroomSearch(OptunaSearch):
         max_concurrent: trials that may run at a time.
         ask_ahead: trials that may wait beside the running ones; HyperBand fills its brackets with them.
         max_rejections: samples turned away in a row after which the space counts as exhausted.
+        recommended: configurations to launch before the proposer is asked, those of each turn alike but for what the
+            recommendation leaves open; the first of a turn that the rules accept is launched.
+        most_recommended: number of them to launch.
     """
 
     def __init__(
@@ -57,6 +62,8 @@ class HeadroomSearch(OptunaSearch):
         max_concurrent: int,
         ask_ahead: int,
         max_rejections: int,
+        recommended: Iterable[Iterable[Params]] = (),
+        most_recommended: int = 0,
     ) -> None:
         super().__init__(
             space=store.distributions,
@@ -76,6 +83,8 @@ class HeadroomSearch(OptunaSearch):
         self._total = total
         self._slots = max_concurrent + ask_ahead
         self._max_rejections = max_rejections
+        self._recommended = iter(recommended)
+        self._most_recommended = most_recommended
         self._open: set[str] = set()
         self.paused = 0
         """Open trials that hold no slot, because the scheduler paused them. Kept up to date by the recorder."""
@@ -95,12 +104,14 @@ class HeadroomSearch(OptunaSearch):
             return finished
         if self._slots_taken():
             return None
-        params = self._next_allowed()
+        recommended = self._next_recommended()
+        params = recommended or self._next_allowed()
         if params is None:
             return self.suggest(trial_id)
-        number = self._store.open_trial(params, {"suggested_at": time.time()})
+        mark = {RECOMMENDED_ATTRIBUTE: True} if recommended else {}
+        number = self._store.open_trial(params, {"suggested_at": time.time(), **mark})
         self._launched += 1
-        return self._launch(trial_id, OpenTrial(number, params, None))
+        return self._launch(trial_id, OpenTrial(number, params, None, is_recommended=bool(recommended)))
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Nothing: the recorder sees every report, this method not all of them."""
@@ -125,17 +136,30 @@ class HeadroomSearch(OptunaSearch):
     def _launch(self, trial_id: str, trial: OpenTrial) -> dict[str, Any]:
         self._open.add(trial_id)
         gpus = self._gpus({**self._fixed, **trial.params})
-        return {NUMBER: trial.number, PARAMS: trial.params, RESUME_FROM: trial.checkpoint, GPU: gpus}
+        launch = {NUMBER: trial.number, PARAMS: trial.params, RESUME_FROM: trial.checkpoint, GPU: gpus}
+        return {**launch, RECOMMENDED: True} if trial.is_recommended else launch
+
+    def _next_recommended(self) -> Params | None:
+        """Return the next recommended configuration that the rules accept; None once there are enough or no more."""
+        while self._most_recommended > 0:
+            turn = next(self._recommended, None)
+            if turn is None:
+                return None
+            for params in turn:
+                if self._proposer.is_seen(params):
+                    # An earlier search, or another turn, had it.
+                    break
+                if self._is_accepted(params):
+                    self._most_recommended -= 1
+                    return params
+        return None
 
     def _next_allowed(self) -> Params | None:
         """Return the first proposal that every rule accepts, and record the others. None ends the search."""
         rejections = 0
         for params in itertools.islice(self._proposer.proposals(), self._max_rejections):
-            self._proposer.mark_seen(params)
-            rejected = violations(self._rules, Sample.of({**self._fixed, **params}))
-            if not rejected:
+            if self._is_accepted(params):
                 return params
-            self._store.record_infeasible(params, rejected)
             rejections += 1
         if rejections < self._max_rejections:
             self.end = "the space is exhausted: every configuration in it was tried or rejected"
@@ -145,3 +169,11 @@ class HeadroomSearch(OptunaSearch):
                 " the space counts as exhausted"
             )
         return None
+
+    def _is_accepted(self, params: Params) -> bool:
+        """Return whether every rule accepts a configuration, which is then never proposed again; record a rejection."""
+        self._proposer.mark_seen(params)
+        rejected = violations(self._rules, Sample.of({**self._fixed, **params}))
+        if rejected:
+            self._store.record_infeasible(params, rejected)
+        return not rejected

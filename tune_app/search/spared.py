@@ -20,6 +20,7 @@ class PastTrial:
     number: int
     values: Mapping[int, float]
     is_open: bool
+    is_recommended: bool = False
 
 
 class Spared:
@@ -28,12 +29,15 @@ class Spared:
     def __init__(self, most: int, past: Sequence[PastTrial]) -> None:
         self._most = most
         self._first = set(sorted(trial.number for trial in past)[:most])
+        self._recommended = {trial.number for trial in past if trial.is_recommended}
 
     def add(self, trial: Trial) -> bool:
         """Take note of a trial that is launched; return whether it is spared."""
         if len(self._first) < self._most:
             self._first.add(number_of(trial))
-        return trial in self
+        if is_recommended(trial):
+            self._recommended.add(number_of(trial))
+        return number_of(trial) in self
 
-    def __contains__(self, trial: Trial) -> bool:
-        return number_of(trial) in self._first or is_recommended(trial)
+    def __contains__(self, number: int) -> bool:
+        return number in self._first or number in self._recommended

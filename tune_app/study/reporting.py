@@ -10,7 +10,14 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from tune_app.objectives import Objective, front, named_values, values_of
-from tune_app.outcomes import OUTCOME_ATTRIBUTE, REASON_ATTRIBUTE, Origin, Outcome, carried_from
+from tune_app.outcomes import (
+    OUTCOME_ATTRIBUTE,
+    REASON_ATTRIBUTE,
+    RECOMMENDED_ATTRIBUTE,
+    Origin,
+    Outcome,
+    carried_from,
+)
 from tune_app.study.store import StudyStore
 
 RUNNING, INTERRUPTED = "running", "interrupted"
@@ -42,9 +49,10 @@ class StudyStatus:
     Trials that were carried over from another study are in neither: ``carried`` counts them by outcome. They are ranked
     among the others, so one may be ``best``.
 
-    ``metric``, ``mode`` and ``best`` are of the first objective. ``front`` holds the trials that no other beats, as the
-    leaderboard has them. The JSON has it, and ``objectives``, only where there are several, and ``carried`` only where
-    there are such trials.
+    ``recommended`` is the best of the complete trials with recommended configurations; the JSON has it only where there
+    is one. ``metric``, ``mode`` and ``best`` are of the first objective. ``front`` holds the trials that no other
+    beats, as the leaderboard has them. The JSON has it, and ``objectives``, only where there are several, and
+    ``carried`` only where there are such trials.
     """
 
     study: str
@@ -57,6 +65,7 @@ class StudyStatus:
     objectives: tuple[Objective, ...]
     front: tuple[OnFront, ...]
     carried: dict[str, int]
+    recommended: Best | None = None
 
     @property
     def has_several(self) -> bool:
@@ -72,8 +81,11 @@ class StudyStatus:
             del values["objectives"], values["front"]
         if not self.carried:
             del values["carried"]
-        if self.best is not None and self.best.carried_from is None:
-            del values["best"]["carried_from"]
+        if self.recommended is None:
+            del values["recommended"]
+        for name in ("best", "recommended"):
+            if values.get(name) and values[name]["carried_from"] is None:
+                del values[name]["carried_from"]
         return values
 
 
@@ -93,6 +105,11 @@ def was_launched(trial: FrozenTrial) -> bool:
     return not is_infeasible(trial) and carried_from(trial) is None
 
 
+def is_recommended(trial: FrozenTrial) -> bool:
+    """Return whether a trial runs a recommended configuration."""
+    return bool(trial.user_attrs.get(RECOMMENDED_ATTRIBUTE))
+
+
 def study_status(store: StudyStore, *, is_running: bool) -> StudyStatus:
     """Count and rank.
 
@@ -108,9 +125,6 @@ def study_status(store: StudyStore, *, is_running: bool) -> StudyStatus:
         counted[outcome.value if outcome else RUNNING if is_running else INTERRUPTED] += 1
     objectives = store.record.objectives
     ranked = leaderboard(trials, objectives)
-    best = None
-    if ranked:
-        best = Best(ranked[0].number, values_of(ranked[0])[0], dict(ranked[0].params), carried_from(ranked[0]))
     return StudyStatus(
         study=store.name,
         metric=store.record.metric,
@@ -118,14 +132,21 @@ def study_status(store: StudyStore, *, is_running: bool) -> StudyStatus:
         target=store.target,
         launched=sum(map(was_launched, trials)),
         trials=counts,
-        best=best,
+        best=_first(ranked),
         objectives=objectives,
         front=tuple(
             OnFront(trial.number, named_values(trial, objectives), dict(trial.params))
             for trial in front(ranked, objectives)
         ),
         carried=dict(carried),
+        recommended=_first([trial for trial in ranked if is_recommended(trial)]),
     )
+
+
+def _first(ranked: Sequence[FrozenTrial]) -> Best | None:
+    for trial in ranked:
+        return Best(trial.number, values_of(trial)[0], dict(trial.params), carried_from(trial))
+    return None
 
 
 def leaderboard(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> list[FrozenTrial]:
@@ -142,7 +163,7 @@ def leaderboard(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) 
 def remaining_s(trials: Sequence[FrozenTrial], target: int, max_concurrent: int) -> float | None:
     """Seconds until the target is reached, by the mean duration of ended launched trials; None before the first."""
     launched = [trial for trial in trials if was_launched(trial)]
-    ended = [_spent_s(trial) for trial in launched if trial.state.is_finished()]
+    ended = [spent_s(trial) for trial in launched if trial.state.is_finished()]
     if not ended:
         return None
     left = target - len(ended)
@@ -156,8 +177,8 @@ def remaining_s(trials: Sequence[FrozenTrial], target: int, max_concurrent: int)
     return max(0.0, left * mean - elapsed) / max_concurrent
 
 
-def _spent_s(trial: FrozenTrial) -> float:
-    """Seconds that an ended trial ran, without the time between an interruption and its resume where that is known."""
+def spent_s(trial: FrozenTrial) -> float:
+    """Return the seconds that an ended trial worked: without pauses and interruptions, where its phases are known."""
     phases = [trial.user_attrs.get(name) for name in ("load_s", "train_s", "eval_s")]
     if all(phase is not None for phase in phases):
         return float(sum(phase or 0.0 for phase in phases))

@@ -77,7 +77,7 @@ def test_the_first_trials_fill_the_lowest_rung_before_the_best_of_them_goes_on()
         PAUSE,
         PAUSE,
     ]
-    assert waiting_trials(scheduler) == 2, "the best holds a slot again"
+    assert waiting_trials(scheduler) == {1, 2}, "the best holds a slot again"
     controller = Controller(scheduler)
     assert scheduler.choose_trial_to_run(controller) is trials[0]
     assert scheduler.choose_trial_to_run(controller) is None
@@ -155,10 +155,10 @@ def test_a_trial_that_waited_waits_on_after_a_resume_until_it_may_go() -> None:
     scheduler = asha(*good, past(5, 0.7, is_open=True))
     waited = added(scheduler, 5)
     assert waited.status == Trial.PAUSED, "Ray would start it if it were pending"
-    assert waiting_trials(scheduler) == 1
+    assert waiting_trials(scheduler) == {5}
     settled = asha(*(past(number, 0.1) for number in range(5)), past(5, 0.7, is_open=True))
     assert added(settled, 5).status == Trial.PENDING, "it may go on at once"
-    assert waiting_trials(settled) == 0
+    assert waiting_trials(settled) == set()
 
 
 def test_a_trial_that_was_cut_short_is_not_held_against_a_rung_that_it_passed() -> None:
