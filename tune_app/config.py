@@ -357,8 +357,12 @@ def _share_of_an_epoch(value: object) -> object:
 
 
 _MOST_RUNGS = 20
-_FEW_EPOCHS = 8
-"""Up to so many epochs, trials report every quarter of one unless ``scheduler.rung`` says otherwise."""
+_FEW_EPOCHS = 4
+"""Up to so many epochs, trials report every half of one unless ``scheduler.rung`` says otherwise.
+
+After less than half an epoch most of what tells trials apart is noise: on recorded trainings of a tiny encoder the rank
+correlation with the last epoch is 0.31 after a quarter of the first epoch and 0.64 after all of it.
+"""
 
 
 class SchedulerSection(Section):
@@ -373,7 +377,7 @@ class SchedulerSection(Section):
     startup_trials: int = Field(default=0, ge=0, description="The first so many trials are never stopped.")
     rung: Annotated[float | Literal["auto", "epoch"], BeforeValidator(_share_of_an_epoch)] = Field(
         default="auto",
-        description="How often a trial reports: after every epoch, or after this share of one. auto: 0.25 where a"
+        description="How often a trial reports: after every epoch, or after this share of one. auto: 0.5 where a"
         f" scheduler stops trials of at most {_FEW_EPOCHS} epochs, else epoch.",
     )
     rung_rows: int | None = Field(
@@ -558,7 +562,7 @@ class RunConfig(Section):
         if rung == "auto":
             # A first rung after a whole epoch leaves reports within it nothing to decide.
             stops_early = self.scheduler.name != "none" and (self.scheduler.warmup or 0) < 1
-            return 4 if stops_early and self.train.epochs <= _FEW_EPOCHS else 1
+            return 2 if stops_early and self.train.epochs <= _FEW_EPOCHS else 1
         return round(1 / rung)
 
     @property

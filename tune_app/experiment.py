@@ -48,6 +48,7 @@ from tune_app.uris import is_store
 
 if TYPE_CHECKING:
     from trainables.memory.facts import TrialDevice
+    from trainables.models.families import Architecture
     from tune_app.search.nodes import TrialFiles
     from tune_app.search.packing import Gpus, Packing
     from tune_app.search.ray_session import Cluster
@@ -271,10 +272,7 @@ def _search(
             ask_ahead=1 if scheduling.name == "hyperband" else 0,
             max_rejections=search.max_rejections,
             recommended=recommended_turns(
-                config.active_space(),
-                model_names(config),
-                config.trial_settings().model,
-                sub_seed(search.seed, "recommended"),
+                config.active_space(), _architectures(config), sub_seed(search.seed, "recommended")
             ),
             most_recommended=_recommended_left(config, trials),
         )
@@ -478,6 +476,15 @@ def _opening(config: RunConfig, store: StudyStore, dashboard_url: str | None) ->
     if dashboard_url:
         lines.append(f"Ray's dashboard http://{dashboard_url} (its token: ray get-auth-token)")
     return "\n".join(lines)
+
+
+def _architectures(config: RunConfig) -> "dict[str, Architecture | None]":
+    """Return what the configuration of every model says, as far as this machine knows it."""
+    from trainables.models.sizes import architecture
+    from trainables.settings import revision_of
+
+    model = config.trial_settings().model
+    return {name: architecture(name, revision_of(model, name), fetch=False) for name in model_names(config)}
 
 
 def _recommended_left(config: RunConfig, trials: Sequence[FrozenTrial]) -> int:

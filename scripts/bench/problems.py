@@ -260,6 +260,11 @@ class FineTuning:
         reports = [_score(level + drawn) for level, drawn in zip(levels, noises, strict=True)]
         return [*reports, self.value(params, seed)]
 
+    def true_curve(self, params: Mapping[str, Scalar], epochs: int, per_epoch: int) -> list[float]:
+        """Return the score of every report without noise; the last is ``true_value``."""
+        elapsed = [report / per_epoch for report in range(1, epochs * per_epoch)]
+        return [*map(_score, self._levels(params, elapsed, epochs)), self.true_value(params)]
+
     def sample_fitting(self, rng: random.Random) -> Params:
         """Draw a configuration that fits."""
         while True:

@@ -8,20 +8,23 @@ recorded trainings (``curves/``).
 import heapq
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tune_app.search import ray_session  # noqa: F401  # isort: skip  # It sets the environment that Ray reads when imported.
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import TrialScheduler
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+from stock import distributions
 
 from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import Rule, Sample, Violation
 from search_spaces.space import Params, Scalar, Space
 from trainables.seeds import sub_seed
-from tune_app.search.messages import ENDED, FACTS, METRIC, PARAMS, REASON, TIME
+from tune_app.search.messages import ENDED, FACTS, METRIC, PARAMS, REASON, RECOMMENDED, TIME
+from tune_app.search.recommended import Turn
 from tune_app.search.recorder import StudyRecorder
 from tune_app.search.sampling import build_proposer
 from tune_app.search.scheduler import build_scheduler, waiting_trials
@@ -54,10 +57,14 @@ class Problem(Protocol):
         """Return the same scores without noise."""
         ...
 
+    def recommended(self, seed: int) -> Iterator[Turn]:
+        """Yield the recommended configurations in turn."""
+        ...
+
 
 @dataclass(frozen=True)
 class Point:
-    """The best trial at a moment: epochs trained by all trials until then, and the trial's value without noise."""
+    """The best complete trial at a moment: epochs trained until then, and its value without noise."""
 
     cost: float
     true_value: float
@@ -72,12 +79,14 @@ class Replay:
         cost: epochs trained in all.
         launched: trials.
         ooms: launched trials that ran out of memory.
+        recommended: configurations of the recommended trials that were trained to their end.
     """
 
     path: list[Point] = field(default_factory=list)
     cost: float = 0.0
     launched: int = 0
     ooms: int = 0
+    recommended: list[Params] = field(default_factory=list)
 
     def value_at(self, cost: float) -> float:
         """Return the value without noise of the best trial once so many epochs were trained; 0 before any."""
@@ -220,13 +229,16 @@ class RayLoop:
         self.replay.cost += self._report_cost
         curve = trial.curve = trial.curve or self._problem.curve(params, self._seed)
         value = float(curve[trial.step - 1])
-        self._note(trial.step, value, params)
         ended = "complete" if trial.step == len(curve) else None
-        result = {METRIC: value, TIME: trial.step, ENDED: ended}
+        result = {METRIC: value, TIME: trial.step, ENDED: ended, "training_iteration": trial.step}
         decision = self._scheduler.on_trial_result(self, trial, result)
         if decision != TrialScheduler.STOP:
             self._searcher.on_trial_result(trial.trial_id, result)
         self._call("on_trial_result", trial, result)
+        if ended:
+            self._note(curve, params)
+            if trial.config.get(RECOMMENDED):
+                self.replay.recommended.append(params)
         if ended or decision == TrialScheduler.STOP:
             self._scheduler.on_trial_complete(self, trial, result)
             self._searcher.on_trial_complete(trial.trial_id, result=result)
@@ -245,11 +257,15 @@ class RayLoop:
         self._searcher.on_trial_complete(trial.trial_id, error=True)
         self._end("on_trial_error", trial)
 
-    def _note(self, step: int, value: float, params: Params) -> None:
-        if step % self._problem.per_epoch == 0 and value > self._best:
-            self._best = value
-            true_value = float(self._problem.true_curve(params)[step - 1])
-            self.replay.path.append(Point(self.replay.cost, true_value))
+    def _note(self, curve: Sequence[float], params: Params) -> None:
+        """Take note of a complete trial: it is worth its best epoch."""
+        every = self._problem.per_epoch
+        epochs = curve[every - 1 :: every]
+        best = max(epochs)
+        if best > self._best:
+            self._best = best
+            true_value = self._problem.true_curve(params)[every - 1 :: every][epochs.index(best)]
+            self.replay.path.append(Point(self.replay.cost, float(true_value)))
 
     def _end(self, name: str, trial: StandIn) -> None:
         self._call(name, trial)
@@ -274,6 +290,8 @@ class Arm:
         scheduler: ``asha``, ``hyperband`` or ``none``.
         rung: reports in an epoch that the scheduler sees; at most the problem's ``per_epoch``.
         with_rules: whether what does not fit is rejected before launch.
+        recommended: trials that begin the search with recommended configurations.
+        least_bandwidth: of TPE; None: the product's own.
     """
 
     sampler: str = "tpe"
@@ -281,8 +299,12 @@ class Arm:
     rung: int = 1
     with_rules: bool = True
     reduction_factor: int = 3
-    startup_trials: int = 0
+    recommended: int = 0
     least_bandwidth: float | None = None
+
+
+SLOTS = 4
+"""Trials that run at once."""
 
 
 class AtRungs:
@@ -306,64 +328,125 @@ class AtRungs:
 
 
 def replay_headroom(
-    problem: Problem,
-    seed: int,
-    arm: Arm,
-    *,
-    trials: int,
-    slots: int = 4,
-    budget: float = math.inf,
+    problem: Problem, seed: int, arm: Arm, *, trials: int, slots: int = SLOTS, budget: float = math.inf
 ) -> Replay:
-    """Replay a search of the product; what it stores lies in memory and a temporary folder."""
+    """Replay a search of the product, its study in memory."""
     problem = AtRungs(problem, arm.rung)
-    unit = Unit("epoch", problem.epochs) if arm.rung == 1 else Unit("rung", problem.epochs * arm.rung, arm.rung)
+    unit = Unit.of(folds=None, epochs=problem.epochs, per_epoch=arm.rung)
     store = study_in_memory(StudyRecord(problem.space, "criteria", "macro_f1", "max", "bench"))
-    if True:
-        rules: list[Rule] = [Fits(problem)] if arm.with_rules else []
-        space = ActiveSpace(problem.space)
-        scheduler = build_scheduler(
-            arm.scheduler,
-            steps=unit.count,
-            warmup=1,
-            reduction_factor=arm.reduction_factor,
-            startup_trials=arm.startup_trials,
-            no_more=lambda: searcher.end is not None,
-        )
-        searcher = HeadroomSearch(
-            store,
-            build_proposer(
-                arm.sampler,
-                space,
-                store.study,
-                store.distributions,
-                sub_seed(seed, "sampler:0"),
-                least_bandwidth=arm.least_bandwidth,
-            ),
-            rules=rules,
-            fixed={},
-            gpus=lambda params: 0.0,
-            adopt=[],
-            launched=0,
-            total=trials,
-            max_concurrent=slots,
-            ask_ahead=1 if arm.scheduler == "hyperband" else 0,
-            max_rejections=10_000,
-        )
-        recorder = StudyRecorder(
-            store,
-            searcher,
-            CheckpointKeeper(CheckpointStorage("."), 0, []),
-            kept=KeptHere(),
-            unit=unit,
-            scheduler=arm.scheduler,
-            timeout_s=None,
-            on_report=lambda live, value: None,
-            on_close=lambda trial: None,
-            on_retry=lambda live, why: None,
-            on_step=lambda live: None,
-            waiting=lambda: waiting_trials(scheduler),
-        )
-        loop = RayLoop(
-            problem, seed, searcher=searcher, scheduler=scheduler, callback=recorder, slots=slots, budget=budget
-        )
-        return loop.run()
+    scheduler = build_scheduler(
+        arm.scheduler,
+        steps=unit.count,
+        warmup=1,
+        reduction_factor=arm.reduction_factor,
+        startup_trials=0,
+        no_more=lambda: searcher.end is not None,
+    )
+    proposer = build_proposer(
+        arm.sampler,
+        ActiveSpace(problem.space),
+        store.study,
+        store.distributions,
+        sub_seed(seed, "sampler:0"),
+        least_bandwidth=arm.least_bandwidth,
+    )
+    rules: list[Rule] = [Fits(problem)] if arm.with_rules else []
+    searcher = HeadroomSearch(
+        store,
+        proposer,
+        rules=rules,
+        fixed={},
+        gpus=lambda params: 0.0,
+        adopt=[],
+        launched=0,
+        total=trials,
+        max_concurrent=slots,
+        ask_ahead=1 if arm.scheduler == "hyperband" else 0,
+        max_rejections=10_000,
+        recommended=problem.recommended(seed) if arm.recommended else (),
+        most_recommended=arm.recommended,
+    )
+    recorder = StudyRecorder(
+        store,
+        searcher,
+        CheckpointKeeper(CheckpointStorage("."), 0, []),
+        kept=KeptHere(),
+        unit=unit,
+        scheduler=arm.scheduler,
+        timeout_s=None,
+        on_report=lambda live, value: None,
+        on_close=lambda trial: None,
+        on_retry=lambda live, why: None,
+        on_step=lambda live: None,
+        waiting=lambda: waiting_trials(scheduler),
+    )
+    loop = RayLoop(problem, seed, searcher=searcher, scheduler=scheduler, callback=recorder, slots=slots, budget=budget)
+    return loop.run()
+
+
+class _Listed:
+    """Suggests listed configurations, as many at once as there are slots."""
+
+    def __init__(self, configurations: Sequence[Params], slots: int) -> None:
+        self._left = list(configurations)
+        self._slots = slots
+        self._open = 0
+
+    def suggest(self, trial_id: str) -> Any:
+        if not self._left:
+            return Searcher.FINISHED
+        if self._open == self._slots:
+            return None
+        self._open += 1
+        return self._left.pop(0)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Learn nothing."""
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self._open -= 1
+
+
+def train_alone(problem: Problem, seed: int, configurations: Sequence[Params], *, slots: int = SLOTS) -> Replay:
+    """Replay the training of listed configurations to their end."""
+    searcher = _Listed(configurations, slots)
+    return RayLoop(problem, seed, searcher=searcher, scheduler=FIFOScheduler(), callback=None, slots=slots).run()
+
+
+class _Stock:
+    """Ray's ``OptunaSearch`` for so many trials, as many at once as there are slots."""
+
+    def __init__(self, problem: Problem, seed: int, trials: int, slots: int) -> None:
+        self._stock = OptunaSearch(distributions(problem.space), metric=METRIC, mode="max", seed=seed)
+        self._left, self._slots = trials, slots
+        self._open: set[str] = set()
+
+    def suggest(self, trial_id: str) -> Any:
+        if self._left == 0:
+            return Searcher.FINISHED
+        if len(self._open) == self._slots:
+            return None
+        self._left -= 1
+        self._open.add(trial_id)
+        return self._stock.suggest(trial_id)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        self._stock.on_trial_result(trial_id, result)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self._open.discard(trial_id)
+        self._stock.on_trial_complete(trial_id, result=result, error=error)
+
+
+def replay_stock(
+    problem: Problem, seed: int, *, trials: int, slots: int = SLOTS, asha: bool = True, budget: float = math.inf
+) -> Replay:
+    """Replay Ray's ``OptunaSearch``, with Ray's ``ASHAScheduler`` at its defaults or without a scheduler."""
+    problem = AtRungs(problem, 1)
+    scheduler: TrialScheduler = FIFOScheduler()
+    if asha:
+        scheduler = ASHAScheduler(time_attr=TIME, metric=METRIC, mode="max", max_t=problem.epochs)
+    searcher = _Stock(problem, seed, trials, slots)
+    return RayLoop(
+        problem, seed, searcher=searcher, scheduler=scheduler, callback=None, slots=slots, budget=budget
+    ).run()

@@ -645,12 +645,13 @@ def test_the_warmup_is_understood_by_its_old_name_and_the_last_word_counts() -> 
     assert "warmup_epochs" not in parse_config(old).as_dict()["scheduler"]
 
 
-def test_trials_of_few_epochs_report_every_quarter_of_one_where_a_scheduler_may_stop_them() -> None:
+def test_trials_of_few_epochs_report_every_half_of_one_where_a_scheduler_may_stop_them() -> None:
     def unit(*overrides: str) -> str:
         given = {**least(), "space": {"optim.lr": {"choices": [0.1]}}}
         return str(parse_config(given, overrides).unit)
 
-    assert unit("train.epochs=3") == "3 epochs in 12 rungs"
+    assert unit("train.epochs=3") == "3 epochs in 6 rungs"
+    assert unit("train.epochs=5") == "5 epochs"
     assert unit("train.epochs=9") == "9 epochs"
     assert unit("train.epochs=9", "scheduler.rung=0.5") == "9 epochs in 18 rungs"
     assert unit("train.epochs=3", "scheduler.rung=epoch") == "3 epochs"

@@ -1,0 +1,1 @@
+"""Tables of real training curves, and what makes and reads them."""

@@ -1,0 +1,295 @@
+"""What a search finds, and for how many epochs: Headroom against random search, the stock searcher and fixed recipes.
+
+Searches are replayed (``replay.py``) on closed-form problems and on recorded trainings (``replayed_problems.py``),
+four trials at a time:
+
+- ``random``: 100 random trials that fit, trained to their end.
+- ``random + ASHA``: the same with Headroom's ASHA, whole epochs.
+- ``stock + ASHA``: Ray's ``OptunaSearch`` with Ray's ``ASHAScheduler``, both at their defaults. A trial that does not
+  fit raises, and costs nothing.
+- ``Optuna TPE``: the same searcher without a scheduler.
+- ``recommended``: nothing but the published settings of the problem's models, in turn, trained to their end.
+- ``headroom``: TPE, rules, ASHA with the rungs of ``scheduler.rung: auto``, four recommended configurations first.
+
+Every side may spend as many epochs as ``random``. A search is worth its best complete trial, chosen by its reports as
+the study does, and valued without noise. ``cost`` is the epochs that a search trains until that value lies within 0.2
+points of random's mean final value; a search that does not get there counts with all epochs.
+
+``below recommended`` counts searches that end with a trial which is worth less, without noise, than the best
+recommended configuration that they trained; the shortfall is its mean in points. By its own reports no search of
+Headroom ends below them, since they are among its complete trials.
+
+``--tune`` compares floors under TPE's bandwidth on other problems and seeds than those of the report.
+"""
+
+import argparse
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from replay import Arm, AtRungs, Replay, replay_headroom, replay_stock  # isort: skip  # It sets Ray's environment.
+import optuna
+from common import print_json, print_ratio, print_table, versions, versions_line
+from curves.table import FOLDER
+from problems import NAMED, FineTuning
+from replayed_problems import ClosedForm, Recorded
+
+from search_spaces.space import Params
+
+TRIALS = 100
+POINTS = 0.002
+"""How near to random's final value counts as reached: 0.2 points."""
+GOAL_RANDOM, GOAL_STOCK = 1 / 8, 1 / 2
+SHARES = (1 / 8, 1 / 4, 1 / 2)
+PACKAGES = ("ray", "optuna", "scikit-learn")
+RANDOM, STOCK, HEADROOM, RECOMMENDED = "random", "stock + ASHA", "headroom", "recommended"
+# More than any budget lets a search launch.
+_MANY = 10_000
+_TUNED_ON = range(20, 26)
+_FLOORS = (0.0, 0.1, 0.15, 0.2, 0.3)
+
+
+@dataclass(frozen=True)
+class Name:
+    """A problem by name, which every process builds for itself."""
+
+    name: str
+    epochs: int
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.epochs} epochs"
+
+
+@cache
+def problem_of(name: Name) -> Any:
+    """Build a problem; once in a process, since fitting trees takes seconds."""
+    if name.name in NAMED:
+        return ClosedForm(NAMED[name.name], name.epochs)
+    if name.name.startswith("seed "):
+        return ClosedForm(FineTuning(int(name.name.removeprefix("seed "))), name.epochs)
+    return Recorded(name.name)
+
+
+def problem_names() -> list[Name]:
+    """Return the problems of the report: closed forms with 3 and 8 epochs, and every table that was made."""
+    closed = [Name(name, epochs) for name in NAMED for epochs in (3, 8)]
+    tables = [Name(file.stem, 0) for file in sorted(FOLDER.glob("*.csv"))]
+    return [*closed, *(Name(name.name, problem_of(name).epochs) for name in tables)]
+
+
+def rungs_of(epochs: int) -> int:
+    """Return the reports an epoch that ``scheduler.rung: auto`` gives a search of so many epochs."""
+    from tune_app.config import parse_config
+
+    config = {
+        "study": {"name": "bench"},
+        "data": {"path": "demo"},
+        "train": {"epochs": epochs},
+        "space": {"optim.lr": {"choices": [1e-5]}},
+    }
+    return parse_config(config).unit.per_epoch
+
+
+def sides(epochs: int) -> dict[str, Callable[[Any, int, float], Replay]]:
+    """Return by name the searches to compare: problem, seed and budget in epochs → replay."""
+
+    def headroom(arm: Arm, trials: int = _MANY) -> Callable[[Any, int, float], Replay]:
+        return lambda problem, seed, budget: replay_headroom(problem, seed, arm, trials=trials, budget=budget)
+
+    def stock(*, asha: bool) -> Callable[[Any, int, float], Replay]:
+        return lambda problem, seed, budget: replay_stock(problem, seed, trials=_MANY, asha=asha, budget=budget)
+
+    return {
+        RANDOM: headroom(Arm("random", "none"), TRIALS),
+        "random + ASHA": headroom(Arm("random")),
+        STOCK: stock(asha=True),
+        "Optuna TPE": stock(asha=False),
+        RECOMMENDED: headroom(Arm("random", "none", recommended=TRIALS), 0),
+        HEADROOM: headroom(Arm(rung=rungs_of(epochs), recommended=4)),
+    }
+
+
+@dataclass(frozen=True)
+class Job:
+    problem: Name
+    side: str
+    seed: int
+
+    @property
+    def budget(self) -> float:
+        return float(TRIALS * self.problem.epochs)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A replayed search, and the best value without noise of the recommended configurations that it trained."""
+
+    replay: Replay
+    recommended: float | None
+
+
+def run(job: Job) -> Ran:
+    """Replay one search; called in a process of its own."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    problem = problem_of(job.problem)
+    if job.side == RECOMMENDED:
+        return Ran(_recipes_alone(problem, job.seed), None)
+    replay = sides(job.problem.epochs)[job.side](problem, job.seed, job.budget)
+    return Ran(replay, _best_true(problem, replay.recommended) if replay.recommended else None)
+
+
+def _best_true(problem: Any, configurations: Sequence[Params]) -> float:
+    every = problem.per_epoch
+    return max(float(max(problem.true_curve(params)[every - 1 :: every])) for params in configurations)
+
+
+def _recipes_alone(problem: Any, seed: int) -> Replay:
+    """Train the recommended configurations in turn, the first of each turn that fits."""
+    from replay import train_alone
+
+    fitting = (next((params for params in turn if problem.fits(params)), None) for turn in problem.recommended(seed))
+    return train_alone(AtRungs(problem, 1), seed, [params for params in fitting if params is not None])
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A side on a problem, over all seeds.
+
+    Attributes:
+        cost: median epochs to the target, and as a share of random's budget.
+        reached: share of the seeds that reached the target.
+        at: true value at shares of the budget and at its end, each as mean and standard error, in percent.
+    """
+
+    cost: float
+    share: float
+    reached: float
+    at: tuple[tuple[float, float], ...]
+
+
+def figures_of(runs: Sequence[Ran], target: float, budget: float) -> Figures:
+    costs = [min(ran.replay.cost_of(target), budget) for ran in runs]
+    at = [[100 * ran.replay.value_at(share * budget) for ran in runs] for share in (*SHARES, 1.0)]
+    return Figures(
+        cost=statistics.median(costs),
+        share=statistics.median(costs) / budget,
+        reached=sum(ran.replay.cost_of(target) <= budget for ran in runs) / len(runs),
+        at=tuple((statistics.mean(values), _standard_error(values)) for values in at),
+    )
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--problem", action="append", help="one of them alone; repeatable")
+    parser.add_argument("--tune", action="store_true", help="compare floors under TPE's bandwidth instead")
+    parser.add_argument("--quick", action="store_true", help="one closed form with 3 epochs, 2 seeds")
+    arguments = parser.parse_args()
+    print(versions_line(*PACKAGES))
+    with ProcessPoolExecutor(arguments.processes) as pool:
+        if arguments.tune:
+            tune(pool, arguments.seeds)
+            return
+        names = [Name("smooth", 3)] if arguments.quick else problem_names()
+        names = [name for name in names if not arguments.problem or name.name in arguments.problem]
+        report(pool, names, 2 if arguments.quick else arguments.seeds)
+
+
+def report(pool: ProcessPoolExecutor, names: Sequence[Name], seeds: int) -> None:
+    """Print every side's figures on every problem, and the goals."""
+    found: dict[str, Any] = {}
+    shares: dict[str, list[float]] = {}
+    below: list[float] = []
+    for name in names:
+        jobs = [Job(name, side, seed) for side in sides(name.epochs) for seed in range(seeds)]
+        by_side: dict[str, list[Ran]] = {}
+        for job, ran in zip(jobs, pool.map(run, jobs), strict=True):
+            by_side.setdefault(job.side, []).append(ran)
+        target = statistics.mean(ran.replay.value_at(math.inf) for ran in by_side[RANDOM]) - POINTS
+        figures = {side: figures_of(runs, target, jobs[0].budget) for side, runs in by_side.items()}
+        _print_problem(name, target, figures, seeds)
+        shortfalls = [ran.recommended - ran.replay.value_at(math.inf) for ran in by_side[HEADROOM] if ran.recommended]
+        below += shortfalls
+        found[str(name)] = {"target": target, **{side: vars(own) for side, own in figures.items()}}
+        for side, own in figures.items():
+            shares.setdefault(side, []).append(own.share)
+    _print_goals(shares, below)
+    print_json({"bench": "quality", "seeds": seeds, "versions": versions(*PACKAGES), "problems": found})
+
+
+def _print_problem(name: Name, target: float, figures: Mapping[str, Figures], seeds: int) -> None:
+    problem = problem_of(name)
+    print(
+        f"\n{name}: {problem.space.describe()}; best there is {100 * problem.best_there_is():.2f}; target"
+        f" {100 * target:.2f}, within 0.2 of random's mean after {TRIALS} trials; {seeds} seeds"
+    )
+    if isinstance(problem, Recorded):
+        explained, error = problem.fit_error
+        print(f"{problem.runs} recorded trainings; unseen ones: {explained:.0%} explained, off by {100 * error:.2f}")
+    print_table(
+        ["side", "epochs to it", "of random's", "reached", *(f"at {share:.3g}" for share in SHARES), "at 1"],
+        [
+            [
+                side,
+                f"{own.cost:.0f}",
+                f"{own.share:.3f}",
+                f"{own.reached:.0%}",
+                *(f"{mean:.2f} ± {error:.2f}" for mean, error in own.at),
+            ]
+            for side, own in figures.items()
+        ],
+    )
+
+
+def _print_goals(shares: Mapping[str, Sequence[float]], below: Sequence[float]) -> None:
+    print()
+    against_random = statistics.median(shares[HEADROOM])
+    against_stock = statistics.median(own / stock for own, stock in zip(shares[HEADROOM], shares[STOCK], strict=True))
+    print_ratio("headroom / random's budget, epochs to the target, median problem", against_random, GOAL_RANDOM)
+    print_ratio("headroom / stock + ASHA, epochs to the target, median problem", against_stock, GOAL_STOCK)
+    short = [points for points in below if points > 0]
+    mean = 100 * statistics.mean(short) if short else 0.0
+    print(
+        f"below recommended, without noise: {len(short)} of {len(below)} searches of headroom, by {mean:.2f} points in"
+        " the mean; by their reports: 0, as the recommended configurations are among the complete trials"
+    )
+
+
+def tune(pool: ProcessPoolExecutor, seeds: int) -> None:
+    """Compare floors by the value after 30 and 100 trials that report once, on problems kept for this."""
+    names = [Name(f"seed {number}", 1) for number in _TUNED_ON]
+    arms = {
+        "random": Arm("random", "none"),
+        **{f"floor {floor:g}": Arm(scheduler="none", least_bandwidth=floor) for floor in _FLOORS},
+    }
+    base: dict[Name, float] = {}
+    rows = []
+    for label, arm in arms.items():
+        jobs = [(name, arm, 1000 + seed) for name in names for seed in range(seeds)]
+        runs = list(zip(jobs, pool.map(_one_report, *zip(*jobs, strict=True)), strict=True))
+        if not base:
+            base = {
+                name: statistics.mean(run.value_at(TRIALS) for job, run in runs if job[0] == name) for name in names
+            }
+        gains = [[100 * (run.value_at(cost) - base[job[0]]) for job, run in runs] for cost in (30, 50, 100)]
+        rows.append([label, *(f"{statistics.mean(own):+.2f} ± {_standard_error(own):.2f}" for own in gains)])
+    print(f"\npoints above random's mean after {TRIALS} trials; {len(names)} problems × {seeds} seeds")
+    print_table(["sampler", "30 trials", "50 trials", "100 trials"], rows)
+
+
+def _one_report(name: Name, arm: Arm, seed: int) -> Replay:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return replay_headroom(AtRungs(problem_of(name), 1), seed, arm, trials=TRIALS, slots=1)
+
+
+if __name__ == "__main__":
+    main()
