@@ -107,7 +107,9 @@ def _as_ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     there, it counts as stopped at that step.
     """
     import os
-    if os.environ.get("PLAIN"): return list(trials)
+
+    if os.environ.get("PLAIN"):
+        return list(trials)
     others = [trial for trial in trials if not is_recommended(trial)]
     steps = sorted({max(trial.intermediate_values) for trial in others if _ended_early(trial)})
     return [_cut(trial, steps, others) if is_recommended(trial) else trial for trial in trials]

@@ -4,7 +4,8 @@
   demo data (259 to train, 100 to validate), inputs cut to 40 tokens; fp32. 14 parameters.
 - ``minilm``: 150 configurations, 4 epochs, 1 seed. The pre-trained MiniLM on 400 rows of a file of your own, in the
   columns of a criteria task (264 to train, 98 to validate); bf16. 13 parameters. The committed table is of pairs
-  (passage, question) from XQuAD's English part, negatives being passages of other questions.
+  (passage, question) from XQuAD's English part, negatives being other passages of the
+  same article, which do not hold the answer.
 
 All trials of a table share the split of the data. A configuration is drawn from its table and index alone. Each epoch
 reports four times: three times on a fixed sample of the validation part, at its end on all of it. Memory is neither

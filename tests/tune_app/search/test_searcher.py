@@ -1,5 +1,6 @@
 """The searcher, driven as Ray drives it, on a real study and without Ray running."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from search_spaces.conditions import ActiveSpace
-from search_spaces.rules import NAMED_LIMITS, Rule, SizeClassRule
+from search_spaces.rules import NAMED_LIMITS, Rule, Sample, SizeClassRule, Violation
 from search_spaces.space import Params, parse_space
 from tune_app.outcomes import Outcome
+from tune_app.search.messages import GPU, NUMBER, PARAMS, RECOMMENDED, RESUME_FROM
 from tune_app.search.sampling import build_proposer
-from tune_app.search.searcher import GPU, NUMBER, PARAMS, RESUME_FROM, HeadroomSearch, OpenTrial
+from tune_app.search.searcher import HeadroomSearch, OpenTrial
 from tune_app.study.record import StudyRecord
 from tune_app.study.store import StudyStore, open_study
 
@@ -305,3 +307,86 @@ def test_tpe_learns_in_a_union_of_large_and_base_models_without_a_hitch(tmp_path
             store.close_trial(suggested[NUMBER], Outcome.COMPLETE, value=suggested[PARAMS]["train.batch_size"] / 64)
         searcher.on_trial_complete(f"t{turn}")
     assert searcher.suggest("end") == Searcher.FINISHED
+
+
+def turns(*values: tuple[float, ...]) -> list[list[Params]]:
+    return [[{"optim.lr": value} for value in turn] for turn in values]
+
+
+def recommended(store: StudyStore) -> dict[float, bool]:
+    return {trial.params["optim.lr"]: "recommended" in trial.user_attrs for trial in store.trials()}
+
+
+def test_recommended_configurations_come_first_and_are_marked(tmp_path: Path) -> None:
+    store = new_store(tmp_path, FOUR)
+    searcher = new_searcher(store, recommended=turns((0.4,), (0.2,), (0.3,)), most_recommended=2)
+    launched = suggest_all(searcher)
+    assert [launch[PARAMS]["optim.lr"] for launch in launched] == [0.4, 0.2, 0.1, 0.3]
+    assert [launch.get(RECOMMENDED) for launch in launched] == [True, True, None, None]
+    assert recommended(store) == {0.4: True, 0.2: True, 0.1: False, 0.3: False}
+
+
+def test_of_a_recommendation_the_first_draw_that_the_rules_accept_is_launched(tmp_path: Path) -> None:
+    store = new_store(tmp_path, FOUR)
+
+    class NotAbove:
+        name = "limit"
+
+        def check(self, sample: Sample) -> Violation | None:
+            lr = float(sample.params["optim.lr"])
+            return Violation("limit", "too large", lr / 0.25 - 1) if lr > 0.25 else None
+
+    searcher = new_searcher(
+        store, rules=[NotAbove()], recommended=turns((0.4, 0.1), (0.3,), (0.1,), (0.2,)), most_recommended=2
+    )
+    launched = suggest_all(searcher)
+    assert [launch[PARAMS]["optim.lr"] for launch in launched] == [0.1, 0.2]
+    rejected = [trial.params["optim.lr"] for trial in store.trials() if trial.constraints]
+    assert rejected == [0.4, 0.3], "rejections on the way are recorded"
+
+
+def test_a_search_that_was_cut_short_goes_on_with_the_recommendations_that_are_left(tmp_path: Path) -> None:
+    store = new_store(tmp_path, FOUR)
+    first = new_searcher(store, total=1, recommended=turns((0.4,), (0.2,)), most_recommended=2)
+    assert [launch[PARAMS]["optim.lr"] for launch in suggest_all(first)] == [0.4]
+    again = new_searcher(store, total=3, recommended=turns((0.4,), (0.2,)), most_recommended=1)
+    assert [launch[PARAMS]["optim.lr"] for launch in suggest_all(again)] == [0.2, 0.1]
+
+
+def test_more_recommendations_than_there_are_end_the_start(tmp_path: Path) -> None:
+    searcher = new_searcher(new_store(tmp_path, FOUR), recommended=turns((0.4,), (0.4,)), most_recommended=9)
+    assert [launch[PARAMS]["optim.lr"] for launch in suggest_all(searcher)] == [0.4, 0.1, 0.2, 0.3]
+
+
+def test_an_adopted_trial_stays_recommended(tmp_path: Path) -> None:
+    store = new_store(tmp_path, FOUR)
+    number = store.open_trial({"optim.lr": 0.3}, {"recommended": True})
+    searcher = new_searcher(store, adopt=[OpenTrial(number, {"optim.lr": 0.3}, None, is_recommended=True)])
+    adopted = searcher.suggest("a")
+    assert isinstance(adopted, dict)
+    assert adopted[RECOMMENDED]
+
+
+class Improving:
+    """Rejects nine samples in ten of a TPE's start, so that a lot is walked through."""
+
+    name = "limit"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def check(self, sample: Sample) -> Violation | None:
+        self.asked += 1
+        return None if self.asked % 10 == 0 else Violation("limit", "not yet", 0.1)
+
+
+def test_a_rejected_candidate_is_followed_by_the_next_of_its_lot(tmp_path: Path) -> None:
+    store = new_store(tmp_path, {"optim.lr": {"low": 0.0, "high": 1.0}})
+    for place in range(20):
+        store.close_trial(store.open_trial({"optim.lr": place / 20}, {}), Outcome.COMPLETE, value=place / 20)
+    proposer = build_proposer("tpe", ActiveSpace(store.record.space), store.study, store.distributions, 7)
+    lot = [params["optim.lr"] for params in itertools.islice(proposer.proposals(), 10)]
+    launched = new_searcher(store, sampler="tpe", seed=7, rules=[Improving()]).suggest("a")
+    assert isinstance(launched, dict)
+    assert [trial.params["optim.lr"] for trial in store.trials()[20:]] == lot
+    assert launched[PARAMS]["optim.lr"] == lot[-1]

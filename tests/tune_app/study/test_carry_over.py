@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from tune_app.config import RunConfig, parse_config
@@ -169,3 +169,35 @@ def test_every_trial_is_carried_over_once_with_where_it_came_from() -> None:
     assert (out_of_memory.state, out_of_memory.constraints) == (TrialState.PRUNED, {"memory": 0.5})
     assert out_of_memory.intermediate_values == {1: 0.4}
     assert str(Origin("x", 3)) == "trial 3 of x"
+
+
+DISTRIBUTIONS: dict[str, BaseDistribution] = {
+    "train.batch_size": CategoricalDistribution((8, 16)),
+    "optim.lr": FloatDistribution(1e-5, 1e-3, log=True),
+    "loss.name": CategoricalDistribution(("cross_entropy", "focal")),
+    "loss.gamma": CategoricalDistribution((1.0, 2.0, 3.0)),
+}
+
+
+def carried_reports(there: int, here: int, reports: dict[int, float]) -> dict[int, float]:
+    """Carry a stopped trial over between studies with so many reports an epoch; return its reports there."""
+    config = configured(SPACE)
+    trial = create_trial(
+        state=TrialState.PRUNED,
+        params=PARAMS,
+        distributions={name: DISTRIBUTIONS[name] for name in PARAMS},
+        intermediate_values=reports,
+        user_attrs={"outcome": "stopped", "metrics.epoch_1": {"auc": 0.5}},
+    )
+    old, new = recorded(config, per_epoch=there), recorded(config, per_epoch=here)
+    found = carry_over([("old", old, [trial])], new, config.active_space(), DISTRIBUTIONS)
+    (carried,) = found.trials
+    assert ("metrics.epoch_1" in carried.user_attrs) == (there == here)
+    return dict(carried.intermediate_values)
+
+
+def test_reports_are_counted_anew_where_there_are_more_or_fewer_in_an_epoch() -> None:
+    assert carried_reports(1, 1, {1: 0.5, 2: 0.6}) == {1: 0.5, 2: 0.6}
+    assert carried_reports(1, 4, {1: 0.5, 2: 0.6}) == {4: 0.5, 8: 0.6}
+    assert carried_reports(4, 2, {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}) == {1: 0.2, 2: 0.4}
+    assert carried_reports(4, 1, {1: 0.1, 2: 0.2}) == {}, "no whole epoch was reported"

@@ -1,7 +1,7 @@
 """Which study a configuration means, and what becomes of one that is about something else by now."""
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -305,3 +305,21 @@ def test_a_database_in_the_run_directory_moves_with_it(tmp_path: Path) -> None:
     assert shown(load_study(target, config.study.name, config.study.storage)) == [(0.1, None)]
     assert (target / CONFIG_FILE).is_file()
     assert shelf.names == [target.name]
+
+
+def test_a_study_of_whole_epochs_goes_on_so_unless_another_rung_is_asked_for(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, None)
+    old = shelf.config([0.1, 0.2])
+    run_dir = Path(old.run_dir)
+    run_dir.mkdir(parents=True)
+    # As studies were begun before trials could report within epochs.
+    open_study(run_dir, "x", None, replace(recorded(old), per_epoch=1))
+    assert old.unit.per_epoch == 2, "a search of three epochs that begins today reports every half epoch"
+    opening = choose(old, replace(recorded(old), per_epoch=2))
+    assert (opening.is_new, opening.config.study.name, opening.config.unit.per_epoch) == (False, "x", 1)
+    asked = old.model_copy(update={"scheduler": old.scheduler.model_copy(update={"rung": 0.5})})
+    opening = choose(asked, replace(recorded(asked), per_epoch=2))
+    assert (opening.is_new, opening.config.study.name) == (True, "x-v2")
+    assert [str(difference) for difference in opening.differences] == [
+        "scheduler.rung: 1 reports an epoch there, 2 reports an epoch here"
+    ]
