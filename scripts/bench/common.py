@@ -1,6 +1,8 @@
 """What the benches share: the table, ratio and JSON line that each prints. Needs nothing but the standard library."""
 
 import json
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -31,6 +33,11 @@ def print_ratio(label: str, ratio: float, target: float, *, at_least: bool = Fal
 def print_json(values: Mapping[str, Any]) -> None:
     """The last line of a bench's output."""
     print(json.dumps(values, sort_keys=True))
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Return the standard error of the mean; NaN for a single value."""
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
 def versions(*packages: str) -> dict[str, str]:

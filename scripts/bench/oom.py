@@ -8,9 +8,9 @@ On the toy problems of ``toy.py``, of which half does not fit, one trial at a ti
 - ``rule, exact``: Headroom with the rule ``memory``, which is told every need as it is.
 - ``rule, errors``: the same, but the need that the rule is told is off by a random share.
 
-A trial runs out of memory where its true need exceeds the budget. The rule turns away what it believes to need more
-than is allowed: the budget less the headroom, 10 % as by default. Of what was turned away, that would have run whose
-true need is at most what is allowed; beside it stands the stricter count, true need at most the budget, which holds
+A trial runs out of memory where its true need exceeds the budget of its card. The rule rejects what it believes to need
+more than is allowed: the budget less the headroom, 10 % as by default. Of what was turned away, that would have run
+whose true need is at most what is allowed; beside it stands the stricter count, true need at most the budget, which holds
 what the headroom costs.
 
 The errors are drawn anew for each seed, one for each model, batch and length, as a Weibull distribution of either sign
@@ -26,8 +26,9 @@ nearly all that is allowed is turned away where its prediction is a little too l
 run says how dense the space is just below that limit; another headroom moves the limit, not the share. The few
 searches meet few such configurations: the line on errors gives both for the whole space and many draws.
 
-Best values stand beside the best there is, within the budget and within what is allowed. They show what filtering
-costs: the configurations that the headroom keeps out, and what a searcher misses that learns from those turned away.
+All sides may use the same memory: sides without the rule run on a card whose budget is what the rule allows. So the
+best values, each with its standard error over the seeds, show what the searchers find, beside the best there is; a
+search that finds nothing stands where the value of an average configuration does.
 """
 
 import math
@@ -37,7 +38,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common import print_json, print_ratio, print_table, versions, versions_line
+from common import print_json, print_ratio, print_table, standard_error, versions, versions_line
 from toy import OBJECTIVES, ToyProblem, need_gib, noise
 from toy_search import ToyEnd, hush, new_parser, search_with_headroom, search_with_stock, trials_and_seeds
 
@@ -59,6 +60,23 @@ _SCALE: float = MEDIAN_ERROR / math.log(2) ** (1 / _SHAPE)
 
 def no_error(params: Mapping[str, Any]) -> float:
     return 0.0
+
+
+@dataclass(frozen=True)
+class SmallerCard:
+    """A problem on a card that has no more than the rule allows."""
+
+    problem: ToyProblem
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.problem, name)
+
+    @property
+    def budget_gib(self) -> float:
+        return allowed_gib(self.problem)
+
+    def fits(self, params: Mapping[str, Any]) -> bool:
+        return need_gib(params) <= self.budget_gib
 
 
 @dataclass(frozen=True)
@@ -104,9 +122,17 @@ def with_errors(problem: ToyProblem, seed: int, trials: int) -> ToyEnd:
     return search_with_headroom(problem, seed, trials, [memory_rule(problem, Errors(seed))])
 
 
+def stock(problem: ToyProblem, seed: int, trials: int) -> ToyEnd:
+    return search_with_stock(SmallerCard(problem), seed, trials)
+
+
+def told_pruned(problem: ToyProblem, seed: int, trials: int) -> ToyEnd:
+    return search_with_headroom(SmallerCard(problem), seed, trials)
+
+
 SIDES: dict[str, Callable[[ToyProblem, int, int], ToyEnd]] = {
-    STOCK: search_with_stock,
-    "told PRUNED": search_with_headroom,
+    STOCK: stock,
+    "told PRUNED": told_pruned,
     EXACT: with_rule,
     ERRORS: with_errors,
 }
@@ -119,7 +145,7 @@ class Figures:
     Attributes:
         ooms: launched trials that ran out of memory, by seed.
         to_stock: their sum by that of the stock searcher.
-        best: mean of the best values.
+        best: mean of the best values, and its standard error.
         turned_away: configurations, by 100 launched trials.
         within_allowed: of those turned away, the share whose true need is at most what is allowed.
         within_budget: and at most the budget.
@@ -128,6 +154,7 @@ class Figures:
     ooms: list[int]
     to_stock: float
     best: float
+    best_error: float
     turned_away: float
     within_allowed: float
     within_budget: float
@@ -171,19 +198,15 @@ def _print_space(problem: ToyProblem, seeds: Sequence[int]) -> None:
         f"  of what the rule lets through {_percent(let_through):.2f}% runs out of memory, of what it turns away"
         f" {_percent(turned_away):.2f}% would have run"
     )
-    best = [_best_there_is(ToyProblem(objective), seeds) for objective in OBJECTIVES]
-    print(f"best there is, within the budget and as allowed, mean of the seeds: {', '.join(best)}")
+    known = [f"{objective} {_known_values(ToyProblem(objective), seeds)}" for objective in OBJECTIVES]
+    print(f"values as allowed, mean of the seeds: {'; '.join(known)}")
 
 
-def _best_there_is(problem: ToyProblem, seeds: Sequence[int]) -> str:
-    within = [
-        statistics.mean(
-            max(problem.value(params, seed) for params in problem.configurations() if need_gib(params) <= limit)
-            for seed in seeds
-        )
-        for limit in (problem.budget_gib, allowed_gib(problem))
-    ]
-    return f"{problem.objective} {within[0]:.3f} and {within[1]:.3f}"
+def _known_values(problem: ToyProblem, seeds: Sequence[int]) -> str:
+    """Return the best value there is and that of an average configuration."""
+    allowed = [params for params in problem.configurations() if need_gib(params) <= allowed_gib(problem)]
+    values = [[problem.value(params, seed) for params in allowed] for seed in seeds]
+    return f"best {statistics.mean(map(max, values)):.3f}, average {statistics.mean(map(statistics.mean, values)):.3f}"
 
 
 def compare(problem: ToyProblem, seeds: Sequence[int], trials: int) -> dict[str, Figures]:
@@ -200,6 +223,7 @@ def _figures(problem: ToyProblem, ends: Sequence[ToyEnd], of_stock: int, trials:
         ooms=ooms,
         to_stock=sum(ooms) / of_stock,
         best=statistics.mean(end.best for end in ends),
+        best_error=standard_error([end.best for end in ends]),
         turned_away=100 * len(needs) / (trials * len(ends)),
         within_allowed=_percent([need <= allowed_gib(problem) for need in needs]),
         within_budget=_percent([need <= problem.budget_gib for need in needs]),
@@ -215,12 +239,11 @@ def _print_figures(found: Mapping[str, Mapping[str, Figures]], trials: int) -> N
     print(
         f"\nout of memory, of {trials} launched, by seed; turned away for 100 launched, and what of it would have run"
     )
-    seeds = range(len(found[OBJECTIVES[0]][STOCK].ooms))
     last = ["best value", "turned away", "need ≤ allowed", "need ≤ budget"]
     print_table(
-        ["objective", "side", *map(str, seeds), "mean", "to stock", *last],
+        ["objective", "side", "mean", "worst", "to stock", *last],
         [
-            [objective, side, *own.ooms, f"{statistics.mean(own.ooms):.1f}", *_cells(own)]
+            [objective, side, f"{statistics.mean(own.ooms):.1f}", max(own.ooms), *_cells(own)]
             for objective, figures in found.items()
             for side, own in figures.items()
         ],
@@ -231,7 +254,7 @@ def _cells(own: Figures) -> list[str]:
     shares = [f"{share:.1f} %" for share in (own.within_allowed, own.within_budget)]
     return [
         f"{own.to_stock:.2f} ×",
-        f"{own.best:.3f}",
+        f"{own.best:.3f} ± {own.best_error:.3f}",
         f"{own.turned_away:.1f}",
         *(shares if own.turned_away else "--"),
     ]

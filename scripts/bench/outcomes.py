@@ -11,18 +11,27 @@ Ray's loop runs without its workers (``toy_search.py``); ``--ray`` runs one seed
 counts.
 """
 
+import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tune_app.search import ray_session  # isort: skip  # First of all: it sets the environment that Ray reads when imported.
-from common import print_json, print_ratio, print_table, versions, versions_line
+from common import print_json, print_ratio, print_table, standard_error, versions, versions_line
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 from stock import distributions
 from toy import OBJECTIVES, ToyProblem
-from toy_search import hush, new_parser, search_with_headroom, search_with_stock, toy_report, trials_and_seeds
+from toy_search import (
+    ToyEnd,
+    hush,
+    new_parser,
+    search_with_headroom,
+    search_with_stock,
+    toy_report,
+    trials_and_seeds,
+)
 
 from search_spaces.space import Params
 from trainables.reports import Report
@@ -34,6 +43,7 @@ from tune_app.search.messages import METRIC
 TARGET = 0.6
 PACKAGES = ("ray", "optuna")
 Count = Callable[[ToyProblem, int, int], int]
+Search = Callable[[ToyProblem, int, int], ToyEnd]
 
 
 class OutOfMemory(RuntimeError):
@@ -50,40 +60,59 @@ def main() -> None:
     share = problems[0].share_that_fits
     print(versions_line(*PACKAGES))
     print(f"{problems[0].space.describe()}, {share:.1%} fit into {problems[0].budget_gib:.3f} GiB")
-    sides: dict[str, Count] = {"ray": stock_ooms, "headroom": headroom_ooms}
-    ooms = {p.objective: _counts(p, sides, range(seeds), trials) for p in problems}
-    ratios = _print_counts(ooms, trials)
+    sides: dict[str, Search] = {"ray": search_with_stock, "headroom": search_with_headroom}
+    ends = {p.objective: _ends(p, sides, range(seeds), trials) for p in problems}
+    ooms = {
+        objective: {side: [end.ooms for end in own] for side, own in by_side.items()}
+        for objective, by_side in ends.items()
+    }
+    ratios = _print_counts(ends, problems, trials)
     found = {"bench": "outcomes", "versions": versions(*PACKAGES), "trials": trials, "seeds": seeds}
     found |= {"share_that_fits": share, "ooms": ooms, "ratios": ratios}
     if arguments.ray:
-        found["on_real_ray"] = _check_on_ray(problems, sides, trials)
+        counts: dict[str, Count] = {"ray": stock_ooms, "headroom": headroom_ooms}
+        found["on_real_ray"] = _check_on_ray(problems, counts, trials)
     total = sum(sum(counts["headroom"]) for counts in ooms.values()) / sum(sum(c["ray"]) for c in ooms.values())
     print_ratio("headroom / ray, out of memory, all", total, TARGET)
     print_json({**found, "ratio": total})
 
 
-def _counts(problem: ToyProblem, sides: Mapping[str, Count], seeds: Sequence[int], trials: int) -> dict[str, list[int]]:
-    return {side: [count(problem, seed, trials) for seed in seeds] for side, count in sides.items()}
+def _ends(
+    problem: ToyProblem, sides: Mapping[str, Search], seeds: Sequence[int], trials: int
+) -> dict[str, list[ToyEnd]]:
+    return {side: [search(problem, seed, trials) for seed in seeds] for side, search in sides.items()}
 
 
-def _print_counts(ooms: Mapping[str, Mapping[str, Sequence[int]]], trials: int) -> dict[str, float]:
-    ratios = {objective: sum(counts["headroom"]) / sum(counts["ray"]) for objective, counts in ooms.items()}
-    print(f"\nout of memory, of {trials} launched, by seed")
-    print_table(
-        [
-            "objective",
-            "told",
-            *(str(seed) for seed in range(len(ooms[OBJECTIVES[0]]["ray"]))),
-            "mean",
-            "headroom / ray",
-        ],
-        [
-            [objective, side, *counts, f"{sum(counts) / len(counts):.1f}", f"{ratios[objective]:.2f} ×"]
-            for objective, by_side in ooms.items()
-            for side, counts in by_side.items()
-        ],
-    )
+def _print_counts(
+    ends: Mapping[str, Mapping[str, Sequence[ToyEnd]]], problems: Sequence[ToyProblem], trials: int
+) -> dict[str, float]:
+    totals = {
+        objective: {side: sum(end.ooms for end in own) for side, own in by_side.items()}
+        for objective, by_side in ends.items()
+    }
+    ratios = {objective: counts["headroom"] / counts["ray"] for objective, counts in totals.items()}
+    print(f"\nout of memory, of {trials} launched, and the best value of a trial that ran")
+    rows = []
+    for problem in problems:
+        for side, own in ends[problem.objective].items():
+            found = [end.best for end in own]
+            rows.append(
+                [
+                    problem.objective,
+                    side,
+                    f"{totals[problem.objective][side] / len(own):.1f}",
+                    max(end.ooms for end in own),
+                    f"{ratios[problem.objective]:.2f} ×",
+                    f"{statistics.mean(found):.3f} ± {standard_error(found):.3f}",
+                    f"{statistics.mean(_best_there_is(problem, seed) for seed in range(len(own))):.3f}",
+                ]
+            )
+    print_table(["objective", "told", "mean", "worst", "headroom / ray", "best value", "best there is"], rows)
     return ratios
+
+
+def _best_there_is(problem: ToyProblem, seed: int) -> float:
+    return max(problem.value(params, seed) for params in problem.configurations() if problem.fits(params))
 
 
 def stock_ooms(problem: ToyProblem, seed: int, trials: int) -> int:

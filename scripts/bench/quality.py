@@ -33,7 +33,7 @@ from typing import Any
 
 from replay import Arm, AtRungs, Replay, replay_headroom, replay_stock  # isort: skip  # It sets Ray's environment.
 import optuna
-from common import print_json, print_ratio, print_table, versions, versions_line
+from common import print_json, print_ratio, print_table, standard_error, versions, versions_line
 from curves.table import FOLDER
 from problems import NAMED, FineTuning
 from replayed_problems import ClosedForm, Recorded
@@ -178,12 +178,8 @@ def figures_of(runs: Sequence[Ran], target: float, budget: float) -> Figures:
         cost=statistics.median(costs),
         share=statistics.median(costs) / budget,
         reached=sum(ran.replay.cost_of(target) <= budget for ran in runs) / len(runs),
-        at=tuple((statistics.mean(values), _standard_error(values)) for values in at),
+        at=tuple((statistics.mean(values), standard_error(values)) for values in at),
     )
-
-
-def _standard_error(values: Sequence[float]) -> float:
-    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
 def main() -> None:
@@ -281,7 +277,7 @@ def tune(pool: ProcessPoolExecutor, seeds: int) -> None:
                 name: statistics.mean(run.value_at(TRIALS) for job, run in runs if job[0] == name) for name in names
             }
         gains = [[100 * (run.value_at(cost) - base[job[0]]) for job, run in runs] for cost in (30, 50, 100)]
-        rows.append([label, *(f"{statistics.mean(own):+.2f} ± {_standard_error(own):.2f}" for own in gains)])
+        rows.append([label, *(f"{statistics.mean(own):+.2f} ± {standard_error(own):.2f}" for own in gains)])
     print(f"\npoints above random's mean after {TRIALS} trials; {len(names)} problems × {seeds} seeds")
     print_table(["sampler", "30 trials", "50 trials", "100 trials"], rows)
 

@@ -73,7 +73,7 @@ def new_parser(description: str | None) -> argparse.ArgumentParser:
     """The options of a bench that runs these searches."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=100, help="launched, per objective, seed and side")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--quick", action="store_true", help="20 trials, 2 seeds")
     return parser
 
