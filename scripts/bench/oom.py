@@ -10,8 +10,8 @@ On the toy problems of ``toy.py``, of which half does not fit, one trial at a ti
 
 A trial runs out of memory where its true need exceeds the budget of its card. The rule rejects what it believes to need
 more than is allowed: the budget less the headroom, 10 % as by default. Of what was turned away, that would have run
-whose true need is at most what is allowed; beside it stands the stricter count, true need at most the budget, which holds
-what the headroom costs.
+whose true need is at most what is allowed; beside it stands the stricter count, true need at most the budget, which
+holds what the headroom costs.
 
 The errors are drawn anew for each seed, one for each model, batch and length, as a Weibull distribution of either sign
 whose size has the median and the 95th percentile that are the goal for predictions on a GPU: 3 % and 8 %. 0.8 % of them

@@ -222,8 +222,9 @@ def compare_suggest(told: int, suggestions: int) -> dict[str, Any]:
         ["", "ms", "CPU ms", "headroom ="],
         [[side, f"{wall[side]:.1f}", f"{cpu[side]:.1f}", f"{wall[OURS] / wall[side]:.2f} ×"] for side in sides],
     )
-    ratio = wall[OURS] / SUGGEST_TARGET_MS
-    print_ratio(f"headroom / {SUGGEST_TARGET_MS:.0f} ms", ratio, 1.0)
+    # By processor time: on a shared machine the clock counts what others do.
+    ratio = cpu[OURS] / SUGGEST_TARGET_MS
+    print_ratio(f"headroom / {SUGGEST_TARGET_MS:.0f} ms of processor time", ratio, 1.0)
     return {"told": told, "suggestions": suggestions, "median_ms": wall, "median_cpu_ms": cpu, "ratio": ratio}
 
 

