@@ -11,9 +11,10 @@ four trials at a time:
 - ``recommended``: nothing but the published settings of the problem's models, in turn, trained to their end.
 - ``headroom``: TPE, rules, ASHA with the rungs of ``scheduler.rung: auto``, four recommended configurations first.
 
-Every side may spend as many epochs as ``random``. A search is worth its best complete trial, chosen by its reports as
-the study does, and valued without noise. ``cost`` is the epochs that a search trains until that value lies within 0.2
-points of random's mean final value; a search that does not get there counts with all epochs.
+Every other side may spend half as many epochs as ``random``. A search is worth its best complete trial, chosen by its
+reports as the study does, and valued without noise. ``epochs to it`` are trained until that value lies within 0.2 points
+of random's mean final value, in the median; a search that does not get there counts with all epochs of ``random``. A
+launched trial that runs out of memory costs no epochs here, though it costs a start.
 
 ``below recommended`` counts searches that end with a trial which is worth less, without noise, than the best
 recommended configuration that they trained; the shortfall is its mean in points. By its own reports no search of
@@ -44,7 +45,7 @@ TRIALS = 100
 POINTS = 0.002
 """How near to random's final value counts as reached: 0.2 points."""
 GOAL_RANDOM, GOAL_STOCK = 1 / 8, 1 / 2
-SHARES = (1 / 8, 1 / 4, 1 / 2)
+SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 PACKAGES = ("ray", "optuna", "scikit-learn")
 RANDOM, STOCK, HEADROOM, RECOMMENDED = "random", "stock + ASHA", "headroom", "recommended"
 # More than any budget lets a search launch.
@@ -121,7 +122,9 @@ class Job:
 
     @property
     def budget(self) -> float:
-        return float(TRIALS * self.problem.epochs)
+        """Epochs that the search may train."""
+        whole = float(TRIALS * self.problem.epochs)
+        return whole if self.side == RANDOM else max(SHARES) * whole
 
 
 @dataclass(frozen=True)
@@ -162,22 +165,25 @@ class Figures:
     Attributes:
         cost: median epochs to the target, and as a share of random's budget.
         reached: share of the seeds that reached the target.
-        at: true value at shares of the budget and at its end, each as mean and standard error, in percent.
+        ooms: launched trials that ran out of memory, in the mean.
+        at: true value at shares of random's budget, each as mean and standard error, in percent.
     """
 
     cost: float
     share: float
     reached: float
+    ooms: float
     at: tuple[tuple[float, float], ...]
 
 
 def figures_of(runs: Sequence[Ran], target: float, budget: float) -> Figures:
     costs = [min(ran.replay.cost_of(target), budget) for ran in runs]
-    at = [[100 * ran.replay.value_at(share * budget) for ran in runs] for share in (*SHARES, 1.0)]
+    at = [[100 * ran.replay.value_at(share * budget) for ran in runs] for share in SHARES]
     return Figures(
         cost=statistics.median(costs),
         share=statistics.median(costs) / budget,
         reached=sum(ran.replay.cost_of(target) <= budget for ran in runs) / len(runs),
+        ooms=statistics.mean(ran.replay.ooms for ran in runs),
         at=tuple((statistics.mean(values), standard_error(values)) for values in at),
     )
 
@@ -211,7 +217,8 @@ def report(pool: ProcessPoolExecutor, names: Sequence[Name], seeds: int) -> None
         for job, ran in zip(jobs, pool.map(run, jobs), strict=True):
             by_side.setdefault(job.side, []).append(ran)
         target = statistics.mean(ran.replay.value_at(math.inf) for ran in by_side[RANDOM]) - POINTS
-        figures = {side: figures_of(runs, target, jobs[0].budget) for side, runs in by_side.items()}
+        budget = float(TRIALS * name.epochs)
+        figures = {side: figures_of(runs, target, budget) for side, runs in by_side.items()}
         _print_problem(name, target, figures, seeds)
         shortfalls = [ran.recommended - ran.replay.value_at(math.inf) for ran in by_side[HEADROOM] if ran.recommended]
         below += shortfalls
@@ -232,14 +239,22 @@ def _print_problem(name: Name, target: float, figures: Mapping[str, Figures], se
         explained, error = problem.fit_error
         print(f"{problem.runs} recorded trainings; unseen ones: {explained:.0%} explained, off by {100 * error:.2f}")
     print_table(
-        ["side", "epochs to it", "of random's", "reached", *(f"at {share:.3g}" for share in SHARES), "at 1"],
+        [
+            "side",
+            "epochs to it",
+            "of random's",
+            "reached",
+            "out of memory",
+            *(f"at 1/{1 / share:.0f}" for share in SHARES),
+        ],
         [
             [
                 side,
                 f"{own.cost:.0f}",
                 f"{own.share:.3f}",
                 f"{own.reached:.0%}",
-                *(f"{mean:.2f} ± {error:.2f}" for mean, error in own.at),
+                f"{own.ooms:.0f}",
+                *(f"{mean:.2f} ± {error:.2f}" if mean else "-" for mean, error in own.at),
             ]
             for side, own in figures.items()
         ],
