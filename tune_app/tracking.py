@@ -17,8 +17,14 @@ from optuna.trial import FrozenTrial
 
 from tune_app.errors import without_password
 from tune_app.objectives import values_of
-from tune_app.outcomes import BY_CRITERION_ATTRIBUTE, Outcome, carried_from, step_of_metrics
-from tune_app.study.reporting import outcome_of, was_launched
+from tune_app.outcomes import (
+    BY_CRITERION_ATTRIBUTE,
+    RECOMMENDED_ATTRIBUTE,
+    Outcome,
+    carried_from,
+    step_of_metrics,
+)
+from tune_app.study.reporting import is_recommended, outcome_of, was_launched
 from tune_app.study.store import StudyStore
 
 _PARENT_TAG = "headroom.study"
@@ -159,6 +165,7 @@ class _Mirror:
 
         started, ended = _milliseconds(trial.datetime_start), _milliseconds(trial.datetime_complete)
         texts = {key: value[:_LONGEST_TAG] for key, value in trial.user_attrs.items() if isinstance(value, str)}
+        texts |= {RECOMMENDED_ATTRIBUTE: "true"} if is_recommended(trial) else {}
         run = self._client.create_run(
             self._experiment_id,
             start_time=started,

@@ -12,9 +12,9 @@ four trials at a time:
 - ``headroom``: TPE, rules, ASHA with the rungs of ``scheduler.rung: auto``, four recommended configurations first.
 
 Every other side may spend half as many epochs as ``random``. A search is worth its best complete trial, chosen by its
-reports as the study does, and valued without noise. ``epochs to it`` are trained until that value lies within 0.2 points
-of random's mean final value, in the median; a search that does not get there counts with all epochs of ``random``. A
-launched trial that runs out of memory costs no epochs here, though it costs a start.
+reports as the study does, and valued without noise. ``epochs to it`` are trained until that value lies within 0.2
+points of random's mean final value, in the median. A search that does not get there counts with all epochs of
+``random``. A launched trial that runs out of memory costs no epochs here, though it costs a start.
 
 ``below recommended`` counts searches that end with a trial which is worth less, without noise, than the best
 recommended configuration that they trained; the shortfall is its mean in points. By its own reports no search of
