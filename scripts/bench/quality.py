@@ -35,7 +35,7 @@ from typing import Any
 from replay import Arm, AtRungs, Replay, replay_headroom, replay_stock  # isort: skip  # It sets Ray's environment.
 import optuna
 from common import print_json, print_ratio, print_table, standard_error, versions, versions_line
-from curves.table import FOLDER
+from curves.table import EPOCHS, FOLDER, read_table
 from problems import NAMED, FineTuning
 from replayed_problems import ClosedForm, Recorded
 
@@ -50,6 +50,8 @@ PACKAGES = ("ray", "optuna", "scikit-learn")
 RANDOM, STOCK, HEADROOM, RECOMMENDED = "random", "stock + ASHA", "headroom", "recommended"
 # More than any budget lets a search launch.
 _MANY = 10_000
+# A table that was only begun says too little of a space.
+_LEAST_TRAININGS = 100
 _TUNED_ON = range(20, 26)
 _FLOORS = (0.0, 0.1, 0.15, 0.2, 0.3)
 
@@ -76,10 +78,10 @@ def problem_of(name: Name) -> Any:
 
 
 def problem_names() -> list[Name]:
-    """Return the problems of the report: closed forms with 3 and 8 epochs, and every table that was made."""
+    """Return the problems of the report: closed forms with 3 and 8 epochs, and every table with enough trainings."""
     closed = [Name(name, epochs) for name in NAMED for epochs in (3, 8)]
-    tables = [Name(file.stem, 0) for file in sorted(FOLDER.glob("*.csv"))]
-    return [*closed, *(Name(name.name, problem_of(name).epochs) for name in tables)]
+    tables = [table for table in EPOCHS if (FOLDER / f"{table}.csv").exists()]
+    return [*closed, *(Name(table, EPOCHS[table]) for table in tables if len(read_table(table)) >= _LEAST_TRAININGS)]
 
 
 def rungs_of(epochs: int) -> int:
