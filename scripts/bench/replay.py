@@ -32,7 +32,7 @@ from tune_app.search.searcher import HeadroomSearch
 from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage
 from tune_app.study.record import StudyRecord
 from tune_app.study.remote import KeptHere
-from tune_app.study.store import study_in_memory
+from tune_app.study.store import StudyStore, study_in_memory
 from tune_app.unit import Unit
 
 
@@ -289,7 +289,6 @@ class Arm:
         sampler: ``tpe`` or ``random``.
         scheduler: ``asha``, ``hyperband`` or ``none``.
         rung: reports in an epoch that the scheduler sees; at most the problem's ``per_epoch``.
-        with_rules: whether what does not fit is rejected before launch.
         recommended: trials that begin the search with recommended configurations.
         least_bandwidth: of TPE; None: the product's own.
     """
@@ -297,12 +296,13 @@ class Arm:
     sampler: str = "tpe"
     scheduler: str = "asha"
     rung: int = 1
-    with_rules: bool = True
     reduction_factor: int = 3
     recommended: int = 0
     least_bandwidth: float | None = None
 
 
+# Settings that rules look at, for problems that do not vary them.
+_FIXED: Params = {"model.name": "any", "train.batch_size": 1, "train.grad_accum": 1, "tok.max_length": 1}
 SLOTS = 4
 """Trials that run at once."""
 
@@ -318,6 +318,7 @@ class AtRungs:
         self.per_epoch = per_epoch
 
     def __getattr__(self, name: str) -> Any:
+        # Need and budget, where a problem has them.
         return getattr(self._problem, name)
 
     def curve(self, params: Mapping[str, Scalar], seed: int) -> Sequence[float]:
@@ -328,12 +329,25 @@ class AtRungs:
 
 
 def replay_headroom(
-    problem: Problem, seed: int, arm: Arm, *, trials: int, slots: int = SLOTS, budget: float = math.inf
+    problem: Problem,
+    seed: int,
+    arm: Arm,
+    *,
+    trials: int,
+    slots: int = SLOTS,
+    budget: float = math.inf,
+    store: StudyStore | None = None,
+    rules: Sequence[Rule] | None = None,
 ) -> Replay:
-    """Replay a search of the product, its study in memory."""
+    """Replay a search of the product.
+
+    Args:
+        store: an empty study to record it in; None: one in memory.
+        rules: reject samples before launch; None: the memory rule with exact needs.
+    """
     problem = AtRungs(problem, arm.rung)
     unit = Unit.of(folds=None, epochs=problem.epochs, per_epoch=arm.rung)
-    store = study_in_memory(StudyRecord(problem.space, "criteria", "macro_f1", "max", "bench"))
+    store = store or study_in_memory(StudyRecord(problem.space, "criteria", "macro_f1", "max", "bench"))
     scheduler = build_scheduler(
         arm.scheduler,
         steps=unit.count,
@@ -350,19 +364,18 @@ def replay_headroom(
         sub_seed(seed, "sampler:0"),
         least_bandwidth=arm.least_bandwidth,
     )
-    rules: list[Rule] = [Fits(problem)] if arm.with_rules else []
     searcher = HeadroomSearch(
         store,
         proposer,
-        rules=rules,
-        fixed={},
+        rules=[Fits(problem)] if rules is None else rules,
+        fixed=_FIXED,
         gpus=lambda params: 0.0,
         adopt=[],
         launched=0,
         total=trials,
         max_concurrent=slots,
         ask_ahead=1 if arm.scheduler == "hyperband" else 0,
-        max_rejections=10_000,
+        max_rejections=1_000,
         recommended=problem.recommended(seed) if arm.recommended else (),
         most_recommended=arm.recommended,
     )

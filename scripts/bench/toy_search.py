@@ -1,41 +1,32 @@
 """The searches of the problems of ``toy.py`` and ``problems.py``, one trial at a time: stock and Headroom's.
 
-Both are driven by the calls that Ray's loop makes, in Ray's order, without its workers, because each trial that raises
-costs Ray a fresh worker of several seconds.
+Both are driven by the calls that Ray's loop makes, in Ray's order, without its workers (``replay.py``), because each
+trial that raises costs Ray a fresh worker of several seconds.
 """
 
 import argparse
 import logging
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from tune_app.search import ray_session  # noqa: F401  # isort: skip  # It sets the environment that Ray reads when imported.
+from replay import Arm, replay_headroom  # isort: skip  # It sets the environment that Ray reads when imported.
 import optuna
-from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from stock import distributions
 from toy import need_gib
 
-from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import Rule
 from search_spaces.space import Params, Scalar, Space
 from trainables.reports import Fact, TrialReport
-from trainables.seeds import sub_seed
-from tune_app.outcomes import Outcome
-from tune_app.search.messages import ENDED, FACTS, METRIC, PARAMS, REASON, TIME
-from tune_app.search.recorder import StudyRecorder
-from tune_app.search.sampling import build_proposer
-from tune_app.search.searcher import HeadroomSearch
-from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage
+from tune_app.search.messages import METRIC
+from tune_app.search.recommended import Turn
 from tune_app.study.record import StudyRecord
-from tune_app.study.remote import KeptHere
-from tune_app.study.reporting import outcome_of, study_status
-from tune_app.study.store import StudyStore, open_study
-from tune_app.unit import Unit
+from tune_app.study.reporting import is_infeasible, study_status
+from tune_app.study.store import open_study
 
 
 class SearchProblem(Protocol):
@@ -110,79 +101,46 @@ def search_with_headroom(problem: SearchProblem, seed: int, trials: int, rules: 
     """Headroom's searcher and recorder, called as Ray's controller does; what came of it is read from the study."""
     with tempfile.TemporaryDirectory() as folder:
         store = open_study(Path(folder), "toy", None, StudyRecord(problem.space, "criteria", "macro_f1", "max", "toy"))
-        searcher = _searcher(store, problem, seed, trials, rules)
-        recorder = _recorder(store, searcher)
-        for index in range(trials):
-            config = searcher.suggest(str(index))
-            assert isinstance(config, dict), "the space holds more configurations than are launched or turned away"
-            _run_stand_in(problem, seed, StandInTrial(str(index), config), searcher, recorder)
-        assert searcher.suggest("one more") == Searcher.FINISHED
+        replay_headroom(
+            _OneReport(problem, seed), seed, Arm(scheduler="none"), trials=trials, slots=1, store=store, rules=rules
+        )
         status = study_status(store, is_running=False)
-        turned_away = [dict(t.params) for t in store.trials() if outcome_of(t) is Outcome.INFEASIBLE]
+        turned_away = [dict(trial.params) for trial in store.trials() if is_infeasible(trial)]
         return ToyEnd(status.trials["oom"], status.best.value if status.best else 0.0, turned_away)
 
 
-@dataclass
-class StandInTrial:
-    """What the recorder looks at of Ray's trial."""
+class _OneReport:
+    """A problem whose trials report once."""
 
-    trial_id: str
-    config: dict[str, Any]
-    status: str = "RUNNING"
-    max_failures: int = 0
+    epochs = per_epoch = 1
 
+    def __init__(self, problem: SearchProblem, seed: int) -> None:
+        self._problem = problem
+        self._seed = seed
 
-def _searcher(
-    store: StudyStore, problem: SearchProblem, seed: int, trials: int, rules: Sequence[Rule]
-) -> HeadroomSearch:
-    return HeadroomSearch(
-        store,
-        # The seed that run_search draws for the start of a study, so that real Ray can be compared.
-        build_proposer(
-            "tpe", ActiveSpace(problem.space), store.study, store.distributions, sub_seed(seed, "sampler:0")
-        ),
-        rules=rules,
-        fixed={},
-        gpus=lambda params: 0.0,
-        adopt=[],
-        launched=0,
-        total=trials,
-        max_concurrent=1,
-        ask_ahead=0,
-        max_rejections=1000,
-    )
+    @property
+    def space(self) -> Space:
+        return self._problem.space
 
+    @property
+    def budget_gib(self) -> float:
+        return self._problem.budget_gib
 
-def _recorder(store: StudyStore, searcher: HeadroomSearch) -> StudyRecorder:
-    return StudyRecorder(
-        store,
-        searcher,
-        CheckpointKeeper(CheckpointStorage("."), 0, []),
-        kept=KeptHere(),
-        unit=Unit("epoch", 1),
-        scheduler="none",
-        timeout_s=None,
-        on_report=lambda live, value: None,
-        on_close=lambda trial: None,
-        on_retry=lambda live, why: None,
-        on_step=lambda live: None,
-    )
+    def need_gib(self, params: Mapping[str, Scalar]) -> float:
+        return _need_gib(self._problem, params)
 
+    def fits(self, params: Mapping[str, Scalar]) -> bool:
+        return self._problem.fits(params)
 
-def _run_stand_in(
-    problem: SearchProblem, seed: int, trial: Any, searcher: HeadroomSearch, recorder: StudyRecorder
-) -> None:
-    """The calls of one trial in the order of Ray's controller: it tells the searcher of an end before its callbacks."""
-    said = toy_report(problem, trial.config[PARAMS], seed)
-    result = {METRIC: said.value, TIME: said.step, FACTS: said.facts, ENDED: said.ended, REASON: said.reason}
-    ran_out = said.ended == "oom"
-    recorder.on_step_begin(0, [trial])
-    recorder.on_trial_start(0, [trial], trial)
-    searcher.on_trial_result(trial.trial_id, result)
-    recorder.on_trial_result(0, [trial], trial, result)
-    searcher.on_trial_complete(trial.trial_id, None if ran_out else result, error=ran_out)
-    (recorder.on_trial_error if ran_out else recorder.on_trial_complete)(0, [trial], trial)
-    recorder.on_step_end(0, [trial])
+    def curve(self, params: Mapping[str, Scalar], seed: int) -> Sequence[float]:
+        return [self._problem.value(params, seed)]
+
+    def true_curve(self, params: Mapping[str, Scalar]) -> Sequence[float]:
+        """Return the reports of the search itself: of these problems no value without noise is known."""
+        return self.curve(params, self._seed)
+
+    def recommended(self, seed: int) -> Iterator[Turn]:
+        return iter(())
 
 
 def toy_report(problem: SearchProblem, params: Mapping[str, Scalar], seed: int) -> TrialReport:

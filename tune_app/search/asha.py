@@ -31,8 +31,9 @@ class _Climb:
 class Asha(FIFOScheduler):
     """ASHA that fills a rung before any of its trials runs on alone, and never stops the trials it is told to spare.
 
-    Others are held against the spared trials, too. A resumed search enters the reports of the study, so that its rungs
-    are those of a search that was never interrupted; a trial that waited goes on waiting.
+    A spared trial that is not among the best waits like any other, and runs to its end once no new trial comes. A
+    resumed search enters the reports of the study, so that its rungs are those of a search that was never interrupted. A
+    trial that waited goes on waiting.
 
     Args:
         steps: of a complete trial.
@@ -57,6 +58,7 @@ class Asha(FIFOScheduler):
         self._ladder = Ladder(rungs, reduction_factor, pauses=pauses)
         self._spared = spared
         self._no_more = no_more
+        self._pauses = pauses
         self._climbs: dict[int, _Climb] = {}
         self._past = {trial.number: trial for trial in past if trial.is_open}
         for trial in past:
@@ -73,12 +75,12 @@ class Asha(FIFOScheduler):
         """Take up a trial. One that waited when its search was interrupted is paused before it starts."""
         number = number_of(trial)
         climb = self._climbs[number] = _Climb(trial)
-        is_spared = self._spared.add(trial)
+        self._spared.add(trial)
         if number not in self._past:
             return
         climb.step = max(self._past[number].values, default=0)
         rung = next((rung for rung in self._ladder.rungs if rung.step == climb.step), None)
-        if rung is not None and not is_spared and self._stand(climb, rung) is not Verdict.GO:
+        if rung is not None and self._stand(climb, rung) is not Verdict.GO:
             # Ray has not sorted the trial in yet; a pending one would be started whatever this scheduler chooses.
             trial.set_status(Trial.PAUSED)
 
@@ -88,11 +90,8 @@ class Asha(FIFOScheduler):
             return str(TrialScheduler.CONTINUE)
         climb = self._climbs[number_of(trial)]
         climb.step = int(result[TIME])
-        is_spared = number_of(trial) in self._spared
         rung = self._ladder.add(number_of(trial), climb.step, float(result[METRIC]))
-        if rung is None or is_spared:
-            return str(TrialScheduler.CONTINUE)
-        return _DECISIONS[self._stand(climb, rung)]
+        return str(TrialScheduler.CONTINUE) if rung is None else _DECISIONS[self._stand(climb, rung)]
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Forget a trial that ended; its reports stay."""
@@ -137,7 +136,11 @@ class Asha(FIFOScheduler):
 
     def _verdict(self, climb: _Climb) -> Verdict:
         assert climb.rung is not None
-        return self._ladder.verdict(climb.rung, number_of(climb.trial), is_final=self._is_final(climb.rung))
+        number, is_final = number_of(climb.trial), self._is_final(climb.rung)
+        verdict = self._ladder.verdict(climb.rung, number, is_final=is_final)
+        if verdict is Verdict.STOP and number in self._spared:
+            return Verdict.GO if is_final or not self._pauses else Verdict.WAIT
+        return verdict
 
     def _is_final(self, rung: Rung) -> bool:
         """Return whether no trial will reach the rung any more: none comes, and none below it can go on."""

@@ -1,5 +1,6 @@
 """TPE over the whole space at once, learning from launched trials alone."""
 
+import copy
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -67,9 +68,9 @@ class TpeDraw:
 
     def __call__(self) -> Iterator[Params]:
         """Yield configurations, the most promising first."""
-        launched = [trial for trial in self._trials() if not self._is_rejected(trial)]
-        finished = sum(trial.state != TrialState.RUNNING for trial in launched)
-        if finished < STARTUP_TRIALS or not self._scales:
+        launched = [_as_told(trial) for trial in self._trials() if not self._is_rejected(trial)]
+        told = sum(trial.state != TrialState.RUNNING for trial in launched)
+        if told < STARTUP_TRIALS or not self._scales:
             return self._start()
         return self._candidates(launched, lots=_LOTS)
 
@@ -104,6 +105,15 @@ class TpeDraw:
         rows = [self._rows[trial.number] for trial in trials if trial.number in self._rows]
         table = np.array(rows, dtype=float).reshape(len(rows), len(self._scales))
         return {name: table[:, column] for column, name in enumerate(self._scales)}
+
+
+def _as_told(trial: FrozenTrial) -> FrozenTrial:
+    """Return an open trial that has reported as if it had been stopped there: its reports teach already."""
+    if trial.state != TrialState.RUNNING or not trial.intermediate_values:
+        return trial
+    shown = copy.copy(trial)
+    shown.state = TrialState.PRUNED
+    return shown
 
 
 class _Scale:

@@ -171,12 +171,36 @@ def test_a_trial_that_was_cut_short_is_not_held_against_a_rung_that_it_passed() 
     assert decision(unknown, added(unknown, 8), 2, 0.3) == STOP
 
 
-def test_recommended_configurations_are_never_stopped_and_others_are_held_against_them() -> None:
-    scheduler = asha()
-    for number in range(6):
-        trial = added(scheduler, number, is_recommended=True)
-        assert [decision(scheduler, trial, step, 0.5 + number / 100) for step in range(1, 5)] == [CONTINUE] * 4
-    assert decision(scheduler, added(scheduler, 6), 1, 0.1) == STOP
+def test_recommended_configurations_wait_like_others_but_are_never_stopped() -> None:
+    before = [past(number, 0.5) for number in range(9)]
+    ended: list[int] = []
+    scheduler: Any = build_scheduler(
+        "asha",
+        steps=STEPS,
+        warmup=1,
+        reduction_factor=3,
+        startup_trials=0,
+        past=before,
+        no_more=lambda: bool(ended),
+    )
+    recommended, other = added(scheduler, 9, is_recommended=True), added(scheduler, 10)
+    assert decision(scheduler, recommended, 1, 0.1) == PAUSE
+    assert decision(scheduler, other, 1, 0.1) == STOP, "a trial like it has no chance"
+    scheduler.on_trial_complete(None, other, {})
+    controller = Controller(scheduler)
+    assert scheduler.choose_trial_to_run(controller) is None
+    ended.append(1)
+    assert scheduler.choose_trial_to_run(controller) is recommended, "it runs to its end once no other trial comes"
+    assert decision(scheduler, recommended, 3, 0.1) == CONTINUE
+    assert controller.stopped == []
+
+
+def test_recommended_configurations_run_through_where_trials_cannot_wait() -> None:
+    scheduler: Any = build_scheduler(
+        "asha", steps=STEPS, warmup=1, reduction_factor=3, startup_trials=0, past=[past(0, 0.5)], pauses=False
+    )
+    assert decision(scheduler, added(scheduler, 1, is_recommended=True), 1, 0.1) == CONTINUE
+    assert decision(scheduler, added(scheduler, 2), 1, 0.1) == STOP
 
 
 def test_those_who_are_never_stopped_are_counted_over_the_whole_study() -> None:
