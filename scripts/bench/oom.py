@@ -237,7 +237,7 @@ def _percent(whether: Sequence[bool]) -> float:
 
 def _print_figures(found: Mapping[str, Mapping[str, Figures]], trials: int) -> None:
     print(
-        f"\nout of memory, of {trials} launched, by seed; turned away for 100 launched, and what of it would have run"
+        f"\nout of memory, of {trials} launched; turned away for 100 launched, and what of it would have run"
     )
     last = ["best value", "turned away", "need ≤ allowed", "need ≤ budget"]
     print_table(

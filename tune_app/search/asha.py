@@ -32,8 +32,8 @@ class Asha(FIFOScheduler):
     """ASHA that fills a rung before any of its trials runs on alone, and never stops the trials it is told to spare.
 
     A spared trial that is not among the best waits like any other, and runs to its end once no new trial comes. A
-    resumed search enters the reports of the study, so that its rungs are those of a search that was never interrupted. A
-    trial that waited goes on waiting.
+    resumed search enters the reports of the study, so that its rungs are those of a search that was never interrupted.
+    A trial that waited goes on waiting.
 
     Args:
         steps: of a complete trial.
