@@ -236,9 +236,7 @@ def _percent(whether: Sequence[bool]) -> float:
 
 
 def _print_figures(found: Mapping[str, Mapping[str, Figures]], trials: int) -> None:
-    print(
-        f"\nout of memory, of {trials} launched; turned away for 100 launched, and what of it would have run"
-    )
+    print(f"\nout of memory, of {trials} launched; turned away for 100 launched, and what of it would have run")
     last = ["best value", "turned away", "need ≤ allowed", "need ≤ budget"]
     print_table(
         ["objective", "side", "mean", "worst", "to stock", *last],
