@@ -337,8 +337,8 @@ class SearchSection(Section):
     recommended: int = Field(
         default=4,
         ge=0,
-        description="So many trials begin the search with published settings of the models, one model after the other,"
-        " and are never stopped early: others are compared with them. 0: none.",
+        description="Number of trials with published settings that begin the search, one model after another; they are"
+        " never stopped. 0: none.",
     )
     max_rejections: int = Field(
         default=1000, gt=0, description="Samples turned away in a row after which the space counts as exhausted."
@@ -884,7 +884,7 @@ def parse_config(raw: dict[str, Any], overrides: Sequence[str] = (), where: str 
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
         raise UserError(_one_line(error, where)) from None
-    if in_epochs and config.unit.name != "epoch":
+    if in_epochs and config.unit.is_fold:
         raise UserError(
             f"{OLD_WARMUP}: {config.scheduler.warmup} counts epochs, and with data.folds {config.data.folds} trials"
             f" report folds; give {WARMUP} instead, in folds"

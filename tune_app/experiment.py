@@ -21,7 +21,7 @@ from trainables.seeds import sub_seed
 from tune_app.config import RunConfig
 from tune_app.errors import without_password
 from tune_app.folders import made_folder
-from tune_app.outcomes import MOST_RETRIES, Outcome, carried_from
+from tune_app.outcomes import MOST_RETRIES, WAITS_ATTRIBUTE, Outcome, carried_from
 from tune_app.search.breaker import Breakage, CircuitBreaker
 from tune_app.search.combinations import combination_rules
 from tune_app.search.interrupts import end_loop, interruptible
@@ -221,11 +221,13 @@ def _search(
                 trial.intermediate_values,
                 is_open=trial.state == TrialState.RUNNING,
                 is_recommended=is_recommended(trial),
+                waits=trial.user_attrs.get(WAITS_ATTRIBUTE) == max(trial.intermediate_values, default=0),
             )
             for trial in trials
             if outcome_of(trial) is not Outcome.INFEASIBLE
         ],
         no_more=lambda: searcher.end is not None,
+        slots=search.max_concurrent,
         pauses=keep != "none",
     )
     # A card that is made of the CPU is packed as one that is there.
@@ -479,7 +481,7 @@ def _opening(config: RunConfig, store: StudyStore, dashboard_url: str | None) ->
 
 
 def _architectures(config: RunConfig) -> "dict[str, Architecture | None]":
-    """Return what the configuration of every model says, as far as this machine knows it."""
+    """Return each model's architecture, None where this machine lacks its configuration."""
     from trainables.models.sizes import architecture
     from trainables.settings import revision_of
 
@@ -490,10 +492,11 @@ def _architectures(config: RunConfig) -> "dict[str, Architecture | None]":
 def _recommended_left(config: RunConfig, trials: Sequence[FrozenTrial]) -> int:
     """Return how many recommended configurations are still to be launched before others."""
     own = [trial for trial in _own(trials) if was_launched(trial)]
-    launched = sum(map(is_recommended, own))
+    # Those of another version count, too.
+    launched = sum(map(is_recommended, trials))
     # Once others came, the start is over; an exhaustive search reaches every configuration in its own order.
-    is_over = len(own) > launched or config.search.sampler == "exhaustive"
-    return 0 if is_over else config.search.recommended - launched
+    is_over = not all(map(is_recommended, own)) or config.search.sampler == "exhaustive"
+    return 0 if is_over else max(0, config.search.recommended - launched)
 
 
 def _own(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

@@ -70,6 +70,12 @@ def step_of_metrics(attribute: str) -> int | None:
 BY_CRITERION_ATTRIBUTE = "by_criterion"
 """Attribute that holds the scores of every criterion in the best epoch, or over the folds: criterion → name → value."""
 
+WAITS_ATTRIBUTE = "waits_at"
+"""Attribute of an open trial that its scheduler paused: the step of its last report; null once it goes on."""
+
+FACTS_ATTRIBUTE = "facts"
+"""Attribute of an open trial: the facts that it reported so far, by the names of attributes."""
+
 RECOMMENDED_ATTRIBUTE = "recommended"
 """Attribute of a trial that runs a recommended configuration; absent from all others."""
 

@@ -64,6 +64,11 @@ class Unit:
         """Return a trial's value by its reports so far; None before the first whole epoch or fold."""
         return values.get(self.telling_step(values))
 
+    def last_value(self, values: Mapping[int, float]) -> float | None:
+        """Return a trial's value so far or, before its first whole epoch, that of its last report."""
+        value = self.value_so_far(values)
+        return values[max(values)] if value is None and values else value
+
     def __str__(self) -> str:
         if self.name == "rung":
             return f"{self.count // self.per_epoch} epochs in {self.count} rungs"

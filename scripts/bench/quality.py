@@ -1,4 +1,4 @@
-"""What a search finds, and for how many epochs: Headroom against random search, the stock searcher and fixed recipes.
+"""Search quality by epochs spent: Headroom beside random search, the stock searcher and fixed recipes.
 
 Searches are replayed (``replay.py``) on closed-form problems and on recorded trainings (``replayed_problems.py``),
 four trials at a time:

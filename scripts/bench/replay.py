@@ -283,7 +283,7 @@ class RayLoop:
 
 @dataclass(frozen=True)
 class Arm:
-    """How Headroom searches.
+    """Settings of a Headroom search.
 
     Attributes:
         sampler: ``tpe`` or ``random``.

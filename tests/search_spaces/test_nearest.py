@@ -45,7 +45,7 @@ COUNTS = lists_of(st.integers(1, 200)) | int_ranges(smallest=1)
 
 
 def one(entry: dict[str, Any], wanted: Scalar, seed: int = 0) -> Scalar:
-    """What becomes of a wanted value in a space of one parameter."""
+    """Return the value chosen for a wanted one in a space of one parameter."""
     space = parse_space({"some.setting": entry})
     return nearest(space, {"some.setting": wanted}, random.Random(seed))["some.setting"]
 

@@ -668,3 +668,10 @@ def test_the_warmup_counts_epochs_whatever_the_rungs() -> None:
     assert parse_config(given, ["scheduler.rung=0.25", "scheduler.warmup=0.3"]).first_rung == 2
     assert parse_config(given, []).first_rung == 1
     assert parse_config(given, ["scheduler.warmup=2", "train.epochs=9"]).first_rung == 2
+
+
+def test_the_old_name_of_the_warmup_goes_with_rungs_and_not_with_folds() -> None:
+    given = {**least(), "scheduler": {"warmup_epochs": 1}, "space": {"optim.lr": {"choices": [0.1]}}}
+    assert parse_config(given, ["scheduler.rung=0.25"]).first_rung == 4
+    with pytest.raises(UserError, match=r"scheduler\.warmup_epochs: 1 counts epochs"):
+        parse_config(given, ["data.folds=4"])

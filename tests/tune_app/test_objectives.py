@@ -486,3 +486,30 @@ def test_nsga2_takes_little_of_the_storage(tmp_path: Path) -> None:
     size = (tmp_path / "study.journal").stat().st_size
     proposer_for(store, "nsga2").propose()
     assert (tmp_path / "study.journal").stat().st_size == size
+
+
+def test_open_trials_that_have_reported_do_not_disturb_a_sampler_of_several_objectives(tmp_path: Path) -> None:
+    store = new_store(tmp_path, MEMORY)
+    rng = random.Random(0)
+    for _ in range(12):
+        params = store.record.space.sample(rng)
+        complete_at(store, params, rng.random(), rng.random())
+    number = store.open_trial(store.record.space.sample(rng), {})
+    store.report(number, 1, 0.5)
+    for sampler in ("tpe", "nsga2"):
+        assert proposer_for(store, sampler, 0).propose() is not None
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+def test_a_small_corner_that_can_run_is_not_taken_for_an_exhausted_space(sampler: str, tmp_path: Path) -> None:
+    store = new_store(tmp_path, MEMORY)
+    proposer = proposer_for(store, sampler, 1)
+    for _ in range(15):
+        for tries, params in enumerate(proposer.proposals()):
+            proposer.mark_seen(params)
+            excess = float(params["optim.lr"]) / 0.002 - 1
+            if excess <= 0:
+                complete_at(store, params, float(params["optim.lr"]), 0.5)
+                break
+            assert tries < 900, "the search would end here"
+            store.record_infeasible(params, [Violation("memory", "too large", excess)])

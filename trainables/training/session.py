@@ -49,7 +49,7 @@ _ANY_LENGTH = 2**31
 
 @dataclass(frozen=True, eq=False)
 class _Epoch:
-    """What an epoch trains on: a function of the seeds and its number alone, so that it can be resumed within.
+    """One epoch's training data, derived from the seeds and its number, so that it can be resumed within.
 
     Attributes:
         number: counted from 1.

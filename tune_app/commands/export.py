@@ -137,7 +137,7 @@ def _write_table(store: StudyStore, trials: Sequence[FrozenTrial], target: Path)
             values = values_of(trial)
             # Of a trial that is not complete the first objective is known so far, and others that are attributes.
             so_far = (
-                store.record.unit.value_so_far(trial.intermediate_values),
+                store.record.unit.last_value(trial.intermediate_values),
                 *map(trial.user_attrs.get, objectives[1:]),
             )
             shown = values or so_far

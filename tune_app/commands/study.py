@@ -57,9 +57,11 @@ def diff_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
     from tune_app.config import load_config
     from tune_app.search.preconditions import study_record
     from tune_app.study.differences import print_differences
+    from tune_app.study.versions import with_rung_of
 
     store, _, _ = open_named(study)
-    differences = store.record.differences(study_record(load_config(config, overrides)))
+    wanted = load_config(config, overrides)
+    differences = store.record.differences(with_rung_of(store, wanted, study_record(wanted)))
     if not differences:
         click.echo(f"study {store.name} and {config} are about the same")
         return 0

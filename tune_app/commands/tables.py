@@ -126,11 +126,11 @@ def recommended_lines(status: StudyStatus) -> list[str]:
     if best is None or recommended is None:
         return []
     if best.number == recommended.number:
-        return ["no trial beats this one, a recommended configuration"]
+        return [f"the best trial, {best.number}, is a recommended configuration: none found beats it"]
     ahead = best.value - recommended.value
     return [
-        f"recommended configuration: trial {recommended.number}, {status.metric} {recommended.value:.4f}; the best is"
-        f" {ahead:+.4f} against it"
+        f"best recommended configuration: trial {recommended.number}, {status.metric} {recommended.value:.4f}; the best"
+        f" trial is {ahead:.4f} above it"
     ]
 
 

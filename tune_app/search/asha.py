@@ -39,6 +39,7 @@ class Asha(FIFOScheduler):
         steps: of a complete trial.
         warmup: step of the first rung.
         no_more: returns whether no further trial will be launched; then the rungs are settled from the lowest up.
+        slots: trials that may run at a time.
         pauses: whether trials write checkpoints to go on from.
     """
 
@@ -51,6 +52,7 @@ class Asha(FIFOScheduler):
         spared: Spared,
         past: Sequence[PastTrial],
         no_more: Callable[[], bool],
+        slots: float,
         pauses: bool,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -60,10 +62,12 @@ class Asha(FIFOScheduler):
         self._no_more = no_more
         self._pauses = pauses
         self._climbs: dict[int, _Climb] = {}
-        self._past = {trial.number: trial for trial in past if trial.is_open}
+        self._slots = slots
+        self._resumed = {trial.number: trial for trial in past if trial.is_open}
+        self._steps: dict[int, int] = {}
         for trial in past:
-            for step, value in sorted(trial.values.items()):
-                self._ladder.add(trial.number, step, value)
+            self._ladder.enter(trial.number, trial.values)
+            self._steps[trial.number] = max(trial.values, default=0)
 
     @property
     def waiting(self) -> frozenset[int]:
@@ -72,25 +76,26 @@ class Asha(FIFOScheduler):
         return frozenset(number_of(climb.trial) for climb in waiting)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Take up a trial. One that waited when its search was interrupted is paused before it starts."""
+        """Take up a trial, new or retried. One that waited when its search was interrupted waits on."""
         number = number_of(trial)
-        climb = self._climbs[number] = _Climb(trial)
+        climb = self._climbs[number] = _Climb(trial, self._steps.get(number, 0))
         self._spared.add(trial)
-        if number not in self._past:
+        resumed = self._resumed.pop(number, None)
+        rung = self._ladder.rung_at(climb.step)
+        if resumed is None or not resumed.waits or rung is None or number not in rung.values or not self._pauses:
             return
-        climb.step = max(self._past[number].values, default=0)
-        rung = next((rung for rung in self._ladder.rungs if rung.step == climb.step), None)
-        if rung is not None and self._stand(climb, rung) is not Verdict.GO:
-            # Ray has not sorted the trial in yet; a pending one would be started whatever this scheduler chooses.
+        if self._stand(climb, rung) is not Verdict.GO:
+            # Before Ray sorts the trial in: it would start a pending one unasked.
             trial.set_status(Trial.PAUSED)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Decide on a report."""
         if decides_nothing(result):
             return str(TrialScheduler.CONTINUE)
-        climb = self._climbs[number_of(trial)]
-        climb.step = int(result[TIME])
-        rung = self._ladder.add(number_of(trial), climb.step, float(result[METRIC]))
+        number = number_of(trial)
+        climb = self._climbs[number]
+        climb.step = self._steps[number] = int(result[TIME])
+        rung = self._ladder.add(number, climb.step, float(result[METRIC]))
         return str(TrialScheduler.CONTINUE) if rung is None else _DECISIONS[self._stand(climb, rung)]
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
@@ -106,17 +111,18 @@ class Asha(FIFOScheduler):
         self._climbs.pop(number_of(trial), None)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """Return the waiting trial that got furthest of those that may go on, else one that was not started yet.
+        """Return the waiting trial that may go on and got furthest, else one that is pending.
 
-        Waiting trials that no later trial could bring on any more are stopped here.
+        Stop waiting trials without a chance.
         """
         verdicts = [(climb, self._verdict(climb)) for climb in self._waiting()]
         for climb, verdict in verdicts:
-            # One that still writes its checkpoint is looked at again in the next turn.
+            # A trial that still writes its checkpoint is judged again in the next turn.
             if verdict is Verdict.STOP and climb.trial.status == Trial.PAUSED:
                 tune_controller.stop_trial(climb.trial)
         ready = [climb for climb, verdict in verdicts if verdict is Verdict.GO and climb.trial.status == Trial.PAUSED]
-        if ready:
+        at_work = sum(climb.rung is None for climb in self._climbs.values())
+        if ready and at_work < self._slots:
             chosen = max(ready, key=lambda climb: climb.step)
             chosen.rung = None
             return chosen.trial

@@ -2,11 +2,11 @@
 
 L. Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, algorithm 2. Their trials all
 pause at every rung, and wait there until the end. Here a trial that is among the best when it comes goes straight on,
-and one that only many worse trials after it could bring on is stopped.
+and one that only many worse arrivals could promote is stopped.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -65,11 +65,28 @@ class Ladder:
             rung.values[number] = value
         return reached
 
+    def enter(self, number: int, values: Mapping[int, float]) -> None:
+        """Enter the reports of a trial of an earlier search.
+
+        A rung without a report at its step is passed, but not filled: values of other steps cannot be compared there.
+        """
+        last = max(values, default=0)
+        for rung in self.rungs:
+            if rung.step > last:
+                break
+            self._passed[number] = self._passed.get(number, 0) + 1
+            if rung.step in values:
+                rung.values[number] = values[rung.step]
+
+    def rung_at(self, step: int) -> Rung | None:
+        """Return the rung at a step, if there is one."""
+        return next((rung for rung in self.rungs if rung.step == step), None)
+
     def verdict(self, rung: Rung, number: int, *, is_final: bool = False) -> Verdict:
         """Decide on a trial that stands at a rung.
 
-        The best 1 / ``reduction_factor`` of the trials that reached the rung go on. Another waits as long as
-        ``reduction_factor`` ² further trials, all of them worse, would take it there.
+        The best 1 / ``reduction_factor`` of the trials that reached the rung go on. Another waits while
+        ``reduction_factor`` ² further trials, all of them worse, would promote it.
 
         Args:
             is_final: no further trial will reach the rung. Then at least one trial goes on.

@@ -17,13 +17,15 @@ _STARTUP_TRIALS = 10
 _POPULATION = 20
 # Half of the mutated values of a range stay within a tenth of it.
 _MUTATION_ETA = 5
-_CHILDREN = 50
+# Children of the same parents, and so many times new parents before the proposer looks for anything unseen.
+_CHILDREN = 4
+_GENERATIONS = 250
 
 
 class NsgaDraw:
     """Draw children of the best trials so far; random until ten trials teach.
 
-    The parents are the best of all told trials, so that no trial waits for a generation and short searches learn, too.
+    The parents are the best of all ended trials, so that no trial waits for a generation and short searches learn, too.
     Trials that were rejected or ran out of memory stand behind all that ran, by their excess (constrained domination):
     they are parents only while there are too few others.
 
@@ -42,16 +44,18 @@ class NsgaDraw:
         self._rng = random.Random(seed)
 
     def __call__(self) -> Iterator[Params]:
-        told = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-        individuals = [
-            _as_individual(trial, len(self._study.directions)) for trial in told if _teaches(trial, self._crossed)
-        ]
-        learns = bool(self._crossed) and len(individuals) >= _STARTUP_TRIALS
-        for _ in range(_CHILDREN):
-            child = self._sampler.child(self._study, individuals, self._crossed) if learns else {}
-            # A choice that mutates is drawn anew.
-            values = {**self._space.sample(self._rng), **child}
-            yield {name: values[name] for name in self._space}
+        for _ in range(_GENERATIONS):
+            # Rejected children teach the next ones.
+            ended = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+            individuals = [
+                _as_individual(trial, len(self._study.directions)) for trial in ended if _teaches(trial, self._crossed)
+            ]
+            learns = bool(self._crossed) and len(individuals) >= _STARTUP_TRIALS
+            for _ in range(_CHILDREN):
+                child = self._sampler.child(self._study, individuals, self._crossed) if learns else {}
+                # A choice that mutates is drawn anew.
+                values = {**self._space.sample(self._rng), **child}
+                yield {name: values[name] for name in self._space}
 
 
 def _teaches(trial: FrozenTrial, crossed: Mapping[str, BaseDistribution]) -> bool:

@@ -214,10 +214,7 @@ def _values_so_far(
     trial: FrozenTrial, live: Live | None, objectives: Sequence[Objective], unit: Unit
 ) -> tuple[float | None, ...]:
     """One per objective where the trial is complete or in progress; at least the first where it has reported."""
-    reports = trial.intermediate_values
-    first = unit.value_so_far(reports)
-    if first is None and reports:
-        first = reports[max(reports)]
+    first = unit.last_value(trial.intermediate_values)
     if first is None or trial.state.is_finished():
         return values_of(trial) or (first,)
     return (first,) if live is None else measured(objectives, first, live.best_metrics, live.facts)
@@ -248,7 +245,8 @@ def counts_line(store: StudyStore, max_concurrent: int, waiting: int = 0) -> str
         f"{count} {outcome.value}" for outcome, count in counts.items() if count and outcome is not Outcome.INFEASIBLE
     ]
     if still_open := outcomes.count(None):
-        parts.append(f"{still_open} running")
+        running = still_open - waiting
+        parts += [f"{count} {what}" for count, what in ((running, "running"), (waiting, "waiting")) if count]
     line = f"{launched} of {store.target} launched" + (f": {', '.join(parts)}" if parts else "")
     if counts[Outcome.INFEASIBLE]:
         line += f"; {counts[Outcome.INFEASIBLE]} rejected"

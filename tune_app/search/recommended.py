@@ -13,7 +13,7 @@ from trainables.models.recommended import recommendations
 _DRAWS = 3
 
 Turn = Iterator[Params]
-"""Configurations of one recommendation, which differ in what it leaves open."""
+"""Draws of one recommendation; they differ in the parameters that it leaves open."""
 
 
 def recommended_turns(space: ActiveSpace, models: Mapping[str, Architecture | None], seed: int) -> Iterator[Turn]:

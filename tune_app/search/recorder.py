@@ -17,7 +17,14 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from tune_app.objectives import measured
-from tune_app.outcomes import BY_CRITERION_ATTRIBUTE, TRIAL_ATTRIBUTES, Outcome, metrics_attribute
+from tune_app.outcomes import (
+    BY_CRITERION_ATTRIBUTE,
+    FACTS_ATTRIBUTE,
+    TRIAL_ATTRIBUTES,
+    WAITS_ATTRIBUTE,
+    Outcome,
+    metrics_attribute,
+)
 from tune_app.search.live import Live
 from tune_app.search.messages import (
     BY_CRITERION,
@@ -95,7 +102,9 @@ class StudyRecorder(tune.Callback):
         waiting = self._waiting()
         self._searcher.paused = len(waiting)
         for live in self._live.values():
-            live.waits = live.number in waiting
+            if live.waits != (live.number in waiting):
+                live.waits = not live.waits
+                self._store.set_attributes(live.number, {WAITS_ATTRIBUTE: live.step if live.waits else None})
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._keep()
@@ -140,7 +149,7 @@ class StudyRecorder(tune.Callback):
             attributes = {**attributes, metrics_attribute(self._unit.name, live.step): live.metrics}
             if live.by_criterion and live.telling_step == live.step:
                 attributes[BY_CRITERION_ATTRIBUTE] = live.by_criterion
-        self._store.set_attributes(live.number, attributes)
+        self._store.set_attributes(live.number, {**attributes, FACTS_ATTRIBUTE: live.facts})
         self._keep(at_once=True)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -216,6 +225,7 @@ class StudyRecorder(tune.Callback):
                 self._unit,
                 values=values,
                 best_metrics=dict(stored.user_attrs.get(best) or {}),
+                facts=dict(stored.user_attrs.get(FACTS_ATTRIBUTE) or {}),
                 retries=int(stored.user_attrs.get("retries", 0)),
             )
         return self._live[trial.trial_id]

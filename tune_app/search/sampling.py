@@ -20,7 +20,7 @@ _CHANCES = 1_000
 _RANDOM_DRAWS = 10
 
 Draw = Callable[[], Iterable[Params]]
-"""Yields configurations, seen before or not, those to try first at the front. Each call begins anew."""
+"""Yields configurations, the most promising first; they may repeat. Each call starts a new draw."""
 
 
 class Proposer:

@@ -1,5 +1,6 @@
 """The scheduler for the setting ``scheduler.name``. All of them count a trial's own, absolute steps."""
 
+import math
 from collections.abc import Callable, Sequence
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -7,6 +8,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from tune_app.search.asha import Asha
 from tune_app.search.hyperband import LenientHyperBand
 from tune_app.search.messages import ENDED as ENDED
+from tune_app.search.messages import FOLD_EPOCH as FOLD_EPOCH
 from tune_app.search.messages import METRIC, TIME
 from tune_app.search.spared import PastTrial, Spared
 
@@ -20,6 +22,7 @@ def build_scheduler(
     startup_trials: int,
     past: Sequence[PastTrial] = (),
     no_more: Callable[[], bool] = lambda: False,
+    slots: float = math.inf,
     pauses: bool = True,
 ) -> TrialScheduler:
     """Build the scheduler for the setting ``scheduler.name``.
@@ -30,6 +33,7 @@ def build_scheduler(
         startup_trials: the first so many trials of the study are never stopped.
         past: the launched trials that the study holds already.
         no_more: returns whether no further trial will be launched.
+        slots: trials that may run at a time.
         pauses: whether trials write checkpoints, so that they can wait; HyperBand needs them.
 
     Raises:
@@ -44,6 +48,7 @@ def build_scheduler(
             spared=spared,
             past=past,
             no_more=no_more,
+            slots=slots,
             pauses=pauses,
         )
     if name == "hyperband":

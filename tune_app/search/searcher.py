@@ -43,8 +43,8 @@ class HeadroomSearch(OptunaSearch):
         max_concurrent: trials that may run at a time.
         ask_ahead: trials that may wait beside the running ones; HyperBand fills its brackets with them.
         max_rejections: samples turned away in a row after which the space counts as exhausted.
-        recommended: configurations to launch before the proposer is asked, those of each turn alike but for what the
-            recommendation leaves open; the first of a turn that the rules accept is launched.
+        recommended: groups of configurations to launch before the proposer is asked. Each group is one recommendation
+            with its open parameters drawn anew; the first that the rules accept is launched.
         most_recommended: number of them to launch.
     """
 

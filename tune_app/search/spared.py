@@ -15,12 +15,14 @@ class PastTrial:
     Attributes:
         values: its reports, by step.
         is_open: it was cut short, and is taken up again.
+        waits: the scheduler had paused it at its last report.
     """
 
     number: int
     values: Mapping[int, float]
     is_open: bool
     is_recommended: bool = False
+    waits: bool = False
 
 
 class Spared:

@@ -24,24 +24,25 @@ in g(x), and l(x) / g(x) peaks beside them at the same few good kernels for the 
 by ``scripts/bench/quality.py --tune`` on problems and seeds other than those it reports.
 """
 STARTUP_TRIALS = 10
-"""Finished launched trials before the model is asked; until then draws are spread evenly."""
+"""Launched trials that have reported before the model is asked; until then draws are spread evenly."""
 _LOTS = 4
 _LOT_SIZE = 24
-# Start draws after which the proposer looks for anything unseen.
-_START_DRAWS = 1_000
-# Rejections in a row after which the start looks for the part of the space that can run, and draws between two fits.
+# Even draws after which the proposer looks for anything unseen.
+_EVEN_DRAWS = 1_000
+# Rejections in a row after which draws look for the part of the space that can run, and such draws between two fits.
 _LOST_AFTER = 30
 _DRAWS_A_FIT = 4
 
 
 class TpeDraw:
-    """Draw from a multivariate TPE; a scrambled Sobol sequence until ten launched trials have finished.
+    """Draw from a multivariate TPE; a scrambled Sobol sequence until ten launched trials have reported.
 
     Rejected samples teach nothing: the rules keep them out of the draw, and as trials they would dilute the good ones.
-    Only a start that rules reject thirty times in a row learns from those rejections where the excess is smaller.
-    A trial that ran out of memory ranks behind all that ran, by its excess, a stopped one by its last report. Running
-    trials count as bad (constant liar), so that trials asked for at once differ. Of several objectives it is Optuna's
-    multi-objective TPE. Choices that are numbers are learnt by their rank: batch 64 then tells something of batch 128.
+    Only after thirty rejections in a row draws go where the rejected samples' excess is smaller. A trial that ran out
+    of memory ranks behind all that ran, by its excess; a stopped or open one by its last report. An open trial without
+    a report counts as bad (constant liar), so that trials asked for at once differ. Of several objectives it is
+    Optuna's multi-objective TPE. Choices that are numbers are learnt by their rank: batch 64 then tells something of
+    batch 128.
 
     Args:
         least_bandwidth: floor under the bandwidth of numeric and ranked parameters, as a share of their range.
@@ -68,14 +69,23 @@ class TpeDraw:
 
     def __call__(self) -> Iterator[Params]:
         """Yield configurations, the most promising first."""
-        launched = [_as_told(trial) for trial in self._trials() if not self._is_rejected(trial)]
-        told = sum(trial.state != TrialState.RUNNING for trial in launched)
-        if told < STARTUP_TRIALS or not self._scales:
-            return self._start()
-        return self._candidates(launched, lots=_LOTS)
+        launched = [self._shown(trial) for trial in self._trials() if not self._is_rejected(trial)]
+        reported = sum(trial.state != TrialState.RUNNING for trial in launched)
+        if reported >= STARTUP_TRIALS and self._scales:
+            yield from self._candidates(launched, lots=_LOTS)
+        yield from self._evenly()
 
     def _trials(self) -> list[FrozenTrial]:
         return [trial for trial in self._study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL]
+
+    def _shown(self, trial: FrozenTrial) -> FrozenTrial:
+        """Return an open trial that has reported as if it had been stopped there: its reports teach already."""
+        # Optuna ranks stopped trials by one objective alone.
+        if trial.state != TrialState.RUNNING or not trial.intermediate_values or len(self._study.directions) > 1:
+            return trial
+        shown = copy.copy(trial)
+        shown.state = TrialState.PRUNED
+        return shown
 
     def _is_rejected(self, trial: FrozenTrial) -> bool:
         # Every draw asks of every trial, and what has ended does not change.
@@ -83,12 +93,12 @@ class TpeDraw:
             self._rejected[trial.number] = is_infeasible(trial)
         return self._rejected.get(trial.number, False)
 
-    def _start(self) -> Iterator[Params]:
-        for _ in range(_START_DRAWS):
+    def _evenly(self) -> Iterator[Params]:
+        """Yield draws spread over the space; after many rejections in a row, most near the least excessive of them."""
+        for _ in range(_EVEN_DRAWS):
+            yield self._space.at(self._points.random(1)[0].tolist())
             rejected = list(itertools.takewhile(self._is_rejected, reversed(self._trials())))
-            if len(rejected) < _LOST_AFTER or not self._scales:
-                yield self._space.at(self._points.random(1)[0].tolist())
-            else:
+            if len(rejected) >= _LOST_AFTER and self._scales:
                 yield from itertools.islice(self._candidates(rejected[::-1], lots=1), _DRAWS_A_FIT)
 
     def _candidates(self, trials: Sequence[FrozenTrial], *, lots: int) -> Iterator[Params]:
@@ -105,15 +115,6 @@ class TpeDraw:
         rows = [self._rows[trial.number] for trial in trials if trial.number in self._rows]
         table = np.array(rows, dtype=float).reshape(len(rows), len(self._scales))
         return {name: table[:, column] for column, name in enumerate(self._scales)}
-
-
-def _as_told(trial: FrozenTrial) -> FrozenTrial:
-    """Return an open trial that has reported as if it had been stopped there: its reports teach already."""
-    if trial.state != TrialState.RUNNING or not trial.intermediate_values:
-        return trial
-    shown = copy.copy(trial)
-    shown.state = TrialState.PRUNED
-    return shown
 
 
 class _Scale:

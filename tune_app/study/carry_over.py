@@ -81,7 +81,7 @@ def _carried(
 
 
 def _in_steps_of(trial: FrozenTrial, there: int, here: int) -> FrozenTrial:
-    """Count a trial's reports anew in a study with another number of them in an epoch; what falls between is left out.
+    """Renumber a trial's reports for a study with another number of reports an epoch; drop those between its steps.
 
     Args:
         there: reports in an epoch where the trial was trained.

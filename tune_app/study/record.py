@@ -70,7 +70,7 @@ class StudyRecord:
 
     @property
     def unit(self) -> Unit:
-        """What trials report: epochs, rungs within them, or folds."""
+        """Unit of its trials' reports."""
         epochs = int(self.fixed.get("train.epochs", 1))
         return Unit.of(folds=self.fixed.get("data.folds"), epochs=epochs, per_epoch=self.per_epoch)
 

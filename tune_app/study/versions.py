@@ -94,7 +94,7 @@ def choose(config: RunConfig, record: StudyRecord, *, fresh: bool = False, say: 
     versions = _Versions(config)
     newest = None
     for store in versions.newest_first():
-        if not fresh and not store.record.differences(same := _with_rung_of(store, config, record)):
+        if not fresh and not store.record.differences(same := with_rung_of(store, config, record)):
             config = config.with_reports(same.per_epoch)
             return Opening(config.named(store.name), same, versions.base, is_new=False)
         newest = newest or store
@@ -104,12 +104,12 @@ def choose(config: RunConfig, record: StudyRecord, *, fresh: bool = False, say: 
         return Opening(config.named(versions.free_name()), record, versions.base, is_new=True)
     takes_its_place = config.study.on_change in ("archive", "delete")
     name = newest.name if takes_its_place else versions.free_name()
-    differences = tuple(newest.record.differences(_with_rung_of(newest, config, record)))
+    differences = tuple(newest.record.differences(with_rung_of(newest, config, record)))
     return Opening(config.named(name), record, versions.base, True, newest, differences)
 
 
-def _with_rung_of(store: StudyStore, config: RunConfig, record: StudyRecord) -> StudyRecord:
-    """Return the record with as many reports an epoch as a study has, where the configuration leaves that open."""
+def with_rung_of(store: StudyStore, config: RunConfig, record: StudyRecord) -> StudyRecord:
+    """Return the record with the study's reports an epoch where ``scheduler.rung`` is auto."""
     is_open = config.scheduler.rung == "auto" and not record.unit.is_fold
     return replace(record, per_epoch=store.record.per_epoch) if is_open else record
 

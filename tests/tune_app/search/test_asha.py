@@ -1,5 +1,6 @@
 """ASHA through Ray's interface: pausing, going on, ending, and resuming as if nothing had been interrupted."""
 
+import math
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ class Controller:
         self.stopped.append(trial.config[NUMBER])
 
 
-def asha(*past: PastTrial, startup_trials: int = 0, no_more: bool = False) -> Any:
+def asha(*past: PastTrial, startup_trials: int = 0, no_more: bool = False, slots: float = math.inf) -> Any:
     return build_scheduler(
         "asha",
         steps=STEPS,
@@ -48,6 +49,7 @@ def asha(*past: PastTrial, startup_trials: int = 0, no_more: bool = False) -> An
         startup_trials=startup_trials,
         past=list(past),
         no_more=lambda: no_more,
+        slots=slots,
     )
 
 
@@ -57,8 +59,8 @@ def added(scheduler: Any, number: int, *, is_recommended: bool = False) -> Any:
     return trial
 
 
-def past(number: int, *values: float, is_open: bool = False) -> PastTrial:
-    return PastTrial(number, dict(enumerate(values, 1)), is_open)
+def past(number: int, *values: float, is_open: bool = False, waits: bool = False) -> PastTrial:
+    return PastTrial(number, dict(enumerate(values, 1)), is_open, waits=waits)
 
 
 def decision(scheduler: Any, trial: Any, step: int, value: float) -> str:
@@ -152,13 +154,49 @@ def test_the_decisions_are_those_of_a_search_that_was_never_interrupted() -> Non
 
 def test_a_trial_that_waited_waits_on_after_a_resume_until_it_may_go() -> None:
     good = [past(number, 0.8) for number in range(5)]
-    scheduler = asha(*good, past(5, 0.7, is_open=True))
+    scheduler = asha(*good, past(5, 0.7, is_open=True, waits=True))
     waited = added(scheduler, 5)
     assert waited.status == Trial.PAUSED, "Ray would start it if it were pending"
     assert waiting_trials(scheduler) == {5}
-    settled = asha(*(past(number, 0.1) for number in range(5)), past(5, 0.7, is_open=True))
+    settled = asha(*(past(number, 0.1) for number in range(5)), past(5, 0.7, is_open=True, waits=True))
     assert added(settled, 5).status == Trial.PENDING, "it may go on at once"
     assert waiting_trials(settled) == set()
+
+
+def test_a_trial_that_went_on_from_its_rung_does_not_wait_there_after_a_resume() -> None:
+    scheduler = asha(*(past(number, 0.8) for number in range(5)), past(5, 0.7, is_open=True))
+    assert added(scheduler, 5).status == Trial.PENDING
+    assert waiting_trials(scheduler) == set()
+
+
+def test_a_trial_that_is_retried_after_a_resume_is_never_paused_behind_rays_back() -> None:
+    scheduler = asha(*(past(number, 0.1) for number in range(5)), past(5, 0.7, is_open=True, waits=True))
+    trial = added(scheduler, 5)
+    assert trial.status == Trial.PENDING, "the best third goes on at once"
+    for number in range(6, 16):
+        decision(scheduler, added(scheduler, number), 1, 0.9)
+    # Its worker died, and Ray adds the trial once more.
+    scheduler.on_trial_add(None, trial)
+    assert trial.status == Trial.PENDING
+
+
+def test_no_more_trials_go_on_than_there_are_slots() -> None:
+    scheduler = asha(slots=1)
+    trials = [added(scheduler, number) for number in range(6)]
+    for trial, value in zip(trials, (0.9, 0.8, 0.3, 0.2, 0.1, 0.0), strict=True):
+        decision(scheduler, trial, 1, value)
+    controller = Controller(scheduler)
+    assert scheduler.choose_trial_to_run(controller) is trials[0]
+    trials[0].status = Trial.RUNNING
+    assert scheduler.choose_trial_to_run(controller) is None, "one runs already"
+    scheduler.on_trial_complete(None, trials[0], {})
+    assert scheduler.choose_trial_to_run(controller) is trials[1]
+
+
+def test_reports_of_other_steps_do_not_fill_a_rung() -> None:
+    coarse = [PastTrial(number, {2: 0.9, 4: 0.9}, is_open=False) for number in range(9)]
+    scheduler = asha(*coarse)
+    assert decision(scheduler, added(scheduler, 9), 1, 0.5) == PAUSE, "nothing is known of the others after one step"
 
 
 def test_a_trial_that_was_cut_short_is_not_held_against_a_rung_that_it_passed() -> None:
