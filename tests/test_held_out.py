@@ -53,6 +53,7 @@ def configuration(folder: Path, *overrides: str) -> RunConfig:
         "tok": {"max_length": 16},
         "train": {"epochs": 2},
         "search": {"trials": 2, "sampler": "exhaustive"},
+        "scheduler": {"name": "none"},
         "tracking": {"enabled": False},
         "space": {"optim.lr": {"choices": [1e-3, 3e-3]}},
     }
@@ -91,7 +92,7 @@ def test_a_search_never_opens_the_test_part(
     folds: str, nobody_opens_it: None, ray_with_one_slot: None, tmp_path: Path
 ) -> None:
     write_data(tmp_path / "rows.csv", text_of_test=None)
-    config = configuration(tmp_path, f"data.folds={folds}", "scheduler.reduction_factor=2")
+    config = configuration(tmp_path, f"data.folds={folds}")
     # The workers cannot import a test module: the function has to travel whole.
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     run_search(config, console=Console(file=io.StringIO()), run_trial=guarded_trial)

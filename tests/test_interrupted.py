@@ -85,7 +85,7 @@ def test_an_interrupted_and_then_killed_search_goes_on_and_repeats_at_most_an_ep
     search = start(config)
     output, _ = search.communicate(timeout=180)
     assert search.returncode == 0, output
-    assert f"trial    0  goes on, epoch {reached} was told last" in output
+    assert f"trial    0  goes on after epoch {reached}" in output
     first_epoch = re.findall(r"trial +0 +epoch (\d+):", output)[0]
     assert int(first_epoch) in (reached, reached + 1)
     end = status(runs)
