@@ -64,7 +64,7 @@ class Problem(Protocol):
 
 @dataclass(frozen=True)
 class Point:
-    """The best complete trial at a moment: epochs trained until then, and its value without noise."""
+    """The best value without noise among the complete trials at a moment, and the epochs trained until then."""
 
     cost: float
     true_value: float
@@ -75,7 +75,8 @@ class Replay:
     """A replayed search.
 
     Attributes:
-        path: a point whenever the best trial changed, by rising cost.
+        path: a point whenever a complete trial was better than all before it, by rising cost.
+        chosen: value without noise of the complete trial that the study calls the best, by its reports; 0 before any.
         cost: epochs trained in all.
         launched: trials.
         ooms: launched trials that ran out of memory.
@@ -83,17 +84,18 @@ class Replay:
     """
 
     path: list[Point] = field(default_factory=list)
+    chosen: float = 0.0
     cost: float = 0.0
     launched: int = 0
     ooms: int = 0
     recommended: list[Params] = field(default_factory=list)
 
     def value_at(self, cost: float) -> float:
-        """Return the value without noise of the best trial once so many epochs were trained; 0 before any."""
+        """Return the best value without noise once so many epochs were trained; 0 before any."""
         return next((point.true_value for point in reversed(self.path) if point.cost <= cost), 0.0)
 
     def cost_of(self, value: float) -> float:
-        """Return the epochs after which the best trial is worth so much, without noise; infinite if it never is."""
+        """Return the epochs after which a complete trial is worth so much, without noise; infinite if none is."""
         return next((point.cost for point in self.path if point.true_value >= value), math.inf)
 
 
@@ -262,10 +264,11 @@ class RayLoop:
         every = self._problem.per_epoch
         epochs = curve[every - 1 :: every]
         best = max(epochs)
+        true_value = float(self._problem.true_curve(params)[every - 1 :: every][epochs.index(best)])
         if best > self._best:
-            self._best = best
-            true_value = self._problem.true_curve(params)[every - 1 :: every][epochs.index(best)]
-            self.replay.path.append(Point(self.replay.cost, float(true_value)))
+            self._best, self.replay.chosen = best, true_value
+        if not self.replay.path or true_value > self.replay.path[-1].true_value:
+            self.replay.path.append(Point(self.replay.cost, true_value))
 
     def _end(self, name: str, trial: StandIn) -> None:
         self._call(name, trial)
