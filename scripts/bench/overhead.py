@@ -153,6 +153,7 @@ def headroom_side(trials: int, concurrent: int) -> dict[str, Any]:
                 "study": {"name": "nothing", "dir": folder},
                 "data": {"path": "demo"},
                 "train": {"epochs": 2},
+                "scheduler": {"rung": "epoch"},
                 "search": {"trials": trials, "max_concurrent": concurrent},
                 # What turns samples away is timed by itself.
                 "limits": None,

@@ -176,7 +176,7 @@ class StudyRecorder(tune.Callback):
             self._close(trial, Outcome.STOPPED, reason=reason)
 
     def _close_complete(self, trial: Trial, live: Live) -> None:
-        first = self._unit.value_so_far(live.values)
+        first = self._unit.last_value(live.values)
         assert first is not None, "there are finite values"
         objectives = self._store.record.objectives
         values = [value for value in measured(objectives, first, live.best_metrics, live.facts) if value is not None]
