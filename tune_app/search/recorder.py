@@ -227,6 +227,8 @@ class StudyRecorder(tune.Callback):
                 best_metrics=dict(stored.user_attrs.get(best) or {}),
                 facts=dict(stored.user_attrs.get(FACTS_ATTRIBUTE) or {}),
                 retries=int(stored.user_attrs.get("retries", 0)),
+                # Written anew at the next turn, where the trial goes on by now.
+                waits=stored.user_attrs.get(WAITS_ATTRIBUTE) is not None,
             )
         return self._live[trial.trial_id]
 
