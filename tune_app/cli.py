@@ -145,6 +145,7 @@ def status(study: str, as_json: bool, watch: bool) -> int:
     import time
 
     from tune_app.commands.tables import print_status
+    from tune_app.study.remaining import Course
     from tune_app.study.remote import is_running
     from tune_app.study.reporting import study_status
     from tune_app.study.versions import later_versions
@@ -161,7 +162,7 @@ def status(study: str, as_json: bool, watch: bool) -> int:
         else:
             if watch and console.is_terminal:
                 console.clear()
-            print_status(console, store, current, running=running, max_concurrent=config.search.max_concurrent)
+            print_status(console, store, current, running=running, course=Course.of(config))
             if later is None:
                 later = []
                 # What is wrong with another study its own status tells.

@@ -29,6 +29,7 @@ from tune_app.search.knobs import check_knobs
 from tune_app.search.preconditions import check_models, model_names, study_record
 from tune_app.search.progress import LiveTable, PlainLines, Progress, Quiet
 from tune_app.study.differences import print_differences
+from tune_app.study.remaining import Course
 from tune_app.study.remote import LOCAL_FILES, Kept, kept
 from tune_app.study.reporting import StudyStatus, is_recommended, outcome_of, study_status, was_launched
 from tune_app.study.run_dir import (
@@ -459,7 +460,7 @@ def _progress(config: RunConfig, store: StudyStore, console: Console, quiet: boo
     if quiet:
         return Quiet()
     shown = LiveTable if console.is_terminal else PlainLines
-    return shown(console, store, config.search.max_concurrent)
+    return shown(console, store, Course.of(config))
 
 
 def _opening(config: RunConfig, store: StudyStore, dashboard_url: str | None) -> str:

@@ -13,6 +13,7 @@ from rich.table import Table
 from tune_app.commands.tables import print_status
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
+from tune_app.study.remaining import Course
 from tune_app.study.remote import StoredStudies, is_running
 from tune_app.study.reporting import StudyStatus, study_status
 from tune_app.study.run_dir import CONFIG_FILE, stored_config
@@ -134,7 +135,7 @@ def _remarks(study: Overview) -> list[str]:
     return [*(["running"] if study.is_running else []), *([f"version of {study.parent}"] if study.parent else [])]
 
 
-def print_study(console: Console, store: StudyStore, shown: Overview) -> None:
+def print_study(console: Console, store: StudyStore, shown: Overview, course: Course) -> None:
     """What it is about, its space, and its outcomes."""
     record = store.record
     lines = [
@@ -149,4 +150,4 @@ def print_study(console: Console, store: StudyStore, shown: Overview) -> None:
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
         console.print(f"{name:<{width}}  {value}", markup=False, highlight=False, soft_wrap=True)
-    print_status(console, store, shown.status, running=shown.is_running, max_concurrent=1)
+    print_status(console, store, shown.status, running=shown.is_running, course=course)

@@ -38,13 +38,14 @@ def list_studies(folder: str, as_json: bool) -> int:
 def show_study(study: str, as_json: bool) -> int:
     """What a study is about, its space, and what became of its trials. STUDY is a name or a run directory."""
     from tune_app.commands.overview import overview, print_study
+    from tune_app.study.remaining import Course
 
     store, config, run_dir = open_named(study)
     shown = overview(store, config, run_dir)
     if as_json:
         click.echo(json.dumps({**shown.as_dict(), "record": store.record.as_dict()}))
     else:
-        print_study(make_console(), store, shown)
+        print_study(make_console(), store, shown, Course.of(config))
     return 0
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from trainables.reports import FOLD_DEVIATION
 from tune_app.objectives import front, shown_values, values_of
 from tune_app.outcomes import Outcome, carried_from
+from tune_app.study.remaining import Course, remaining_s
 from tune_app.study.reporting import (
     StudyStatus,
     duration_text,
@@ -20,7 +21,6 @@ from tune_app.study.reporting import (
     outcome_of,
     params_text,
     reason_of,
-    remaining_s,
 )
 from tune_app.study.store import StudyStore
 
@@ -179,16 +179,14 @@ def print_searches(console: Console, ran: Sequence[SearchLine]) -> None:
     console.print(table, highlight=False)
 
 
-def print_status(
-    console: Console, store: StudyStore, status: StudyStatus, *, running: bool, max_concurrent: int
-) -> None:
+def print_status(console: Console, store: StudyStore, status: StudyStatus, *, running: bool, course: Course) -> None:
     """Counts, the last error if there was one, the best trials, and the time left while a search runs."""
     state = "running" if running else "not running"
     console.print(f"study {status.study} ({state})", markup=False, highlight=False)
     console.print(_counts(status), markup=False, highlight=False, soft_wrap=True)
     trials = store.trials()
     if running:
-        left = remaining_s(trials, status.target, max_concurrent)
+        left = remaining_s(trials, status.target, course)
         if left is not None:
             console.print(f"about {duration_text(left)} left", highlight=False)
     for outcome in (Outcome.FAILED, Outcome.OOM, Outcome.INFEASIBLE):

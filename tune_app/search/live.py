@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from tune_app.study.times import TrialClock
 from tune_app.unit import Unit
 
 
@@ -12,12 +13,13 @@ class Live:
 
     ``values`` holds the objective by step, counted in ``unit``. ``fold_epoch`` tells how far the fold in hand is; None
     between folds, and where there are none. ``heard_at`` is when it last started or reported, on the monotonic
-    clock. ``waits`` tells that the scheduler paused it.
+    clock. ``waits`` tells that the scheduler paused it. ``clock`` counts how its time was spent.
     """
 
     number: int
     params: dict[str, Any]
     unit: Unit
+    clock: TrialClock
     values: dict[int, float] = field(default_factory=dict)
     ended: str | None = None
     reason: str | None = None

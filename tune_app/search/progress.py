@@ -14,6 +14,7 @@ from rich.text import Text
 from tune_app.objectives import Objective, front, measured, shown_values, values_of
 from tune_app.outcomes import MOST_RETRIES, Outcome, carried_from
 from tune_app.search.live import Live
+from tune_app.study.remaining import Course, remaining_s
 from tune_app.study.reporting import (
     duration_text,
     is_recommended,
@@ -21,10 +22,9 @@ from tune_app.study.reporting import (
     outcome_of,
     params_text,
     reason_of,
-    remaining_s,
-    spent_s,
 )
 from tune_app.study.store import StudyStore
+from tune_app.study.times import working_s
 from tune_app.unit import Unit
 
 _REFRESH_S = 1.0
@@ -70,10 +70,10 @@ class Quiet:
 class PlainLines(Quiet):
     """One line per event, for logs and pipes."""
 
-    def __init__(self, console: Console, store: StudyStore, max_concurrent: int) -> None:
+    def __init__(self, console: Console, store: StudyStore, course: Course) -> None:
         self._console = console
         self._store = store
-        self._max_concurrent = max_concurrent
+        self._course = course
         self._started: set[int] = set()
         self._trials_seen = len(store.trials())
         self._last_look = 0.0
@@ -101,7 +101,7 @@ class PlainLines(Quiet):
         self.message(f"trial {live.number:>4}  {retry_line(live, why)}")
 
     def closed(self, trial: FrozenTrial) -> None:
-        counts = counts_line(self._store, self._max_concurrent, self._waiting)
+        counts = counts_line(self._store, self._course, self._waiting)
         self.message(f"trial {trial.number:>4}  {closing_line(trial, self._store.record.objectives)}  [{counts}]")
 
     def step(self, live: Sequence[Live]) -> None:
@@ -134,9 +134,9 @@ class PlainLines(Quiet):
 class LiveTable(Quiet):
     """One table that renews itself: the trials in progress, the last that ended, counts, best and time left."""
 
-    def __init__(self, console: Console, store: StudyStore, max_concurrent: int) -> None:
+    def __init__(self, console: Console, store: StudyStore, course: Course) -> None:
         self._store = store
-        self._max_concurrent = max_concurrent
+        self._course = course
         self._live: Sequence[Live] = ()
         self._last_drawn = 0.0
         self._display = LiveDisplay(console=console, auto_refresh=False, transient=False)
@@ -167,10 +167,10 @@ class LiveTable(Quiet):
 
     def _draw(self) -> None:
         self._last_drawn = time.monotonic()
-        self._display.update(search_table(self._store, self._live, self._max_concurrent), refresh=True)
+        self._display.update(search_table(self._store, self._live, self._course), refresh=True)
 
 
-def search_table(store: StudyStore, live: Sequence[Live], max_concurrent: int, rows: int = 12) -> Group:
+def search_table(store: StudyStore, live: Sequence[Live], course: Course, rows: int = 12) -> Group:
     """The live table: the newest trials, those in progress included, under a line of counts."""
     trials = store.trials()
     progress = {trial.number: trial for trial in live}
@@ -201,7 +201,7 @@ def search_table(store: StudyStore, live: Sequence[Live], max_concurrent: int, r
             what,
             style=_STYLES.get(outcome, "cyan") if outcome else "cyan",
         )
-    return Group(table, Text(counts_line(store, max_concurrent, sum(trial.waits for trial in live))))
+    return Group(table, Text(counts_line(store, course, sum(trial.waits for trial in live))))
 
 
 def _state_of(live: Live | None) -> str:
@@ -228,7 +228,7 @@ def _steps_text(values: Mapping[int, float], live: Live | None, unit: Unit) -> s
     return f"{done or 0} + {live.fold_epoch} epochs"
 
 
-def counts_line(store: StudyStore, max_concurrent: int, waiting: int = 0) -> str:
+def counts_line(store: StudyStore, course: Course, waiting: int = 0) -> str:
     """Return ``7 of 12 launched: 4 complete, 2 stopped, 1 running; 9 rejected; best 0.91 (trial 7); about 2 min left``.
 
     Of several objectives the best is by the first, and the front is counted.
@@ -256,7 +256,7 @@ def counts_line(store: StudyStore, max_concurrent: int, waiting: int = 0) -> str
         line += f"; best {objectives[0].shown(values_of(ranked[0])[0])} (trial {ranked[0].number})"
         if len(objectives) > 1:
             line += f", {len(front(ranked, objectives))} on the front"
-    left = remaining_s(trials, store.target, max_concurrent)
+    left = remaining_s(trials, store.target, course)
     if left is not None and launched - still_open < store.target:
         line += f"; about {duration_text(left)} left"
     return line
@@ -277,5 +277,5 @@ def closing_line(trial: FrozenTrial, objectives: Sequence[Objective]) -> str:
     if trial.user_attrs.get("collapsed"):
         text += " (collapsed: one answer for every row)"
     if outcome is not Outcome.INFEASIBLE:
-        text += f" in {duration_text(spent_s(trial))}"
+        text += f" in {duration_text(working_s(trial))}"
     return f"{text}: {reason_of(trial)}" if reason_of(trial) else text

@@ -44,7 +44,10 @@ from tune_app.search.searcher import HeadroomSearch
 from tune_app.study.checkpoints import CheckpointKeeper
 from tune_app.study.remote import Kept
 from tune_app.study.store import StudyStore
+from tune_app.study.times import CLOCK_ATTRIBUTE, Doing, taken_up
 from tune_app.unit import Unit
+
+_DOING = {Trial.PENDING: Doing.WAITING, Trial.PAUSED: Doing.WAITING, Trial.RUNNING: Doing.WORKING}
 
 # How Ray calls it that a worker is there no more.
 _DEATHS = ("ActorDiedError", "ActorUnavailableError", "WorkerCrashedError", "WorkerLost")
@@ -93,6 +96,8 @@ class StudyRecorder(tune.Callback):
         self._on_step = on_step
         self._waiting = waiting
         self._live: dict[str, Live] = {}
+        self._trials: dict[str, Trial] = {}
+        self._began = time.time()
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles callbacks into its own experiment state, which nothing reads here: the study is the record.
@@ -101,17 +106,27 @@ class StudyRecorder(tune.Callback):
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         waiting = self._waiting()
         self._searcher.paused = len(waiting)
-        for live in self._live.values():
+        for name, live in self._live.items():
+            doing = _DOING.get(self._trials[name].status, live.clock.doing)
+            changed: dict[str, Any] = {}
             if live.waits != (live.number in waiting):
                 live.waits = not live.waits
-                self._store.set_attributes(live.number, {WAITS_ATTRIBUTE: live.step if live.waits else None})
+                changed[WAITS_ATTRIBUTE] = live.step if live.waits else None
+            if live.clock.doing is not doing:
+                live.clock.turn_to(doing, time.time())
+                changed[CLOCK_ATTRIBUTE] = live.clock.as_dict()
+            if changed:
+                self._store.set_attributes(live.number, changed)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._keep()
         self._on_step(list(self._live.values()))
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._live_of(trial).heard_at = time.monotonic()
+        live = self._live_of(trial)
+        live.heard_at = time.monotonic()
+        live.clock.turn_to(Doing.WORKING, time.time())
+        self._store.set_attributes(live.number, {CLOCK_ATTRIBUTE: live.clock.as_dict()})
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -149,7 +164,9 @@ class StudyRecorder(tune.Callback):
             attributes = {**attributes, metrics_attribute(self._unit.name, live.step): live.metrics}
             if live.by_criterion and live.telling_step == live.step:
                 attributes[BY_CRITERION_ATTRIBUTE] = live.by_criterion
-        self._store.set_attributes(live.number, {**attributes, FACTS_ATTRIBUTE: live.facts})
+        live.clock.turn_to(live.clock.doing, time.time())
+        known = {FACTS_ATTRIBUTE: live.facts, CLOCK_ATTRIBUTE: live.clock.as_dict()}
+        self._store.set_attributes(live.number, {**attributes, **known})
         self._keep(at_once=True)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -218,11 +235,13 @@ class StudyRecorder(tune.Callback):
             number = number_of(trial)
             stored = self._store.trial(number)
             values = {int(step): value for step, value in stored.intermediate_values.items()}
+            self._trials[trial.trial_id] = trial
             best = metrics_attribute(self._unit.name, self._unit.telling_step(values))
             self._live[trial.trial_id] = Live(
                 number,
                 dict(trial.config[PARAMS]),
                 self._unit,
+                taken_up(stored, self._began),
                 values=values,
                 best_metrics=dict(stored.user_attrs.get(best) or {}),
                 facts=dict(stored.user_attrs.get(FACTS_ATTRIBUTE) or {}),
@@ -242,10 +261,12 @@ class StudyRecorder(tune.Callback):
         constraints: dict[str, float] | None = None,
     ) -> None:
         live = self._live.pop(trial.trial_id)
+        del self._trials[trial.trial_id]
         attributes = {
             # Also of a trial that ended before it could say anything.
             **dict.fromkeys(TRIAL_ATTRIBUTES),
             "gpu_fraction": trial.config[GPU],
+            **{doing.value: seconds for doing, seconds in live.clock.at(time.time()).items()},
             **live.facts,
             **(live.error or {}),
         }

@@ -1,7 +1,6 @@
 """What a study holds, counted and ranked: read from the study alone."""
 
 import json
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from tune_app.outcomes import (
     OUTCOME_ATTRIBUTE,
     REASON_ATTRIBUTE,
     RECOMMENDED_ATTRIBUTE,
+    WAITS_ATTRIBUTE,
     Origin,
     Outcome,
     carried_from,
@@ -110,6 +110,12 @@ def is_recommended(trial: FrozenTrial) -> bool:
     return bool(trial.user_attrs.get(RECOMMENDED_ATTRIBUTE))
 
 
+def waits_at_rung(trial: FrozenTrial) -> bool:
+    """Return whether an open trial is paused by its scheduler, which compares it with others."""
+    waits_at = trial.user_attrs.get(WAITS_ATTRIBUTE)
+    return not trial.state.is_finished() and waits_at == max(trial.intermediate_values, default=0)
+
+
 def study_status(store: StudyStore, *, is_running: bool) -> StudyStatus:
     """Count and rank.
 
@@ -158,31 +164,6 @@ def leaderboard(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) 
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     # The first objective is one to be high.
     return sorted(complete, key=lambda trial: (trial.number not in best, -values_of(trial)[0], trial.number))
-
-
-def remaining_s(trials: Sequence[FrozenTrial], target: int, max_concurrent: int) -> float | None:
-    """Seconds until the target is reached, by the mean duration of ended launched trials; None before the first."""
-    launched = [trial for trial in trials if was_launched(trial)]
-    ended = [spent_s(trial) for trial in launched if trial.state.is_finished()]
-    if not ended:
-        return None
-    left = target - len(ended)
-    mean = sum(ended) / len(ended)
-    # A trial that was interrupted and taken up again began long ago; it has no more than its whole duration behind it.
-    elapsed = sum(
-        min(mean, time.time() - trial.datetime_start.timestamp())
-        for trial in launched
-        if trial.state == TrialState.RUNNING and trial.datetime_start is not None
-    )
-    return max(0.0, left * mean - elapsed) / max_concurrent
-
-
-def spent_s(trial: FrozenTrial) -> float:
-    """Return the seconds that an ended trial worked: without pauses and interruptions, where its phases are known."""
-    phases = [trial.user_attrs.get(name) for name in ("load_s", "train_s", "eval_s")]
-    if all(phase is not None for phase in phases):
-        return float(sum(phase or 0.0 for phase in phases))
-    return trial.duration.total_seconds() if trial.duration is not None else 0.0
 
 
 def duration_text(seconds: float) -> str:

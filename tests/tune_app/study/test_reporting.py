@@ -1,13 +1,11 @@
 """Counts, ranks and times, read from the study alone."""
 
 import json
-import time
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import create_trial
 
 from search_spaces.rules import Violation
 from search_spaces.space import parse_space
@@ -19,7 +17,6 @@ from tune_app.study.reporting import (
     outcome_of,
     params_text,
     reason_of,
-    remaining_s,
     study_status,
 )
 from tune_app.study.store import Parent, StudyStore, load_study, open_study
@@ -90,9 +87,6 @@ def test_what_was_carried_over_is_ranked_but_not_counted_as_launched(tmp_path: P
     assert status["carried"] == {"complete": 1, "infeasible": 1, "failed": 1}
     assert (status["best"]["number"], status["best"]["carried_from"]) == (0, {"study": "x", "trial": 7})
     assert [trial.number for trial in leaderboard(forked.trials(), record.objectives)] == [0, 3]
-    remaining = remaining_s(forked.trials(), target=2, max_concurrent=1)
-    assert remaining is not None
-    assert remaining > 0, "one is still to be launched"
 
 
 def test_an_empty_study_has_no_best(store: StudyStore) -> None:
@@ -160,58 +154,6 @@ def test_every_ended_trial_has_its_outcome_and_reason(store: StudyStore) -> None
     trials = store.trials()
     assert [outcome_of(trial) for trial in trials] == expected
     assert [reason_of(trial) for trial in trials] == ["why", "why", "why", "too large", "why"]
-
-
-def ended(seconds: float, outcome: Outcome = Outcome.COMPLETE) -> FrozenTrial:
-    value = 0.5 if outcome is Outcome.COMPLETE else None
-    trial = create_trial(state=outcome.state, value=value, user_attrs={"outcome": outcome.value})
-    trial.datetime_start = datetime(2024, 1, 1)
-    trial.datetime_complete = trial.datetime_start + timedelta(seconds=seconds)
-    return trial
-
-
-def running(for_s: float) -> FrozenTrial:
-    trial = create_trial(state=TrialState.RUNNING)
-    trial.datetime_start = datetime.now() - timedelta(seconds=for_s)
-    return trial
-
-
-def test_the_time_left_is_not_guessed_before_a_launched_trial_has_ended() -> None:
-    assert remaining_s([], 10, 1) is None
-    assert remaining_s([running(5)], 10, 1) is None
-    assert remaining_s([ended(0, Outcome.INFEASIBLE)], 10, 1) is None
-
-
-@pytest.mark.parametrize(
-    ("trials", "target", "max_concurrent", "expected"),
-    [
-        ([ended(10)], 5, 1, 40),
-        ([ended(10)], 5, 4, 10),
-        ([ended(10), ended(20, Outcome.STOPPED)], 4, 1, 30),
-        ([ended(10), ended(0, Outcome.INFEASIBLE)], 5, 1, 40),
-        ([ended(10)], 1, 1, 0),
-        ([ended(10), ended(10)], 1, 1, 0),
-    ],
-)
-def test_the_time_left_follows_the_mean_of_what_has_ended(
-    trials: list[FrozenTrial], target: int, max_concurrent: int, expected: float
-) -> None:
-    assert remaining_s(trials, target, max_concurrent) == pytest.approx(expected)
-
-
-def test_what_a_trial_has_run_for_is_not_left() -> None:
-    assert remaining_s([ended(10), running(4)], 5, 1) == pytest.approx(36, abs=0.5)
-
-
-def test_a_trial_taken_up_again_after_a_night_has_not_run_all_night() -> None:
-    assert remaining_s([ended(10), running(40_000)], 5, 1) == pytest.approx(30, abs=0.5)
-
-
-def test_the_clocks_of_the_study_and_of_the_machine_agree(store: StudyStore) -> None:
-    add(store, None)
-    start = store.trial(0).datetime_start
-    assert start is not None
-    assert abs(time.time() - start.timestamp()) < 60
 
 
 @pytest.mark.parametrize(

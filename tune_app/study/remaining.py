@@ -1,0 +1,150 @@
+"""How long a study will still take, by what its trials worked so far and by how its scheduler ends them."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from optuna.trial import FrozenTrial
+
+from tune_app.outcomes import FACTS_ATTRIBUTE, Outcome
+from tune_app.rungs import stopping_steps
+from tune_app.study.reporting import is_recommended, outcome_of, waits_at_rung, was_launched
+from tune_app.study.times import working_s
+
+if TYPE_CHECKING:
+    from tune_app.config import RunConfig
+
+_UNTIMELY = (Outcome.OOM, Outcome.FAILED)
+
+
+@dataclass(frozen=True)
+class Course:
+    """The way of a trial as the configuration lays it out.
+
+    Attributes:
+        steps: of a trial that nothing ends early.
+        rungs: steps after which the scheduler compares trials, ascending.
+        reduction_factor: one in so many goes on from a rung.
+        startup: the first so many trials go on in any case, and so do recommended ones.
+        slots: trials that run at a time.
+    """
+
+    steps: int
+    rungs: tuple[int, ...] = ()
+    reduction_factor: int = 1
+    startup: int = 0
+    slots: int = 1
+
+    @classmethod
+    def of(cls, config: "RunConfig") -> Self:
+        scheduler, steps = config.scheduler, config.unit.count
+        rungs = stopping_steps(scheduler.name, steps, config.first_rung, scheduler.reduction_factor)
+        return cls(
+            steps, tuple(rungs), scheduler.reduction_factor, scheduler.startup_trials, config.search.max_concurrent
+        )
+
+    def expected_steps(self, done: int = 0, *, waits: bool = False, is_spared: bool = False) -> float:
+        """Return the steps that a trial may be expected to train yet.
+
+        Args:
+            waits: at a rung, which only one in ``reduction_factor`` leaves upwards.
+        """
+        if is_spared:
+            return float(max(0, self.steps - done))
+        expected, chance = 0.0, 1 / self.reduction_factor if waits else 1.0
+        for end in (*(rung for rung in self.rungs if rung > done), self.steps):
+            expected += chance * max(0, end - done)
+            done, chance = end, chance / self.reduction_factor
+        return expected
+
+
+def remaining_s(
+    trials: Sequence[FrozenTrial], target: int, course: Course, *, is_running: bool = True, now: float | None = None
+) -> float | None:
+    """Return the seconds of work until a study holds its trials, all slots busy; None before the first report.
+
+    A trial to come costs what those before it would have cost on average on their way through the rungs. An open trial
+    is counted with its own pace.
+
+    Args:
+        target: launched trials that the study is to hold.
+        is_running: whether a search is at work, so that what open trials have worked since their last report counts.
+        now: in seconds since the epoch; None takes the clock's.
+    """
+    now = time.time() if now is None else now
+    launched = [trial for trial in trials if was_launched(trial)]
+    costs = [_Cost.of(trial) for trial in launched]
+    paced = [cost for cost in costs if cost.step_s is not None]
+    untimely = [working_s(trial) for trial in launched if outcome_of(trial) in _UNTIMELY]
+    if not paced and not untimely:
+        return None
+    mean = _Cost(
+        statistics.fmean(cost.step_s or 0.0 for cost in paced) if paced else 0.0,
+        statistics.fmean(cost.load_s for cost in paced) if paced else 0.0,
+    )
+    spared = {trial.number for trial in launched[: course.startup]} | {t.number for t in launched if is_recommended(t)}
+    left = [
+        _left_s(trial, cost, mean, course, is_spared=trial.number in spared, now=now if is_running else None)
+        for trial, cost in zip(launched, costs, strict=True)
+        if not trial.state.is_finished()
+    ]
+    to_come = range(len(launched), target)
+    left += [_whole_s(paced, untimely, course, is_spared=place < course.startup) for place in to_come]
+    # The last trials leave slots empty: the longest of them alone may decide.
+    return max(sum(left) / course.slots, max(left, default=0.0))
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """Working time of a trial.
+
+    Attributes:
+        step_s: seconds a step; None before its first.
+        load_s: seconds for all beside its steps, most of which is done when it is loaded.
+        steps: that it finished.
+        worked_s: up to its last report.
+    """
+
+    step_s: float | None
+    load_s: float
+    steps: int = 0
+    worked_s: float = 0.0
+    ran_through: bool = False
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> Self:
+        facts = {**(trial.user_attrs.get(FACTS_ATTRIBUTE) or {}), **trial.user_attrs}
+        worked = working_s(trial)
+        # Of a trial that does not measure its phases all time is that of its steps.
+        stepping = min(worked, sum(facts.get(name) or 0.0 for name in ("train_s", "eval_s"))) or worked
+        steps = max(trial.intermediate_values, default=0)
+        ran_through = outcome_of(trial) is Outcome.COMPLETE
+        return cls(stepping / steps if steps else None, worked - stepping, steps, worked, ran_through)
+
+    def whole_s(self, steps: float) -> float:
+        """Return the seconds of a trial like this of so many steps."""
+        return self.load_s + (self.step_s or 0.0) * steps
+
+
+def _whole_s(paced: Sequence[_Cost], untimely: Sequence[float], course: Course, *, is_spared: bool) -> float:
+    """Return what a trial to come may be expected to work."""
+    steps = course.expected_steps(is_spared=is_spared)
+    # One that its own patience ended had fewer.
+    costs = [cost.whole_s(min(steps, cost.steps) if cost.ran_through else steps) for cost in paced]
+    return statistics.fmean([*costs, *untimely])
+
+
+def _left_s(
+    trial: FrozenTrial, own: _Cost, mean: _Cost, course: Course, *, is_spared: bool, now: float | None
+) -> float:
+    """Return what an open trial may be expected to work yet."""
+    waits = waits_at_rung(trial)
+    steps = course.expected_steps(own.steps, waits=waits, is_spared=is_spared)
+    if own.step_s is None:
+        return max(0.0, mean.whole_s(steps) - working_s(trial, now))
+    # One that goes on from a rung is loaded again.
+    loads = (1.0 if is_spared else 1 / course.reduction_factor) if waits else 0.0
+    since_report = working_s(trial, now) - own.worked_s
+    return max(0.0, own.step_s * steps - since_report) + loads * mean.load_s
