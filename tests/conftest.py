@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+
+from tune_app.console import Console
 
 RunSearch = Callable[..., Any]
 StartRay = Callable[..., AbstractContextManager[None]]

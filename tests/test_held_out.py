@@ -8,7 +8,6 @@ from typing import Any
 
 import cloudpickle
 import pytest
-from rich.console import Console
 
 from trainables import inputs
 from trainables.data import split
@@ -19,6 +18,7 @@ from trainables.settings import TrialSettings
 from trainables.trial import TrialPlaces, run_trial
 from tune_app.commands.training import run_training
 from tune_app.config import RunConfig, parse_config
+from tune_app.console import Console
 from tune_app.experiment import run_search
 from tune_app.study.store import load_study
 

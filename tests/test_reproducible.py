@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from tune_app.config import parse_config
+from tune_app.console import Console
 from tune_app.experiment import run_search
 from tune_app.study.store import load_study
 

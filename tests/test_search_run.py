@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from mlflow.tracking import MlflowClient
-from rich.console import Console
 
 from tune_app.cli import cli
 from tune_app.config import parse_config
+from tune_app.console import Console
 from tune_app.experiment import run_search
 from tune_app.study.run_dir import tracking_uri
 

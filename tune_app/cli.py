@@ -1,6 +1,7 @@
 """The command line. Imports are lazy: ``--help`` answers at once, and ``status`` never waits for Ray or torch."""
 
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -11,8 +12,8 @@ import click
 
 from tune_app import __version__
 from tune_app.commands.study import study_group
-from tune_app.commands.terminal import consent, make_console, open_named, overrides_option, quiet_option
-from tune_app.errors import UserError, storage_failure
+from tune_app.commands.terminal import consent, echo, make_console, open_named, overrides_option, quiet_option
+from tune_app.errors import UserError, storage_failure, without_password
 
 if TYPE_CHECKING:
     from tune_app.config import RunConfig
@@ -26,21 +27,24 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = cli.main(args=arguments, prog_name="headroom", standalone_mode=False)
     except UserError as error:
-        click.echo(f"headroom: {error}", err=True)
+        echo(f"headroom: {error}", err=True)
         code = BAD_INPUT
     except click.ClickException as error:
-        click.echo(f"headroom: {' '.join(error.format_message().split())} (see headroom --help)", err=True)
+        echo(f"headroom: {' '.join(error.format_message().split())} (see headroom --help)", err=True)
         code = BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
-        click.echo("headroom: interrupted", err=True)
+        echo("headroom: interrupted", err=True)
         code = INTERRUPTED
     except Exception as error:
         failure = storage_failure(error)
-        if failure is None:
-            raise
-        click.echo(f"headroom: {failure}", err=True)
+        echo(_defect(error) if failure is None else f"headroom: {failure}", err=True)
         code = NOTHING_COMPLETE
     sys.exit(code)
+
+
+def _defect(error: Exception) -> str:
+    """Return the whole traceback of an error that no input explains."""
+    return without_password("".join(traceback.format_exception(error)).rstrip())
 
 
 @click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
@@ -90,8 +94,6 @@ def _search_several(
     files: Sequence[str], configs: Sequence["RunConfig"], run: "Callable[[RunConfig], SearchEnd]"
 ) -> int:
     """One study after the other. One that fails is said, and the next one runs."""
-    import traceback
-
     from tune_app.commands.tables import SearchLine, print_searches
 
     ran: list[SearchLine] = []
@@ -102,15 +104,15 @@ def _search_several(
             code = _code_of(end)
         except UserError as error:
             problem, code = str(error), BAD_INPUT
-            click.echo(f"headroom: {file}: {problem}", err=True)
+            echo(f"headroom: {file}: {problem}", err=True)
         except Exception as error:
             code, problem = NOTHING_COMPLETE, storage_failure(error)
             if problem is None:
-                # A defect, which is shown whole; it need not be the next study's.
-                traceback.print_exc()
+                # A defect need not be the next study's.
+                echo(_defect(error), err=True)
                 problem = f"{type(error).__name__}: {error}"
             else:
-                click.echo(f"headroom: {file}: {problem}", err=True)
+                echo(f"headroom: {file}: {problem}", err=True)
         ran.append(SearchLine(end.status.study if end else config.study.name, code, end, problem))
         if code == INTERRUPTED:
             break
@@ -125,7 +127,7 @@ def _search_one(config: "RunConfig", *, address: str | None, fresh: bool, yes: b
     console = make_console()
     end = run_search(config, console=console, quiet=quiet, address=address, fresh=fresh, consent=partial(consent, yes))
     for warning in end.warnings:
-        click.echo(f"headroom: warning: {warning}", err=True)
+        echo(f"headroom: warning: {warning}", err=True)
     print_end(console, end)
     return end
 
@@ -158,7 +160,7 @@ def status(study: str, as_json: bool, watch: bool) -> int:
         running = is_running(config, run_dir)
         current = study_status(store, is_running=running)
         if as_json:
-            click.echo(current.as_json())
+            echo(current.as_json())
         else:
             if watch and console.is_terminal:
                 console.clear()
@@ -169,7 +171,7 @@ def status(study: str, as_json: bool, watch: bool) -> int:
                 with suppress(UserError):
                     later = later_versions(config)
             if later:
-                click.echo(f"later versions of it: {', '.join(later)}")
+                echo(f"later versions of it: {', '.join(later)}")
         if not watch:
             return DONE
         time.sleep(2)
@@ -192,10 +194,10 @@ def export(study: str, folder: Path, number: int | None) -> int:
     board, front = export_leaderboard(store, folder), export_front(store, folder)
     print_leaderboard(make_console(), store)
     what = "best configuration" if number is None else f"trial {number}"
-    click.echo(f"{what:<18}  {best}\nevery trial         {board}")
+    echo(f"{what:<18}  {best}\nevery trial         {board}")
     if front is not None:
-        click.echo(f"the front           {front}")
-    click.echo(f"train it            headroom train {best}")
+        echo(f"the front           {front}")
+    echo(f"train it            headroom train {best}")
     return DONE
 
 
@@ -218,21 +220,21 @@ def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: b
     loaded = load_config(config, overrides)
     end = run_training(loaded, folder or Path("models") / loaded.study.name, console=make_console(), quiet=quiet)
     if end.out_of_memory:
-        click.echo(
+        echo(
             f"headroom: out of memory: {end.out_of_memory}; take a smaller model.name or tok.max_length, or raise"
             " memory.budget_gib",
             err=True,
         )
         return NOTHING_COMPLETE
-    click.echo(f"{end.metric} {end.value:.6f} on validation (epoch {end.best_epoch}), {end.test_value:.6f} on test")
+    echo(f"{end.metric} {end.value:.6f} on validation (epoch {end.best_epoch}), {end.test_value:.6f} on test")
     for line in (*([end.further] if end.further else []), *end.remarks):
-        click.echo(line)
+        echo(line)
     if loaded.pinned is not None:
         verdict = ": reproduced" if end.value == loaded.pinned.value else ": not the same"
         if loaded.data.folds is not None:
             verdict = f" as the mean of its {loaded.data.folds} folds"
-        click.echo(f"trial {loaded.pinned.trial} of {loaded.pinned.study} had {loaded.pinned.value:.6f}{verdict}")
-    click.echo(f"saved {end.folder}")
+        echo(f"trial {loaded.pinned.trial} of {loaded.pinned.study} had {loaded.pinned.value:.6f}{verdict}")
+    echo(f"saved {end.folder}")
     return DONE
 
 
@@ -304,7 +306,7 @@ def doctor(folder: str, address: str | None, as_json: bool) -> int:
     if address is not None:
         findings += diagnose_cluster(folder, address)
     if as_json:
-        click.echo(as_json_text(findings))
+        echo(as_json_text(findings))
     else:
         show(findings, make_console())
     return exit_code(findings)

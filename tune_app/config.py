@@ -31,6 +31,7 @@ from trainables.seeds import trial_seeds
 from tune_app.errors import UserError, lacks_password, nearest
 from tune_app.named_space import FROM, settle, write_out
 from tune_app.objectives import Mode, Objective
+from tune_app.printable import printable
 from tune_app.rungs import stopping_steps
 from tune_app.unit import Unit
 from tune_app.uris import below, is_store, working_copies
@@ -917,7 +918,7 @@ def dump_yaml(values: Mapping[str, Any], target: Path, comment: str = "") -> Non
     building = target.with_name(f".{target.name}.{os.getpid()}")
     with building.open("w", encoding="utf-8") as stream:
         if comment:
-            stream.write("".join(f"# {line}\n" for line in comment.splitlines()))
+            stream.write("".join(f"# {printable(line)}\n" for line in comment.splitlines()))
         yaml = YAML()
         yaml.width = 120
         yaml.default_flow_style = False

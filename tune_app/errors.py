@@ -5,6 +5,8 @@ import errno
 import re
 from collections.abc import Iterable, Iterator
 
+from tune_app.printable import printable
+
 _HIDDEN = "***"
 # What such options of a URL are called as nobody else is to know.
 _SECRETS = "pass|pwd|secret|token|key|credential"
@@ -14,9 +16,8 @@ class UserError(Exception):
     """Bad input. The message is one line: the setting, its value and what would be right; passwords are left out."""
 
     def __init__(self, message: str) -> None:
-        # A name or a path of the user's may hold a line break, or what a terminal takes for a command.
-        line = " ".join(without_password(message).splitlines())
-        super().__init__("".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line))
+        # A name or a path of the user's may hold a line break.
+        super().__init__(printable(" ".join(without_password(message).splitlines())))
 
 
 class StorageError(Exception):

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
 
 from search_spaces.rules import Rule
 from trainables.machine import MachineFiles
 from trainables.seeds import sub_seed
 from tune_app.config import RunConfig
+from tune_app.console import Console
 from tune_app.errors import without_password
 from tune_app.folders import made_folder
 from tune_app.outcomes import MOST_RETRIES, WAITS_ATTRIBUTE, Outcome, carried_from
@@ -449,11 +449,7 @@ def open_tracking(config: RunConfig, store: StudyStore) -> Tracking:
 
 
 def _said_plainly(console: Console, quiet: bool) -> Callable[[str], None]:
-    def say(text: str) -> None:
-        if not quiet:
-            console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    return say
+    return (lambda _: None) if quiet else console.say
 
 
 def _progress(config: RunConfig, store: StudyStore, console: Console, quiet: bool) -> Progress:

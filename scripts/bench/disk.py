@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from common import print_json, print_ratio, print_table, versions_line
-from rich.console import Console
 
 from trainables.reports import TrialReport
 from trainables.settings import TrialSettings
 from trainables.trial import TrialPlaces, run_trial
 from tune_app.config import RunConfig, parse_config
+from tune_app.console import Console
 from tune_app.experiment import run_search
 
 EPOCHS, KEPT = 3, 3

@@ -20,7 +20,6 @@ from tune_app.search import ray_session  # isort: skip  # First of all: it sets 
 from common import print_json, print_ratio, print_table, standard_error, versions, versions_line
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
-from rich.console import Console
 from stock import distributions
 from toy import OBJECTIVES, ToyProblem
 from toy_search import (
@@ -37,6 +36,7 @@ from search_spaces.space import Params
 from trainables.reports import Report
 from trainables.settings import TrialSettings
 from tune_app.config import parse_config
+from tune_app.console import Console
 from tune_app.experiment import run_search
 from tune_app.search.messages import METRIC
 

@@ -141,9 +141,8 @@ def _run_side(side: str, trials: int, concurrent: int) -> dict[str, Any]:
 
 def headroom_side(trials: int, concurrent: int) -> dict[str, Any]:
     """The whole road of ``headroom search``, but for the training."""
-    from rich.console import Console
-
     from tune_app.config import parse_config
+    from tune_app.console import Console
     from tune_app.experiment import run_search
     from tune_app.search import ray_session  # noqa: F401  # Ray is imported on both sides before the clock starts.
 

@@ -642,8 +642,7 @@ class RaySide:
 
 
 def _run_on_ray(folder: str, gpu: str, max_open: int, trials: int, minute_s: float, card_gib: float) -> RaySide:
-    from rich.console import Console
-
+    from tune_app.console import Console
     from tune_app.experiment import run_search
     from tune_app.study.store import load_study
 

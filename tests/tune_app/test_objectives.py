@@ -14,7 +14,6 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import Violation
@@ -23,6 +22,7 @@ from tune_app.cli import cli, main
 from tune_app.commands.export import export_best, export_front, export_leaderboard
 from tune_app.commands.tables import print_leaderboard
 from tune_app.config import RunConfig, load_config, parse_config
+from tune_app.console import Console
 from tune_app.errors import UserError
 from tune_app.objectives import Objective, front, measured
 from tune_app.outcomes import Outcome

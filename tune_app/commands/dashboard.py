@@ -22,8 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from rich.console import Console
-
+from tune_app.console import Console
 from tune_app.errors import UserError, without_password
 from tune_app.uris import is_store
 
@@ -175,7 +174,7 @@ def open_dashboards(
         UserError: a program is missing, does not answer, or ended by itself.
     """
     with _stop_on_signals() as stop:
-        _print(console, "starting the pages …")
+        console.say("starting the pages …")
         try:
             with dashboards(
                 run_dir, study_name, storage_url, tracking_uri, stop=stop, ready_timeout_s=ready_timeout_s
@@ -185,7 +184,7 @@ def open_dashboards(
                 stay(opened.servers, stop)
         except ProgramError as error:
             for line in error.output:
-                _print(console, line)
+                console.say(line)
             raise
 
 
@@ -203,9 +202,9 @@ def followed(store: "StudyStore", config: "RunConfig", run_dir: Path, console: C
     if not is_store(config.study.dir) or search_is_running(run_dir):
         yield
         return
-    _print(console, "bringing MLflow's runs up to date with the study …")
+    console.say("bringing MLflow's runs up to date with the study …")
     for problem in open_tracking(config, store).flush():
-        _print(console, problem)
+        console.say(problem)
     studies, is_over = StoredStudies(config.study.dir), threading.Event()
 
     def follow() -> None:
@@ -385,12 +384,8 @@ _NO_RAY = Page("Ray", "", f"its page is there while a search runs, at http://{HO
 
 def _show(console: Console, pages: Sequence[Page]) -> None:
     for page in pages:
-        _print(console, f"{page.name:<17} {page}")
-    _print(console, "Ctrl-C ends these pages")
-
-
-def _print(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.say(f"{page.name:<17} {page}")
+    console.say("Ctrl-C ends these pages")
 
 
 def _unserved(tracking_uri: str) -> Page | None:

@@ -17,7 +17,6 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 import psutil
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +24,7 @@ from trainables.memory.facts import NvmlFacts, TorchFacts, nvml_facts, torch_fac
 from trainables.memory.host import host_memory
 from trainables.models.names import OFFLINE_NAME, UnknownModelError, resolve_model
 from tune_app.commands.dashboard import program
+from tune_app.console import Console
 from tune_app.errors import UserError, first_line, without_password
 from tune_app.study.places import Place
 from tune_app.uris import is_store
@@ -138,10 +138,10 @@ def show(findings: Sequence[Finding], console: Console) -> None:
     else:
         width = max(len(finding.subject) for finding in findings)
         for finding in findings:
-            _print(console, f"{finding.state:<8} {finding.subject:<{width}}  {finding.found}")
+            console.say(f"{finding.state:<8} {finding.subject:<{width}}  {finding.found}")
             if finding.remedy:
-                _print(console, f"{'':<8} {'':<{width}}  → {finding.remedy}")
-    _print(console, _summary(findings))
+                console.say(f"{'':<8} {'':<{width}}  → {finding.remedy}")
+    console.say(_summary(findings))
 
 
 def _table(findings: Sequence[Finding]) -> Table:
@@ -155,10 +155,6 @@ def _table(findings: Sequence[Finding]) -> Table:
             told.append(f"\n→ {finding.remedy}", style="bold")
         table.add_row(Text(finding.state, style=_COLOURS[finding.state]), Text(finding.subject), told)
     return table
-
-
-def _print(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _summary(findings: Sequence[Finding]) -> str:

@@ -18,6 +18,7 @@ from tune_app.config import PinnedSection, RunConfig, dump_yaml
 from tune_app.errors import UserError
 from tune_app.objectives import front, named_values, values_of
 from tune_app.outcomes import CARRIED_ATTRIBUTE, RECOMMENDED_ATTRIBUTE, TRIAL_ATTRIBUTES, carried_from
+from tune_app.printable import printable
 from tune_app.study.reporting import is_recommended, leaderboard, outcome_of, reason_of
 from tune_app.study.run_dir import shown_config
 from tune_app.study.store import StudyStore
@@ -141,7 +142,8 @@ def _write_table(store: StudyStore, trials: Sequence[FrozenTrial], target: Path)
                 *map(trial.user_attrs.get, objectives[1:]),
             )
             shown = values or so_far
-            writer.writerow([rank if values else None, *_row(trial, shown, names, attributes)])
+            row = [rank if values else None, *_row(trial, shown, names, attributes)]
+            writer.writerow([printable(cell) if isinstance(cell, str) else cell for cell in row])
     os.replace(building, target)
     return target
 

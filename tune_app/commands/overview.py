@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from tune_app.commands.tables import print_status
 from tune_app.config import RunConfig
+from tune_app.console import Console
 from tune_app.errors import UserError
 from tune_app.study.remaining import Course
 from tune_app.study.remote import StoredStudies, is_running
@@ -105,7 +104,7 @@ def _run_dirs(place: str) -> list[Path]:
 def print_studies(console: Console, studies: Sequence[Overview | Unreadable], folder: str) -> None:
     """One line per study."""
     if not studies:
-        console.print(f"no study in {folder}; headroom search begins one", markup=False, highlight=False)
+        console.say(f"no study in {folder}; headroom search begins one")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("study", "launched", "complete", "turned away", "carried over", "best", "last change", ""):
@@ -114,7 +113,7 @@ def print_studies(console: Console, studies: Sequence[Overview | Unreadable], fo
     for study in read:
         status, best = study.status, study.status.best
         table.add_row(
-            escape(status.study),
+            status.study,
             f"{status.launched} of {status.target}",
             str(status.trials["complete"]),
             str(status.trials["infeasible"] or ""),
@@ -124,11 +123,11 @@ def print_studies(console: Console, studies: Sequence[Overview | Unreadable], fo
             ", ".join(_remarks(study)),
         )
     if read:
-        console.print(table, highlight=False)
+        console.print(table)
     for unread in studies:
         if isinstance(unread, Unreadable):
             line = f"{unread.run_dir.name} cannot be read: {unread.problem}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.say(line)
 
 
 def _remarks(study: Overview) -> list[str]:
@@ -149,5 +148,5 @@ def print_study(console: Console, store: StudyStore, shown: Overview, course: Co
     ]
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
-        console.print(f"{name:<{width}}  {value}", markup=False, highlight=False, soft_wrap=True)
+        console.say(f"{name:<{width}}  {value}")
     print_status(console, store, shown.status, running=shown.is_running, course=course)

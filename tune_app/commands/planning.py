@@ -5,12 +5,13 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
-from rich.console import Console
 from rich.table import Table
 
 from search_spaces.space import Choices, IntRange
 from trainables.machine import MachineFiles
+from tune_app.commands.terminal import echo
 from tune_app.config import RunConfig
+from tune_app.console import Console
 from tune_app.errors import UserError
 from tune_app.search.combinations import check_combinations, fixed_obstacle
 from tune_app.search.preconditions import check_optimizers, model_names
@@ -74,17 +75,15 @@ def print_needs(
         if model is not None and batch is not None and length is not None:
             answer = verdict(question, model, batch, length, files)
             if as_json:
-                print(json.dumps(_contracted(answer)))
+                echo(json.dumps(_contracted(answer)))
                 return
             split = f"{answer.accumulation_steps} × {answer.micro_batch}" if answer.fits else "not even one sample"
             if answer.fits and answer.checkpointing:
                 split += " with checkpointing"
-            console.print(
+            console.say(
                 f"{'fits' if answer.fits else 'does not fit'}: {model}, effective batch {batch}, length {length},"
                 f" {answer.precision} on {kind} with {budget_gib:g} GiB: {split}, needs {answer.need_gib:.3g} GiB"
-                f" of {question.allowed_gib:.3g} allowed (predicted)",
-                markup=False,
-                highlight=False,
+                f" of {question.allowed_gib:.3g} allowed (predicted)"
             )
             return
         able, left_out = _models_and_lengths(config)
@@ -94,7 +93,7 @@ def print_needs(
     except DataError as error:
         raise UserError(f"data.path: {error}") from None
     if as_json:
-        print(json.dumps([_contracted(row) for row in rows]))
+        echo(json.dumps([_contracted(row) for row in rows]))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model")
@@ -111,13 +110,12 @@ def print_needs(
         )
     console.print(table)
     if any(row.checkpointing for row in rows):
-        console.print("* with checkpointing: not even one sample fits without", highlight=False)
+        console.say("* with checkpointing: not even one sample fits without")
     for line in left_out:
-        console.print(f"left out: {line}", markup=False, highlight=False)
-    console.print(
+        console.say(f"left out: {line}")
+    console.say(
         f"predicted for {kind} with {budget_gib:.4g} GiB, {question.precision};"
-        f" {config.memory.headroom:.0%} of it is kept free",
-        highlight=False,
+        f" {config.memory.headroom:.0%} of it is kept free"
     )
 
 

@@ -5,7 +5,7 @@ import shlex
 
 import click
 
-from tune_app.commands.terminal import consent, make_console, open_named, overrides_option
+from tune_app.commands.terminal import consent, echo, make_console, open_named, overrides_option
 from tune_app.errors import without_password
 from tune_app.uris import is_store
 
@@ -26,7 +26,7 @@ def list_studies(folder: str, as_json: bool) -> int:
 
     studies = studies_in(folder)
     if as_json:
-        click.echo(json.dumps([study.as_dict() for study in studies]))
+        echo(json.dumps([study.as_dict() for study in studies]))
     else:
         print_studies(make_console(), studies, without_password(folder))
     return 0
@@ -43,7 +43,7 @@ def show_study(study: str, as_json: bool) -> int:
     store, config, run_dir = open_named(study)
     shown = overview(store, config, run_dir)
     if as_json:
-        click.echo(json.dumps({**shown.as_dict(), "record": store.record.as_dict()}))
+        echo(json.dumps({**shown.as_dict(), "record": store.record.as_dict()}))
     else:
         print_study(make_console(), store, shown, Course.of(config))
     return 0
@@ -64,7 +64,7 @@ def diff_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
     wanted = load_config(config, overrides)
     differences = store.record.differences(with_rung_of(store, wanted, study_record(wanted)))
     if not differences:
-        click.echo(f"study {store.name} and {config} are about the same")
+        echo(f"study {store.name} and {config} are about the same")
         return 0
     print_differences(make_console(), store.name, differences)
     return DIFFERS
@@ -85,8 +85,8 @@ def fork_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
     store, _, run_dir = open_named(study)
     forked, told = fork(store, run_dir, load_config(config, overrides))
     options = "".join(f" -s {shlex.quote(without_password(override))}" for override in overrides)
-    click.echo(f"{told}\n{'begun':<18}  {without_password(forked.place)}")
-    click.echo(f"go on with it       headroom search {shlex.quote(config)}{options}")
+    echo(f"{told}\n{'begun':<18}  {without_password(forked.place)}")
+    echo(f"go on with it       headroom search {shlex.quote(config)}{options}")
     return 0
 
 
@@ -99,7 +99,7 @@ def archive_study(study: str) -> int:
     store, config, run_dir = open_named(study)
     target = archive(run_dir)
     place = without_password(config.named(target.name).place) if is_store(config.study.dir) else target
-    click.echo(f"study {store.name} is kept as {place}")
+    echo(f"study {store.name} is kept as {place}")
     return 0
 
 
@@ -114,7 +114,7 @@ def delete_study(study: str, yes: bool) -> int:
     check_idle(run_dir)
     consent(yes, question(store, without_password(config.place)))
     left = delete(store, run_dir)
-    click.echo(f"study {store.name} was deleted")
+    echo(f"study {store.name} was deleted")
     if left:
-        click.echo(f"{run_dir} stays: {', '.join(path.name for path in left)} in it is not headroom's")
+        echo(f"{run_dir} stays: {', '.join(path.name for path in left)} in it is not headroom's")
     return 0

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from trainables.reports import FOLD_DEVIATION
+from tune_app.console import Console
 from tune_app.objectives import front, shown_values, values_of
 from tune_app.outcomes import Outcome, carried_from
 from tune_app.study.remaining import Course, remaining_s
@@ -46,7 +45,7 @@ def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> N
     objectives = store.record.objectives
     ranked = leaderboard(store.trials(), objectives)
     if not ranked:
-        console.print("no trial is complete yet", highlight=False)
+        console.say("no trial is complete yet")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     in_folds = store.record.unit.is_fold
@@ -69,10 +68,10 @@ def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> N
         table.add_row(str(rank), number, *values, beside, *beginnings, params_text(trial.params))
     console.print(table)
     if on_front:
-        console.print(f"★ the front: no other trial is at least as good in {_all_of(names)} and better in one")
+        console.say(f"★ the front: no other trial is at least as good in {_all_of(names)} and better in one")
     best = ranked[0].user_attrs
     for line in [*baseline_lines(best.get("metrics", {}), store.record.metric), *cut_lines(best.get("cut_share"))]:
-        console.print(line, highlight=False)
+        console.say(line)
 
 
 def baseline_lines(metrics: Mapping[str, float], metric: str) -> list[str]:
@@ -99,16 +98,16 @@ def print_end(console: Console, end: "SearchEnd") -> None:
         _counts(status),
         *([] if status.best else ["no trial is complete: there is nothing to export yet"]),
     ]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.say(line)
     for line in _front_lines(status) if status.has_several else _best_lines(status):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.say(line)
     name = status.study
     # A path may hold a blank, and the options of a URI what a shell takes for its own.
     place = shlex.quote(end.place)
     commands = {"export": f"headroom export {place} --to exports/{name}"} if status.best else {}
     commands |= {"all trials": f"headroom status {place}", "live pages": f"headroom dashboard {place}"}
     for what, command in commands.items():
-        console.print(f"  {what:<11} {command}", markup=False, highlight=False, soft_wrap=True)
+        console.say(f"  {what:<11} {command}")
 
 
 def _best_lines(status: StudyStatus) -> list[str]:
@@ -174,33 +173,28 @@ def print_searches(console: Console, ran: Sequence[SearchLine]) -> None:
             str(line.code),
             f"{status.launched} of {status.target}" if status else "",
             f"{status.metric} {best.value:.4f}" if status and best else "",
-            escape(line.problem or (params_text(best.params) if best else line.end.why if line.end else "")),
+            line.problem or (params_text(best.params) if best else line.end.why if line.end else ""),
         )
-    console.print(table, highlight=False)
+    console.print(table)
 
 
 def print_status(console: Console, store: StudyStore, status: StudyStatus, *, running: bool, course: Course) -> None:
     """Counts, the last error if there was one, the best trials, and the time left while a search runs."""
     state = "running" if running else "not running"
-    console.print(f"study {status.study} ({state})", markup=False, highlight=False)
-    console.print(_counts(status), markup=False, highlight=False, soft_wrap=True)
+    console.say(f"study {status.study} ({state})")
+    console.say(_counts(status))
     trials = store.trials()
     if running:
         left = remaining_s(trials, status.target, course)
         if left is not None:
-            console.print(f"about {duration_text(left)} left", highlight=False)
+            console.say(f"about {duration_text(left)} left")
     for outcome in (Outcome.FAILED, Outcome.OOM, Outcome.INFEASIBLE):
         some = [trial for trial in trials if outcome_of(trial) is outcome]
         if some:
-            console.print(
-                f"last {outcome.value}: trial {some[-1].number}: {reason_of(some[-1])}",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+            console.say(f"last {outcome.value}: trial {some[-1].number}: {reason_of(some[-1])}")
     print_leaderboard(console, store)
     for line in recommended_lines(status):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.say(line)
 
 
 def _counts(status: StudyStatus) -> str:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from tune_app.errors import UserError, nearest
+from tune_app.printable import printable
 from tune_app.uris import is_store
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from tune_app.config import RunConfig
+    from tune_app.console import Console
     from tune_app.study.store import StudyStore
 
 _PIPE_WIDTH = 200
@@ -29,9 +29,14 @@ overrides_option = click.option(
 quiet_option = click.option("--quiet", is_flag=True, help="Print the result only.")
 
 
+def echo(text: str, *, err: bool = False) -> None:
+    """Print lines, to the standard error where ``err``; nothing in them steers the terminal."""
+    click.echo(printable(text), err=err)
+
+
 def make_console() -> "Console":
     """The terminal, or a pipe, which gets no colours."""
-    from rich.console import Console
+    from tune_app.console import Console
 
     console = Console()
     # A pipe has no width; 80 columns would fold every row of a table.
@@ -75,5 +80,5 @@ def consent(yes: bool, question: str) -> None:
         return
     if not sys.stdin.isatty():
         raise UserError(f"{question} There is no terminal to ask on; give --yes to agree")
-    if not click.confirm(question):
+    if not click.confirm(printable(question)):
         raise UserError("nothing was deleted; study.on_change=fork keeps the study and begins another beside it")

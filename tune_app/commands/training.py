@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from tune_app.commands.export import installed_versions
 from tune_app.commands.tables import baseline_lines, cut_lines
 from tune_app.config import RunConfig
+from tune_app.console import Console
 from tune_app.errors import UserError
 from tune_app.folders import made_folder
 from tune_app.objectives import measured
@@ -69,7 +68,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
 
     def say(text: str) -> None:
         if not quiet:
-            console.print(text, markup=False, highlight=False)
+            console.say(text)
 
     folds = config.data.folds
     if folds is not None:

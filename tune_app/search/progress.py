@@ -6,11 +6,11 @@ from itertools import zip_longest
 from typing import Protocol, Self
 
 from optuna.trial import FrozenTrial
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live as LiveDisplay
 from rich.table import Table
-from rich.text import Text
 
+from tune_app.console import Console
 from tune_app.objectives import Objective, front, measured, shown_values, values_of
 from tune_app.outcomes import MOST_RETRIES, Outcome, carried_from
 from tune_app.search.live import Live
@@ -82,7 +82,7 @@ class PlainLines(Quiet):
 
     def message(self, text: str) -> None:
         self._last_line = time.monotonic()
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.say(text)
 
     def reported(self, live: Live, value: float) -> None:
         self._announce(live)
@@ -151,7 +151,7 @@ class LiveTable(Quiet):
         self._display.__exit__(None, None, None)
 
     def message(self, text: str) -> None:
-        self._display.console.print(text, markup=False, highlight=False)
+        self._display.console.print(text)
 
     def retried(self, live: Live, why: str) -> None:
         self.message(f"trial {live.number}: {retry_line(live, why)}")
@@ -201,7 +201,7 @@ def search_table(store: StudyStore, live: Sequence[Live], course: Course, rows: 
             what,
             style=_STYLES.get(outcome, "cyan") if outcome else "cyan",
         )
-    return Group(table, Text(counts_line(store, course, sum(trial.waits for trial in live))))
+    return Group(table, counts_line(store, course, sum(trial.waits for trial in live)))
 
 
 def _state_of(live: Live | None) -> str:

@@ -19,6 +19,7 @@ from ray import tune
 from trainables.reports import Report, TrialReport
 from trainables.settings import TrialSettings, with_params
 from tune_app.errors import without_password
+from tune_app.printable import printable
 from tune_app.search.messages import (
     BY_CRITERION,
     ENDED,
@@ -95,12 +96,19 @@ def train_encoder(settings: TrialSettings, report: Report, workspace: Workspace)
     run_trial(settings, report=report, places=places, device=device)
 
 
+class PrintableFormatter(logging.Formatter):
+    """Formatter whose lines steer no terminal that the log is shown on."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def _log_to_stderr() -> None:
     """Let the trial's log lines reach this worker's own log file, which Ray keeps; the driver prints none of it."""
     logger = logging.getLogger("headroom")
     if not logger.handlers:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
+        handler.setFormatter(PrintableFormatter("%(asctime)s %(name)s %(message)s"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         logger.propagate = False

@@ -2,19 +2,18 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from tune_app.console import Console
 from tune_app.study.record import Difference
 
 
 def print_differences(console: Console, study: str, differences: Sequence[Difference]) -> None:
     """What differs between a study and a configuration, one line each."""
-    console.print(f"study {study} is about something else by now:", markup=False, highlight=False)
+    console.say(f"study {study} is about something else by now:")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("parameter", "study", "config"):
         table.add_column(column, overflow="fold")
     for difference in differences:
-        table.add_row(*map(escape, (difference.parameter, difference.study, difference.config)))
-    console.print(table, highlight=False)
+        table.add_row(difference.parameter, difference.study, difference.config)
+    console.print(table)

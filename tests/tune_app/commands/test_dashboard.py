@@ -17,10 +17,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from rich.console import Console
 
 from tune_app.commands import dashboard
 from tune_app.commands.dashboard import ProgramError, Server
+from tune_app.console import Console
 from tune_app.errors import UserError
 
 STUDY = "my-study"
@@ -258,7 +258,7 @@ def stay_until(
     """
     source = f"""
         from pathlib import Path
-        from rich.console import Console
+        from tune_app.console import Console
         from tune_app.commands.dashboard import open_dashboards
         open_dashboards(Path({str(run_dir)!r}), {run_dir.name!r}, None, {tracking!r}, Console())
     """

@@ -7,12 +7,12 @@ import socket
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from trainables.memory.facts import NvmlFacts, NvmlGpu, TorchDevice, TorchFacts
 from trainables.memory.host import HostMemory
 from tune_app.commands import doctor
 from tune_app.commands.doctor import Finding
+from tune_app.console import Console
 
 NO_DRIVER = NvmlFacts(driver=None, absent="NVML Shared Library Not Found")
 ONE_GPU = NvmlFacts(driver="570.86", gpus=(NvmlGpu("NVIDIA H200", 139.8, 0.6),))

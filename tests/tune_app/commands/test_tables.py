@@ -4,10 +4,10 @@ import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from search_spaces.space import parse_space
 from tune_app.commands.tables import cut_lines, print_leaderboard
+from tune_app.console import Console
 from tune_app.outcomes import Outcome
 from tune_app.study.record import StudyRecord
 from tune_app.study.store import open_study

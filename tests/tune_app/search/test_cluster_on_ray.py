@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from rich.console import Console
 
 from tune_app.config import dump_yaml, parse_config
+from tune_app.console import Console
 
 # Ray's cluster for tests leaves sockets open.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
@@ -134,7 +134,7 @@ DRIVER = f"""
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from rich.console import Console
+from tune_app.console import Console
 from test_cluster_on_ray import slow_trial
 from tune_app.config import load_config
 from tune_app.experiment import run_search

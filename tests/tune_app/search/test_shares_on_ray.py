@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+
+from tune_app.console import Console
 
 pytestmark = pytest.mark.slow
 
