@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from trainables.data.rows import Rows
 from trainables.data.split import Development, Split, read_development, read_test_rows
 from trainables.data.tokens import Reading, TokenisedRows, tokenise_rows, tokens_folder
-from trainables.files import locked, whole_folder
+from trainables.files import DamagedError, check_sealed, locked, sealed_folder
 from trainables.models.builtin import train_tokenizer
 from trainables.models.load import load_tokenizer
 from trainables.models.names import ModelSource, resolve_model
@@ -143,9 +143,11 @@ def _trained_tokenizer(source: ModelSource, development: Development, cache: Pat
     key = f"tokenizer-{source.name}-{part.fingerprint[:32]}"
     folder = cache / key
     with locked(cache / f"{key}.lock"):
-        if not folder.exists():
+        try:
+            check_sealed(folder)
+        except (OSError, DamagedError):
             # Each distinct text once: a post that stands against nine criteria is still one post.
             texts = sorted({*part.texts, *(part.criteria or ())})
-            with whole_folder(folder) as partial:
+            with sealed_folder(folder) as partial:
                 train_tokenizer(source.name, texts, partial)
     return folder

@@ -4,11 +4,21 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from trainables.files import locked, whole_folder, write_whole
+from trainables.files import (
+    DamagedError,
+    check_sealed,
+    locked,
+    read_checked,
+    sealed_folder,
+    whole_folder,
+    write_checked,
+    write_whole,
+)
 
 _KILLED_INSIDE = """
 import os, signal, sys
@@ -100,3 +110,43 @@ def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path: Path) 
     write_whole(path, "two")
     assert path.read_text() == "two"
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "sub" / "b").write_text("tex7"),
+        lambda folder: (folder / "a").unlink(),
+        lambda folder: (folder / "new").touch(),
+        lambda folder: (folder / "checksums.json").write_text(""),
+        lambda folder: (folder / "checksums.json").write_text("{}"),
+    ],
+    ids=["changed", "missing", "new", "seal cut short", "seal of nothing"],
+)
+def test_a_sealed_folder_tells_every_damage(damage: Callable[[Path], object], tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    for _ in range(2):
+        with sealed_folder(folder) as partial:
+            (partial / "sub").mkdir()
+            (partial / "a").write_text("text")
+            (partial / "sub" / "b").write_text("text")
+        check_sealed(folder)
+        check_sealed(folder)
+        damage(folder)
+        with pytest.raises(DamagedError):
+            check_sealed(folder)
+
+
+def test_a_folder_that_is_not_there_or_was_not_sealed_is_none(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        check_sealed(tmp_path)
+
+
+@pytest.mark.parametrize("written", ['{"value": 1}', "[]", "", '{"value": 1, "checksum": 0}', "\udc80"])
+def test_a_checked_value_is_what_was_written_or_an_error(written: str, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    write_checked(path, {"one": [1.5, None]})
+    assert read_checked(path) == {"one": [1.5, None]}
+    path.write_text(written, errors="surrogateescape")
+    with pytest.raises(DamagedError):
+        read_checked(path)

@@ -67,6 +67,17 @@ def test_a_tokenizer_is_trained_once_by_trials_that_start_together(
     assert not [path.name for path in (tmp_path / "cache").iterdir() if "partial" in path.name]
 
 
+def test_a_damaged_tokenizer_is_trained_again(own_data: TrialSettings, tmp_path: Path) -> None:
+    folder = load_inputs(own_data, tmp_path / "cache").readers[0].tokenizer_folder
+    assert folder is not None
+    file = folder / "tokenizer.json"
+    written = file.read_text()
+    file.write_text(written.replace('"words":', '"wordz":'))
+    assert file.read_text() != written
+    load_inputs(own_data, tmp_path / "cache")
+    assert file.read_text() == written
+
+
 def test_a_model_with_a_tokenizer_keeps_it(settings: TrialSettings, model_folder: Path, tmp_path: Path) -> None:
     inputs = load_inputs(settings, tmp_path / "cache")
     assert inputs.readers[0].tokenizer_folder is None

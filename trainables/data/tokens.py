@@ -19,14 +19,14 @@ import torch
 from numpy.typing import NDArray
 
 from trainables.data.rows import Rows
-from trainables.files import locked, whole_folder
+from trainables.files import check_sealed, locked, sealed_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IntArray = NDArray[np.int32]
 
-_FORMAT = 1  # Part of the cache's key: raise it whenever what is written changes.
+_FORMAT = 2  # Part of the cache's key: raise it whenever what is written changes.
 _CHUNK = 1000  # Texts per call: the lists of Python integers that a call returns take ten times the arrays' memory.
 _TEMPLATE = "template.json"
 _PARTS = ("ids", "spans", "bounds")
@@ -304,8 +304,8 @@ class Reading:
 def tokenise_rows(rows: Rows, tokenizer: "PreTrainedTokenizerBase", cache_dir: Path) -> TokenisedRows:
     """The rows' tokens, from ``cache_dir`` if they are there, else tokenised now and kept there.
 
-    Processes that need the same tokens at once wait for the first to write them. A cache that cannot be opened, cut
-    short for instance, is written again; the folder may be deleted between trials.
+    Processes that need the same tokens at once wait for the first to write them. A cache that does not hold what was
+    written, cut short for instance, is written again; the folder may be deleted between trials.
 
     Raises:
         ValueError: the tokenizer is not backed by the tokenizers library.
@@ -405,6 +405,7 @@ class _Texts:
 
 
 def _open(folder: Path, columns: dict[str, _Texts]) -> TokenisedRows:
+    check_sealed(folder)
     template = PairTemplate.from_json(json.loads((folder / _TEMPLATE).read_text()))
     opened = {name: _open_column(folder, name, texts) for name, texts in columns.items()}
     return TokenisedRows(template, opened["texts"], opened.get("criteria"))
@@ -428,7 +429,7 @@ def _open_column(folder: Path, name: str, texts: _Texts) -> TokenColumn:
 
 def _build(folder: Path, columns: dict[str, _Texts], tokenizer: "PreTrainedTokenizerBase") -> None:
     """Writes the cache as a whole. The caller holds the lock."""
-    with whole_folder(folder) as partial:
+    with sealed_folder(folder) as partial:
         (partial / _TEMPLATE).write_text(json.dumps(PairTemplate.from_tokenizer(tokenizer).to_json()))
         for name, texts in columns.items():
             for part, array in _tokenise(texts.unique, tokenizer).items():

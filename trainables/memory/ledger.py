@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
+from trainables.files import checksum
+
 _LATEST_BYTES = 2**18
 """Of a long ledger only the end is read: some thousand trials."""
 
@@ -45,6 +47,7 @@ class Ledger:
         """Note the peak of a trial beside its uncorrected prediction."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
         entry = {**asdict(where), "predicted_gib": predicted_gib, "measured_gib": measured_gib}
+        entry["checksum"] = checksum(entry)
         # One write in append mode: lines of several processes do not mix. The line is ended before and not after it,
         # so that it does not continue one that was cut off.
         descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -70,10 +73,12 @@ class Ledger:
         for line in self._latest_lines():
             try:
                 entry = json.loads(line)
-                if all(entry[name] == value for name, value in wanted.items()):
+                if entry.pop("checksum") == checksum(entry) and all(
+                    entry[name] == value for name, value in wanted.items()
+                ):
                     ratios.append(float(entry["measured_gib"]) / float(entry["predicted_gib"]))
-            except (ValueError, KeyError, TypeError, ZeroDivisionError):
-                continue  # A line that was cut off when its process died, or of another version.
+            except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
+                continue  # A line that was cut off when its process died, that is damaged, or of another version.
         return ratios
 
     def _latest_lines(self) -> list[bytes]:

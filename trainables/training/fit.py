@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from trainables.files import write_whole
+from trainables.files import read_checked, write_checked
 from trainables.machine import MachineFiles
 from trainables.memory.device import GIB, MemoryDevice, device_name
 from trainables.memory.ledger import Circumstances
@@ -282,23 +282,23 @@ class Fit:
 
     def _remembered(self) -> _Found | None:
         try:
-            found = json.loads(self._memory_file().read_text(encoding="utf-8"))
+            found = read_checked(self._memory_file())
             known = _Found(Probed(**found["training"]), Probed(**found["evaluation"]))
             if found["checkpointing"] and not self.checkpointing:
                 self.use_checkpointing()
             return known if found["checkpointing"] == self.checkpointing else None
         except (OSError, ValueError, KeyError, TypeError):
-            return None  # Absent, or of another version: it is found anew.
+            return None  # Absent, damaged or of another version: it is found anew.
 
     def _remember(self, found: _Found) -> None:
-        text = json.dumps(
+        write_checked(
+            self._memory_file(),
             {
                 "checkpointing": self.checkpointing,
                 "training": vars(found.training),
                 "evaluation": vars(found.evaluation),
-            }
+            },
         )
-        write_whole(self._memory_file(), text)
 
     def _memory_file(self) -> Path:
         """Named by all that a probe depends on."""

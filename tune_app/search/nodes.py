@@ -19,7 +19,7 @@ import ray
 from pyarrow.fs import FileSelector
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from trainables.files import locked, whole_folder
+from trainables.files import DamagedError, check_sealed, locked, whole_folder
 from trainables.machine import machine_folder
 from trainables.models.names import resolve_model, use_sent
 from trainables.settings import TrialSettings
@@ -189,10 +189,12 @@ class _Sent:
         return _found[self.digest]
 
     def copied_into(self, folder: Path) -> None:
-        """See that it lies, under its own name, in a folder of this machine."""
+        """See that a sealed folder lies, whole and under its own name, in a folder of this machine."""
         copy = folder / Path(self.path).name
         with locked(folder / f"{copy.name}.lock"):
-            if not copy.exists():
+            try:
+                check_sealed(copy)
+            except (OSError, DamagedError):
                 self._write_to(copy)
 
     def _write_to(self, folder: Path) -> None:
@@ -203,13 +205,15 @@ class _Sent:
     def _find(self) -> Path:
         folder = _sent_folder() / self.digest
         with locked(folder.with_name(f"{self.digest}.lock")):
-            if not folder.exists():
+            found = folder / self.name if self.name else folder
+            # A damaged copy is fetched again.
+            if _digest(found) != self.digest:
                 if _digest(Path(self.path)) == self.digest:
                     return Path(self.path)
                 _remove_unused(folder.parent)
                 self._write_to(folder)
             os.utime(folder)
-        return folder / self.name if self.name else folder
+        return found
 
 
 _found: dict[str, Path] = {}

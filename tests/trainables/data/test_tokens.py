@@ -234,8 +234,13 @@ def test_other_rows_or_another_tokenizer_are_tokenised_anew(
 @pytest.mark.parametrize("file", ["template.json", "texts.ids.npy", "texts.bounds.npy", "criteria.spans.npy"])
 @pytest.mark.parametrize(
     "damage",
-    [Path.unlink, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(path.read_bytes()[:-4])],
-    ids=["missing", "empty", "cut short"],
+    [
+        Path.unlink,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-4]),
+        lambda path: path.write_bytes(path.read_bytes()[:-4] + b"1234"),
+    ],
+    ids=["missing", "empty", "cut short", "of the same size"],
 )
 def test_a_damaged_cache_is_written_again(
     rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, damage: Callable[[Path], Any]

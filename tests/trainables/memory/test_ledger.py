@@ -96,6 +96,12 @@ def test_lines_of_another_kind_are_passed_over(line: str, ledger: Ledger, file: 
     assert ledger.correction(HERE) == 1.2
 
 
+def test_a_damaged_line_is_passed_over(ledger: Ledger, file: Path) -> None:
+    add(ledger, 1.1, 1.2)
+    file.write_text(file.read_text().replace('"measured_gib": 2.4', '"measured_gib": 2.9'))
+    assert ledger.correction(HERE) == 1.1
+
+
 def test_a_prediction_of_nothing_is_passed_over(ledger: Ledger) -> None:
     ledger.add(HERE, predicted_gib=0.0, measured_gib=1.0)
     assert ledger.correction(HERE) == 1.0

@@ -324,14 +324,26 @@ def test_what_was_found_while_others_took_memory_is_not_remembered(machine: Mach
     assert truth.tried
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"checkpointing": false, "training": {}, "evaluation": {}}', "[]"])
-def test_a_damaged_memory_is_none(text: str, machine: Machine, machine_folder: Path) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: "{}",
+        lambda text: "[]",
+        lambda text: text.replace('"rows": ', '"rows": 1', 1),
+    ],
+    ids=["empty", "nothing", "something else", "a digit more"],
+)
+def test_a_damaged_memory_is_none(damage: Callable[[str], str], machine: Machine, machine_folder: Path) -> None:
     small = machine.allowing(9)
     small.probed()
     (file,) = (machine_folder / "probes").iterdir()
-    file.write_text(text)
+    written = file.read_text()
+    file.write_text(damage(written))
+    assert file.read_text() != written
     _, truth = small.probed()
     assert truth.tried
+    assert file.read_text() == written
 
 
 # Checkpointing that the settings ask for

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from trainables.files import sealed_folder
 from trainables.models.names import resolve_model, use_sent
 from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, TrialSettings
@@ -49,8 +50,8 @@ def sent(
 ) -> Iterator[SentFiles]:
     """They were sent, and this process takes itself for one on another node."""
     cached = tmp_path_factory.mktemp("run") / "0123abcd"
-    cached.mkdir()
-    (cached / "texts.ids.npy").write_text("tokens")
+    with sealed_folder(cached) as partial:
+        (partial / "texts.ids.npy").write_text("tokens")
     sent = SentFiles(settings, [str(files / "model")], [cached])
     monkeypatch.setattr(nodes, "own_node", lambda: "another")
     monkeypatch.setattr(nodes, "_found", {})
@@ -86,10 +87,13 @@ def test_what_is_missing_or_something_else_is_fetched_whole(
         str(file.relative_to(model.path)): file.read_text() for file in Path(model.path).rglob("*") if file.is_file()
     }
     assert found == {name: name for name in ("config.json", "model.safetensors", "sub/tokenizer.json")}
-    # A second worker of the node finds it there.
+    # A second worker of the node finds it there, and fetches it again where it was damaged.
+    before = data.stat()
     nodes._found.clear()
-    data.write_text("seen")
-    assert Path(sent.here(settings, tmp_path)[0].data.path).read_text() == "seen"
+    assert Path(sent.here(settings, tmp_path)[0].data.path).stat().st_ino == before.st_ino
+    nodes._found.clear()
+    data.write_text("text,label\na,0\n")
+    assert Path(sent.here(settings, tmp_path)[0].data.path).read_text() == "text,label\na,1\n"
 
 
 def test_what_was_tokenised_once_is_tokenised_nowhere_else(
@@ -98,7 +102,10 @@ def test_what_was_tokenised_once_is_tokenised_nowhere_else(
     _, cache = sent.here(settings, tmp_path / "cache")
     tokens = cache / "0123abcd" / "texts.ids.npy"
     assert tokens.read_text() == "tokens"
-    # Every worker of the node finds it there.
-    tokens.write_text("seen")
+    # Every worker of the node finds it there, and takes it again where it was damaged.
+    before = tokens.stat()
     sent.here(settings, tmp_path / "cache")
-    assert tokens.read_text() == "seen"
+    assert tokens.stat() == before
+    tokens.write_text("tokenz")
+    sent.here(settings, tmp_path / "cache")
+    assert tokens.read_text() == "tokens"

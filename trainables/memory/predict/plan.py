@@ -12,7 +12,7 @@ import torch
 import transformers
 from transformers import PreTrainedConfig
 
-from trainables.files import write_whole
+from trainables.files import read_checked, write_checked
 from trainables.memory.predict.kernels import KERNELS
 from trainables.memory.predict.timeline import Peaks, SizeFactors
 from trainables.memory.predict.trace import StepPeaks, Workload, trace
@@ -119,7 +119,7 @@ def _cached(cache: Path | None, name: str, make: Callable[[], MemoryPlan]) -> Me
         return make()
     path = cache / f"{name}.json"
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_checked(path)
         peaks = {name: Peaks.from_json(value) for name, value in stored["peaks"].items()}
         return MemoryPlan(StepPeaks(**peaks), stored["overhead_bytes"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -129,7 +129,7 @@ def _cached(cache: Path | None, name: str, make: Callable[[], MemoryPlan]) -> Me
         "peaks": {name: peaks.to_json() for name, peaks in vars(plan.peaks).items()},
         "overhead_bytes": plan.overhead_bytes,
     }
-    write_whole(path, json.dumps(stored))
+    write_checked(path, stored)
     return plan
 
 
