@@ -1,9 +1,9 @@
 """The command line. Imports are lazy: ``--help`` answers at once, and ``status`` never waits for Ray or torch."""
 
+import json
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -140,38 +140,38 @@ def _code_of(end: "SearchEnd") -> int:
 
 @cli.command()
 @click.argument("study")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+@click.option("--all", "every", is_flag=True, help="Every trial, not the best alone.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with every trial, for scripts.")
 @click.option("--watch", is_flag=True, help="Show it anew every two seconds until Ctrl-C.")
-def status(study: str, as_json: bool, watch: bool) -> int:
-    """Counts per outcome, the best so far and the time left. STUDY is a name, a run directory, or a URI."""
+def status(study: str, every: bool, as_json: bool, watch: bool) -> int:
+    """Counts per outcome, the best so far and the time left. STUDY is a name, a run directory, or a URI.
+
+    A name means the newest version of the study.
+    """
     import time
 
-    from tune_app.commands.tables import print_status
+    from tune_app.commands.overview import overview, status_dict
+    from tune_app.commands.tables import print_status, print_trials
     from tune_app.study.remaining import Course
-    from tune_app.study.remote import is_running
-    from tune_app.study.reporting import study_status
-    from tune_app.study.versions import later_versions
+    from tune_app.study.versions import version_text
 
     console = make_console()
-    # Looked for once: every one of them is opened for it.
-    later: list[str] | None = None
+    # Looked for once: every later version is opened for it.
+    version: str | None = None
     while True:
         store, config, run_dir = open_named(study)
-        running = is_running(config, run_dir)
-        current = study_status(store, is_running=running)
+        shown = overview(store, config, run_dir)
+        version = version_text(store, config) if version is None else version
         if as_json:
-            echo(current.as_json())
+            echo(json.dumps(status_dict(store, shown, config, version)))
         else:
             if watch and console.is_terminal:
                 console.clear()
-            print_status(console, store, current, running=running, course=Course.of(config))
-            if later is None:
-                later = []
-                # What is wrong with another study its own status tells.
-                with suppress(UserError):
-                    later = later_versions(config)
-            if later:
-                echo(f"later versions of it: {', '.join(later)}")
+            running = shown.is_running
+            print_status(console, store, shown.status, running=running, course=Course.of(config), version=version)
+            if every:
+                print_trials(console, store, running=running)
+            console.say(f"run directory {run_dir}")
         if not watch:
             return DONE
         time.sleep(2)
@@ -188,10 +188,13 @@ def export(study: str, folder: Path, number: int | None) -> int:
     """
     from tune_app.commands.export import export_best, export_front, export_leaderboard
     from tune_app.commands.tables import print_leaderboard
+    from tune_app.study.versions import version_text
 
     store, config, _ = open_named(study)
+    version = version_text(store, config)
     best = export_best(store, config, folder, number)
     board, front = export_leaderboard(store, folder), export_front(store, folder)
+    echo(f"study {store.name}{f' ({version})' if version else ''}")
     print_leaderboard(make_console(), store)
     what = "best configuration" if number is None else f"trial {number}"
     echo(f"{what:<18}  {best}\nevery trial         {board}")
@@ -285,9 +288,12 @@ def dashboard(study: str) -> int:
     """Open the live pages of a study, Optuna Dashboard and MLflow, until Ctrl-C; names Ray's too."""
     from tune_app.commands.dashboard import followed, open_dashboards
     from tune_app.study.run_dir import tracking_uri
+    from tune_app.study.versions import version_text
 
     store, config, run_dir = open_named(study)
     console = make_console()
+    version = version_text(store, config)
+    console.say(f"study {store.name}{f' ({version})' if version else ''}")
     with followed(store, config, run_dir, console):
         open_dashboards(run_dir, config.study.name, config.study.storage, tracking_uri(config), console)
     return DONE

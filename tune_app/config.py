@@ -82,8 +82,8 @@ class StudySection(Section):
     )
     on_change: OnChange = Field(
         default="fork",
-        description="Where the study is about something else by now. fork: a new version, with what still fits;"
-        " refuse; archive: the study is set aside for a new one; delete: asks, or wants --yes.",
+        description="Where the space, the settings or the data of the study changed. fork: a new version, with what"
+        " still fits; refuse; archive: the study is set aside for a new one; delete: asks, or wants --yes.",
     )
 
     @field_validator("name")

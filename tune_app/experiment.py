@@ -26,8 +26,9 @@ from tune_app.search.breaker import Breakage, CircuitBreaker
 from tune_app.search.combinations import combination_rules
 from tune_app.search.interrupts import end_loop, interruptible
 from tune_app.search.knobs import check_knobs
+from tune_app.search.live_table import LiveTable
 from tune_app.search.preconditions import check_models, model_names, study_record
-from tune_app.search.progress import LiveTable, PlainLines, Progress, Quiet
+from tune_app.search.progress import PlainLines, Progress, Quiet
 from tune_app.study.differences import print_differences
 from tune_app.study.remaining import Course
 from tune_app.study.remote import LOCAL_FILES, Kept, kept
@@ -46,6 +47,7 @@ from tune_app.study.store import LOCK_FILE, StudyStore, search_lock
 from tune_app.study.versions import Consent, begin, check_change, choose, make_room, parent_of
 from tune_app.tracking import MlflowTracking, NoTracking, Tracking, flat
 from tune_app.uris import is_store
+from tune_app.voice import Voice
 
 if TYPE_CHECKING:
     from trainables.memory.facts import TrialDevice
@@ -87,7 +89,7 @@ def run_search(
 ) -> SearchEnd:
     """Run a study until it holds ``search.trials`` launched trials; resumes it where it exists.
 
-    Where it is about something else by now, ``study.on_change`` says what becomes of it.
+    Where its space, settings or data changed, ``study.on_change`` says what becomes of it.
 
     Args:
         address: of a Ray cluster to join; None starts Ray on this machine, or joins the job's cluster.
@@ -98,28 +100,48 @@ def run_search(
     Raises:
         UserError: the configuration, the data or the storage does not allow the search.
     """
+    with Voice(console, quiet=quiet) as voice:
+        return _run_search(config, voice, address, fresh, consent, run_trial)
+
+
+def _run_search(
+    config: RunConfig,
+    voice: Voice,
+    address: str | None,
+    fresh: bool,
+    consent: Consent | None,
+    run_trial: "RunTrial | None",
+) -> SearchEnd:
     check_place(config)
-    say = _said_plainly(console, quiet)
+    say = voice.say
+    voice.doing("reading the data")
     record = study_record(config)
+    voice.doing("looking for the study and its versions")
     opening = choose(config, record, fresh=fresh, say=say)
-    if opening.changed is not None and not quiet:
-        print_differences(console, opening.changed.name, opening.differences)
+    # A person may be asked now.
+    voice.doing("")
+    if opening.changed is not None and not voice.is_quiet:
+        print_differences(voice.console, opening.changed.name, opening.differences)
     check_change(opening, consent)
     config = opening.config
     run_dir = Path(config.run_dir)
     screen = None
     with made_folder(run_dir, "study.dir", traces=[LOCK_FILE, *LOCAL_FILES]), ExitStack() as stack:
         if opening.is_new and run_trial is None:
+            voice.doing("looking at the models of the space")
             check_models(config, from_here=_ray_starts_here(address))
             check_knobs(config, model_names(config), say)
         if opening.is_new and _ray_starts_here(address):
+            voice.doing("predicting what the space needs")
             screen = _screen_here(config, say)
+        voice.doing("opening the cluster and the places of checkpoints")
         if _joins(address):
             _check_cluster(config, address)
         elif config.checkpoint.dir is not None and config.checkpoint.keep != "none":
             # Ray copies checkpoints there only after the first epoch.
             checkpoint_storage(config).check()
         # Everything that can be refused was refused.
+        voice.doing("opening the study and carrying over what fits")
         if told := make_room(opening):
             say(told)
             run_dir.mkdir(exist_ok=True)
@@ -131,14 +153,15 @@ def run_search(
         store.set_target(config.search.trials)
         write_config(config, run_dir)
         keeps.save(at_once=True)
-        progress = stack.enter_context(_progress(config, store, console, quiet))
+        progress = stack.enter_context(_progress(config, store, voice))
         if _has_work(store):
-            end, tracking = _search(config, store, keeps, progress, address, screen, run_trial)
+            end, tracking = _search(config, store, keeps, progress, voice, address, screen, run_trial)
         else:
             tracking = open_tracking(config, store)
             end = _LoopEnd(f"the study holds its {store.target} launched trials already", interrupted=False)
         if not end.interrupted and not end.breakage:
             _check_nothing_open(store)
+        voice.doing("writing the last runs to MLflow, and what the study keeps")
         warnings = tuple(tracking.flush())
     status = study_status(store, is_running=False)
     return SearchEnd(status, run_dir, without_password(config.place), end.why, end.interrupted, warnings, end.breakage)
@@ -181,10 +204,12 @@ def _search(
     store: StudyStore,
     keeps: Kept,
     progress: Progress,
+    voice: Voice,
     address: str | None,
     screen: "_Screen | None",
     run_trial: "RunTrial | None",
 ) -> tuple[_LoopEnd, Tracking]:
+    voice.doing("starting Ray" if _ray_starts_here(address) else "joining Ray")
     # Ray takes seconds to import; everything that can be refused was refused before.
     from trainables.memory.facts import torch_facts
     from tune_app.search import ray_session
@@ -235,10 +260,11 @@ def _search(
     claimed = 1 if config.memory.device_gib is not None and not torch_facts().devices else None
     cpus = search.max_concurrent * resources.cpu
     breakages: list[Breakage] = []
-    with ray_session.joined(address, cpus, claimed) as cluster, interruptible() as asked:
+    with ray_session.joined(address, cpus, claimed) as cluster, interruptible(_tell_interrupted(voice)) as asked:
         gpus = cluster.gpus_per_trial(resources.gpu)
         cluster.check_fits(cpu=resources.cpu, gpu=gpus)
         progress.message(_opening(config, store, cluster.dashboard_url))
+        voice.doing("predicting what the space needs")
         screen = screen or _screen_on(cluster, config, gpus, progress.message)
         files = _files_for(config, cluster, progress.message)
         trainable = make_trainable(
@@ -252,6 +278,7 @@ def _search(
             timeout_s=config.trial.timeout_s,
             run_trial=run_trial or train_encoder,
         )
+        voice.doing("bringing MLflow up to date")
         # Not before: of a search that is refused nothing is tracked.
         tracking = open_tracking(config, store)
         searcher = HeadroomSearch(
@@ -299,6 +326,7 @@ def _search(
             on_step=progress.step,
             waiting=lambda: waiting_trials(scheduler),
         )
+        voice.doing("proposing the first trials, which load their models")
         ray_session.fit(
             trainable,
             searcher=searcher,
@@ -309,6 +337,7 @@ def _search(
             name=folder,
             retries=MOST_RETRIES,
         )
+        voice.doing("ending Ray and its workers")
         if is_store(storage.place) and keeps.save(at_once=True):
             # What was cut off while it was written, and tried again. If it cannot be now, the next search does it.
             with suppress(OSError, PlaceAwayError), store_errors():
@@ -448,15 +477,19 @@ def open_tracking(config: RunConfig, store: StudyStore) -> Tracking:
     return MlflowTracking(store, tracking_uri(config), flat(shown_config(config)), artifacts)
 
 
-def _said_plainly(console: Console, quiet: bool) -> Callable[[str], None]:
-    return (lambda _: None) if quiet else console.say
-
-
-def _progress(config: RunConfig, store: StudyStore, console: Console, quiet: bool) -> Progress:
-    if quiet:
+def _progress(config: RunConfig, store: StudyStore, voice: Voice) -> Progress:
+    if voice.is_quiet:
         return Quiet()
-    shown = LiveTable if console.is_terminal else PlainLines
-    return shown(console, store, Course.of(config))
+    shown = LiveTable if voice.console.is_terminal else PlainLines
+    return shown(voice, store, Course.of(config))
+
+
+def _tell_interrupted(voice: Voice) -> Callable[[], None]:
+    def tell() -> None:
+        voice.say("interrupted: open trials keep their last checkpoints; a second signal ends the search at once")
+        voice.doing("ending the trials at work")
+
+    return tell
 
 
 def _opening(config: RunConfig, store: StudyStore, dashboard_url: str | None) -> str:

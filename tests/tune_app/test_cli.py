@@ -243,7 +243,14 @@ def test_a_study_is_found_by_its_name_and_by_its_run_directory(way: str, headroo
     ran = headroom("status", given, "--json")
     assert (ran.code, ran.err) == (0, "")
     status = json.loads(ran.out)
-    assert list(status) == ["study", "metric", "mode", "target", "launched", "trials", "best"]
+    assert list(status)[:7] == ["study", "metric", "mode", "target", "launched", "trials", "best"]
+    assert status["run_dir"] == str(study)
+    assert [(trial["number"], trial["outcome"]) for trial in status["all_trials"]] == [
+        (0, "complete"),
+        (1, "failed"),
+        (2, "interrupted"),
+    ]
+    assert (status["baseline"], status["eta_s"]) == (None, None)
     assert (status["study"], status["target"], status["launched"]) == ("mine", 3, 3)
     assert {name: count for name, count in status["trials"].items() if count} == {
         "complete": 1,
@@ -263,6 +270,12 @@ def test_the_status_for_people_names_counts_error_and_best(headroom: Any, study:
     for part in ("study mine (not running)", "3 of 3 launched", "last failed: trial 1: KeyError: 'x'", "0.5000"):
         assert part in ran.out
     assert "\x1b" not in ran.out, "no colours where there is no terminal"
+
+
+def test_every_trial_can_be_listed(headroom: Any, study: Path) -> None:
+    assert "interrupted" not in headroom("status", "mine").out.partition("configuration")[2]
+    rows = [line.split()[:2] for line in headroom("status", "mine", "--all").out.splitlines()[-4:-1]]
+    assert rows == [["0", "complete"], ["1", "failed"], ["2", "interrupted"]]
 
 
 def test_the_status_knows_whether_a_search_is_at_work(headroom: Any, study: Path) -> None:

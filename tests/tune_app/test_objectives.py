@@ -26,10 +26,11 @@ from tune_app.console import Console
 from tune_app.errors import UserError
 from tune_app.objectives import Objective, front, measured
 from tune_app.outcomes import Outcome
+from tune_app.search.live_table import search_view
 from tune_app.search.preconditions import study_record
-from tune_app.search.progress import closing_line, counts_line, search_table
 from tune_app.search.sampling import Proposer, build_proposer
 from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage
+from tune_app.study.lines import closing_line
 from tune_app.study.record import StudyRecord
 from tune_app.study.remaining import Course
 from tune_app.study.reporting import leaderboard, study_status
@@ -268,7 +269,7 @@ def test_the_tables_show_every_objective(tmp_path: Path) -> None:
     output = io.StringIO()
     console = Console(file=output, width=200)
     print_leaderboard(console, store)
-    console.print(search_table(store, [], Course(4)))
+    console.print(search_view(store, [], Course(4)))
     ranked, live = output.getvalue().split("trial  outcome")
     assert [line.split()[1:5] for line in ranked.splitlines()[1:6]] == [
         ["3", "★", "0.9000", "4"],
@@ -280,8 +281,9 @@ def test_the_tables_show_every_objective(tmp_path: Path) -> None:
     assert "no other trial is at least as good in macro_f1 and peak_gib and better in one" in ranked
     assert "macro_f1  peak_gib" in live
     assert "0.1250" in live
-    assert "best 0.9000 (trial 3), 3 on the front" in counts_line(store, Course(4))
-    assert closing_line(store.trial(2), store.record.objectives).startswith("complete macro_f1 0.3000, peak_gib 0.5 in")
+    assert "best macro_f1 0.9000 (trial 3), of 5 complete, 3 on the front" in ranked
+    ended = closing_line(store.trial(2), store.record.objectives, store.record.unit)
+    assert ended.startswith("complete macro_f1 0.3000, peak_gib 0.5 in")
 
 
 @pytest.fixture

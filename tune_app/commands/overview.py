@@ -1,22 +1,37 @@
 """What studies there are and what each is about, for ``headroom study list`` and ``show``."""
 
 import datetime
+import json
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from optuna.trial import FrozenTrial
 from rich.table import Table
 
 from tune_app.commands.tables import print_status
-from tune_app.config import RunConfig
+from tune_app.config import RunConfig, parse_config
 from tune_app.console import Console
 from tune_app.errors import UserError
-from tune_app.study.remaining import Course
+from tune_app.objectives import values_of
+from tune_app.outcomes import carried_from
+from tune_app.study.record import StudyRecord
+from tune_app.study.remaining import Course, remaining_s
 from tune_app.study.remote import StoredStudies, is_running
-from tune_app.study.reporting import StudyStatus, study_status
+from tune_app.study.reporting import (
+    StudyStatus,
+    is_collapsed,
+    is_infeasible,
+    is_recommended,
+    reason_of,
+    state_of,
+    study_status,
+)
 from tune_app.study.run_dir import CONFIG_FILE, stored_config
 from tune_app.study.store import StudyStore, load_study
+from tune_app.study.times import working_s
 from tune_app.uris import is_store
 
 
@@ -107,7 +122,7 @@ def print_studies(console: Console, studies: Sequence[Overview | Unreadable], fo
         console.say(f"no study in {folder}; headroom search begins one")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("study", "launched", "complete", "turned away", "carried over", "best", "last change", ""):
+    for column in ("study", "launched", "complete", "rejected", "carried over", "best", "last change", ""):
         table.add_column(column, overflow="fold")
     read = [study for study in studies if isinstance(study, Overview)]
     for study in read:
@@ -118,7 +133,7 @@ def print_studies(console: Console, studies: Sequence[Overview | Unreadable], fo
             str(status.trials["complete"]),
             str(status.trials["infeasible"] or ""),
             str(sum(status.carried.values()) or ""),
-            f"{status.metric} {best.value:.4f}" if best else "",
+            f"{status.metric} {best.value:.4f}{' (collapsed)' if best.is_collapsed else ''}" if best else "",
             f"{study.changed:%Y-%m-%d %H:%M}" if study.changed else "",
             ", ".join(_remarks(study)),
         )
@@ -134,8 +149,42 @@ def _remarks(study: Overview) -> list[str]:
     return [*(["running"] if study.is_running else []), *([f"version of {study.parent}"] if study.parent else [])]
 
 
-def print_study(console: Console, store: StudyStore, shown: Overview, course: Course) -> None:
-    """What it is about, its space, and its outcomes."""
+def status_dict(store: StudyStore, shown: Overview, config: RunConfig, version: str) -> dict[str, Any]:
+    """Return what ``headroom status --json`` prints: the contract's keys, and beside them every trial and more."""
+    status, now = shown.status, time.time() if shown.is_running else None
+    left = remaining_s(store.trials(), status.target, Course.of(config)) if shown.is_running else None
+    return {
+        **shown.as_dict(),
+        "version": version,
+        "waiting": status.waiting,
+        "eta_s": None if left is None else round(left, 1),
+        "baseline": status.baseline,
+        "baselines": status.baselines,
+        "ahead": status.ahead and asdict(status.ahead),
+        "all_trials": [_trial_dict(trial, store, shown.is_running, now) for trial in store.trials()],
+    }
+
+
+def _trial_dict(trial: FrozenTrial, store: StudyStore, is_running: bool, now: float | None) -> dict[str, Any]:
+    unit, origin = store.record.unit, carried_from(trial)
+    values = values_of(trial)
+    return {
+        "number": trial.number,
+        "outcome": state_of(trial, is_running=is_running),
+        "value": values[0] if values else unit.last_value(trial.intermediate_values),
+        "values": list(values),
+        unit.noun: max(trial.intermediate_values, default=0) / unit.per_epoch,
+        "params": dict(trial.params),
+        "working_s": None if is_infeasible(trial) else round(working_s(trial, now), 3),
+        "collapsed": is_collapsed(trial),
+        "recommended": is_recommended(trial),
+        "carried_from": origin and asdict(origin),
+        "reason": reason_of(trial) or None,
+    }
+
+
+def print_study(console: Console, store: StudyStore, shown: Overview, config: RunConfig, version: str) -> None:
+    """Print what a study is about, its space, what it sets otherwise than the defaults, and its outcomes."""
     record = store.record
     lines = [
         ("run directory", str(shown.run_dir)),
@@ -144,9 +193,16 @@ def print_study(console: Console, store: StudyStore, shown: Overview, course: Co
         ("data", f"fingerprint {record.data_fingerprint[:12]}"),
         *([("version of", shown.parent)] if shown.parent else []),
         *((f"space  {name}", str(entry)) for name, entry in record.space.entries.items()),
-        ("fixed", ", ".join(f"{name}={value}" for name, value in record.fixed.items() if value is not None)),
+        *((f"set    {name}", json.dumps(value)) for name, value in _unlike_defaults(record)),
     ]
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
         console.say(f"{name:<{width}}  {value}")
-    print_status(console, store, shown.status, running=shown.is_running, course=course)
+    print_status(console, store, shown.status, running=shown.is_running, course=Course.of(config), version=version)
+
+
+def _unlike_defaults(record: StudyRecord) -> list[tuple[str, Any]]:
+    """Return the settings outside the space that are not as they would be if nothing were set."""
+    least = {"study": {"name": "defaults"}, "data": {"path": "demo"}, "task": {"name": record.task}}
+    defaults = parse_config(least).fixed_for_study()
+    return [(name, value) for name, value in record.all_fixed.items() if value != defaults.get(name)]

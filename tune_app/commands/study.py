@@ -5,7 +5,7 @@ import shlex
 
 import click
 
-from tune_app.commands.terminal import consent, echo, make_console, open_named, overrides_option
+from tune_app.commands.terminal import consent, echo, is_name, make_console, open_named, overrides_option
 from tune_app.errors import without_password
 from tune_app.uris import is_store
 
@@ -38,14 +38,15 @@ def list_studies(folder: str, as_json: bool) -> int:
 def show_study(study: str, as_json: bool) -> int:
     """What a study is about, its space, and what became of its trials. STUDY is a name or a run directory."""
     from tune_app.commands.overview import overview, print_study
-    from tune_app.study.remaining import Course
+    from tune_app.study.versions import version_text
 
     store, config, run_dir = open_named(study)
     shown = overview(store, config, run_dir)
+    version = version_text(store, config)
     if as_json:
-        echo(json.dumps({**shown.as_dict(), "record": store.record.as_dict()}))
+        echo(json.dumps({**shown.as_dict(), "version": version, "record": store.record.as_dict()}))
     else:
-        print_study(make_console(), store, shown, Course.of(config))
+        print_study(make_console(), store, shown, config, version)
     return 0
 
 
@@ -54,15 +55,22 @@ def show_study(study: str, as_json: bool) -> int:
 @click.argument("config")
 @overrides_option
 def diff_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
-    """What differs between STUDY and CONFIG. Exit code 0 where nothing does, 1 where something does."""
+    """What differs between STUDY and CONFIG. Exit code 0 where nothing does, 1 where something does.
+
+    A name means the version that a search of CONFIG would go on with, or the newest where there is none.
+    """
     from tune_app.config import load_config
     from tune_app.search.preconditions import study_record
     from tune_app.study.differences import print_differences
-    from tune_app.study.versions import with_rung_of
+    from tune_app.study.versions import matching, with_rung_of
 
-    store, _, _ = open_named(study)
+    store, named, _ = open_named(study)
     wanted = load_config(config, overrides)
-    differences = store.record.differences(with_rung_of(store, wanted, study_record(wanted)))
+    record = study_record(wanted)
+    if is_name(study):
+        # A search of the configuration would go on with it.
+        store = matching(named.named(store.version_of), wanted, record) or store
+    differences = store.record.differences(with_rung_of(store, wanted, record))
     if not differences:
         echo(f"study {store.name} and {config} are about the same")
         return 0
@@ -85,7 +93,7 @@ def fork_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
     store, _, run_dir = open_named(study)
     forked, told = fork(store, run_dir, load_config(config, overrides))
     options = "".join(f" -s {shlex.quote(without_password(override))}" for override in overrides)
-    echo(f"{told}\n{'begun':<18}  {without_password(forked.place)}")
+    echo(f"{told or f'nothing to carry over from {store.name}'}\n{'begun':<18}  {without_password(forked.place)}")
     echo(f"go on with it       headroom search {shlex.quote(config)}{options}")
     return 0
 
@@ -96,7 +104,7 @@ def archive_study(study: str) -> int:
     """Set STUDY aside under a name with today's date, so that its own name is free."""
     from tune_app.study.versions import archive
 
-    store, config, run_dir = open_named(study)
+    store, config, run_dir = open_named(study, exact=True)
     target = archive(run_dir)
     place = without_password(config.named(target.name).place) if is_store(config.study.dir) else target
     echo(f"study {store.name} is kept as {place}")
@@ -110,7 +118,7 @@ def delete_study(study: str, yes: bool) -> int:
     """Delete STUDY and its run directory; asks first. Runs in MLflow stay."""
     from tune_app.study.versions import check_idle, delete, question
 
-    store, config, run_dir = open_named(study)
+    store, config, run_dir = open_named(study, exact=True)
     check_idle(run_dir)
     consent(yes, question(store, without_password(config.place)))
     left = delete(store, run_dir)

@@ -1,27 +1,41 @@
 """What the commands print at the end: leaderboard, counts, and what to do next."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from trainables.reports import FOLD_DEVIATION
 from tune_app.console import Console
+from tune_app.durations import duration_text
 from tune_app.objectives import front, shown_values, values_of
-from tune_app.outcomes import Outcome, carried_from
+from tune_app.outcomes import Outcome
+from tune_app.study.lines import (
+    ahead_line,
+    baseline_lines,
+    best_text,
+    counts_line,
+    summary_lines,
+    what_of,
+)
 from tune_app.study.remaining import Course, remaining_s
 from tune_app.study.reporting import (
     StudyStatus,
-    duration_text,
-    is_recommended,
+    baselines,
+    is_infeasible,
     leaderboard,
     outcome_of,
     params_text,
     reason_of,
+    state_of,
+    varying,
 )
 from tune_app.study.store import StudyStore
+from tune_app.study.times import working_s
 
 if TYPE_CHECKING:
     from tune_app.experiment import SearchEnd
@@ -29,12 +43,6 @@ if TYPE_CHECKING:
 _TOP = 10
 # Fewer rows that are cut are not worth a line.
 _SOME = 0.01
-_BASELINES = {
-    "majority": "always guessing the most frequent class",
-    "empty": "always saying that no words show it",
-    "first_words": "always saying the first words",
-    "majority_empty": "always guessing the most frequent class, and that no words show it,",
-}
 
 
 def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> None:
@@ -53,9 +61,6 @@ def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> N
     names = [objective.name for objective in objectives]
     for column in ("rank", "trial", *names, "± over folds" if in_folds else "epoch"):
         table.add_column(column, justify="right")
-    origins = {trial.number: origin for trial in ranked if (origin := carried_from(trial))}
-    if origins:
-        table.add_column("carried from")
     table.add_column("configuration", overflow="fold")
     for rank, trial in enumerate(ranked[: max(top, len(on_front))], start=1):
         beside = str(trial.user_attrs.get("best_epoch", ""))
@@ -63,21 +68,13 @@ def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> N
             beside = f"{trial.user_attrs['metrics'][FOLD_DEVIATION]:.4f}"
         values = [own.shown(value) for own, value in zip(objectives, values_of(trial), strict=True)]
         number = f"{trial.number}{' ★' if rank <= len(on_front) else ''}"
-        number += " (recommended)" if is_recommended(trial) else ""
-        beginnings = [str(origins.get(trial.number, ""))] if origins else []
-        table.add_row(str(rank), number, *values, beside, *beginnings, params_text(trial.params))
+        table.add_row(str(rank), number, *values, beside, what_of(trial, trial.params))
     console.print(table)
     if on_front:
         console.say(f"★ the front: no other trial is at least as good in {_all_of(names)} and better in one")
-    best = ranked[0].user_attrs
-    for line in [*baseline_lines(best.get("metrics", {}), store.record.metric), *cut_lines(best.get("cut_share"))]:
+    scores = baselines(ranked, store.record)
+    for line in [*baseline_lines(scores), *cut_lines(ranked[0].user_attrs.get("cut_share"))]:
         console.say(line)
-
-
-def baseline_lines(metrics: Mapping[str, float], metric: str) -> list[str]:
-    """What answering without having learned anything scores, a line each."""
-    baselines = {what: metrics.get(f"{prefix}_{metric}") for prefix, what in _BASELINES.items()}
-    return [f"{what} scores {baseline:.4f}" for what, baseline in baselines.items() if baseline is not None]
 
 
 def cut_lines(share: object) -> list[str]:
@@ -95,11 +92,12 @@ def print_end(console: Console, end: "SearchEnd") -> None:
         *([end.breakage.traceback.rstrip()] if end.breakage and end.breakage.traceback else []),
         f"{how}: {end.why}",
         *(["mend the cause and run the same command again: it goes on from here"] if end.breakage else []),
-        _counts(status),
+        counts_line(status),
         *([] if status.best else ["no trial is complete: there is nothing to export yet"]),
+        *(_front_lines(status) if status.has_several else _best_lines(status)),
+        *filter(None, [ahead_line(status)]),
+        *baseline_lines(status.baselines),
     ]:
-        console.say(line)
-    for line in _front_lines(status) if status.has_several else _best_lines(status):
         console.say(line)
     name = status.study
     # A path may hold a blank, and the options of a URI what a shell takes for its own.
@@ -114,9 +112,7 @@ def _best_lines(status: StudyStatus) -> list[str]:
     best = status.best
     if best is None:
         return []
-    origin = f" ({best.carried_from})" if best.carried_from else ""
-    line = f"best: trial {best.number}{origin}, {status.metric} {best.value:.4f}, {params_text(best.params)}"
-    return [line, *recommended_lines(status)]
+    return [f"{best_text(status)}: {params_text(best.params)}", *recommended_lines(status)]
 
 
 def recommended_lines(status: StudyStatus) -> list[str]:
@@ -172,35 +168,54 @@ def print_searches(console: Console, ran: Sequence[SearchLine]) -> None:
             line.study,
             str(line.code),
             f"{status.launched} of {status.target}" if status else "",
-            f"{status.metric} {best.value:.4f}" if status and best else "",
+            f"{status.metric} {best.value:.4f}{' (collapsed)' if best.is_collapsed else ''}" if status and best else "",
             line.problem or (params_text(best.params) if best else line.end.why if line.end else ""),
         )
     console.print(table)
 
 
-def print_status(console: Console, store: StudyStore, status: StudyStatus, *, running: bool, course: Course) -> None:
-    """Counts, the last error if there was one, the best trials, and the time left while a search runs."""
+def print_status(
+    console: Console, store: StudyStore, status: StudyStatus, *, running: bool, course: Course, version: str
+) -> None:
+    """Print counts and time left, the last errors, the best trials, and what is better so far than they.
+
+    Args:
+        version: which version of a study it is; empty where there are no others.
+    """
     state = "running" if running else "not running"
-    console.say(f"study {status.study} ({state})")
-    console.say(_counts(status))
+    console.say(f"study {status.study} ({'; '.join(filter(None, (state, version)))})")
     trials = store.trials()
-    if running:
-        left = remaining_s(trials, status.target, course)
-        if left is not None:
-            console.say(f"about {duration_text(left)} left")
+    left = remaining_s(trials, status.target, course) if running else None
+    for line in summary_lines(status, left):
+        console.say(line)
     for outcome in (Outcome.FAILED, Outcome.OOM, Outcome.INFEASIBLE):
         some = [trial for trial in trials if outcome_of(trial) is outcome]
         if some:
-            console.say(f"last {outcome.value}: trial {some[-1].number}: {reason_of(some[-1])}")
+            what = "rejected" if outcome is Outcome.INFEASIBLE else outcome.value
+            console.say(f"last {what}: trial {some[-1].number}: {reason_of(some[-1])}")
     print_leaderboard(console, store)
     for line in recommended_lines(status):
         console.say(line)
 
 
-def _counts(status: StudyStatus) -> str:
-    counts = ", ".join(f"{count} {name}" for name, count in status.trials.items() if count and name != "infeasible")
-    line = f"{status.launched} of {status.target} launched" + (f": {counts}" if counts else "")
-    infeasible = status.trials["infeasible"]
-    line += f"; {infeasible} turned away before launch" if infeasible else ""
-    carried = ", ".join(f"{count} {name}" for name, count in status.carried.items())
-    return line + (f"; carried over: {carried}" if carried else "")
+def print_trials(console: Console, store: StudyStore, *, running: bool) -> None:
+    """Print every trial of a study, a line each, in the order of their numbers."""
+    trials, record = store.trials(), store.record
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    names = varying(trials)
+    for column in ("trial", "outcome", record.unit.noun, *(own.name for own in record.objectives), "time"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("configuration or reason", overflow="fold")
+    now = time.time() if running else None
+    for trial in trials:
+        values = values_of(trial) or (record.unit.last_value(trial.intermediate_values),)
+        steps = trial.intermediate_values
+        table.add_row(
+            str(trial.number),
+            state_of(trial, is_running=running),
+            record.unit.shown(max(steps)) if steps else "",
+            *("" if value is None else own.shown(value) for own, value in zip_longest(record.objectives, values)),
+            "" if is_infeasible(trial) else duration_text(working_s(trial, now)),
+            what_of(trial, names),
+        )
+    console.print(table)

@@ -43,26 +43,53 @@ def make_console() -> "Console":
     return console if console.is_terminal else Console(width=_PIPE_WIDTH)
 
 
-def open_named(study: str, folder: str = "runs") -> tuple["StudyStore", "RunConfig", Path]:
-    """A study by its name (under ``folder``), its run directory or its URI; its run directory comes with it.
+def open_named(study: str, folder: str = "runs", *, exact: bool = False) -> tuple["StudyStore", "RunConfig", Path]:
+    """Open a study by its name (under ``folder``), its run directory or its URI; its run directory comes with it.
+
+    A name means the newest version of the study, a run directory and a URI that very one.
+
+    Args:
+        exact: refuse a name that several versions bear.
 
     Raises:
         UserError: there is none.
     """
-    from tune_app.study.remote import fetched
-    from tune_app.study.run_dir import CONFIG_FILE, stored_config
+    from tune_app.study.run_dir import stored_config
     from tune_app.study.store import load_study
 
-    given = fetched(study) if is_store(study) else Path(study)
+    run_dir = _run_dir_of(study, folder)
+    first = Path(folder) / study
+    if exact and is_name(study) and run_dir != first and first.is_dir():
+        raise UserError(
+            f"{study}: has later versions, the newest {run_dir.name}; say which: {first} for {study} itself, or"
+            f" {run_dir}"
+        )
+    config = stored_config(run_dir)
+    return load_study(run_dir, config.study.name, config.study.storage), config, run_dir.resolve()
+
+
+def is_name(study: str) -> bool:
+    """Return whether a person gives a study's name, not its run directory or URI."""
+    from tune_app.study.run_dir import CONFIG_FILE
+
+    return not is_store(study) and not os.path.isfile(Path(study) / CONFIG_FILE)
+
+
+def _run_dir_of(study: str, folder: str) -> Path:
+    from tune_app.study.remote import fetched
+    from tune_app.study.run_dir import CONFIG_FILE
+    from tune_app.study.versions import newest_run_dir
+
+    if not is_name(study):
+        return fetched(study) if is_store(study) else Path(study)
+    run_dir = newest_run_dir(Path(folder), study) or Path(folder) / study
     # os.path's own takes any text: a name too long for a folder, say.
-    run_dir = given if os.path.isfile(given / CONFIG_FILE) else Path(folder) / study
     if not os.path.isfile(run_dir / CONFIG_FILE):
         raise UserError(
             f"{study}: no study of that name in ./{folder} and no run directory at that path{_near(study, folder)}; a"
             f" run directory holds {CONFIG_FILE}"
         )
-    config = stored_config(run_dir)
-    return load_study(run_dir, config.study.name, config.study.storage), config, run_dir.resolve()
+    return run_dir
 
 
 def _near(study: str, folder: str) -> str:

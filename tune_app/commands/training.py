@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_app.commands.export import installed_versions
-from tune_app.commands.tables import baseline_lines, cut_lines
+from tune_app.commands.tables import cut_lines
 from tune_app.config import RunConfig
 from tune_app.console import Console
 from tune_app.errors import UserError
@@ -18,7 +18,10 @@ from tune_app.folders import made_folder
 from tune_app.objectives import measured
 from tune_app.search.combinations import check_combinations
 from tune_app.search.preconditions import check_optimizers, model_names
+from tune_app.study.lines import baseline_lines
+from tune_app.study.reporting import baselines_in
 from tune_app.study.run_dir import CACHE
+from tune_app.voice import Voice
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,8 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
     from trainables.trial import TrialPlaces, run_trial
     from trainables.worker import MemoryTakenError
 
-    def say(text: str) -> None:
-        if not quiet:
-            console.say(text)
-
+    voice = Voice(console, quiet=quiet)
+    say = voice.say
     folds = config.data.folds
     if folds is not None:
         say(f"note: data.folds {folds} is for a search: this run trains on one split, of the same data and test part")
@@ -79,7 +80,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
     limit_threads(config.resources.cpu)
     values: list[float] = []
     ends: list[TrialReport] = []
-    with made_folder(folder, "--to"), tempfile.TemporaryDirectory(prefix="headroom-train-") as scratch:
+    with voice, made_folder(folder, "--to"), tempfile.TemporaryDirectory(prefix="headroom-train-") as scratch:
         cache, best = Path(scratch) / CACHE, Path(scratch) / "best"
 
         def report(said: TrialReport) -> None:
@@ -89,6 +90,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
                 return
             values.append(said.value)
             say(f"epoch {said.step} of {config.train.epochs}: {metric} {said.value:.4f}")
+            voice.doing(f"training epoch {said.step + 1}")
             assert said.checkpoint is not None
             if said.value == max(values) and values.count(said.value) == 1:
                 shutil.rmtree(best, ignore_errors=True)
@@ -99,10 +101,13 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
         try:
             for line in _what_differs(config):
                 say(line)
+            voice.doing("predicting what the configuration needs")
             _check_it_fits(config, say)
+            voice.doing("loading the model and training epoch 1")
             run_trial(settings, report=report, places=TrialPlaces(cache, Path(scratch) / "checkpoints"))
             if ends[-1].ended == "oom":
                 return _out_of_memory(folder, metric, ends[-1].reason)
+            voice.doing("scoring the best epoch on validation and test, and saving it")
             saved = save_best_epoch(settings, cache, best, folder)
         except (DataError, UnknownModelError, ModelLoadError) as error:
             setting = "data.path" if isinstance(error, DataError) else "model.name"
@@ -122,7 +127,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
         further=_further(config, saved.validation, ends[-1].facts),
         remarks=(
             *(["on test it gives one answer for every row (collapsed)"] if saved.collapsed else []),
-            *(f"on test, {line}" for line in baseline_lines(saved.test, metric)),
+            *(f"on test, {line}" for line in baseline_lines(baselines_in(saved.test, metric))),
             *cut_lines(ends[-1].facts.get("cut_share")),
         ),
     )

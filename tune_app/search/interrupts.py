@@ -3,16 +3,19 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
-def interruptible() -> Iterator[threading.Event]:
+def interruptible(tell: Callable[[], None] = lambda: None) -> Iterator[threading.Event]:
     """Turn the first SIGINT or SIGTERM into a graceful end of Ray's loop, and remember that it came.
 
     Ray ends its loop in good order on SIGUSR1 and on its own SIGINT handler, but returns normally, and on SIGTERM it
     dies in a native dump. The second signal ends the process at once.
+
+    Args:
+        tell: called at the first signal, so that a person sees that it came.
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -23,6 +26,7 @@ def interruptible() -> Iterator[threading.Event]:
         if asked.is_set():
             os._exit(128 + number)
         asked.set()
+        tell()
         if not end_loop():
             raise KeyboardInterrupt
 

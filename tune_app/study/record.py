@@ -15,14 +15,24 @@ _ADDED_LATER: Mapping[str, Any] = {"data.folds": None}
 
 @dataclass(frozen=True)
 class Difference:
-    """A setting by its dotted name, as a study has it and as a configuration has it, both fit to be shown."""
+    """A setting by its dotted name, as a study has it and as a configuration has it, both fit to be shown.
+
+    ``part`` is what it is a setting of, in words.
+    """
 
     parameter: str
     study: str
     config: str
+    part: str
 
     def __str__(self) -> str:
         return f"{self.parameter}: {self.study} there, {self.config} here"
+
+
+def what_changed(differences: Sequence[Difference]) -> str:
+    """Return ``the space changed``, or ``the data and the space changed``."""
+    parts = list(dict.fromkeys(difference.part for difference in differences))
+    return f"{' and '.join(filter(None, (', '.join(parts[:-1]), parts[-1])))} changed"
 
 
 @dataclass(frozen=True)
@@ -87,18 +97,20 @@ class StudyRecord:
         """The differences across which no result of the one says anything about the other."""
         found = []
         if self.task != other.task:
-            found.append(Difference("task.name", self.task, other.task))
+            found.append(Difference("task.name", self.task, other.task, "the task"))
         if self.objectives != other.objectives:
-            found.append(Difference("search.metric", _named(self.objectives), _named(other.objectives)))
+            found.append(
+                Difference("search.metric", _named(self.objectives), _named(other.objectives), "the objective")
+            )
         if self.data_fingerprint != other.data_fingerprint:
             mine, others = (f"fingerprint {record.data_fingerprint[:12]}" for record in (self, other))
-            found.append(Difference("data", mine, others))
+            found.append(Difference("data", mine, others, "the data"))
         return found
 
     def _of_spaces(self, other: "StudyRecord") -> list[Difference]:
         names = {**self.space.entries, **other.space.entries}
         return [
-            Difference(name, self._in_space(name), other._in_space(name))
+            Difference(name, self._in_space(name), other._in_space(name), "the space")
             for name in names
             if self.space.entries.get(name) != other.space.entries.get(name)
         ]
@@ -107,7 +119,7 @@ class StudyRecord:
         mine, others = self.all_fixed, other.all_fixed
         # A name that one side lacks is in its space, which is compared by itself.
         return [
-            Difference(name, json.dumps(mine[name]), json.dumps(others[name]))
+            Difference(name, json.dumps(mine[name]), json.dumps(others[name]), "the fixed settings")
             for name in mine
             if name in others and mine[name] != others[name] and name != "task.name"
         ]
@@ -116,7 +128,7 @@ class StudyRecord:
         if self.per_epoch == other.per_epoch:
             return []
         mine, others = (f"{record.per_epoch} reports an epoch" for record in (self, other))
-        return [Difference("scheduler.rung", mine, others)]
+        return [Difference("scheduler.rung", mine, others, "the fixed settings")]
 
     def _in_space(self, name: str) -> str:
         if name in self.space.entries:

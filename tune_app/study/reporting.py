@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -17,20 +17,61 @@ from tune_app.outcomes import (
     Origin,
     Outcome,
     carried_from,
+    step_of_metrics,
 )
+from tune_app.study.record import StudyRecord
 from tune_app.study.store import StudyStore
+from tune_app.unit import Unit
 
-RUNNING, INTERRUPTED = "running", "interrupted"
+RUNNING, WAITING, INTERRUPTED = "running", "waiting", "interrupted"
+
+BASELINES = {
+    "majority": "always guessing the most frequent class",
+    "empty": "always saying that no words show it",
+    "first_words": "always saying the first words",
+    "majority_empty": "always guessing the most frequent class, and that no words show it,",
+}
+"""Answers that need no model, by the prefix of the metrics that say what they score."""
 
 
 @dataclass(frozen=True)
 class Best:
-    """``value`` is the first objective's; ``carried_from`` says of which study the trial is, if not of this one."""
+    """A trial that stands out.
+
+    Attributes:
+        value: of the first objective.
+        carried_from: study that launched the trial, if it is not this one.
+        is_collapsed: its model gives one answer for every row.
+    """
 
     number: int
     value: float
     params: dict[str, Any]
     carried_from: Origin | None = None
+    is_collapsed: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the contract has; the other attributes only where they say something."""
+        values = asdict(self)
+        return {name: value for name, value in values.items() if name in _OF_BEST or value}
+
+
+_OF_BEST = ("number", "value", "params")
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """An open trial that has reported a better value than any that is complete.
+
+    Attributes:
+        state: ``running``, ``waiting``, or ``interrupted``.
+        at: the epoch or fold of the value.
+    """
+
+    number: int
+    value: float
+    state: str
+    at: str
 
 
 @dataclass(frozen=True)
@@ -53,6 +94,10 @@ class StudyStatus:
     is one. ``metric``, ``mode`` and ``best`` are of the first objective. ``front`` holds the trials that no other
     beats, as the leaderboard has them. The JSON has it, and ``objectives``, only where there are several, and
     ``carried`` only where there are such trials.
+
+    ``waiting`` counts those of the running trials that their scheduler has wait at a rung. ``baselines`` are the scores
+    of answers that need no model, by the prefix of their metrics. ``ahead`` is an open trial that is better so far
+    than those that are complete. The contract has none of the three.
     """
 
     study: str
@@ -66,6 +111,14 @@ class StudyStatus:
     front: tuple[OnFront, ...]
     carried: dict[str, int]
     recommended: Best | None = None
+    waiting: int = 0
+    baselines: dict[str, float] = field(default_factory=dict)
+    ahead: Ahead | None = None
+
+    @property
+    def baseline(self) -> float | None:
+        """The best score of an answer that needs no model."""
+        return max(self.baselines.values(), default=None)
 
     @property
     def has_several(self) -> bool:
@@ -77,15 +130,15 @@ class StudyStatus:
 
     def as_dict(self) -> dict[str, Any]:
         values = asdict(self)
+        del values["waiting"], values["baselines"], values["ahead"]
         if not self.has_several:
             del values["objectives"], values["front"]
         if not self.carried:
             del values["carried"]
+        for name, trial in (("best", self.best), ("recommended", self.recommended)):
+            values[name] = trial and trial.as_dict()
         if self.recommended is None:
             del values["recommended"]
-        for name in ("best", "recommended"):
-            if values.get(name) and values[name]["carried_from"] is None:
-                del values[name]["carried_from"]
         return values
 
 
@@ -146,13 +199,69 @@ def study_status(store: StudyStore, *, is_running: bool) -> StudyStatus:
         ),
         carried=dict(carried),
         recommended=_first([trial for trial in ranked if is_recommended(trial)]),
+        waiting=sum(map(waits_at_rung, trials)) if is_running else 0,
+        baselines=baselines(trials, store.record),
+        ahead=_ahead(trials, ranked, store.record.unit, is_running=is_running),
     )
 
 
 def _first(ranked: Sequence[FrozenTrial]) -> Best | None:
     for trial in ranked:
-        return Best(trial.number, values_of(trial)[0], dict(trial.params), carried_from(trial))
+        return Best(trial.number, values_of(trial)[0], dict(trial.params), carried_from(trial), is_collapsed(trial))
     return None
+
+
+def _ahead(
+    trials: Sequence[FrozenTrial], ranked: Sequence[FrozenTrial], unit: Unit, *, is_running: bool
+) -> Ahead | None:
+    best = values_of(ranked[0])[0] if ranked else None
+    found = [
+        Ahead(trial.number, value, state_of(trial, is_running=is_running), unit.label(unit.telling_step(reports)))
+        for trial in trials
+        if not trial.state.is_finished()
+        and (value := unit.value_so_far(reports := trial.intermediate_values)) is not None
+        and (best is None or value > best)
+    ]
+    return max(found, key=lambda ahead: ahead.value, default=None)
+
+
+def state_of(trial: FrozenTrial, *, is_running: bool) -> str:
+    """Return a trial's outcome, or what an open trial does: ``running``, ``waiting`` at a rung, or ``interrupted``."""
+    outcome = outcome_of(trial)
+    if outcome is not None:
+        return outcome.value
+    if not is_running:
+        return INTERRUPTED
+    return WAITING if waits_at_rung(trial) else RUNNING
+
+
+def is_collapsed(trial: FrozenTrial) -> bool:
+    """Return whether the model of a trial gives one answer for every row, as far as the trial has come."""
+    return bool(trial.user_attrs.get("collapsed")) or _metrics_of(trial).get("collapsed", 0.0) >= 0.5
+
+
+def _metrics_of(trial: FrozenTrial) -> Mapping[str, float]:
+    """Return what was measured in the best epoch of a trial that has ended, or in the last one of an open trial."""
+    if "metrics" in trial.user_attrs:
+        return dict(trial.user_attrs["metrics"])
+    steps = {step: name for name in trial.user_attrs if (step := step_of_metrics(name)) is not None}
+    return dict(trial.user_attrs[steps[max(steps)]]) if steps else {}
+
+
+def baselines(trials: Sequence[FrozenTrial], record: StudyRecord) -> dict[str, float]:
+    """Return what answers that need no model score in the first objective, by the prefix of their metrics.
+
+    All trials measure them on the same rows, so those of any trial stand for all; empty before the first report.
+    """
+    for trial in trials:
+        if known := baselines_in(_metrics_of(trial), record.metric):
+            return known
+    return {}
+
+
+def baselines_in(metrics: Mapping[str, float], metric: str) -> dict[str, float]:
+    """Return what answers that need no model score in a metric, by the prefix of their own."""
+    return {prefix: metrics[name] for prefix in BASELINES if (name := f"{prefix}_{metric}") in metrics}
 
 
 def leaderboard(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> list[FrozenTrial]:
@@ -166,14 +275,13 @@ def leaderboard(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) 
     return sorted(complete, key=lambda trial: (trial.number not in best, -values_of(trial)[0], trial.number))
 
 
-def duration_text(seconds: float) -> str:
-    """``75`` → ``1 min 15 s``; three places at most."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+def varying(trials: Sequence[FrozenTrial]) -> set[str]:
+    """Return the names of the parameters in which the launched trials differ; of a single trial all of them."""
+    launched = [trial for trial in trials if not is_infeasible(trial)]
+    names = {name for trial in launched for name in trial.params}
+    if len(launched) < 2:
+        return names
+    return {name for name in names if len({repr(trial.params.get(name)) for trial in launched}) > 1}
 
 
 def params_text(params: Mapping[str, Any]) -> str:

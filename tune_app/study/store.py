@@ -30,7 +30,7 @@ from tune_app.errors import UserError, without_password_of
 from tune_app.objectives import Objective
 from tune_app.outcomes import OUTCOME_ATTRIBUTE, REASON_ATTRIBUTE, Outcome
 from tune_app.study.journal import JournalFile
-from tune_app.study.record import Difference, StudyRecord
+from tune_app.study.record import Difference, StudyRecord, what_changed
 
 JOURNAL_FILE = "study.journal"
 LOCK_FILE = "search.lock"
@@ -299,8 +299,8 @@ def differs(name: str, differences: Sequence[Difference]) -> UserError:
     """The refusal of a study that is not about what a configuration is about."""
     what = "; ".join(map(str, differences))
     return UserError(
-        f"study.name: study {name} is about something else ({what}); set another study.name, set study.on_change=fork"
-        " to carry over what fits, or run with --fresh to begin a new version beside it"
+        f"study.name: {what_changed(differences)} since study {name} was begun ({what}); set another study.name, set"
+        " study.on_change=fork to carry over what fits, or run with --fresh to begin a new version beside it"
     )
 
 

@@ -9,6 +9,7 @@ import datetime
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -126,13 +127,67 @@ def _fetch_versions(config: RunConfig, say: Say) -> None:
     studies.set_aside_deleted(is_version, say)
 
 
-def later_versions(config: RunConfig) -> list[str]:
-    """Names of the versions of a study that were begun after it, the newest first, as far as this machine knows.
+def newest_run_dir(folder: Path, name: str) -> Path | None:
+    """Return the run directory of the newest version of a study that can be read; None where there is none.
+
+    Args:
+        folder: of run directories.
+        name: of any version; those before it are not looked at.
+    """
+    stem, first = _split(name)
+    names = {path.parent.name for path in folder.glob(f"*/{CONFIG_FILE}")}
+    numbers = [number for own, number in map(_split, names) if own == stem and number >= first]
+    for number in sorted(numbers, reverse=True):
+        run_dir = folder / _joined(stem, number)
+        if number == first:
+            return run_dir
+        with suppress(UserError):
+            config = stored_config(run_dir)
+            store = load_study(run_dir, config.study.name, config.study.storage)
+            if first == 1 and store.version_of == name:
+                return run_dir
+    return None
+
+
+def version_text(store: StudyStore, config: RunConfig) -> str:
+    """Return which version of a study it is, and which are later ones; empty where it is the only one."""
+    versions, later = _Versions(config), []
+    for number in versions.later_numbers():
+        name = versions.name_of(number)
+        try:
+            found = versions.find(number)
+        except UserError:
+            later.append(f"{name}, which cannot be read")
+        else:
+            later += [name] if found is not None and found.version_of == store.version_of else []
+    is_later = store.version_of != store.name
+    return "; ".join(
+        filter(
+            None,
+            [
+                f"{'' if later else 'newest '}version of {store.version_of}" if is_later else "",
+                f"later versions: {', '.join(later)}" if later else "",
+            ],
+        )
+    )
+
+
+def matching(config: RunConfig, wanted: RunConfig, record: StudyRecord) -> StudyStore | None:
+    """Return the newest version of a study that is about the same as a configuration; None where there is none.
+
+    Args:
+        config: of the first version that counts.
+        record: the configuration's own.
 
     Raises:
-        UserError: one cannot be read.
+        UserError: a version cannot be read.
     """
-    return [store.name for store in _Versions(config).newest_first() if store.name != config.study.name]
+    same = (
+        store
+        for store in _Versions(config).newest_first()
+        if not store.record.differences(with_rung_of(store, wanted, record))
+    )
+    return next(same, None)
 
 
 def check_change(opening: Opening, consent: Consent | None) -> None:
@@ -289,22 +344,34 @@ class _Versions:
         self._stem, self._first = _split(config.study.name)
         names = study_names(Path(config.study_folder), config.study.storage)
         self._numbers = {number for stem, number in map(_split, names) if stem == self._stem}
-        named = self._find(self._first)
+        named = self.find(self._first)
         self.base = config.study.name if named is None else named.version_of
 
     def newest_first(self) -> Iterator[StudyStore]:
         """Those that are there."""
-        for number in sorted(self._numbers, reverse=True):
-            store = self._find(number) if number >= self._first else None
+        for number in [*self.later_numbers(), self._first]:
+            store = self.find(number)
             if store is not None and (number == self._first or store.version_of == self.base):
                 yield store
 
     def free_name(self) -> str:
         """The name for a new one."""
-        return _joined(self._stem, max(self._numbers, default=self._first) + 1)
+        return self.name_of(max(self._numbers, default=self._first) + 1)
 
-    def _find(self, number: int) -> StudyStore | None:
-        name = _joined(self._stem, number)
+    def later_numbers(self) -> list[int]:
+        """Numbers under which later versions may be, the newest first."""
+        return sorted((number for number in self._numbers if number > self._first), reverse=True)
+
+    def name_of(self, number: int) -> str:
+        return _joined(self._stem, number)
+
+    def find(self, number: int) -> StudyStore | None:
+        """Return the study of that number; None where there is none.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        name = self.name_of(number)
         return find_study(_run_dir(self._config, name), name, self._config.study.storage)
 
 

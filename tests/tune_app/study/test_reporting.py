@@ -9,10 +9,10 @@ from optuna.trial import create_trial
 
 from search_spaces.rules import Violation
 from search_spaces.space import parse_space
+from tune_app.durations import duration_text
 from tune_app.outcomes import Outcome
 from tune_app.study.record import StudyRecord
 from tune_app.study.reporting import (
-    duration_text,
     leaderboard,
     outcome_of,
     params_text,

@@ -1,4 +1,4 @@
-"""Which study a configuration means, and what becomes of one that is about something else by now."""
+"""Which study a configuration or a name means, and what becomes of one whose space or settings changed."""
 
 import datetime
 from dataclasses import dataclass, replace
@@ -181,7 +181,7 @@ def test_nothing_is_carried_from_another_study_that_took_the_parents_name(shelf:
 
 def test_a_refused_change_leaves_all_as_it_was(shelf: Shelf) -> None:
     shelf.search([0.1], 0.1)
-    with pytest.raises(UserError, match=r"study x is about something else \(optim\.lr: \[0\.1\] there, "):
+    with pytest.raises(UserError, match=r"the space changed since study x was begun \(optim\.lr: \[0\.1\] there, "):
         shelf.search([0.2], on_change="refuse")
     assert shelf.names == ["x"]
     assert shown(shelf.load("x")) == [(0.1, None)]

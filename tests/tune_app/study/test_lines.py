@@ -1,0 +1,97 @@
+"""What people read of a study: counts, the best and what it counts, what needs no model, how trials ended."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search_spaces.rules import Violation
+from search_spaces.space import parse_space
+from tune_app.outcomes import Outcome
+from tune_app.study.lines import closing_line, summary_lines, what_of
+from tune_app.study.record import StudyRecord
+from tune_app.study.reporting import study_status, varying
+from tune_app.study.store import StudyStore, open_study
+
+SPACE = {"train.batch_size": {"choices": [8, 16, 32]}, "head.pooling": {"choices": ["cls", "mean"]}}
+PARAMS = {"train.batch_size": 8, "head.pooling": "cls"}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> StudyStore:
+    record = StudyRecord(parse_space(SPACE), "criteria", "macro_f1", "max", "data", fixed={"train.epochs": 4})
+    store = open_study(tmp_path, "x", None, record)
+    store.set_target(9)
+    return store
+
+
+def trial(store: StudyStore, outcome: Outcome | None, *values: float, **attributes: Any) -> int:
+    number = store.open_trial(PARAMS, {})
+    for step, value in enumerate(values, start=1):
+        store.report(number, step, value)
+    if outcome is None:
+        store.set_attributes(number, attributes)
+        return number
+    value = max(values) if outcome is Outcome.COMPLETE else None
+    store.close_trial(number, outcome, value=value, reason="why", attributes={"working_s": 75.0, **attributes})
+    return number
+
+
+def test_the_summary_tells_waiting_from_running_and_the_best_from_what_is_ahead(store: StudyStore) -> None:
+    trial(store, Outcome.COMPLETE, 0.5, 0.6, metrics={"majority_macro_f1": 0.25})
+    trial(store, None, 0.4, 0.7, 0.65)
+    trial(store, None, 0.3, waits_at=1)
+    store.record_infeasible(PARAMS, [Violation("memory", "too large", 1.0)])
+    status = study_status(store, is_running=True)
+    assert status.trials["running"] == 2, "the contract counts waiting trials among the running"
+    assert summary_lines(status, 125) == [
+        "about 2 min 5 s left; 3 of 9 launched: 1 complete, 1 running, 1 waiting at a rung; 1 rejected",
+        "best macro_f1 0.6000 (trial 0), of 1 complete; baseline 0.2500",
+        "trial 1 (running) has reached macro_f1 0.7000 in epoch 2; only complete trials count as best",
+    ]
+    interrupted = study_status(store, is_running=False)
+    assert "2 interrupted" in summary_lines(interrupted, None)[0]
+    assert summary_lines(interrupted, None)[-1].startswith("trial 1 (interrupted)")
+
+
+def test_a_trial_that_waits_no_more_runs(store: StudyStore) -> None:
+    number = trial(store, None, 0.3, waits_at=1)
+    store.report(number, 2, 0.4)
+    assert study_status(store, is_running=True).waiting == 0
+
+
+def test_the_baseline_is_known_from_the_first_report_on(store: StudyStore) -> None:
+    trial(store, None, 0.3, **{"metrics.epoch_1": {"macro_f1": 0.3, "majority_macro_f1": 0.25}})
+    assert study_status(store, is_running=True).baseline == 0.25
+
+
+def test_a_collapsed_trial_is_marked(store: StudyStore) -> None:
+    number = trial(store, Outcome.COMPLETE, 0.5, collapsed=True)
+    running = trial(store, None, 0.3, **{"metrics.epoch_1": {"macro_f1": 0.3, "collapsed": 1.0}})
+    status = study_status(store, is_running=True)
+    assert "(trial 0, collapsed: one answer for every row)" in summary_lines(status, None)[1]
+    assert status.as_dict()["best"]["is_collapsed"] is True
+    for one in (number, running):
+        assert what_of(store.trial(one), PARAMS).startswith("collapsed: batch_size=8")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "values", "told"),
+    [
+        (Outcome.COMPLETE, (0.5, 0.75), "complete 0.7500 in 1 min 15 s"),
+        (Outcome.STOPPED, (0.5, 0.25), "stopped at 0.5000 in 1 min 15 s"),
+        (Outcome.FAILED, (), "failed in 1 min 15 s: why"),
+        (Outcome.OOM, (), "oom in 1 min 15 s: why"),
+    ],
+)
+def test_a_closing_line_is_short(outcome: Outcome, values: tuple[float, ...], told: str, store: StudyStore) -> None:
+    ended = store.trial(trial(store, outcome, *values))
+    assert closing_line(ended, store.record.objectives, store.record.unit) == told
+
+
+def test_only_parameters_that_differ_are_worth_a_word(store: StudyStore) -> None:
+    store.open_trial(PARAMS, {})
+    assert varying(store.trials()) == set(PARAMS)
+    store.record_infeasible({**PARAMS, "head.pooling": "mean"}, [Violation("memory", "too large", 1.0)])
+    store.open_trial({**PARAMS, "train.batch_size": 16}, {})
+    assert varying(store.trials()) == {"train.batch_size"}

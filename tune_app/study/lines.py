@@ -1,0 +1,115 @@
+"""Lines that tell people about a study: the same in a running search and in the commands that look at it."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from optuna.trial import FrozenTrial
+
+from tune_app.durations import duration_text
+from tune_app.objectives import Objective, shown_values, values_of
+from tune_app.outcomes import Outcome, carried_from
+from tune_app.study.reporting import (
+    BASELINES,
+    Best,
+    StudyStatus,
+    is_collapsed,
+    is_recommended,
+    outcome_of,
+    params_text,
+    reason_of,
+)
+from tune_app.study.times import working_s
+from tune_app.unit import Unit
+
+_COLLAPSED = "collapsed: one answer for every row"
+
+
+def counts_line(status: StudyStatus) -> str:
+    """Return ``7 of 12 launched: 4 complete, 2 running, 1 waiting at a rung; 9 rejected; 3 carried over``."""
+    counts = {
+        **status.trials,
+        "running": status.trials["running"] - status.waiting,
+        "waiting at a rung": status.waiting,
+    }
+    rejected = counts.pop(Outcome.INFEASIBLE)
+    parts = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    line = f"{status.launched} of {status.target} launched" + (f": {parts}" if parts else "")
+    line += f"; {rejected} rejected" if rejected else ""
+    carried = ", ".join(f"{count} {name}" for name, count in status.carried.items())
+    return line + (f"; carried over: {carried}" if carried else "")
+
+
+def left_text(seconds: float | None) -> str:
+    """Return ``about 2 min 5 s left``; empty while that is not known."""
+    return "" if seconds is None else f"about {duration_text(seconds)} left"
+
+
+def best_text(status: StudyStatus) -> str:
+    """Return ``best macro_f1 0.9100 (trial 7), of 4 complete``; with several objectives the front is counted."""
+    best = status.best
+    if best is None:
+        return "no trial is complete"
+    complete = status.trials[Outcome.COMPLETE] + status.carried.get(Outcome.COMPLETE, 0)
+    text = f"best {status.metric} {status.objectives[0].shown(best.value)} ({mark_of(best)}), of {complete} complete"
+    return f"{text}, {len(status.front)} on the front" if status.has_several else text
+
+
+def mark_of(best: Best) -> str:
+    """Return ``trial 7``, with what a reader must know of it."""
+    origin = f", {best.carried_from}" if best.carried_from else ""
+    return f"trial {best.number}{origin}{f', {_COLLAPSED}' if best.is_collapsed else ''}"
+
+
+def ahead_line(status: StudyStatus) -> str:
+    """Return the line on a trial that is better so far than all that are complete; empty where there is none."""
+    ahead = status.ahead
+    if ahead is None:
+        return ""
+    value = f"{status.metric} {status.objectives[0].shown(ahead.value)} in {ahead.at}"
+    return f"trial {ahead.number} ({ahead.state}) has reached {value}; only complete trials count as best"
+
+
+def baseline_lines(baselines: Mapping[str, float]) -> list[str]:
+    """Return what answering without having learned anything scores, a line each."""
+    return [f"{BASELINES[prefix]} scores {score:.4f}" for prefix, score in baselines.items()]
+
+
+def summary_lines(status: StudyStatus, left_s: float | None) -> list[str]:
+    """Return counts and time left, the best with what needs no model, and a trial that is ahead of it."""
+    left = left_text(left_s if status.launched < status.target or status.trials["running"] else None)
+    baseline = "" if status.baseline is None else f"baseline {status.baseline:.4f}"
+    lines = [
+        "; ".join(filter(None, (left, counts_line(status)))),
+        "; ".join(filter(None, (best_text(status), baseline))),
+    ]
+    return [line for line in (*lines, ahead_line(status)) if line]
+
+
+def closing_line(trial: FrozenTrial, objectives: Sequence[Objective], unit: Unit) -> str:
+    """Return how a trial ended: outcome, value and its own working time; the reason where it gave no value."""
+    outcome = outcome_of(trial)
+    assert outcome is not None, "only ended trials are announced"
+    if outcome is Outcome.INFEASIBLE:
+        return f"{outcome}: {reason_of(trial)}"
+    text = outcome.value
+    if values := values_of(trial):
+        text += f" {shown_values(objectives, values) if len(values) > 1 else objectives[0].shown(values[0])}"
+    elif (value := unit.last_value(trial.intermediate_values)) is not None:
+        text += f" at {objectives[0].shown(value)}"
+    if is_collapsed(trial):
+        text += f" ({_COLLAPSED})"
+    text += f" in {duration_text(working_s(trial))}"
+    return f"{text}: {reason_of(trial)}" if outcome in (Outcome.OOM, Outcome.FAILED) else text
+
+
+def what_of(trial: FrozenTrial, names: Collection[str]) -> str:
+    """Return what sets a trial apart: marks, and the named parameters of its configuration or why it gave no value."""
+    marks = [
+        *(["collapsed"] if is_collapsed(trial) else []),
+        *(["recommended"] if is_recommended(trial) else []),
+        *([str(origin)] if (origin := carried_from(trial)) else []),
+    ]
+    if outcome_of(trial) in (Outcome.INFEASIBLE, Outcome.OOM, Outcome.FAILED):
+        what = reason_of(trial)
+    else:
+        what = params_text({name: value for name, value in trial.params.items() if name in names})
+    return ": ".join(filter(None, (", ".join(marks), what)))
