@@ -53,6 +53,8 @@ def test_who_speaks_or_has_nothing_to_say_is_left_alone() -> None:
     console = Console(file=io.StringIO(), force_terminal=True)
     with Voice(console, silence_s=0.2) as voice:
         time.sleep(0.4)
+        assert printed(console) == ""
+        voice.heard()
         voice.doing("loading")
         for _ in range(10):
             time.sleep(0.04)
