@@ -16,12 +16,10 @@ class OptimizerFacts:
     Attributes:
         reads: the fields of ``OptimSettings`` that change what it does; of the others it knows nothing.
         package: beside torch, that it comes from; None: it is torch's own.
-        extra: of this project, that brings the package.
     """
 
     reads: frozenset[str]
     package: str | None = None
-    extra: str | None = None
 
 
 _BY_ALL = frozenset({"lr", "layer_decay", "weight_decay"})
@@ -30,8 +28,8 @@ _BY_ADAM = _BY_ALL | {"beta1", "beta2", "eps"}
 OPTIMIZERS: dict[str, OptimizerFacts] = {
     "adamw": OptimizerFacts(_BY_ADAM),
     "adafactor": OptimizerFacts(_BY_ALL),
-    "lion": OptimizerFacts(_BY_ALL | {"beta1", "beta2"}, "lion-pytorch", "lion"),
-    "adamw_8bit": OptimizerFacts(_BY_ADAM, "bitsandbytes", "8bit"),
+    "lion": OptimizerFacts(_BY_ALL | {"beta1", "beta2"}, "lion-pytorch"),
+    "adamw_8bit": OptimizerFacts(_BY_ADAM, "bitsandbytes"),
 }
 """By ``optim.name``."""
 
@@ -46,7 +44,7 @@ def check_installed(name: str) -> None:
     if facts.package is not None and importlib.util.find_spec(facts.package.replace("-", "_")) is None:
         raise OptimizerMissingError(
             f"optim.name: {name!r} needs the package {facts.package}, which is not installed; run:"
-            f" pip install 'headroom[{facts.extra}]', or take another optimizer"
+            f" pip install {facts.package}, or take another optimizer"
         )
 
 

@@ -7,7 +7,7 @@ AdamW and threads. The Trainer pads each batch to its own longest row, and neith
 off, because it decides which rows meet in an effective batch. A round is one epoch and one evaluation of each, in
 alternating order, so that whatever else the machine does falls on both. Loading and tokenising are left out. Ours runs
 without the counted budget, by which a CPU stands in for a card that counts by itself. The Trainer needs accelerate,
-which Headroom does not: pip install 'headroom[bench]'.
+which Headroom does not: pip install accelerate.
 """
 
 import argparse
@@ -107,7 +107,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     if find_spec("accelerate") is None:
-        print("throughput: transformers' Trainer needs accelerate, run: pip install 'headroom[bench]'", file=sys.stderr)
+        print("throughput: transformers' Trainer needs accelerate, run: pip install accelerate", file=sys.stderr)
         return 2
     torch.set_num_threads(options.threads)
     disable_progress_bar()

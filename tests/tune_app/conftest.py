@@ -81,7 +81,7 @@ def postgres_url_to_kill() -> Iterator[str]:
 @contextmanager
 def postgres_server() -> Iterator[str]:
     if importlib.util.find_spec("psycopg") is None:
-        pytest.skip("psycopg is not installed (pip install 'headroom[postgresql]')")
+        pytest.skip("psycopg is not installed (pip install 'psycopg[binary]')")
     script = Path(__file__).parents[2] / "scripts" / "with_postgres"
     command = [str(script), "sh", "-c", 'echo "$POSTGRES_URL"; cat']
     # It is there until its command, which waits for the end of its input, has ended.

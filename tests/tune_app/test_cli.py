@@ -68,7 +68,7 @@ def test_an_optimizer_that_is_not_installed_is_refused_before_anything_runs(
     monkeypatch.setitem(OPTIMIZERS, "lion", replace(OPTIMIZERS["lion"], package="not-here"))
     Path("config.yaml").write_text(config)
     ran = headroom(command, "config.yaml")
-    assert_bad_input(ran, "optim.name: 'lion' needs the package not-here", "pip install 'headroom[lion]'")
+    assert_bad_input(ran, "optim.name: 'lion' needs the package not-here", "pip install not-here")
     assert not Path("runs").exists()
 
 

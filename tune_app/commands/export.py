@@ -14,6 +14,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from tune_app import __version__
 from tune_app.config import PinnedSection, RunConfig, dump_yaml
 from tune_app.errors import UserError
 from tune_app.objectives import front, named_values, values_of
@@ -27,7 +28,7 @@ BEST_FILE = "best.yaml"
 LEADERBOARD_FILE = "leaderboard.csv"
 FRONT_FILE = "front.csv"
 
-_PINNED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "headroom")
+_PINNED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 # A training run has no study to write to and nothing to be stopped by.
 _SEARCH_ONLY = ("space", "scheduler", "tracking", "checkpoint")
 
@@ -82,15 +83,9 @@ def best_config(store: StudyStore, config: RunConfig, trial: FrozenTrial) -> dic
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of what a result depends on, Python included."""
-    versions = {"python": platform.python_version()}
-    for package in _PINNED_PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            # Run from a source tree that is not installed, as in a submitted job.
-            versions[package] = "not installed"
-    return versions
+    """Return the versions of what a result depends on, Python included."""
+    installed = {package: importlib.metadata.version(package) for package in _PINNED_PACKAGES}
+    return {"python": platform.python_version(), **installed, "headroom": __version__}
 
 
 def export_leaderboard(store: StudyStore, folder: Path) -> Path:

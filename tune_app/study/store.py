@@ -384,7 +384,7 @@ def _open_storage(run_dir: Path, url: str | None) -> tuple[BaseStorage, JournalF
         problem = without_password_of(url, next(iter(str(error).splitlines()), ""))
         raise UserError(
             f"study.storage: {url} cannot be opened ({type(error).__name__}: {problem}); check the address and that its"
-            " driver is installed (PostgreSQL's: pip install 'headroom[postgresql]'), or set null for a journal file"
+            " driver is installed (PostgreSQL's: pip install 'psycopg[binary]'), or set null for a journal file"
         ) from None
 
 

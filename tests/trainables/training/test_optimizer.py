@@ -170,10 +170,10 @@ def test_a_fused_step_needs_no_room_and_what_has_no_gradient_none_either() -> No
     assert room_bytes(build_optimizer(model, OptimSettings())) == (64 * 64 + 2 * 64 * 200) * 4
 
 
-def test_an_optimizer_whose_package_is_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    for missing, extra in (("lion", "lion"), ("adamw_8bit", "8bit")):
+def test_an_optimizer_whose_package_is_missing_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for missing in ("lion", "adamw_8bit"):
         monkeypatch.setitem(OPTIMIZERS, missing, replace(OPTIMIZERS[missing], package="not-here"))
-        with pytest.raises(OptimizerMissingError, match=rf"{missing}.*pip install 'headroom\[{extra}\]'"):
+        with pytest.raises(OptimizerMissingError, match=rf"{missing}.*pip install not-here,"):
             build_optimizer(nn.Linear(2, 2), OptimSettings(missing))
     build_optimizer(nn.Linear(2, 2), OptimSettings("adafactor"))
 
