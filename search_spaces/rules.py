@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 SizeClass = Literal["large", "base", "small"]
 
@@ -188,14 +188,17 @@ def _gib(size: float) -> str:
     return f"{size:.2f}" if size >= 1 else f"{size:.3g}"
 
 
+_MOST = 2**28
+
+
 class SizeLimits(BaseModel):
     """The most that models of one size class may take; None leaves a quantity free."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    batch: int | None = Field(default=None, gt=0)
-    effective_batch: int | None = Field(default=None, gt=0)
-    length: int | None = Field(default=None, gt=0)
+    batch: int | None = Field(default=None, gt=0, le=_MOST)
+    effective_batch: int | None = Field(default=None, gt=0, le=_MOST)
+    length: int | None = Field(default=None, gt=0, le=_MOST)
 
 
 class LimitSet(BaseModel):
@@ -208,12 +211,17 @@ class LimitSet(BaseModel):
     base: SizeLimits = SizeLimits()
     small: SizeLimits = SizeLimits()
 
+    @field_validator("base_set")
+    @classmethod
+    def _known_set(cls, name: str | None) -> str | None:
+        if name is not None and name not in NAMED_LIMITS:
+            raise ValueError(f"unknown set of limits; known: {', '.join(sorted(NAMED_LIMITS))}")
+        return name
+
     @model_validator(mode="after")
     def _merge_named_set(self) -> Self:
         if self.base_set is None:
             return self
-        if self.base_set not in NAMED_LIMITS:
-            raise ValueError(f"unknown set of limits {self.base_set!r}; known: {', '.join(sorted(NAMED_LIMITS))}")
         named = NAMED_LIMITS[self.base_set]
         for size in ("large", "base", "small"):
             own: SizeLimits = getattr(self, size)

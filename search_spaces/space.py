@@ -8,10 +8,15 @@ import json
 import math
 import random
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from search_spaces.quoting import quoted, short
+
+_LONGEST_NAME = 100
 
 Scalar = bool | int | float | str
 Params = dict[str, Scalar]
@@ -35,7 +40,7 @@ class Choices(_Entry):
     def _a_list(cls, choices: object) -> object:
         # A set would do for pydantic, but has another order in every process.
         if not isinstance(choices, list | tuple):
-            raise ValueError(f"{_shown(choices)} is {_type_name(choices)}; give a list such as [8, 16]")
+            raise ValueError(f"{quoted(choices)} is {_type_name(choices)}; give a list such as [8, 16]")
         return choices
 
     @model_validator(mode="after")
@@ -44,18 +49,18 @@ class Choices(_Entry):
             raise ValueError("has no choices; list at least one, or drop the entry")
         for value in self.choices:
             if not isinstance(value, bool | int | float | str):
-                raise ValueError(f"choice {_shown(value)} is {_type_name(value)}; use numbers, text or true/false only")
+                raise ValueError(f"choice {quoted(value)} is {_type_name(value)}; use numbers, text or true/false only")
             if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"choice {value!r} is no finite number; give one, or drop it")
+                raise ValueError(f"choice {quoted(value)} is no finite number; give one, or drop it")
         kinds = {type(value) for value in self.choices}
         if kinds == {int, float}:
             object.__setattr__(self, "choices", tuple(_as_float(value) for value in self.choices))
         elif len(kinds) > 1:
             names = " and ".join(sorted({_type_name(value) for value in self.choices}))
             raise ValueError(f"choices mix {names}; give all of them one type")
-        repeated = [value for place, value in enumerate(self.choices) if value in self.choices[:place]]
-        if repeated:
-            raise ValueError(f"choice {_shown(repeated[0])} stands there twice; drop one")
+        if len(set(self.choices)) < len(self.choices):
+            repeated = next(value for value, count in Counter(self.choices).items() if count > 1)
+            raise ValueError(f"choice {quoted(repeated)} stands there twice; drop one")
         return self
 
     @property
@@ -258,9 +263,11 @@ def parse_space(raw: object) -> Space:
     entries: dict[str, Entry] = {}
     for name, value in raw.items():
         if not isinstance(name, str):
-            raise SpaceError(f"space.{_shown(name)}: a name is text such as optim.lr, not {_type_name(name)}")
+            raise SpaceError(f"space.{quoted(name)}: a name is text such as optim.lr, not {_type_name(name)}")
         if not re.fullmatch(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*", name):
-            raise SpaceError(f"space: {_shown(name)} is no name; write section.setting, e.g. optim.lr")
+            raise SpaceError(f"space: {quoted(name)} is no name; write section.setting, e.g. optim.lr")
+        if len(name) > _LONGEST_NAME:
+            raise SpaceError(f"space: {quoted(name)} is longer than any setting's name; write one such as optim.lr")
         entries[name] = _parse_entry(name, value)
     return Space(entries)
 
@@ -270,7 +277,7 @@ def _parse_entry(name: str, raw: object) -> Entry:
         return raw
     if not isinstance(raw, Mapping):
         raise SpaceError(
-            f"space.{name}: expected {{choices: […]}} or {{low: …, high: …}}, not {_shown(raw)}; a fixed value is set"
+            f"space.{name}: expected {{choices: […]}} or {{low: …, high: …}}, not {quoted(raw)}; a fixed value is set"
             f" outside the space, as {name}"
         )
     kind = _entry_class(name, raw)
@@ -282,7 +289,7 @@ def _parse_entry(name: str, raw: object) -> Entry:
 
 def _problem(name: str, kind: type[Entry], details: Any) -> str:
     """One line for pydantic's account of what is wrong with an entry."""
-    field = _one_line(str(details["loc"][0])) if details["loc"] else ""
+    field = short(str(details["loc"][0])) if details["loc"] else ""
     where = f"space.{name}.{field}" if field else f"space.{name}"
     allowed = ", ".join(kind.model_fields)
     match details["type"]:
@@ -301,7 +308,7 @@ def _problem(name: str, kind: type[Entry], details: Any) -> str:
         "greater_than": "expected a number above 0",
         "literal_error": "expected int or float",
     }.get(details["type"], details["msg"])
-    return f"{where}: {_shown(details['input'])}: {expected}"
+    return f"{where}: {quoted(details['input'])}: {expected}"
 
 
 def _entry_class(name: str, raw: Mapping[Any, Any]) -> type[Choices] | type[IntRange] | type[FloatRange]:
@@ -309,12 +316,12 @@ def _entry_class(name: str, raw: Mapping[Any, Any]) -> type[Choices] | type[IntR
         return Choices
     kind = raw.get("type")
     if kind is not None and kind not in ("int", "float"):
-        raise SpaceError(f"space.{name}.type: {_shown(kind)}: expected int or float")
+        raise SpaceError(f"space.{name}.type: {quoted(kind)}: expected int or float")
     if kind is None:
         if any(isinstance(value, Mapping) for value in raw.values()):
             raise SpaceError(
                 f"space.{name}: nested entries are not read; write each with its full dotted name, e.g."
-                f" {name}.{_one_line(str(next(iter(raw))))}"
+                f" {name}.{short(str(next(iter(raw))))}"
             )
         whole = all(type(raw.get(key, 0)) is int for key in ("low", "high", "step"))
         kind = "int" if whole and "log" not in raw else "float"
@@ -331,21 +338,7 @@ def _as_float(value: float) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise ValueError(f"choice {_shown(value)} is too large a number; give a smaller one") from None
-
-
-def _shown(value: object) -> str:
-    """A value as it may stand in a message: on one line, and not too long."""
-    try:
-        text = repr(value)
-    except ValueError:
-        # Python writes no whole number of thousands of digits.
-        text = "a very long number"
-    return text if len(text) <= 80 else text[:79] + "…"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:80]
+        raise ValueError(f"choice {quoted(value)} is too large a number; give a smaller one") from None
 
 
 def _type_name(value: object) -> str:

@@ -208,7 +208,7 @@ CONFIGS = [
 
 SETTINGS = [
     Row("config: a list as key", ("('a', 'b')", "strings"), LEAST + "? [a, b]\n: 3\n"),
-    setting("train.epoch=3", "train.epoch: ", "did you mean epochs?"),
+    setting("train.epoch=3", "train.epoch: ", "did you mean train.epochs?"),
     setting("optm.lr=0.1", "optm: ", "did you mean optim?"),
     setting("train.epochs='3'", "train.epochs: '3'", "whole number"),
     setting("train.epochs=3.5", "train.epochs: 3.5", "whole number"),
@@ -227,6 +227,49 @@ SETTINGS = [
     setting("train.epochs=[", "-s train.epochs", "'['", "not valid YAML"),
     setting("nonsense", "-s nonsense", "KEY=VALUE"),
     setting("space.optim.lr=0.1", "space.optim.lr", "0.1", "choices"),
+    *(
+        setting(f"{given}=1", f"{given}: unknown setting; did you mean {meant}?")
+        for given, meant in [
+            ("learning_rate", "optim.lr"),
+            ("train.learning_rate", "optim.lr"),
+            ("lr", "optim.lr"),
+            ("batch", "train.batch_size"),
+            ("per_device_train_batch_size", "train.batch_size"),
+            ("train.num_train_epochs", "train.epochs"),
+            ("epochs", "train.epochs"),
+            ("tok.max_len", "tok.max_length"),
+            ("max_seq_length", "tok.max_length"),
+            ("train.weight_decay", "optim.weight_decay"),
+            ("weight-decay", "optim.weight_decay"),
+            ("train.seed", "search.seed"),
+            ("n_trials", "search.trials"),
+            ("train.warmup", "schedule.warmup_ratio"),
+            ("data.group", "data.columns.group_id"),
+        ]
+    ),
+    setting("tokenizer={max_length: 64}", "tokenizer: unknown setting; did you mean tok?"),
+    setting("space.optim.learning_rate={choices: [0.1]}", "no such parameter; did you mean optim.lr?"),
+    setting("space.seed={choices: [1]}", "space.seed: ", "did you mean search.seed, which is set outside the space?"),
+    setting("space.train.nonsense={choices: [1]}", "space.train.nonsense: ", "known: train.batch_size"),
+    setting("space.optim.lrr=null", "space.optim.lrr: no such parameter; did you mean optim.lr?"),
+    setting("space={from: narrow, model.nmae: null}", "space.model.nmae: ", "did you mean model.name?"),
+    setting("trial.timeout_s=1e300", "trial.timeout_s: 1e+300", "less than or equal to 31536000"),
+    setting("resources.gpu=1e300", "resources.gpu: 1e+300", "no trial runs on more than"),
+    setting("resources.gpu=0.001", "resources.gpu: 0.001", "at least 0.01"),
+    setting("tracking.uri=runs", "tracking.uri: 'runs'", "http://host:5000"),
+    setting("tracking.uri=sqlite://", "tracking.uri: 'sqlite://'", "this process's memory"),
+    setting("limits.from=users_80gb", "limits.from: 'users_80gb'", "known: users_24gb"),
+    setting("task.objective=f1", "task.objective: 'f1'", "macro_f1"),
+    setting("task.threshold=2", "task.threshold: 2.0", "from 0 to 1"),
+    setting("data.test_share=0.9", "data.validation_share: 0.2", "data.test_share 0.9", "lower one"),
+    setting("study.dir=''", "study.dir: ''", "is blank"),
+    *(
+        setting(f"{name}={'x ' * 50_000}", name, "…")
+        for name in ("train.epochs", "task.objective", "search.metric", "limits", "study.name", "space.optim.lr")
+    ),
+    setting(f"train.{'x' * 100_000}=3", "train.xxx", "unknown setting"),
+    setting(f"space.{'x' * 100_000}={{choices: [1]}}", "space: 'xxx", "longer than any setting's name"),
+    setting("x" * 100_000, "-s xxx", "KEY=VALUE"),
     setting('study.dir="a\\0b"', "study.dir: 'a\\x00b'", "control character", "leave it out"),
     setting('study.dir="\\ud800"', "study.dir: ", "surrogate"),
     setting('model.name="\\e[31mred"', "model.name: '\\x1b[31mred'", "control character"),
@@ -251,7 +294,7 @@ SETTINGS = [
     setting("model.name=tiny-brt", "model.name: ", "'tiny-brt'", "did you mean 'tiny-bert'?"),
     *(
         setting(f"study.name={json.dumps(name)}", "study.name: ", repr(name)[:40], "letters, digits")
-        for name in ("a/b", "../a", "/etc/a", "a\\b", ".", "..", ".hidden", "", "-x", "a b", "ä", "x" * 101)
+        for name in ("a/b", "../a", "/etc/a", "a\\b", ".", "..", ".hidden", "-x", "a b", "ä", "x" * 101)
     ),
     *(
         setting(f"study.name={json.dumps(name)}", "study.name: ", repr(name), "control character")
@@ -272,7 +315,12 @@ STORAGES = [
         ("sqlite:///none/x.db", ("none/x.db cannot be opened", "unable to open")),
         ("sqlite:///c.yaml", ("c.yaml cannot be opened", "not a database")),
         ("runs/x.db", ("runs/x.db cannot be opened", "check the address")),
-        ("", ("''", "at least 1")),
+        ("", ("''", "is blank", "leave the setting out")),
+        ("  ", ("'  '", "is blank")),
+        ("sqlite://", ("'sqlite://'", "this process's memory", "give a file")),
+        ("sqlite:///", ("'sqlite:///'", "this process's memory")),
+        ("sqlite:///:memory:", ("'sqlite:///:memory:'", "this process's memory")),
+        ("sqlite:///file:x?mode=memory&uri=true", ("this process's memory",)),
         ("postgresql://u:***@h/db", ("password was left out", "-s study.storage=")),
     ]
 ]

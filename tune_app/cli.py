@@ -13,7 +13,7 @@ import click
 from tune_app import __version__
 from tune_app.commands.study import study_group
 from tune_app.commands.terminal import consent, echo, make_console, open_named, overrides_option, quiet_option
-from tune_app.errors import UserError, storage_failure, without_password
+from tune_app.errors import UserError, one_line, storage_failure, without_password
 
 if TYPE_CHECKING:
     from tune_app.config import RunConfig
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
         echo(f"headroom: {error}", err=True)
         code = BAD_INPUT
     except click.ClickException as error:
-        echo(f"headroom: {' '.join(error.format_message().split())} (see headroom --help)", err=True)
+        echo(f"headroom: {one_line(' '.join(error.format_message().split()))} (see headroom --help)", err=True)
         code = BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
         echo("headroom: interrupted", err=True)

@@ -23,6 +23,7 @@ from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from search_spaces.conditions import ActiveSpace
+from search_spaces.quoting import quoted, short
 from search_spaces.rules import NAMED_LIMITS, LimitSet
 from search_spaces.space import Choices, Params, Scalar, Space, SpaceError, parse_space
 from trainables import settings as plain
@@ -33,8 +34,9 @@ from tune_app.named_space import FROM, settle, write_out
 from tune_app.objectives import Mode, Objective
 from tune_app.printable import printable
 from tune_app.rungs import stopping_steps
+from tune_app.setting_names import meant
 from tune_app.unit import Unit
-from tune_app.uris import below, is_store, working_copies
+from tune_app.uris import below, is_in_memory, is_store, working_copies
 
 
 class Section(BaseModel):
@@ -48,12 +50,23 @@ class Section(BaseModel):
         """What no setting can mean, and files, databases or torch would choke on."""
         if isinstance(value, str) and any(unicodedata.category(sign) in ("Cc", "Cs") for sign in value):
             raise ValueError("holds a control character or half a surrogate pair; leave it out")
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("is blank; write something, or leave the setting out")
         if isinstance(value, int) and abs(value) > _LARGEST:
             raise ValueError("is out of all proportion; give a smaller number")
         return value
 
 
 _LARGEST = 2**63 - 1
+
+
+class _FieldError(ValueError):
+    """What is wrong with one setting beside the others of its section."""
+
+    def __init__(self, field: str, value: object, problem: str) -> None:
+        super().__init__(problem)
+        self.field = field
+        self.value = value
 
 
 def _positive_or_auto(value: object) -> object:
@@ -77,7 +90,6 @@ class StudySection(Section):
     )
     storage: str | None = Field(
         default=None,
-        min_length=1,
         description="Database URL of the study; null keeps it in study.journal in the run directory.",
     )
     on_change: OnChange = Field(
@@ -97,6 +109,17 @@ class StudySection(Section):
     @classmethod
     def _names_a_store(cls, folder: str) -> str:
         return _checked_place(folder)
+
+    @field_validator("storage")
+    @classmethod
+    def _outlives_the_process(cls, url: str | None) -> str | None:
+        return _checked_database(url)
+
+
+def _checked_database(url: str | None) -> str | None:
+    if url is not None and is_in_memory(url):
+        raise ValueError("names a database in this process's memory, which ends with it; give a file or a server")
+    return url
 
 
 def _checked_place(folder: str) -> str:
@@ -134,7 +157,8 @@ class DataSection(Section):
     @model_validator(mode="after")
     def _something_left_to_train_on(self) -> Self:
         if self.validation_share + self.test_share >= 1:
-            raise ValueError("validation_share and test_share together leave no training part; lower one")
+            problem = f"leaves no training part beside data.test_share {self.test_share:g}; lower one of them"
+            raise _FieldError("validation_share", self.validation_share, problem)
         return self
 
 
@@ -167,24 +191,24 @@ class TaskSection(Section):
     def _known_objective(self) -> Self:
         known = plain.OBJECTIVES[self.name]
         if self.objective is not None and self.objective not in known:
-            raise ValueError(
-                f"objective {self.objective!r} is no metric of task {self.name}{nearest(self.objective, known)}"
-                f" (known: {', '.join(known)})"
+            raise _FieldError(
+                "objective",
+                self.objective,
+                f"is no metric of task {self.name}{nearest(self.objective, known)} (known: {', '.join(known)})",
             )
-        if self.classes > 2 and (self.objective == "binary_f1" or isinstance(self.threshold, float)):
-            what = "objective: binary_f1" if self.objective == "binary_f1" else f"threshold: {self.threshold}"
-            raise ValueError(f"{what} is for two classes, and task.classes is {self.classes}; leave it out")
+        for field, is_for_two in (("objective", "binary_f1"), ("threshold", self.threshold)):
+            value = getattr(self, field)
+            if self.classes > 2 and value == is_for_two and value != "tuned":
+                raise _FieldError(field, value, f"is for two classes, and task.classes is {self.classes}; leave it out")
         if isinstance(self.threshold, float) and not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold {self.threshold} is no probability; give one from 0 to 1, or tuned")
+            raise _FieldError("threshold", self.threshold, "is no probability; give one from 0 to 1, or tuned")
         return self
 
 
 class ModelSection(Section):
-    name: str = Field(
-        default="minilm-l6", min_length=1, description="Built-in name, minilm-l6, a local folder or a hub name."
-    )
+    name: str = Field(default="minilm-l6", description="Built-in name, minilm-l6, a local folder or a hub name.")
     criteria_name: str | None = Field(
-        default=None, min_length=1, description="Second encoder of task joint; null: the same model again."
+        default=None, description="Second encoder of task joint; null: the same model again."
     )
     revision: str | None = Field(default=None, description="Branch, tag or commit of a hub model.")
     dropout: float | None = Field(default=None, ge=0, lt=1, description="Of the encoder; null: as the model has it.")
@@ -338,11 +362,15 @@ class SearchSection(Section):
     recommended: int = Field(
         default=4,
         ge=0,
+        le=10_000,
         description="Number of trials with published settings that begin the search, one model after another; they are"
         " never stopped. 0: none.",
     )
     max_rejections: int = Field(
-        default=1000, gt=0, description="Samples turned away in a row after which the space counts as exhausted."
+        default=1000,
+        gt=0,
+        le=1_000_000,
+        description="Samples turned away in a row after which the space counts as exhausted.",
     )
 
 
@@ -389,6 +417,10 @@ class SchedulerSection(Section):
     )
 
 
+_LEAST_SHARE = 0.01
+_MOST_GPUS = 10_000
+
+
 class ResourcesSection(Section):
     cpu: int = Field(default=1, gt=0, le=4096, description="CPU cores, and torch threads, of a trial.")
     gpu: float | Literal["auto"] = Field(
@@ -407,27 +439,45 @@ class ResourcesSection(Section):
             return "auto"
         if isinstance(gpu, bool) or not isinstance(gpu, int | float):
             raise ValueError("expected auto, a share such as 0.25, or a whole number of GPUs")
-        if not 0 <= gpu < math.inf:
+        if gpu < 0:
             raise ValueError("a number of GPUs is greater than or equal to 0; give auto, a share such as 0.25, or 1")
+        if 0 < gpu < _LEAST_SHARE:
+            raise ValueError(f"a share of a GPU is at least {_LEAST_SHARE}; give a larger one, or auto")
+        if not gpu <= _MOST_GPUS:
+            raise ValueError(f"no trial runs on more than {_MOST_GPUS} GPUs; give auto, a share such as 0.25, or 1")
         if gpu > 1 and gpu != int(gpu):
             raise ValueError("above 1 only whole numbers of GPUs can be given; use a share such as 0.5, or 1")
         return float(gpu)
+
+
+_A_YEAR_S = 365 * 24 * 3600
 
 
 class TrialSection(Section):
     timeout_s: float | None = Field(
         default=12 * 3600,
         gt=0,
+        le=_A_YEAR_S,
         description="Seconds without a report (of loading, an epoch, its evaluation) after which a worker is ended and"
         " its trial run again; null: never.",
     )
 
 
+_TRACKING_URI = r"(https?|(sqlite|postgresql|mysql|mssql)(\+\w+)?)://.|databricks\b"
+
+
 class TrackingSection(Section):
     enabled: bool = True
     uri: str | None = Field(
-        default=None, min_length=1, description="MLflow server; null: mlflow.db beside the run directory."
+        default=None, description="MLflow server or database; null: mlflow.db beside the run directory."
     )
+
+    @field_validator("uri")
+    @classmethod
+    def _names_a_server_or_a_database(cls, url: str | None) -> str | None:
+        if _checked_database(url) is not None and not re.match(_TRACKING_URI, str(url)):
+            raise ValueError("names no MLflow server or database; give one such as http://host:5000, or null")
+        return url
 
 
 def _count_or_none(value: object) -> object:
@@ -444,7 +494,6 @@ class CheckpointSection(Section):
     )
     dir: str | None = Field(
         default=None,
-        min_length=1,
         description="Folder or storage URI (s3://…) for them, in reach of every node; null: in the run directory.",
     )
 
@@ -479,7 +528,7 @@ def _parsed_limits(value: object) -> tuple[Limit, ...]:
     for item in given:
         limit = _parsed_limit(item)
         if limit in limits:
-            raise UserError(f"limits: {item!r} stands there twice; drop one")
+            raise UserError(f"limits: {quoted(item)} stands there twice; drop one")
         limits.append(limit)
     return tuple(limits)
 
@@ -492,7 +541,7 @@ def _parsed_limit(value: object) -> Limit:
     if not isinstance(value, Mapping):
         hint = nearest(value, _LIMIT_NAMES) if isinstance(value, str) else ""
         raise UserError(
-            f"limits: {value!r}: unknown{hint} (known: {', '.join(_LIMIT_NAMES)}; or limits of your own, or a list of"
+            f"limits: {quoted(value)}: unknown{hint} (known: {', '.join(_LIMIT_NAMES)}; or limits of your own, or a list of"
             " these, or null for none)"
         )
     try:
@@ -719,6 +768,26 @@ def searchable_names() -> list[str]:
     return [name for name in names if name not in _FIXED_PER_STUDY]
 
 
+def _check_parameter(name: str) -> None:
+    """Refuse a name in the space that no parameter has.
+
+    Raises:
+        UserError: naming the parameter that it may mean, or those that there are.
+    """
+    if name not in searchable_names():
+        raise UserError(f"space.{short(name)}: no such parameter{_parameter_hint(name)}")
+
+
+def _parameter_hint(name: str) -> str:
+    names, section = searchable_names(), name.partition(".")[0]
+    if found := meant(name, names):
+        return f"; did you mean {found}?"
+    if found := meant(name, setting_names()):
+        return f"; did you mean {found}, which is set outside the space?"
+    beside = [other for other in names if other.startswith(f"{section}.")]
+    return f" (known: {', '.join(beside)})" if beside else f" (known: settings of {', '.join(SEARCHABLE)})"
+
+
 def _section(name: str) -> type[Section]:
     annotation = RunConfig.model_fields[name].annotation
     assert isinstance(annotation, type)
@@ -741,7 +810,7 @@ def _check_metric(config: RunConfig) -> None:
         name, mode = metric.name, _mode(metric.name)
         if name not in (*scores, *costs):
             raise UserError(
-                f"search.metric: {name!r} is nothing that task {task.name} measures{nearest(name, [*scores, *costs])}"
+                f"search.metric: {quoted(name)} is nothing that task {task.name} measures{nearest(name, [*scores, *costs])}"
                 f" (known: {', '.join((*scores, *costs))})"
             )
         if metric.mode not in (None, mode):
@@ -828,12 +897,10 @@ def _check_scheduler(config: RunConfig) -> None:
 
 
 def _check_space(config: RunConfig, space: Space) -> None:
-    names = searchable_names()
     for name, entry in space.entries.items():
         if name in _FIXED_PER_STUDY:
             raise UserError(f"space.{name}: cannot be searched: {_FIXED_PER_STUDY[name]}")
-        if name not in names:
-            raise UserError(f"space.{name}: no such parameter{nearest(name, names)} (known: {', '.join(names)})")
+        _check_parameter(name)
         section, field = name.split(".", 1)
         values = getattr(config, section).model_dump()
         for value in entry.examples:
@@ -874,11 +941,11 @@ def parse_config(raw: dict[str, Any], overrides: Sequence[str] = (), where: str 
     for override in overrides:
         if override.startswith("space.") and not override.startswith(f"space.{FROM}="):
             # It may change a single field of an entry, or remove it.
-            named = write_out(raw) or named
+            named = write_out(raw, _check_parameter) or named
         _apply_override(raw, override)
         name = override.partition("=")[0].strip()
         in_epochs = name == OLD_WARMUP or (in_epochs and name != WARMUP)
-    named = write_out(raw) or named
+    named = write_out(raw, _check_parameter) or named
     try:
         if named is not None:
             settle(raw, named, _fixed_outside)
@@ -1005,11 +1072,11 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     key, sign, text = override.partition("=")
     key = WARMUP if key.strip() == OLD_WARMUP else key.strip()
     if not sign or not key:
-        raise UserError(f"-s {override}: expected KEY=VALUE, e.g. -s train.epochs=5")
+        raise UserError(f"-s {short(override)}: expected KEY=VALUE, e.g. -s train.epochs=5")
     try:
         value = _parse_yaml(text) if text.strip() else None
     except (YAMLError, ValueError, RecursionError):
-        raise UserError(f"-s {key}: {text!r} is not valid YAML; quote it, e.g. -s {key}='[8, 16]'") from None
+        raise UserError(f"-s {key}: {quoted(text)} is not valid YAML; quote it, e.g. -s {key}='[8, 16]'") from None
     if key == "space" or not key.startswith("space."):
         _set(raw, key.split("."), value, key)
         return
@@ -1022,9 +1089,10 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     if field is not None:
         entry = space.setdefault(name, {})
         if not isinstance(entry, dict):
-            raise UserError(f"-s {key}: space.{name} is {entry!r}, no mapping; give {{choices: […]}} first")
+            raise UserError(f"-s {key}: space.{name} is {quoted(entry)}, no mapping; give {{choices: […]}} first")
         entry[field] = value
     elif value is None:
+        _check_parameter(name)
         space.pop(name, None)
     else:
         space[name] = value
@@ -1056,7 +1124,7 @@ def _set(raw: dict[str, Any], path: list[str], value: object, key: str) -> None:
         if child is None:
             child = raw[part] = {}
         if not isinstance(child, dict):
-            raise UserError(f"-s {key}: {'.'.join(path[: depth + 1])} is {child!r}, which has no settings in it")
+            raise UserError(f"-s {key}: {'.'.join(path[: depth + 1])} is {quoted(child)}, which has no settings in it")
         raw = child
     raw[path[-1]] = value
 
@@ -1087,18 +1155,40 @@ def _one_line(
     """
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
-    setting = ".".join([*prefix, *path])
+    setting = ".".join([*prefix, *map(short, path)])
     if first["type"] == "extra_forbidden":
         known = _keys_at(path[:-1], root)
-        every = [f"{section}.{key}" for section in RunConfig.model_fields for key in _keys_at([section])]
-        hint = nearest(path[-1], known)
-        if not hint:
-            moved = [name for name in every if name.rsplit(".", 1)[-1] == path[-1]]
-            hint = f"; did you mean {moved[0]}?" if moved else ""
-        return f"{setting}: unknown setting{hint} (known here: {', '.join(known)})"
+        is_local = root is not None or any(part.isdecimal() for part in path)
+        hint = nearest(path[-1], known) if is_local else _hint(".".join(path), first["input"])
+        return f"{setting}: unknown setting" + (hint or f" (known here: {', '.join(known)})")
     if first["type"] == "missing":
         return f"{setting}: is missing from {where}; add it, or give it with -s {setting}=…"
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, _FieldError):
+        return f"{setting}.{cause.field}: {quoted(cause.value)}: {cause}"
     return f"{setting}: {_problem(first, first['input'])}"
+
+
+def _hint(name: str, value: object) -> str:
+    """Return the question whether a known setting is meant by an unknown one; nothing where none is near."""
+    sections = list(RunConfig.model_fields)
+    found = meant(name, sections) if isinstance(value, Mapping) and "." not in name else None
+    found = found or meant(name, setting_names())
+    return f"; did you mean {found}?" if found else ""
+
+
+def setting_names() -> list[str]:
+    """Return the dotted names of all settings."""
+    return _names_in(RunConfig, "")
+
+
+def _names_in(section: type[BaseModel], prefix: str) -> list[str]:
+    names: list[str] = []
+    for name, field in section.model_fields.items():
+        inner = field.annotation
+        is_section = isinstance(inner, type) and issubclass(inner, BaseModel)
+        names += _names_in(inner, f"{prefix}{name}.") if is_section else [f"{prefix}{name}"]
+    return names
 
 
 def _problem(details: Any, value: object) -> str:
@@ -1118,8 +1208,7 @@ def _problem(details: Any, value: object) -> str:
         message = f"expected one of {', '.join(options)}"
         if isinstance(value, str):
             message += nearest(value, options)
-    shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "…"
-    return f"{shown}: {message}"
+    return f"{quoted(value)}: {message}"
 
 
 def _keys_at(path: Iterable[str], root: type[BaseModel] | None = None) -> list[str]:

@@ -16,8 +16,25 @@ class UserError(Exception):
     """Bad input. The message is one line: the setting, its value and what would be right; passwords are left out."""
 
     def __init__(self, message: str) -> None:
-        # A name or a path of the user's may hold a line break.
-        super().__init__(printable(" ".join(without_password(message).splitlines())))
+        super().__init__(one_line(message))
+
+
+_LONGEST_WORD = 300
+_LONGEST_LINE = 1500
+
+
+def one_line(message: str) -> str:
+    """Return a message fit for a terminal: one line of bounded length, without passwords and control characters.
+
+    What is too long loses its middle: the setting stands at the beginning, the remedy at the end.
+    """
+    words = " ".join(without_password(message).splitlines()).split(" ")
+    line = _without_middle(" ".join(_without_middle(word, _LONGEST_WORD) for word in words), _LONGEST_LINE)
+    return printable(line)
+
+
+def _without_middle(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most * 2 // 3]}…{text[-most // 3 :]}"
 
 
 class StorageError(Exception):

@@ -6,20 +6,24 @@ from typing import Any
 
 from search_spaces.catalogue import CATALOGUE, NamedSpace
 from search_spaces.conditions import ActiveSpace
+from search_spaces.quoting import quoted
 from search_spaces.space import Scalar, SpaceError, parse_space
 from tune_app.errors import UserError, nearest
 
 FROM = "from"
 
 
-def write_out(raw: dict[str, Any]) -> NamedSpace | None:
+def write_out(raw: dict[str, Any], check_name: Callable[[str], None]) -> NamedSpace | None:
     """Put the entries of the space that is named in its place; an entry beside the name replaces, null removes.
+
+    Args:
+        check_name: raises UserError where a name, which is to be removed, is that of no parameter.
 
     Returns:
         The space of the catalogue; None where none is named.
 
     Raises:
-        UserError: there is no such space.
+        UserError: there is no such space, or an entry that is removed cannot be in any.
     """
     space = raw.get("space")
     if isinstance(space, str):
@@ -29,9 +33,11 @@ def write_out(raw: dict[str, Any]) -> NamedSpace | None:
     name = space[FROM]
     if not isinstance(name, str) or name not in CATALOGUE:
         hint = nearest(name, CATALOGUE) if isinstance(name, str) else ""
-        raise UserError(f"space.{FROM}: {name!r}: unknown{hint} (known: {', '.join(CATALOGUE)})")
+        raise UserError(f"space.{FROM}: {quoted(name)}: unknown{hint} (known: {', '.join(CATALOGUE)})")
     named = CATALOGUE[name]
     entries = {**copy.deepcopy(dict(named.entries)), **{key: entry for key, entry in space.items() if key != FROM}}
+    for key in (str(key) for key, entry in entries.items() if entry is None):
+        check_name(key)
     raw["space"] = {key: entry for key, entry in entries.items() if entry is not None}
     return named
 

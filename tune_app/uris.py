@@ -36,6 +36,14 @@ def working_copies(place: str) -> Path:
     return machine_folder() / "studies" / hashlib.sha256(where.encode()).hexdigest()[:16]
 
 
+def is_in_memory(url: str) -> bool:
+    """Return whether a database's URL means one that SQLite keeps in the memory of whoever opens it."""
+    scheme, sign, rest = url.partition("://")
+    path, _, options = rest.partition("?")
+    in_memory = path in ("", "/") or ":memory:" in path or "mode=memory" in options
+    return bool(sign) and scheme.lower().startswith("sqlite") and in_memory
+
+
 def _split(place: str) -> tuple[str, str]:
     """A path, or a URI without its options, and the options with their question mark."""
     path, mark, options = place.partition("?") if is_store(place) else (place, "", "")

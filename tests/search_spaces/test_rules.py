@@ -167,7 +167,7 @@ def test_limits_of_ones_own_hold_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("raw", "part"),
     [
-        ({"from": "users_80gb"}, "unknown set of limits 'users_80gb'; known: users_24gb"),
+        ({"from": "users_80gb"}, "unknown set of limits; known: users_24gb"),
         ({"huge": {"batch": 1}}, "huge"),
         ({"base_set": "users_24gb"}, "base_set"),
         ({"large": {"bach": 1}}, "bach"),

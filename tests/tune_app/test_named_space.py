@@ -141,6 +141,8 @@ def test_the_safe_space_fixes_what_takes_memory() -> None:
             {"from": "wide", "optim.l": {"choices": [0.1]}},
             r"space\.optim\.l: no such parameter; did you mean optim\.lr\?",
         ),
+        ({"from": "wide", "head.layer": None}, r"space\.head\.layer: no such parameter; did you mean head\.layers\?"),
+        ({"from": "wide", "optim.learning_rate": None}, r"space\.optim\.learning_rate: .* did you mean optim\.lr\?"),
         ({"from": "wide", "optim.lr": 0.1}, r"space\.optim\.lr: expected"),
     ],
 )
