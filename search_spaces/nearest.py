@@ -47,7 +47,7 @@ def _nearest_to(entry: Entry, wanted: Scalar | None) -> Scalar | None:
     if isinstance(entry, FloatRange):
         return float(min(max(wanted, entry.low), entry.high))
     if isinstance(entry, IntRange):
-        return _closest(_neighbours(entry, wanted), wanted, log=False)
+        return _closest(_neighbours(entry, wanted), wanted, log=entry.log and wanted > 0)
     choices = [choice for choice in entry.choices if _is_number(choice)]
     return _closest(choices, wanted, log=min(*choices, wanted) > 0) if choices else None
 

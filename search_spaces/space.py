@@ -87,17 +87,22 @@ class Choices(_Entry):
 
 
 class IntRange(_Entry):
-    """Whole numbers low, low + step, … up to high."""
+    """Whole numbers low, low + step, … up to high, drawn evenly or, with ``log``, evenly in the logarithm."""
 
     type: Literal["int"] = "int"
     low: int
     high: int
     step: int = Field(default=1, gt=0)
+    log: bool = False
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.low > self.high:
             raise ValueError(f"low {self.low} is above high {self.high}; swap them")
+        if self.log:
+            _check_log(self.low)
+            if self.step != 1:
+                raise ValueError(f"log goes with step 1 alone, not {self.step}; drop one of them, or list choices")
         if (self.high - self.low) % self.step:
             below = self.high - (self.high - self.low) % self.step
             raise ValueError(f"high {self.high} is not low + a multiple of step {self.step}; use high {below}")
@@ -111,7 +116,11 @@ class IntRange(_Entry):
         return self.low + index * self.step
 
     def at(self, share: float) -> Scalar:
-        return self.value_at(int(share * self.size))
+        if not self.log:
+            return self.value_at(int(share * self.size))
+        # Half a number more at both ends, as Optuna draws: else the ends would come half as often as they should.
+        drawn = math.exp(_between(math.log(self.low - 0.5), math.log(self.high + 0.5), share))
+        return min(max(round(drawn), self.low), self.high)
 
     def contains(self, value: object) -> bool:
         return type(value) is int and self.low <= value <= self.high and (value - self.low) % self.step == 0
@@ -121,7 +130,8 @@ class IntRange(_Entry):
         return (self.low, self.high)
 
     def __str__(self) -> str:
-        return f"{self.low} to {self.high}" + (f" by {self.step}" if self.step > 1 else "")
+        by = f" by {self.step}" if self.step > 1 else ""
+        return f"{self.low} to {self.high}{by}" + (", log" if self.log else "")
 
 
 class FloatRange(_Entry):
@@ -136,8 +146,8 @@ class FloatRange(_Entry):
     def _ordered(self) -> Self:
         if self.low > self.high:
             raise ValueError(f"low {self.low} is above high {self.high}; swap them")
-        if self.log and self.low <= 0:
-            raise ValueError(f"log needs low above 0, not {self.low}; raise low or drop log")
+        if self.log:
+            _check_log(self.low)
         return self
 
     @property
@@ -146,10 +156,9 @@ class FloatRange(_Entry):
 
     def at(self, share: float) -> Scalar:
         if self.log:
-            value = math.exp(math.log(self.low) * (1 - share) + math.log(self.high) * share)
+            value = math.exp(_between(math.log(self.low), math.log(self.high), share))
         else:
-            # Not low + share × (high − low): the difference of two finite numbers may be infinite.
-            value = self.low * (1 - share) + self.high * share
+            value = _between(self.low, self.high, share)
         return min(max(value, self.low), self.high)
 
     def contains(self, value: object) -> bool:
@@ -324,14 +333,24 @@ def _entry_class(name: str, raw: Mapping[Any, Any]) -> type[Choices] | type[IntR
                 f" {name}.{short(str(next(iter(raw))))}"
             )
         whole = all(type(raw.get(key, 0)) is int for key in ("low", "high", "step"))
-        kind = "int" if whole and "log" not in raw else "float"
+        kind = "int" if whole else "float"
     return IntRange if kind == "int" else FloatRange
 
 
 def _draw(entry: Entry, rng: random.Random) -> Scalar:
-    if not isinstance(entry, FloatRange):
+    if isinstance(entry, Choices) or (isinstance(entry, IntRange) and not entry.log):
         return entry.value_at(rng.randrange(entry.size))
     return entry.at(rng.random())
+
+
+def _between(low: float, high: float, share: float) -> float:
+    # Not low + share × (high − low): the difference of two finite numbers may be infinite.
+    return low * (1 - share) + high * share
+
+
+def _check_log(low: float) -> None:
+    if low <= 0:
+        raise ValueError(f"log needs low above 0, not {low}; raise low or drop log")
 
 
 def _as_float(value: float) -> float:

@@ -260,7 +260,9 @@ class OptimSection(Section):
     weight_decay: float = Field(default=0.01, ge=0, le=1)
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.999, ge=0, lt=1)
-    eps: float = Field(default=1e-8, gt=0, lt=1)
+    eps: float = Field(
+        default=1e-8, ge=1e-20, lt=1, description="Below 1e-20 squares of gradients are 0 in fp32, and steps infinite."
+    )
 
 
 class ScheduleSection(Section):

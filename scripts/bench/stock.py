@@ -11,7 +11,7 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
         if isinstance(entry, Choices):
             found[name] = CategoricalDistribution(entry.choices)
         elif isinstance(entry, IntRange):
-            found[name] = IntDistribution(entry.low, entry.high, step=entry.step)
+            found[name] = IntDistribution(entry.low, entry.high, log=entry.log, step=entry.step)
         else:
             found[name] = FloatDistribution(entry.low, entry.high, log=entry.log)
     return found

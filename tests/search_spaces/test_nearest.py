@@ -22,6 +22,9 @@ def lists_of(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Entry]:
 
 @st.composite
 def int_ranges(draw: st.DrawFn, smallest: int = -1000) -> IntRange:
+    if draw(st.booleans()):
+        low = draw(st.integers(1, 1000))
+        return IntRange(low=low, high=low + draw(st.integers(0, 100)), log=True)
     low, step = draw(st.integers(smallest, 1000)), draw(st.integers(1, 50))
     return IntRange(low=low, high=low + step * draw(st.integers(0, 5)), step=step)
 
@@ -80,6 +83,7 @@ def test_no_other_value_is_nearer(entry: Entry, wanted: Scalar) -> None:
     assert isinstance(found, int | float)
     others = [entry.value_at(place) for place in range(entry.size)] if entry.size else entry.examples
     log = isinstance(entry, Choices) and min(*entry.choices, wanted) > 0
+    log = log or (isinstance(entry, IntRange) and entry.log and wanted > 0)
     for other in others:
         assert isinstance(other, int | float)
         if log:
@@ -117,6 +121,8 @@ def test_values_that_nothing_is_wanted_of_are_drawn_as_the_space_draws_them(spac
         ({"choices": ["linear", "cosine"]}, "cosine", "cosine"),
         ({"choices": [False, True]}, True, True),
         ({"low": 0, "high": 6}, 0, 0),
+        ({"low": 1, "high": 64, "log": True}, 2.44, 2),
+        ({"low": 1, "high": 64, "log": True}, 2.46, 3),
         ({"low": 128, "high": 512, "step": 32}, 300, 288),
         ({"low": 128, "high": 512, "step": 32}, 304, 288),
         ({"low": 128, "high": 512, "step": 32}, 1e9, 512),

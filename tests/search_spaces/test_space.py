@@ -23,6 +23,9 @@ def lists_of(values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]
 
 @st.composite
 def int_ranges(draw: st.DrawFn) -> dict[str, Any]:
+    if draw(st.booleans()):
+        low, high = sorted((draw(st.integers(1, 1000)), draw(st.integers(1, 1000))))
+        return {"type": "int", "low": low, "high": min(high, low + 300), "log": True}
     low, step = draw(st.integers(-1000, 1000)), draw(st.integers(1, 50))
     return {"type": "int", "low": low, "high": low + step * draw(st.integers(0, 5)), "step": step}
 
@@ -186,8 +189,8 @@ REFUSED: list[tuple[str, Any, list[str]]] = [
     ("a step of nothing", {"a": {"low": 1, "high": 4, "step": 0}}, ["space.a.step", "0", "above 0"]),
     ("a step of floats", {"a": {"low": 0.0, "high": 1.0, "step": 0.5}}, ["space.a.step", "unknown key"]),
     ("log from 0", {"a": {"low": 0.0, "high": 1.0, "log": True}}, ["space.a:", "log", "above 0", "0.0"]),
-    ("log from below 0", {"a": {"low": -1, "high": 1, "log": True}}, ["space.a:", "log", "-1.0"]),
-    ("log of whole numbers", {"a": {"type": "int", "low": 1, "high": 2, "log": True}}, ["space.a.log", "unknown key"]),
+    ("log from below 0", {"a": {"low": -1, "high": 1, "log": True}}, ["space.a:", "log", "-1"]),
+    ("log in steps", {"a": {"low": 8, "high": 64, "step": 8, "log": True}}, ["space.a:", "step 1", "8", "choices"]),
     ("log that is no truth", {"a": {"low": 1.0, "high": 2.0, "log": 1}}, ["space.a.log", "1", "true or false"]),
     ("an unknown type", {"a": {"type": "uniform", "low": 1, "high": 2}}, ["space.a.type", "'uniform'", "int or float"]),
     ("a list as type", {"a": {"type": [], "low": 1, "high": 2}}, ["space.a.type", "[]", "int or float"]),
@@ -224,7 +227,9 @@ def test_whole_numbers_among_floats_are_floats() -> None:
         ({"low": 1, "high": 8}, IntRange(low=1, high=8)),
         ({"low": 128, "high": 512, "step": 32}, IntRange(low=128, high=512, step=32)),
         ({"low": 1, "high": 8.0}, FloatRange(low=1.0, high=8.0)),
-        ({"low": 1, "high": 8, "log": True}, FloatRange(low=1.0, high=8.0, log=True)),
+        ({"low": 1, "high": 8, "log": True}, IntRange(low=1, high=8, log=True)),
+        ({"low": 1, "high": 8, "log": True, "type": "float"}, FloatRange(low=1.0, high=8.0, log=True)),
+        ({"low": 1, "high": 8.0, "log": True}, FloatRange(low=1.0, high=8.0, log=True)),
         ({"low": 1, "high": 8, "type": "float"}, FloatRange(low=1.0, high=8.0)),
         ({"low": 2, "high": 2}, IntRange(low=2, high=2)),
     ],
@@ -271,6 +276,18 @@ def test_a_log_range_is_drawn_evenly_in_the_logarithm() -> None:
     rng = random.Random(0)
     drawn = [space.sample(rng)["a"] for _ in range(1000)]
     assert 400 < sum(value < 1e-4 for value in drawn) < 600  # type: ignore[operator]
+
+
+def test_whole_numbers_in_a_log_range_are_drawn_evenly_in_the_logarithm_to_both_ends() -> None:
+    space = parse_space({"a": {"low": 8, "high": 64, "log": True}})
+    rng = random.Random(0)
+    drawn = [space.sample(rng)["a"] for _ in range(3000)]
+    assert {type(value) for value in drawn} == {int}
+    thirds = Counter(sum(value >= edge for edge in (16, 32)) for value in drawn)  # type: ignore[operator]
+    assert all(900 < thirds[third] < 1100 for third in range(3)), thirds
+    assert {8, 64} <= set(drawn)
+    points = [space.at([share])["a"] for share in (0.0, 0.5, 1 - 1e-12)]
+    assert points == [8, 22, 64]
 
 
 def test_the_widest_float_range_can_be_drawn_from() -> None:

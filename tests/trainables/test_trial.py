@@ -18,7 +18,7 @@ from trainables.memory.device import GIB
 from trainables.reports import Fact, TrialReport
 from trainables.settings import TrialSettings, with_params
 from trainables.training import session as session_module
-from trainables.training.step import NonFiniteLossError
+from trainables.training.divergence import NonFiniteLossError
 from trainables.trial import TrialPlaces, run_trial
 
 MIB = 2**20

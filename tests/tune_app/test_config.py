@@ -377,7 +377,7 @@ SECTION_VALUES = st.fixed_dictionaries(
             },
         ),
         "optim": st.fixed_dictionaries(
-            {}, optional={"lr": st.floats(1e-300, 1.0), "eps": st.floats(0, 1, exclude_min=True, exclude_max=True)}
+            {}, optional={"lr": st.floats(1e-300, 1.0), "eps": st.floats(1e-20, 1, exclude_max=True)}
         ),
         "model": st.fixed_dictionaries(
             {},

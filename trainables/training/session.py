@@ -31,6 +31,7 @@ from trainables.training.checkpoint import (
     save_checkpoint,
     save_progress,
 )
+from trainables.training.divergence import diverged
 from trainables.training.evaluate import predict_outputs
 from trainables.training.fit import Fit
 from trainables.training.loader import stream_batches
@@ -40,7 +41,7 @@ from trainables.training.rehearsal import RandomState, rehearsing
 from trainables.training.rungs import sample_rows
 from trainables.training.schedule import build_schedule
 from trainables.training.split import effective_batches, micro_batches, most_inputs, steps_per_epoch
-from trainables.training.step import NonFiniteLossError, train_step
+from trainables.training.step import train_step
 
 _LOG = logging.getLogger("headroom.memory")
 # Longer than any text, so that lengths are told uncut.
@@ -338,7 +339,13 @@ class TrainingSession:
         )
         self.progress.add_evaluation(time.perf_counter() - start, len(rows))
         if not kept.isfinite().all():
-            raise NonFiniteLossError(f"outputs on {part} are not finite; a lower optim.lr or train.clip_norm may help")
+            raise diverged(
+                f"outputs on {part} are not finite",
+                self.model,
+                self.optimizer,
+                clip_norm=self.settings.train.clip_norm,
+                precision=self.precision,
+            )
         scores = self.task.score(kept, rows, decision)
         self.progress.eval_s += time.perf_counter() - start
         return scores

@@ -7,12 +7,9 @@ import torch
 from torch import nn
 
 from trainables.tasks.protocol import Batch, Task
+from trainables.training.divergence import diverged
 from trainables.training.optimizer import apply_step
 from trainables.training.precision import autocast
-
-
-class NonFiniteLossError(ArithmeticError):
-    """The training loss, or an output in evaluation, became NaN or infinite: the configuration diverged."""
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -71,7 +68,7 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     loss = accumulate_gradient(model, task, micro_batches, counted, precision)
     if not math.isfinite(loss):
-        raise NonFiniteLossError(f"training loss became {loss}; a lower optim.lr or train.clip_norm may help")
+        raise diverged(f"training loss became {loss}", model, optimizer, clip_norm=clip_norm, precision=precision)
     # Nothing is read back after this: the device works on while the host pads the next batch.
     apply_step(optimizer, [parameter for parameter in model.parameters() if parameter.requires_grad], clip_norm)
     return loss

@@ -433,5 +433,5 @@ def _distribution(entry: Entry) -> BaseDistribution:
     if isinstance(entry, Choices):
         return CategoricalDistribution(entry.choices)
     if isinstance(entry, IntRange):
-        return IntDistribution(entry.low, entry.high, step=entry.step)
+        return IntDistribution(entry.low, entry.high, log=entry.log, step=entry.step)
     return FloatDistribution(entry.low, entry.high, log=entry.log)

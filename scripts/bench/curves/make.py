@@ -54,7 +54,7 @@ from trainables.reports import TrialReport
 from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, MemorySettings, Seeds, TrialSettings, with_params
 from trainables.tasks import criteria
-from trainables.training.step import NonFiniteLossError
+from trainables.training.divergence import NonFiniteLossError
 from trainables.trial import TrialPlaces, run_trial
 
 CONFIGURATIONS = {"tiny": 400, "minilm": 150}

@@ -14,9 +14,9 @@ from trainables.memory.device import GIB
 from trainables.settings import TrialSettings, with_params
 from trainables.training import session as session_module
 from trainables.training import step as step_module
+from trainables.training.divergence import NonFiniteLossError
 from trainables.training.fit import MachineFiles
 from trainables.training.session import TrainingSession
-from trainables.training.step import NonFiniteLossError
 
 
 @pytest.mark.parametrize("name", ["tiny-bert", "tiny-roberta", "tiny-deberta"])
@@ -52,7 +52,7 @@ def test_ruined_weights_are_not_scored(
     # One step per epoch: its loss was still finite.
     session = session_of(with_params(settings, {"optim.lr": 1e36, "train.batch_size": 1000, "train.clip_norm": 0.0}))
     session.train_epoch()
-    with pytest.raises(NonFiniteLossError, match=r"outputs on validation are not finite; a lower optim\.lr"):
+    with pytest.raises(NonFiniteLossError, match=r"outputs on validation are not finite: .*a lower optim\.lr"):
         session.evaluate("validation")
 
 
