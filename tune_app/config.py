@@ -29,6 +29,7 @@ from search_spaces.space import Choices, Params, Scalar, Space, SpaceError, pars
 from trainables import settings as plain
 from trainables.models.names import BUILTIN_NAMES, OFFLINE_NAME
 from trainables.seeds import trial_seeds
+from tune_app.databases import with_absolute_file
 from tune_app.errors import UserError, lacks_password, nearest
 from tune_app.named_space import FROM, settle, write_out
 from tune_app.objectives import Mode, Objective
@@ -1246,12 +1247,12 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
     if data.path != "demo":
         update["data"] = data.model_copy(update={"path": _absolute(data.path)})
     update["study"] = study.model_copy(
-        update={"dir": _absolute_folder(study.dir), "storage": _absolute_url(study.storage)}
+        update={"dir": _absolute_folder(study.dir), "storage": study.storage and with_absolute_file(study.storage)}
     )
     if config.checkpoint.dir is not None:
         folder = _absolute_folder(config.checkpoint.dir)
         update["checkpoint"] = config.checkpoint.model_copy(update={"dir": folder})
-    update["tracking"] = tracking.model_copy(update={"uri": _absolute_url(tracking.uri)})
+    update["tracking"] = tracking.model_copy(update={"uri": tracking.uri and with_absolute_file(tracking.uri)})
     model = config.model
     second = model.criteria_name and _absolute_model(model.criteria_name)
     update["model"] = model.model_copy(update={"name": _absolute_model(model.name), "criteria_name": second})
@@ -1284,11 +1285,3 @@ def _absolute_model(name: str) -> str:
     """A local folder by its absolute path; a built-in or hub name as it is."""
     is_folder = name not in (*BUILTIN_NAMES, OFFLINE_NAME) and os.path.isdir(os.path.expanduser(name))
     return _absolute(name) if is_folder else name
-
-
-def _absolute_url(url: str | None) -> str | None:
-    """A SQLite file by its absolute path; any other URL as it is."""
-    scheme, sign, path = (url or "").partition(":///")
-    if not scheme.startswith("sqlite") or not path or path.startswith(("/", ":memory:", "file:")):
-        return url
-    return f"{scheme}{sign}{_absolute(path)}"

@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 
 from optuna.trial import FrozenTrial
 
+from tune_app.databases import sqlite_file
 from tune_app.errors import without_password
 from tune_app.objectives import values_of
 from tune_app.outcomes import (
@@ -137,12 +138,13 @@ class _Mirror:
         study = store.name
         # Another study may have borne the name before, and its runs stay.
         tags = {_PARENT_TAG: study, **({_ID_TAG: store.id} if store.id else {})}
-        if uri.startswith("sqlite:"):
-            _write_without_waiting(uri)
+        file = sqlite_file(uri)
+        if file is not None:
+            _write_without_waiting(file)
         client = MlflowClient(tracking_uri=uri)
         experiment = client.get_experiment_by_name(study)
         # Left to itself, a store that is no server would put them under whatever the working directory is.
-        place = artifacts.absolute().as_uri() if artifacts and uri.startswith("sqlite:") else None
+        place = artifacts.absolute().as_uri() if artifacts and file is not None else None
         experiment_id = experiment.experiment_id if experiment else client.create_experiment(study, place)
         parents = client.search_runs([experiment_id], _with_tags(tags), max_results=1)
         if parents:
@@ -259,16 +261,14 @@ def _children(client: Any, experiment_id: str, parent_id: str) -> set[int]:
             return numbers
 
 
-def _write_without_waiting(uri: str) -> None:
+def _write_without_waiting(file: str) -> None:
     """Have SQLite not wait for the disk at every one of MLflow's half a dozen commits a trial.
 
     A write-ahead log keeps the file whole at any moment; what a power failure takes from it, the study still holds, and
     the next start writes it again.
     """
     from sqlalchemy import event
-    from sqlalchemy.engine import Engine, make_url
-
-    file = os.path.abspath(make_url(uri).database or "")
+    from sqlalchemy.engine import Engine
 
     def set_pragmas(connection: Any, record: Any) -> None:
         if not isinstance(connection, sqlite3.Connection):

@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
+from optuna.storages import RDBStorage
 from optuna.trial import create_trial
 
 from search_spaces.rules import Violation
 from search_spaces.space import parse_space
+from tune_app.config import parse_config
+from tune_app.errors import UserError
 from tune_app.outcomes import CARRIED_ATTRIBUTE, Outcome, metrics_attribute
 from tune_app.study.record import StudyRecord
+from tune_app.study.run_dir import check_place, tracking_uri
 from tune_app.study.store import Parent, StudyStore, open_study
 from tune_app.tracking import MlflowTracking, NoTracking, flat
 
@@ -254,3 +258,46 @@ def test_what_was_carried_over_has_its_runs_where_it_was_launched(uri: str, tmp_
     (parent,), children = runs(uri)
     assert list(children) == [f"trial-{number:05d}"]
     assert parent.data.metrics["trials_complete"] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"study": {"storage": "sqlite:///one.db"}, "tracking": {"uri": "sqlite:///../here/one.db"}},
+            "study.storage: ",
+        ),
+        ({"study": {"storage": "sqlite:///mlflow.db"}}, "study.storage: "),
+        ({"tracking": {"uri": "sqlite:///optuna.db"}}, "tracking.uri: .*optuna.db holds the tables of Optuna; give"),
+    ],
+)
+def test_mlflow_shares_no_database_with_optuna(
+    given: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    RDBStorage("sqlite:///optuna.db")
+    raw = {"data": {"path": "demo"}, **given, "study": {"name": "x", "dir": ".", **given.get("study", {})}}
+    with pytest.raises(UserError, match=told):
+        check_place(parse_config(raw))
+    assert [file.name for file in folder.iterdir()] == ["optuna.db"], "nothing was opened for writing"
+    check_place(parse_config({**raw, "tracking": {"enabled": False}}))
+
+
+def test_mlflow_writes_to_a_folder_whose_name_looks_quoted(empty_database: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "feature%2Fsearch 100% ü#?"
+    folder.mkdir()
+    shutil.copy(empty_database, folder / "mlflow.db")
+    config = parse_config({"study": {"name": "test", "dir": str(folder)}, "data": {"path": "demo"}})
+    space = parse_space({"optim.lr": {"choices": [0.1, 0.2]}})
+    run_dir = folder / "test"
+    run_dir.mkdir()
+    store = open_study(run_dir, "test", None, StudyRecord(space, "criteria", "macro_f1", "max", "data"))
+    end(store, Outcome.COMPLETE, by_criterion={"c": {"f1": 1.0}})
+    tracking = MlflowTracking(store, tracking_uri(config), CONFIG, run_dir / "artifacts")
+    assert tracking.flush() == []
+    _, children = runs(tracking_uri(config))
+    assert len(children) == 1
+    assert list(run_dir.rglob("by_criterion.json"))
+    assert [found.name for found in tmp_path.iterdir()] == [folder.name]

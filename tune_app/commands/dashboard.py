@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tune_app.console import Console
+from tune_app.databases import sqlite_file
 from tune_app.errors import UserError, without_password
 from tune_app.uris import is_store
 
@@ -38,7 +39,6 @@ _GRACE_S = 10.0
 _POLL_S = 0.2
 _FOLLOW_S = 10.0
 _SHOWN_LINES = 10
-_SQLITE_FILE = "sqlite:///"
 
 
 @dataclass(frozen=True)
@@ -392,11 +392,10 @@ def _unserved(tracking_uri: str) -> Page | None:
     """The page to name in place of one that is served here: another's server, or a store that is not there yet."""
     if tracking_uri.startswith(("http://", "https://")):
         return Page("MLflow", without_password(tracking_uri))
-    if tracking_uri.startswith(_SQLITE_FILE):
-        file = Path(tracking_uri.removeprefix(_SQLITE_FILE).partition("?")[0])
-        # MLflow would create it.
-        if not file.exists():
-            return Page("MLflow", "", f"nothing is recorded yet: {file} does not exist")
+    file = sqlite_file(tracking_uri)
+    # MLflow would create it.
+    if file is not None and not os.path.exists(file):
+        return Page("MLflow", "", f"nothing is recorded yet: {file} does not exist")
     return None
 
 

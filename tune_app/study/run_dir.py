@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tune_app import databases
 from tune_app.config import RunConfig, dump_yaml, load_config
 from tune_app.errors import UserError, without_password
 from tune_app.study.checkpoints import CheckpointStorage
@@ -97,7 +98,7 @@ def shown_config(config: RunConfig) -> dict[str, Any]:
 
 def tracking_uri(config: RunConfig) -> str:
     """Where MLflow keeps its runs: the server given, else a SQLite file beside the run directory."""
-    return config.tracking.uri or f"sqlite:///{config.study_folder}/mlflow.db"
+    return config.tracking.uri or databases.sqlite_url(f"{config.study_folder}/mlflow.db")
 
 
 def checkpoint_folder(config: RunConfig, study_id: str | None) -> str:
@@ -119,11 +120,13 @@ def checkpoint_storage(config: RunConfig) -> CheckpointStorage:
 
 
 def check_place(config: RunConfig) -> None:
-    """Refuse places in which a study could not be kept.
+    """Refuse places in which a study could not be kept, or not be mirrored; nothing is written to a database.
 
     Raises:
         UserError: naming the setting and what would be right.
     """
+    if config.tracking.enabled:
+        _check_tracking(config)
     if is_store(config.study.dir):
         Place(config.study.dir, "study.dir").check()
     checkpoint_storage(config).opened()
@@ -134,6 +137,26 @@ def check_place(config: RunConfig) -> None:
             f"study.dir: {config.study.dir} lies in the job's throw-away working directory; give an absolute path that"
             " outlives the job, e.g. -s study.dir=/data/runs, or the URI of a store"
         )
+
+
+def _check_tracking(config: RunConfig) -> None:
+    """Refuse a database for MLflow that holds other tables than its own: MLflow would write nothing, or spoil them."""
+    uri, storage = tracking_uri(config), config.study.storage
+    if storage is not None and databases.is_same(storage, uri):
+        raise UserError(
+            f"study.storage: {storage} is the database of tracking.uri ({uri}) too, and Optuna and MLflow cannot share"
+            " one; give one of them another database, or set tracking.enabled=false"
+        )
+    if databases.sqlite_file(uri) is None:
+        # A server that does not answer is waited for behind the search's back.
+        return
+    try:
+        owner = databases.owner(uri)
+    except Exception:
+        # What MLflow cannot write costs its mirror alone, with a warning.
+        return
+    if owner not in (None, "MLflow"):
+        raise UserError(f"tracking.uri: {uri} holds the tables of {owner}; give MLflow a database of its own")
 
 
 def _is_thrown_away() -> bool:

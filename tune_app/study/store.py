@@ -26,6 +26,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces.rules import Violation
 from search_spaces.space import Choices, Entry, IntRange, Params
+from tune_app import databases
 from tune_app.errors import UserError, without_password_of
 from tune_app.objectives import Objective
 from tune_app.outcomes import OUTCOME_ATTRIBUTE, REASON_ATTRIBUTE, Outcome
@@ -263,9 +264,8 @@ def open_study(
         directions=[_DIRECTIONS[objective.mode] for objective in record.objectives],
         load_if_exists=True,
     )
+    _check_made_by_us(study, record)
     if _RECORD_KEY not in study.user_attrs:
-        if study.get_trials(deepcopy=False):
-            raise UserError(f"study.name: {name} is there already and no study of headroom's; set another study.name")
         with nullcontext() if journal is None else journal.one_write():
             study.set_user_attr(_ID_KEY, uuid.uuid4().hex)
             if parent is not None:
@@ -280,6 +280,49 @@ def open_study(
     if differences:
         raise differs(name, differences)
     return store
+
+
+def check_name(run_dir: Path, name: str, url: str | None, record: StudyRecord) -> None:
+    """Refuse a name under which the storage holds a study that headroom cannot fill; nothing is written.
+
+    Raises:
+        UserError: naming what differs, or the storage cannot be opened.
+    """
+    found = _existing(run_dir, name, url)
+    if found is not None:
+        _check_made_by_us(found[0], record)
+
+
+def _check_made_by_us(study: optuna.Study, record: StudyRecord) -> None:
+    """Refuse a study with another direction than its objectives', or with anything in it that headroom did not write.
+
+    Args:
+        record: of a study without one, which may be one whose making was cut short.
+
+    Raises:
+        UserError: naming what it holds.
+    """
+    stored = study.user_attrs.get(_RECORD_KEY)
+    objectives = (StudyRecord.from_dict(stored) if stored else record).objectives
+    wanted = [_DIRECTIONS[objective.mode] for objective in objectives]
+    what = None
+    if study.directions != wanted:
+        there, here = (", ".join(one.name.lower() for one in many) for many in (study.directions, wanted))
+        what = f"its direction is {there}, and {' and '.join(map(str, objectives))} asks for {here}"
+    elif not stored:
+        foreign = study.user_attrs.keys() - {_ID_KEY, _PARENT_KEY, _VERSION_KEY}
+        names = study.metric_names
+        if study.get_trials(deepcopy=False):
+            what = "it holds trials, and no study of headroom's"
+        elif foreign:
+            what = f"it holds attributes of another program ({', '.join(sorted(foreign))})"
+        elif names is not None and names != [objective.name for objective in objectives]:
+            what = f"its values are named {', '.join(names)}"
+    if what is not None:
+        raise UserError(
+            f"study.name: {study.study_name} is in the storage already: {what}; set another study.name, or delete it"
+            " there with optuna delete-study"
+        )
 
 
 def study_in_memory(record: StudyRecord) -> StudyStore:
@@ -333,15 +376,20 @@ def find_study(run_dir: Path, name: str, url: str | None) -> StudyStore | None:
     Raises:
         UserError: the storage cannot be opened.
     """
+    found = _existing(run_dir, name, url)
+    return StudyStore(*found) if found is not None and _RECORD_KEY in found[0].user_attrs else None
+
+
+def _existing(run_dir: Path, name: str, url: str | None) -> tuple[optuna.Study, BaseStorage, JournalFile | None] | None:
+    """Return a study that is there, headroom's or not, with its storage."""
     # os.path's own takes any text: a name too long for a folder, say.
     if not os.path.exists(run_dir / JOURNAL_FILE) if url is None else _lacks_its_file(url):
         return None
     storage, journal = _open_storage(run_dir, url)
     try:
-        study = optuna.load_study(study_name=name, storage=storage, sampler=_NO_SAMPLER)
+        return optuna.load_study(study_name=name, storage=storage, sampler=_NO_SAMPLER), storage, journal
     except KeyError:
         return None
-    return StudyStore(study, storage, journal) if _RECORD_KEY in study.user_attrs else None
 
 
 def study_names(folder: Path, url: str | None) -> list[str]:
@@ -360,9 +408,8 @@ def study_names(folder: Path, url: str | None) -> list[str]:
 
 def _lacks_its_file(url: str) -> bool:
     """Whether a database is a SQLite file that is not there; to open it would make it."""
-    scheme, _, path = url.partition(":///")
-    file = path.partition("?")[0]
-    return scheme.startswith("sqlite") and not file.startswith(("file:", ":memory:")) and not os.path.exists(file)
+    file = databases.sqlite_file(url)
+    return file is not None and not os.path.exists(file)
 
 
 def _open_storage(run_dir: Path, url: str | None) -> tuple[BaseStorage, JournalFile | None]:
@@ -378,7 +425,9 @@ def _open_storage(run_dir: Path, url: str | None) -> tuple[BaseStorage, JournalF
                 " begin anew"
             ) from None
     try:
-        return RDBStorage(url), None
+        owner = databases.owner(url)
+        if owner in (None, "Optuna"):
+            return RDBStorage(url), None
     except Exception as error:
         # SQLAlchemy's many errors, driver errors and missing drivers all mean the same here, and all may quote the URL.
         problem = without_password_of(url, next(iter(str(error).splitlines()), ""))
@@ -386,6 +435,10 @@ def _open_storage(run_dir: Path, url: str | None) -> tuple[BaseStorage, JournalF
             f"study.storage: {url} cannot be opened ({type(error).__name__}: {problem}); check the address and that its"
             " driver is installed (PostgreSQL's: pip install 'psycopg[binary]'), or set null for a journal file"
         ) from None
+    raise UserError(
+        f"study.storage: {url} holds the tables of {owner}; give the study a database of its own, or set null for a"
+        " journal file"
+    )
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tune_app import databases
 from tune_app.config import RunConfig
 from tune_app.errors import UserError, without_password
 from tune_app.outcomes import carried_from
@@ -33,6 +34,7 @@ from tune_app.study.store import (
     LOCK_FILE,
     Parent,
     StudyStore,
+    check_name,
     differs,
     find_study,
     load_study,
@@ -100,6 +102,7 @@ def choose(config: RunConfig, record: StudyRecord, *, fresh: bool = False, say: 
             return Opening(config.named(store.name), same, versions.base, is_new=False)
         newest = newest or store
     if newest is None:
+        check_name(Path(config.run_dir), config.study.name, config.study.storage, record)
         return Opening(config, record, versions.base, is_new=True)
     if fresh:
         return Opening(config.named(versions.free_name()), record, versions.base, is_new=True)
@@ -286,7 +289,8 @@ def archive(run_dir: Path) -> Path:
         except OSError as error:
             raise UserError(f"{run_dir}: cannot be moved ({error.strerror}); see that its folder is writable") from None
         # A database may lie in the run directory, and opened under its old path it would be written there.
-        moved = config.named(target.name).stored_in(_moved(config.study.storage, config.run_dir, str(target)))
+        url = config.study.storage and databases.moved(config.study.storage, config.run_dir, str(target))
+        moved = config.named(target.name).stored_in(url)
         store = load_study(target, config.study.name, moved.study.storage)
         # At every moment the configuration names a study that is there.
         store.copy_as(target.name, (config.run_dir, str(target)))
@@ -419,10 +423,6 @@ def _free(run_dir: Path, config: RunConfig) -> Path:
     while (name := base if number == 1 else f"{base}-{number}") in taken or (run_dir.parent / name).exists():
         number += 1
     return run_dir.parent / config.named(name).study.name
-
-
-def _moved(url: str | None, there: str, here: str) -> str | None:
-    return url and url.replace(f"{there}/", f"{here}/")
 
 
 def check_idle(run_dir: Path) -> None:

@@ -4,9 +4,11 @@ import fcntl
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from optuna.trial import TrialState
 
 from search_spaces.rules import Violation
 from search_spaces.space import parse_space
+from tune_app.databases import sqlite_url
 from tune_app.errors import UserError
 from tune_app.outcomes import Outcome
 from tune_app.study.record import StudyRecord
@@ -24,6 +27,7 @@ from tune_app.study.store import (
     JOURNAL_FILE,
     LOCK_FILE,
     StudyStore,
+    check_name,
     load_study,
     open_study,
     search_is_running,
@@ -36,6 +40,10 @@ ENTRIES: dict[str, Any] = {
     "train.batch_size": {"low": 8, "high": 64, "step": 8},
     "optim.lr": {"low": 1e-5, "high": 1e-3, "log": True},
 }
+MLFLOW_TABLES = """
+CREATE TABLE experiments (id INTEGER); CREATE TABLE runs (id INTEGER); CREATE TABLE metrics (id INTEGER);
+CREATE TABLE alembic_version (version_num VARCHAR(32)); INSERT INTO alembic_version VALUES ('bd07f7e963c5');
+"""
 PARAMS: dict[str, Any] = {"model.name": "bert-base", "train.batch_size": 16, "optim.lr": 1e-4}
 RECORD = StudyRecord(
     space=parse_space(ENTRIES), task="criteria", metric="macro_f1", mode="max", data_fingerprint="0123456789abcdef"
@@ -317,6 +325,65 @@ def test_a_study_of_someone_else_is_neither_shown_nor_written_to(empty_database:
     with pytest.raises(UserError, match=r"study\.name: .*set another study\.name"):
         place.open()
     assert theirs.user_attrs == {}
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        ({}, r"its direction is minimize, and macro_f1 \(max\) asks for maximize"),
+        ({"directions": ["maximize", "minimize"]}, "its direction is maximize, minimize, and"),
+    ],
+)
+def test_a_study_made_beforehand_is_refused_by_its_direction(
+    made: dict[str, Any], told: str, empty_database: Path, tmp_path: Path
+) -> None:
+    place = Place(tmp_path, f"sqlite:///{shutil.copy(empty_database, tmp_path / 'theirs.db')}")
+    theirs = optuna.create_study(study_name="test", storage=place.url, **made)
+    for refused in (place.open, lambda: check_name(place.run_dir, "test", place.url, RECORD)):
+        with pytest.raises(UserError, match=rf"study\.name: test is in the storage already: {told}"):
+            refused()
+    assert theirs.user_attrs == {}
+
+
+def test_what_another_program_wrote_to_an_empty_study_is_not_written_over(empty_database: Path, tmp_path: Path) -> None:
+    place = Place(tmp_path, f"sqlite:///{shutil.copy(empty_database, tmp_path / 'theirs.db')}")
+    theirs = optuna.create_study(study_name="test", storage=place.url, direction="maximize")
+    theirs.set_user_attr("owner", "ann")
+    with pytest.raises(UserError, match=r"attributes of another program \(owner\)"):
+        place.open()
+    assert theirs.user_attrs == {"owner": "ann"}
+
+
+def test_values_that_another_program_named_are_not_named_anew(empty_database: Path, tmp_path: Path) -> None:
+    place = Place(tmp_path, f"sqlite:///{shutil.copy(empty_database, tmp_path / 'theirs.db')}")
+    theirs = optuna.create_study(study_name="test", storage=place.url, direction="maximize")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        theirs.set_metric_names(["accuracy"])
+    with pytest.raises(UserError, match="its values are named accuracy"):
+        place.open()
+    assert theirs.metric_names == ["accuracy"]
+
+
+def test_a_study_whose_direction_was_changed_is_not_resumed(place: Place) -> None:
+    store = place.open()
+    record = {**RECORD.as_dict(), "mode": "min"}
+    store.study.set_user_attr("headroom", record)
+    with pytest.raises(UserError, match=r"its direction is maximize, and macro_f1 \(min\) asks for minimize"):
+        place.open()
+
+
+@pytest.mark.parametrize("statement", [MLFLOW_TABLES, "CREATE TABLE notes (id INTEGER)"])
+def test_a_database_of_another_program_is_refused_as_it_is(statement: str, tmp_path: Path) -> None:
+    file = tmp_path / "theirs.db"
+    with sqlite3.connect(file) as connection:
+        connection.executescript(statement)
+    connection.close()
+    before = file.read_bytes()
+    whose = "MLflow" if statement == MLFLOW_TABLES else "another program"
+    with pytest.raises(UserError, match=rf"study\.storage: sqlite:///.* holds the tables of {whose}; give the study"):
+        Place(tmp_path, sqlite_url(file)).open()
+    assert file.read_bytes() == before
 
 
 def test_a_study_whose_first_write_was_cut_short_is_opened_as_new(place: Place) -> None:
