@@ -20,7 +20,8 @@ from tune_app.errors import UserError
 from tune_app.objectives import front, named_values, values_of
 from tune_app.outcomes import CARRIED_ATTRIBUTE, RECOMMENDED_ATTRIBUTE, TRIAL_ATTRIBUTES, carried_from
 from tune_app.printable import printable
-from tune_app.study.reporting import is_recommended, leaderboard, outcome_of, reason_of
+from tune_app.study.lines import COLLAPSED
+from tune_app.study.reporting import is_collapsed, is_recommended, leaderboard, outcome_of, reason_of
 from tune_app.study.run_dir import shown_config
 from tune_app.study.store import StudyStore
 
@@ -164,6 +165,7 @@ def _comment(store: StudyStore, trial: FrozenTrial) -> str:
     values = ", ".join(f"{name} {value:.6f}" for name, value in named_values(trial, store.record.objectives).items())
     origin = carried_from(trial)
     value = f"Trial {trial.number} of study {store.name}{f' ({origin})' if origin else ''}: {values}"
+    value += f"; {COLLAPSED}" if is_collapsed(trial) else ""
     folds = store.record.fixed.get("data.folds")
     if folds:
         return (

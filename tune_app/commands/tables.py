@@ -19,6 +19,7 @@ from tune_app.study.lines import (
     baseline_lines,
     best_text,
     counts_line,
+    mark_of,
     summary_lines,
     what_of,
 )
@@ -124,7 +125,7 @@ def recommended_lines(status: StudyStatus) -> list[str]:
         return [f"the best trial, {best.number}, is a recommended configuration: none found beats it"]
     ahead = best.value - recommended.value
     return [
-        f"best recommended configuration: trial {recommended.number}, {status.metric} {recommended.value:.4f}; the best"
+        f"best recommended configuration: {mark_of(recommended)}, {status.metric} {recommended.value:.4f}; the best"
         f" trial is {ahead:.4f} above it"
     ]
 
@@ -132,7 +133,7 @@ def recommended_lines(status: StudyStatus) -> list[str]:
 def _front_lines(status: StudyStatus) -> list[str]:
     """The trials that no other beats, the best by the first objective first."""
     lines = [
-        f"  trial {trial.number}: {shown_values(status.objectives, list(trial.values.values()))},"
+        f"  {mark_of(trial)}: {shown_values(status.objectives, list(trial.values.values()))},"
         f" {params_text(trial.params)}"
         for trial in status.front[:_TOP]
     ]

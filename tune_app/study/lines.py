@@ -10,6 +10,7 @@ from tune_app.outcomes import Outcome, carried_from
 from tune_app.study.reporting import (
     BASELINES,
     Best,
+    OnFront,
     StudyStatus,
     is_collapsed,
     is_recommended,
@@ -20,7 +21,7 @@ from tune_app.study.reporting import (
 from tune_app.study.times import working_s
 from tune_app.unit import Unit
 
-_COLLAPSED = "collapsed: one answer for every row"
+COLLAPSED = "collapsed: one answer for every row"
 
 
 def counts_line(status: StudyStatus) -> str:
@@ -53,10 +54,10 @@ def best_text(status: StudyStatus) -> str:
     return f"{text}, {len(status.front)} on the front" if status.has_several else text
 
 
-def mark_of(best: Best) -> str:
+def mark_of(trial: Best | OnFront) -> str:
     """Return ``trial 7``, with what a reader must know of it."""
-    origin = f", {best.carried_from}" if best.carried_from else ""
-    return f"trial {best.number}{origin}{f', {_COLLAPSED}' if best.is_collapsed else ''}"
+    origin = f", {trial.carried_from}" if isinstance(trial, Best) and trial.carried_from else ""
+    return f"trial {trial.number}{origin}{f', {COLLAPSED}' if trial.is_collapsed else ''}"
 
 
 def ahead_line(status: StudyStatus) -> str:
@@ -65,7 +66,7 @@ def ahead_line(status: StudyStatus) -> str:
     if ahead is None:
         return ""
     value = f"{status.metric} {status.objectives[0].shown(ahead.value)} in {ahead.at}"
-    return f"trial {ahead.number} ({ahead.state}) has reached {value}; only complete trials count as best"
+    return f"ahead, but not complete: trial {ahead.number} ({ahead.state}), {value}"
 
 
 def baseline_lines(baselines: Mapping[str, float]) -> list[str]:
@@ -96,7 +97,7 @@ def closing_line(trial: FrozenTrial, objectives: Sequence[Objective], unit: Unit
     elif (value := unit.last_value(trial.intermediate_values)) is not None:
         text += f" at {objectives[0].shown(value)}"
     if is_collapsed(trial):
-        text += f" ({_COLLAPSED})"
+        text += f" ({COLLAPSED})"
     text += f" in {duration_text(working_s(trial))}"
     return f"{text}: {reason_of(trial)}" if outcome in (Outcome.OOM, Outcome.FAILED) else text
 

@@ -81,6 +81,7 @@ class OnFront:
     number: int
     values: dict[str, float]
     params: dict[str, Any]
+    is_collapsed: bool = False
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def study_status(store: StudyStore, *, is_running: bool) -> StudyStatus:
         best=_first(ranked),
         objectives=objectives,
         front=tuple(
-            OnFront(trial.number, named_values(trial, objectives), dict(trial.params))
+            OnFront(trial.number, named_values(trial, objectives), dict(trial.params), is_collapsed(trial))
             for trial in front(ranked, objectives)
         ),
         carried=dict(carried),

@@ -47,11 +47,11 @@ def test_the_summary_tells_waiting_from_running_and_the_best_from_what_is_ahead(
     assert summary_lines(status, 125) == [
         "about 2 min 5 s left; 3 of 9 launched: 1 complete, 1 running, 1 waiting at a rung; 1 rejected",
         "best macro_f1 0.6000 (trial 0), of 1 complete; baseline 0.2500",
-        "trial 1 (running) has reached macro_f1 0.7000 in epoch 2; only complete trials count as best",
+        "ahead, but not complete: trial 1 (running), macro_f1 0.7000 in epoch 2",
     ]
     interrupted = study_status(store, is_running=False)
     assert "2 interrupted" in summary_lines(interrupted, None)[0]
-    assert summary_lines(interrupted, None)[-1].startswith("trial 1 (interrupted)")
+    assert summary_lines(interrupted, None)[-1].startswith("ahead, but not complete: trial 1 (interrupted)")
 
 
 def test_a_trial_that_waits_no_more_runs(store: StudyStore) -> None:
