@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from scipy.stats.qmc import Sobol
 from search_spaces.conditions import ActiveSpace
 from search_spaces.space import Params, Scalar
 from tune_app.search.private_optuna import CandidateTpe, Columns
+from tune_app.search.projection import Reported, projected_values
 from tune_app.study.reporting import is_infeasible
 
 LEAST_BANDWIDTH = 0.15
@@ -39,10 +41,11 @@ class TpeDraw:
 
     Rejected samples teach nothing: the rules keep them out of the draw, and as trials they would dilute the good ones.
     Only after thirty rejections in a row draws go where the rejected samples' excess is smaller. A trial that ran out
-    of memory ranks behind all that ran, by its excess; a stopped or open one by its last report. An open trial without
-    a report counts as bad (constant liar), so that trials asked for at once differ. Of several objectives it is
-    Optuna's multi-objective TPE. Choices that are numbers are learnt by their rank: batch 64 then tells something of
-    batch 128.
+    of memory ranks behind all that ran, by its excess. A stopped or open trial ranks among the complete ones by the
+    final value that its last report lets expect (``projection``). An open trial without a report counts as bad
+    (constant liar), so that trials asked for at once differ. With several objectives the draw is Optuna's
+    multi-objective TPE, which ranks complete trials alone. Choices that are numbers are learnt by their rank: batch 64
+    then tells something of batch 128.
 
     Args:
         least_bandwidth: floor under the bandwidth of numeric and ranked parameters, as a share of their range.
@@ -64,12 +67,13 @@ class TpeDraw:
         self._seen_by_tpe = {name: scale.distribution for name, scale in self._scales.items()}
         self._rows: dict[int, list[float]] = {}
         self._rejected: dict[int, bool] = {}
+        self._projected: dict[int, FrozenTrial] = {}
         self._sampler = CandidateTpe(seed=seed, least_bandwidth=least_bandwidth, columns=self._columns)
         self._points = Sobol(len(self._space), rng=seed)
 
     def __call__(self) -> Iterator[Params]:
         """Yield configurations, the most promising first."""
-        launched = [self._shown(trial) for trial in self._trials() if not self._is_rejected(trial)]
+        launched = self._projected_to_their_end([trial for trial in self._trials() if not self._is_rejected(trial)])
         reported = sum(trial.state != TrialState.RUNNING for trial in launched)
         if reported >= STARTUP_TRIALS and self._scales:
             yield from self._candidates(launched, lots=_LOTS)
@@ -78,13 +82,25 @@ class TpeDraw:
     def _trials(self) -> list[FrozenTrial]:
         return [trial for trial in self._study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL]
 
-    def _shown(self, trial: FrozenTrial) -> FrozenTrial:
-        """Return an open trial that has reported as if it had been stopped there: its reports teach already."""
-        # Optuna ranks stopped trials by one objective alone.
-        if trial.state != TrialState.RUNNING or not trial.intermediate_values or len(self._study.directions) > 1:
+    def _projected_to_their_end(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Return the trials; those that reported but did not complete appear complete, with their projected values."""
+        # With several objectives the reports are of the first alone.
+        if len(self._study.directions) > 1:
+            return list(trials)
+        reports = {trial.number: _reports_of(trial) for trial in trials if trial.intermediate_values}
+        reports = {number: reported for number, reported in reports.items() if reported.values}
+        if all(reported.final is not None for reported in reports.values()):
+            return list(trials)
+        values = dict(zip(reports, projected_values(list(reports.values())), strict=True))
+        return [self._as_complete(trial, values[trial.number]) if trial.number in values else trial for trial in trials]
+
+    def _as_complete(self, trial: FrozenTrial, value: float) -> FrozenTrial:
+        if trial.state == TrialState.COMPLETE:
             return trial
-        shown = copy.copy(trial)
-        shown.state = TrialState.PRUNED
+        shown = self._projected.get(trial.number) or copy.copy(trial)
+        if trial.state.is_finished():
+            self._projected[trial.number] = shown
+        shown.state, shown.value = TrialState.COMPLETE, value
         return shown
 
     def _is_rejected(self, trial: FrozenTrial) -> bool:
@@ -115,6 +131,11 @@ class TpeDraw:
         rows = [self._rows[trial.number] for trial in trials if trial.number in self._rows]
         table = np.array(rows, dtype=float).reshape(len(rows), len(self._scales))
         return {name: table[:, column] for column, name in enumerate(self._scales)}
+
+
+def _reports_of(trial: FrozenTrial) -> Reported:
+    values = {step: value for step, value in trial.intermediate_values.items() if not math.isnan(value)}
+    return Reported(values, trial.value if trial.state == TrialState.COMPLETE else None)
 
 
 class _Scale:

@@ -267,6 +267,22 @@ def test_rejected_samples_teach_tpe_nothing(tmp_path: Path) -> None:
     assert proposals("many", rejections=5) == proposals("none", rejections=0)
 
 
+def test_stopped_and_open_trials_teach_tpe_by_what_their_reports_promise(tmp_path: Path) -> None:
+    """Complete trials far from the best value, stopped and open ones near it: draws go to the latter."""
+    store = new_store(tmp_path, {"optim.lr": {"low": 0.0, "high": 1.0}})
+    for place in range(20):
+        early = place / 20
+        number = store.open_trial({"optim.lr": early}, {})
+        store.report(number, 1, early)
+        if place < 10:
+            store.report(number, 2, early + 0.1)
+            store.close_trial(number, Outcome.COMPLETE, value=early + 0.1)
+        elif place < 19:
+            store.close_trial(number, Outcome.STOPPED)
+    drawn = [params["optim.lr"] for params in itertools.islice(proposer_for(store, "tpe").proposals(), 24)]
+    assert sum(float(value) for value in drawn[:8]) / 8 > 0.7
+
+
 def test_candidates_of_one_draw_go_from_the_most_promising_downwards(tmp_path: Path) -> None:
     store = new_store(tmp_path, {"optim.lr": {"low": 0.0, "high": 1.0}})
     for place in range(40):
