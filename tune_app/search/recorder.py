@@ -44,7 +44,7 @@ from tune_app.search.searcher import HeadroomSearch
 from tune_app.study.checkpoints import CheckpointKeeper
 from tune_app.study.remote import Kept
 from tune_app.study.store import StudyStore
-from tune_app.study.times import CLOCK_ATTRIBUTE, Doing, taken_up
+from tune_app.study.times import CLOCK_ATTRIBUTE, Doing, clock_of, taken_up
 from tune_app.unit import Unit
 
 _DOING = {Trial.PENDING: Doing.WAITING, Trial.PAUSED: Doing.WAITING, Trial.RUNNING: Doing.WORKING}
@@ -97,11 +97,18 @@ class StudyRecorder(tune.Callback):
         self._waiting = waiting
         self._live: dict[str, Live] = {}
         self._trials: dict[str, Trial] = {}
-        self._began = time.time()
+        self._take_up()
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles callbacks into its own experiment state, which nothing reads here: the study is the record.
         return {}
+
+    def _take_up(self) -> None:
+        """Count the time since an earlier search as a pause of the trials that it left open."""
+        now = time.time()
+        for trial in self._store.trials():
+            if not trial.state.is_finished():
+                self._store.set_attributes(trial.number, {CLOCK_ATTRIBUTE: taken_up(trial, now).as_dict()})
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         waiting = self._waiting()
@@ -241,7 +248,7 @@ class StudyRecorder(tune.Callback):
                 number,
                 dict(trial.config[PARAMS]),
                 self._unit,
-                taken_up(stored, self._began),
+                clock_of(stored),
                 values=values,
                 best_metrics=dict(stored.user_attrs.get(best) or {}),
                 facts=dict(stored.user_attrs.get(FACTS_ATTRIBUTE) or {}),

@@ -1,5 +1,6 @@
 """How the time of a trial was spent: at work, waiting, or paused because no search was running."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -60,14 +61,11 @@ class TrialClock:
         return cls(Doing(values["doing"]), float(values["since"]), seconds)
 
 
-def clock_of(trial: FrozenTrial) -> TrialClock | None:
-    """Return the clock of an open trial as its last search left it, or one that has waited since the trial was made.
-
-    None where the trial has no start, as in an earlier version.
-    """
+def clock_of(trial: FrozenTrial) -> TrialClock:
+    """Return the clock of an open trial as it was recorded last; a new one has waited since the trial was made."""
     if stored := trial.user_attrs.get(CLOCK_ATTRIBUTE):
         return TrialClock.from_dict(stored)
-    return None if trial.datetime_start is None else TrialClock(Doing.WAITING, trial.datetime_start.timestamp())
+    return TrialClock(Doing.WAITING, trial.datetime_start.timestamp() if trial.datetime_start else time.time())
 
 
 def taken_up(trial: FrozenTrial, began: float) -> TrialClock:
@@ -76,7 +74,7 @@ def taken_up(trial: FrozenTrial, began: float) -> TrialClock:
     Args:
         began: when the search began, in seconds since the epoch.
     """
-    clock = clock_of(trial) or TrialClock(Doing.WAITING, began)
+    clock = clock_of(trial)
     if clock.since < began:
         clock.doing = Doing.PAUSED
         clock.turn_to(Doing.WAITING, began)
@@ -94,8 +92,6 @@ def working_s(trial: FrozenTrial, now: float | None = None) -> float:
         return float(stored)
     if not trial.state.is_finished():
         clock = clock_of(trial)
-        if clock is None:
-            return 0.0
         return (clock.seconds if now is None else clock.at(now))[Doing.WORKING]
     # A study of an earlier version has the phases alone, or no more than start and end.
     phases = [trial.user_attrs.get(name) for name in ("load_s", "train_s", "eval_s")]
