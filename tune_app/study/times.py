@@ -8,6 +8,8 @@ from typing import Any, Self
 
 from optuna.trial import FrozenTrial
 
+from tune_app.outcomes import FACTS_ATTRIBUTE
+
 CLOCK_ATTRIBUTE = "clock"
 """Attribute of an open trial: its clock as it stood at its last change or checkpoint."""
 
@@ -90,11 +92,13 @@ def working_s(trial: FrozenTrial, now: float | None = None) -> float:
     stored = trial.user_attrs.get(Doing.WORKING)
     if stored is not None:
         return float(stored)
-    if not trial.state.is_finished():
+    is_open = not trial.state.is_finished()
+    if is_open and CLOCK_ATTRIBUTE in trial.user_attrs:
         clock = clock_of(trial)
         return (clock.seconds if now is None else clock.at(now))[Doing.WORKING]
     # A study of an earlier version has the phases alone, or no more than start and end.
-    phases = [trial.user_attrs.get(name) for name in ("load_s", "train_s", "eval_s")]
+    facts = {**(trial.user_attrs.get(FACTS_ATTRIBUTE) or {}), **trial.user_attrs}
+    phases = [facts.get(name) for name in ("load_s", "train_s", "eval_s")]
     if all(phase is not None for phase in phases):
         return float(sum(phase or 0.0 for phase in phases))
     return trial.duration.total_seconds() if trial.duration is not None else 0.0

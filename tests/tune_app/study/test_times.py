@@ -50,6 +50,11 @@ def test_an_open_trial_has_worked_up_to_now_only_while_a_search_runs() -> None:
     assert working_s(trial) == 0
 
 
+def test_an_open_trial_of_an_earlier_version_worked_what_its_phases_say() -> None:
+    assert working_s(open_trial(facts={"load_s": 1.0, "train_s": 2.0, "eval_s": 3.0})) == 6
+    assert working_s(open_trial(), START + 7) == 0
+
+
 @pytest.mark.parametrize(
     ("attributes", "expected"),
     [
