@@ -15,6 +15,7 @@ from tune_app.console import Console
 from tune_app.errors import UserError
 from tune_app.search.combinations import check_combinations, fixed_obstacle
 from tune_app.search.preconditions import check_optimizers, model_names
+from tune_app.voice import Voice
 
 if TYPE_CHECKING:
     from trainables.memory.facts import TrialDevice
@@ -71,23 +72,26 @@ def print_needs(
         precision=precision or _precision(config, kind, here),
     )
     files = MachineFiles()
+    terminal = Console(stderr=True)
     try:
-        if model is not None and batch is not None and length is not None:
-            answer = verdict(question, model, batch, length, files)
-            if as_json:
-                echo(json.dumps(_contracted(answer)))
+        with Voice(terminal, quiet=not terminal.is_terminal) as voice:
+            voice.doing("predicting what the models need")
+            if model is not None and batch is not None and length is not None:
+                answer = verdict(question, model, batch, length, files)
+                if as_json:
+                    echo(json.dumps(_contracted(answer)))
+                    return
+                split = f"{answer.accumulation_steps} × {answer.micro_batch}" if answer.fits else "not even one sample"
+                if answer.fits and answer.checkpointing:
+                    split += " with checkpointing"
+                console.say(
+                    f"{'fits' if answer.fits else 'does not fit'}: {model}, effective batch {batch}, length {length},"
+                    f" {answer.precision} on {kind} with {budget_gib:g} GiB: {split}, needs {answer.need_gib:.3g} GiB"
+                    f" of {question.allowed_gib:.3g} allowed (predicted)"
+                )
                 return
-            split = f"{answer.accumulation_steps} × {answer.micro_batch}" if answer.fits else "not even one sample"
-            if answer.fits and answer.checkpointing:
-                split += " with checkpointing"
-            console.say(
-                f"{'fits' if answer.fits else 'does not fit'}: {model}, effective batch {batch}, length {length},"
-                f" {answer.precision} on {kind} with {budget_gib:g} GiB: {split}, needs {answer.need_gib:.3g} GiB"
-                f" of {question.allowed_gib:.3g} allowed (predicted)"
-            )
-            return
-        able, left_out = _models_and_lengths(config)
-        rows = model_needs(question, able, files)
+            able, left_out = _models_and_lengths(config)
+            rows = model_needs(question, able, files)
     except (UnknownModelError, ModelLoadError) as error:
         raise UserError(f"model.name: {error}") from None
     except DataError as error:
