@@ -161,6 +161,15 @@ def one_layer_less(files: ModelFiles) -> Files:
     return {**files, "model.safetensors": save(kept)}
 
 
+def one_value(value: float) -> Callable[[ModelFiles], Files]:
+    def damage(files: ModelFiles) -> Files:
+        tensors = load(files["model.safetensors"])
+        next(tensor for name, tensor in tensors.items() if ".layer.0." in name).view(-1)[0] = value
+        return {**files, "model.safetensors": save(tensors)}
+
+    return damage
+
+
 def smaller_vocabulary(files: ModelFiles) -> Files:
     tensors = load(files["model.safetensors"])
     words = tensors["embeddings.word_embeddings.weight"]
@@ -291,6 +300,7 @@ SETTINGS = [
         says=("checkpoint.keep: none", "scheduler.name=asha"),
     ),
     setting("model.name=./none", "model.name: ", "'./none'", "no such folder"),
+    setting("model.name=deberta-v3-base", "model.name: ", "did you mean 'microsoft/deberta-v3-base'?"),
     setting("model.name=tiny-brt", "model.name: ", "'tiny-brt'", "did you mean 'tiny-bert'?"),
     *(
         setting(f"study.name={json.dumps(name)}", "study.name: ", repr(name)[:40], "letters, digits")
@@ -394,6 +404,10 @@ MODELS = [
     model("config.json is a list", with_files(config__json="[1]"), "config.json", "transformers layout"),
     model("config.json is null", with_files(config__json="null"), "config.json", "transformers layout"),
     model("a family nobody knows", with_config(model_type="nosuch"), "`nosuch`", "transformers layout"),
+    model("weights that are NaN", one_value(float("nan")), "NaN or infinite values", "encoder.layer.0.", "fetch"),
+    model("infinite weights", one_value(float("-inf")), "NaN or infinite values", "encoder.layer.0.", "fetch"),
+    model("fewer layers than weights", with_config(num_hidden_layers=1), "leaves out", "mend num_hidden_layers"),
+    model("a padding token that is text", with_config(pad_token_id="x"), "pad_token_id", "'x'"),
     model("a size that is text", with_config(hidden_size="big"), "hidden_size", "'big'"),
     model("sizes that do not fit", with_config(num_attention_heads=7), "attention heads (7)", "mend its config.json"),
     model("a function nobody knows", with_config(hidden_act="nosuch"), "'nosuch'", "mend its config.json"),

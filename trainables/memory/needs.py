@@ -21,9 +21,10 @@ from trainables.memory.predict import (
     task_facts,
     too_many_passes,
 )
+from trainables.models import hub
 from trainables.models.architectures import known_config
 from trainables.models.builtin import MAX_VOCABULARY, builtin_config
-from trainables.models.checkpoint import HUB_REMEDY, refused
+from trainables.models.checkpoint import hub_remedy, refused
 from trainables.models.families import set_dropout
 from trainables.models.names import BUILTIN_NAMES, resolve_model
 from trainables.settings import TrialSettings, encoder_names, revision_of
@@ -351,8 +352,11 @@ def encoder_config(model: str, revision: str | None, *, builtin_vocabulary: int 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(
-            source.path or model, revision=revision, trust_remote_code=False
+            source.path or model,
+            revision=revision,
+            trust_remote_code=False,
+            local_files_only=source.path is not None or not hub.answers(),
         )
     except Exception as error:  # The hub's many errors all mean the same here.
-        raise refused(f"configuration of {model!r}", error, HUB_REMEDY) from None
+        raise refused(f"configuration of {model!r}", error, hub_remedy(model)) from None
     return config

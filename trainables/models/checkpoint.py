@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers.utils.hub import cached_file
 
+from trainables.models import hub
 from trainables.models.names import ModelSource
 
 _WEIGHT_FILES = (
@@ -23,13 +24,18 @@ _WEIGHT_FILES = (
 )
 
 
-HUB_REMEDY = "name a model folder, a built-in model, or connect to the hub once so that it is kept here"
-
 _LONGEST = 200
 
 
 class ModelLoadError(RuntimeError):
     """A model that cannot be loaded exactly as its files say; the message names the file or the tensors."""
+
+
+def hub_remedy(name: str) -> str:
+    """Return what to do about a model that the hub does not give."""
+    likely = hub.meant(name)
+    question = f"did you mean {likely!r}? Else " if likely else ""
+    return f"{question}name a model folder, a built-in model, or connect to the hub once so that it is kept here"
 
 
 def fetch(source: ModelSource, filename: str, revision: str | None) -> Path | None:
@@ -42,10 +48,16 @@ def fetch(source: ModelSource, filename: str, revision: str | None) -> Path | No
         path = Path(source.path) / filename
         return path if path.is_file() else None
     try:
-        cached = cached_file(source.name, filename, revision=revision, _raise_exceptions_for_missing_entries=False)
+        cached = cached_file(
+            source.name,
+            filename,
+            revision=revision,
+            local_files_only=not hub.answers(),
+            _raise_exceptions_for_missing_entries=False,
+        )
     except OSError as error:
         # The chain below it is many network errors deep and says nothing more.
-        raise ModelLoadError(f"model {source.name!r}: {first_line(error)}") from None
+        raise ModelLoadError(f"model {source.name!r}: {first_line(error)}; {hub_remedy(source.name)}") from None
     return None if cached is None else Path(cached)
 
 

@@ -107,15 +107,16 @@ class Architecture:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Architecture | None":
-        """Read a ``config.json``; None where it names no family."""
+        """Read a ``config.json``; None where it names no family. What is no whole number counts as not given."""
         model_type = config.get("model_type")
         if not isinstance(model_type, str):
             return None
-        layers = config.get("num_hidden_layers", config.get("n_layers"))
+        numbers = {name: value for name, value in config.items() if type(value) is int}
+        layers = numbers.get("num_hidden_layers", numbers.get("n_layers"))
         # DeBERTa's later models have no table, their positions being relative.
-        positions = config.get("max_position_embeddings") if config.get("position_biased_input", True) else None
-        hidden = config.get("hidden_size", config.get("dim"))
-        return cls(model_type, layers, positions, config.get("pad_token_id") or 0, hidden)
+        positions = numbers.get("max_position_embeddings") if config.get("position_biased_input", True) else None
+        hidden = numbers.get("hidden_size", numbers.get("dim"))
+        return cls(model_type, layers, positions, numbers.get("pad_token_id", 0), hidden)
 
     @property
     def longest(self) -> int | None:

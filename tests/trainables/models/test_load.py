@@ -155,12 +155,30 @@ def test_integers_are_no_weights(bert: PreTrainedModel, tmp_path: Path) -> None:
         _load(tmp_path)
 
 
-@pytest.mark.parametrize("rival", [0.0, float("nan")])
-def test_values_that_cannot_all_be_kept_are_named(bert: PreTrainedModel, tmp_path: Path, rival: float) -> None:
+def test_values_that_cannot_all_be_kept_are_named(bert: PreTrainedModel, tmp_path: Path) -> None:
     tensors = dict(bert.state_dict())
-    tensors["bert.pooler.dense.weight"] = torch.full((128, 128), rival)
+    tensors["bert.pooler.dense.weight"] = torch.zeros((128, 128))
     _save(bert, tmp_path, tensors)
     with pytest.raises(ModelLoadError, match=r"not equal to the checkpoint.*pooler\.dense\.weight"):
+        _load(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_no_finite_numbers_are_named(bert: PreTrainedModel, tmp_path: Path, value: float) -> None:
+    tensors = {name: tensor.clone() for name, tensor in bert.state_dict().items()}
+    tensors["pooler.dense.weight"][3, 4] = value
+    tensors["pooler.dense.bias"][0] = 3e38
+    tensors["pooler.dense.bias"][1] = 3e38
+    _save(bert, tmp_path, tensors)
+    with pytest.raises(ModelLoadError, match=r"NaN or infinite.*: pooler\.dense\.weight; fetch"):
+        _load(tmp_path)
+
+
+def test_layers_that_the_configuration_leaves_out_are_named(bert: PreTrainedModel, tmp_path: Path) -> None:
+    _save(bert, tmp_path, dict(bert.state_dict()))
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "num_hidden_layers": 1}))
+    with pytest.raises(ModelLoadError, match=r"leaves out: encoder\.layer\.1\..*num_hidden_layers"):
         _load(tmp_path)
 
 
