@@ -71,6 +71,19 @@ class LenientHyperBand(HyperBandScheduler):
         )
 
     def _process_bracket(self, tune_controller: Any, bracket: _Bracket) -> str:
+        """Halve a bracket until one of its trials has a step to go.
+
+        A retried or resumed trial enters a new bracket at the step that it had reached, perhaps beyond the bracket's
+        next rung. Ray halves once and has such trials wait for those below them, even where there are none.
+        """
+        decision: str = TrialScheduler.PAUSE
+        while bracket.current_trials():
+            decision = self._halve(tune_controller, bracket)
+            if decision != TrialScheduler.PAUSE or any(map(bracket.continue_trial, bracket.current_trials())):
+                break
+        return decision
+
+    def _halve(self, tune_controller: Any, bracket: _Bracket) -> str:
         # Ray sets this mark and never takes it back, so that a trial which fails after the first halving would leave
         # those that wait for it paused for ever.
         try:
