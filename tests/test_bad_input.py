@@ -385,6 +385,10 @@ DATA = [
 ]
 
 MODELS = [
+    model("deep config.json", with_files(config__json='{"a":' * 50_000 + "1" + "}" * 50_000), "nested too deeply"),
+    model("a million layers", with_config(num_hidden_layers=10**6), "num_hidden_layers: 1000000: expected 1 to 256"),
+    model("no layers", with_config(num_hidden_layers=0), "num_hidden_layers: 0: expected 1 to 256", verb="memory"),
+    model("a vocabulary of billions", with_config(vocab_size=2**40), "vocab_size: 1099511627776", verb="memory"),
     model("no config.json", without("config.json"), "holds no config.json", "transformers layout"),
     model("no weights", without("model.safetensors"), "no weights in", "needs one of model.safetensors"),
     model("no tokenizer", without("tokenizer.json", "tokenizer_config.json"), "no vocabulary", "tokenizer.json"),

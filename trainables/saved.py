@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from trainables.files import whole_folder
+from trainables.given import read_json
 from trainables.models.checkpoint import ModelLoadError, first_line, read_tensors
 from trainables.models.load import load_encoder, load_tokenizer
 from trainables.models.names import ModelSource
@@ -117,7 +118,7 @@ def _kept(settings: TrialSettings) -> dict[str, Any]:
 
 def _read_settings(path: Path) -> dict[str, Any]:
     try:
-        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        settings: dict[str, Any] = read_json(path)
         version = settings["format_version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelLoadError(f"{path.parent} is no folder of a saved model: {first_line(error)}") from error

@@ -27,6 +27,7 @@ from search_spaces.quoting import quoted, short
 from search_spaces.rules import NAMED_LIMITS, LimitSet
 from search_spaces.space import Choices, Params, Scalar, Space, SpaceError, parse_space
 from trainables import settings as plain
+from trainables.given import NotAFileError, require_file
 from trainables.models.names import BUILTIN_NAMES, OFFLINE_NAME
 from trainables.seeds import trial_seeds
 from tune_app.databases import with_absolute_file
@@ -1042,13 +1043,16 @@ def _parse_yaml(text: str) -> Any:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
+        require_file(path)
         with path.open(encoding="utf-8-sig") as file:
-            # Not more of it: the path may be that of a data file, or of a device that never ends.
+            # Not more of it: the path may be that of a data file.
             text = file.read(_MOST_CHARACTERS + 1)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give the path of a YAML configuration") from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder; give the path of a YAML configuration") from None
+    except NotAFileError as error:
+        raise UserError(f"{path}: {error}; give the path of a YAML configuration") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as UTF-8 text ({error}); give a YAML configuration") from None
     if len(text) > _MOST_CHARACTERS:

@@ -117,6 +117,8 @@ def _read_frame(source: str) -> pd.DataFrame:
     # Unlike Path's own, these take any text: a name too long for a file, a folder that nobody may enter.
     if os.path.isdir(path):
         raise DataError(f"{source}: is a folder; give the file in it")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise DataError(f"{source}: is a pipe, a socket or a device, not a file; write its rows to a file first")
     if not os.path.isfile(path):
         raise DataError(f"{source}: there is no such file; correct the path")
     try:

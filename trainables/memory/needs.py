@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from trainables.inputs import builtin_vocabulary
 from trainables.machine import MachineFiles
@@ -21,10 +21,9 @@ from trainables.memory.predict import (
     task_facts,
     too_many_passes,
 )
-from trainables.models import hub
 from trainables.models.architectures import known_config
 from trainables.models.builtin import MAX_VOCABULARY, builtin_config
-from trainables.models.checkpoint import hub_remedy, refused
+from trainables.models.checkpoint import read_config
 from trainables.models.families import set_dropout
 from trainables.models.names import BUILTIN_NAMES, resolve_model
 from trainables.settings import TrialSettings, encoder_names, revision_of
@@ -350,13 +349,4 @@ def encoder_config(model: str, revision: str | None, *, builtin_vocabulary: int 
         return builtin_config(model, vocab_size=builtin_vocabulary, pad_token_id=0)
     # Its warnings of every try and retry; what comes of them is said once, below.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(
-            source.path or model,
-            revision=revision,
-            trust_remote_code=False,
-            local_files_only=source.path is not None or not hub.answers(),
-        )
-    except Exception as error:  # The hub's many errors all mean the same here.
-        raise refused(f"configuration of {model!r}", error, hub_remedy(model)) from None
-    return config
+    return read_config(source, revision)

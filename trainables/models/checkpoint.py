@@ -1,6 +1,5 @@
 """Reading a model's files: folder or hub, safetensors or pickle, whole or in shards, and never running code."""
 
-import json
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,9 +10,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils.hub import cached_file
 
+from trainables.given import read_json, require_file
 from trainables.models import hub
+from trainables.models.bounds import read_config_file
 from trainables.models.names import ModelSource
 
 _WEIGHT_FILES = (
@@ -61,6 +63,30 @@ def fetch(source: ModelSource, filename: str, revision: str | None) -> Path | No
     return None if cached is None else Path(cached)
 
 
+def read_config(source: ModelSource, revision: str | None = None) -> PreTrainedConfig:
+    """Read the configuration of a model folder or hub model, whose numbers are within bounds.
+
+    Raises:
+        ModelLoadError: there is none, it cannot be read or believed, or the model is quantised.
+    """
+    path = fetch(source, "config.json", revision)
+    if path is None:
+        raise ModelLoadError(
+            f"model {source.name!r} has no config.json here and none can be fetched; {hub_remedy(source.name)}"
+        )
+    try:
+        read_config_file(path)
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"{path}: {first_line(error)}; mend it, or take another model") from None
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
+    except Exception as error:  # What transformers makes of a file that is none can fail anywhere.
+        raise refused(str(path), error, "give a folder in the transformers layout") from error
+    if getattr(config, "quantization_config", None) is not None:
+        raise ModelLoadError(f"{path}: quantised models cannot be fine-tuned here; use the full-precision model")
+    return config
+
+
 def read_checkpoint(source: ModelSource, revision: str | None = None) -> dict[str, Tensor]:
     """Every tensor of the model's checkpoint, on the CPU, under the names and in the types of its files.
 
@@ -97,9 +123,9 @@ def _read_shards(source: ModelSource, index: Path, revision: str | None) -> dict
 def _read_index(index: Path) -> dict[str, str]:
     """Tensor name → file name of its shard, which must lie beside the index."""
     try:
-        shard_of = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        shard_of = read_json(index)["weight_map"]
         misplaced = [shard for shard in shard_of.values() if Path(shard).name != shard]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelLoadError(f"{index} is no index of shards: {first_line(error)}") from error
     if misplaced:
         raise ModelLoadError(f"{index}: the shard {misplaced[0]!r} lies outside the model's folder")
@@ -113,6 +139,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ModelLoadError: the file is missing, damaged, or holds more than tensors.
     """
     try:
+        require_file(path)
         if path.suffix == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings():

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoTokenizer,
     PreTrainedConfig,
@@ -30,7 +29,14 @@ from transformers import (
 from trainables.memory.counting import uncounted
 from trainables.models import hub
 from trainables.models.builtin import build_encoder, builtin_config
-from trainables.models.checkpoint import ModelLoadError, fetch, hub_remedy, listed, read_checkpoint, refused
+from trainables.models.checkpoint import (
+    ModelLoadError,
+    hub_remedy,
+    listed,
+    read_checkpoint,
+    read_config,
+    refused,
+)
 from trainables.models.families import set_dropout
 from trainables.models.names import ModelSource
 
@@ -130,7 +136,7 @@ def check_files(source: ModelSource) -> None:
         ModelLoadError: a file is missing or damaged, or tokenizer and encoder do not belong together.
     """
     assert source.path is not None
-    config = _read_config(source, None)
+    config = read_config(source, None)
     check_vocabulary(source.name, load_tokenizer(source.path), config)
     checkpoint = read_checkpoint(source)
     with MODEL_LOCK:
@@ -178,7 +184,7 @@ def load_encoder(
         fresh = tuple(parameter_name for parameter_name, _ in model.named_parameters())
         return LoadedEncoder(model, LoadReport((), fresh, None))
     with MODEL_LOCK:
-        config = _read_config(source, revision)
+        config = read_config(source, revision)
         set_dropout(config, dropout, attention_dropout)
         # Read on the host, whatever the device. Its reader, not written in Python, also mistakes a refusal of memory
         # for a damaged file.
@@ -193,21 +199,6 @@ def _builtin_config(name: str, tokenizer_folder: Path | None) -> PreTrainedConfi
         raise ValueError(f"model {name!r} needs tokenizer_folder: train one with builtin.train_tokenizer")
     tokenizer = load_tokenizer(tokenizer_folder)
     return builtin_config(name, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
-
-
-def _read_config(source: ModelSource, revision: str | None) -> PreTrainedConfig:
-    path = fetch(source, "config.json", revision)
-    if path is None:
-        raise ModelLoadError(
-            f"model {source.name!r} has no config.json here and none can be fetched; {hub_remedy(source.name)}"
-        )
-    try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
-    except Exception as error:  # What transformers makes of a file that is none can fail anywhere.
-        raise refused(str(path), error, "give a folder in the transformers layout") from error
-    if getattr(config, "quantization_config", None) is not None:
-        raise ModelLoadError(f"{path}: quantised models cannot be fine-tuned here; use the full-precision model")
-    return config
 
 
 class _NoRandomFill(TorchFunctionMode):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from trainables.given import require_files_in
 from trainables.models import hub
 
 BUILTIN_NAMES = ("tiny-bert", "tiny-roberta", "tiny-deberta", "small-bert", "small-roberta", "small-deberta")
@@ -89,6 +90,12 @@ def _folder_source(name: str, folder: Path) -> ModelSource:
         raise UnknownModelError(
             f"{name!r}: the folder {absolute} holds no config.json; give a folder in the transformers layout"
         )
+    try:
+        require_files_in(absolute)
+    except OSError as error:
+        raise UnknownModelError(
+            f"{name!r}: the folder {absolute} {error.strerror}; give a folder in the transformers layout"
+        ) from None
     return ModelSource(name, "folder", str(absolute))
 
 

@@ -1,16 +1,19 @@
 """Parameter counts and architectures of models, read from what lies on the disk, without loading a weight."""
 
-import json
 import struct
 from dataclasses import replace
 from functools import cache
 from math import prod
 from pathlib import Path
 
+from trainables.given import parse_json
 from trainables.models.architectures import known_values
+from trainables.models.bounds import read_config_file
 from trainables.models.families import Architecture
 from trainables.models.names import UnknownModelError, resolve_model
 
+# The format's own bound.
+_MOST_HEADER_BYTES = 100_000_000
 # Built-in encoders are made when a trial starts; their size is far below any limit's smallest class.
 _BUILTIN_AT_MOST = 20_000_000
 _BUILTIN_LAYERS = {"tiny": 2, "small": 4}
@@ -34,7 +37,10 @@ def parameter_count(model: str) -> int | None:
     if source.path is None:
         return None
     files = sorted(Path(source.path).glob("*.safetensors"))
-    return sum(_tensor_elements(file) for file in files) if files else None
+    try:
+        return sum(_tensor_elements(file) for file in files) if files else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, struct.error):
+        return None  # Loading it will say so.
 
 
 def model_type(model: str) -> str | None:
@@ -77,15 +83,14 @@ def _architecture_on_hub(model: str, revision: str | None) -> Architecture | Non
 
 def _read(path: Path) -> Architecture | None:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        return Architecture.of(read_config_file(path))
     except (OSError, ValueError):
         return None  # Loading it will say so.
-    return Architecture.of(config) if isinstance(config, dict) else None
 
 
 def _tensor_elements(file: Path) -> int:
     """Elements of all tensors in a safetensors file, from its header: 8 bytes of length, then JSON."""
     with file.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(length))
+        header = parse_json(stream.read(min(length, _MOST_HEADER_BYTES)))
     return sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainables.given import read_json
 from tune_app import databases
 from tune_app.config import RunConfig, dump_yaml, load_config
 from tune_app.errors import UserError, without_password
@@ -64,7 +65,7 @@ def stored_urls(run_dir: Path) -> dict[str, str]:
     """
     secrets = run_dir / _SECRETS_FILE
     try:
-        urls: dict[str, str] = json.loads(secrets.read_text(encoding="utf-8"))
+        urls: dict[str, str] = read_json(secrets)
         if not all(isinstance(url, str) for url in urls.values()):
             raise ValueError("holds something else than URLs")
     except FileNotFoundError:

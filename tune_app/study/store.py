@@ -26,6 +26,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces.rules import Violation
 from search_spaces.space import Choices, Entry, IntRange, Params
+from trainables.given import require_file
 from tune_app import databases
 from tune_app.errors import UserError, without_password_of
 from tune_app.objectives import Objective
@@ -416,6 +417,8 @@ def _open_storage(run_dir: Path, url: str | None) -> tuple[BaseStorage, JournalF
     if url is None:
         file = run_dir / JOURNAL_FILE
         try:
+            if file.exists():
+                require_file(file)
             journal = JournalFile(file)
             return JournalStorage(journal), journal
         except Exception as error:
@@ -448,7 +451,7 @@ def search_lock(run_dir: Path) -> Iterator[None]:
     Raises:
         UserError: another search holds it.
     """
-    with (run_dir / LOCK_FILE).open("a") as file:
+    with _opened(run_dir / LOCK_FILE, "a") as file:
         try:
             _lock_soon(file)
         except BlockingIOError:
@@ -457,6 +460,23 @@ def search_lock(run_dir: Path) -> Iterator[None]:
                 " study.name"
             ) from None
         yield
+
+
+def _opened(lock: Path, mode: str) -> IO[str]:
+    """Open a lock file.
+
+    Raises:
+        FileNotFoundError: it is not there, and ``mode`` does not make it.
+        UserError: it is something else, or another user's.
+    """
+    try:
+        if lock.exists():
+            require_file(lock)
+        return lock.open(mode)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"{lock}: cannot be opened ({error.strerror}); move it away") from None
 
 
 def _lock_soon(file: IO[str]) -> None:
@@ -471,7 +491,7 @@ def _lock_soon(file: IO[str]) -> None:
 def search_is_running(run_dir: Path) -> bool:
     """Whether some process holds the run directory's search lock."""
     try:
-        file = (run_dir / LOCK_FILE).open("r")
+        file = _opened(run_dir / LOCK_FILE, "r")
     except FileNotFoundError:
         return False
     with file:

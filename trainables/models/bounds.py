@@ -1,0 +1,73 @@
+"""Bounds on the numbers of a model's ``config.json``, checked before anything of their size is built.
+
+Cheap to import (no torch).
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from trainables.given import read_json
+
+# The deepest published encoders have 48, and each is traced.
+_MOST_LAYERS = 256
+# Transformers writes a name for each.
+_MOST_LABELS = 2**16
+_MOST_OF_A_SIZE = 2**24
+# Whatever a family calls them: num_hidden_layers, n_layer, num_groups, d_model, max_position_embeddings, num_labels.
+_LAYERS = re.compile(r"layers?$|^depth$|groups?$|blocks?$|block_sizes$")
+_SIZES = re.compile(r"^(n|num|d)_|size|dim|positions|embeddings|buckets|window|labels|heads|range_max")
+_AT_LEAST_ONE = frozenset(
+    [
+        *("num_hidden_layers", "n_layers", "num_layers", "n_layer"),
+        *("hidden_size", "dim", "d_model", "intermediate_size", "hidden_dim", "num_attention_heads", "n_heads"),
+        *("vocab_size", "max_position_embeddings"),
+    ]
+)
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Read a model's ``config.json``, whose numbers are within bounds.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no object of JSON, or a number is out of bounds.
+    """
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise ValueError(f"holds {type(config).__name__}, not an object")
+    problem = out_of_bounds(config)
+    if problem is not None:
+        raise ValueError(problem)
+    return config
+
+
+def out_of_bounds(config: Mapping[str, Any]) -> str | None:
+    """Return the first number of a configuration that no encoder has, with its bounds; None where there is none."""
+    for name, value in _numbers(config):
+        low = 1 if name in _AT_LEAST_ONE else -_MOST_OF_A_SIZE
+        high = _most(name)
+        if not low <= value <= high:
+            return f"{name}: {_shown(value)}: expected {f'{low} to' if low > 0 else 'at most'} {high}"
+    return None
+
+
+def _most(name: str) -> int:
+    if _LAYERS.search(name):
+        return _MOST_LAYERS
+    return _MOST_LABELS if name == "num_labels" else _MOST_OF_A_SIZE
+
+
+def _shown(value: int | float) -> str:
+    digits = str(value)
+    return digits if len(digits) <= 20 else f"{digits[:10]}… ({len(digits)} digits)"
+
+
+def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, int | float]]:
+    """Yield the layers and sizes of a configuration, those in lists too."""
+    for name, value in config.items():
+        if _LAYERS.search(name) or _SIZES.search(name):
+            for number in value if isinstance(value, list) else [value]:
+                if isinstance(number, int | float) and not isinstance(number, bool):
+                    yield name, number
