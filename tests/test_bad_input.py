@@ -44,6 +44,7 @@ class Row:
     Attributes:
         files: beside the configuration ``c.yaml``.
         model: what becomes of the files of a sound model, which then lie in ``m``.
+        pipes: named pipes that nobody writes to; they take the place of files.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Row:
     files: Files = field(default_factory=dict)
     model: Callable[[ModelFiles], Files] | None = None
     command: tuple[str, ...] = ("search", "c.yaml", "--quiet")
+    pipes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.name
@@ -225,6 +227,7 @@ SETTINGS = [
     setting("train.epochs=99999999999999999999", "train.epochs: 99999999999999999999", "smaller"),
     setting("search.max_rejections=99999999999999999999", "search.max_rejections: ", "smaller number"),
     setting("resources.cpu=1000000000000", "resources.cpu: 1000000000000", "less than or equal to 4096"),
+    setting("resources.cpu=4096", "resources.cpu: 4096 is more than the ", "CPU cores of this machine; lower it"),
     setting("memory.budget_gib=1.0e300", "memory.budget_gib: 1e+300", "less than or equal to 1000000"),
     setting("optim.lr=.nan", "optim.lr: nan", "finite number"),
     setting("optim.lr=-.inf", "optim.lr: -inf", "finite number"),
@@ -451,10 +454,12 @@ COMMANDS = [
     run("a misspelt option", "search", "--trails", "3", "c.yaml", says=("--trails", "--trials")),
     run("no such configuration", "search", "none.yaml", says=("none.yaml", "no such file")),
     run("a folder as configuration", "train", ".", says=(".", "is a folder")),
-    run("a device as configuration", "memory", "/dev/zero", says=("/dev/zero", "100000 characters", "YAML")),
+    run("a device as configuration", "memory", "/dev/zero", says=("/dev/zero: is a device, not a file", "YAML")),
     run("a name too long", "search", LONG, says=("File name too long", "YAML configuration")),
     run("bytes that are no text", "search", "a\udcff.yaml", says=("a\\udcff.yaml", "no such file")),
     run("search: no space", "search", "c.yaml", says=("space", "missing", "headroom train"), text=LEAST),
+    run("search: a blank address", "search", "c.yaml", "--address", "", says=("--address: '' names", "HOST:PORT")),
+    run("doctor: a blank address", "doctor", "--address", " ", says=("--address: ' ' names no cluster", "auto")),
     run("search: an address beyond ports", "search", "c.yaml", "--address", "h:99999", says=("--address", "h:99999")),
     run("train: a space", "train", "c.yaml", says=("space", "headroom export")),
     run("train: into a file", "train", "c.yaml", "--to", "f/m", says=("--to", "f/m"), files={"f": ""}, text=LEAST),
@@ -505,7 +510,26 @@ COMMANDS = [
     run("doctor: a misspelt option", "doctor", "--jsn", says=("--jsn", "--json")),
 ]
 
-BAD = [*CONFIGS, *SETTINGS, *STORAGES, *PASSWORDS, *DATA, *MODELS, *COMMANDS]
+
+def piped(name: str, pipe: str, *command: str, files: Files | None = None) -> Row:
+    model_of = dict if pipe.startswith("m/") else None
+    return Row(
+        f"pipe: {name}", (Path(pipe).name, "pipe"), files=files or {}, model=model_of, command=command, pipes=(pipe,)
+    )
+
+
+PIPES = [
+    piped("configuration", "c.yaml", "search", "c.yaml"),
+    piped("configuration to train", "c.yaml", "train", "c.yaml", "--to", "m"),
+    piped("data", "rows.csv", "search", "c.yaml", "-s", "data.path=rows.csv"),
+    piped("weights", "m/model.safetensors", "search", "c.yaml", "-s", "model.name=m"),
+    piped("tokenizer", "m/tokenizer.json", "memory", "c.yaml", "-s", "model.name=m"),
+    piped("journal", "runs/a/study.journal", "status", "a", files=STUDY),
+    piped("lock", "runs/a/search.lock", "search", "c.yaml", "--quiet"),
+    piped("passwords", "runs/a/secrets.json", "status", "a", files=STUDY),
+]
+
+BAD = [*CONFIGS, *SETTINGS, *STORAGES, *PASSWORDS, *DATA, *MODELS, *COMMANDS, *PIPES]
 
 
 @pytest.fixture(scope="session")
@@ -529,6 +553,10 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_files: ModelFil
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+        for name in row.pipes:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).unlink(missing_ok=True)
+            os.mkfifo(tmp_path / name)
 
     return put
 

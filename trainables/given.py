@@ -61,7 +61,10 @@ def read_json(path: Path) -> Any:
     require_file(path)
     if path.stat().st_size > _MOST_JSON_BYTES:
         raise ValueError(f"holds more than {_MOST_JSON_BYTES // 2**20} MiB")
-    return parse_json(path.read_bytes())
+    try:
+        return parse_json(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"is not a valid JSON file: {error}") from None
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -1,4 +1,4 @@
-"""What runs and searches of one machine know together about memory, and where they keep it."""
+"""This machine: its CPU cores, and what its runs and searches know together about memory, and where they keep it."""
 
 import os
 import tempfile
@@ -6,6 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainables.memory.ledger import Ledger
+
+
+def cpu_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    # Not every system has a say in which.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine_folder() -> Path:

@@ -27,7 +27,7 @@ from tune_app.search.combinations import combination_rules
 from tune_app.search.interrupts import end_loop, interruptible
 from tune_app.search.knobs import check_knobs
 from tune_app.search.live_table import LiveTable
-from tune_app.search.preconditions import check_models, model_names, study_record
+from tune_app.search.preconditions import check_address, check_cpu, check_models, model_names, study_record
 from tune_app.search.progress import PlainLines, Progress, Quiet
 from tune_app.study.differences import print_differences
 from tune_app.study.remaining import Course
@@ -113,6 +113,9 @@ def _run_search(
     run_trial: "RunTrial | None",
 ) -> SearchEnd:
     check_place(config)
+    check_address(address)
+    if not _joins(address):
+        check_cpu(config)
     say = voice.say
     voice.doing("reading the data")
     record = study_record(config)

@@ -77,7 +77,9 @@ def read_config(source: ModelSource, revision: str | None = None) -> PreTrainedC
     try:
         read_config_file(path)
     except (OSError, ValueError) as error:
-        raise ModelLoadError(f"{path}: {first_line(error)}; mend it, or take another model") from None
+        raise ModelLoadError(
+            f"{path}: {first_line(error)}; mend it, or give another folder in the transformers layout"
+        ) from None
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
     except Exception as error:  # What transformers makes of a file that is none can fail anywhere.

@@ -26,6 +26,7 @@ from trainables.models.names import OFFLINE_DISTRIBUTION, OFFLINE_NAME, UnknownM
 from tune_app.commands.dashboard import program
 from tune_app.console import Console
 from tune_app.errors import UserError, first_line, without_password
+from tune_app.search.preconditions import check_address
 from tune_app.study.places import Place
 from tune_app.uris import is_store
 
@@ -101,6 +102,7 @@ def diagnose_cluster(run_root: str, address: str) -> list[Finding]:
     from tune_app.search.ray_session import joined
     from tune_app.study.checkpoints import CheckpointStorage
 
+    check_address(address)
     given = run_root if is_store(run_root) else os.path.abspath(os.path.expanduser(run_root))
     place = without_password(given)
     with joined(address, cpus=0):

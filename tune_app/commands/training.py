@@ -17,7 +17,7 @@ from tune_app.errors import UserError
 from tune_app.folders import made_folder
 from tune_app.objectives import measured
 from tune_app.search.combinations import check_combinations
-from tune_app.search.preconditions import check_optimizers, model_names
+from tune_app.search.preconditions import check_cpu, check_optimizers, model_names
 from tune_app.study.lines import baseline_lines
 from tune_app.study.reporting import baselines_in
 from tune_app.study.run_dir import CACHE
@@ -55,6 +55,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
         )
     if os.path.isdir(folder) and any(folder.iterdir()):
         raise UserError(f"--to: {folder} is not empty; give a new folder")
+    check_cpu(config)
     check_optimizers(config)
     check_combinations(config, model_names(config))
 

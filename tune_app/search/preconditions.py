@@ -3,6 +3,7 @@
 Everything that can be refused is refused here, before anything is started or written.
 """
 
+from trainables.machine import cpu_cores
 from trainables.optimizers import OptimizerMissingError, check_installed
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
@@ -81,6 +82,27 @@ def model_names(config: RunConfig) -> list[str]:
     if config.task.name == "joint":
         names += _names(config, "model.criteria_name", config.model.criteria_name or config.model.name)
     return list(dict.fromkeys(names))
+
+
+def check_cpu(config: RunConfig) -> None:
+    """Refuse more CPU cores for a trial than this machine gives this process.
+
+    Raises:
+        UserError: naming both numbers.
+    """
+    wanted, there = config.resources.cpu, cpu_cores()
+    if wanted > there:
+        raise UserError(f"resources.cpu: {wanted} is more than the {there} CPU cores of this machine; lower it")
+
+
+def check_address(address: str | None) -> None:
+    """Refuse an address of a cluster that names none.
+
+    Raises:
+        UserError: it is blank.
+    """
+    if address is not None and not address.strip():
+        raise UserError(f"--address: {address!r} names no cluster; give HOST:PORT or auto, or leave --address out")
 
 
 def check_optimizers(config: RunConfig) -> None:

@@ -102,13 +102,17 @@ class Cluster:
         """Refuse a trial that no amount of waiting would start; ``auto`` gives it a whole GPU at most.
 
         Raises:
-            UserError: the cluster has too few CPUs or GPUs for one trial.
+            UserError: no node has enough CPUs or GPUs for one trial.
         """
-        most = 1.0 if gpu == "auto" else gpu
-        for name, setting, wanted in (("CPU", "resources.cpu", cpu), ("GPU", "resources.gpu", most)):
-            offered = self.resources.get(name, 0.0)
+        nodes = living_nodes()
+        offers = (
+            ("resources.cpu", cpu, max((node.cpus for node in nodes), default=0.0)),
+            ("resources.gpu", 1.0 if gpu == "auto" else gpu, max((node.gpus for node in nodes), default=0.0)),
+        )
+        where = "any node of the cluster" if self.joined else "Ray"
+        for setting, wanted, offered in offers:
             if wanted > offered:
-                raise UserError(f"{setting}: {wanted:g} is more than the {offered:g} that Ray has here; lower it")
+                raise UserError(f"{setting}: {wanted:g} is more than the {offered:g} that {where} has here; lower it")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import pytest
 
 from tune_app.errors import UserError
 from tune_app.search import ray_session
+from tune_app.search.nodes import Node
 
 
 def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
@@ -21,15 +22,17 @@ def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
         ray_session.joined(f"127.0.0.1:{port}", cpus=1).__enter__()
 
 
-def test_a_trial_larger_than_the_cluster_is_refused() -> None:
-    cluster = ray_session.Cluster({"CPU": 2.0}, None)
-    with pytest.raises(UserError, match=r"resources\.cpu: 4 is more than the 2 that Ray has here; lower it"):
+def test_a_trial_larger_than_every_node_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_session, "living_nodes", lambda: [Node("a", "a", 2, 0), Node("b", "b", 3, 0.5)])
+    cluster = ray_session.Cluster({"CPU": 5.0, "GPU": 0.5}, None, joined=True)
+    cluster.check_fits(cpu=3, gpu=0)
+    with pytest.raises(UserError, match=r"resources\.cpu: 4 is more than the 3 that any node of the cluster has here"):
         cluster.check_fits(cpu=4, gpu=0)
-    with pytest.raises(UserError, match=r"resources\.gpu: 1 is more than the 0"):
-        cluster.check_fits(cpu=1, gpu=1)
-
     with pytest.raises(UserError, match=r"resources\.gpu: 1 is more than the 0\.5"):
-        ray_session.Cluster({"CPU": 2.0, "GPU": 0.5}, None).check_fits(cpu=1, gpu="auto")
+        cluster.check_fits(cpu=1, gpu="auto")
+    alone = ray_session.Cluster({"CPU": 2.0}, None)
+    with pytest.raises(UserError, match=r"resources\.cpu: 4 is more than the 3 that Ray has here; lower it"):
+        alone.check_fits(cpu=4, gpu=0)
 
 
 @pytest.mark.parametrize(
