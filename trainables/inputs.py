@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from trainables.content import check_data
 from trainables.data.rows import Rows
 from trainables.data.split import Development, Split, read_development, read_test_rows
 from trainables.data.tokens import Reading, TokenisedRows, tokenise_rows, tokens_folder
@@ -82,10 +83,12 @@ def load_inputs(settings: TrialSettings, cache: Path, *, with_test: bool = False
 
     Raises:
         DataError: the data cannot be used.
+        InputsChangedError: the data is not that of the settings' content.
         UnknownModelError, ModelLoadError: there is no such model, or its tokenizer cannot be loaded.
     """
     what = settings.data, settings.task.classes, settings.seeds.split
     development = read_development(*what)
+    check_data(settings, development.fingerprint)
     rows, splits = development.rows, development.splits
     if with_test:
         rows = rows.followed_by(read_test_rows(*what))

@@ -238,6 +238,21 @@ class RungSettings:
 
 
 @dataclass(frozen=True)
+class ContentSettings:
+    """Fingerprints of the files that the run is to read; what is not named may hold anything.
+
+    ``data`` is that of all rows, ``models`` are the names of model folders with theirs.
+    """
+
+    data: str | None = None
+    models: tuple[tuple[str, str], ...] = ()
+
+    def of_model(self, name: str) -> str | None:
+        """Return the fingerprint of a model's folder; None where it may hold anything."""
+        return dict(self.models).get(name)
+
+
+@dataclass(frozen=True)
 class Seeds:
     """Sub-seeds drawn by name from the one master seed (see ``trainables.seeds``)."""
 
@@ -264,6 +279,7 @@ class TrialSettings:
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
     rungs: RungSettings = field(default_factory=RungSettings)
+    content: ContentSettings = field(default_factory=ContentSettings)
 
 
 def with_params(settings: TrialSettings, params: Mapping[str, bool | int | float | str]) -> TrialSettings:

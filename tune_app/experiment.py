@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search_spaces.rules import Rule
 from trainables.machine import MachineFiles
 from trainables.seeds import sub_seed
+from trainables.settings import ContentSettings
 from tune_app.config import RunConfig
 from tune_app.console import Console
 from tune_app.errors import without_password
@@ -30,6 +31,7 @@ from tune_app.search.live_table import LiveTable
 from tune_app.search.preconditions import check_address, check_cpu, check_models, model_names, study_record
 from tune_app.search.progress import PlainLines, Progress, Quiet
 from tune_app.study.differences import print_differences
+from tune_app.study.record import StudyRecord
 from tune_app.study.remaining import Course
 from tune_app.study.remote import LOCAL_FILES, Kept, kept
 from tune_app.study.reporting import StudyStatus, is_recommended, outcome_of, study_status, was_launched
@@ -39,9 +41,9 @@ from tune_app.study.run_dir import (
     check_place,
     checkpoint_folder,
     checkpoint_storage,
+    keep_config,
     shown_config,
     tracking_uri,
-    write_config,
 )
 from tune_app.study.store import LOCK_FILE, StudyStore, search_lock
 from tune_app.study.versions import Consent, begin, check_change, choose, make_room, parent_of
@@ -56,7 +58,6 @@ if TYPE_CHECKING:
     from tune_app.search.packing import Gpus, Packing
     from tune_app.search.ray_session import Cluster
     from tune_app.search.trainable import RunTrial
-    from tune_app.study.checkpoints import CheckpointStorage
 
 
 @dataclass(frozen=True)
@@ -154,11 +155,11 @@ def _run_search(
         if carried:
             say(carried)
         store.set_target(config.search.trials)
-        write_config(config, run_dir)
+        keep_config(store, config, run_dir)
         keeps.save(at_once=True)
         progress = stack.enter_context(_progress(config, store, voice))
         if _has_work(store):
-            end, tracking = _search(config, store, keeps, progress, voice, address, screen, run_trial)
+            end, tracking = _search(config, record, store, keeps, progress, voice, address, screen, run_trial)
         else:
             tracking = open_tracking(config, store)
             end = _LoopEnd(f"the study holds its {store.target} launched trials already", interrupted=False)
@@ -191,7 +192,7 @@ def fork(parent: StudyStore, parent_dir: Path, config: RunConfig) -> tuple[RunCo
         stack.enter_context(kept(config))
         store, carried = begin(opening, parent_of(parent, parent_dir))
         store.set_target(config.search.trials)
-        write_config(config, run_dir)
+        keep_config(store, config, run_dir)
     return config, carried or ""
 
 
@@ -204,6 +205,7 @@ class _LoopEnd:
 
 def _search(
     config: RunConfig,
+    record: StudyRecord,
     store: StudyStore,
     keeps: Kept,
     progress: Progress,
@@ -235,7 +237,7 @@ def _search(
         # Not by what the store of the study does not know yet: it names others.
         if keeps.save(at_once=True):
             remove_orphans(storage, folder, own)
-        open_trials = _open_trials(store, storage)
+        open_trials = _open_trials(store)
     keep = config.checkpoint.keep
     checkpoints = CheckpointKeeper(storage, 0 if keep == "none" else keep, own)
     scheduler = build_scheduler(
@@ -271,7 +273,9 @@ def _search(
         screen = screen or _screen_on(cluster, config, gpus, progress.message)
         files = _files_for(config, cluster, progress.message)
         trainable = make_trainable(
-            config.trial_settings(),
+            replace(
+                config.trial_settings(), content=ContentSettings(record.data_fingerprint, tuple(record.models.items()))
+            ),
             Path(config.run_dir) / CACHE,
             files=files,
             storage=None if keep == "none" else storage,
@@ -311,6 +315,8 @@ def _search(
         )
 
         def break_off(breakage: Breakage) -> None:
+            if breakages:
+                return
             breakages.append(breakage)
             searcher.end = breakage.why
             end_loop()
@@ -325,6 +331,8 @@ def _search(
             timeout_s=config.trial.timeout_s,
             on_report=progress.reported,
             on_retry=progress.retried,
+            on_note=lambda live, note: progress.message(f"trial {live.number:>4}  {note}"),
+            on_halt=lambda why: break_off(Breakage(why, traceback="")),
             on_close=_each(tracking.trial_closed, progress.closed, CircuitBreaker(break_off).closed),
             on_step=progress.step,
             waiting=lambda: waiting_trials(scheduler),
@@ -537,15 +545,15 @@ def _own(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if carried_from(trial) is None]
 
 
-def _open_trials(store: StudyStore, storage: "CheckpointStorage") -> list[Any]:
+def _open_trials(store: StudyStore) -> list[Any]:
     from tune_app.search.searcher import OpenTrial
-    from tune_app.study.checkpoints import LATEST
+    from tune_app.study.checkpoints import BEST, LATEST
 
     return [
         OpenTrial(
             trial.number,
             dict(trial.params),
-            trial.user_attrs[LATEST] if storage.holds(trial.user_attrs, LATEST) else None,
+            tuple(dict.fromkeys(path for key in (LATEST, BEST) if (path := trial.user_attrs.get(key)))),
             is_recommended(trial),
         )
         for trial in store.trials()

@@ -79,6 +79,9 @@ WAITS_ATTRIBUTE = "waits_at"
 FACTS_ATTRIBUTE = "facts"
 """Attribute of an open trial: the facts that it reported so far, by the names of attributes."""
 
+PASSED_OVER_ATTRIBUTE = "passed_over"
+"""Attribute of a trial that could not go on from its newest checkpoint: why, and where it went on instead."""
+
 RECOMMENDED_ATTRIBUTE = "recommended"
 """Attribute of a trial that runs a recommended configuration; absent from all others."""
 

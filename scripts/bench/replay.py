@@ -393,6 +393,8 @@ def replay_headroom(
         on_report=lambda live, value: None,
         on_close=lambda trial: None,
         on_retry=lambda live, why: None,
+        on_note=lambda live, note: None,
+        on_halt=lambda why: None,
         on_step=lambda live: None,
         waiting=lambda: waiting_trials(scheduler),
     )

@@ -1,6 +1,7 @@
 """What trials share on a node: rows and tokens without the test part, and a built-in encoder's tokenizer."""
 
 import csv
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -96,6 +97,17 @@ def test_rows_are_read_once_and_again_when_the_file_has_changed(tmp_path: Path) 
     tested = [len(read_test_rows(data, classes=2, split_seed=0)), 72 - len(changed.rows)]
     assert (len(development.rows), len(changed.rows), *tested) == (48, 58, 14, 14)
     assert development.fingerprint != changed.fingerprint
+
+
+def test_a_file_of_the_same_size_and_time_is_another_file(tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "rows.csv", groups=30)
+    before = read_development(data, classes=2, split_seed=0)
+    times = os.stat(data.path)
+    other = tmp_path / "other.csv"
+    other.write_text(Path(data.path).read_text().replace("words", "wordz"))
+    os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
+    other.rename(data.path)
+    assert read_development(data, classes=2, split_seed=0).fingerprint != before.fingerprint
 
 
 def test_a_run_of_a_search_holds_nothing_of_the_test_part(own_data: TrialSettings, tmp_path: Path) -> None:

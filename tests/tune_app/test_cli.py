@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 import pytest
+from ruamel.yaml import YAML
 
 from trainables.optimizers import OPTIMIZERS
 from tune_app.cli import cli
@@ -19,7 +20,7 @@ from tune_app.config import parse_config
 from tune_app.outcomes import Outcome
 from tune_app.search.preconditions import study_record
 from tune_app.study.record import StudyRecord
-from tune_app.study.run_dir import write_config
+from tune_app.study.run_dir import keep_config
 from tune_app.study.store import open_study, search_lock
 
 ROOT = Path(__file__).parents[2]
@@ -39,9 +40,9 @@ def study(tmp_path: Path) -> Path:
     )
     run_dir = Path(config.run_dir)
     run_dir.mkdir(parents=True)
-    write_config(config, run_dir)
     assert config.space is not None
     store = open_study(run_dir, "mine", None, StudyRecord(config.space, "criteria", "macro_f1", "max", "data"))
+    keep_config(store, config, run_dir)
     store.set_target(3)
     store.close_trial(store.open_trial({"optim.lr": 0.1}, {}), Outcome.COMPLETE, value=0.5)
     store.close_trial(store.open_trial({"optim.lr": 0.2}, {}), Outcome.FAILED, reason="KeyError: 'x'")
@@ -300,6 +301,32 @@ def test_an_export_says_where_it_is(headroom: Any, study: Path, tmp_path: Path) 
     assert (ran.code, ran.err) == (0, "")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["best.yaml", "leaderboard.csv"]
     assert "headroom train out/best.yaml" in " ".join(ran.out.split())
+
+
+def test_what_was_searched_is_exported_whatever_the_file_says_by_now(
+    headroom: Any, study: Path, tmp_path: Path
+) -> None:
+    untouched = headroom("export", "mine", "--to", str(tmp_path / "before"))
+    file = study / "config.yaml"
+    values = YAML(typ="safe").load(file.read_text())
+    values["train"]["epochs"] += 4
+    values["space"]["optim.lr"] = {"choices": [0.5]}
+    values["tok"]["max_length"], values["head"]["width"] = 64, 17
+    with file.open("w") as stream:
+        YAML().dump(values, stream)
+    ran = headroom("export", "mine", "--to", str(tmp_path / "after"))
+    assert (untouched.code, untouched.err, ran.code) == (0, "", 0)
+    assert (tmp_path / "after" / "best.yaml").read_text() == (tmp_path / "before" / "best.yaml").read_text()
+    (line,) = ran.err.splitlines()
+    assert "config.yaml was changed since the study was searched (" in line
+    assert "train.epochs: 3 there, 7 here" in line
+    assert "; and 1 more); what the study records counts" in line
+    # A study that was moved is found by the file.
+    values["study"]["dir"] = str(tmp_path / "moved")
+    with file.open("w") as stream:
+        YAML().dump(values, stream)
+    study.parent.rename(tmp_path / "moved")
+    assert headroom("status", str(tmp_path / "moved" / "mine")).code == 0
 
 
 def test_an_export_into_a_file_is_bad_input(headroom: Any, study: Path, tmp_path: Path) -> None:

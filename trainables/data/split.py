@@ -3,14 +3,15 @@
 A search sees ``read_development`` alone; whoever wants the test part asks for it by ``read_test_rows``.
 """
 
-import os
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainables.data.rows import DataError, Rows, read_rows
+from trainables.files import Stamp, stamp_of
 from trainables.settings import DataSettings
 
 _TRIES = 32
@@ -88,9 +89,9 @@ def read_development(data: DataSettings, classes: int, split_seed: int) -> Devel
     Raises:
         DataError: the data cannot be used.
     """
+    stamp: Stamp | None
     try:
-        found = os.stat(data.path)
-        stamp = (found.st_mtime_ns, found.st_size)
+        stamp = stamp_of(Path(data.path))
     except (OSError, ValueError):
         # The built-in data, or what reading will say is wrong.
         stamp = None
@@ -108,7 +109,7 @@ def read_test_rows(data: DataSettings, classes: int, split_seed: int) -> Rows:
 
 
 @lru_cache(maxsize=1)
-def _read_development(data: DataSettings, classes: int, split_seed: int, stamp: tuple[int, int] | None) -> Development:
+def _read_development(data: DataSettings, classes: int, split_seed: int, stamp: Stamp | None) -> Development:
     everything, split = _read_and_split(data, classes, split_seed)
     kept = np.sort(np.concatenate([split.train, split.validation]))
     rows = everything.take(kept)

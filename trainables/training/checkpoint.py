@@ -1,6 +1,7 @@
 """A trial's state after a report: written whole or not at all, read without running code."""
 
 import math
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -112,14 +113,38 @@ def save_checkpoint(
         "torch_rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
-    with whole_folder(folder) as partial:
-        torch.save(state, partial / _FILE)
+    _save(folder, state)
 
 
 def save_progress(folder: Path, progress: Progress) -> None:
     """Write what is needed to go on between two folds: the next one begins with a model of its own."""
-    with whole_folder(folder) as partial:
-        torch.save({"progress": asdict(progress)}, partial / _FILE)
+    _save(folder, {"progress": asdict(progress)})
+
+
+def _save(folder: Path, state: Mapping[str, Any]) -> None:
+    # Through a file of Python's: given a path, torch hides the error of a full disk behind one of its own.
+    with whole_folder(folder) as partial, (partial / _FILE).open("wb") as stream:
+        torch.save(state, stream)
+
+
+def damage_of(folder: Path) -> str | None:
+    """Return what is wrong with the files of a checkpoint; None where they hold what was written.
+
+    Torch writes a checksum beside every tensor, and does not look at it when it loads.
+    """
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    if not files:
+        return "it holds no file"
+    damaged = [file.name for file in files if file.suffix == Path(_FILE).suffix and not _is_whole(file)]
+    return f"{damaged[0]} is damaged" if damaged else None
+
+
+def _is_whole(archive: Path) -> bool:
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            return opened.testzip() is None
+    except Exception:  # A damaged archive may break its reader anywhere.
+        return False
 
 
 def load_progress(folder: Path, progress: Progress) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from trainables.content import check_models
 from trainables.data.augment import augmentation
 from trainables.data.rows import require_evidence
 from trainables.inputs import Part, load_inputs
@@ -87,6 +88,7 @@ class TrainingSession:
 
         Raises:
             DataError, UnknownModelError, ModelLoadError: what is to be loaded cannot be.
+            InputsChangedError: it is not that of the settings' content.
             UnsupportedError: the encoder cannot do what a setting asks of it.
         """
         start = time.perf_counter()
@@ -117,6 +119,7 @@ class TrainingSession:
     def _load_model(self) -> None:
         """Model, optimizer and schedule for the split in hand, as if there had been none before."""
         settings, part = self.settings, self.inputs.split.train
+        check_models(settings)
         self._epoch: _Epoch | None = None
         torch.manual_seed(settings.seeds.init)
         self.task.learn_from(self.inputs.rows, part)

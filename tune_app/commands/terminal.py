@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tune_app.study.store import StudyStore
 
 _PIPE_WIDTH = 200
+_SHOWN_DIFFERENCES = 3
 
 overrides_option = click.option(
     "-s",
@@ -51,10 +52,12 @@ def open_named(study: str, folder: str = "runs", *, exact: bool = False) -> tupl
     Args:
         exact: refuse a name that several versions bear.
 
+    The configuration is the one that the study records; a file that says something else is reported.
+
     Raises:
         UserError: there is none.
     """
-    from tune_app.study.run_dir import stored_config
+    from tune_app.study.run_dir import CONFIG_FILE, recorded_config, stored_config
     from tune_app.study.store import load_study
 
     run_dir = _run_dir_of(study, folder)
@@ -64,8 +67,18 @@ def open_named(study: str, folder: str = "runs", *, exact: bool = False) -> tupl
             f"{study}: has later versions, the newest {run_dir.name}; say which: {first} for {study} itself, or"
             f" {run_dir}"
         )
-    config = stored_config(run_dir)
-    return load_study(run_dir, config.study.name, config.study.storage), config, run_dir.resolve()
+    written = stored_config(run_dir)
+    store = load_study(run_dir, written.study.name, written.study.storage)
+    config, differences = recorded_config(store, written)
+    if differences:
+        named = "; ".join(map(str, differences[:_SHOWN_DIFFERENCES]))
+        more = len(differences) - _SHOWN_DIFFERENCES
+        echo(
+            f"headroom: warning: {run_dir / CONFIG_FILE} was changed since the study was searched ({named}"
+            f"{f'; and {more} more' if more > 0 else ''}); what the study records counts",
+            err=True,
+        )
+    return store, config, run_dir.resolve()
 
 
 def is_name(study: str) -> bool:

@@ -8,6 +8,8 @@ NUMBER, PARAMS, RESUME_FROM, GPU, RECOMMENDED = "number", "params", "resume_from
 
 METRIC, TIME = "value", "step"
 ENDED, FOLD_EPOCH = "ended", "fold_epoch"
+HALTED = "halted"
+"""The end of a trial that no trial could have run: it stays open, and the search ends."""
 METRICS, FACTS, REASON, ERROR, BY_CRITERION = "metrics", "facts", "reason", "error", "by_criterion"
 """Keys of a report, which Ray carries as a result."""
 

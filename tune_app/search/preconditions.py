@@ -3,12 +3,19 @@
 Everything that can be refused is refused here, before anything is started or written.
 """
 
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from trainables.machine import cpu_cores
 from trainables.optimizers import OptimizerMissingError, check_installed
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
 from tune_app.search.combinations import check_combinations
 from tune_app.study.record import StudyRecord
+
+if TYPE_CHECKING:
+    from trainables.models.names import ModelSource
 
 
 def study_record(config: RunConfig) -> StudyRecord:
@@ -32,8 +39,7 @@ def study_record(config: RunConfig) -> StudyRecord:
         development = read_development(settings.data, settings.task.classes, settings.seeds.split)
         if settings.task.finds_spans:
             require_evidence(development.rows, settings.data)
-        for name in model_names(config):
-            resolve_model(name)
+        sources = [resolve_model(name) for name in model_names(config)]
     except DataError as error:
         raise UserError(f"data.path: {error}") from None
     except UnknownModelError as error:
@@ -48,7 +54,22 @@ def study_record(config: RunConfig) -> StudyRecord:
         fixed=config.fixed_for_study(),
         further=tuple(further),
         per_epoch=config.unit.per_epoch,
+        models=_model_fingerprints(sources),
     )
+
+
+def _model_fingerprints(sources: Iterable["ModelSource"]) -> dict[str, str]:
+    """Return the fingerprints of the models that are folders, by their names.
+
+    Raises:
+        UserError: a file in one cannot be read.
+    """
+    from trainables.content import model_fingerprint
+
+    try:
+        return {source.name: model_fingerprint(Path(source.path)) for source in sources if source.path is not None}
+    except OSError as error:
+        raise UserError(f"model.name: {error.filename} cannot be read ({error.strerror}); make it readable") from None
 
 
 def check_models(config: RunConfig, *, from_here: bool) -> None:

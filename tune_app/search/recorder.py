@@ -20,6 +20,7 @@ from tune_app.objectives import measured
 from tune_app.outcomes import (
     BY_CRITERION_ATTRIBUTE,
     FACTS_ATTRIBUTE,
+    PASSED_OVER_ATTRIBUTE,
     TRIAL_ATTRIBUTES,
     WAITS_ATTRIBUTE,
     Outcome,
@@ -33,6 +34,7 @@ from tune_app.search.messages import (
     FACTS,
     FOLD_EPOCH,
     GPU,
+    HALTED,
     METRIC,
     METRICS,
     PARAMS,
@@ -62,6 +64,8 @@ class StudyRecorder(tune.Callback):
         timeout_s: after so many seconds without a report a worker ends itself; None if it never does.
         on_report: called with every live trial after each of its steps.
         on_retry: called with every live trial that is run again, and why.
+        on_note: called with a live trial and what a person should know of it.
+        on_halt: called with what is no trial's fault and lets none run: the search is to end.
         on_close: called with every trial once it was told.
         on_step: called at every turn of Ray's loop with the trials in progress.
         waiting: returns the numbers of the trials that the scheduler paused, so that they hold no slot.
@@ -79,6 +83,8 @@ class StudyRecorder(tune.Callback):
         timeout_s: float | None,
         on_report: Callable[[Live, float], None],
         on_retry: Callable[[Live, str], None],
+        on_note: Callable[[Live, str], None],
+        on_halt: Callable[[str], None],
         on_close: Callable[[FrozenTrial], None],
         on_step: Callable[[Sequence[Live]], None],
         waiting: Callable[[], Collection[int]] = frozenset,
@@ -92,6 +98,8 @@ class StudyRecorder(tune.Callback):
         self._timeout_s = timeout_s
         self._on_report = on_report
         self._on_retry = on_retry
+        self._on_note = on_note
+        self._on_halt = on_halt
         self._on_close = on_close
         self._on_step = on_step
         self._waiting = waiting
@@ -142,8 +150,16 @@ class StudyRecorder(tune.Callback):
         live.heard_at = time.monotonic()
         live.ended = result.get(ENDED)
         live.reason = result.get(REASON)
-        live.facts.update(result.get(FACTS) or {})
+        facts = result.get(FACTS) or {}
+        note = facts.get(PASSED_OVER_ATTRIBUTE)
+        if note and note != live.facts.get(PASSED_OVER_ATTRIBUTE):
+            self._on_note(live, note)
+        live.facts.update(facts)
         live.error = result.get(ERROR)
+        if live.ended == HALTED:
+            trial.max_failures = 0
+            self._on_halt(str(live.reason))
+            return
         if live.ended in ("oom", "failed"):
             # Its own doing: running it again would end the same way.
             trial.max_failures = 0
@@ -218,6 +234,10 @@ class StudyRecorder(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         live = self._live_of(trial)
+        if live.ended == HALTED:
+            # Open in the study, it is taken up again.
+            del self._live[trial.trial_id]
+            return
         if live.ended == "oom":
             self._close(trial, Outcome.OOM, reason=live.reason, constraints={"memory": _excess(live)})
             return

@@ -24,11 +24,14 @@ from tune_app.study.store import StudyStore
 
 @dataclass(frozen=True)
 class OpenTrial:
-    """A trial that an interrupted search left open, to be taken up again under its number."""
+    """A trial that an interrupted search left open, to be taken up again under its number.
+
+    ``checkpoints`` are those to go on from, the newest first; of a damaged one the next is taken.
+    """
 
     number: int
     params: Params
-    checkpoint: str | None
+    checkpoints: tuple[str, ...] = ()
     is_recommended: bool = False
 
 
@@ -111,7 +114,7 @@ class HeadroomSearch(OptunaSearch):
         mark = {RECOMMENDED_ATTRIBUTE: True} if recommended else {}
         number = self._store.open_trial(params, {"suggested_at": time.time(), **mark})
         self._launched += 1
-        return self._launch(trial_id, OpenTrial(number, params, None, is_recommended=bool(recommended)))
+        return self._launch(trial_id, OpenTrial(number, params, is_recommended=bool(recommended)))
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Nothing: the recorder sees every report, this method not all of them."""
@@ -136,7 +139,7 @@ class HeadroomSearch(OptunaSearch):
     def _launch(self, trial_id: str, trial: OpenTrial) -> dict[str, Any]:
         self._open.add(trial_id)
         gpus = self._gpus({**self._fixed, **trial.params})
-        launch = {NUMBER: trial.number, PARAMS: trial.params, RESUME_FROM: trial.checkpoint, GPU: gpus}
+        launch = {NUMBER: trial.number, PARAMS: trial.params, RESUME_FROM: trial.checkpoints, GPU: gpus}
         return {**launch, RECOMMENDED: True} if trial.is_recommended else launch
 
     def _next_recommended(self) -> Params | None:

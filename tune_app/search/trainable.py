@@ -8,7 +8,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -16,9 +16,11 @@ import ray
 from pyarrow.fs import FileType
 from ray import tune
 
+from trainables.content import InputsChangedError
 from trainables.reports import Report, TrialReport
 from trainables.settings import TrialSettings, with_params
-from tune_app.errors import without_password
+from tune_app.errors import storage_failure, without_password
+from tune_app.outcomes import PASSED_OVER_ATTRIBUTE
 from tune_app.printable import printable
 from tune_app.search.messages import (
     BY_CRITERION,
@@ -27,6 +29,7 @@ from tune_app.search.messages import (
     FACTS,
     FOLD_EPOCH,
     GPU,
+    HALTED,
     METRIC,
     METRICS,
     PARAMS,
@@ -35,6 +38,7 @@ from tune_app.search.messages import (
     TIME,
 )
 from tune_app.search.nodes import TrialFiles
+from tune_app.search.resuming import Resumed, resumed
 from tune_app.study.checkpoints import CheckpointStorage
 from tune_app.study.places import PlaceAwayError, store_errors
 from tune_app.uris import is_store
@@ -77,6 +81,7 @@ class DiscardWorker(Exception):
 
 def train_encoder(settings: TrialSettings, report: Report, workspace: Workspace) -> None:
     """Run one real trial; the imports are heavy and happen in the worker alone."""
+    from trainables.content import inputs_checked
     from trainables.memory.current import current_device
     from trainables.threads import limit_threads
     from trainables.trial import TrialPlaces, run_trial
@@ -93,7 +98,8 @@ def train_encoder(settings: TrialSettings, report: Report, workspace: Workspace)
         folder=places.machine.cards,
     )
     check_worker_is_clean(device)
-    run_trial(settings, report=report, places=places, device=device)
+    with inputs_checked(settings):
+        run_trial(settings, report=report, places=places, device=device)
 
 
 class PrintableFormatter(logging.Formatter):
@@ -142,10 +148,13 @@ def make_trainable(
     def trainable(config: Mapping[str, Any]) -> None:
         scratch = Path(tempfile.mkdtemp(prefix="headroom-trial-"))
         ends: list[TrialReport] = []
+        resume = Resumed()
 
         def report(said: TrialReport) -> None:
             if said.ended:
                 ends.append(said)
+            if resume.passed_over:
+                said = replace(said, facts={**said.facts, PASSED_OVER_ATTRIBUTE: resume.passed_over})
             # The time that the report itself takes is not the trial's.
             faulthandler.cancel_dump_traceback_later()
             _patiently(storage, lambda: _report(said))
@@ -154,14 +163,15 @@ def make_trainable(
         _end_unless_heard(timeout_s)
         try:
             settings, shared = files.here(with_params(base, config[PARAMS]), cache)
-            resume_from = None
             if storage is not None:
                 _patiently(storage, lambda: _require_reach(storage, folder))
-                resume_from = _patiently(storage, lambda: _checkpoint_folder(config, storage, scratch))
+                resume = _patiently(
+                    storage, lambda: resumed(tune.get_checkpoint(), config[RESUME_FROM], storage, scratch)
+                )
             workspace = Workspace(
                 shared,
                 None if storage is None else scratch / "checkpoints",
-                resume_from,
+                resume.folder,
                 threads,
                 # Of several cards a trial uses the first.
                 share=min(1.0, config[GPU] or host_share),
@@ -172,7 +182,9 @@ def make_trainable(
             # Torch is there by now: the trial ran.
             from trainables.worker import is_trials_own
 
-            if is_trials_own(error) and not isinstance(error, CheckpointsOutOfReachError):
+            if why := _no_trials_fault(error):
+                _report_halt(why)
+            elif is_trials_own(error) and not isinstance(error, CheckpointsOutOfReachError):
                 _report_failure(error)
             raise
         finally:
@@ -244,15 +256,6 @@ def _claimed_card() -> str:
     return str(ids[0]) if ids else "cpu"
 
 
-def _checkpoint_folder(config: Mapping[str, Any], storage: CheckpointStorage, scratch: Path) -> Path | None:
-    """Where to go on from: Ray's checkpoint in a trial that Ray paused or retries, else the one named at its launch."""
-    checkpoint = tune.get_checkpoint()
-    if checkpoint is None and config.get(RESUME_FROM):
-        filesystem, path = storage.find(config[RESUME_FROM])
-        checkpoint = tune.Checkpoint(path, filesystem)
-    return None if checkpoint is None else Path(checkpoint.to_directory(str(scratch / "resumed")))
-
-
 def _report(said: TrialReport) -> None:
     result = {
         METRIC: said.value,
@@ -269,6 +272,15 @@ def _report(said: TrialReport) -> None:
     if said.checkpoint is not None:
         # Ray has copied it to its storage by now.
         shutil.rmtree(said.checkpoint, ignore_errors=True)
+
+
+def _no_trials_fault(error: Exception) -> str | None:
+    """Return why no trial could run here and now, as an error says it; None of any other error."""
+    return str(error) if isinstance(error, InputsChangedError) else storage_failure(error)
+
+
+def _report_halt(why: str) -> None:
+    tune.report({METRIC: float("nan"), TIME: 0, ENDED: HALTED, REASON: why})
 
 
 def _report_failure(error: Exception) -> None:

@@ -116,6 +116,9 @@ def fitted(params: Mapping[str, Any], there: StudyRecord, here: StudyRecord, spa
     if incomparable:
         return Misfit(f"{incomparable[0].parameter} differs")
     used: dict[str, Any] = {**space.fixed, **there.all_fixed, **params}
+    for name in there.changed_models(here):
+        if name in (used.get("model.name"), used.get("model.criteria_name")):
+            return Misfit(f"the folder of model {name} differs")
     wanted = {name: _in_entry(space.space.entries[name], used.get(name)) for name in space.space}
     # A value that the entry lacks decides as it was what is read.
     decides: dict[str, Any] = {name: used.get(name) if value is None else value for name, value in wanted.items()}

@@ -1,7 +1,7 @@
 """Where checkpoints lie, and which stay there: those of open trials, and the best one of each of the best trials."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from optuna.trial import FrozenTrial
@@ -39,13 +39,6 @@ class CheckpointStorage(Place):
             return self.opened()[0], path
         filesystem, path = FileSystem.from_uri(recorded)
         return filesystem, str(path)
-
-    def holds(self, attributes: Mapping[str, Any], which: str) -> bool:
-        """Whether the checkpoint that a trial's attributes name is still there."""
-        if not attributes.get(which):
-            return False
-        filesystem, path = self.find(attributes[which])
-        return bool(filesystem.get_file_info(path).type != FileType.NotFound)
 
     def delete(self, recorded: str) -> None:
         """Delete a checkpoint if it is there, and its trial's folder if nothing else is in it."""

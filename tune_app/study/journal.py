@@ -16,6 +16,8 @@ from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
 
+from tune_app.errors import StorageError
+
 Record = dict[str, Any]
 
 
@@ -26,6 +28,7 @@ class JournalFile(BaseJournalBackend):
         self._path = path
         if not path.exists():
             path.touch()
+        self._identity = _identity_of(os.stat(path))
         # Other threads read (the tracking's), while the main thread's records are held back or written.
         self._guard = threading.Lock()
         # Where reading goes on: so many records, so many bytes.
@@ -48,7 +51,11 @@ class JournalFile(BaseJournalBackend):
             records, self._overtaken = self._overtaken, []
         elif log_number_from < self._read_records:
             self._read_records = self._read_bytes = 0
-        with self._path.open("rb") as file:
+        try:
+            file = self._path.open("rb")
+        except FileNotFoundError:
+            raise self._lost("is gone") from None
+        with file:
             file.seek(self._read_bytes)
             for line in file:
                 if not line.endswith(b"\n"):
@@ -92,13 +99,32 @@ class JournalFile(BaseJournalBackend):
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND)
+        """Hold the file for writing.
+
+        Raises:
+            StorageError: it is gone, replaced, or shorter than what was read of it: what is written would not follow.
+        """
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND)
+        except FileNotFoundError:
+            raise self._lost("is gone") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+            found = os.fstat(descriptor)
+            if _identity_of(found) != self._identity:
+                raise self._lost("was replaced by another file")
+            if found.st_size < self._read_bytes:
+                raise self._lost("was cut short")
             _cut_torn_line(descriptor)
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def _lost(self, how: str) -> StorageError:
+        return StorageError(
+            f"{self._path} {how}: it holds the study, which can neither be read nor added to without it; put it back as"
+            " it was and run the same command again"
+        )
 
     @staticmethod
     def _append(descriptor: int, data: bytes) -> int:
@@ -108,6 +134,10 @@ class JournalFile(BaseJournalBackend):
             written += os.write(descriptor, data[written:])
         os.fsync(descriptor)
         return os.fstat(descriptor).st_size
+
+
+def _identity_of(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 def _encoded(records: list[Record]) -> bytes:

@@ -44,6 +44,8 @@ class StudyRecord:
             others cannot be compared, and ``best.yaml`` would not be what was trained.
         further: objectives beside the first, which is ``metric`` and ``mode``.
         per_epoch: reports in an epoch, which number the steps of the study.
+        models: fingerprints of the model folders that trials may read, by the models' names. Studies that were begun
+            before there were any have none.
     """
 
     space: Space
@@ -54,6 +56,7 @@ class StudyRecord:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     further: tuple[Objective, ...] = ()
     per_epoch: int = 1
+    models: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -65,6 +68,7 @@ class StudyRecord:
             "fixed": dict(self.fixed),
             "further": [asdict(objective) for objective in self.further],
             "per_epoch": self.per_epoch,
+            "models": dict(self.models),
         }
 
     @classmethod
@@ -91,7 +95,13 @@ class StudyRecord:
 
     def differences(self, other: "StudyRecord") -> list[Difference]:
         """What differs between a study with this record and a configuration with the ``other``."""
-        return [*self.incomparable(other), *self._of_spaces(other), *self._of_fixed(other), *self._of_rungs(other)]
+        return [
+            *self.incomparable(other),
+            *self._of_models(other),
+            *self._of_spaces(other),
+            *self._of_fixed(other),
+            *self._of_rungs(other),
+        ]
 
     def incomparable(self, other: "StudyRecord") -> list[Difference]:
         """The differences across which no result of the one says anything about the other."""
@@ -103,9 +113,18 @@ class StudyRecord:
                 Difference("search.metric", _named(self.objectives), _named(other.objectives), "the objective")
             )
         if self.data_fingerprint != other.data_fingerprint:
-            mine, others = (f"fingerprint {record.data_fingerprint[:12]}" for record in (self, other))
-            found.append(Difference("data", mine, others, "the data"))
+            found.append(_of_content("data", self.data_fingerprint, other.data_fingerprint, "the data"))
         return found
+
+    def changed_models(self, other: "StudyRecord") -> list[str]:
+        """Return the names of models whose folders hold something else in the other record."""
+        return [name for name, found in self.models.items() if other.models.get(name, found) != found]
+
+    def _of_models(self, other: "StudyRecord") -> list[Difference]:
+        return [
+            _of_content(f"model {name}", self.models[name], other.models[name], "a model's folder")
+            for name in self.changed_models(other)
+        ]
 
     def _of_spaces(self, other: "StudyRecord") -> list[Difference]:
         names = {**self.space.entries, **other.space.entries}
@@ -134,6 +153,10 @@ class StudyRecord:
         if name in self.space.entries:
             return _shown(self.space.entries[name])
         return f"{json.dumps(self.fixed[name])} (fixed)" if name in self.fixed else "not searched"
+
+
+def _of_content(what: str, there: str, here: str, part: str) -> Difference:
+    return Difference(what, f"fingerprint {there[:12]}", f"fingerprint {here[:12]}", part)
 
 
 def _named(objectives: Sequence[Objective]) -> str:

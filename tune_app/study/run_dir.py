@@ -8,10 +8,12 @@ from typing import Any
 
 from trainables.given import read_json
 from tune_app import databases
-from tune_app.config import RunConfig, dump_yaml, load_config
+from tune_app.config import RunConfig, dump_yaml, load_config, parse_config
 from tune_app.errors import UserError, without_password
 from tune_app.study.checkpoints import CheckpointStorage
 from tune_app.study.places import Place
+from tune_app.study.record import Difference
+from tune_app.study.store import StudyStore
 from tune_app.uris import is_store
 
 CONFIG_FILE = "config.yaml"
@@ -22,6 +24,56 @@ _SECRETS_FILE = "secrets.json"
 
 WRITTEN = (CHECKPOINTS, CACHE, ARTIFACTS, _SECRETS_FILE)
 """What lies there beside the configuration and the study, so that nobody else's files are taken for it."""
+
+
+# Where a study lies is for the file to say: by it the study is found.
+_OF_THE_FILE = ("study", "tracking", "checkpoint")
+
+
+def keep_config(store: StudyStore, config: RunConfig, run_dir: Path) -> None:
+    """Keep the resolved configuration of a search in its study, and in the run directory for people to read."""
+    store.set_config(_of_the_study(config))
+    write_config(config, run_dir)
+
+
+def recorded_config(store: StudyStore, config: RunConfig) -> tuple[RunConfig, list[Difference]]:
+    """Return the configuration that a study was searched with, and what differs in the file.
+
+    A study that was begun before its configuration was kept in it has that of the file.
+
+    Args:
+        config: read from the run directory, whose file anybody may have changed.
+
+    Raises:
+        UserError: this version does not know a setting of the study's.
+    """
+    there, here = store.config, _of_the_study(config)
+    if there is None or there == here:
+        return config, []
+    of_the_file = {section: value for section, value in config.as_dict().items() if section in _OF_THE_FILE}
+    flat_there, flat_here = _flat(there), _flat(here)
+    differences = [
+        Difference(name, json.dumps(flat_there.get(name)), json.dumps(flat_here.get(name)), CONFIG_FILE)
+        for name in {**flat_there, **flat_here}
+        if flat_there.get(name) != flat_here.get(name)
+    ]
+    return parse_config({**there, **of_the_file}, where=f"study {store.name}"), differences
+
+
+def _of_the_study(config: RunConfig) -> dict[str, Any]:
+    values = {section: value for section, value in config.as_dict().items() if section not in _OF_THE_FILE}
+    # As the study gives it back.
+    plain: dict[str, Any] = json.loads(json.dumps(values))
+    return plain
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by their dotted names, and entries of the space by theirs."""
+    named: dict[str, Any] = {}
+    for section, value in values.items():
+        fields = value.items() if isinstance(value, Mapping) else ()
+        named |= {f"{section}.{name}": field for name, field in fields} if fields else {section: value}
+    return named
 
 
 def write_config(config: RunConfig, run_dir: Path) -> None:

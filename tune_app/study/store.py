@@ -38,6 +38,7 @@ JOURNAL_FILE = "study.journal"
 LOCK_FILE = "search.lock"
 _RECORD_KEY = "headroom"
 _TARGET_KEY = "target"
+_CONFIG_KEY = "config"
 _ID_KEY = "id"
 _PARENT_KEY = "parent"
 _VERSION_KEY = "version_of"
@@ -112,6 +113,16 @@ class StudyStore:
     def set_target(self, trials: int) -> None:
         if self.target != trials:
             self.study.set_user_attr(_TARGET_KEY, trials)
+
+    @property
+    def config(self) -> dict[str, Any] | None:
+        """Settings of the latest search, as ``run_dir.keep_config`` keeps them; None of a study that has none."""
+        stored: dict[str, Any] | None = self.study.user_attrs.get(_CONFIG_KEY)
+        return stored
+
+    def set_config(self, settings: dict[str, Any]) -> None:
+        if self.config != settings:
+            self.study.set_user_attr(_CONFIG_KEY, settings)
 
     def trials(self) -> list[FrozenTrial]:
         """All trials in the order of their numbers; not copies, so leave them as they are."""

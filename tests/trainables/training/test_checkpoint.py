@@ -1,5 +1,6 @@
 """Checkpoints: going on as if nothing had happened, whole folders, and no code in them."""
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 
 from trainables.memory.cpu import CpuDevice
 from trainables.settings import TrialSettings, with_params
+from trainables.training import checkpoint
 from trainables.training.checkpoint import Progress
 from trainables.training.fit import MachineFiles
 from trainables.training.session import TrainingSession
@@ -155,3 +157,22 @@ def test_what_the_schedule_had_come_to_is_put_back_too(
     for (_, state), (_, resumed) in zip(trained.optimizer.state.items(), fresh.optimizer.state.items(), strict=True):
         assert state.keys() == resumed.keys()
         assert all(torch.equal(value, resumed[name]) for name, value in state.items())
+
+
+def test_a_full_disk_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "_FILE", "/dev/full")
+    with pytest.raises(OSError, match="No space left") as told:
+        checkpoint.save_progress(tmp_path / "epoch-1", Progress())
+    assert told.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_of_a_session_is_whole_until_a_bit_of_it_changes(
+    builtin_settings: TrialSettings, session_of: SessionOf, tmp_path: Path
+) -> None:
+    folder = session_of(builtin_settings).save(tmp_path / "epoch-0")
+    assert checkpoint.damage_of(folder) is None
+    content = bytearray((folder / "state.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "state.pt").write_bytes(content)
+    assert checkpoint.damage_of(folder) == "state.pt is damaged"

@@ -10,9 +10,10 @@ from typing import Any
 import psutil
 import pytest
 
+from trainables.content import InputsChangedError
 from tune_app.errors import storage_failure
 from tune_app.outcomes import Outcome
-from tune_app.search.breaker import IN_A_ROW
+from tune_app.search.breaker import IN_A_ROW, Breakage
 from tune_app.study.journal import JournalFile
 
 pytestmark = pytest.mark.slow
@@ -118,6 +119,48 @@ def test_a_full_disk_ends_the_search_and_loses_nothing_that_was_finished(
     assert outcomes(store) == [Outcome.COMPLETE] * 4
     assert [sorted(trial.intermediate_values) for trial in store.trials()] == [[1, 2, 3, 4]] * 4
     assert end.status.launched == 4
+
+
+def test_what_is_no_trials_fault_ends_the_search_and_fails_none(run_scripted: Any, tmp_path: Path) -> None:
+    mended = str(tmp_path / "mended")
+
+    def script(settings: Any, epoch: int) -> float:
+        if settings.optim.lr == 0.2 and epoch == 3 and not os.path.exists(mended):
+            raise InputsChangedError("data.path: rows.csv is gone; put it back")
+        return 0.5
+
+    end, store, _ = run_scripted(script, "search.trials=3")
+    assert end.breakage == Breakage("data.path: rows.csv is gone; put it back", "")
+    assert outcomes(store) == [Outcome.COMPLETE]
+    assert (end.status.trials["failed"], end.status.trials["interrupted"]) == (0, 1)
+
+    Path(mended).touch()
+    (checkpoint,) = (end.run_dir / "checkpoints").glob("trial-00001-*/checkpoint_*1")
+    (checkpoint / "epoch").unlink()
+    end, store, output = run_scripted(script, "search.trials=3")
+    assert end.breakage is None
+    assert outcomes(store) == [Outcome.COMPLETE] * 3
+    cut_short = store.trials()[1]
+    assert sorted(cut_short.intermediate_values) == [1, 2, 3, 4]
+    # All epochs are equal, so the first is the best, and its checkpoint is there.
+    assert cut_short.user_attrs["resumed_at"] == 1
+    why = cut_short.user_attrs["passed_over"]
+    assert why.startswith("its checkpoint trial-00001-")
+    assert "checkpoint_000001 cannot be used (it holds no file); it goes on from trial-00001-" in why
+    assert f"trial    1  {why}" in output
+
+
+def test_a_study_whose_file_is_gone_ends_its_search(run_scripted: Any, tmp_path: Path) -> None:
+    def script(settings: Any, epoch: int) -> float:
+        if settings.optim.lr == 0.2:
+            (tmp_path / "runs" / "test" / "study.journal").unlink(missing_ok=True)
+        return 0.5
+
+    with pytest.raises(Exception, match=r"study\.journal is gone") as caught:
+        run_scripted(script, "search.trials=3")
+    failure = storage_failure(caught.value)
+    assert failure is not None
+    assert failure.startswith(f"{tmp_path}/runs/test/study.journal is gone: it holds the study")
 
 
 def test_a_database_that_is_gone_ends_the_search_in_a_line_that_says_so(

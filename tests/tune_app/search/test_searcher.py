@@ -62,7 +62,7 @@ def suggest_all(searcher: HeadroomSearch, limit: int = 1000) -> list[dict[str, A
 def test_a_suggestion_is_a_trial_that_the_study_holds_already(tmp_path: Path) -> None:
     store = new_store(tmp_path, FOUR)
     suggested = new_searcher(store).suggest("a")
-    assert suggested == {NUMBER: 0, PARAMS: {"optim.lr": 0.1}, RESUME_FROM: None, GPU: 0.0}
+    assert suggested == {NUMBER: 0, PARAMS: {"optim.lr": 0.1}, RESUME_FROM: (), GPU: 0.0}
     trial = store.trial(0)
     assert (trial.state, trial.params) == (TrialState.RUNNING, {"optim.lr": 0.1})
     assert trial.user_attrs["suggested_at"] > 0
@@ -183,7 +183,7 @@ def by_batch(params: Params) -> float:
 def test_every_trial_is_launched_with_its_share(tmp_path: Path) -> None:
     store = new_store(tmp_path, MIXED)
     number = store.open_trial({"model.name": "bert-large", "train.batch_size": 16}, {})
-    adopt = [OpenTrial(number, store.trial(number).params, None)]
+    adopt = [OpenTrial(number, store.trial(number).params)]
     suggested = suggest_all(new_searcher(store, gpus=by_batch, adopt=adopt))
     assert [(*trial[PARAMS].values(), trial[GPU]) for trial in suggested] == [
         ("bert-large", 16, 1.0),
@@ -214,27 +214,27 @@ def test_adopted_trials_come_first_with_their_number_and_checkpoint(tmp_path: Pa
     numbers = [store.open_trial({"optim.lr": lr}, {}) for lr in (0.1, 0.2)]
     store.close_trial(store.open_trial({"optim.lr": 0.3}, {}), Outcome.COMPLETE, value=0.5)
     adopt = [
-        OpenTrial(numbers[0], {"optim.lr": 0.1}, "/checkpoints/0"),
-        OpenTrial(numbers[1], {"optim.lr": 0.2}, None),
+        OpenTrial(numbers[0], {"optim.lr": 0.1}, ("/checkpoints/1", "/checkpoints/0")),
+        OpenTrial(numbers[1], {"optim.lr": 0.2}),
     ]
     suggested = suggest_all(new_searcher(store, adopt=adopt, launched=3))
     assert suggested == [
-        {NUMBER: 0, PARAMS: {"optim.lr": 0.1}, RESUME_FROM: "/checkpoints/0", GPU: 0.0},
-        {NUMBER: 1, PARAMS: {"optim.lr": 0.2}, RESUME_FROM: None, GPU: 0.0},
-        {NUMBER: 3, PARAMS: {"optim.lr": 0.4}, RESUME_FROM: None, GPU: 0.0},
+        {NUMBER: 0, PARAMS: {"optim.lr": 0.1}, RESUME_FROM: ("/checkpoints/1", "/checkpoints/0"), GPU: 0.0},
+        {NUMBER: 1, PARAMS: {"optim.lr": 0.2}, RESUME_FROM: (), GPU: 0.0},
+        {NUMBER: 3, PARAMS: {"optim.lr": 0.4}, RESUME_FROM: (), GPU: 0.0},
     ]
 
 
 def test_adopted_trials_run_though_the_total_is_reached_and_count_towards_it(tmp_path: Path) -> None:
     store = new_store(tmp_path, FOUR)
     number = store.open_trial({"optim.lr": 0.1}, {})
-    searcher = new_searcher(store, adopt=[OpenTrial(number, {"optim.lr": 0.1}, None)], launched=1, total=1)
+    searcher = new_searcher(store, adopt=[OpenTrial(number, {"optim.lr": 0.1})], launched=1, total=1)
     assert [trial[NUMBER] for trial in suggest_all(searcher)] == [number]
 
 
 def test_adopted_trials_wait_for_a_slot_like_all_others(tmp_path: Path) -> None:
     store = new_store(tmp_path, FOUR)
-    adopt = [OpenTrial(store.open_trial({"optim.lr": lr}, {}), {"optim.lr": lr}, None) for lr in (0.1, 0.2)]
+    adopt = [OpenTrial(store.open_trial({"optim.lr": lr}, {}), {"optim.lr": lr}) for lr in (0.1, 0.2)]
     searcher = new_searcher(store, adopt=adopt, max_concurrent=1)
     assert isinstance(searcher.suggest("a"), dict)
     assert searcher.suggest("b") is None
@@ -361,7 +361,7 @@ def test_more_recommendations_than_there_are_end_the_start(tmp_path: Path) -> No
 def test_an_adopted_trial_stays_recommended(tmp_path: Path) -> None:
     store = new_store(tmp_path, FOUR)
     number = store.open_trial({"optim.lr": 0.3}, {"recommended": True})
-    searcher = new_searcher(store, adopt=[OpenTrial(number, {"optim.lr": 0.3}, None, is_recommended=True)])
+    searcher = new_searcher(store, adopt=[OpenTrial(number, {"optim.lr": 0.3}, is_recommended=True)])
     adopted = searcher.suggest("a")
     assert isinstance(adopted, dict)
     assert adopted[RECOMMENDED]

@@ -201,3 +201,15 @@ def test_reports_are_counted_anew_where_there_are_more_or_fewer_in_an_epoch() ->
     assert carried_reports(1, 4, {1: 0.5, 2: 0.6}) == {4: 0.5, 8: 0.6}
     assert carried_reports(4, 2, {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}) == {1: 0.2, 2: 0.4}
     assert carried_reports(4, 1, {1: 0.1, 2: 0.2}) == {}, "no whole epoch was reported"
+
+
+def test_a_trial_does_not_fit_where_its_models_folder_holds_something_else() -> None:
+    config = configured(SPACE, "model.name=tiny-bert")
+    there = recorded(config, models={"tiny-bert": "a", "other": "b"})
+
+    def fit(models: dict[str, str]) -> Any:
+        return fitted(PARAMS, there, recorded(config, models=models), config.active_space())
+
+    assert fit({"tiny-bert": "x"}) == Misfit("the folder of model tiny-bert differs")
+    for models in ({"tiny-bert": "a"}, {"tiny-bert": "a", "other": "y"}, {}):
+        assert not isinstance(fit(models), Misfit)

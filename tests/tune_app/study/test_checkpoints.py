@@ -210,17 +210,6 @@ def test_a_checkpoint_that_someone_deleted_is_no_defect(run: Any, tmp_path: Path
     assert trials.left() == ["trial-0/checkpoint-2"]
 
 
-def test_whether_a_checkpoint_is_still_there_can_be_asked(run: Any, tmp_path: Path) -> None:
-    trials = run(1)
-    trials.write(0, 1, True)
-    attributes = trials.attributes[0]
-    storage = CheckpointStorage(str(tmp_path))
-    assert storage.holds(attributes, LATEST)
-    assert not storage.holds({}, LATEST)
-    assert not storage.holds({LATEST: None}, LATEST)
-    assert not storage.holds({LATEST: str(tmp_path / "gone")}, LATEST)
-
-
 def test_what_no_trial_knows_of_is_gone_when_a_search_begins_again(tmp_path: Path) -> None:
     storage = CheckpointStorage(str(tmp_path))
     for place in ("trial-00000-a/checkpoint_0", "trial-00000-a/checkpoint_1", "trial-00000-b/checkpoint_0"):

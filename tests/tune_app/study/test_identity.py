@@ -1,5 +1,7 @@
 """A study is one experiment: other settings than those it searches make another study."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,3 +33,24 @@ def test_what_changes_no_value_is_the_same_study(override: str, plain_config: di
     there = study_record(parse_config(plain_config))
     assert there.differences(study_record(parse_config(plain_config, [override]))) == []
     assert type(there).from_dict(there.as_dict()) == there
+
+
+def test_a_model_folder_that_holds_something_else_is_another_study(
+    plain_config: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors", "README.md"):
+        (folder / name).write_text(name)
+    config = parse_config(plain_config, [f"model.name={folder}"])
+    there = study_record(config)
+    assert type(there).from_dict(there.as_dict()) == there
+    (folder / "README.md").write_text("read by nobody")
+    assert there.differences(study_record(config)) == []
+    (folder / "model.safetensors").write_text("other weights")
+    (difference,) = there.differences(study_record(config))
+    assert re.fullmatch(rf"model {folder}: fingerprint \w{{12}} there, fingerprint \w{{12}} here", str(difference))
+    # A study that was begun before models had fingerprints goes on.
+    before = there.as_dict()
+    del before["models"]
+    assert type(there).from_dict(before).differences(study_record(config)) == []

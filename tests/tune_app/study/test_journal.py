@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
+from tune_app.errors import StorageError
 from tune_app.study.journal import JournalFile
 
 
@@ -277,3 +279,29 @@ def test_a_thread_may_read_the_study_while_trials_are_written(tmp_path: Path) ->
     trials = storage.get_all_trials(study_id)
     assert [trial.user_attrs["number"] for trial in trials] == list(range(200))
     assert JournalStorage(JournalFile(path)).get_all_trials(study_id) == trials
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        (lambda path: path.unlink(), "is gone"),
+        (lambda path: path.rename(path.with_name("old")), "is gone"),
+        (lambda path: (path.with_name("new").write_text("{}\n"), path.with_name("new").rename(path)), "was replaced"),
+        (lambda path: path.write_text(""), "was cut short"),
+    ],
+    ids=["deleted", "moved away", "replaced", "emptied"],
+)
+def test_nothing_is_written_behind_a_file_that_is_not_the_study_s(
+    loss: Callable[[Path], object], told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "study.journal"
+    journal = JournalFile(path)
+    journal.append_logs(numbered(1, 2))
+    assert list(journal.read_logs(0)) == numbered(1, 2)
+    loss(path)
+    after = path.read_bytes() if path.exists() else None
+    with pytest.raises(StorageError, match=f"study.journal {told}.*: it holds the study.*put it back"):
+        journal.append_logs(numbered(3))
+    with pytest.raises(StorageError), journal.one_write():
+        journal.append_logs(numbered(3))
+    assert (path.read_bytes() if path.exists() else None) == after

@@ -1,0 +1,89 @@
+"""The checkpoint that a trial goes on from: its newest that is whole, or none."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyarrow.fs import FileSelector, FileSystem, FileType
+from ray import tune
+
+from tune_app.study.checkpoints import CheckpointStorage
+
+# Errors of a checkpoint that is not there to be read; all others are the storage's.
+_GONE = (FileNotFoundError, NotADirectoryError, PermissionError)
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Where a trial goes on from.
+
+    Attributes:
+        folder: holds the checkpoint; None where the trial starts from its beginning.
+        passed_over: says why that is not the newest checkpoint, for a person; None where it is.
+    """
+
+    folder: Path | None = None
+    passed_over: str | None = None
+
+
+def resumed(
+    newest: tune.Checkpoint | None, recorded: Sequence[str], storage: CheckpointStorage, scratch: Path
+) -> Resumed:
+    """Fetch the newest checkpoint of a trial that is whole.
+
+    Args:
+        newest: Ray's, of a trial that it paused or runs again; None where an earlier search left the trial.
+        recorded: checkpoints that the study named when the trial was launched, the newest first.
+        scratch: folder of this trial for what is fetched.
+
+    Raises:
+        OSError: the storage does not answer.
+    """
+    problems: list[str] = []
+    for filesystem, path in _candidates(newest, recorded, storage):
+        folder = scratch / f"resumed-{len(problems)}"
+        problem = _fetch(filesystem, path, folder)
+        if problem is None:
+            return Resumed(folder, _told(problems, f"it goes on from {_name(path)}"))
+        shutil.rmtree(folder, ignore_errors=True)
+        problems.append(f"its checkpoint {_name(path)} cannot be used ({problem})")
+    return Resumed(None, _told(problems, "it starts again from its beginning"))
+
+
+def _candidates(
+    newest: tune.Checkpoint | None, recorded: Sequence[str], storage: CheckpointStorage
+) -> Iterator[tuple[FileSystem, str]]:
+    """Every checkpoint of the trial that may still be there, once, the newest first."""
+    seen: set[str] = set()
+    if newest is not None:
+        # What is older and still there is that of the trial's best epoch.
+        filesystem: FileSystem = newest.filesystem
+        folder, _, name = newest.path.rpartition("/")
+        found = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
+        older = [info.path for info in found if info.type == FileType.Directory and info.base_name < name]
+        seen = {newest.path, *older}
+        yield from ((filesystem, path) for path in (newest.path, *sorted(older, reverse=True)))
+    for filesystem, path in map(storage.find, recorded):
+        if path not in seen:
+            yield filesystem, path
+
+
+def _fetch(filesystem: FileSystem, path: str, folder: Path) -> str | None:
+    """Copy a checkpoint; return what is wrong with it, or None."""
+    # Torch is there by now, or is about to be: the trial trains.
+    from trainables.training.checkpoint import damage_of
+
+    try:
+        tune.Checkpoint(path, filesystem).to_directory(str(folder))
+    except _GONE as error:
+        return "it is gone" if isinstance(error, FileNotFoundError) else str(error.strerror or error)
+    return damage_of(folder)
+
+
+def _name(path: str) -> str:
+    return "/".join(path.rsplit("/", 2)[-2:])
+
+
+def _told(problems: Sequence[str], what: str) -> str | None:
+    return f"{problems[0]}; {what}" if problems else None
