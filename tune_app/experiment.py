@@ -20,7 +20,7 @@ from trainables.seeds import sub_seed
 from trainables.settings import ContentSettings
 from tune_app.config import RunConfig
 from tune_app.console import Console
-from tune_app.errors import without_password
+from tune_app.errors import UserError, without_password
 from tune_app.folders import made_folder
 from tune_app.outcomes import MOST_RETRIES, WAITS_ATTRIBUTE, Outcome, carried_from
 from tune_app.search.breaker import Breakage, CircuitBreaker
@@ -43,6 +43,7 @@ from tune_app.study.run_dir import (
     checkpoint_storage,
     keep_config,
     shown_config,
+    stored_config,
     tracking_uri,
 )
 from tune_app.study.store import LOCK_FILE, StudyStore, search_lock
@@ -155,6 +156,7 @@ def _run_search(
         if carried:
             say(carried)
         store.set_target(config.search.trials)
+        unread = _changed_course(config, run_dir)
         keep_config(store, config, run_dir)
         keeps.save(at_once=True)
         progress = stack.enter_context(_progress(config, store, voice))
@@ -162,7 +164,10 @@ def _run_search(
             end, tracking = _search(config, record, store, keeps, progress, voice, address, screen, run_trial)
         else:
             tracking = open_tracking(config, store)
-            end = _LoopEnd(f"the study holds its {store.target} launched trials already", interrupted=False)
+            why = f"the study holds its {store.target} launched trials already"
+            if unread:
+                why += f", so nothing was done with {', '.join(unread)}; raise search.trials to go on with it"
+            end = _LoopEnd(why, interrupted=False)
         if not end.interrupted and not end.breakage:
             _check_nothing_open(store)
         voice.doing("writing the last runs to MLflow, and what the study keeps")
@@ -473,6 +478,20 @@ def _check_cluster(config: RunConfig, address: str | None) -> None:
         if checkpoint.keep != "none":
             storage = checkpoint_storage(config)
             require_reach(storage, f"{storage.setting}: {checkpoint.dir or config.study.dir}", cpu=resources.cpu)
+
+
+def _changed_course(config: RunConfig, run_dir: Path) -> list[str]:
+    """Return the settings that decide how a search goes on and are others than when it last ran, with their values."""
+    try:
+        before = flat(stored_config(run_dir).as_dict())
+    except UserError:
+        return []
+    sections = ("search", "scheduler", "resources", "limits", "memory", "trial")
+    return [
+        f"{name}={value}"
+        for name, value in flat(config.as_dict()).items()
+        if name.partition(".")[0] in sections and name != "search.trials" and before.get(name) != value
+    ]
 
 
 def _has_work(store: StudyStore) -> bool:

@@ -1,11 +1,17 @@
 """What the assembly decides by itself; test_search_run.py and its like run it."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tune_app.config import parse_config
-from tune_app.experiment import _host_share
+from tune_app.console import Console
+from tune_app.experiment import _host_share, run_search
+from tune_app.outcomes import Outcome
+from tune_app.search.preconditions import study_record
+from tune_app.study.run_dir import keep_config
+from tune_app.study.store import open_study
 
 
 class TwoNodes:
@@ -33,3 +39,31 @@ def test_trials_that_run_on_a_host_at_a_time_share_its_memory(settings: Any, clu
     space = {"optim.lr": {"choices": [0.1, 0.2]}}
     config = parse_config({"study": {"name": "x"}, "data": {"path": "demo"}, "space": space, **settings})
     assert _host_share(config, cluster) == share
+
+
+def test_settings_of_a_search_that_has_nothing_left_to_do_are_named(tmp_path: Path) -> None:
+    raw = {
+        "study": {"name": "x", "dir": str(tmp_path)},
+        "data": {"path": "demo"},
+        "tracking": {"enabled": False},
+        "search": {"trials": 1},
+        "space": {"optim.lr": {"choices": [0.1, 0.2]}},
+    }
+    config = parse_config(raw)
+    run_dir = Path(config.run_dir)
+    run_dir.mkdir()
+    store = open_study(run_dir, "x", None, study_record(config))
+    store.close_trial(store.open_trial({"optim.lr": 0.1}, {}), Outcome.COMPLETE, value=0.5)
+    keep_config(store, config, run_dir)
+
+    def again(*overrides: str) -> str:
+        return run_search(parse_config(raw, overrides), console=Console(), quiet=True, run_trial=never).why
+
+    assert again() == "the study holds its 1 launched trials already"
+    told = again("search.sampler=random", "scheduler.reduction_factor=2")
+    assert "nothing was done with search.sampler=random, scheduler.reduction_factor=2; raise search.trials" in told
+    assert "random" not in again("search.sampler=random")
+
+
+def never(*_: Any, **__: Any) -> None:
+    raise AssertionError("a trial was run")

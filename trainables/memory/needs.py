@@ -62,6 +62,7 @@ class Planner:
         correction: precision → what needs are multiplied by there; see ``memory.ledger``.
         vocabulary: settings → how many tokens a built-in encoder's tokenizer holds, which is trained on the data; None
             takes the most that it may hold.
+        tracing: called with a model's name before its training is traced, which takes seconds.
     """
 
     def __init__(
@@ -71,12 +72,14 @@ class Planner:
         cache: Path | None,
         correction: Callable[[str], float] = lambda precision: 1.0,
         vocabulary: Callable[[TrialSettings], int] | None = None,
+        tracing: Callable[[str], None] = lambda model: None,
     ) -> None:
         self._kind: DeviceKind = kind
         self._auto_precision = auto_precision
         self._cache = cache
         self._correction = correction
         self._vocabulary = vocabulary
+        self._tracing = tracing
         self._configs: dict[Hashable, PreTrainedConfig] = {}
         self._plans: dict[Hashable, MemoryPlan | Exception] = {}
 
@@ -114,7 +117,7 @@ class Planner:
         if key not in self._plans:
             workload = self._workload(settings, checkpointing)
             try:
-                traced = predict(workload, self._cache)
+                traced = predict(workload, self._cache, lambda: self._tracing(settings.model.name))
                 self._plans[key] = replace(traced, correction=self._correction(workload.precision))
             except Exception as error:  # Whatever it was, it would come again.
                 self._plans[key] = error
@@ -131,10 +134,6 @@ class Planner:
         plan = confirm(workload, found.micro_batch, length, self._cache)
         plan = replace(plan, correction=self._correction(workload.precision))
         return plan.need_gib(found.micro_batch, length, found.passes)
-
-    def has_plan(self, settings: TrialSettings) -> bool:
-        """Whether ``plan`` answers at once."""
-        return (_relevant(settings), settings.train.checkpointing) in self._plans
 
     def _workload(self, settings: TrialSettings, checkpointing: bool) -> Workload:
         precision = settings.train.precision if settings.train.precision != "auto" else self._auto_precision

@@ -43,6 +43,7 @@ def print_needs(
     Raises:
         UserError: the three are not given together, or a model's configuration cannot be had.
     """
+    _check_question(config, budget_gib=budget_gib, model=model, batch=batch, length=length)
     # torch and transformers take seconds to import.
     from trainables.data.rows import DataError
     from trainables.memory.facts import trial_device
@@ -50,18 +51,6 @@ def print_needs(
     from trainables.models.checkpoint import ModelLoadError
     from trainables.models.names import UnknownModelError
 
-    asked = [value is not None for value in (model, batch, length)]
-    if budget_gib is not None and math.isnan(budget_gib):
-        raise UserError("--budget-gib: nan is no number; give the memory of the card, e.g. 24")
-    if any(asked) and not all(asked):
-        raise UserError("--model, --batch and --length: give all three for a verdict, or none for the table")
-    check_optimizers(config)
-    if model is not None and length is not None:
-        obstacle = fixed_obstacle(config, model, tok__max_length=length)
-        if obstacle is not None:
-            raise UserError(str(obstacle))
-    else:
-        check_combinations(config, model_names(config))
     here = trial_device(config.memory.device_gib, use_cuda=device != "cpu")
     kind: Device = device or ("cuda" if budget_gib is not None else here.kind)
     budget_gib = budget_gib or _budget_gib(config, kind, here)
@@ -121,6 +110,32 @@ def print_needs(
         f"predicted for {kind} with {budget_gib:.4g} GiB, {question.precision};"
         f" {config.memory.headroom:.0%} of it is kept free"
     )
+
+
+def _check_question(
+    config: RunConfig, *, budget_gib: float | None, model: str | None, batch: int | None, length: int | None
+) -> None:
+    """Refuse what has no answer, before anything slow is imported.
+
+    Raises:
+        UserError: naming the option or the setting.
+    """
+    if budget_gib is not None and math.isnan(budget_gib):
+        raise UserError("--budget-gib: nan is no number; give the memory of the card, e.g. 24")
+    asked = {"--model": model, "--batch": batch, "--length": length}
+    missing = [option for option, value in asked.items() if value is None]
+    if missing and len(missing) < len(asked):
+        raise UserError(
+            f"{', '.join(missing)}: missing; give --model, --batch and --length for a verdict, or none of them for the"
+            " table"
+        )
+    check_optimizers(config)
+    if model is not None and length is not None:
+        obstacle = fixed_obstacle(config, model, tok__max_length=length)
+        if obstacle is not None:
+            raise UserError(str(obstacle))
+    else:
+        check_combinations(config, model_names(config))
 
 
 def _models_and_lengths(config: RunConfig) -> tuple[list[tuple[str, int]], list[str]]:

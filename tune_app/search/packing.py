@@ -134,13 +134,10 @@ class Packing:
     def _cut(self, settings: TrialSettings, share: float, *, plain: bool = False) -> "Cut | None":
         # torch and transformers take seconds to import.
         from trainables.models.checkpoint import ModelLoadError
-        from trainables.models.names import UnknownModelError, resolve_model
+        from trainables.models.names import UnknownModelError
 
         model = settings.model.name
         try:
-            if not self._planner.has_plan(settings):
-                resolve_model(model)
-                self._tell_once(model, f"predicting what {model} needs (seconds, the first time)")
             return self._planner.cut(settings, self._allowed_gib(share), plain=plain)
         except (UnknownModelError, ModelLoadError) as error:
             raise UserError(f"model.name: {error}") from None
@@ -167,6 +164,7 @@ class Packing:
                 files.predictions,
                 lambda precision: files.ledger.correction(Circumstances.here(device.name, precision)),
                 lambda settings: builtin_vocabulary(settings, files.tokenizers),
+                lambda model: self._tell_once(model, f"predicting what {model} needs (seconds, the first time)"),
             )
         return self._made
 

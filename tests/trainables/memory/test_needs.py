@@ -1,6 +1,7 @@
 """What planning is told of a trial's settings: checkpointing that is asked for, dropout, frozen layers."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,12 +51,13 @@ def test_checkpointing_that_is_asked_for_is_planned_from_the_start(
     assert planner.cut(forbidden, PLENTY_GIB, plain=plain) == with_it
 
 
-def test_what_is_planned_already_is_known_to_be(tiny: TrialSettings, planner: Planner) -> None:
-    wanted = with_params(tiny, {"train.checkpointing": True})
-    assert not planner.has_plan(wanted)
-    planner.cut(wanted, PLENTY_GIB)
-    assert planner.has_plan(wanted)
-    assert not planner.has_plan(tiny)
+def test_tracing_is_announced_where_nothing_was_traced_before(tiny: TrialSettings, tmp_path: Path) -> None:
+    announced: list[str] = []
+    for _ in range(2):
+        planner = Planner("cpu", "fp32", cache=tmp_path, tracing=announced.append)
+        planner.cut(tiny, PLENTY_GIB)
+        planner.cut(tiny, PLENTY_GIB)
+    assert announced == [tiny.model.name]
 
 
 def test_the_encoders_own_dropout_and_frozen_layers_count(

@@ -120,7 +120,7 @@ def test_a_known_large_model_is_answered_without_a_download(config: str) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "tiny-bert"], "--model, --batch and --length: give all three"),
+        (["--model", "tiny-bert"], "--batch, --length: missing; give --model, --batch and --length"),
         (["--model", "tiny-brt", "--batch", "8", "--length", "64", "--budget-gib", "8"], "model.name: .*tiny-brt"),
     ],
 )

@@ -163,7 +163,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     seen: list[Any] = []
     real = needs.predict
-    monkeypatch.setattr(needs, "predict", lambda workload, cache: seen.append(workload) or real(workload, cache))
+    monkeypatch.setattr(needs, "predict", lambda workload, *rest: seen.append(workload) or real(workload, *rest))
     return seen
 
 

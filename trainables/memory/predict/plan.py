@@ -95,13 +95,20 @@ def too_many_passes(passes: int | None, most: int | None) -> bool:
     return passes is None or (most is not None and passes > most)
 
 
-def predict(workload: Workload, cache: Path | None = None) -> MemoryPlan:
+def predict(
+    workload: Workload, cache: Path | None = None, before_tracing: Callable[[], None] = lambda: None
+) -> MemoryPlan:
     """Trace the workload, or take the plan from the folder ``cache`` where the same was traced before.
 
     Raises:
         ValueError: the encoder cannot be checkpointed, or has not so many layers to freeze.
     """
-    return _cached(cache, fingerprint(workload), lambda: _traced(workload, _size_factors(workload)))
+
+    def make() -> MemoryPlan:
+        before_tracing()
+        return _traced(workload, _size_factors(workload))
+
+    return _cached(cache, fingerprint(workload), make)
 
 
 def confirm(workload: Workload, micro_batch: int, length: int, cache: Path | None = None) -> MemoryPlan:
