@@ -487,10 +487,12 @@ def _changed_course(config: RunConfig, run_dir: Path) -> list[str]:
     except UserError:
         return []
     sections = ("search", "scheduler", "resources", "limits", "memory", "trial")
+    # Another scheduler.rung is another study, and of auto the study knows what it became.
+    others = ("search.trials", "scheduler.rung")
     return [
         f"{name}={value}"
         for name, value in flat(config.as_dict()).items()
-        if name.partition(".")[0] in sections and name != "search.trials" and before.get(name) != value
+        if name.partition(".")[0] in sections and name not in others and before.get(name) != value
     ]
 
 
