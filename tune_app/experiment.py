@@ -20,7 +20,7 @@ from trainables.seeds import sub_seed
 from trainables.settings import ContentSettings
 from tune_app.config import RunConfig
 from tune_app.console import Console
-from tune_app.errors import UserError, without_password
+from tune_app.errors import without_password
 from tune_app.folders import made_folder
 from tune_app.outcomes import MOST_RETRIES, WAITS_ATTRIBUTE, Outcome, carried_from
 from tune_app.search.breaker import Breakage, CircuitBreaker
@@ -43,7 +43,6 @@ from tune_app.study.run_dir import (
     checkpoint_storage,
     keep_config,
     shown_config,
-    stored_config,
     tracking_uri,
 )
 from tune_app.study.store import LOCK_FILE, StudyStore, search_lock
@@ -156,7 +155,7 @@ def _run_search(
         if carried:
             say(carried)
         store.set_target(config.search.trials)
-        unread = _changed_course(config, run_dir)
+        unread = _changed_course(store, config)
         keep_config(store, config, run_dir)
         keeps.save(at_once=True)
         progress = stack.enter_context(_progress(config, store, voice))
@@ -480,12 +479,11 @@ def _check_cluster(config: RunConfig, address: str | None) -> None:
             require_reach(storage, f"{storage.setting}: {checkpoint.dir or config.study.dir}", cpu=resources.cpu)
 
 
-def _changed_course(config: RunConfig, run_dir: Path) -> list[str]:
+def _changed_course(store: StudyStore, config: RunConfig) -> list[str]:
     """Return the settings that decide how a search goes on and are others than when it last ran, with their values."""
-    try:
-        before = flat(stored_config(run_dir).as_dict())
-    except UserError:
+    if store.config is None:
         return []
+    before = flat(store.config)
     sections = ("search", "scheduler", "resources", "limits", "memory", "trial")
     # Another scheduler.rung is another study, and of auto the study knows what it became.
     others = ("search.trials", "scheduler.rung")
