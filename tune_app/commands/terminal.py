@@ -61,11 +61,12 @@ def open_named(study: str, folder: str = "runs", *, exact: bool = False) -> tupl
     from tune_app.study.store import load_study
 
     run_dir = _run_dir_of(study, folder)
-    first = Path(folder) / study
-    if exact and is_name(study) and run_dir != first and first.is_dir():
+    own = Path(folder) / study
+    if exact and is_name(study) and run_dir != own:
+        there = [str(path) for path in (own, run_dir) if path.is_dir()]
         raise UserError(
-            f"{study}: has later versions, the newest {run_dir.name}; say which: {first} for {study} itself, or"
-            f" {run_dir}"
+            f"{study}: its newest version is {run_dir.name}; give the run directory of the one that is meant:"
+            f" {' or '.join(there)}"
         )
     written = stored_config(run_dir)
     store = load_study(run_dir, written.study.name, written.study.storage)

@@ -149,9 +149,14 @@ def test_a_name_that_several_versions_bear_is_neither_deleted_nor_set_aside(
     assert headroom("study", "fork", "mine", "mine.yaml", "-s", "space.optim.lr.choices=[0.2]").code == 0
     ran = headroom("study", command[0], "mine", *command[1:])
     assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
-    assert "mine: has later versions, the newest mine-v2; say which: runs/mine" in ran.err
+    assert (
+        "mine: its newest version is mine-v2; give the run directory of the one that is meant: runs/mine or" in ran.err
+    )
+    assert headroom("study", command[0], "runs/mine", *command[1:]).code == 0
+    ran = headroom("study", command[0], "mine", *command[1:])
+    assert (ran.code, ran.err.endswith("meant: runs/mine-v2\n")) == (2, True)
+    assert headroom("status", "mine").out.startswith("study mine-v2 (not running; newest version of mine)")
     assert headroom("study", command[0], "mine-v2", *command[1:]).code == 0
-    assert headroom("status", "mine").out.startswith("study mine (not running")
 
 
 def test_a_study_is_set_aside(config: Path, headroom: Any) -> None:
