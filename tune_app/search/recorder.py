@@ -46,7 +46,7 @@ from tune_app.search.searcher import HeadroomSearch
 from tune_app.study.checkpoints import CheckpointKeeper
 from tune_app.study.remote import Kept
 from tune_app.study.store import StudyStore
-from tune_app.study.times import CLOCK_ATTRIBUTE, Doing, clock_of, taken_up
+from tune_app.study.times import CLOCK_ATTRIBUTE, QUEUED_ATTRIBUTE, Doing, clock_of, taken_up
 from tune_app.unit import Unit
 
 _DOING = {Trial.PENDING: Doing.WAITING, Trial.PAUSED: Doing.WAITING, Trial.RUNNING: Doing.WORKING}
@@ -141,7 +141,9 @@ class StudyRecorder(tune.Callback):
         live = self._live_of(trial)
         live.heard_at = time.monotonic()
         live.clock.turn_to(Doing.WORKING, time.time())
-        self._store.set_attributes(live.number, {CLOCK_ATTRIBUTE: live.clock.as_dict()})
+        seconds = live.clock.seconds
+        queued = {} if seconds[Doing.WORKING] else {QUEUED_ATTRIBUTE: seconds[Doing.WAITING]}
+        self._store.set_attributes(live.number, {CLOCK_ATTRIBUTE: live.clock.as_dict(), **queued})
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any

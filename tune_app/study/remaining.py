@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 from tune_app.outcomes import FACTS_ATTRIBUTE, Outcome
 from tune_app.rungs import stopping_steps
 from tune_app.study.reporting import is_recommended, outcome_of, waits_at_rung, was_launched
-from tune_app.study.times import working_s
+from tune_app.study.times import QUEUED_ATTRIBUTE, working_s
 
 if TYPE_CHECKING:
     from tune_app.config import RunConfig
@@ -77,7 +77,11 @@ def remaining_s(
     launched = [trial for trial in trials if was_launched(trial)]
     costs = [_Cost.of(trial) for trial in launched]
     paced = [cost for cost in costs if cost.step_s is not None]
-    untimely = [working_s(trial) for trial in launched if outcome_of(trial) in _UNTIMELY]
+    untimely = [
+        working_s(trial) + trial.user_attrs.get(QUEUED_ATTRIBUTE, 0.0)
+        for trial in launched
+        if outcome_of(trial) in _UNTIMELY
+    ]
     if not paced and not untimely:
         return None
     mean = _Cost(
@@ -102,7 +106,7 @@ class _Cost:
 
     Attributes:
         step_s: seconds a step; None before its first.
-        load_s: seconds for all beside its steps, most of which is done when it is loaded.
+        load_s: seconds for all beside its steps, until its worker is ready and then mostly to load it.
         steps: that it finished.
         worked_s: up to its last report.
     """
@@ -121,7 +125,8 @@ class _Cost:
         stepping = min(worked, sum(facts.get(name) or 0.0 for name in ("train_s", "eval_s"))) or worked
         steps = max(trial.intermediate_values, default=0)
         ran_through = outcome_of(trial) is Outcome.COMPLETE
-        return cls(stepping / steps if steps else None, worked - stepping, steps, worked, ran_through)
+        load = worked - stepping + float(facts.get(QUEUED_ATTRIBUTE) or 0.0)
+        return cls(stepping / steps if steps else None, load, steps, worked, ran_through)
 
     def whole_s(self, steps: float) -> float:
         """Return the seconds of a trial like this of so many steps."""

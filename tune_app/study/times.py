@@ -13,6 +13,9 @@ from tune_app.outcomes import FACTS_ATTRIBUTE
 CLOCK_ATTRIBUTE = "clock"
 """Attribute of an open trial: its clock as it stood at its last change or checkpoint."""
 
+QUEUED_ATTRIBUTE = "queued_s"
+"""Attribute of a trial: the part of ``waiting_s`` before its first worker was ready, which holds a slot already."""
+
 
 class Doing(StrEnum):
     """What a trial spends its time on. The values name the attributes that hold the seconds."""

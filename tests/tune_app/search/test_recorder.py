@@ -82,4 +82,5 @@ def test_working_waiting_and_paused_time_are_stored(tmp_path: Path, now: SimpleN
     second.on_trial_complete(0, [], again)
     attributes = store.trial(number).user_attrs
     spent = {name: attributes[name] for name in ("working_s", "waiting_s", "paused_s")}
+    assert attributes["queued_s"] == pytest.approx(5, abs=0.01)
     assert spent == pytest.approx({"working_s": 20, "waiting_s": 7, "paused_s": 89_985}, abs=0.01)

@@ -90,6 +90,10 @@ def test_loading_is_paid_once_a_trial_and_again_by_one_that_goes_on() -> None:
     assert left([waiting(15, 1, facts=phases)], 1, RUNGS) == pytest.approx(5 / 3 + 10)
 
 
+def test_a_worker_that_is_waited_for_holds_a_slot() -> None:
+    assert left([ended(Outcome.COMPLETE, 60, 6, queued_s=5.0)], 3, ALL) == pytest.approx(130)
+
+
 def test_the_course_is_the_configurations(plain_config: dict[str, Any]) -> None:
     raw = plain_config | {"train": {"epochs": 6}, "scheduler": {"name": "asha", "rung": "epoch"}}
     config = parse_config(raw, ["search.max_concurrent=2", "scheduler.startup_trials=1"])
