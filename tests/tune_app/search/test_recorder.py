@@ -37,6 +37,8 @@ def recorder_of(store: StudyStore, waiting: set[int]) -> recorder.StudyRecorder:
         timeout_s=None,
         on_report=lambda *_: None,
         on_retry=lambda *_: None,
+        on_note=lambda *_: None,
+        on_halt=lambda _: None,
         on_close=lambda _: None,
         on_step=lambda _: None,
         waiting=lambda: waiting,
