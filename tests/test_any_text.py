@@ -170,7 +170,7 @@ def test_any_override_is_read_or_refused(override: str, folder: Path) -> None:
 def assert_read_or_refused(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     try:
-        rows = read_rows(DataSettings(str(file)), classes=2)
+        rows = read_rows(DataSettings(str(file)))
     except DataError as error:
         assert_one_line(error)
     else:

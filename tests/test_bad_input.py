@@ -3,6 +3,7 @@
 What only looks bad (a byte order mark, Windows' line ends) is read rightly: the last table.
 """
 
+import gzip
 import io
 import json
 import os
@@ -170,6 +171,11 @@ def one_value(value: float) -> Callable[[ModelFiles], Files]:
         return {**files, "model.safetensors": save(tensors)}
 
     return damage
+
+
+def padding_in_front(files: ModelFiles) -> Files:
+    config = json.loads(files["tokenizer_config.json"])
+    return {**files, "tokenizer_config.json": json.dumps({**config, "padding_side": "left"})}
 
 
 def smaller_vocabulary(files: ModelFiles) -> Files:
@@ -352,17 +358,19 @@ DATA = [
     data("no bytes", "", "holds no rows; give it a header"),
     data("a header alone", as_csv(RECORDS).splitlines()[0], "holds no rows; give it a header"),
     data("Latin-1", as_csv(changed(text="é")).encode("latin-1"), "is not UTF-8 (it holds the byte 0xe9); save it as"),
-    data("UTF-16", as_csv(RECORDS).encode("utf-16"), "is not UTF-8 (it holds the byte 0xff); save it as UTF-8"),
-    data("compressed", b"\x1f\x8b\x08\0\0\0\0\0", "is not UTF-8"),
+    data("compressed, damaged", b"\x1f\x8b\x08\0\0\0\0\0", "is a damaged gzip file", "compress it again"),
+    data("compressed, cut", gzip.compress(as_csv(RECORDS).encode())[:-20], "is a damaged gzip file"),
     data("more fields than names", "text,label\na,1,2\n", "more fields than the header names; quote fields"),
     data("more fields in one row", "text,label\na,1\nb,1,2\n", "is not a proper CSV file: Error tokenizing data"),
     data("an open quote", 'text,label\n"a,1\n', "is not a proper CSV file"),
-    data("semicolons", as_csv(RECORDS).replace(",", ";"), "no column 'text'", "'text;criteri...abel;group_id'"),
+    data("semicolons", "text;label\na;1;2\na;1\n", "quote fields that hold semicolons"),
     data("a column twice", "text," + as_csv(RECORDS), "column 'text' stands in the header 2 times; keep one"),
-    data("5 MB in one line", "x" * 5_000_000 + "\n1\n", "has no column 'text'", "data.columns.text=NAME"),
+    data("5 MB in one line", "x" * 5_000_000 + "\n1\n", "has no columns 'text' and", "data.columns.text=NAME"),
+    data("columns are missing", "a,b\n1,2\n", "'text' and 'label'", "data.columns.text=NAME data.columns.label=NAME"),
     data("a column is missing", as_csv(RECORDS).replace("label", "Label", 1), "data.columns.label=Label"),
-    data("labels that are no numbers", as_csv(changed(label="often")), "row 3, column 'label': 'often'", "integer"),
-    data("a label too high", as_csv(changed(label=7)), "row 3, column 'label': 7 is not a class", "set task.classes"),
+    data("labels that are no numbers", as_csv(changed(label="often")), "row 3, column 'label': 'often'", "task.labels"),
+    data("a class too rare", as_csv(changed(label=7)), "class 7 occurs in 1 group(s)", "merge it"),
+    data("a label that is no class", as_csv(changed(label=0.5)), "row 3, column 'label'", "whole numbers or names"),
     data("a NUL byte", as_csv(changed(text="te\0xt")), "row 3, column 'text': character 3 is NUL", "remove it"),
     data("NUL bytes behind the end", as_csv(RECORDS) + "\0" * 100, "row 21, column 'text'", "NUL"),
     data("a NUL in a group", as_csv(changed(group_id="\0")), "row 3, column 'group_id'", "NUL"),
@@ -377,14 +385,19 @@ DATA = [
     data("JSONL, an array", json.dumps(RECORDS), "line 1 holds [", "one object per line", file="rows.jsonl"),
     data("JSONL, deep", '{"text": ' + "[" * 99_999, "line 1 cannot be read", "recursion", file="rows.jsonl"),
     data("JSONL, endless", f'{{"label": {"9" * 5000}}}', "line 1 cannot be read", "digits", file="rows.jsonl"),
-    data("JSONL, a number as text", as_jsonl(changed(text=7)), "row 3, column 'text': 7 is not a", file="rows.jsonl"),
     data("JSONL, no text", as_jsonl(changed(text=["a"])), "row 3, column 'text': ['a']", file="rows.jsonl"),
     data("JSONL, half a sign", as_jsonl(changed(text="\ud800")), "half a surrogate pair", file="rows.jsonl"),
     data("Parquet that is none", "text", "is not a proper Parquet file", "write it again", file="rows.parquet"),
-    data("Parquet, bytes", as_parquet(["text"], [[b"a"]]), "b'a' is not a text", file="rows.parquet"),
+    data("Parquet, bytes", as_parquet(["text", "label"], [[b"a"], [1]]), "b'a' is not a text", file="rows.parquet"),
     data("Parquet, twice", as_parquet(["text"] * 2, [["a"]] * 2), "not a proper Parquet file", file="rows.parquet"),
-    data("no suffix", "text", "the suffix '' is not one of .csv, .jsonl, .parquet", file="rows"),
-    data("another format", "text", "the suffix '.txt' is not one of .csv, .jsonl, .parquet", file="rows.txt"),
+    data("no suffix", "text", "the suffix '' is not one of .csv, .tsv, .txt, .jsonl,", file="rows"),
+    data("another format", "text", "the suffix '.xlsx' is not one of .csv, .tsv,", file="rows.xlsx"),
+    setting("data.columns.text=label", "data.columns.label: 'label'", "is the column of text already"),
+    setting("data.columns.group_id=text", "data.columns.group_id: 'text'", "of text already", "group_id=null"),
+    setting("task.labels=[a]", "task.labels: ['a']", "two names or more"),
+    setting("task.labels=[a, b, a]", "task.labels: ", "no name twice"),
+    setting("task.labels=a", "task.labels: 'a'", "such as [no, yes]"),
+    setting("task.classes=3", "task.classes: 3: the data holds 2 classes (0, 1)", "leave task.classes out"),
 ]
 
 MODELS = [
@@ -420,6 +433,7 @@ MODELS = [
     model("a function nobody knows", with_config(hidden_act="nosuch"), "'nosuch'", "mend its config.json"),
     model("other shapes", with_config(intermediate_size=48), "other shapes in the checkpoint", "(48, 32)"),
     model("a tokenizer of another model", smaller_vocabulary, "its tokenizer numbers tokens", "put the tokenizer"),
+    model("a tokenizer that pads in front", padding_in_front, "padding_side is left", "tokenizer_config.json"),
     model("a tokenizer that is none", with_files(tokenizer__json='{"model": 3}'), "tokenizer of"),
     model(
         "code beside a model",
@@ -656,6 +670,9 @@ GOOD = [
         config="study: {name: &n a}\ndata: {path: *n}\nmodel: {name: tiny-bert}\n" + SPACE,
     ),
     Good("a configuration that merges", config=LEAST + "train: &t {epochs: 4}\ntok: {<<: {max_length: 64}}\n" + SPACE),
+    Good("semicolons", as_csv(RECORDS).replace(",", ";")),
+    Good("UTF-16", as_csv(RECORDS).encode("utf-16")),
+    Good("compressed", gzip.compress(as_csv(RECORDS).encode()), "rows.csv.gz"),
     Good("a byte order mark", as_csv(RECORDS).encode("utf-8-sig")),
     Good("Windows' line ends", as_csv(RECORDS).replace("\n", "\r\n")),
     Good("old line ends", as_csv(RECORDS).replace("\n", "\r")),
@@ -687,6 +704,6 @@ def test_what_only_looks_bad_is_read_rightly(
     given(Row(good.name, config=good.config, files=files))
     with pytest.raises(NothingToRefuse):
         main(["search", "c.yaml", "--quiet", "-s", f"data.path={good.file}"])
-    read, plain = (read_rows(DataSettings(str(tmp_path / name)), classes=2) for name in files)
+    read, plain = (read_rows(DataSettings(str(tmp_path / name))) for name in files)
     assert read.fingerprint == plain.fingerprint
     assert len(read) == len(good.records)

@@ -35,7 +35,7 @@ def write_data(path: Path, *, text_of_test: str | None, settings: TrialSettings 
     """90 rows in 30 groups, of a word each that tells the label; those of the test part may have another text."""
     groups = set()
     if text_of_test is not None and settings is not None:
-        groups = set(read_test_rows(settings.data, 2, settings.seeds.split).groups)
+        groups = set(read_test_rows(settings.data, None, settings.seeds.split).groups)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label", "group_id"])
@@ -122,8 +122,8 @@ def test_whatever_stands_in_the_test_part_a_trial_says_the_same(folds: str, tmp_
         return told, ids.stat().st_size
 
     write_data(tmp_path / "rows.csv", text_of_test=None)
-    before, fingerprint = trained(), read_development(settings.data, 2, settings.seeds.split).fingerprint
+    before, fingerprint = trained(), read_development(settings.data, None, settings.seeds.split).fingerprint
     write_data(tmp_path / "rows.csv", text_of_test="zebra quartz " * 20, settings=settings)
-    assert read_test_rows(settings.data, 2, settings.seeds.split).texts[0].startswith("zebra")
-    assert read_development(settings.data, 2, settings.seeds.split).fingerprint != fingerprint, "another data set"
+    assert read_test_rows(settings.data, None, settings.seeds.split).texts[0].startswith("zebra")
+    assert read_development(settings.data, None, settings.seeds.split).fingerprint != fingerprint, "another data set"
     assert trained() == before

@@ -104,7 +104,7 @@ def _check_again(settings: TrialSettings) -> None:
     if settings.content.data is None:
         return
     try:
-        development = read_development(settings.data, settings.task.classes, settings.seeds.split)
+        development = read_development(settings.data, settings.task.labels, settings.seeds.split)
     except DataError as error:
         raise InputsChangedError(
             f"data.path: {settings.data.path} was read when the search began, and cannot be read now ({error}); put"

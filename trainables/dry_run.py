@@ -67,6 +67,7 @@ def _small(settings: TrialSettings, stand_ins: Mapping[str, str]) -> TrialSettin
     return replace(
         settings,
         data=_DATA,
+        task=replace(settings.task, labels=None),
         model=replace(
             model,
             name=stand_ins[model.name],
@@ -86,7 +87,7 @@ def _small(settings: TrialSettings, stand_ins: Mapping[str, str]) -> TrialSettin
 def small_model(config: PreTrainedConfig, folder: Path, layers: int = _LAYERS) -> Path:
     """Write a model folder: a small encoder of the configuration's family and a tokenizer of the demo data's words."""
     disable_progress_bar()
-    rows = read_rows(_DATA, classes=2)
+    rows = read_rows(_DATA)
     train_tokenizer("tiny-bert", sorted({*rows.texts, *(rows.criteria or ())}), folder)
     small = _small_config(config, load_tokenizer(folder), layers)
     with MODEL_LOCK:

@@ -6,6 +6,7 @@ A search's runs see nothing of the test part: its rows are neither tokenised nor
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from trainables.content import check_data
+from trainables.data.errors import DataError
 from trainables.data.rows import Rows
 from trainables.data.split import Development, Split, read_development, read_test_rows
 from trainables.data.tokens import Reading, TokenisedRows, tokenise_rows, tokens_folder
@@ -21,6 +23,11 @@ from trainables.models.builtin import train_tokenizer
 from trainables.models.load import load_tokenizer
 from trainables.models.names import ModelSource, resolve_model
 from trainables.settings import ModelSettings, TrialSettings, encoder_names, revision_of
+
+ANY_LENGTH = 2**31
+"""Longer than any text."""
+
+_MOST_MEASURED = 2000
 
 Part = Literal["train", "validation", "test"]
 
@@ -86,9 +93,15 @@ def load_inputs(settings: TrialSettings, cache: Path, *, with_test: bool = False
         InputsChangedError: the data is not that of the settings' content.
         UnknownModelError, ModelLoadError: there is no such model, or its tokenizer cannot be loaded.
     """
-    what = settings.data, settings.task.classes, settings.seeds.split
+    what = settings.data, settings.task.labels, settings.seeds.split
     development = read_development(*what)
     check_data(settings, development.fingerprint)
+    names = development.rows.class_names
+    if len(names) > settings.task.classes:
+        raise DataError(
+            f"{settings.data.path} holds {len(names)} classes ({', '.join(names[:20])}), and task.classes is"
+            f" {settings.task.classes}; leave task.classes out"
+        )
     rows, splits = development.rows, development.splits
     if with_test:
         rows = rows.followed_by(read_test_rows(*what))
@@ -107,7 +120,7 @@ def prepare_inputs(settings: TrialSettings, models: Sequence[str], cache: Path) 
     Raises:
         DataError, UnknownModelError, ModelLoadError: as ``load_inputs``.
     """
-    development = read_development(settings.data, settings.task.classes, settings.seeds.split)
+    development = read_development(settings.data, settings.task.labels, settings.seeds.split)
     rows, folders = development.rows, []
     for name in models:
         reader = _reader(name, settings.model, rows, development, cache)
@@ -115,6 +128,26 @@ def prepare_inputs(settings: TrialSettings, models: Sequence[str], cache: Path) 
             folders.append(reader.tokenizer_folder)
         folders.append(tokens_folder(rows, reader.tokenizer, cache))
     return tuple(dict.fromkeys(folders))
+
+
+def cut_shares(settings: TrialSettings, model: str, lengths: Sequence[int], cache: Path) -> dict[int, float]:
+    """Return the share of the rows whose inputs are longer than each of the lengths; of many rows, of some.
+
+    Args:
+        cache: for the tokenizers of built-in models.
+
+    Raises:
+        DataError, UnknownModelError, ModelLoadError: as ``load_inputs``.
+    """
+    development = read_development(settings.data, settings.task.labels, settings.seeds.split)
+    every = len(development.rows)
+    sample = development.rows.take(np.unique(np.linspace(0, every - 1, min(every, _MOST_MEASURED)).astype(np.int64)))
+    source = resolve_model(model)
+    folder = _trained_tokenizer(source, development, cache) if source.kind == "builtin" else None
+    tokenizer = load_tokenizer(folder or source.path or source.name, revision_of(settings.model, model))
+    with TemporaryDirectory(prefix="headroom-lengths-") as scratch:
+        uncut = tokenise_rows(sample, tokenizer, Path(scratch)).lengths(ANY_LENGTH)
+    return {length: float(np.mean(uncut > length)) for length in lengths}
 
 
 def _reader(name: str, model: ModelSettings, rows: Rows, development: Development, cache: Path) -> Reader:
@@ -130,7 +163,7 @@ def builtin_vocabulary(settings: TrialSettings, cache: Path) -> int:
     Raises:
         DataError, UnknownModelError: as ``load_inputs``.
     """
-    development = read_development(settings.data, settings.task.classes, settings.seeds.split)
+    development = read_development(settings.data, settings.task.labels, settings.seeds.split)
     return len(load_tokenizer(_trained_tokenizer(resolve_model(settings.model.name), development, cache)))
 
 

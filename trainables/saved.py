@@ -21,8 +21,9 @@ from trainables.settings import DataSettings, HeadSettings, TaskSettings, TokSet
 from trainables.tasks import TASKS
 from trainables.tasks.protocol import Scores
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Of saved model folders: goes up whenever an older version could not read a new folder, or misread it."""
+_READABLE = (3, FORMAT_VERSION)
 
 _OWN_FILE = "headroom_head.safetensors"
 _SETTINGS_FILE = "headroom.json"
@@ -46,6 +47,11 @@ class SavedModel:
     tokenizers: tuple[PreTrainedTokenizerBase, ...]
     settings: TrialSettings
     decision: Mapping[str, float]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the model's classes are called, in the order of its logits."""
+        return self.settings.task.class_names
 
 
 def save_model_folder(
@@ -74,6 +80,9 @@ def save_model_folder(
         # A bar for a file or two would only end up in somebody's log.
         disable_progress_bar()
         for (encoder, where), tokenizer in zip(_encoders(model), tokenizers, strict=True):
+            if settings.task.name != "evidence":
+                encoder.config.id2label = dict(enumerate(settings.task.class_names))
+                encoder.config.label2id = {name: number for number, name in enumerate(settings.task.class_names)}
             encoder.save_pretrained(partial / where)
             tokenizer.save_pretrained(partial / where)
         own = {name: tensor.detach().cpu().contiguous() for name, tensor in _own_tensors(model).items()}
@@ -100,7 +109,7 @@ def load_model_folder(folder: str | Path) -> SavedModel:
     settings = TrialSettings(
         DataSettings(""),
         trial_seeds(0),
-        task=TaskSettings(**kept["task"]),
+        task=_task(kept["task"]),
         head=HeadSettings(**kept["head"]),
         tok=TokSettings(**kept["tok"]),
     )
@@ -109,6 +118,11 @@ def load_model_folder(folder: str | Path) -> SavedModel:
     model = TASKS[settings.task.name](settings).build_model(encoders, seed=0)
     _load_own_tensors(model, folder / _OWN_FILE)
     return SavedModel(model.eval(), tuple(map(load_tokenizer, places)), settings, kept["decision"])
+
+
+def _task(kept: Mapping[str, Any]) -> TaskSettings:
+    labels = kept.get("labels")
+    return TaskSettings(**{**kept, "labels": labels and tuple(labels)})
 
 
 def _kept(settings: TrialSettings) -> dict[str, Any]:
@@ -122,10 +136,10 @@ def _read_settings(path: Path) -> dict[str, Any]:
         version = settings["format_version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelLoadError(f"{path.parent} is no folder of a saved model: {first_line(error)}") from error
-    if version != FORMAT_VERSION:
+    if version not in _READABLE:
         raise ModelLoadError(
-            f"{path}: format_version {version}, but this version of headroom reads {FORMAT_VERSION}; "
-            "train the model again, or use the version that saved it"
+            f"{path}: format_version {version}, but this version of headroom reads"
+            f" {' and '.join(map(str, _READABLE))}; train the model again, or use the version that saved it"
         )
     return settings
 

@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class ColumnNames:
-    """Names of the columns in the user's file."""
+    """Names of the columns in the user's file; without ``group_id`` every row is its own group."""
 
     text: str = "text"
     criterion: str = "criterion"
     label: str = "label"
-    group_id: str = "group_id"
+    group_id: str | None = "group_id"
     evidence_start: str = "evidence_start"
     evidence_end: str = "evidence_end"
 
@@ -26,12 +26,14 @@ class DataSettings:
     """Where the rows come from and how they are split; the same for every trial of a study.
 
     Without ``folds`` trials learn from one training part and are judged by one validation part; with it, by that many
-    folds of both, one after the other. The test part is the same either way.
+    folds of both, one after the other. The test part is the same either way. Groups that hold equal texts go to one
+    part ``together``, unless ``equal_texts`` sets them ``apart``.
     """
 
     path: str
     columns: ColumnNames = field(default_factory=ColumnNames)
     max_rows: int | None = None
+    equal_texts: Literal["together", "apart"] = "together"
     validation_share: float = 0.2
     test_share: float = 0.2
     folds: int | None = None
@@ -58,23 +60,35 @@ COSTS = {
 """By task what a search may lower beside improving a metric, smaller being better."""
 
 
+def numbered(classes: int) -> tuple[str, ...]:
+    """Return the names of classes that are called by their numbers."""
+    return tuple(map(str, range(classes)))
+
+
 @dataclass(frozen=True)
 class TaskSettings:
     """What is learnt.
 
-    ``threshold`` (criteria of two classes) and ``null_threshold`` (spans) decide between yes and no: a number, or
-    ``tuned`` on validation. Spans are at most ``max_answer_length`` tokens long and made of the ``n_best`` likeliest
-    starts and ends of each window. ``criteria_weight`` is the share of the criteria's loss beside the spans'.
+    ``labels`` are the names of the ``classes`` in their order; without them the data says what they are. ``threshold``
+    (criteria of two classes) and ``null_threshold`` (spans) decide between yes and no: a number, or ``tuned`` on
+    validation. Spans are at most ``max_answer_length`` tokens long and made of the ``n_best`` likeliest starts and ends
+    of each window. ``criteria_weight`` is the share of the criteria's loss beside the spans'.
     """
 
     name: str = "criteria"
     classes: int = 2
+    labels: tuple[str, ...] | None = None
     objective: str | None = None
     threshold: float | Literal["tuned"] = "tuned"
     null_threshold: float | Literal["tuned"] = "tuned"
     max_answer_length: int = 64
     n_best: int = 20
     criteria_weight: float = 0.5
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes as people call them: by their labels, or by their numbers."""
+        return self.labels or numbered(self.classes)
 
     @property
     def finds_spans(self) -> bool:

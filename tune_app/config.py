@@ -27,6 +27,7 @@ from search_spaces.quoting import quoted, short
 from search_spaces.rules import NAMED_LIMITS, LimitSet
 from search_spaces.space import Choices, Params, Scalar, Space, SpaceError, parse_space
 from trainables import settings as plain
+from trainables.data import cells
 from trainables.given import NotAFileError, require_file
 from trainables.models.names import BUILTIN_NAMES, OFFLINE_NAME
 from trainables.seeds import trial_seeds
@@ -136,15 +137,33 @@ class ColumnsSection(Section):
     text: str = "text"
     criterion: str = Field(default="criterion", description="May be absent from the data: then texts stand alone.")
     label: str = "label"
-    group_id: str = Field(default="group_id", description="Rows of one group never cross the parts of the split.")
+    group_id: str | None = Field(
+        default="group_id",
+        description="Rows of one group never cross the parts of the split. May be absent from the data, or null: then"
+        " every row is its own group.",
+    )
     evidence_start: str = "evidence_start"
     evidence_end: str = "evidence_end"
 
+    @model_validator(mode="after")
+    def _one_role_each(self) -> Self:
+        roles: dict[str, str] = {}
+        for role, name in self.model_dump().items():
+            other = roles.setdefault(name, role)
+            if name is not None and other != role:
+                without = ", or set data.columns.group_id=null" if role == "group_id" else ""
+                raise _FieldError(role, name, f"is the column of {other} already; name a column of its own{without}")
+        return self
+
 
 class DataSection(Section):
-    path: str = Field(description="CSV, JSONL or Parquet with one row per (text, criterion) pair; or demo.")
+    path: str = Field(description="CSV, JSONL or Parquet with one row per (text, criterion) pair; or demo. May be .gz.")
     columns: ColumnsSection = ColumnsSection()
     max_rows: int | None = Field(default=None, gt=0, description="Take whole groups up to this many rows.")
+    equal_texts: Literal["together", "apart"] = Field(
+        default="together",
+        description="Groups that hold equal texts go to the same part of the split; apart: they may not.",
+    )
     validation_share: float = Field(default=0.2, gt=0, lt=1)
     test_share: float = Field(default=0.2, gt=0, lt=1, description="Never read by a search.")
     folds: int | None = Field(
@@ -173,9 +192,24 @@ def _number_or_tuned(value: object) -> object:
 NumberOrTuned = Annotated[float | Literal["tuned"], BeforeValidator(_number_or_tuned)]
 
 
+def _class_names(value: object) -> object:
+    """Class names as the data's labels are read: 1.0 is 1."""
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple):
+        raise ValueError("expected a list of the classes' names, such as [no, yes]")
+    names = tuple(map(cells.label, value))
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError("expected two names or more, no name twice")
+    return names
+
+
 class TaskSection(Section):
     name: Literal["criteria", "evidence", "share", "joint"] = "criteria"
-    classes: int = Field(default=2, ge=2, le=1000)
+    classes: int | None = Field(default=None, ge=2, le=1000, description="null: as many as the data holds.")
+    labels: Annotated[tuple[str, ...] | None, BeforeValidator(_class_names)] = Field(
+        default=None, description="Names of the classes in their order; null: as the data has them, sorted."
+    )
     objective: str | None = Field(default=None, description="Metric that a search improves; null: the task's first.")
     threshold: NumberOrTuned = Field(
         default="tuned", description="Probability above which two classes are told apart; tuned: on validation."
@@ -198,13 +232,20 @@ class TaskSection(Section):
                 self.objective,
                 f"is no metric of task {self.name}{nearest(self.objective, known)} (known: {', '.join(known)})",
             )
+        if self.labels is not None and self.classes not in (None, len(self.labels)):
+            raise _FieldError("classes", self.classes, f"labels are {len(self.labels)}; leave classes out")
         for field, is_for_two in (("objective", "binary_f1"), ("threshold", self.threshold)):
             value = getattr(self, field)
-            if self.classes > 2 and value == is_for_two and value != "tuned":
-                raise _FieldError(field, value, f"is for two classes, and task.classes is {self.classes}; leave it out")
+            if self.count > 2 and value == is_for_two and value != "tuned":
+                raise _FieldError(field, value, f"is for two classes, and there are {self.count}; leave it out")
         if isinstance(self.threshold, float) and not 0 <= self.threshold <= 1:
             raise _FieldError("threshold", self.threshold, "is no probability; give one from 0 to 1, or tuned")
         return self
+
+    @property
+    def count(self) -> int:
+        """How many classes there are; two until the data says otherwise."""
+        return self.classes or len(self.labels or ()) or 2
 
 
 class ModelSection(Section):
@@ -679,7 +720,7 @@ class RunConfig(Section):
             f"{section}.{field}": value
             for section in SEARCHABLE
             for field, value in getattr(self, section).model_dump().items()
-            if value is not None
+            if isinstance(value, bool | int | float | str)
         }
 
     def active_space(self) -> ActiveSpace:
@@ -699,9 +740,29 @@ class RunConfig(Section):
             "data.test_share": self.data.test_share,
             "data.folds": self.data.folds,
             "search.seed": self.search.seed,
+            "task.classes": self.task.count,
+            "task.labels": _own_names(self.task.labels),
         }
         searched = self.space.entries if self.space else {}
         return {name: value for name, value in values.items() if name not in searched and name not in _NOT_COMPARED}
+
+    def with_classes(self, names: Sequence[str]) -> "RunConfig":
+        """Return this configuration with the classes that its data holds.
+
+        Raises:
+            UserError: ``task.classes`` is another number, or another setting does not fit so many.
+        """
+        if self.task.classes not in (None, len(names)):
+            listed = ", ".join(names[:20])
+            raise UserError(
+                f"task.classes: {self.task.classes}: the data holds {len(names)} classes ({listed}), and a class"
+                " without rows lowers every mean over classes; leave task.classes out"
+            )
+        task = {**self.task.model_dump(), "classes": len(names), "labels": tuple(names)}
+        try:
+            return RunConfig.model_validate({**dict(self), "task": task})
+        except ValidationError as error:
+            raise UserError(_one_line(error, "the configuration")) from None
 
     def with_params(self, params: Mapping[str, Scalar]) -> "RunConfig":
         """This configuration with a sample's values in place and nothing left to search."""
@@ -718,7 +779,7 @@ class RunConfig(Section):
         """The settings of a trial without any sampled value, as the plain data that ``trainables`` takes."""
         data = self.data.model_dump()
         columns = plain.ColumnNames(**data.pop("columns"))
-        task = self.task.model_dump()
+        task = {**self.task.model_dump(), "classes": self.task.count}
         if self.search.metric:
             task["objective"] = self.search.metric[0].name
         return plain.TrialSettings(
@@ -741,6 +802,8 @@ class RunConfig(Section):
         """Plain data from which ``parse_config`` makes an equal configuration."""
         values = self.model_dump(mode="python", by_alias=True, exclude={"space"})
         limits = list(values["limits"])
+        if self.task.labels is not None:
+            values["task"]["labels"] = list(self.task.labels)
         values["limits"] = limits if len(limits) > 1 else limits[0] if limits else None
         metrics = [metric.name for metric in self.search.metric]
         values["search"]["metric"] = metrics if len(metrics) > 1 else metrics[0] if metrics else None
@@ -757,6 +820,7 @@ _NOT_COMPARED = ("train.tf32", "train.checkpointing", "task.objective")
 _FIXED_PER_STUDY = {
     "task.name": "another task is another study; set it outside the space",
     "task.classes": "set it outside the space",
+    "task.labels": "set it outside the space",
     "task.objective": "values of different metrics cannot be compared; set it outside the space",
     "train.epochs": "it is the scheduler's unit; set it outside the space",
     "train.precision": "set it outside the space",
@@ -764,6 +828,11 @@ _FIXED_PER_STUDY = {
     "train.patience": "set it outside the space",
     "model.revision": "set it outside the space",
 }
+
+
+def _own_names(labels: Sequence[str] | None) -> list[str] | None:
+    """Names of classes for a study's record; None where they are called by their numbers, as in every older study."""
+    return None if labels is None or tuple(labels) == plain.numbered(len(labels)) else list(labels)
 
 
 def searchable_names() -> list[str]:
@@ -826,8 +895,8 @@ def _check_metric(config: RunConfig) -> None:
             )
         if names.count(name) > 1:
             raise UserError(f"search.metric: {name} stands there twice; drop one")
-        if name == "binary_f1" and task.classes > 2:
-            raise UserError(f"search.metric: binary_f1 is for two classes, and task.classes is {task.classes}; drop it")
+        if name == "binary_f1" and task.count > 2:
+            raise UserError(f"search.metric: binary_f1 is for two classes, and there are {task.count}; drop it")
     if not names:
         return
     if names[0] not in scores:
@@ -943,6 +1012,7 @@ def parse_config(raw: dict[str, Any], overrides: Sequence[str] = (), where: str 
     raw = copy.deepcopy(raw)
     named = None
     in_epochs = _rename_warmup(raw)
+    _keep_split(raw)
     for override in overrides:
         if override.startswith("space.") and not override.startswith(f"space.{FROM}="):
             # It may change a single field of an entry, or remove it.
@@ -971,6 +1041,12 @@ def _fixed_outside(raw: dict[str, Any]) -> Params:
 
 WARMUP, OLD_WARMUP = "scheduler.warmup", "scheduler.warmup_epochs"
 """A setting, and its name from before there were folds, which is still understood."""
+
+
+def _keep_split(raw: dict[str, Any]) -> None:
+    """Split an export from before there was ``data.equal_texts`` as its study did."""
+    if raw.get("pinned") is not None and isinstance(raw.get("data"), dict):
+        raw["data"].setdefault("equal_texts", "apart")
 
 
 def _rename_warmup(raw: dict[str, Any]) -> bool:

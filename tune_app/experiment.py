@@ -28,7 +28,15 @@ from tune_app.search.combinations import combination_rules
 from tune_app.search.interrupts import end_loop, interruptible
 from tune_app.search.knobs import check_knobs
 from tune_app.search.live_table import LiveTable
-from tune_app.search.preconditions import check_address, check_cpu, check_models, model_names, study_record
+from tune_app.search.opening import data_lines
+from tune_app.search.preconditions import (
+    check_address,
+    check_cpu,
+    check_models,
+    model_names,
+    study_record,
+    with_classes_of_data,
+)
 from tune_app.search.progress import PlainLines, Progress, Quiet
 from tune_app.study.differences import print_differences
 from tune_app.study.record import StudyRecord
@@ -119,6 +127,7 @@ def _run_search(
         check_cpu(config)
     say = voice.say
     voice.doing("reading the data")
+    config = with_classes_of_data(config)
     record = study_record(config)
     voice.doing("looking for the study and its versions")
     opening = choose(config, record, fresh=fresh, say=say)
@@ -158,6 +167,9 @@ def _run_search(
         unread = _changed_course(store, config)
         keep_config(store, config, run_dir)
         keeps.save(at_once=True)
+        if _has_work(store) and not voice.is_quiet:
+            voice.doing("counting what the data holds")
+            say("\n".join(data_lines(config, from_here=_ray_starts_here(address))))
         progress = stack.enter_context(_progress(config, store, voice))
         if _has_work(store):
             end, tracking = _search(config, record, store, keeps, progress, voice, address, screen, run_trial)
@@ -185,6 +197,7 @@ def fork(parent: StudyStore, parent_dir: Path, config: RunConfig) -> tuple[RunCo
         UserError: the configuration, the data or the storage does not allow the study.
     """
     check_place(config)
+    config = with_classes_of_data(config)
     record = study_record(config)
     opening = choose(config, record, fresh=True)
     config = opening.config

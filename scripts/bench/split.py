@@ -70,7 +70,7 @@ def data_lengths(path: str, model: str, most: int) -> np.ndarray:
     source = resolve_model(model)
     tokenizer = load_tokenizer(source.path or source.name)
     with tempfile.TemporaryDirectory() as cache:
-        return tokenise_rows(read_rows(DataSettings(path), classes=2), tokenizer, Path(cache)).lengths(most)
+        return tokenise_rows(read_rows(DataSettings(path)), tokenizer, Path(cache)).lengths(most)
 
 
 def token_limits(longest: int) -> RowLimits:

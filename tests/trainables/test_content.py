@@ -22,7 +22,7 @@ def held(settings: TrialSettings, model_folder: Path, tmp_path: Path) -> TrialSe
     shutil.copy(settings.data.path, data)
     shutil.copytree(model_folder, model)
     settings = with_params(settings, {"data.path": str(data), "model.name": str(model)})
-    fingerprint = read_development(settings.data, 2, settings.seeds.split).fingerprint
+    fingerprint = read_development(settings.data, None, settings.seeds.split).fingerprint
     return replace(settings, content=ContentSettings(fingerprint, ((str(model), model_fingerprint(model)),)))
 
 

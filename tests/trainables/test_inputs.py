@@ -89,29 +89,29 @@ def test_a_model_with_a_tokenizer_keeps_it(settings: TrialSettings, model_folder
 
 def test_rows_are_read_once_and_again_when_the_file_has_changed(tmp_path: Path) -> None:
     data = write_rows(tmp_path / "rows.csv", groups=30)
-    development = read_development(data, classes=2, split_seed=0)
-    assert read_development(data, classes=2, split_seed=0) is development
+    development = read_development(data, labels=None, split_seed=0)
+    assert read_development(data, labels=None, split_seed=0) is development
 
     write_rows(tmp_path / "rows.csv", groups=36)
-    changed = read_development(data, classes=2, split_seed=0)
-    tested = [len(read_test_rows(data, classes=2, split_seed=0)), 72 - len(changed.rows)]
+    changed = read_development(data, labels=None, split_seed=0)
+    tested = [len(read_test_rows(data, labels=None, split_seed=0)), 72 - len(changed.rows)]
     assert (len(development.rows), len(changed.rows), *tested) == (48, 58, 14, 14)
     assert development.fingerprint != changed.fingerprint
 
 
 def test_a_file_of_the_same_size_and_time_is_another_file(tmp_path: Path) -> None:
     data = write_rows(tmp_path / "rows.csv", groups=30)
-    before = read_development(data, classes=2, split_seed=0)
+    before = read_development(data, labels=None, split_seed=0)
     times = os.stat(data.path)
     other = tmp_path / "other.csv"
     other.write_text(Path(data.path).read_text().replace("words", "wordz"))
     os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
     other.rename(data.path)
-    assert read_development(data, classes=2, split_seed=0).fingerprint != before.fingerprint
+    assert read_development(data, labels=None, split_seed=0).fingerprint != before.fingerprint
 
 
 def test_a_run_of_a_search_holds_nothing_of_the_test_part(own_data: TrialSettings, tmp_path: Path) -> None:
-    tested = set(read_test_rows(own_data.data, classes=2, split_seed=own_data.seeds.split).groups)
+    tested = set(read_test_rows(own_data.data, labels=None, split_seed=own_data.seeds.split).groups)
     assert len(tested) == 6
     inputs = load_inputs(own_data, tmp_path / "cache")
     assert set(inputs.rows.groups) == {str(group) for group in range(30)} - tested
@@ -127,7 +127,7 @@ def test_who_asks_for_the_test_part_gets_it_behind_the_same_rows(own_data: Trial
     for part in ("train", "validation"):
         assert whole.part(part).tolist() == without.part(part).tolist()
         assert whole.rows.take(whole.part(part)).fingerprint == without.rows.take(without.part(part)).fingerprint
-    test_rows = read_test_rows(own_data.data, classes=2, split_seed=own_data.seeds.split)
+    test_rows = read_test_rows(own_data.data, labels=None, split_seed=own_data.seeds.split)
     assert whole.rows.take(whole.part("test")).fingerprint == test_rows.fingerprint
     assert whole.readers[0].tokenizer_folder == without.readers[0].tokenizer_folder
 

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from trainables.models.checkpoint import ModelLoadError
 from trainables.models.load import load_encoder, load_tokenizer
@@ -78,6 +79,29 @@ def test_a_saved_model_predicts_the_same(
     assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
 
 
+def test_class_names_come_back_from_the_folder(tokenizer_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    names = ("no", "perhaps", "yes")
+    settings = replace(settings_of(), task=TaskSettings(classes=3, labels=names))
+    model, tokenizer = made("tiny-bert", tokenizer_folder("tiny-bert"), settings)
+    save_model_folder(model, [tokenizer], tmp_path / "model", settings=settings, decision={})
+    assert load_model_folder(tmp_path / "model").class_names == names
+    config = AutoConfig.from_pretrained(tmp_path / "model")
+    assert config.id2label == dict(enumerate(names))
+    assert config.label2id == {"no": 0, "perhaps": 1, "yes": 2}
+
+
+def test_a_folder_from_before_classes_had_names_is_read(
+    tokenizer_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model, tokenizer = made("tiny-bert", tokenizer_folder("tiny-bert"), settings_of())
+    save_model_folder(model, [tokenizer], tmp_path / "model", settings=settings_of(), decision={})
+    settings_file = tmp_path / "model" / "headroom.json"
+    kept = json.loads(settings_file.read_text())
+    del kept["task"]["labels"]
+    settings_file.write_text(json.dumps(kept | {"format_version": 3}))
+    assert load_model_folder(tmp_path / "model").class_names == ("0", "1", "2")
+
+
 def test_a_save_that_fails_leaves_nothing(
     tokenizer_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,7 +133,7 @@ def test_damage_to_a_saved_model_is_named(tokenizer_folder: Callable[[str], Path
     for change, message in (
         ({"task": kept["task"] | {"classes": 5}}, r"headroom_head\.safetensors does not fit"),
         ({"head": kept["head"] | {"layers": 1}}, r"headroom_head\.safetensors does not fit"),
-        ({"format_version": 1}, "format_version 1, .* reads 3; train the model again"),
+        ({"format_version": 1}, "format_version 1, .* reads 3 and 4; train the model again"),
     ):
         settings_file.write_text(json.dumps(kept | change))
         with pytest.raises(ModelLoadError, match=message):

@@ -1,6 +1,7 @@
 """A configuration is complete and checked before anything runs; what is wrong with it is said in one line."""
 
 import dataclasses
+import re
 import tempfile
 import typing
 from pathlib import Path
@@ -532,7 +533,9 @@ def test_a_trial_gets_every_setting_and_the_seeds_of_the_one_seed() -> None:
     assert settled.data.columns.text == "post"
     for section in ("task", *SEARCHABLE, "memory"):
         given = getattr(config, section).model_dump()
-        assert dataclasses.asdict(getattr(settled, section)) == given
+        # How many classes there are is the data's to say.
+        counted = {"classes": 2} if section == "task" else {}
+        assert dataclasses.asdict(getattr(settled, section)) == {**given, **counted}
 
 
 def test_a_sample_of_what_is_no_setting_is_refused() -> None:
@@ -546,7 +549,7 @@ def sections_and_dataclasses() -> list[Any]:
     pairs += [
         (RunConfig.model_fields[name].annotation, kind)
         for name, kind in hints.items()
-        if name not in ("data", "seeds", "rungs")
+        if name not in ("data", "seeds", "rungs", "content")
     ]
     columns = pairs[0][0].model_fields["columns"].annotation
     return [pytest.param(*pair, id=pair[1].__name__) for pair in [*pairs, (columns, trial.ColumnNames)]]
@@ -564,6 +567,9 @@ def test_a_section_and_a_trials_settings_have_the_same_fields_and_defaults(secti
 
     mine = {field.name: default(field) for field in dataclasses.fields(kind)}
     theirs = {name: plain(field.default) for name, field in section.model_fields.items()}
+    if kind is trial.TaskSettings:
+        assert theirs["classes"] is None, "the data says how many"
+        theirs["classes"] = 2
     assert theirs == mine
     assert {name: type(value) for name, value in theirs.items()} == {name: type(value) for name, value in mine.items()}
 
@@ -597,6 +603,40 @@ def test_what_is_read_under_a_condition_names_settings_that_there_are() -> None:
 def test_a_condition_that_can_hold_lets_its_parameter_be_searched() -> None:
     config = parse("loss.name=focal", "space.loss.gamma.choices=[1.0, 2.0]")
     assert config.active_space().size == 2
+
+
+# Classes and columns
+
+
+def test_a_configuration_takes_the_classes_of_its_data() -> None:
+    config = parse().with_classes(("no", "yes", "maybe"))
+    task = config.trial_settings().task
+    assert (task.classes, task.labels) == (3, ("no", "yes", "maybe"))
+    assert config.fixed_for_study()["task.labels"] == ["no", "yes", "maybe"]
+    assert parse_config(config.as_dict()) == config
+
+
+def test_classes_called_by_their_numbers_leave_a_study_what_it_was() -> None:
+    assert parse().with_classes(("0", "1")).fixed_for_study()["task.labels"] is None
+
+
+def test_labels_are_read_as_those_of_the_data() -> None:
+    assert parse("task.labels=[no, 1.0, true]").task.labels == ("no", "1", "true")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names", "message"),
+    [
+        (["task.classes=4"], "abc", "task.classes: 4: the data holds 3 classes (a, b, c)"),
+        (["task.threshold=0.5"], "abc", "task.threshold: 0.5: is for two classes, and there are 3"),
+        (["task.objective=binary_f1"], "abc", "task.objective: 'binary_f1': is for two classes"),
+        (["search.metric=[macro_f1, binary_f1]", "scheduler.name=none"], "abc", "binary_f1 is for two classes"),
+        (["space.task.threshold.choices=[0.4, 0.5]"], "abc", "space.task.threshold: 0.4: is for two classes"),
+    ],
+)
+def test_settings_for_other_classes_than_the_datas_are_refused(overrides: list[str], names: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        parse("space.optim.lr.choices=[0.1]", *overrides).with_classes(tuple(names))
 
 
 # Folds

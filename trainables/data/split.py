@@ -3,6 +3,8 @@
 A search sees ``read_development`` alone; whoever wants the test part asks for it by ``read_test_rows``.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data.rows import DataError, Rows, read_rows
+from trainables.data.errors import DataError
+from trainables.data.rows import Rows, read_rows
 from trainables.files import Stamp, stamp_of
 from trainables.settings import DataSettings
 
@@ -39,17 +42,67 @@ class Development:
         rows: in the order of the file.
         splits: one, or one per fold; their test parts are empty.
         fingerprint: of all rows of the file: that is the data which a study is about.
+        tied: what equal texts tie together, over all rows of the file.
+        test_labels: of the rows of the test part, of which nothing else is known here, ``(rows,)``.
+        test_groups: how many groups they belong to.
     """
 
     rows: Rows
     splits: tuple[Split, ...]
     fingerprint: str
+    tied: "Tied"
+    test_labels: NDArray[np.int64]
+    test_groups: int
 
 
-def split_rows(rows: Rows, *, validation_share: float, test_share: float, seed: int) -> Split:
-    """Splits by group so that each part holds its share of every class's rows, as nearly as the groups allow.
+@dataclass(frozen=True, eq=False)
+class Tied:
+    """Groups tied together by texts that stand in several of them.
+
+    Attributes:
+        names: of each row, what is split as one: its group, or the first by name of the groups that it is tied to.
+        texts: how many texts stand in several groups.
+        most_rows: of the largest groups that are tied together; 0 where there are none.
+    """
+
+    names: tuple[str, ...]
+    texts: int
+    most_rows: int
+
+
+def tie_equal_texts(rows: Rows) -> Tied:
+    """Find the groups that hold equal texts; case and blanks make no text another."""
+    leader = {group: group for group in rows.groups}
+
+    def first_of(group: str) -> str:
+        while leader[group] != group:
+            leader[group] = group = leader[leader[group]]
+        return group
+
+    group_of_text: dict[str, str] = {}
+    shared = set()
+    for text, group in zip(rows.texts, rows.groups, strict=True):
+        key = " ".join(text.casefold().split())
+        other = group_of_text.setdefault(key, group)
+        if other != group:
+            shared.add(key)
+            first, second = sorted((first_of(other), first_of(group)))
+            leader[second] = first
+    names = tuple(map(first_of, rows.groups))
+    ties = Counter(name for name, group in zip(names, rows.groups, strict=True) if name != group)
+    sizes = Counter(names)
+    return Tied(names, len(shared), max((sizes[name] for name in ties), default=0))
+
+
+def split_rows(
+    rows: Rows, *, validation_share: float, test_share: float, seed: int, groups: Sequence[str] | None = None
+) -> Split:
+    """Split by group so that each part holds its share of every class's rows, as nearly as the groups allow.
 
     The same groups, labels and seed give the same split, in whatever order the rows come.
+
+    Args:
+        groups: of each row, what stays together; None takes the rows' own.
 
     Raises:
         DataError: the shares leave a part empty, or the groups do not suffice for every class in every part.
@@ -60,20 +113,25 @@ def split_rows(rows: Rows, *, validation_share: float, test_share: float, seed: 
             f"data.validation_share={validation_share} and data.test_share={test_share} leave a part empty; "
             "set both above 0 and their sum below 1"
         )
-    part_of_row = _spread(rows, shares, seed, "training, validation and test")
+    part_of_row = _spread(rows, groups or rows.groups, shares, seed, "training, validation and test")
     train, validation, test = (np.flatnonzero(part_of_row == part) for part in range(len(shares)))
     return Split(train, validation, test)
 
 
-def fold_rows(rows: Rows, *, folds: int, seed: int) -> tuple[Split, ...]:
+def fold_rows(rows: Rows, *, folds: int, seed: int, groups: Sequence[str] | None = None) -> tuple[Split, ...]:
     """One split per fold: each group is in the validation part of one fold, and in the training part of the others.
 
     The folds hold equal shares of every class's rows, as nearly as the groups allow; test parts are empty.
 
+    Args:
+        groups: as ``split_rows`` takes them.
+
     Raises:
         DataError: the groups do not suffice for every class in every fold.
     """
-    fold_of_row = _spread(rows, np.full(folds, 1 / folds), seed, f"the {folds} folds (data.folds)")
+    fold_of_row = _spread(
+        rows, groups or rows.groups, np.full(folds, 1 / folds), seed, f"the {folds} folds (data.folds)"
+    )
     nothing = np.zeros(0, dtype=np.int64)
     return tuple(
         Split(np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold), nothing)
@@ -81,8 +139,11 @@ def fold_rows(rows: Rows, *, folds: int, seed: int) -> tuple[Split, ...]:
     )
 
 
-def read_development(data: DataSettings, classes: int, split_seed: int) -> Development:
+def read_development(data: DataSettings, labels: Sequence[str] | None, split_seed: int) -> Development:
     """Read the user's rows, put the test part aside and split the others.
+
+    Args:
+        labels: names of the classes, as ``read_rows`` takes them.
 
     A process that did it before remembers, unless the file changed. Which rows are tested does not depend on the folds.
 
@@ -95,41 +156,66 @@ def read_development(data: DataSettings, classes: int, split_seed: int) -> Devel
     except (OSError, ValueError):
         # The built-in data, or what reading will say is wrong.
         stamp = None
-    return _read_development(data, classes, split_seed, stamp)
+    return _read_development(data, None if labels is None else tuple(labels), split_seed, stamp)
 
 
-def read_test_rows(data: DataSettings, classes: int, split_seed: int) -> Rows:
-    """The rows that no search sees, in the order of the file; for what is done once a configuration has been chosen.
+def read_test_rows(data: DataSettings, labels: Sequence[str] | None, split_seed: int) -> Rows:
+    """Return the rows that no search sees, in the order of the file; for what is done once a configuration is chosen.
 
     Raises:
         DataError: the data cannot be used.
     """
-    rows, split = _read_and_split(data, classes, split_seed)
+    rows, split, _ = _read_and_split(data, labels, split_seed)
     return rows.take(split.test)
 
 
 @lru_cache(maxsize=1)
-def _read_development(data: DataSettings, classes: int, split_seed: int, stamp: Stamp | None) -> Development:
-    everything, split = _read_and_split(data, classes, split_seed)
+def _read_development(
+    data: DataSettings, labels: tuple[str, ...] | None, split_seed: int, stamp: Stamp | None
+) -> Development:
+    everything, split, tied = _read_and_split(data, labels, split_seed)
     kept = np.sort(np.concatenate([split.train, split.validation]))
     rows = everything.take(kept)
     if data.folds is None:
         train, validation = (np.searchsorted(kept, part) for part in (split.train, split.validation))
         splits: tuple[Split, ...] = (Split(train, validation, np.zeros(0, dtype=np.int64)),)
     else:
-        splits = fold_rows(rows, folds=data.folds, seed=split_seed)
-    return Development(rows, splits, everything.fingerprint)
+        units = _split_by(data, everything, tied)
+        groups = [units[row] for row in kept]
+        splits = fold_rows(rows, folds=data.folds, seed=split_seed, groups=groups)
+    return Development(
+        rows,
+        splits,
+        everything.fingerprint,
+        tied,
+        test_labels=everything.labels[split.test],
+        test_groups=len({everything.groups[row] for row in split.test}),
+    )
 
 
-def _read_and_split(data: DataSettings, classes: int, split_seed: int) -> tuple[Rows, Split]:
-    rows = read_rows(data, classes)
-    split = split_rows(rows, validation_share=data.validation_share, test_share=data.test_share, seed=split_seed)
-    return rows, split
+def _read_and_split(data: DataSettings, labels: Sequence[str] | None, split_seed: int) -> tuple[Rows, Split, Tied]:
+    rows = read_rows(data, labels)
+    tied = tie_equal_texts(rows)
+    shares = {"validation_share": data.validation_share, "test_share": data.test_share}
+    try:
+        split = split_rows(rows, **shares, seed=split_seed, groups=_split_by(data, rows, tied))
+    except DataError as error:
+        if not tied.texts or data.equal_texts == "apart":
+            raise
+        raise DataError(
+            f"{error}; {tied.texts} texts stand in several groups and tie them together, up to {tied.most_rows} of"
+            f" {len(rows)} rows, which data.equal_texts=apart does not mind"
+        ) from None
+    return rows, split, tied
 
 
-def _spread(rows: Rows, shares: NDArray[np.float64], seed: int, parts: str) -> NDArray[np.int64]:
-    """The part of each row, ``(rows,)``; ``parts`` names them in errors."""
-    names, group_of_row = np.unique(np.array(rows.groups, dtype=object), return_inverse=True)
+def _split_by(data: DataSettings, rows: Rows, tied: Tied) -> tuple[str, ...]:
+    return tied.names if data.equal_texts == "together" else rows.groups
+
+
+def _spread(rows: Rows, groups: Sequence[str], shares: NDArray[np.float64], seed: int, parts: str) -> NDArray[np.int64]:
+    """Return the part of each row, ``(rows,)``; ``parts`` names them in errors."""
+    names, group_of_row = np.unique(np.array(groups, dtype=object), return_inverse=True)
     classes, class_of_row = np.unique(rows.labels, return_inverse=True)
     counts = np.zeros((len(names), len(classes)), dtype=np.int64)
     np.add.at(counts, (group_of_row, class_of_row), 1)
@@ -138,8 +224,9 @@ def _spread(rows: Rows, shares: NDArray[np.float64], seed: int, parts: str) -> N
     fewer = ", or lower data.folds" if "data.folds" in parts else ""
     if holders[rarest] < len(shares):
         raise DataError(
-            f"class {classes[rarest]} occurs in {holders[rarest]} group(s), and {parts} need it in one each at the "
-            f"least; add groups that hold it (or raise data.max_rows), or merge it with another class{fewer}"
+            f"class {rows.class_names[classes[rarest]]} occurs in {holders[rarest]} group(s), and {parts} need it in"
+            " one each at the least; add groups that hold it (or raise data.max_rows), or merge it with another"
+            f" class{fewer}"
         )
     best = _best_assignment(counts, shares, np.random.default_rng(seed))
     if best is None:

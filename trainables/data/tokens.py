@@ -115,13 +115,15 @@ class _Layout:
 class PairTemplate:
     """How a tokenizer joins a criterion and a text, or frames a text alone, and what is cut to fit a length.
 
-    The text gives way first, from its end. A criterion is cut only if it takes more than half of the room, and
+    The text gives way first, from its end, or from its beginning where the tokenizer's ``truncation_side`` is left, as
+    ``cuts_beginning`` says. A criterion is cut only if it takes more than half of the room, and
     then to half of it, or to what the text leaves where that is more.
     """
 
     pair: _Layout
     single: _Layout
     has_token_types: bool
+    cuts_beginning: bool = False
 
     @classmethod
     def from_tokenizer(cls, tokenizer: "PreTrainedTokenizerBase") -> "PairTemplate":
@@ -135,13 +137,14 @@ class PairTemplate:
             pair=_Layout.probed(tokenizer, "a", "b"),
             single=_Layout.probed(tokenizer, "a"),
             has_token_types="token_type_ids" in tokenizer.model_input_names,
+            cuts_beginning=tokenizer.truncation_side == "left",
         )
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "PairTemplate":
         """The template that ``to_json`` described."""
         pair, single = (_Layout.from_json(stored[layout]) for layout in ("pair", "single"))
-        return cls(pair, single, stored["has_token_types"])
+        return cls(pair, single, stored["has_token_types"], stored["cuts_beginning"])
 
     def to_json(self) -> dict[str, Any]:
         """The template as plain values."""
@@ -149,7 +152,12 @@ class PairTemplate:
             "pair": self.pair.to_json(),
             "single": self.single.to_json(),
             "has_token_types": self.has_token_types,
+            "cuts_beginning": self.cuts_beginning,
         }
+
+    def cut(self, ids: IntArray, tokens: int) -> IntArray:
+        """Return at most so many of the ids, ``(tokens,)``."""
+        return ids[max(0, len(ids) - tokens) :] if self.cuts_beginning else ids[:tokens]
 
     def assemble(self, criterion_ids: IntArray | None, text_ids: IntArray, max_length: int) -> Example:
         """Joins token ids, ``(tokens,)`` each and without special tokens, into at most ``max_length`` tokens.
@@ -158,10 +166,10 @@ class PairTemplate:
             ValueError: the special tokens alone fill ``max_length``.
         """
         if criterion_ids is None:
-            layout, sequences = self.single, [text_ids[: self.single.room(max_length)]]
+            layout, sequences = self.single, [self.cut(text_ids, self.single.room(max_length))]
         else:
             kept = _kept(len(criterion_ids), len(text_ids), self.pair.room(max_length))
-            layout, sequences = self.pair, [criterion_ids[: kept[0]], text_ids[: kept[1]]]
+            layout, sequences = self.pair, [self.cut(criterion_ids, kept[0]), self.cut(text_ids, kept[1])]
         types = layout.token_type_ids(*map(len, sequences)) if self.has_token_types else None
         return Example(layout.input_ids(*sequences), types)
 
@@ -385,6 +393,7 @@ def _cache_key(rows: Rows, tokenizer: "PreTrainedTokenizerBase") -> str:
         "backend": backend,
         "special_tokens": tokenizer.special_tokens_map,
         "split_special_tokens": tokenizer.split_special_tokens,
+        "truncation_side": tokenizer.truncation_side,
         "inputs": tokenizer.model_input_names,
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:32]

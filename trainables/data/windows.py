@@ -74,5 +74,5 @@ def window_example(
     if tokens.criteria is not None:
         # As much of it as every window of the row has, also of the last, which may be short.
         kept = windows.lengths[number] - windows.text_tokens[number] - tokens.template.pair.special_tokens
-        criterion = tokens.criteria.ids_of(row)[:kept]
+        criterion = tokens.template.cut(tokens.criteria.ids_of(row), int(kept))
     return tokens.template.assemble(criterion, text, max_length)

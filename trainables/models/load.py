@@ -109,6 +109,11 @@ def load_tokenizer(folder_or_hub_name: str | Path, revision: str | None = None) 
     # Where files are missing transformers makes one of what it knows of the family.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise ModelLoadError(f"{what}: it has no vocabulary; put its files (tokenizer.json, say) beside config.json")
+    if tokenizer.padding_side != "right":
+        raise ModelLoadError(
+            f"{what}: its padding_side is {tokenizer.padding_side}, but inputs are padded behind; set padding_side"
+            " to right in tokenizer_config.json"
+        )
     if tokenizer.pad_token_id is None:
         raise ModelLoadError(f"{what}: it has no padding token; name one in tokenizer_config.json (pad_token)")
     return tokenizer

@@ -15,7 +15,7 @@ from trainables.data.rows import Rows
 from trainables.data.tokens import Reading, Texts, pad_batch
 from trainables.models.encoder import TextClassifier
 from trainables.models.load import LoadedEncoder
-from trainables.settings import TrialSettings
+from trainables.settings import TaskSettings, TrialSettings
 from trainables.tasks.losses import ClassLoss
 from trainables.tasks.protocol import Batch, Decision, Scores
 from trainables.tasks.thresholds import best_cut, cuts, yes_counts
@@ -96,7 +96,7 @@ class CriteriaTask:
     def score(self, kept: torch.Tensor, rows: np.ndarray, decision: Decision | None = None) -> Scores:
         assert self._rows is not None, "examples come first"
         criteria = None if self._rows.criteria is None else [self._rows.criteria[row] for row in rows]
-        return class_scores(kept, self._rows.labels[rows], criteria, decision, self._settings.task.threshold)
+        return class_scores(kept, self._rows.labels[rows], criteria, decision, self._settings.task)
 
 
 def full_inputs(samples: int, length: int) -> Batch:
@@ -114,15 +114,16 @@ def class_scores(
     labels: np.ndarray,
     criteria: Sequence[str] | None,
     decision: Decision | None,
-    threshold: float | str,
+    settings: TaskSettings,
 ) -> Scores:
-    """Scores of a choice between classes.
+    """Score a choice between classes.
 
     Args:
         logits: (rows, classes).
         labels: (rows,).
         criteria: of every row, for scores by criterion.
         decision: holds the threshold to apply; None applies the fixed one or, with ``tuned``, chooses it for macro-F1.
+        settings: name the classes, and fix the threshold or have it tuned.
     """
     classes = logits.shape[1]
     probabilities = logits.float().softmax(dim=-1).numpy().astype(np.float64)
@@ -131,7 +132,7 @@ def class_scores(
     predicted = probabilities.argmax(axis=-1)
     if classes == 2:
         positive = probabilities[:, 1]
-        chosen = decision[THRESHOLD] if decision else _threshold(positive, labels, threshold)
+        chosen = decision[THRESHOLD] if decision else _threshold(positive, labels, settings.threshold)
         used, predicted = {THRESHOLD: chosen}, (positive > chosen).astype(np.int64)
 
     def macro_f1(guess: np.ndarray) -> float:
@@ -155,7 +156,7 @@ def class_scores(
         else:
             scores["auc"] = float(roc_auc_score(labels, probabilities, multi_class="ovr", labels=every_class))
     collapsed = len(np.unique(predicted)) == 1 and len(np.unique(labels)) > 1
-    return Scores(scores, used, _by_criterion(criteria, labels, predicted), collapsed)
+    return Scores(scores, used, _by_criterion(criteria, labels, predicted, settings.class_names), collapsed)
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -192,7 +193,7 @@ def _threshold(positive: np.ndarray, labels: np.ndarray, setting: float | str) -
 
 
 def _by_criterion(
-    criteria: Sequence[str] | None, labels: np.ndarray, predicted: np.ndarray
+    criteria: Sequence[str] | None, labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]
 ) -> dict[str, Mapping[str, float]]:
     if criteria is None:
         return {}
@@ -202,8 +203,16 @@ def _by_criterion(
         own = named == criterion
         found[criterion] = {
             "rows": float(rows),
-            "positives": float((labels[own] > 0).sum()),
+            **_class_counts(labels[own], class_names),
             "accuracy": float((labels[own] == predicted[own]).mean()),
             "macro_f1": float(f1_score(labels[own], predicted[own], average="macro", zero_division=0.0)),
         }
     return found
+
+
+def _class_counts(labels: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:
+    """Return the rows of each class by name; of two classes those of the second alone, as ``positives``."""
+    counts = np.bincount(labels, minlength=len(class_names)).astype(float).tolist()
+    if len(class_names) == 2:
+        return {"positives": counts[1]}
+    return {f"rows_{name}": count for name, count in zip(class_names, counts, strict=True)}

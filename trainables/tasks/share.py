@@ -77,7 +77,7 @@ class ShareTask:
         assert self._scorer is not None
         criteria = None if self._rows.criteria is None else [self._rows.criteria[row] for row in rows]
         logits = row_logits(kept[:, : self._classes], self._counts[rows])
-        classes = class_scores(logits, self._rows.labels[rows], criteria, decision, self._settings.task.threshold)
+        classes = class_scores(logits, self._rows.labels[rows], criteria, decision, self._settings.task)
         spans = self._scorer.score(kept[:, self._classes :], rows, decision)
         return both(classes, spans)
 

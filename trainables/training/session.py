@@ -15,7 +15,7 @@ import torch
 from trainables.content import check_models
 from trainables.data.augment import augmentation
 from trainables.data.rows import require_evidence
-from trainables.inputs import Part, load_inputs
+from trainables.inputs import ANY_LENGTH, Part, load_inputs
 from trainables.machine import MachineFiles
 from trainables.memory.device import MemoryDevice, device_name
 from trainables.memory.errors import MemoryExhaustedError, OutOfMemory
@@ -45,8 +45,6 @@ from trainables.training.split import effective_batches, micro_batches, most_inp
 from trainables.training.step import train_step
 
 _LOG = logging.getLogger("headroom.memory")
-# Longer than any text, so that lengths are told uncut.
-_ANY_LENGTH = 2**31
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +111,7 @@ class TrainingSession:
         """How many of the rows are longer than ``tok.max_length``; none where texts are read in windows."""
         if self.settings.task.finds_spans:
             return 0.0
-        uncut = self.inputs.readings[0].tokens.lengths(_ANY_LENGTH)
+        uncut = self.inputs.readings[0].tokens.lengths(ANY_LENGTH)
         return float(np.mean(uncut > self.settings.tok.max_length))
 
     def _load_model(self) -> None:

@@ -21,6 +21,7 @@ from tune_app.objectives import front, named_values, values_of
 from tune_app.outcomes import CARRIED_ATTRIBUTE, RECOMMENDED_ATTRIBUTE, TRIAL_ATTRIBUTES, carried_from
 from tune_app.printable import printable
 from tune_app.study.lines import COLLAPSED
+from tune_app.study.record import EQUAL_TEXTS
 from tune_app.study.reporting import is_collapsed, is_recommended, leaderboard, outcome_of, reason_of
 from tune_app.study.run_dir import shown_config
 from tune_app.study.store import StudyStore
@@ -78,6 +79,8 @@ def best_config(store: StudyStore, config: RunConfig, trial: FrozenTrial) -> dic
     own = config.with_params(trial.params).model_copy(update={"pinned": pinned})
     values = shown_config(own)
     values["study"]["storage"] = None
+    # Of a study from before there was the setting its configuration does not know.
+    values["data"]["equal_texts"] = store.record.all_fixed[EQUAL_TEXTS]
     # How a batch is cut follows from it, and dropout draws otherwise for another cut.
     values["memory"]["budget_gib"] = trial.user_attrs.get("budget_gib") or own.memory.budget_gib
     return {section: value for section, value in values.items() if section not in _SEARCH_ONLY}

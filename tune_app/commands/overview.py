@@ -205,4 +205,4 @@ def _unlike_defaults(record: StudyRecord) -> list[tuple[str, Any]]:
     """Return the settings outside the space that are not as they would be if nothing were set."""
     least = {"study": {"name": "defaults"}, "data": {"path": "demo"}, "task": {"name": record.task}}
     defaults = parse_config(least).fixed_for_study()
-    return [(name, value) for name, value in record.all_fixed.items() if value != defaults.get(name)]
+    return [(name, value) for name, value in record.fixed.items() if value != defaults.get(name)]

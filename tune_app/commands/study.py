@@ -60,12 +60,12 @@ def diff_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
     A name means the version that a search of CONFIG would go on with, or the newest where there is none.
     """
     from tune_app.config import load_config
-    from tune_app.search.preconditions import study_record
+    from tune_app.search.preconditions import study_record, with_classes_of_data
     from tune_app.study.differences import print_differences
     from tune_app.study.versions import matching, with_rung_of
 
     store, named, _ = open_named(study)
-    wanted = load_config(config, overrides)
+    wanted = with_classes_of_data(load_config(config, overrides))
     record = study_record(wanted)
     if is_name(study):
         # A search of the configuration would go on with it.

@@ -17,7 +17,8 @@ from tune_app.errors import UserError
 from tune_app.folders import made_folder
 from tune_app.objectives import measured
 from tune_app.search.combinations import check_combinations
-from tune_app.search.preconditions import check_cpu, check_optimizers, model_names
+from tune_app.search.opening import data_lines
+from tune_app.search.preconditions import check_cpu, check_optimizers, model_names, with_classes_of_data
 from tune_app.study.lines import baseline_lines
 from tune_app.study.reporting import baselines_in
 from tune_app.study.run_dir import CACHE
@@ -58,6 +59,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
     check_cpu(config)
     check_optimizers(config)
     check_combinations(config, model_names(config))
+    config = with_classes_of_data(config)
 
     # torch and transformers take seconds to import; what can be refused was refused before.
     from trainables.data.rows import DataError
@@ -100,7 +102,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
                 shutil.rmtree(said.checkpoint)
 
         try:
-            for line in _what_differs(config):
+            for line in (*data_lines(config, from_here=True), *_what_differs(config)):
                 say(line)
             voice.doing("predicting what the configuration needs")
             _check_it_fits(config, say)
@@ -183,7 +185,7 @@ def _what_differs(config: RunConfig) -> list[str]:
     if config.pinned is None:
         return []
     settings = config.trial_settings()
-    development = read_development(settings.data, settings.task.classes, settings.seeds.split)
+    development = read_development(settings.data, settings.task.labels, settings.seeds.split)
     found = []
     if development.fingerprint != config.pinned.data_fingerprint:
         found.append("note: the data differs from what the trial was trained on, so its value will not come again")

@@ -12,20 +12,51 @@ from trainables.optimizers import OptimizerMissingError, check_installed
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
 from tune_app.search.combinations import check_combinations
-from tune_app.study.record import StudyRecord
+from tune_app.study.record import EQUAL_TEXTS, StudyRecord
 
 if TYPE_CHECKING:
+    from trainables.data.split import Development
     from trainables.models.names import ModelSource
 
 
+def development_of(config: RunConfig) -> "Development":
+    """Read the data that a configuration names.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    from trainables.data.errors import DataError
+    from trainables.data.rows import require_evidence
+    from trainables.data.split import read_development
+
+    settings = config.trial_settings()
+    try:
+        development = read_development(settings.data, settings.task.labels, settings.seeds.split)
+        if settings.task.finds_spans:
+            require_evidence(development.rows, settings.data)
+    except DataError as error:
+        raise UserError(f"data.path: {error}") from None
+    return development
+
+
+def with_classes_of_data(config: RunConfig) -> RunConfig:
+    """Return the configuration with the classes that its data holds.
+
+    Raises:
+        UserError: the data cannot be used, or its classes are not what a setting says.
+    """
+    return config.with_classes(development_of(config).rows.class_names)
+
+
 def study_record(config: RunConfig) -> StudyRecord:
-    """What the study is about; reads the data, so that everything wrong with it is said before anything is started.
+    """Return what the study is about, with everything checked that a search needs before anything is started.
+
+    Args:
+        config: with the classes of its data.
 
     Raises:
         UserError: there is no space, the data cannot be used, a model is unknown, or an optimizer not installed.
     """
-    from trainables.data.rows import DataError, require_evidence
-    from trainables.data.split import read_development
     from trainables.models.names import UnknownModelError, resolve_model
 
     if config.space is None:
@@ -34,14 +65,9 @@ def study_record(config: RunConfig) -> StudyRecord:
         )
     check_optimizers(config)
     check_combinations(config, model_names(config))
-    settings = config.trial_settings()
+    development = development_of(config)
     try:
-        development = read_development(settings.data, settings.task.classes, settings.seeds.split)
-        if settings.task.finds_spans:
-            require_evidence(development.rows, settings.data)
         sources = [resolve_model(name) for name in model_names(config)]
-    except DataError as error:
-        raise UserError(f"data.path: {error}") from None
     except UnknownModelError as error:
         raise UserError(f"model.name: {error}") from None
     first, *further = config.objectives
@@ -51,7 +77,10 @@ def study_record(config: RunConfig) -> StudyRecord:
         metric=first.name,
         mode=first.mode,
         data_fingerprint=development.fingerprint,
-        fixed=config.fixed_for_study(),
+        fixed={
+            **config.fixed_for_study(),
+            **({EQUAL_TEXTS: config.data.equal_texts} if development.tied.texts else {}),
+        },
         further=tuple(further),
         per_epoch=config.unit.per_epoch,
         models=_model_fingerprints(sources),

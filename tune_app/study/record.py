@@ -9,7 +9,10 @@ from search_spaces.space import Choices, Entry, Space, parse_space
 from tune_app.objectives import Mode, Objective
 from tune_app.unit import Unit
 
-_ADDED_LATER: Mapping[str, Any] = {"data.folds": None}
+EQUAL_TEXTS = "data.equal_texts"
+"""Setting that a study's split depends on only where the data holds equal texts in several groups."""
+
+_ADDED_LATER: Mapping[str, Any] = {"data.folds": None, EQUAL_TEXTS: "apart"}
 """What holds of studies that were begun before there was such a setting."""
 
 

@@ -192,7 +192,7 @@ def _ranks(one: Sequence[float], other: Sequence[float]) -> float:
 def majority_macro_f1(table: str, data: str) -> float:
     """Return the macro-F1 of always answering the most frequent class on the table's validation part."""
     settings = with_params(TrialSettings(data=DataSettings(data), seeds=seeds_of(0)), _FIXED[table])
-    development = read_development(settings.data, settings.task.classes, settings.seeds.split)
+    development = read_development(settings.data, settings.task.labels, settings.seeds.split)
     labels = development.rows.labels[development.splits[0].validation]
     share = max(float((labels == 1).mean()), float((labels == 0).mean()))
     return share / (1 + share)

@@ -96,7 +96,7 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rows, Reading]:
         texts.append(text)
         evidence.append((start, len(text)) if row % 3 == 1 else (-1, -1))
     labels = np.array([int(start >= 0) for start, _ in evidence])
-    rows = Rows(tuple(texts), None, labels, tuple(map(str, range(60))), np.array(evidence, dtype=np.int64))
+    rows = Rows(tuple(texts), None, labels, tuple(map(str, range(60))), np.array(evidence, dtype=np.int64), ("0", "1"))
     train_tokenizer("tiny-bert", texts, folder)
     tokenizer = load_tokenizer(folder)
     return rows, Reading(tokenise_rows(rows, tokenizer, Path(folder) / "cache"), 0, tokenizer.mask_token_id)

@@ -1,7 +1,9 @@
 """Reading rows: what is read rightly whatever its form, and every cell and file that is refused, with its message."""
 
+import gzip
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +56,8 @@ def as_jsonl(rows: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def read(path: Path, classes: int = 2, **settings: Any) -> Rows:
-    return read_rows(DataSettings(str(path), **settings), classes)
+def read(path: Path, labels: Sequence[str] | None = None, **settings: Any) -> Rows:
+    return read_rows(DataSettings(str(path), **settings), labels)
 
 
 def read_text(folder: Path, content: str | bytes, name: str = "rows.csv", **settings: Any) -> Rows:
@@ -147,7 +149,7 @@ def test_blank_lines_of_json_lines_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_the_demo_needs_no_file() -> None:
-    rows = read_rows(DataSettings("demo"), classes=2)
+    rows = read_rows(DataSettings("demo"))
     assert rows.criteria is not None
     assert set(rows.labels.tolist()) == {0, 1}
 
@@ -159,15 +161,11 @@ def test_the_demo_needs_no_file() -> None:
         (changed(3, text=None), "row 3, column 'text': is empty"),
         (changed(3, text=" \n"), "row 3, column 'text': holds only blanks; fill it in"),
         (changed(5, criterion=None), "row 5, column 'criterion': is empty; fill it in"),
-        (changed(2, label=None), "row 2, column 'label': is empty; write a class from 0 to 1"),
-        (changed(2, label="yes"), "row 2, column 'label': 'yes' is not an integer; write it as one"),
-        (changed(2, label=0.5), "is not an integer"),
-        (changed(2, label="inf"), "row 2, column 'label': 'inf' is not an integer"),
-        (
-            changed(6, label=2),
-            "row 6, column 'label': 2 is not a class from 0 to 1; number the classes so, or set task.",
-        ),
-        (changed(6, label=-1), "row 6, column 'label': -1 is not a class from 0 to 1"),
+        (changed(2, label=None), "row 2, column 'label': is empty; write its class, or remove the row"),
+        (changed(2, label="yes"), "row 2, column 'label': 'yes' is a name among numbers such as '0'; write labels"),
+        (changed(2, label=0.5), "is no class: labels are whole numbers or names"),
+        (changed(2, label="inf"), "row 2, column 'label': 'inf' is no class"),
+        (changed(2, label="a text " * 20), "is no name of a class; give data.columns.label the right column"),
         (changed(4, group_id=None), "row 4, column 'group_id': is empty; give every row its group"),
         (
             changed(1, evidence_start=0),
@@ -189,7 +187,11 @@ def test_the_demo_needs_no_file() -> None:
         (changed(4, evidence_start=13), "row 4, column 'evidence_end': the evidence from 13 to 13 is not within"),
         (without("text"), "has no column 'text', its columns are 'criterion', 'label', 'group_id'"),
         (without("label"), "name the right one with data.columns.label=NAME"),
-        (without("group_id"), "with data.columns.group_id=NAME; it says which rows stay together in the split"),
+        (
+            without("text", "label"),
+            "has no columns 'text' and 'label', its columns are 'criterion', 'group_id', 'evidence_start',"
+            " 'evidence_end'; name the right ones with data.columns.text=NAME data.columns.label=NAME",
+        ),
         (without("evidence_end"), "has no column 'evidence_end', its columns are"),
         (
             [{**row, "label": 1} for row in records()],
@@ -269,3 +271,170 @@ def test_max_rows_takes_whole_groups_from_all_over_the_file(tmp_path: Path) -> N
 def test_a_max_rows_that_leaves_too_little_is_refused(tmp_path: Path, max_rows: int, message: str) -> None:
     with pytest.raises(DataError, match=re.escape(message)):
         read_text(tmp_path, as_csv(records()), max_rows=max_rows)
+
+
+def labelled(*labels: Any) -> list[dict[str, Any]]:
+    """The records with these labels, one after the other."""
+    return [{**row, "label": labels[number % len(labels)]} for number, row in enumerate(records())]
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "numbers"),
+    [
+        (("yes", "no"), ("no", "yes"), [1, 0] * 3),
+        ((" yes", "no "), ("no", "yes"), [1, 0] * 3),
+        (("b", "a", "c"), ("a", "b", "c"), [1, 0, 2] * 2),
+        ((10, 9, 2), ("2", "9", "10"), [2, 1, 0] * 2),
+        ((3.0, "1", 2), ("1", "2", "3"), [2, 0, 1] * 2),
+        ((1, -1), ("-1", "1"), [1, 0] * 3),
+        ((True, "FALSE"), ("false", "true"), [1, 0] * 3),
+        ((1, "false"), ("0", "1"), [1, 0] * 3),
+        ((0, 1), ("0", "1"), [0, 1] * 3),
+    ],
+)
+@pytest.mark.parametrize(("name", "form"), [("rows.csv", as_csv), ("rows.jsonl", as_jsonl)])
+def test_labels_become_the_classes_that_there_are(
+    tmp_path: Path, name: str, form: Any, labels: tuple[Any, ...], names: tuple[str, ...], numbers: list[int]
+) -> None:
+    rows = read_text(tmp_path, form(labelled(*labels)), name)
+    assert rows.class_names == names
+    assert rows.labels.tolist() == numbers
+
+
+def test_the_order_of_classes_may_be_given(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(as_csv(labelled("yes", "no")))
+    rows = read(tmp_path / "rows.csv", labels=["yes", "no"])
+    assert rows.class_names == ("yes", "no")
+    assert rows.labels.tolist() == [0, 1] * 3
+
+
+@pytest.mark.parametrize(
+    ("labels", "given", "message"),
+    [
+        (("yes", "no"), ["yes", "maybe"], "row 2, column 'label': 'no' is not one of task.labels (yes, maybe)"),
+        (("yes", "no"), ["yes", "no", "maybe"], "no row is of the class 'maybe' of task.labels, which every score"),
+        (("yes", "Yes"), None, "row 2, column 'label': 'Yes' differs from 'yes' in case alone; write both alike"),
+        (("yes",), None, "holds only the class yes"),
+    ],
+)
+def test_classes_that_are_not_those_of_the_rows_are_refused(
+    tmp_path: Path, labels: tuple[str, ...], given: list[str] | None, message: str
+) -> None:
+    (tmp_path / "rows.csv").write_text(as_csv(labelled(*labels)))
+    with pytest.raises(DataError, match=re.escape(message)):
+        read(tmp_path / "rows.csv", labels=given)
+
+
+def test_labels_that_differ_in_case_are_classes_where_both_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(as_csv(labelled("yes", "Yes")))
+    assert read(tmp_path / "rows.csv", labels=["Yes", "yes"]).labels.tolist() == [1, 0] * 3
+
+
+@pytest.mark.parametrize("columns", [ColumnNames(), ColumnNames(group_id=None)])
+def test_without_a_group_column_every_row_is_its_own_group(tmp_path: Path, columns: ColumnNames) -> None:
+    given = without("group_id") if columns.group_id else records()
+    rows = read_text(tmp_path, as_csv([*given, given[0]]), columns=columns)
+    assert len(set(rows.groups)) == 7
+    assert any("every row is its own group" in remark for remark in rows.remarks)
+    mirrored = read_text(tmp_path, as_csv([*given, given[0]][::-1]), columns=columns)
+    assert set(mirrored.groups) == set(rows.groups), "the order of the file does not matter"
+
+
+def test_columns_without_a_role_and_absent_ones_are_told(tmp_path: Path) -> None:
+    rows = read_text(tmp_path, as_csv([{**row, "author": "x"} for row in without("criterion")]))
+    assert rows.remarks == (
+        "texts alone: the data has no column 'criterion'",
+        "columns that are not read: 'author'",
+    )
+
+
+@pytest.mark.parametrize("written", [("7", "7.0", " 7"), (7, 7.0, "7")])
+def test_one_number_is_one_group_however_it_is_written(tmp_path: Path, written: tuple[Any, ...]) -> None:
+    def with_ids(*ids: Any) -> list[dict[str, Any]]:
+        return [{**row, "group_id": ids[number // 2]} for number, row in enumerate(records())]
+
+    rows = [{**row, "group_id": written[number % 3]} for number, row in enumerate(records()[:3])]
+    rest = with_ids("1e3", "1000", "007")[3:]
+    assert read_text(tmp_path, as_jsonl(rows + rest), "rows.jsonl").groups == ("7", "7", "7", "1000", "007", "007")
+
+
+@pytest.mark.parametrize("form", [as_csv, as_jsonl])
+def test_numbers_may_stand_in_text_columns(tmp_path: Path, form: Any) -> None:
+    name = "rows.csv" if form is as_csv else "rows.jsonl"
+    rows = read_text(tmp_path, form(changed(3, text=7, criterion=1)), name)
+    assert rows.texts[2] == "7"
+    assert rows.criteria is not None
+    assert rows.criteria[2] == "1"
+
+
+def plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records in texts of one line without commas or quotes."""
+    return [{**row, "text": f"I sleep badly {number}"} for number, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.csv", as_csv(plain(records())).replace(",", ";")),
+        ("rows.csv", as_csv(plain(records())).replace(",", "\t")),
+        ("rows.tsv", as_csv(plain(records())).replace(",", "\t")),
+        ("rows.txt", as_csv(plain(records())).replace(",", "|")),
+        ("rows.csv", as_csv(plain(records())).replace(",", ", ")),
+        ("rows.csv", "sep=;\n" + as_csv(plain(records())).replace(",", ";")),
+        ("rows.csv", "sep=;\r\n" + as_csv(plain(records())).replace(",", ";").replace("\n", "\r\n")),
+        ("rows.csv", "\ufeffsep=\t\n" + as_csv(plain(records())).replace(",", "\t")),
+        ("rows.csv", as_csv(plain(records())).encode("utf-16")),
+        ("rows.csv.gz", gzip.compress(as_csv(plain(records())).encode())),
+        ("rows.csv", gzip.compress(as_csv(plain(records())).replace(",", ";").encode())),
+        ("rows.jsonl.gz", gzip.compress(as_jsonl(plain(records())).encode())),
+        ("rows.ndjson", as_jsonl(plain(records()))),
+    ],
+)
+def test_files_are_read_as_programs_write_them(tmp_path: Path, name: str, content: str | bytes) -> None:
+    rows = read_text(tmp_path, content, name)
+    assert rows.fingerprint == read_text(tmp_path, as_csv(plain(records())), "plain.csv").fingerprint
+
+
+def test_parquet_may_be_compressed(tmp_path: Path) -> None:
+    pd.DataFrame(records()).to_parquet(tmp_path / "rows.parquet")
+    (tmp_path / "rows.parquet.gz").write_bytes(gzip.compress((tmp_path / "rows.parquet").read_bytes()))
+    assert read(tmp_path / "rows.parquet.gz").fingerprint == read(tmp_path / "rows.parquet").fingerprint
+
+
+def test_a_quoted_name_holds_any_delimiter(tmp_path: Path) -> None:
+    content = as_csv([{**row, "a;b;c;d;e;f;g": "x"} for row in records()])
+    assert read_text(tmp_path, content).fingerprint == read_text(tmp_path, as_csv(records())).fingerprint
+
+
+ORDERS = [
+    ["text", "label", "group_id"],
+    ["label", "text", "group_id"],
+    ["group_id", "label", "text"],
+    ["text", "label"],
+    ["label", "text"],
+]
+
+
+def with_stray_quotes(columns: list[str], opens: int, closes: int) -> str:
+    """A table of twelve rows whose texts begin with a quote in two of them, counted from 1."""
+    lines = [",".join(columns)]
+    for row in range(1, 13):
+        quote = '"' if row in (opens, closes) else ""
+        cells = {"text": f"{quote}Well said she", "label": "yes" if row % 2 else "no", "group_id": str(row)}
+        lines.append(",".join(cells[name] for name in columns))
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("columns", ORDERS, ids=str)
+@pytest.mark.parametrize(("opens", "closes"), [(2, 11), (3, 5), (4, 5)])
+def test_rows_that_stray_quotes_swallow_are_named(tmp_path: Path, columns: list[str], opens: int, closes: int) -> None:
+    content = with_stray_quotes(columns, opens, closes)
+    with pytest.raises(DataError, match=rf"lines {opens + 1} to {closes + 1} are one row.*'text'.*stray quotes"):
+        read_text(tmp_path, content)
+    with pytest.raises(DataError, match=rf"lines {opens + 2} to {closes + 2} are one row"):
+        read_text(tmp_path, "sep=,\n" + content)
+
+
+def test_texts_of_several_lines_with_commas_are_texts(tmp_path: Path) -> None:
+    poem = "Roses, red\nviolets, blue, 1\nand, so, on, 0, they, go\n1\n"
+    assert poem in read_text(tmp_path, as_csv(changed(2, text=poem))).texts

@@ -1,21 +1,33 @@
 """Splitting: parts share no group and no row, hold every class, and come close to their shares."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables.data.rows import DataError, Rows
-from trainables.data.split import Split, fold_rows, split_rows
+from trainables.data.split import (
+    Split,
+    fold_rows,
+    read_development,
+    read_test_rows,
+    split_rows,
+    tie_equal_texts,
+)
+from trainables.settings import DataSettings
 
 
 def make_rows(groups: list[int], labels: list[int]) -> Rows:
     return Rows(
-        texts=("text",) * len(groups),
+        texts=tuple(f"text {row}" for row in range(len(groups))),
         criteria=None,
         labels=np.array(labels, dtype=np.int64),
         groups=tuple(f"group-{group}" for group in groups),
         evidence=np.full((len(groups), 2), -1, dtype=np.int64),
+        class_names=tuple(map(str, range(max(labels) + 1))),
     )
 
 
@@ -196,3 +208,66 @@ def test_classes_that_too_few_groups_hold_cannot_be_folded() -> None:
     assert len(fold_rows(rows, folds=4, seed=0)) == 4
     with pytest.raises(DataError, match=r"class 1 occurs in 4 group\(s\), and the 5 folds .* or lower data.folds"):
         fold_rows(rows, folds=5, seed=0)
+
+
+def with_texts(rows: Rows, texts: list[str]) -> Rows:
+    return replace(rows, texts=tuple(texts))
+
+
+def test_groups_that_hold_equal_texts_are_tied_together() -> None:
+    rows = make_rows([0, 1, 2, 3, 4], [0, 1, 0, 1, 0])
+    tied = tie_equal_texts(with_texts(rows, ["a", "b  C", "d", "B c\n", "d"]))
+    assert tied.names == ("group-0", "group-1", "group-2", "group-1", "group-2")
+    assert (tied.texts, tied.most_rows) == (2, 2)
+
+
+def test_ties_reach_over_several_groups() -> None:
+    rows = make_rows([3, 2, 2, 1, 1, 0], [0, 1, 0, 1, 0, 1])
+    tied = tie_equal_texts(with_texts(rows, ["a", "a", "b", "b", "c", "c"]))
+    assert set(tied.names) == {"group-0"}
+    assert (tied.texts, tied.most_rows) == (3, 6)
+
+
+def test_texts_that_are_all_different_tie_nothing() -> None:
+    rows = random_rows(groups=50, positive_share=0.3)
+    tied = tie_equal_texts(rows)
+    assert tied.names == rows.groups
+    assert (tied.texts, tied.most_rows) == (0, 0)
+
+
+@pytest.fixture
+def twice(tmp_path: Path) -> Path:
+    """Sixty texts that each stand in two groups."""
+    rows = [f"post {row % 60},{row % 2},{row}" for row in range(120)]
+    file = tmp_path / "rows.csv"
+    file.write_text("\n".join(["text,label,group_id", *rows]) + "\n")
+    return file
+
+
+@pytest.mark.parametrize("folds", [None, 3])
+def test_equal_texts_stay_on_one_side_of_every_split(twice: Path, folds: int | None) -> None:
+    data = DataSettings(str(twice), folds=folds)
+    development = read_development(data, None, 0)
+    test = {*read_test_rows(data, None, 0).texts}
+    assert not test & {*development.rows.texts}
+    for split in development.splits:
+        sides = [{development.rows.texts[row] for row in part} for part in (split.train, split.validation)]
+        assert not sides[0] & sides[1]
+
+
+def test_equal_texts_may_be_set_apart(twice: Path) -> None:
+    data = DataSettings(str(twice), equal_texts="apart")
+    assert {*read_test_rows(data, None, 0).texts} & {*read_development(data, None, 0).rows.texts}
+
+
+def test_texts_that_tie_everything_together_are_told_with_the_way_out(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("text,label\n" + "thanks,0\nthanks,1\n" * 9)
+    with pytest.raises(DataError, match=r"tie them together, up to 18 of 18 rows.*data\.equal_texts=apart"):
+        read_development(DataSettings(str(file)), None, 0)
+
+
+def test_counts_of_the_test_part_are_known(twice: Path) -> None:
+    development = read_development(DataSettings(str(twice)), None, 0)
+    assert len(development.test_labels) == 120 - len(development.rows)
+    assert development.test_groups == len(development.test_labels)

@@ -45,6 +45,7 @@ def make_rows(texts: list[str], criteria: list[str] | None = None) -> Rows:
         labels=np.arange(count, dtype=np.int64) % 2,
         groups=tuple(str(row) for row in range(count)),
         evidence=np.full((count, 2), -1, dtype=np.int64),
+        class_names=("0", "1"),
     )
 
 
@@ -128,14 +129,32 @@ def assert_equal_to_own_inputs(rows: Rows, tokenizer: PreTrainedTokenizerBase, c
 
 @every_family
 @pytest.mark.parametrize("max_length", [12, 33, 64, 512])
-def test_inputs_are_those_of_the_tokenizer(family: Family, rows: Rows, tmp_path: Path, max_length: int) -> None:
-    assert assert_equal_to_own_inputs(rows, family(), tmp_path, max_length) > 5
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_inputs_are_those_of_the_tokenizer(
+    family: Family, rows: Rows, tmp_path: Path, max_length: int, side: str
+) -> None:
+    tokenizer = family()
+    tokenizer.truncation_side = side
+    assert assert_equal_to_own_inputs(rows, tokenizer, tmp_path, max_length) > 5
+
+
+def test_a_tokenizer_that_keeps_the_ends_of_texts_does_so_everywhere(rows: Rows, tmp_path: Path) -> None:
+    tokenizer = bert()
+    as_it_is = tokenise_rows(rows, tokenizer, tmp_path)
+    tokenizer.truncation_side = "left"
+    for tokenised in (tokenise_rows(rows, tokenizer, tmp_path), tokenise_rows(rows, tokenizer, tmp_path)):
+        ids = np.arange(10, dtype=np.int32)
+        alone, pair = tokenised.template.assemble(None, ids, 6), tokenised.template.assemble(ids, ids, 9)
+        assert alone.input_ids[1:-1].tolist() == [6, 7, 8, 9]
+        assert pair.input_ids[1:4].tolist() == [7, 8, 9], "a long criterion, too"
+        assert tokenised.template.cut(ids, 0).tolist() == []
+    assert as_it_is.template.assemble(None, ids, 6).input_ids[1:-1].tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.skipif(not PAIRS.is_file(), reason="the shared XQuAD pairs are not on this machine")
 @pytest.mark.parametrize("max_length", [64, 256, 512])
 def test_inputs_of_real_pairs_are_those_of_the_tokenizer(tmp_path: Path, max_length: int) -> None:
-    rows = read_rows(DataSettings(str(PAIRS)), classes=2)
+    rows = read_rows(DataSettings(str(PAIRS)))
     assert assert_equal_to_own_inputs(rows, minilm(), tmp_path, max_length) > 0.9 * len(rows)
 
 
@@ -296,7 +315,7 @@ def race(name):
 
 tokenizer = Watched.from_pretrained(folder / "tokenizer")
 texts = tuple(f"text {number}" for number in range(50))
-rows = Rows(texts, None, np.zeros(50, dtype=np.int64), texts, np.full((50, 2), -1))
+rows = Rows(texts, None, np.zeros(50, dtype=np.int64), texts, np.full((50, 2), -1), ("0", "1"))
 processes = []
 for name in ("first", "second", "killed"):
     processes.append(os.fork())

@@ -70,7 +70,14 @@ def tokenised(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rows, Tokenised
     folder = tmp_path_factory.mktemp("tokenizer")
     text = "She sleeps badly, and in the morning nothing tastes of anything. " * 12
     train_tokenizer("tiny-bert", [text, "Trouble with sleep?"], folder)
-    rows = Rows((text, "She sleeps."), ("Trouble with sleep?",) * 2, np.array([1, 0]), ("a", "b"), np.full((2, 2), -1))
+    rows = Rows(
+        (text, "She sleeps."),
+        ("Trouble with sleep?",) * 2,
+        np.array([1, 0]),
+        ("a", "b"),
+        np.full((2, 2), -1),
+        ("0", "1"),
+    )
     return rows, tokenise_rows(rows, load_tokenizer(folder), Path(folder) / "cache")
 
 

@@ -25,8 +25,9 @@ def task(classes: int) -> Task:
     return TASKS["criteria"](TrialSettings(DataSettings("demo"), trial_seeds(0), task=TaskSettings(classes=classes)))
 
 
-def scored(outputs: torch.Tensor, labels: Any, threshold: float | str = 0.5, **given: Any) -> Scores:
-    return class_scores(outputs, np.array(labels), given.get("criteria"), given.get("decision"), threshold)
+def scored(outputs: torch.Tensor, labels: Any, threshold: Any = 0.5, **given: Any) -> Scores:
+    settings = TaskSettings(classes=outputs.shape[1], labels=given.get("names"), threshold=threshold)
+    return class_scores(outputs, np.array(labels), given.get("criteria"), given.get("decision"), settings)
 
 
 def logits(*positive: float) -> torch.Tensor:
@@ -135,6 +136,14 @@ def test_one_answer_for_all_is_called_collapsed() -> None:
     assert scored(logits(0.1, 0.2, 0.3), [0, 1, 0]).collapsed
     assert not scored(logits(0.1, 0.2, 0.6), [0, 1, 0]).collapsed
     assert not scored(logits(0.1, 0.2), [0, 0]).collapsed, "it is the truth"
+
+
+def test_a_criterion_counts_the_rows_of_each_of_several_classes() -> None:
+    outputs = torch.eye(3)[[0, 1, 2, 1]]
+    scores = scored(outputs, [0, 1, 2, 2], "tuned", criteria=["a", "a", "a", "b"], names=("no", "perhaps", "yes"))
+    assert scores.by_criterion["a"] | {"rows_no": 1, "rows_perhaps": 1, "rows_yes": 1} == scores.by_criterion["a"]
+    assert scores.by_criterion["b"]["rows_yes"] == 1
+    assert "positives" not in scores.by_criterion["a"], "no class of three is the positive one"
 
 
 def test_every_criterion_has_its_scores() -> None:

@@ -33,7 +33,14 @@ def made_up_rows() -> Rows:
         evidence.append((start, start + len(EVIDENCE)) if start >= 0 else (-1, -1))
     labels = np.array([int(start >= 0) for start, _ in evidence])
     groups = tuple(str(row) for row in range(len(texts)))
-    return Rows(tuple(texts), ("trouble with sleep",) * len(texts), labels, groups, np.array(evidence, dtype=np.int64))
+    return Rows(
+        tuple(texts),
+        ("trouble with sleep",) * len(texts),
+        labels,
+        groups,
+        np.array(evidence, dtype=np.int64),
+        ("0", "1"),
+    )
 
 
 @pytest.fixture(scope="module", params=["tiny-bert", "tiny-roberta", "tiny-deberta"])

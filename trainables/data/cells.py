@@ -1,0 +1,110 @@
+"""One reading of cells, whatever file they come from: what is written in them, and what it means in each column."""
+
+import datetime
+import math
+import re
+import reprlib
+from contextlib import suppress
+from decimal import Decimal
+
+TRUTH = {"false": 0, "true": 1}
+_WHOLE = re.compile(r"[+-]?\d+\.0*")
+_LONGEST_NAME = 100
+
+
+def written(cell: object) -> str | None:
+    """Return a cell as text, None for an empty one; 7, 7.0 and Decimal("7.00") are all written 7.
+
+    Raises:
+        ValueError: the cell holds several values, or bytes.
+    """
+    if cell is None or isinstance(cell, str):
+        return cell or None
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    if isinstance(cell, float | Decimal):
+        return str(int(cell)) if math.isfinite(cell) and cell == int(cell) else str(cell)
+    if isinstance(cell, int | datetime.date | datetime.time):
+        return str(cell)
+    raise ValueError(f"{reprlib.repr(cell)} is not a text; write it as a string")
+
+
+def text(cell: object) -> str:
+    """Return a text as it stands."""
+    found = written(cell)
+    if found is None:
+        raise ValueError("is empty; fill it in or remove the row")
+    if found.isspace():
+        raise ValueError("holds only blanks; fill it in or remove the row")
+    return unicode(found)
+
+
+def group(cell: object) -> str:
+    """Return the name of a group, without blanks around it; a whole number without its decimals."""
+    found = (written(cell) or "").strip()
+    if not found:
+        raise ValueError(
+            "is empty; give every row its group, or rows of one group may end up on both sides of the split"
+        )
+    # No more than this: 1e3 may be an identifier.
+    return unicode(found.partition(".")[0] if _WHOLE.fullmatch(found) else found)
+
+
+def label(cell: object) -> str:
+    """Return a label as its class is called: a whole number in digits, true or false, or a name."""
+    found = (written(cell) or "").strip()
+    if not found:
+        raise ValueError("is empty; write its class, or remove the row")
+    if found.lower() in TRUTH:
+        return found.lower()
+    with suppress(ValueError):
+        return str(_whole(found))
+    if _is_number(found):
+        raise ValueError(f"{reprlib.repr(cell)} is no class: labels are whole numbers or names; write it as one")
+    if len(found) > _LONGEST_NAME or not found.isprintable():
+        raise ValueError(f"{reprlib.repr(cell)} is no name of a class; give data.columns.label the right column")
+    return found
+
+
+def integer(cell: object) -> int | None:
+    """Return an integer however it is written (1, 1.0, " 1 "); None for an empty cell."""
+    found = (written(cell) or "").strip()
+    if not found:
+        return None
+    if found.lower() in TRUTH:
+        return TRUTH[found.lower()]
+    with suppress(ValueError):
+        return _whole(found)
+    raise ValueError(f"{reprlib.repr(cell)} is not an integer; write it as one")
+
+
+def _is_number(found: str) -> bool:
+    with suppress(ValueError):
+        float(found)
+        return True
+    return False
+
+
+def unicode(found: str) -> str:
+    """Return a text that every program can hold.
+
+    Raises:
+        ValueError: it holds NUL, or half a surrogate pair.
+    """
+    place = found.find("\0")
+    if place >= 0:
+        raise ValueError(f"character {place + 1} is NUL, which no text holds; remove it")
+    try:
+        found.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"character {error.start + 1} is half a surrogate pair; write the whole character") from error
+    return found
+
+
+def _whole(found: str) -> int:
+    with suppress(ValueError):
+        return int(found)
+    number = float(found)
+    if not number.is_integer():
+        raise ValueError
+    return int(number)

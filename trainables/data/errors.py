@@ -1,0 +1,10 @@
+"""The error that means the user's data cannot be used."""
+
+
+class DataError(ValueError):
+    """The user's data cannot be used; the message is one line: what is wrong, where, and the remedy."""
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's message without its line breaks."""
+    return " ".join(str(error).split())

@@ -1,0 +1,227 @@
+"""Data files read into frames: CSV with any delimiter, JSONL and Parquet, each of them gzipped or not."""
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import os
+import re
+import reprlib
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trainables.data.errors import DataError, one_line
+
+_DELIMITERS = (",", ";", "\t", "|")
+_HEAD_CHARACTERS = 100_000  # Below the longest field that csv reads.
+_GZIP = b"\x1f\x8b"
+_SEP_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class CsvForm:
+    """How a CSV file is written.
+
+    Attributes:
+        names: the columns' names as its header has them, without blanks around them.
+        is_padded: whether blanks stand between delimiters and cells.
+        has_sep_line: whether its first line is ``sep=`` and the delimiter, which spreadsheets write.
+    """
+
+    path: Path
+    encoding: str
+    is_gzipped: bool
+    delimiter: str
+    names: tuple[str, ...]
+    is_padded: bool
+    has_sep_line: bool
+
+    def lines_of(self, row: int) -> tuple[int, int]:
+        """Return the first and last line of a row, all counted from 1; blank lines are no rows."""
+        with _text_stream(self.path, self.encoding, self.is_gzipped) as stream:
+            if self.has_sep_line:
+                next(stream)
+            records = csv.reader(stream, delimiter=self.delimiter, skipinitialspace=self.is_padded)
+            before = number = 0
+            for record in records:
+                # The header is the record before the first row.
+                number += bool(record)
+                if number == row + 1:
+                    break
+                before = records.line_num
+            return before + 1 + self.has_sep_line, records.line_num + self.has_sep_line
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """Cells of a file as they were read, one row each; ``csv`` is None for other formats."""
+
+    frame: pd.DataFrame
+    csv: CsvForm | None = None
+
+
+def read_file(source: str, expected: Sequence[str]) -> DataFile:
+    """Read a data file by its suffix.
+
+    Args:
+        expected: names of columns by which a CSV file's delimiter is recognised.
+
+    Raises:
+        DataError: there is no such file, or it is not what its suffix says.
+    """
+    path = Path(source)
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    suffix = suffixes[-2] if len(suffixes) > 1 and suffixes[-1] == ".gz" else path.suffix.lower()
+    reader = _READERS.get(suffix)
+    if reader is None:
+        raise DataError(
+            f"{source}: the suffix {path.suffix!r} is not one of {', '.join(_READERS)} (or one of these and .gz); "
+            "convert the file to one of them, or rename it if it is one"
+        )
+    # Unlike Path's own, these take any text: a name too long for a file, a folder that nobody may enter.
+    if os.path.isdir(path):
+        raise DataError(f"{source}: is a folder; give the file in it")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise DataError(f"{source}: is a pipe, a socket or a device, not a file; write its rows to a file first")
+    if not os.path.isfile(path):
+        raise DataError(f"{source}: there is no such file; correct the path")
+    try:
+        return reader(path, _starts_with(path, _GZIP), expected)
+    except UnicodeError as error:
+        byte = (
+            f" (it holds the byte 0x{error.object[error.start]:02x})" if isinstance(error, UnicodeDecodeError) else ""
+        )
+        raise DataError(f"{source} is not UTF-8{byte}; save it as UTF-8") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{source} is a damaged gzip file: {one_line(error)}; compress it again") from error
+    except OSError as error:
+        raise DataError(f"{source} cannot be read: {one_line(error)}; make it readable, or give a copy") from error
+
+
+def _starts_with(path: Path, magic: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(magic)) == magic
+
+
+def _text_stream(path: Path, encoding: str, is_gzipped: bool) -> io.TextIOBase:
+    if is_gzipped:
+        return gzip.open(path, "rt", encoding=encoding, newline="")
+    return path.open(encoding=encoding, newline="")
+
+
+def _read_csv(path: Path, is_gzipped: bool, expected: Sequence[str]) -> DataFile:
+    form = _csv_form(path, is_gzipped, expected)
+    # Everything as strings: a text "NA" is a text, and the cells are parsed with their row at hand.
+    options: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": form.encoding}
+    options |= {"sep": form.delimiter, "skipinitialspace": form.is_padded, "skiprows": int(form.has_sep_line)}
+    remedy = "quote fields that hold " + {",": "commas", ";": "semicolons", "\t": "tabs"}.get(form.delimiter, "bars")
+    try:
+        frame: pd.DataFrame = pd.read_csv(path, compression="gzip" if is_gzipped else None, **options)
+    except pd.errors.EmptyDataError:
+        return DataFile(pd.DataFrame(), form)
+    except pd.errors.ParserError as error:
+        raise DataError(f"{path} is not a proper CSV file: {one_line(error)}; {remedy}") from error
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise DataError(f"{path}: the rows hold more fields than the header names; {remedy}")
+    # A name that stands there twice is made another one in the frame.
+    names = Counter(form.names)
+    repeated = [name for name in names if name and names[name] > 1]
+    if repeated:
+        raise DataError(f"{path}: the column {repeated[0]!r} stands in the header {names[repeated[0]]} times; keep one")
+    frame.columns = frame.columns.str.strip()
+    return DataFile(frame, form)
+
+
+def _csv_form(path: Path, is_gzipped: bool, expected: Sequence[str]) -> CsvForm:
+    with gzip.open(path) if is_gzipped else path.open("rb") as file:
+        start = file.read(2)
+    # A byte order mark says which: Excel's "Unicode text" is UTF-16.
+    encoding = "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    with _text_stream(path, encoding, is_gzipped) as stream:
+        head = stream.read(_HEAD_CHARACTERS)
+    first, _, rest = head.partition("\n")
+    sep_line = _SEP_LINE.fullmatch(first.rstrip("\r"))
+    if sep_line:
+        head = rest
+    delimiter = sep_line[1] if sep_line else _delimiter(head, expected)
+    padded = _header(head, delimiter, skips_blanks=False)[1:]
+    return CsvForm(
+        path,
+        encoding,
+        is_gzipped,
+        delimiter,
+        tuple(name.strip() for name in _header(head, delimiter)),
+        is_padded=any(name.startswith(" ") for name in padded),
+        has_sep_line=sep_line is not None,
+    )
+
+
+def _delimiter(head: str, expected: Sequence[str]) -> str:
+    """Return the delimiter that gives the header most of the expected names, else the most names; in doubt a comma."""
+    wanted = {name.lower() for name in expected}
+
+    def worth(delimiter: str) -> tuple[int, int]:
+        names = {name.strip().lower() for name in _header(head, delimiter)}
+        return len(names & wanted), len(names)
+
+    return max(_DELIMITERS, key=worth)
+
+
+def _header(head: str, delimiter: str, *, skips_blanks: bool = True) -> list[str]:
+    """Return the fields of the first line that is not blank."""
+    records = csv.reader(io.StringIO(head, newline=""), delimiter=delimiter, skipinitialspace=skips_blanks)
+    return next((record for record in records if record), [])
+
+
+def _read_jsonl(path: Path, is_gzipped: bool, expected: Sequence[str]) -> DataFile:
+    records: list[dict[str, object]] = []
+    with _text_stream(path, "utf-8-sig", is_gzipped) as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                records.append(_json_object(line, f"{path}: line {number}"))
+    names = dict.fromkeys(name for record in records for name in record)
+    return DataFile(
+        pd.DataFrame({name: pd.Series([record.get(name) for record in records], dtype=object) for name in names})
+    )
+
+
+def _json_object(line: str, where: str) -> dict[str, object]:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where} is not JSON ({error.msg}); write one object per line") from error
+    except (ValueError, RecursionError) as error:
+        # A number of thousands of digits, or values in values in values.
+        raise DataError(f"{where} cannot be read ({one_line(error)}); write texts and numbers alone") from None
+    if not isinstance(record, dict):
+        raise DataError(f"{where} holds {reprlib.repr(record)}, not an object; write one object per line")
+    return record
+
+
+def _read_parquet(path: Path, is_gzipped: bool, expected: Sequence[str]) -> DataFile:
+    try:
+        table = pq.read_table(io.BytesIO(gzip.decompress(path.read_bytes())) if is_gzipped else path)
+    except pa.ArrowException as error:
+        raise DataError(f"{path} is not a proper Parquet file: {one_line(error)}; write it again") from error
+    # Arrow's types keep integers beside nulls integers; pandas' own metadata would hide an index column.
+    return DataFile(table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True))
+
+
+_Reader = Callable[[Path, bool, Sequence[str]], DataFile]
+_READERS: dict[str, _Reader] = {
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".txt": _read_csv,
+    ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
+    ".parquet": _read_parquet,
+}

@@ -1,0 +1,119 @@
+"""The columns of a data file in their roles: which there must be, which there may be, and every cell parsed."""
+
+import difflib
+import reprlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+from trainables.data.errors import DataError
+from trainables.data.formats import DataFile, read_file
+from trainables.settings import ColumnNames
+
+Cell = TypeVar("Cell")
+
+_REQUIRED = ("text", "label")
+_LISTED_COLUMNS = 12
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as read, and the names under which the user and the settings know the columns."""
+
+    source: str
+    file: DataFile
+    columns: ColumnNames
+
+    def __len__(self) -> int:
+        return len(self.file.frame)
+
+    @property
+    def present(self) -> list[str]:
+        """The columns' names, in the file's order."""
+        return [str(name) for name in self.file.frame.columns]
+
+    @property
+    def unread(self) -> list[str]:
+        """Names of columns without a role."""
+        return [name for name in self.present if name not in asdict(self.columns).values()]
+
+    def has(self, role: str) -> bool:
+        """Return whether a role's column is there; ``require_columns`` has seen that one that is meant is."""
+        return getattr(self.columns, role) in self.file.frame.columns
+
+    def parse(self, role: str, parser: Callable[[object], Cell]) -> list[Cell]:
+        """Parse every cell of a role's column; ``parser`` gets None for a missing one and may raise ``ValueError``.
+
+        Raises:
+            DataError: naming row and column.
+        """
+        column = self.file.frame[getattr(self.columns, role)]
+        parsed: list[Cell] = []
+        for row, (cell, missing) in enumerate(zip(column.tolist(), column.isna(), strict=True), start=1):
+            try:
+                parsed.append(parser(None if missing else cell))
+            except ValueError as error:
+                raise self.error(row, role, str(error)) from error
+        return parsed
+
+    def error(self, row: int, role: str, problem: str) -> DataError:
+        """Return the error of a cell; rows count from 1."""
+        return DataError(f"{self.source}: row {row}, column {getattr(self.columns, role)!r}: {problem}")
+
+    def require_columns(self) -> None:
+        """See that every column is there that must be or that is meant.
+
+        Raises:
+            DataError: naming all that are not.
+        """
+        missing = [role for role in asdict(self.columns) if self._is_missed(role)]
+        if not missing:
+            return
+        names = " and ".join(repr(getattr(self.columns, role)) for role in missing)
+        what, ones = ("column", "one") if len(missing) == 1 else ("columns", "ones")
+        remedies = " ".join(f"data.columns.{role}={self._nearest(role)}" for role in missing)
+        raise DataError(
+            f"{self.source} has no {what} {names}, its columns are {listed(self.present)}; "
+            f"name the right {ones} with {remedies}"
+        )
+
+    def _is_missed(self, role: str) -> bool:
+        name: str | None = getattr(self.columns, role)
+        if name is None or name in self.file.frame.columns:
+            return False
+        partner = {"evidence_start": "evidence_end", "evidence_end": "evidence_start"}.get(role)
+        return (
+            role in _REQUIRED
+            or name != getattr(ColumnNames(), role)  # The user named it.
+            or name.lower() in map(str.lower, self.present)
+            or (partner is not None and self.has(partner))
+        )
+
+    def _nearest(self, role: str) -> str:
+        likeness = {column.lower(): column for column in self.unread}
+        nearest = difflib.get_close_matches(getattr(self.columns, role).lower(), likeness, n=1)
+        return likeness[nearest[0]] if nearest else "NAME"
+
+
+def read_table(source: str, columns: ColumnNames) -> Table:
+    """Read a data file (``demo``: the built-in data) whose columns are all there that should be.
+
+    Raises:
+        DataError: the file or a column of it cannot be used.
+    """
+    if source == "demo":
+        from trainables.data.demo import demo_rows
+
+        return Table(source, DataFile(demo_rows()), columns)
+    table = Table(source, read_file(source, [name for name in asdict(columns).values() if name]), columns)
+    if len(table) == 0:
+        raise DataError(f"{source} holds no rows; give it a header with the columns' names and one row per pair")
+    table.require_columns()
+    return table
+
+
+def listed(columns: list[str]) -> str:
+    """Return names of columns for a message: of a file that is something else, the first line may be all of it."""
+    rest = len(columns) - _LISTED_COLUMNS
+    named = ", ".join(map(reprlib.repr, columns[:_LISTED_COLUMNS]))
+    return f"{named} and {rest} more" if rest > 0 else named

@@ -1,0 +1,120 @@
+"""Lines on the data with which a search or a training run begins: what was read, and what a score on it can tell."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from search_spaces.space import Choices, IntRange
+from tune_app.config import RunConfig
+from tune_app.search.preconditions import development_of, model_names
+
+if TYPE_CHECKING:
+    from trainables.data.split import Development
+    from trainables.data.summary import Part
+
+_MOST_CLASSES = 8
+_MOST_LENGTHS = 4
+
+
+def data_lines(config: RunConfig, *, from_here: bool) -> list[str]:
+    """Return what a person should know of the data before the first trial.
+
+    Args:
+        config: with the classes of its data.
+        from_here: whether models of the hub are fetched by this machine.
+
+    Raises:
+        UserError: the data cannot be used.
+    """
+    from trainables.data.summary import parts_of
+
+    development = development_of(config)
+    parts = parts_of(development)
+    rows, groups = (sum(getattr(part, what) for part in parts) for what in ("rows", "groups"))
+    names = development.rows.class_names
+    listed = ", ".join(names[:_MOST_CLASSES]) + (
+        f" and {len(names) - _MOST_CLASSES} more" * (len(names) > _MOST_CLASSES)
+    )
+    return [
+        f"data {config.data.path}: {rows:,} rows in {groups:,} groups; {len(names)} classes: {listed}",
+        *(f"  {line}" for line in _table(parts, names)),
+        *(f"  {line}" for line in development.rows.remarks),
+        *(f"  {line}" for line in _tied(config, development)),
+        *(f"  {line}" for line in _cut(config, from_here=from_here)),
+        *(f"  {line}" for line in _what_a_score_tells(config, development)),
+    ]
+
+
+def _table(parts: Sequence["Part"], names: Sequence[str]) -> list[str]:
+    """Return rows, groups and rows of each class by part, as a table; of many classes the rarest alone."""
+    shown = list(range(len(names)))
+    if len(names) > _MOST_CLASSES:
+        totals = sum(part.of_class for part in parts)
+        shown = [int(totals.argmin())]  # type: ignore[union-attr]
+    head = ["", "rows", "groups", *(names[number] for number in shown)]
+    lines = [
+        [part.name, f"{part.rows:,}", f"{part.groups:,}", *(f"{part.of_class[number]:,}" for number in shown)]
+        for part in parts
+    ]
+    widths = [max(len(line[column]) for line in [head, *lines]) for column in range(len(head))]
+    return [
+        "  ".join(
+            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
+        )
+        for line in [head, *lines]
+    ]
+
+
+def _tied(config: RunConfig, development: "Development") -> list[str]:
+    texts = development.tied.texts
+    if not texts:
+        return []
+    found = f"{texts:,} {'text stands' if texts == 1 else 'texts stand'} in several groups"
+    if config.data.equal_texts == "apart":
+        return [f"{found}, perhaps in training and in validation: set data.equal_texts=together"]
+    return [f"{found}, which stay on one side of the split (at most {development.tied.most_rows:,} rows together)"]
+
+
+def _cut(config: RunConfig, *, from_here: bool) -> list[str]:
+    """Return how many rows each model's inputs are cut of, by ``tok.max_length``."""
+    from trainables.inputs import cut_shares
+    from trainables.machine import MachineFiles
+    from trainables.models.checkpoint import ModelLoadError
+    from trainables.models.names import resolve_model
+
+    settings = config.trial_settings()
+    if settings.task.finds_spans:
+        return ["texts are read in windows of tok.max_length tokens: none is cut"]
+    lines = []
+    for name in model_names(config):
+        if resolve_model(name).kind == "hub" and not from_here:
+            continue
+        try:
+            shares = cut_shares(settings, name, _lengths(config), MachineFiles().tokenizers)
+        except ModelLoadError as error:
+            lines.append(f"not known what tok.max_length cuts: {error}")
+            continue
+        cut = ", ".join(f"{length}: {share:.1%}" for length, share in shares.items())
+        lines.append(f"rows that tok.max_length cuts, of {name}'s tokens: {cut}")
+    return lines
+
+
+def _lengths(config: RunConfig) -> list[int]:
+    """Return the lengths that trials may have; of many some, the ends among them."""
+    entry = config.space.entries.get("tok.max_length") if config.space else None
+    if not isinstance(entry, Choices | IntRange):
+        return [config.tok.max_length]
+    every = sorted(int(entry.value_at(place)) for place in range(entry.size))
+    most = min(len(every), _MOST_LENGTHS)
+    return [every[place * (len(every) - 1) // max(1, most - 1)] for place in range(most)]
+
+
+def _what_a_score_tells(config: RunConfig, development: "Development") -> list[str]:
+    from trainables.data.summary import RIGHT, baselines, standard_error, validated
+
+    task = config.trial_settings().task
+    scores = ", ".join(f"{answer} {value:.4f}" for answer, value in baselines(task, development).items())
+    return [
+        f"{task.metric} without learning: {scores}",
+        f"its standard error on {len(validated(development)):,} validation rows: at least"
+        f" {standard_error(task, development):.4f} (for a model that is right on {RIGHT:.0%} of them)",
+    ]
