@@ -427,6 +427,8 @@ MODELS = [
     model("weights that are NaN", one_value(float("nan")), "NaN or infinite values", "encoder.layer.0.", "fetch"),
     model("infinite weights", one_value(float("-inf")), "NaN or infinite values", "encoder.layer.0.", "fetch"),
     model("fewer layers than weights", with_config(num_hidden_layers=1), "leaves out", "mend num_hidden_layers"),
+    model("a padding token of no word", with_config(pad_token_id=5000), "pad_token_id: 5000: expected one of"),
+    model("a number that is none", with_config(layer_norm_eps=float("nan")), "layer_norm_eps: nan: expected a finite"),
     model("a padding token that is text", with_config(pad_token_id="x"), "pad_token_id", "'x'"),
     model("a size that is text", with_config(hidden_size="big"), "hidden_size", "'big'"),
     model("sizes that do not fit", with_config(num_attention_heads=7), "attention heads (7)", "mend its config.json"),

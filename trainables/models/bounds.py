@@ -3,6 +3,7 @@
 Cheap to import (no torch).
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -50,6 +51,18 @@ def out_of_bounds(config: Mapping[str, Any]) -> str | None:
         high = _most(name)
         if not low <= value <= high:
             return f"{name}: {_shown(value)}: expected {f'{low} to' if low > 0 else 'at most'} {high}"
+    for name, value in config.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"{name}: {value}: expected a finite number"
+        if name.endswith("_eps") and isinstance(value, int | float) and not 0 <= value < 1:
+            return f"{name}: {_shown(value)}: expected a number from 0 to 1"
+    return _padding_outside(config)
+
+
+def _padding_outside(config: Mapping[str, Any]) -> str | None:
+    padding, words = config.get("pad_token_id"), config.get("vocab_size")
+    if type(padding) is int and type(words) is int and not 0 <= padding < words:
+        return f"pad_token_id: {_shown(padding)}: expected one of the vocabulary's tokens, 0 to {words - 1}"
     return None
 
 

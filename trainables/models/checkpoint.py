@@ -84,6 +84,8 @@ def read_config(source: ModelSource, revision: str | None = None) -> PreTrainedC
         config: PreTrainedConfig = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
     except Exception as error:  # What transformers makes of a file that is none can fail anywhere.
         raise refused(str(path), error, "give a folder in the transformers layout") from error
+    # How an encoder hands over what it computed, and in which pieces, is nothing of the model's.
+    config.return_dict, config.chunk_size_feed_forward = True, 0
     if getattr(config, "quantization_config", None) is not None:
         raise ModelLoadError(f"{path}: quantised models cannot be fine-tuned here; use the full-precision model")
     return config

@@ -33,11 +33,21 @@ def test_built_in_encoders_are_within_bounds(name: str) -> None:
         ("hidden_size", 10**400, "hidden_size: 1000000000… (401 digits): expected 1 to 16777216"),
         ("vocab_size", 10**12, "vocab_size: 1000000000000: expected 1 to 16777216"),
         ("num_labels", 10**6, "num_labels: 1000000: expected at most 65536"),
+        ("layer_norm_eps", float("nan"), "layer_norm_eps: nan: expected a finite number"),
+        ("layer_norm_eps", -1.0, "layer_norm_eps: -1.0: expected a number from 0 to 1"),
+        ("initializer_range", float("inf"), "initializer_range: inf: expected a finite number"),
         ("max_position_embeddings", 2**40, "max_position_embeddings: 1099511627776: expected 1 to 16777216"),
     ],
 )
 def test_what_would_be_built_for_ever_is_named_with_its_bounds(name: str, value: Any, told: str) -> None:
     assert out_of_bounds({"model_type": "bert", name: value}) == told
+
+
+@pytest.mark.parametrize("token", [100, -1])
+def test_a_padding_token_outside_the_vocabulary_is_named(token: int) -> None:
+    told = f"pad_token_id: {token}: expected one of the vocabulary's tokens, 0 to 99"
+    assert out_of_bounds({"vocab_size": 100, "pad_token_id": token}) == told
+    assert out_of_bounds({"vocab_size": 100, "pad_token_id": None}) is None
 
 
 def test_other_values_are_not_looked_at() -> None:
