@@ -28,7 +28,7 @@ from tune_app.search.combinations import combination_rules
 from tune_app.search.interrupts import end_loop, interruptible
 from tune_app.search.knobs import check_knobs
 from tune_app.search.live_table import LiveTable
-from tune_app.search.opening import data_lines
+from tune_app.search.opening import baselines_of, data_lines
 from tune_app.search.preconditions import (
     check_address,
     check_cpu,
@@ -167,9 +167,11 @@ def _run_search(
         unread = _changed_course(store, config)
         keep_config(store, config, run_dir)
         keeps.save(at_once=True)
-        if _has_work(store) and not voice.is_quiet:
+        if _has_work(store):
             voice.doing("counting what the data holds")
-            say("\n".join(data_lines(config, from_here=_ray_starts_here(address))))
+            store.set_baselines(baselines_of(config))
+            if not voice.is_quiet:
+                say("\n".join(data_lines(config, from_here=_ray_starts_here(address))))
         progress = stack.enter_context(_progress(config, store, voice))
         if _has_work(store):
             end, tracking = _search(config, record, store, keeps, progress, voice, address, screen, run_trial)

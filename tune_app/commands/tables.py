@@ -73,8 +73,7 @@ def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> N
     console.print(table)
     if on_front:
         console.say(f"★ the front: no other trial is at least as good in {_all_of(names)} and better in one")
-    scores = baselines(ranked, store.record)
-    for line in [*baseline_lines(scores), *cut_lines(ranked[0].user_attrs.get("cut_share"))]:
+    for line in [*baseline_lines(baselines(store)), *cut_lines(ranked[0].user_attrs.get("cut_share"))]:
         console.say(line)
 
 

@@ -108,11 +108,22 @@ def _lengths(config: RunConfig) -> list[int]:
     return [every[place * (len(every) - 1) // max(1, most - 1)] for place in range(most)]
 
 
+def baselines_of(config: RunConfig) -> dict[str, float]:
+    """Return what the first objective is without having learned anything, by how one answers.
+
+    Raises:
+        UserError: the data cannot be used.
+    """
+    from trainables.data.summary import baselines
+
+    return baselines(config.trial_settings().task, development_of(config))
+
+
 def _what_a_score_tells(config: RunConfig, development: "Development") -> list[str]:
-    from trainables.data.summary import RIGHT, baselines, standard_error, validated
+    from trainables.data.summary import RIGHT, standard_error, validated
 
     task = config.trial_settings().task
-    scores = ", ".join(f"{answer} {value:.4f}" for answer, value in baselines(task, development).items())
+    scores = ", ".join(f"{answer} {value:.4f}" for answer, value in baselines_of(config).items())
     return [
         f"{task.metric} without learning: {scores}",
         f"its standard error on {len(validated(development)):,} validation rows: at least"

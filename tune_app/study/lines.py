@@ -8,7 +8,6 @@ from tune_app.durations import duration_text
 from tune_app.objectives import Objective, shown_values, values_of
 from tune_app.outcomes import Outcome, carried_from
 from tune_app.study.reporting import (
-    BASELINES,
     Best,
     OnFront,
     StudyStatus,
@@ -71,7 +70,7 @@ def ahead_line(status: StudyStatus) -> str:
 
 def baseline_lines(baselines: Mapping[str, float]) -> list[str]:
     """Return what answering without having learned anything scores, a line each."""
-    return [f"{BASELINES[prefix]} scores {score:.4f}" for prefix, score in baselines.items()]
+    return [f"{answer} scores {score:.4f}" for answer, score in baselines.items()]
 
 
 def summary_lines(status: StudyStatus, left_s: float | None) -> list[str]:

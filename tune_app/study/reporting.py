@@ -19,13 +19,12 @@ from tune_app.outcomes import (
     carried_from,
     step_of_metrics,
 )
-from tune_app.study.record import StudyRecord
 from tune_app.study.store import StudyStore
 from tune_app.unit import Unit
 
 RUNNING, WAITING, INTERRUPTED = "running", "waiting", "interrupted"
 
-BASELINES = {
+_BASELINES = {
     "majority": "always guessing the most frequent class",
     "empty": "always saying that no words show it",
     "first_words": "always saying the first words",
@@ -97,7 +96,7 @@ class StudyStatus:
     ``carried`` only where there are such trials.
 
     ``waiting`` counts those of the running trials that their scheduler has wait at a rung. ``baselines`` are the scores
-    of answers that need no model, by the prefix of their metrics. ``ahead`` is an open trial that is better so far
+    of answers that need no model, by how one answers. ``ahead`` is an open trial that is better so far
     than those that are complete. The contract has none of the three.
     """
 
@@ -201,7 +200,7 @@ def study_status(store: StudyStore, *, is_running: bool) -> StudyStatus:
         carried=dict(carried),
         recommended=_first([trial for trial in ranked if is_recommended(trial)]),
         waiting=sum(map(waits_at_rung, trials)) if is_running else 0,
-        baselines=baselines(trials, store.record),
+        baselines=baselines(store),
         ahead=_ahead(trials, ranked, store.record.unit, is_running=is_running),
     )
 
@@ -249,20 +248,20 @@ def _metrics_of(trial: FrozenTrial) -> Mapping[str, float]:
     return dict(trial.user_attrs[steps[max(steps)]]) if steps else {}
 
 
-def baselines(trials: Sequence[FrozenTrial], record: StudyRecord) -> dict[str, float]:
-    """Return what answers that need no model score in the first objective, by the prefix of their metrics.
+def baselines(store: StudyStore) -> dict[str, float]:
+    """Return what answers that need no model score in the first objective, by how one answers.
 
-    All trials measure them on the same rows, so those of any trial stand for all; empty before the first report.
+    A study of an earlier version has what its trials measured; empty before their first report.
     """
-    for trial in trials:
-        if known := baselines_in(_metrics_of(trial), record.metric):
-            return known
-    return {}
+    if store.baselines:
+        return store.baselines
+    measured = (baselines_in(_metrics_of(trial), store.record.metric) for trial in store.trials())
+    return next(filter(None, measured), {})
 
 
 def baselines_in(metrics: Mapping[str, float], metric: str) -> dict[str, float]:
-    """Return what answers that need no model score in a metric, by the prefix of their own."""
-    return {prefix: metrics[name] for prefix in BASELINES if (name := f"{prefix}_{metric}") in metrics}
+    """Return what answers that need no model score in a metric, by how one answers, as a trial has measured it."""
+    return {answer: metrics[name] for prefix, answer in _BASELINES.items() if (name := f"{prefix}_{metric}") in metrics}
 
 
 def leaderboard(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> list[FrozenTrial]:

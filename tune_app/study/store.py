@@ -42,6 +42,7 @@ _CONFIG_KEY = "config"
 _ID_KEY = "id"
 _PARENT_KEY = "parent"
 _VERSION_KEY = "version_of"
+_BASELINES_KEY = "baselines"
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
@@ -109,6 +110,15 @@ class StudyStore:
     def version_of(self) -> str:
         """Name of the study that this one is a later version of; its own where it is the first."""
         return str(self.study.user_attrs.get(_VERSION_KEY, self.name))
+
+    @property
+    def baselines(self) -> dict[str, float]:
+        """What answers that need no model score in the first objective, by how one answers; empty if never counted."""
+        return dict(self.study.user_attrs.get(_BASELINES_KEY, {}))
+
+    def set_baselines(self, scores: Mapping[str, float]) -> None:
+        if self.baselines != scores:
+            self.study.set_user_attr(_BASELINES_KEY, dict(scores))
 
     def set_target(self, trials: int) -> None:
         if self.target != trials:

@@ -8,7 +8,7 @@ import pytest
 from search_spaces.rules import Violation
 from search_spaces.space import parse_space
 from tune_app.outcomes import Outcome
-from tune_app.study.lines import closing_line, summary_lines, what_of
+from tune_app.study.lines import baseline_lines, closing_line, summary_lines, what_of
 from tune_app.study.record import StudyRecord
 from tune_app.study.reporting import study_status, varying
 from tune_app.study.store import StudyStore, open_study
@@ -63,6 +63,17 @@ def test_a_trial_that_waits_no_more_runs(store: StudyStore) -> None:
 def test_the_baseline_is_known_from_the_first_report_on(store: StudyStore) -> None:
     trial(store, None, 0.3, **{"metrics.epoch_1": {"macro_f1": 0.3, "majority_macro_f1": 0.25}})
     assert study_status(store, is_running=True).baseline == 0.25
+
+
+def test_the_baselines_of_the_data_stand_before_what_trials_measured(store: StudyStore) -> None:
+    trial(store, Outcome.COMPLETE, 0.6, metrics={"majority_macro_f1": 0.25})
+    store.set_baselines({"always 'no'": 0.25, "guessing by class shares": 0.5})
+    status = study_status(store, is_running=True)
+    assert status.baseline == 0.5
+    assert baseline_lines(status.baselines) == [
+        "always 'no' scores 0.2500",
+        "guessing by class shares scores 0.5000",
+    ]
 
 
 def test_a_collapsed_trial_is_marked(store: StudyStore) -> None:
