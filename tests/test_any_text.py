@@ -95,7 +95,23 @@ CONFIG_PARTS = [
     ),
 ]
 ROW_PARTS = [
-    *("text", "criterion", "label", "group_id", "evidence_start", "evidence_end", ",", "\n", "\r", '"', "\0", "\ufeff"),
+    *(
+        "text",
+        "criterion",
+        "label",
+        "group_id",
+        "evidence_start",
+        "evidence_end",
+        ",",
+        "\n",
+        "\r",
+        '"',
+        "\0",
+        "\ufeff",
+        ";",
+        "\t",
+        "sep=;\n",
+    ),
     *(
         "text,label,group_id\n",
         "a,0,1\n",

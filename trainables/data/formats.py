@@ -10,7 +10,8 @@ import re
 import reprlib
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ from trainables.data.errors import DataError, one_line
 
 _DELIMITERS = (",", ";", "\t", "|")
 _HEAD_CHARACTERS = 100_000  # Below the longest field that csv reads.
+_LONGEST_FIELD = 2**31 - 1
 _GZIP = b"\x1f\x8b"
-_SEP_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_SEP_LINE = re.compile(r'"?sep=([,;|:\t])"?', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class CsvForm:
 
     def lines_of(self, row: int) -> tuple[int, int]:
         """Return the first and last line of a row, all counted from 1; blank lines are no rows."""
-        with _text_stream(self.path, self.encoding, self.is_gzipped) as stream:
+        with _any_field_size(), _text_stream(self.path, self.encoding, self.is_gzipped) as stream:
             if self.has_sep_line:
                 next(stream)
             records = csv.reader(stream, delimiter=self.delimiter, skipinitialspace=self.is_padded)
@@ -105,6 +107,16 @@ def read_file(source: str, expected: Sequence[str]) -> DataFile:
         raise DataError(f"{source} is a damaged gzip file: {one_line(error)}; compress it again") from error
     except OSError as error:
         raise DataError(f"{source} cannot be read: {one_line(error)}; make it readable, or give a copy") from error
+
+
+@contextmanager
+def _any_field_size() -> Iterator[None]:
+    """Let csv read fields of any size; the limit is the whole process's."""
+    limit = csv.field_size_limit(_LONGEST_FIELD)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _starts_with(path: Path, magic: bytes) -> bool:

@@ -7,6 +7,7 @@ from trainables.data.formats import CsvForm
 from trainables.data.table import Table
 
 _MOST_LABELS = 1000
+_LONGEST_LINE = 100_000  # Below the longest field that csv reads.
 
 
 def require_no_swallowed_rows(table: Table) -> None:
@@ -20,7 +21,7 @@ def require_no_swallowed_rows(table: Table) -> None:
         return
     frame = table.file.frame
     label_at = table.present.index(table.columns.label)
-    known = set(frame.iloc[:, label_at].dropna().unique())
+    known = set(frame.iloc[:, label_at].dropna().str.strip().unique()) - {""}
     if len(known) > _MOST_LABELS:
         return
     for at, name in enumerate(table.present):
@@ -47,8 +48,8 @@ def _holds_rows(cell: str, at: int, label_at: int, columns: int, known: set[str]
     for number, line in enumerate(lines):
         first = at if number == 0 else 0
         end = at + 1 if number == len(lines) - 1 else columns
-        if first <= label_at < end and label_at != at and line:
+        if first <= label_at < end and label_at != at and 0 < len(line) < _LONGEST_LINE:
             fields = next(csv.reader([line], delimiter=form.delimiter, skipinitialspace=form.is_padded), [])
-            if len(fields) == end - first and fields[label_at - first] in known:
+            if len(fields) == end - first and fields[label_at - first].strip() in known:
                 return True
     return False

@@ -438,3 +438,14 @@ def test_rows_that_stray_quotes_swallow_are_named(tmp_path: Path, columns: list[
 def test_texts_of_several_lines_with_commas_are_texts(tmp_path: Path) -> None:
     poem = "Roses, red\nviolets, blue, 1\nand, so, on, 0, they, go\n1\n"
     assert poem in read_text(tmp_path, as_csv(changed(2, text=poem))).texts
+
+
+def test_a_swallowed_part_of_any_size_is_named(tmp_path: Path) -> None:
+    rows = "".join(f"{'long ' * 200}{row},{row % 2}\n" for row in range(300))
+    with pytest.raises(DataError, match="lines 2 to 303 are one row"):
+        read_text(tmp_path, f'text,label\n"begins,0\n{rows}"ends,1\n' + "a,0\nb,1\n" * 5)
+
+
+def test_lines_of_any_size_are_texts(tmp_path: Path) -> None:
+    text = "x" * 300_000 + "\n" + "y" * 300_000
+    assert text in read_text(tmp_path, as_csv(changed(2, text=text))).texts
