@@ -1,6 +1,51 @@
 """``python -m tune_app`` and the console script ``headroom``."""
 
-from tune_app.cli import main
+import atexit
+import logging
+import os
+import sys
+from dataclasses import dataclass
+
+from tune_app.cli import main as run_command
+
+
+@dataclass
+class _Leaving:
+    """Ends this process at once when everything that was registered after it has run.
+
+    The destructors of Ray and torch take ten seconds and more on a busy machine. Nobody knows what is waited for then,
+    and everything is written by that time.
+
+    Attributes:
+        code: the command's exit code; None leaves the end to the interpreter.
+    """
+
+    code: int | None = None
+
+    def __call__(self) -> None:
+        if self.code is None:
+            return
+        logging.shutdown()
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            # Nobody reads any more: the interpreter has its own way to say so.
+            return
+        os._exit(self.code)
+
+
+def main() -> None:
+    """Run the command that this process was started for, and end the process with it."""
+    leaving = _Leaving()
+    # What is registered first runs last.
+    atexit.register(leaving)
+    try:
+        run_command()
+    except SystemExit as end:
+        leaving.code = end.code if isinstance(end.code, int) else None
+        raise
+
 
 if __name__ == "__main__":
     main()

@@ -392,3 +392,27 @@ def test_ctrl_c_ends_a_watch_with_130_and_one_line(study: Path, tmp_path: Path) 
             watch.kill()
     assert watch.returncode == 130
     assert err.strip() == "headroom: interrupted"
+
+
+LEAVES = """
+import atexit, sys
+from tune_app import __main__ as program
+
+class Slow:
+    def __del__(self):
+        print("taken apart")
+
+def command():
+    sys.slow = Slow()
+    atexit.register(print, "registered by a library")
+    print("said", end=" ")
+    sys.exit(130)
+
+program.run_command = command
+program.main()
+"""
+
+
+def test_a_process_ends_with_its_command_once_everything_is_written(tmp_path: Path) -> None:
+    ran = python(LEAVES, tmp_path)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "said registered by a library\n", "")
