@@ -47,17 +47,18 @@ def recorded_config(store: StudyStore, config: RunConfig) -> tuple[RunConfig, li
     Raises:
         UserError: this version does not know a setting of the study's.
     """
-    there, here = store.config, _of_the_study(config)
-    if there is None or there == here:
+    if store.config is None:
         return config, []
     of_the_file = {section: value for section, value in config.as_dict().items() if section in _OF_THE_FILE}
-    flat_there, flat_here = _flat(there), _flat(here)
+    recorded = parse_config({**store.config, **of_the_file}, where=f"study {store.name}")
+    # Not what is stored, which lacks the settings that were added since.
+    flat_there, flat_here = _flat(_of_the_study(recorded)), _flat(_of_the_study(config))
     differences = [
         Difference(name, json.dumps(flat_there.get(name)), json.dumps(flat_here.get(name)), CONFIG_FILE)
         for name in {**flat_there, **flat_here}
         if flat_there.get(name) != flat_here.get(name)
     ]
-    return parse_config({**there, **of_the_file}, where=f"study {store.name}"), differences
+    return recorded, differences
 
 
 def _of_the_study(config: RunConfig) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What a study leaves behind: a configuration that runs as it is, and a table of every trial."""
 
+import copy
 import csv
 import stat
 from dataclasses import replace
@@ -14,7 +15,7 @@ from tune_app.config import RunConfig, load_config, parse_config
 from tune_app.errors import UserError
 from tune_app.outcomes import Outcome
 from tune_app.study.record import StudyRecord
-from tune_app.study.run_dir import CONFIG_FILE, stored_config, write_config
+from tune_app.study.run_dir import CONFIG_FILE, keep_config, recorded_config, stored_config, write_config
 from tune_app.study.store import StudyStore, open_study
 
 SPACE = {"optim.lr": {"low": 1e-5, "high": 1e-2, "log": True}, "model.name": {"choices": ["tiny-bert", "tiny-roberta"]}}
@@ -188,6 +189,20 @@ def test_a_password_of_an_earlier_storage_is_forgotten(later: str | None, tmp_pa
         write_config(config, tmp_path)
     assert stored_config(tmp_path).study.storage == later
     assert not any("secret" in path.read_text() for path in tmp_path.iterdir())
+
+
+def test_a_setting_that_was_added_since_is_no_difference(store: StudyStore, config: RunConfig, tmp_path: Path) -> None:
+    assert recorded_config(store, config) == (config, []), "a study of before its configuration was kept in it"
+    keep_config(store, config, tmp_path)
+    assert store.config is not None
+    earlier = copy.deepcopy(store.config)
+    del earlier["optim"]["eps"], earlier["memory"]
+    store.set_config(earlier)
+    found, differences = recorded_config(store, config)
+    assert (found, differences) == (config, [])
+    changed, differences = recorded_config(store, a_config(tmp_path, train={"epochs": 8}))
+    assert changed == config
+    assert list(map(str, differences)) == ["train.epochs: 5 there, 8 here"]
 
 
 def test_the_resolved_configuration_is_the_configuration(config: RunConfig, tmp_path: Path) -> None:
