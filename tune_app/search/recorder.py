@@ -54,6 +54,9 @@ _DOING = {Trial.PENDING: Doing.WAITING, Trial.PAUSED: Doing.WAITING, Trial.RUNNI
 # How Ray calls it that a worker is there no more.
 _DEATHS = ("ActorDiedError", "ActorUnavailableError", "WorkerCrashedError", "WorkerLost")
 
+# What a trial raises that can keep no checkpoints. After its retries that is the search's trouble.
+_OUT_OF_REACH = "CheckpointsOutOfReachError"
+
 
 class StudyRecorder(tune.Callback):
     """Ray's callback that keeps the study true.
@@ -245,6 +248,10 @@ class StudyRecorder(tune.Callback):
             return
         if live.error is None:
             live.error = self._error_of(trial, live, losses=live.retries + 1)
+        if live.error["error_type"] == _OUT_OF_REACH:
+            del self._live[trial.trial_id]
+            self._on_halt(live.error["error_message"])
+            return
         reason = f"{live.error['error_type']}: {live.error['error_message']}".splitlines()[0]
         self._close(trial, Outcome.FAILED, reason=reason)
 

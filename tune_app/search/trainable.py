@@ -182,7 +182,7 @@ def make_trainable(
             # Torch is there by now: the trial ran.
             from trainables.worker import is_trials_own
 
-            if why := _no_trials_fault(error):
+            if why := _no_trials_fault(error, storage):
                 _report_halt(why)
             elif is_trials_own(error) and not isinstance(error, CheckpointsOutOfReachError):
                 _report_failure(error)
@@ -274,9 +274,15 @@ def _report(said: TrialReport) -> None:
         shutil.rmtree(said.checkpoint, ignore_errors=True)
 
 
-def _no_trials_fault(error: Exception) -> str | None:
+def _no_trials_fault(error: Exception, storage: CheckpointStorage | None) -> str | None:
     """Return why no trial could run here and now, as an error says it; None of any other error."""
-    return str(error) if isinstance(error, InputsChangedError) else storage_failure(error)
+    if isinstance(error, InputsChangedError):
+        return str(error)
+    failure = storage_failure(error)
+    if failure is None:
+        return None
+    places = [tempfile.gettempdir(), *([] if storage is None else [without_password(storage.place)])]
+    return f"{failure} (a trial was writing to {' or '.join(places)})"
 
 
 def _report_halt(why: str) -> None:

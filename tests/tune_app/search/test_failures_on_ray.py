@@ -14,6 +14,7 @@ from trainables.content import InputsChangedError
 from tune_app.errors import storage_failure
 from tune_app.outcomes import Outcome
 from tune_app.search.breaker import IN_A_ROW, Breakage
+from tune_app.search.trainable import CheckpointsOutOfReachError
 from tune_app.study.journal import JournalFile
 
 pytestmark = pytest.mark.slow
@@ -148,6 +149,19 @@ def test_what_is_no_trials_fault_ends_the_search_and_fails_none(run_scripted: An
     assert why.startswith("its checkpoint trial-00001-")
     assert "checkpoint_000001 cannot be used (it holds no file); it goes on from trial-00001-" in why
     assert f"trial    1  {why}" in output
+
+
+def test_checkpoints_that_stay_out_of_reach_end_the_search_and_fail_no_trial(run_scripted: Any) -> None:
+    def script(settings: Any, epoch: int) -> float:
+        if settings.optim.lr == 0.2:
+            raise CheckpointsOutOfReachError("node 127.0.0.1 does not have /runs; mount it there")
+        return 0.5
+
+    end, store, output = run_scripted(script, "search.trials=3")
+    assert end.breakage == Breakage("node 127.0.0.1 does not have /runs; mount it there", "")
+    assert output.count("is run again") == 2
+    assert outcomes(store) == [Outcome.COMPLETE]
+    assert end.status.trials["interrupted"] == 1
 
 
 def test_a_study_whose_file_is_gone_ends_its_search(run_scripted: Any, tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
 """What a worker does where its trial can keep no checkpoints: wait, or let it run again elsewhere."""
 
+import errno
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from trainables.content import InputsChangedError
 from tune_app.search import trainable
 from tune_app.search.trainable import CheckpointsOutOfReachError
 from tune_app.study.checkpoints import CheckpointStorage
@@ -69,3 +73,15 @@ def test_a_node_that_joined_without_the_place_of_the_checkpoints_is_named(tmp_pa
         trainable._require_reach(storage, "checkpoints")
     (tmp_path / "checkpoints").mkdir()
     trainable._require_reach(storage, "checkpoints")
+
+
+def test_a_disk_that_is_full_for_a_trial_is_named_and_no_error_of_its_own_is(tmp_path: Path) -> None:
+    storage = CheckpointStorage(str(tmp_path))
+    full = RuntimeError("writing failed")
+    full.__cause__ = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    why = trainable._no_trials_fault(full, storage)
+    assert why is not None
+    assert "No space left on device" in why
+    assert why.endswith(f"(a trial was writing to {tempfile.gettempdir()} or {tmp_path})")
+    assert trainable._no_trials_fault(InputsChangedError("data.path: gone"), None) == "data.path: gone"
+    assert trainable._no_trials_fault(FileNotFoundError("a trial's own"), storage) is None
