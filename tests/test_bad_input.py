@@ -22,9 +22,9 @@ import torch
 from safetensors.torch import load, save
 
 from trainables.data.rows import read_rows
-from trainables.dry_run import small_model
 from trainables.models.builtin import builtin_config
 from trainables.settings import DataSettings
+from trainables.stand_ins import small_model
 from tune_app import experiment
 from tune_app.cli import main
 

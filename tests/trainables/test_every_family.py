@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainables.dry_run import small_model
 from trainables.machine import MachineFiles
 from trainables.memory.cpu import CpuDevice
 from trainables.memory.device import GIB
@@ -22,6 +21,7 @@ from trainables.settings import (
     TrialSettings,
     with_params,
 )
+from trainables.stand_ins import small_model
 from trainables.tasks import TASKS
 from trainables.training.session import TrainingSession
 

@@ -178,7 +178,7 @@ def listed(names: Iterable[str], most: int = 8) -> str:
     return ", ".join(ordered[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def refused(what: str, error: Exception, remedy: str) -> ModelLoadError:
+def refused(what: str, error: BaseException, remedy: str) -> ModelLoadError:
     """The error for what the libraries cannot read, ``what`` and ``remedy`` being said beside their own words."""
     # Their advice is to allow that code.
     if "trust_remote_code" in str(error):

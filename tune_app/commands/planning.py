@@ -14,7 +14,7 @@ from tune_app.config import RunConfig
 from tune_app.console import Console
 from tune_app.errors import UserError
 from tune_app.search.combinations import check_combinations, fixed_obstacle
-from tune_app.search.preconditions import check_optimizers, model_names
+from tune_app.search.preconditions import check_families, check_optimizers, model_names
 from tune_app.voice import Voice
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def print_needs(
     from trainables.models.checkpoint import ModelLoadError
     from trainables.models.names import UnknownModelError
 
+    check_families(config, [model] if model is not None else model_names(config))
     here = trial_device(config.memory.device_gib, use_cuda=device != "cpu")
     kind: Device = device or ("cuda" if budget_gib is not None else here.kind)
     budget_gib = budget_gib or _budget_gib(config, kind, here)

@@ -18,7 +18,13 @@ from tune_app.folders import made_folder
 from tune_app.objectives import measured
 from tune_app.search.combinations import check_combinations
 from tune_app.search.opening import data_lines
-from tune_app.search.preconditions import check_cpu, check_optimizers, model_names, with_classes_of_data
+from tune_app.search.preconditions import (
+    check_cpu,
+    check_families,
+    check_optimizers,
+    model_names,
+    with_classes_of_data,
+)
 from tune_app.study.lines import baseline_lines
 from tune_app.study.reporting import baselines_in
 from tune_app.study.run_dir import CACHE
@@ -104,6 +110,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
         try:
             for line in (*data_lines(config, from_here=True), *_what_differs(config)):
                 say(line)
+            check_families(config, model_names(config))
             voice.doing("predicting what the configuration needs")
             _check_it_fits(config, say)
             voice.doing("loading the model and training epoch 1")

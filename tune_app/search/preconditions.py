@@ -3,7 +3,7 @@
 Everything that can be refused is refused here, before anything is started or written.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,6 +122,46 @@ def check_models(config: RunConfig, *, from_here: bool) -> None:
                 check_files(source)
             elif source.kind == "hub" and from_here:
                 load_tokenizer(source.name, revision_of(model, source.name))
+        except ModelLoadError as error:
+            raise UserError(f"model.name: {error}") from None
+    check_families(config, model_names(config), from_here=from_here)
+
+
+def check_families(config: RunConfig, models: Sequence[str], *, from_here: bool = True) -> None:
+    """Refuse models of families that no trial can train or score; a small model of each is tried (a second).
+
+    Args:
+        models: every model that a trial may use. Built-in ones are not tried.
+        from_here: whether a model of which nothing can be had here is refused, too.
+
+    Raises:
+        UserError: naming the model and what is wrong with its family.
+    """
+    from trainables.memory.needs import encoder_config
+    from trainables.models.checkpoint import ModelLoadError
+    from trainables.models.names import UnknownModelError, resolve_model
+    from trainables.settings import revision_of
+    from trainables.stand_ins import check_trainable
+
+    settings = config.trial_settings()
+    searched = config.space is not None and "head.pooling" in config.space.entries
+    # A task of spans alone pools nothing.
+    pooling = "mean" if config.task.name == "evidence" else None if searched else config.head.pooling
+    tried: set[str] = set()
+    for name in models:
+        try:
+            if resolve_model(name).kind == "builtin":
+                continue
+            facts = encoder_config(name, revision_of(settings.model, name))
+        except (UnknownModelError, ModelLoadError) as error:
+            if from_here:
+                raise UserError(f"model.name: {error}") from None
+            continue
+        if facts.model_type in tried:
+            continue
+        tried.add(facts.model_type)
+        try:
+            check_trainable(name, facts, pooling)
         except ModelLoadError as error:
             raise UserError(f"model.name: {error}") from None
 

@@ -1,0 +1,192 @@
+"""Small encoders with random weights that stand in for a model of their family, and what can be found out from one."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from trainables.data.rows import read_rows
+from trainables.memory.predict import Workload, predict
+from trainables.models.builtin import build_encoder, train_tokenizer
+from trainables.models.checkpoint import ModelLoadError, refused
+from trainables.models.encoder import accepted_inputs
+from trainables.models.load import MODEL_LOCK, build_empty, load_tokenizer
+from trainables.seeds import trial_seeds
+from trainables.settings import DataSettings, HeadSettings, TrialSettings
+
+STAND_IN_DATA = DataSettings("demo", max_rows=48)
+LAYERS = 2
+# Of a configuration, what makes an encoder narrow.
+_NARROW = {
+    "hidden_size": 32,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "hidden_dim": 64,
+    "embedding_size": 16,
+    "pooler_hidden_size": 32,
+}
+_MOST_PARAMETERS = 300_000_000
+
+# A vocabulary for tries without a tokenizer.
+_SPECIALS = {"pad": 0, "bos": 1, "eos": 2, "cls": 1, "sep": 2}
+_VOCABULARY = 200
+_TEXTS, _TOKENS, _PADDED = 2, 13, 29
+# As a share of the largest output; rounding makes 1e-6, the slightest leak from padding seen in any family 6e-3.
+_TOLERANCE = 1e-4
+_REMEDY = "take a model of another family, such as bert, roberta or deberta-v2"
+
+
+def small_model(config: PreTrainedConfig, folder: Path, layers: int = LAYERS) -> Path:
+    """Write a model folder: a small encoder of the configuration's family and a tokenizer of the demo data's words.
+
+    Raises:
+        ModelLoadError: there is no such encoder.
+    """
+    logging.disable_progress_bar()
+    rows = read_rows(STAND_IN_DATA)
+    train_tokenizer("tiny-bert", sorted({*rows.texts, *(rows.criteria or ())}), folder)
+    tokenizer = load_tokenizer(folder)
+    small_encoder(config, len(tokenizer), _specials_of(tokenizer), layers).save_pretrained(folder)
+    return folder
+
+
+def small_encoder(
+    config: PreTrainedConfig, vocabulary: int, specials: Mapping[str, int], layers: int = LAYERS
+) -> PreTrainedModel:
+    """Return an encoder of the configuration's family, as small as can be built and run; in evaluation mode.
+
+    Not every family takes smaller sizes one by one: then only its layers are fewer, or it is as the configuration says.
+
+    Args:
+        specials: ids of the special tokens by their names in a configuration, such as ``pad``.
+
+    Raises:
+        ModelLoadError: the family gives no outputs for a text's tokens and their mask alone.
+    """
+    problem: BaseException | None = None
+    changes: tuple[Callable[[PreTrainedConfig, int], None], ...] = (_narrow, _make_shallow, _leave)
+    for change in changes:
+        small = copy.deepcopy(config)
+        try:
+            change(small, layers)
+            _set_tokens(small, vocabulary, specials)
+            if change is _leave and _parameters(small) > _MOST_PARAMETERS:
+                continue
+            with MODEL_LOCK:
+                encoder = build_encoder(small, seed=0)
+            _hidden(encoder, _some_tokens(vocabulary), _TOKENS)
+            return encoder
+        except Exception as error:  # A family's code may refuse sizes in any way.
+            problem = error if error.__cause__ is None else error.__cause__
+    assert problem is not None
+    raise refused(f"model type {config.model_type!r} gives no outputs of a text's tokens", problem, _REMEDY)
+
+
+def check_trainable(name: str, config: PreTrainedConfig, pooling: str | None = None) -> None:
+    """Refuse a model of a family that no trial can train, or none can score, found by trying a small one.
+
+    Args:
+        pooling: that every trial uses; None where it is searched.
+
+    Raises:
+        ModelLoadError: it does not run on tokens and mask alone, padding changes what it makes of a text, its memory
+            cannot be predicted, or its first token, where that may be pooled, knows nothing of the others.
+    """
+    what = f"model {name!r}"
+    try:
+        encoder = small_encoder(config, _VOCABULARY, _SPECIALS)
+    except ModelLoadError as error:
+        raise ModelLoadError(f"{what}: {error}") from None
+    family, tokens = f"{config.model_type} encoders", _some_tokens(_VOCABULARY)
+    alone = _hidden(encoder, tokens, _TOKENS)
+    if _differ(alone, _hidden(encoder, tokens, _PADDED)):
+        raise ModelLoadError(
+            f"{what}: the outputs of {family} change with the padding behind a text, so that scores would depend on"
+            f" the batch; {_REMEDY}"
+        )
+    other = torch.cat([tokens[:, :1], tokens[:, 1:].flip(1)], dim=1)
+    if pooling in (None, "cls") and not _differ(alone[:, :1], _hidden(encoder, other, _TOKENS)[:, :1]):
+        raise ModelLoadError(
+            f"{what}: in {config.model_type} models the first token, which head.pooling: cls takes, knows nothing of"
+            f" the others; set head.pooling to mean, or {_REMEDY}"
+        )
+    plain = TrialSettings(STAND_IN_DATA, trial_seeds(0), head=HeadSettings(pooling or "mean"))
+    try:
+        predict(Workload(plain, encoder.config, has_pooler=getattr(encoder, "pooler", None) is not None))
+    except Exception as error:  # Tracing code that needs values of tensors may raise anything.
+        problem = f"{what}: the memory of {family} cannot be predicted, so that none can be trained"
+        raise refused(problem, error, _REMEDY) from None
+
+
+def _narrow(config: PreTrainedConfig, layers: int) -> None:
+    for name, value in _NARROW.items():
+        if hasattr(config, name):
+            setattr(config, name, value)
+    _make_shallow(config, layers)
+
+
+def _make_shallow(config: PreTrainedConfig, layers: int) -> None:
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:layers]
+
+
+def _leave(config: PreTrainedConfig, layers: int) -> None:
+    pass
+
+
+def _set_tokens(config: PreTrainedConfig, vocabulary: int, specials: Mapping[str, int]) -> None:
+    config.vocab_size = vocabulary
+    for name, token in specials.items():
+        if hasattr(config, f"{name}_token_id"):
+            setattr(config, f"{name}_token_id", token)
+
+
+def _specials_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    return {name: getattr(tokenizer, f"{name}_token_id") for name in _SPECIALS}
+
+
+def _parameters(config: PreTrainedConfig) -> int:
+    with MODEL_LOCK:
+        return sum(parameter.numel() for parameter in build_empty(config, "meta").parameters())
+
+
+def _some_tokens(vocabulary: int) -> Tensor:
+    """Return tokens (texts, tokens) without special ones."""
+    return torch.randint(5, vocabulary, (_TEXTS, _TOKENS), generator=torch.Generator().manual_seed(0))
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep transformers from advice on a model that nobody uses."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+@torch.inference_mode()
+@_quietly()
+def _hidden(encoder: PreTrainedModel, tokens: Tensor, length: int) -> Tensor:
+    """Return the outputs (texts, tokens, hidden) of tokens that are padded to a length, without the padding's."""
+    texts, count = tokens.shape
+    ids, mask = torch.zeros((texts, length), dtype=torch.long), torch.zeros((texts, length), dtype=torch.long)
+    ids[:, :count], mask[:, :count] = tokens, 1
+    given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+    outputs = encoder(**{name: given[name] for name in accepted_inputs(encoder)}).last_hidden_state
+    expected = (texts, length, encoder.config.hidden_size)
+    if outputs.shape != expected:
+        raise ValueError(f"its outputs have the shape {tuple(outputs.shape)}, not {expected}")
+    hidden: Tensor = outputs[:, :count]
+    return hidden
+
+
+def _differ(one: Tensor, other: Tensor) -> bool:
+    return bool((one - other).abs().max() > _TOLERANCE * one.abs().max())
