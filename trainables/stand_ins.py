@@ -109,7 +109,7 @@ def check_trainable(name: str, config: PreTrainedConfig, pooling: str | None = N
             f"{what}: the outputs of {family} change with the padding behind a text, so that scores would depend on"
             f" the batch; {_REMEDY}"
         )
-    other = torch.cat([tokens[:, :1], tokens[:, 1:].flip(1)], dim=1)
+    other = torch.cat([tokens[:, :1], 5 + (tokens[:, 1:] + 50) % (_VOCABULARY - 5)], dim=1)
     if pooling in (None, "cls") and not _differ(alone[:, :1], _hidden(encoder, other, _TOKENS)[:, :1]):
         raise ModelLoadError(
             f"{what}: in {config.model_type} models the first token, which head.pooling: cls takes, knows nothing of"
