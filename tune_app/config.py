@@ -1289,6 +1289,8 @@ def _problem(details: Any, value: object) -> str:
         "model_type": "expected settings (key: value)",
     }
     message = kinds.get(details["type"], message[:1].lower() + message[1:])
+    if value is None and details["type"] in kinds:
+        message += "; leave the setting out for its default"
     if details["type"] == "literal_error":
         options = re.findall(r"'([^']*)'", str(details["ctx"]["expected"]))
         message = f"expected one of {', '.join(options)}"

@@ -81,6 +81,13 @@ def read_file(source: str, expected: Sequence[str]) -> DataFile:
         DataError: there is no such file, or it is not what its suffix says.
     """
     path = Path(source)
+    # Unlike Path's own, these take any text: a name too long for a file, a folder that nobody may enter.
+    if os.path.isdir(path):
+        raise DataError(f"{source}: is a folder; give the file in it")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise DataError(f"{source}: is a pipe, a socket or a device, not a file; write its rows to a file first")
+    if not os.path.isfile(path):
+        raise DataError(f"{source}: there is no such file; correct the path")
     suffixes = [suffix.lower() for suffix in path.suffixes]
     suffix = suffixes[-2] if len(suffixes) > 1 and suffixes[-1] == ".gz" else path.suffix.lower()
     reader = _READERS.get(suffix)
@@ -89,13 +96,6 @@ def read_file(source: str, expected: Sequence[str]) -> DataFile:
             f"{source}: the suffix {path.suffix!r} is not one of {', '.join(_READERS)} (or one of these and .gz); "
             "convert the file to one of them, or rename it if it is one"
         )
-    # Unlike Path's own, these take any text: a name too long for a file, a folder that nobody may enter.
-    if os.path.isdir(path):
-        raise DataError(f"{source}: is a folder; give the file in it")
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise DataError(f"{source}: is a pipe, a socket or a device, not a file; write its rows to a file first")
-    if not os.path.isfile(path):
-        raise DataError(f"{source}: there is no such file; correct the path")
     try:
         return reader(path, _starts_with(path, _GZIP), expected)
     except UnicodeError as error:
