@@ -272,6 +272,7 @@ SETTINGS = [
     setting("space.optim.lrr=null", "space.optim.lrr: no such parameter; did you mean optim.lr?"),
     setting("space={from: narrow, model.nmae: null}", "space.model.nmae: ", "did you mean model.name?"),
     setting("trial.timeout_s=1e300", "trial.timeout_s: 1e+300", "less than or equal to 31536000"),
+    setting("resources.gpu=0.3333", "resources.gpu: 0.3333, and this machine has none", "set auto"),
     setting("resources.gpu=1e300", "resources.gpu: 1e+300", "no trial runs on more than"),
     setting("resources.gpu=0.001", "resources.gpu: 0.001", "at least 0.01"),
     setting("tracking.uri=runs", "tracking.uri: 'runs'", "http://host:5000"),

@@ -32,6 +32,7 @@ from tune_app.search.opening import baselines_of, data_lines
 from tune_app.search.preconditions import (
     check_address,
     check_cpu,
+    check_gpus,
     check_models,
     model_names,
     study_record,
@@ -125,6 +126,8 @@ def _run_search(
     check_address(address)
     if not _joins(address):
         check_cpu(config)
+        if not _ray_runs_here():
+            check_gpus(config)
     say = voice.say
     voice.doing("reading the data")
     config = with_classes_of_data(config)
@@ -466,14 +469,17 @@ def _files_for(config: RunConfig, cluster: "Cluster", say: Callable[[str], None]
 
 def _ray_starts_here(address: str | None) -> bool:
     """Whether there is no cluster to join, nor Ray in this process already."""
-    ray = sys.modules.get("ray")
-    return address is None and "RAY_ADDRESS" not in os.environ and (ray is None or not ray.is_initialized())
+    return address is None and "RAY_ADDRESS" not in os.environ and not _ray_runs_here()
 
 
 def _joins(address: str | None) -> bool:
     """Whether there is a cluster to join: one that is named, or the one whose job this is."""
+    return (address is not None or "RAY_ADDRESS" in os.environ) and not _ray_runs_here()
+
+
+def _ray_runs_here() -> bool:
     ray = sys.modules.get("ray")
-    return (address is not None or "RAY_ADDRESS" in os.environ) and not (ray and ray.is_initialized())
+    return ray is not None and bool(ray.is_initialized())
 
 
 def _check_cluster(config: RunConfig, address: str | None) -> None:

@@ -185,6 +185,23 @@ def check_cpu(config: RunConfig) -> None:
         raise UserError(f"resources.cpu: {wanted} is more than the {there} CPU cores of this machine; lower it")
 
 
+def check_gpus(config: RunConfig) -> None:
+    """Refuse more of a GPU for a trial than this machine has.
+
+    Raises:
+        UserError: naming both numbers.
+    """
+    from trainables.memory.facts import torch_facts
+
+    wanted, made = config.resources.gpu, config.memory.device_gib is not None
+    if wanted == "auto" or wanted == 0:
+        return
+    there = len(torch_facts().devices)
+    if wanted > max(there, 1 if made else 0):
+        what = f"{there} GPUs" if there else "none"
+        raise UserError(f"resources.gpu: {wanted:g}, and this machine has {what}; lower it, or set auto")
+
+
 def check_address(address: str | None) -> None:
     """Refuse an address of a cluster that names none.
 
