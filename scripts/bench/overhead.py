@@ -244,8 +244,14 @@ def _headroom_suggest(space: Space, folder: Path, told: int, suggestions: int) -
     from tune_app.study.store import open_study
 
     store = open_study(folder, "suggest", None, StudyRecord(space, "criteria", "macro_f1", "max", "none"))
-    for params, value in _told_trials(space, told):
-        store.close_trial(store.open_trial(params, {}), Outcome.COMPLETE, value=value)
+    for place, (params, value) in enumerate(_told_trials(space, told)):
+        number = store.open_trial(params, {})
+        store.report(number, 1, value)
+        # Early stopping ends two trials of three.
+        if place % 3:
+            store.close_trial(number, Outcome.STOPPED)
+        else:
+            store.close_trial(number, Outcome.COMPLETE, value=value)
     searcher = HeadroomSearch(
         store,
         build_proposer("tpe", ActiveSpace(space), store.study, store.distributions, seed=0),

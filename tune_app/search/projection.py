@@ -7,7 +7,7 @@ completed teach for the rest of the search. Projected to their end, all trials a
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -15,39 +15,41 @@ class Reported:
     """A trial's reports.
 
     Attributes:
-        values: report by step, none of them NaN; at least one.
+        values: report by step; at least one.
         final: value of a trial that completed; None for any other.
     """
 
     values: Mapping[int, float]
     final: float | None = None
 
-    @property
+    @cached_property
     def last_step(self) -> int:
         return max(self.values)
 
 
-def projected_values(trials: Sequence[Reported]) -> list[float]:
-    """Return each trial's final value, or its last report plus the mean gain of the trials that went on from there.
+def gains_to_end(trials: Sequence[Reported]) -> dict[int, float]:
+    """Return, by the steps at which trials stand or stopped, what such a trial can be expected to gain until its end.
 
-    Gains are summed from rung to rung: the steps at which trials ended. Those that went on are the better ones at a
-    rung, which early noise favoured, so that their mean gain is a careful one. A rung that no trial left adds nothing.
+    The gain is the sum of mean gains from rung to rung, each over the trials that went on there. Those are the better
+    ones at a rung, which early noise favoured, so that their mean gain is a careful one. A rung that no trial left adds
+    nothing.
     """
     rungs = sorted({trial.last_step for trial in trials if trial.final is None})
-    gains = [_mean(_gains(trials, step, beyond)) for step, beyond in pairwise([*rungs, None])]
-    to_end = {step: sum(gains[place:]) for place, step in enumerate(rungs)}
-    return [
-        trial.values[trial.last_step] + to_end[trial.last_step] if trial.final is None else trial.final
-        for trial in trials
-    ]
+    gains: dict[int, float] = {}
+    to_end = 0.0
+    beyond = None
+    for step in reversed(rungs):
+        to_end += _mean_gain(trials, step, beyond)
+        gains[step] = to_end
+        beyond = step
+    return gains
 
 
-def _gains(trials: Iterable[Reported], step: int | None, beyond: int | None) -> list[float]:
-    """Return what trials gained from one step to another, or to their end."""
-    assert step is not None, "only the last of a pair is open"
-    pairs = ((trial.values.get(step), trial.final if beyond is None else trial.values.get(beyond)) for trial in trials)
-    return [later - value for value, later in pairs if value is not None and later is not None]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+def _mean_gain(trials: Iterable[Reported], step: int, beyond: int | None) -> float:
+    """Return the mean gain from one step to another, or to the end; 0 where no trial has both values."""
+    gains = []
+    for trial in trials:
+        later = trial.final if beyond is None else trial.values.get(beyond)
+        if later is not None and step in trial.values:
+            gains.append(later - trial.values[step])
+    return sum(gains) / len(gains) if gains else 0.0

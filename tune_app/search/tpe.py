@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from scipy.stats.qmc import Sobol
 from search_spaces.conditions import ActiveSpace
 from search_spaces.space import Params, Scalar
 from tune_app.search.private_optuna import CandidateTpe, Columns
-from tune_app.search.projection import Reported, projected_values
+from tune_app.search.projection import Reported, gains_to_end
 from tune_app.study.reporting import is_infeasible
 
 LEAST_BANDWIDTH = 0.15
@@ -67,6 +66,7 @@ class TpeDraw:
         self._seen_by_tpe = {name: scale.distribution for name, scale in self._scales.items()}
         self._rows: dict[int, list[float]] = {}
         self._rejected: dict[int, bool] = {}
+        self._reports: dict[int, Reported | None] = {}
         self._projected: dict[int, FrozenTrial] = {}
         self._sampler = CandidateTpe(seed=seed, least_bandwidth=least_bandwidth, columns=self._columns)
         self._points = Sobol(len(self._space), rng=seed)
@@ -82,32 +82,52 @@ class TpeDraw:
     def _trials(self) -> list[FrozenTrial]:
         return [trial for trial in self._study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL]
 
-    def _projected_to_their_end(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    def _projected_to_their_end(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         """Return the trials; those that reported but did not complete appear complete, with their projected values."""
         # With several objectives the reports are of the first alone.
         if len(self._study.directions) > 1:
-            return list(trials)
-        reports = {trial.number: _reports_of(trial) for trial in trials if trial.intermediate_values}
-        reports = {number: reported for number, reported in reports.items() if reported.values}
-        if all(reported.final is not None for reported in reports.values()):
-            return list(trials)
-        values = dict(zip(reports, projected_values(list(reports.values())), strict=True))
-        return [self._as_complete(trial, values[trial.number]) if trial.number in values else trial for trial in trials]
+            return trials
+        reports = [self._reports_of(trial) for trial in trials]
+        gains = gains_to_end([reported for reported in reports if reported])
+        if not gains:
+            return trials
+        return [
+            self._as_complete(trial, reported, gains) if reported and reported.final is None else trial
+            for trial, reported in zip(trials, reports, strict=True)
+        ]
 
-    def _as_complete(self, trial: FrozenTrial, value: float) -> FrozenTrial:
-        if trial.state == TrialState.COMPLETE:
-            return trial
-        shown = self._projected.get(trial.number) or copy.copy(trial)
+    def _reports_of(self, trial: FrozenTrial) -> Reported | None:
+        number = trial.number
+        if number in self._reports:
+            return self._reports[number]
+        found = None
+        if trial.intermediate_values:
+            found = Reported(trial.intermediate_values, trial.value if trial.state == TrialState.COMPLETE else None)
+        # Every draw asks of every trial, and what has ended does not change.
         if trial.state.is_finished():
-            self._projected[trial.number] = shown
-        shown.state, shown.value = TrialState.COMPLETE, value
+            self._reports[number] = found
+        return found
+
+    def _as_complete(self, trial: FrozenTrial, reported: Reported, gains: Mapping[int, float]) -> FrozenTrial:
+        number = trial.number
+        shown = self._projected.get(number)
+        if shown is None:
+            shown = copy.copy(trial)
+            shown.state = TrialState.COMPLETE
+            if trial.state.is_finished():
+                self._projected[number] = shown
+        shown.value = reported.values[reported.last_step] + gains[reported.last_step]
         return shown
 
     def _is_rejected(self, trial: FrozenTrial) -> bool:
-        # Every draw asks of every trial, and what has ended does not change.
-        if trial.number not in self._rejected and trial.state.is_finished():
-            self._rejected[trial.number] = is_infeasible(trial)
-        return self._rejected.get(trial.number, False)
+        number = trial.number
+        known = self._rejected.get(number)
+        if known is None:
+            known = trial.state.is_finished() and is_infeasible(trial)
+            # Every draw asks of every trial, and what has ended does not change.
+            if trial.state.is_finished():
+                self._rejected[number] = known
+        return known
 
     def _evenly(self) -> Iterator[Params]:
         """Yield draws spread over the space; after many rejections in a row, most near the least excessive of them."""
@@ -125,17 +145,15 @@ class TpeDraw:
     def _columns(self, trials: Sequence[FrozenTrial]) -> Columns:
         # Every draw looks at every trial, and parameters never change: each trial's numbers are computed once. A trial
         # that lacks some parameters, as other programs may write it, is left out, as Optuna does.
+        rows = []
         for trial in trials:
-            if trial.number not in self._rows and self._scales.keys() <= trial.params.keys():
-                self._rows[trial.number] = [scale.number(trial.params[name]) for name, scale in self._scales.items()]
-        rows = [self._rows[trial.number] for trial in trials if trial.number in self._rows]
+            number = trial.number
+            if number not in self._rows and self._scales.keys() <= trial.params.keys():
+                self._rows[number] = [scale.number(trial.params[name]) for name, scale in self._scales.items()]
+            if number in self._rows:
+                rows.append(self._rows[number])
         table = np.array(rows, dtype=float).reshape(len(rows), len(self._scales))
         return {name: table[:, column] for column, name in enumerate(self._scales)}
-
-
-def _reports_of(trial: FrozenTrial) -> Reported:
-    values = {step: value for step, value in trial.intermediate_values.items() if not math.isnan(value)}
-    return Reported(values, trial.value if trial.state == TrialState.COMPLETE else None)
 
 
 class _Scale:
