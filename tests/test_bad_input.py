@@ -354,6 +354,9 @@ PASSWORDS = [
     setting("data.path=http://u:hush@h/x.csv", "data.path: http://u:***@h/x.csv", "download it first"),
     setting("model.name=https://u:hush@h/x", "model.name: ", "https://u:***@h/x"),
     setting("tracking.uri=http://u:***@h", "tracking.uri: ", "password was left out", "-s tracking.uri="),
+    setting("tracking.uri=http://u:hu?sh@h", "tracking.uri: ", "holds a ? before its @", "%3F"),
+    setting("study.dir=s3://key:hu/sh@bucket/x", "study.dir: ", "holds a / before its @", "%2F"),
+    setting("checkpoint.dir=s3://key:hu/sh@bucket/x", "checkpoint.dir: ", "holds a / before its @", "%2F"),
 ]
 
 DATA = [

@@ -32,7 +32,7 @@ from trainables.given import NotAFileError, require_file
 from trainables.models.names import BUILTIN_NAMES, OFFLINE_NAME
 from trainables.seeds import trial_seeds
 from tune_app.databases import with_absolute_file
-from tune_app.errors import UserError, lacks_password, nearest
+from tune_app.errors import UserError, check_password, lacks_password, nearest
 from tune_app.named_space import FROM, settle, write_out
 from tune_app.objectives import Mode, Objective
 from tune_app.printable import printable
@@ -1321,9 +1321,13 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
     for name, url in (("study.storage", study.storage), ("tracking.uri", tracking.uri)):
         if url and lacks_password(url):
             raise UserError(f"{name}: {url}: its password was left out of this file; give the URL with -s {name}=…")
-        if url and re.search(r"\s", url.rpartition("@")[0]):
-            # Not shown: where a password with a blank in it ends cannot be told.
-            raise UserError(f"{name}: the URL holds a blank before its @; write it as %20")
+    for name, url in (
+        ("study.storage", study.storage),
+        ("tracking.uri", tracking.uri),
+        ("study.dir", study.dir),
+        ("checkpoint.dir", config.checkpoint.dir),
+    ):
+        check_password(name, url or "")
     if "://" in data.path:
         raise UserError(f"data.path: {data.path} is an address, and data is read from files; download it first")
     if data.path != "demo":

@@ -4,6 +4,7 @@ import difflib
 import errno
 import re
 from collections.abc import Iterable, Iterator
+from urllib.parse import quote, unquote
 
 from tune_app.printable import printable
 
@@ -95,13 +96,54 @@ def without_password(text: str) -> str:
 
 
 def without_password_of(url: str, message: str) -> str:
-    """What another library said of a URL, without the URL's passwords or any part of them."""
-    found = [*_PASSWORD.finditer(url), *_SECRET_OPTION.finditer(url)]
-    # Of a password that holds an @ some take what is behind it for the host.
-    parts = [part for match in found for part in match["password"].split("@") if part]
-    for part in sorted(parts, key=len, reverse=True):
-        message = message.replace(part, _HIDDEN)
+    """Return another library's message about a URL, without the URL's secrets.
+
+    A secret goes where it stands as a part of the URL, whole or torn: before an @, or behind the name of an option. The
+    same letters elsewhere in the message stay.
+    """
+    message = without_password(message.replace(url, without_password(url)))
+    for secret in (match["password"] for match in _PASSWORD.finditer(url)):
+        # Of a password that holds an @ some libraries take what is behind it for the host.
+        parts = [secret, *(secret[at.end() :] for at in re.finditer("@", secret))]
+        for part in _spellings(*parts):
+            message = re.sub(rf"{_EDGE}{re.escape(part)}@", f"{_HIDDEN}@", message)
+        message = _without_value(secret, message)
+    for secret in (match["password"] for match in _SECRET_OPTION.finditer(url)):
+        message = _without_value(secret, message)
     return message
+
+
+# Where a part of a URL may begin.
+_EDGE = r"(?<![^\s'\"(/:@=])"
+
+
+def _without_value(secret: str, message: str) -> str:
+    """Return the message without the secret behind names of secret options: ``password=…``, ``'password': '…'``."""
+    for value in _spellings(secret):
+        named = rf"(?i)(?P<before>\b[\w.-]*(?:{_SECRETS})[\w.-]*['\"]?\s*[=:]\s*['\"]?){re.escape(value)}(?!\w)"
+        message = re.sub(named, rf"\g<before>{_HIDDEN}", message)
+    return message
+
+
+def _spellings(*parts: str) -> list[str]:
+    """Return the parts of a URL as they stand, decoded and encoded, the longest first."""
+    found = {way for part in parts if part for way in (part, unquote(part), quote(part, safe=""))}
+    return sorted(found, key=len, reverse=True)
+
+
+def check_password(setting: str, url: str) -> None:
+    """Refuse a URL whose password is not written as one: every library would end it somewhere else.
+
+    Raises:
+        UserError: naming the sign, and not the URL, of which nobody can tell where the secret ends.
+    """
+    secret = re.search(r"://[^:/@?#]*:(?!\d+/)(?P<password>.*)@", url, re.DOTALL)
+    for sign in _RESERVED:
+        if secret and sign in secret["password"]:
+            raise UserError(f"{setting}: the URL holds a {_RESERVED[sign]} before its @; write it as {quote(sign, '')}")
+
+
+_RESERVED = {" ": "blank", "\t": "tab", "\n": "line break", "/": "/", "?": "?", "#": "#"}
 
 
 def lacks_password(url: str) -> bool:

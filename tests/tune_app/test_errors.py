@@ -2,7 +2,7 @@
 
 import pytest
 
-from tune_app.errors import UserError, nearest, without_password
+from tune_app.errors import UserError, nearest, without_password, without_password_of
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,32 @@ def test_a_url_without_a_password_is_shown_as_it_is(url: str) -> None:
 
 def test_a_message_is_one_line_whatever_the_user_wrote() -> None:
     assert str(UserError("study.name: a\nb: bad")) == "study.name: a b: bad"
+
+
+@pytest.mark.parametrize(
+    ("url", "message", "shown"),
+    [
+        ("postgresql://u:o@host/db", "no connection to host: port o is closed", None),
+        ("postgresql://o:o@host/db", "host unknown to postgresql", None),
+        ("http://u:e@h/?token=t", "see the token that the server wants", None),
+        ("postgresql://u:o@h/db", "cannot open postgresql://u:o@h/db now", "cannot open postgresql://u:***@h/db now"),
+        ("postgresql://u:o@h/db", "who is u:o@h?", "who is u:***@h?"),
+        ("postgresql://u:a@b-c@h/db", "failed to resolve host 'b-c@h'", "failed to resolve host '***@h'"),
+        ("postgresql://u:p%20w@h/db", "bad URL u:p w@h", "bad URL u:***@h"),
+        ("postgresql://u:o@h/db", "bad option: user=u password='o' host=h", "bad option: user=u password='***' host=h"),
+        (
+            "x://h/db?user=u&password=o",
+            "unknown: {'password': 'o', 'user': 'u'}",
+            "unknown: {'password': '***', 'user': 'u'}",
+        ),
+        (
+            "s3://b/x?secret_key=k&region=r",
+            "Unexpected parameter 'secret_key=k'",
+            "Unexpected parameter 'secret_key=***'",
+        ),
+    ],
+)
+def test_a_secret_is_removed_where_it_is_a_part_of_its_url_and_nowhere_else(
+    url: str, message: str, shown: str | None
+) -> None:
+    assert without_password_of(url, message) == (shown or message)

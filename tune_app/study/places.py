@@ -9,7 +9,7 @@ from functools import lru_cache
 import pyarrow
 from pyarrow.fs import FileSystem
 
-from tune_app.errors import StorageError, UserError, first_line, without_password_of
+from tune_app.errors import StorageError, UserError, check_password, first_line, without_password_of
 from tune_app.uris import is_store
 
 
@@ -47,6 +47,7 @@ class Place:
             PlaceAwayError: the store does not answer.
             UserError: the URI is none, or of a store that is not known.
         """
+        check_password(self.setting, self.place)
         try:
             return _opened(self.place)
         except ValueError as error:
