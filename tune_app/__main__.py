@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 
 from tune_app.cli import main as run_command
+from tune_app.quiet import quiet_libraries
 
 
 @dataclass
@@ -37,6 +38,7 @@ class _Leaving:
 
 def main() -> None:
     """Run the command that this process was started for, and end the process with it."""
+    quiet_libraries()
     leaving = _Leaving()
     # What is registered first runs last.
     atexit.register(leaving)

@@ -1,5 +1,6 @@
 """Texts from outside (names, paths, values, messages of libraries) made fit for a terminal, a log or a report."""
 
+import logging
 import unicodedata
 
 _KEPT = "\n\t"
@@ -13,6 +14,13 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(sign if _is_harmless(sign) else repr(sign)[1:-1] for sign in text)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formatter whose lines steer no terminal that the log is shown on."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def _is_harmless(sign: str) -> bool:

@@ -4,6 +4,7 @@ Each check is a function from plain facts to findings; ``diagnose`` gathers the 
 nothing is left changed.
 """
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -23,7 +24,6 @@ from rich.text import Text
 from trainables.memory.facts import NvmlFacts, TorchFacts, nvml_facts, torch_facts
 from trainables.memory.host import host_memory
 from trainables.models.names import OFFLINE_DISTRIBUTION, OFFLINE_NAME, UnknownModelError, resolve_model
-from tune_app.commands.dashboard import program
 from tune_app.console import Console
 from tune_app.errors import UserError, first_line, without_password
 from tune_app.search.preconditions import check_address
@@ -82,7 +82,7 @@ def diagnose(
         *_check_host(),
         *_check_ray(environ),
         check_run_root(run_root),
-        *(check_program(name) for name in ("mlflow", "optuna-dashboard")),
+        *(check_package(name) for name in ("mlflow", "optuna-dashboard")),
         check_offline_model(),
     ]
 
@@ -418,12 +418,12 @@ def _disk(found: str, free_gib: float) -> Finding:
     return Finding("run directory", state, found, remedy)
 
 
-def check_program(name: str) -> Finding:
-    """Whether a program that ``headroom dashboard`` starts is there."""
-    path = program(name)
-    if path is None:
+def check_package(name: str) -> Finding:
+    """Whether a package whose page ``headroom dashboard`` shows is there."""
+    try:
+        return Finding(name, "ok", importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
         return Finding(name, "note", "not installed", f"headroom dashboard needs it: pip install {name}")
-    return Finding(name, "ok", str(path))
 
 
 def check_offline_model() -> Finding:

@@ -21,7 +21,7 @@ from trainables.reports import Report, TrialReport
 from trainables.settings import TrialSettings, with_params
 from tune_app.errors import storage_failure, without_password
 from tune_app.outcomes import PASSED_OVER_ATTRIBUTE
-from tune_app.printable import printable
+from tune_app.printable import PrintableFormatter
 from tune_app.search.messages import (
     BY_CRITERION,
     ENDED,
@@ -100,13 +100,6 @@ def train_encoder(settings: TrialSettings, report: Report, workspace: Workspace)
     check_worker_is_clean(device)
     with inputs_checked(settings):
         run_trial(settings, report=report, places=places, device=device)
-
-
-class PrintableFormatter(logging.Formatter):
-    """Formatter whose lines steer no terminal that the log is shown on."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
 
 
 def _log_to_stderr() -> None:

@@ -46,7 +46,7 @@ _BASELINES_KEY = "baselines"
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 # Proposals are the sampler module's business; a study that is handed one would sample on every access to a trial.
 _NO_SAMPLER = optuna.samplers.RandomSampler()

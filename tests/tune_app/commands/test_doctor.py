@@ -185,8 +185,8 @@ def test_a_store_is_written_to(tmp_path: Path) -> None:
     assert "hush" not in unknown.found
 
 
-def test_a_missing_program_is_noted_with_its_package() -> None:
-    finding = doctor.check_program("no-such-program")
+def test_a_missing_package_is_noted() -> None:
+    finding = doctor.check_package("no-such-program")
     assert (finding.state, finding.found) == ("note", "not installed")
     assert "pip install no-such-program" in finding.remedy
 
