@@ -42,7 +42,8 @@ def write_data(path: Path, *, text_of_test: str | None, settings: TrialSettings 
         for row in range(90):
             group, label = row // 3, row % 2
             text = f"{WORDS[row % len(WORDS)]} {('calm', 'restless')[label]} {WORDS[row // len(WORDS) % len(WORDS)]}"
-            writer.writerow([text_of_test if str(group) in groups else text, label, group])
+            # Equal texts would tie groups together, and another text would make another split.
+            writer.writerow([f"{text_of_test if str(group) in groups else text} {row}", label, group])
 
 
 def configuration(folder: Path, *overrides: str) -> RunConfig:
