@@ -1,9 +1,14 @@
 """``python -m tune_app`` and the console script ``headroom``."""
 
-import atexit
-import logging
 import os
 import sys
+
+if __name__ == "__main__" and sys.path[0] == os.getcwd() != os.path.dirname(os.path.dirname(os.path.abspath(__file__))):
+    # Python puts the working directory first, where a file may bear a library's name, such as tokenize.py.
+    del sys.path[0]
+
+import atexit
+import logging
 from dataclasses import dataclass
 
 from tune_app.cli import main as run_command

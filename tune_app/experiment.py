@@ -4,7 +4,6 @@ Read from top to bottom it is the whole road: configuration → data → study �
 came of it.
 """
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -23,6 +22,7 @@ from tune_app.console import Console
 from tune_app.errors import without_password
 from tune_app.folders import made_folder
 from tune_app.outcomes import MOST_RETRIES, WAITS_ATTRIBUTE, Outcome, carried_from
+from tune_app.search.addresses import cluster_address
 from tune_app.search.breaker import Breakage, CircuitBreaker
 from tune_app.search.combinations import combination_rules
 from tune_app.search.interrupts import end_loop, interruptible
@@ -469,12 +469,12 @@ def _files_for(config: RunConfig, cluster: "Cluster", say: Callable[[str], None]
 
 def _ray_starts_here(address: str | None) -> bool:
     """Whether there is no cluster to join, nor Ray in this process already."""
-    return address is None and "RAY_ADDRESS" not in os.environ and not _ray_runs_here()
+    return cluster_address(address) is None and not _ray_runs_here()
 
 
 def _joins(address: str | None) -> bool:
     """Whether there is a cluster to join: one that is named, or the one whose job this is."""
-    return (address is not None or "RAY_ADDRESS" in os.environ) and not _ray_runs_here()
+    return cluster_address(address) is not None and not _ray_runs_here()
 
 
 def _ray_runs_here() -> bool:

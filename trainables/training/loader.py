@@ -21,6 +21,24 @@ class _ByRows(Dataset[Batch]):
         return self._examples.batch(rows)
 
 
+class _Sent:
+    """A batch on its way from the process that padded it, through a pipe.
+
+    Tensors would go through shared memory. Containers have little of it, and a process that finds none left has the
+    loader wait for ever.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self._arrays = {name: tensor.numpy() for name, tensor in batch.items()}
+
+    def received(self) -> Batch:
+        return {name: torch.from_numpy(array) for name, array in self._arrays.items()}
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory; the loader asks for it by this name."""
+        return {name: tensor.pin_memory() for name, tensor in self.received().items()}
+
+
 def stream_batches(
     examples: Examples,
     plan: Sequence[Sequence[np.ndarray]],
@@ -36,11 +54,12 @@ def stream_batches(
         pin_memory: copy batches to page-locked memory, for a faster way to a CUDA device.
     """
     flat = [rows for micro_batches in plan for rows in micro_batches]
-    loader: DataLoader[Batch] = DataLoader(
+    loader: DataLoader[Batch | _Sent] = DataLoader(
         _ByRows(examples),
         sampler=flat,
         batch_size=None,
         num_workers=num_workers,
+        collate_fn=_Sent if num_workers else None,
         pin_memory=pin_memory,
         # A loader draws the seed of its workers: not from the generator that dropout draws from, which must not know
         # how often loading was begun anew.
@@ -51,5 +70,8 @@ def stream_batches(
     for micro_batches in plan:
         # Batches wait in the host's memory, whichever device they are for.
         with uncounted():
-            effective_batch = list(itertools.islice(stream, len(micro_batches)))
+            effective_batch = [
+                batch.received() if isinstance(batch, _Sent) else batch
+                for batch in itertools.islice(stream, len(micro_batches))
+            ]
         yield effective_batch

@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ _ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     # Workers that load tokenizers after a fork would warn about it again and again.
     "TOKENIZERS_PARALLELISM": "false",
+    # What Ray's processes start imports nothing from the working directory.
+    "PYTHONSAFEPATH": "1",
 }
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
@@ -39,10 +42,12 @@ from ray._private import utils as ray_utils  # noqa: E402
 from ray._private import worker as ray_worker  # noqa: E402
 from ray.air.execution._internal import RayActorManager  # noqa: E402
 from ray.exceptions import RayActorError, RayError, RayTaskError  # noqa: E402
+from ray.job_config import JobConfig  # noqa: E402
 from ray.tune.execution.tune_controller import TuneController  # noqa: E402
 from ray.tune.impl.tuner_internal import TunerInternal  # noqa: E402
 
 from tune_app.errors import UserError, without_password  # noqa: E402
+from tune_app.search.addresses import ClusterAddress, cluster_address  # noqa: E402
 from tune_app.search.messages import GPU  # noqa: E402
 from tune_app.search.nodes import living_nodes  # noqa: E402
 from tune_app.uris import is_store  # noqa: E402
@@ -131,26 +136,29 @@ def joined(address: str | None, cpus: int, gpus: int | None = None) -> Iterator[
     if ray.is_initialized():
         yield Cluster(dict(ray.cluster_resources()), None)
         return
-    joins = address is not None or "RAY_ADDRESS" in os.environ
+    cluster = cluster_address(address)
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": False}
-    if joins:
-        require_listener(address or os.environ["RAY_ADDRESS"])
+    options["job_config"] = _OwnImports()
+    if cluster is not None:
+        require_listener(cluster)
         options["address"] = address
     else:
         options |= {"address": "local", "num_cpus": cpus, "num_gpus": gpus}
         options |= {"include_dashboard": True, "dashboard_host": _LOOPBACK}
     try:
         _keep_off_the_screen()
-        with _passwords_kept(), nullcontext() if joins else _on_loopback(options):
+        with _passwords_kept(), nullcontext() if cluster else _on_loopback(options):
             context = ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        if not joins:
+        if cluster is None:
             raise
-        raise _no_cluster(address or os.environ["RAY_ADDRESS"], error) from None
+        raise cluster.absent(error) from None
     try:
         node = str(ray.get_runtime_context().get_node_id())
-        yield Cluster(dict(ray.cluster_resources()), context.dashboard_url or None, joined=joins, node=node)
+        yield Cluster(
+            dict(ray.cluster_resources()), context.dashboard_url or None, joined=cluster is not None, node=node
+        )
     finally:
         _leave()
 
@@ -201,26 +209,38 @@ def _passwords_kept() -> Iterator[None]:
         ray_utils.get_entrypoint_name = as_it_is
 
 
-def require_listener(address: str) -> None:
+def require_listener(cluster: ClusterAddress) -> None:
     """See whether anything answers at a cluster's address; Ray itself knocks for minutes before it gives up.
 
     Raises:
         UserError: nothing does.
     """
-    host, _, port = address.rpartition(":")
+    host, _, port = cluster.address.rpartition(":")
     if not port.isdigit() or "/" in host:
         return
     try:
         socket.create_connection((host, int(port)), timeout=_KNOCK_S).close()
     except (OSError, OverflowError) as error:
-        raise _no_cluster(address, error) from None
+        raise cluster.absent(error) from None
 
 
-def _no_cluster(address: str, error: Exception) -> UserError:
-    return UserError(
-        f"--address: no Ray cluster answers at {address} ({str(error).splitlines()[0]}); start one with"
-        " ray start --head, or leave --address out"
-    )
+class _OwnImports(JobConfig):
+    """A job whose workers import what is installed, and what lies beside the script that searches.
+
+    Left to itself Ray puts the driver's working directory first on its workers' import path, and a file there that
+    bears a library's name, such as tokenize.py, takes the library's place.
+    """
+
+    def __init__(self) -> None:
+        # Headroom may be run from a source tree that is not installed.
+        paths = [str(Path(__file__).parents[2])]
+        script = os.path.dirname(os.path.realpath(sys.argv[0]))
+        # As Ray does: a script that is run by its module's name has no folder of its own.
+        super().__init__(_py_driver_sys_path=[script, *paths] if script in sys.path else paths)
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        # Asked before Ray adds the working directory, and for nothing else.
+        return True
 
 
 def fit(

@@ -50,3 +50,15 @@ def test_processes_that_pad_ahead_end_with_an_epoch_that_fails(
     assert len(multiprocessing.active_children()) == 2
     del stream
     assert multiprocessing.active_children() == []
+
+
+@pads_ahead
+def test_batches_padded_ahead_take_no_shared_memory(
+    settings: TrialSettings, session_of: Callable[[TrialSettings], TrainingSession]
+) -> None:
+    examples = session_of(settings).examples
+    (batch,) = next(stream_batches(examples, [[np.arange(8)]], num_workers=1, pin_memory=False))
+    expected = examples.batch(np.arange(8))
+    assert batch.keys() == expected.keys()
+    assert all(torch.equal(batch[name], expected[name]) for name in expected)
+    assert not any(tensor.is_shared() for tensor in batch.values())

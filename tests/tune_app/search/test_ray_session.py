@@ -1,25 +1,82 @@
 """Joining Ray: what is not there is said at once."""
 
+import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.job_config import JobConfig
 
 from tune_app.errors import UserError
 from tune_app.search import ray_session
+from tune_app.search.addresses import ClusterAddress, cluster_address
 from tune_app.search.nodes import Node
 
 
-def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
+@pytest.mark.parametrize(
+    ("is_given", "setting", "remedy"),
+    [(True, "--address", "leave --address out"), (False, "RAY_ADDRESS", "unset RAY_ADDRESS to have Ray started here")],
+)
+def test_an_address_where_nothing_listens_is_refused_at_once_by_what_names_it(
+    is_given: bool, setting: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    if not is_given:
+        monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(
-        UserError, match=rf"--address: no Ray cluster answers at 127\.0\.0\.1:{port} .*ray start --head"
+        UserError, match=rf"^{setting}: no Ray cluster answers at {address} .*ray start --head, or {remedy}$"
     ):
-        ray_session.joined(f"127.0.0.1:{port}", cpus=1).__enter__()
+        ray_session.joined(address if is_given else None, cpus=1).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("given", "environ", "expected"),
+    [
+        (None, {}, None),
+        (None, {"RAY_ADDRESS": ""}, None),
+        (None, {"RAY_ADDRESS": "local"}, None),
+        (None, {"RAY_ADDRESS": "h:1"}, ClusterAddress("RAY_ADDRESS", "h:1")),
+        ("auto", {"RAY_ADDRESS": "h:1"}, ClusterAddress("--address", "auto")),
+    ],
+)
+def test_the_option_goes_before_the_variable_and_local_stands_for_none(
+    given: str | None, environ: dict[str, str], expected: ClusterAddress | None
+) -> None:
+    assert cluster_address(given, environ) == expected
+
+
+def test_workers_do_not_import_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(beside), *sys.path])
+    monkeypatch.setattr(sys, "argv", [str(beside / "search.py")])
+    job = ray_session._OwnImports()
+    # Ray asks this before it adds the working directory.
+    assert callable(JobConfig._runtime_env_has_working_dir)
+    assert job._runtime_env_has_working_dir()
+    assert job._py_driver_sys_path == [str(beside), str(Path(ray_session.__file__).parents[2])]
+    assert os.environ["PYTHONSAFEPATH"] == "1"
+
+
+def test_the_command_imports_nothing_from_the_working_directory(tmp_path: Path) -> None:
+    for name in ("tokenize", "random", "click", "logging"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('planted')")
+    root = str(Path(ray_session.__file__).parents[2])
+    ran = subprocess.run(
+        [sys.executable, "-m", "tune_app", "--version"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": root, "PYTHONSAFEPATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def test_a_trial_larger_than_every_node_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
