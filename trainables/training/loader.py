@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,8 @@ class _Sent:
     loader wait for ever.
     """
 
-    def __init__(self, batch: Batch) -> None:
+    # The loader's types know lists of samples alone; a row of ours is a whole batch.
+    def __init__(self, batch: Any) -> None:
         self._arrays = {name: tensor.numpy() for name, tensor in batch.items()}
 
     def received(self) -> Batch:
