@@ -1289,6 +1289,9 @@ def _problem(details: Any, value: object) -> str:
         "model_type": "expected settings (key: value)",
     }
     message = kinds.get(details["type"], message[:1].lower() + message[1:])
+    if details["type"] == "greater_than_equal":
+        # pydantic writes the digits of 1e-20 out.
+        message = f"input should be greater than or equal to {details['ctx']['ge']:g}"
     if value is None and details["type"] in kinds:
         message += "; leave the setting out for its default"
     if details["type"] == "literal_error":

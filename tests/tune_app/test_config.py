@@ -92,6 +92,7 @@ BAD_SETTINGS: list[tuple[str, list[str]]] = [
     ("resources: {gpu: true}", ["resources.gpu:", "True", "auto", "0.25"]),
     ("resources: {passes: 0}", ["resources.passes:", "0", "greater than 0"]),
     ("memory: {headroom: -0.1}", ["memory.headroom:", "-0.1", "greater than or equal to 0"]),
+    ("optim: {eps: 1.0e-50}", ["optim.eps: 1e-50:", "greater than or equal to 1e-20"]),
     ("memory: {headroom: 1}", ["memory.headroom:", "1", "less than 1"]),
     ("memory: {device_gib: 0}", ["memory.device_gib:", "0", "greater than 0"]),
     ("memory: {max_accumulation: 0}", ["memory.max_accumulation:", "0", "greater than 0"]),

@@ -108,9 +108,9 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
                 shutil.rmtree(said.checkpoint)
 
         try:
+            check_families(config, model_names(config))
             for line in (*data_lines(config, from_here=True), *_what_differs(config)):
                 say(line)
-            check_families(config, model_names(config))
             voice.doing("predicting what the configuration needs")
             _check_it_fits(config, say)
             voice.doing("loading the model and training epoch 1")

@@ -1,11 +1,16 @@
 """What is refused before a search begins."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoConfig
 
 from trainables.models import load
 from trainables.models.load import ModelLoadError
+from trainables.stand_ins import small_model
+from tune_app.cli import main
 from tune_app.config import RunConfig, parse_config
 from tune_app.errors import UserError
 from tune_app.search.preconditions import check_models
@@ -38,3 +43,25 @@ def test_a_hub_that_does_not_give_a_model_is_told_before_the_first_trial(asked: 
 def test_where_trials_run_on_other_machines_the_hub_is_theirs(asked: list[tuple[str, str | None]]) -> None:
     check_models(config_of(), from_here=False)
     assert asked == []
+
+
+@pytest.mark.parametrize("command", [["search", "c.yaml"], ["train", "c.yaml", "--to", "out"], ["memory", "c.yaml"]])
+def test_a_family_that_cannot_be_scored_is_refused_before_anything_is_trained(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small_model(AutoConfig.for_model("fnet"), tmp_path / "fnet")
+    config: dict[str, Any] = {"study": {"name": "x"}, "data": {"path": "demo", "max_rows": 100}}
+    config["model"] = {"name": "fnet"}
+    if command[0] == "search":
+        config["space"] = {"optim.lr": {"choices": [0.1, 0.2]}}
+    (tmp_path / "c.yaml").write_text(json.dumps(config))
+    quiet = [] if command[0] == "memory" else ["--quiet"]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, *quiet])
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2
+    assert out == ""
+    assert err.startswith(f"headroom: model.name: model '{tmp_path}/fnet': the outputs of fnet encoders change")
+    assert len(err.splitlines()) == 1
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["c.yaml", "fnet"]
