@@ -484,6 +484,11 @@ COMMANDS = [
     run("search: no space", "search", "c.yaml", says=("space", "missing", "headroom train"), text=LEAST),
     run("search: a blank address", "search", "c.yaml", "--address", "", says=("--address: '' names", "HOST:PORT")),
     run("doctor: a blank address", "doctor", "--address", " ", says=("--address: ' ' names no cluster", "auto")),
+    *(
+        run(f"search: {given}", "search", "c.yaml", "--address", given, says=(f"--address: {given!r} names no", "auto"))
+        for given in ("ray://", "nonsense", "http://host:8265", "host:port")
+    ),
+    run("search: nobody at a client's port", "search", "c.yaml", "--address", "ray://127.0.0.1:1", says=("ray start",)),
     run("search: an address beyond ports", "search", "c.yaml", "--address", "h:99999", says=("--address", "h:99999")),
     run("train: a space", "train", "c.yaml", says=("space", "headroom export")),
     run("train: into a file", "train", "c.yaml", "--to", "f/m", says=("--to", "f/m"), files={"f": ""}, text=LEAST),

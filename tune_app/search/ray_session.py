@@ -215,7 +215,7 @@ def require_listener(cluster: ClusterAddress) -> None:
     Raises:
         UserError: nothing does.
     """
-    host, _, port = cluster.address.rpartition(":")
+    host, _, port = cluster.address.removeprefix("ray://").rpartition(":")
     if not port.isdigit() or "/" in host:
         return
     try:
