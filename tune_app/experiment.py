@@ -19,7 +19,7 @@ from trainables.seeds import sub_seed
 from trainables.settings import ContentSettings
 from tune_app.config import RunConfig
 from tune_app.console import Console
-from tune_app.errors import without_password
+from tune_app.errors import UserError, without_password
 from tune_app.folders import made_folder
 from tune_app.outcomes import MOST_RETRIES, WAITS_ATTRIBUTE, Outcome, carried_from
 from tune_app.search.addresses import cluster_address
@@ -55,6 +55,7 @@ from tune_app.study.run_dir import (
     tracking_uri,
 )
 from tune_app.study.store import LOCK_FILE, StudyStore, search_lock
+from tune_app.study.unfinished import withdraw
 from tune_app.study.versions import Consent, begin, check_change, choose, make_room, parent_of
 from tune_app.tracking import MlflowTracking, NoTracking, Tracking, flat
 from tune_app.uris import is_store
@@ -177,7 +178,13 @@ def _run_search(
                 say("\n".join(data_lines(config, from_here=_ray_starts_here(address))))
         progress = stack.enter_context(_progress(config, store, voice))
         if _has_work(store):
-            end, tracking = _search(config, record, store, keeps, progress, voice, address, screen, run_trial)
+            try:
+                end, tracking = _search(config, record, store, keeps, progress, voice, address, screen, run_trial)
+            except UserError:
+                # What only Ray, or a node of a cluster, knows to refuse.
+                if opening.is_new and not is_store(config.study.dir) and not _own(store.trials()):
+                    withdraw(store, run_dir)
+                raise
         else:
             tracking = open_tracking(config, store)
             why = f"the study holds its {store.target} launched trials already"

@@ -30,8 +30,9 @@ from tune_app.study.reporting import (
     study_status,
 )
 from tune_app.study.run_dir import CONFIG_FILE, stored_config
-from tune_app.study.store import StudyStore, load_study
+from tune_app.study.store import JOURNAL_FILE, StudyStore, load_study
 from tune_app.study.times import working_s
+from tune_app.study.unfinished import what_is_missing
 from tune_app.uris import is_store
 
 
@@ -98,6 +99,11 @@ def studies_in(place: str) -> list[Overview | Unreadable]:
     unreadable: list[Unreadable] = []
     for run_dir in _run_dirs(place):
         try:
+            if (missing := what_is_missing(run_dir)) is not None:
+                raise UserError(
+                    f"its making was cut short, {missing} is missing; headroom search goes on with it, headroom study"
+                    f" delete {run_dir.name} deletes it"
+                )
             config = stored_config(run_dir)
             read.append(overview(load_study(run_dir, config.study.name, config.study.storage), config, run_dir))
         except UserError as error:
@@ -113,7 +119,9 @@ def _run_dirs(place: str) -> list[Path]:
     folder = Path(place)
     if not folder.is_dir():
         raise UserError(f"--dir: {folder}: no such folder; give the study.dir of your searches")
-    return [file.parent.resolve() for file in sorted(folder.glob(f"*/{CONFIG_FILE}"))]
+    # A study whose making was cut short has no configuration yet.
+    found = {file.parent.resolve() for name in (CONFIG_FILE, JOURNAL_FILE) for file in folder.glob(f"*/{name}")}
+    return sorted(found)
 
 
 def print_studies(console: Console, studies: Sequence[Overview | Unreadable], folder: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from pathlib import Path
 
 import click
 
@@ -116,8 +117,14 @@ def archive_study(study: str) -> int:
 @click.option("--yes", is_flag=True, help="Delete it without asking.")
 def delete_study(study: str, yes: bool) -> int:
     """Delete STUDY and its run directory; asks first. Runs in MLflow stay."""
+    from tune_app.study.unfinished import remove_unfinished
     from tune_app.study.versions import check_idle, delete, question
 
+    if (unfinished := _unfinished(study)) is not None:
+        consent(yes, f"Delete what was begun of study {unfinished.name}, in {unfinished}?")
+        remove_unfinished(unfinished)
+        echo(f"what was begun of study {unfinished.name} was deleted")
+        return 0
     store, config, run_dir = open_named(study, exact=True)
     check_idle(run_dir)
     consent(yes, question(store, without_password(config.place)))
@@ -126,3 +133,11 @@ def delete_study(study: str, yes: bool) -> int:
     if left:
         echo(f"{run_dir} stays: {', '.join(path.name for path in left)} in it is not headroom's")
     return 0
+
+
+def _unfinished(study: str, folder: str = "runs") -> Path | None:
+    """Return the run directory, by its path or its name, of a study whose making was cut short; None of any other."""
+    from tune_app.study.unfinished import what_is_missing
+
+    places = [] if is_store(study) else [Path(study), Path(folder) / study]
+    return next((place.absolute() for place in places if what_is_missing(place) is not None), None)

@@ -20,9 +20,9 @@ CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
 CACHE = "cache"
 ARTIFACTS = "artifacts"
-_SECRETS_FILE = "secrets.json"
+SECRETS_FILE = "secrets.json"
 
-WRITTEN = (CHECKPOINTS, CACHE, ARTIFACTS, _SECRETS_FILE)
+WRITTEN = (CHECKPOINTS, CACHE, ARTIFACTS, SECRETS_FILE)
 """What lies there beside the configuration and the study, so that nobody else's files are taken for it."""
 
 
@@ -93,9 +93,9 @@ def keep_urls(urls: Mapping[str, str], run_dir: Path) -> None:
         for name, url in urls.items()
         if url != without_password(url) or (name == "study.dir" and is_store(url))
     }
-    (run_dir / _SECRETS_FILE).unlink(missing_ok=True)
+    (run_dir / SECRETS_FILE).unlink(missing_ok=True)
     if secrets:
-        descriptor = os.open(run_dir / _SECRETS_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(run_dir / SECRETS_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             json.dump(secrets, stream)
 
@@ -116,7 +116,7 @@ def stored_urls(run_dir: Path) -> dict[str, str]:
     Raises:
         UserError: their file is not what it was.
     """
-    secrets = run_dir / _SECRETS_FILE
+    secrets = run_dir / SECRETS_FILE
     try:
         urls: dict[str, str] = read_json(secrets)
         if not all(isinstance(url, str) for url in urls.values()):

@@ -22,6 +22,7 @@ from tune_app.study.record import Difference, StudyRecord
 from tune_app.study.remote import LEFT_FILES, LOCAL_FILES, Say, StoredStudies, kept, warn
 from tune_app.study.run_dir import (
     CONFIG_FILE,
+    SECRETS_FILE,
     WRITTEN,
     checkpoint_folder,
     checkpoint_storage,
@@ -251,15 +252,25 @@ def begin(opening: Opening, parent: Parent | None) -> tuple[StudyStore, str | No
     Raises:
         UserError: the study cannot be opened.
     """
-    config = opening.config
-    store = open_study(
-        Path(config.run_dir),
-        config.study.name,
-        config.study.storage,
-        opening.record,
-        parent=parent,
-        version_of=opening.version_of,
-    )
+    config, run_dir = opening.config, Path(opening.config.run_dir)
+    # Nothing else in the run directory would tell of a study in a database whose making is cut short.
+    is_announced = config.study.storage is not None and not (run_dir / CONFIG_FILE).exists()
+    if is_announced:
+        write_config(config, run_dir)
+    try:
+        store = open_study(
+            run_dir,
+            config.study.name,
+            config.study.storage,
+            opening.record,
+            parent=parent,
+            version_of=opening.version_of,
+        )
+    except UserError:
+        if is_announced:
+            for name in (CONFIG_FILE, SECRETS_FILE):
+                (run_dir / name).unlink(missing_ok=True)
+        raise
     owed = store.parent
     if owed is None or owed.is_carried_over:
         return store, None

@@ -1,0 +1,53 @@
+"""Studies that were begun and never searched: refused after their making, or cut short in it."""
+
+import os
+from pathlib import Path
+
+from tune_app.errors import UserError
+from tune_app.outcomes import carried_from
+from tune_app.study.remote import LOCAL_FILES
+from tune_app.study.run_dir import CHECKPOINTS, CONFIG_FILE, SECRETS_FILE, stored_config
+from tune_app.study.store import JOURNAL_FILE, LOCK_FILE, StudyStore, find_study, search_lock
+
+_FILES = (JOURNAL_FILE, CONFIG_FILE, SECRETS_FILE, LOCK_FILE, *LOCAL_FILES)
+
+
+def what_is_missing(run_dir: Path) -> str | None:
+    """Return what a run directory lacks of a study whose making was cut short; None of any other folder.
+
+    Raises:
+        UserError: its configuration or its study cannot be read.
+    """
+    if run_dir.is_symlink() or os.path.exists(run_dir / CHECKPOINTS):
+        return None
+    if not os.path.isfile(run_dir / CONFIG_FILE):
+        return CONFIG_FILE if os.path.isfile(run_dir / JOURNAL_FILE) else None
+    config = stored_config(run_dir)
+    if config.study.storage is None or find_study(run_dir, config.study.name, config.study.storage) is not None:
+        return None
+    return f"its study in {config.study.storage}"
+
+
+def remove_unfinished(run_dir: Path) -> None:
+    """Delete what the making of a study left in its run directory before it was cut short.
+
+    Raises:
+        UserError: a search is at work on it.
+    """
+    with search_lock(run_dir):
+        _remove_files(run_dir)
+
+
+def withdraw(store: StudyStore, run_dir: Path) -> None:
+    """Delete a study that has launched nothing; whoever calls it holds the search lock."""
+    if any(carried_from(trial) is None for trial in store.trials()):
+        raise UserError(f"{run_dir}: holds trials, so it is left as it is")
+    store.delete()
+    _remove_files(run_dir)
+
+
+def _remove_files(run_dir: Path) -> None:
+    for name in _FILES:
+        (run_dir / name).unlink(missing_ok=True)
+    if not any(run_dir.iterdir()):
+        run_dir.rmdir()
