@@ -22,7 +22,7 @@ from tune_app.console import Console
 from tune_app.errors import UserError, without_password
 from tune_app.folders import made_folder
 from tune_app.outcomes import MOST_RETRIES, WAITS_ATTRIBUTE, Outcome, carried_from
-from tune_app.search.addresses import cluster_address
+from tune_app.search.addresses import check_address, cluster_address
 from tune_app.search.breaker import Breakage, CircuitBreaker
 from tune_app.search.combinations import combination_rules
 from tune_app.search.interrupts import end_loop, interruptible
@@ -30,7 +30,6 @@ from tune_app.search.knobs import check_knobs
 from tune_app.search.live_table import LiveTable
 from tune_app.search.opening import baselines_of, data_lines
 from tune_app.search.preconditions import (
-    check_address,
     check_cpu,
     check_gpus,
     check_models,

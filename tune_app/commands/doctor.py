@@ -26,7 +26,7 @@ from trainables.memory.host import host_memory
 from trainables.models.names import OFFLINE_DISTRIBUTION, OFFLINE_NAME, UnknownModelError, resolve_model
 from tune_app.console import Console
 from tune_app.errors import UserError, first_line, without_password
-from tune_app.search.preconditions import check_address
+from tune_app.search.addresses import check_address
 from tune_app.study.places import Place
 from tune_app.uris import is_store
 

@@ -3,12 +3,10 @@
 Everything that can be refused is refused here, before anything is started or written.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search_spaces.quoting import quoted
 from trainables.machine import cpu_cores
 from trainables.optimizers import OptimizerMissingError, check_installed
 from tune_app.config import RunConfig
@@ -202,21 +200,6 @@ def check_gpus(config: RunConfig) -> None:
     if wanted > max(there, 1 if made else 0):
         what = f"{there} GPUs" if there else "none"
         raise UserError(f"resources.gpu: {wanted:g}, and this machine has {what}; lower it, or set auto")
-
-
-_CLUSTER_ADDRESS = r"auto|local|(ray://)?(\[[\da-fA-F:.]+\]|[^\s:/]+):\d+"
-
-
-def check_address(address: str | None) -> None:
-    """Refuse an address of a cluster that names none.
-
-    Raises:
-        UserError: it is neither auto nor a host and its port.
-    """
-    if address is not None and not re.fullmatch(_CLUSTER_ADDRESS, address):
-        raise UserError(
-            f"--address: {quoted(address)} names no cluster; give HOST:PORT or auto, or leave --address out"
-        )
 
 
 def check_optimizers(config: RunConfig) -> None:

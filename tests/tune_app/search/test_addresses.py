@@ -1,0 +1,17 @@
+"""Which cluster a search is to join, and what cannot be one's address."""
+
+import pytest
+
+from tune_app.errors import UserError
+from tune_app.search.addresses import check_address
+
+
+@pytest.mark.parametrize("address", ["auto", "host:6379", "10.0.0.1:6379", "[::1]:6379", "ray://host:10001"])
+def test_addresses_of_clusters_are_taken(address: str) -> None:
+    check_address(address)
+
+
+def test_a_variable_that_names_no_cluster_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
+    with pytest.raises(UserError, match=r"RAY_ADDRESS: 'http://127\.0\.0\.1:8265' names no cluster; .* unset RAY_ADDR"):
+        check_address(None)
