@@ -252,7 +252,8 @@ def _search(
     from tune_app.search.scheduler import build_scheduler, waiting_trials
     from tune_app.search.searcher import HeadroomSearch
     from tune_app.search.spared import PastTrial
-    from tune_app.search.trainable import make_trainable, train_encoder
+    from tune_app.search.trainable import make_trainable, train_encoder, watch_timeout_s
+    from tune_app.search.watch import Watch, ray_health
     from tune_app.study.checkpoints import CheckpointKeeper, remove_orphans
     from tune_app.study.places import PlaceAwayError, store_errors
 
@@ -366,16 +367,23 @@ def _search(
             waiting=lambda: waiting_trials(scheduler),
         )
         voice.doing("proposing the first trials, which load their models")
-        ray_session.fit(
-            trainable,
-            searcher=searcher,
-            scheduler=scheduler,
-            callback=recorder,
-            cpus=resources.cpu,
-            storage=storage,
-            name=folder,
-            retries=MOST_RETRIES,
+        health = ray_health(resources.cpu, ray_session.dead_processes)
+        watch = Watch(
+            timeout_s=watch_timeout_s(config.trial.timeout_s, storage),
+            lost=health.lost,
+            on_halt=lambda why: break_off(Breakage(why, traceback="")),
         )
+        with health.asking():
+            ray_session.fit(
+                trainable,
+                searcher=searcher,
+                scheduler=scheduler,
+                callbacks=[recorder, watch],
+                cpus=resources.cpu,
+                storage=storage,
+                name=folder,
+                retries=MOST_RETRIES,
+            )
         voice.doing("ending Ray and its workers")
         if is_store(storage.place) and keeps.save(at_once=True):
             # What was cut off while it was written, and tried again. If it cannot be now, the next search does it.

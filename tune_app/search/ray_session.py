@@ -193,6 +193,16 @@ def _on_loopback(options: dict[str, Any]) -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
+# Without the others of its processes, those of its pages and logs, Ray runs on.
+_NEEDED = (ray_constants.PROCESS_TYPE_RAYLET, ray_constants.PROCESS_TYPE_GCS_SERVER)
+
+
+def dead_processes() -> list[str]:
+    """Return the names of the processes that Ray needs, that this process started, and that have died."""
+    node = ray_worker._global_node
+    return [] if node is None else [name for name, _ in node.dead_processes() if name in _NEEDED]
+
+
 def _keep_off_the_screen() -> None:
     """Have Ray print nothing of its own: what it says of a worker's end at length is said in a line of ours."""
     ray_worker.print_to_stdstream = lambda *_, **__: None
@@ -248,7 +258,7 @@ def fit(
     *,
     searcher: Any,
     scheduler: Any,
-    callback: Any,
+    callbacks: list[Any],
     cpus: int,
     storage: "CheckpointStorage",
     name: str,
@@ -282,7 +292,7 @@ def fit(
         storage_path=place,
         storage_filesystem=None if filesystem.type_name == "local" else filesystem,
         name=name,
-        callbacks=[callback],
+        callbacks=callbacks,
         verbose=0,
         failure_config=tune.FailureConfig(max_failures=retries),
         checkpoint_config=tune.CheckpointConfig(num_to_keep=None),
@@ -331,23 +341,34 @@ class WorkerTaken(RayActorError):
 
 @contextmanager
 def _deaths_are_the_trials() -> Iterator[None]:
-    """Have the end of a worker be that of its trial, which is run again, however Ray calls it.
+    """Have the end of a worker be that of its trial, which is run again, however Ray calls it, and whenever it comes.
 
     Ray's loop knows errors of an actor and of a task. What else it is told of a worker, first of all that a node's
-    memory monitor took it for want of host memory, ends the whole loop.
+    memory monitor took it for want of host memory, ends the whole loop. A trial whose worker, used before, dies while
+    it takes the trial over would fail without being run again.
     """
-    as_it_is = RayActorManager._actor_task_failed
+    as_it_is, trial_failed = RayActorManager._actor_task_failed, TuneController._trial_task_failure
 
     def failed(self: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
             exception = WorkerTaken(error_msg=f"{type(exception).__name__}: {' '.join(str(exception).split())}")
         as_it_is(self, tracked_actor_task, exception)
 
+    def failed_while_taken_over(self: TuneController, trial: Any, exception: Exception) -> None:
+        if trial in self._resetting_trials and isinstance(exception, RayActorError):
+            # What Ray does where a new worker dies before it is ready.
+            self._resetting_trials.discard(trial)
+            self._unstage_trial_with_resources(trial)
+            self._set_trial_status(trial, trial.RUNNING)
+        trial_failed(self, trial, exception)
+
     RayActorManager._actor_task_failed = failed  # type: ignore[method-assign]
+    TuneController._trial_task_failure = failed_while_taken_over  # type: ignore[method-assign]
     try:
         yield
     finally:
         RayActorManager._actor_task_failed = as_it_is  # type: ignore[method-assign]
+        TuneController._trial_task_failure = trial_failed  # type: ignore[method-assign]
 
 
 def _trial_folder(trial: Any) -> str:

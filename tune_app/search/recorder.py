@@ -261,8 +261,8 @@ class StudyRecorder(tune.Callback):
         if self._timeout_s is None or silent_s < self._timeout_s or error["error_type"] not in _DEATHS:
             return error
         message = (
-            f"no report for {self._timeout_s:g} s; where it hung is in its worker's log. If an epoch may take longer,"
-            " raise trial.timeout_s"
+            f"no report for {self._timeout_s:g} s; where it hung is in its worker's log, unless it was frozen. If an"
+            " epoch may take longer, raise trial.timeout_s"
         )
         return {**error, "error_type": "TrialHung", "error_message": message}
 

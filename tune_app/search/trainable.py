@@ -48,6 +48,8 @@ _LONGEST_TRACEBACK = 20_000
 # A store that does not answer is waited for so long, and asked again after every pause.
 _PATIENCE_S = 600.0
 _PAUSE_S = 5.0
+# The worker's own clock, which says where it hangs, is to ring before the driver's.
+_GRACE_S = 30.0
 
 T = TypeVar("T")
 
@@ -242,6 +244,16 @@ def _end_unless_heard(timeout_s: float | None) -> None:
     if timeout_s is not None:
         # Ray may have put something without a file descriptor in the place of sys.stderr.
         faulthandler.dump_traceback_later(timeout_s, exit=True, file=sys.__stderr__ or 2)
+
+
+def watch_timeout_s(timeout_s: float | None, storage: CheckpointStorage) -> float | None:
+    """Return the silence after which the driver ends a worker whose own clock has not rung; None: never.
+
+    That clock stands still while the worker waits for the store of the checkpoints.
+    """
+    if timeout_s is None:
+        return None
+    return timeout_s + min(timeout_s, _GRACE_S) + (_PATIENCE_S if is_store(storage.place) else 0.0)
 
 
 def _claimed_card() -> str:

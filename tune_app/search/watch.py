@@ -1,0 +1,172 @@
+"""The driver's watch: a worker that hangs is ended, and a search whose Ray is lost ends.
+
+A worker's own clock (``trainable.py``) rings first and says where it hangs. It does not ring in a process that is
+frozen, nor on a node that is cut off.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray import tune
+from ray.exceptions import RayError
+from ray.tune.experiment import Trial
+
+from tune_app.search.nodes import Node, living_nodes, own_node
+
+_LOOK_S = 1.0
+# A driver that was stopped for a while, as by Ctrl-Z, has heard of nobody meanwhile.
+_MOST_BETWEEN_LOOKS_S = 5.0
+_ASK_S = 2.0
+_NO_ANSWER_S = 60.0
+# A cluster may be given another node.
+_NO_NODE_S = 300.0
+
+_REMEDY = "what was finished is kept: run the same command again"
+
+
+@dataclass
+class _Silence:
+    """Seconds since a trial was heard of in its worker."""
+
+    worker: Any
+    seconds: float = 0.0
+
+
+class Watch(tune.Callback):
+    """Ray's callback that ends workers which hang, and halts a search that has lost Ray.
+
+    Args:
+        timeout_s: silence after which a worker is killed; None: never.
+        lost: returns why Ray is lost, or None while it is there.
+        on_halt: called with that; the search is to end.
+        kill: ends a worker.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout_s: float | None,
+        lost: Callable[[], str | None],
+        on_halt: Callable[[str], None],
+        kill: Callable[[Any], None] = ray.kill,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._lost = lost
+        self._on_halt = on_halt
+        self._kill = kill
+        self._silences: dict[str, _Silence] = {}
+        self._looked_at = time.monotonic()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray pickles callbacks into its own experiment state, which nothing reads here.
+        return {}
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Look at every worker and at Ray, once a second."""
+        passed_s = time.monotonic() - self._looked_at
+        if passed_s < _LOOK_S:
+            return
+        self._looked_at += passed_s
+        for trial in trials:
+            self._look_at(trial, min(passed_s, _MOST_BETWEEN_LOOKS_S))
+        why = self._lost()
+        if why is not None:
+            self._on_halt(f"{why}; {_REMEDY}")
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Hear of a trial."""
+        self._silences.pop(trial.trial_id, None)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Hear of a trial."""
+        self._silences.pop(trial.trial_id, None)
+
+    def _look_at(self, trial: Trial, passed_s: float) -> None:
+        # Also that of a trial which is not running yet: a worker that is used again may hang before it begins.
+        worker = trial.temporary_state.ray_actor
+        silence = self._silences.get(trial.trial_id)
+        if worker is None:
+            self._silences.pop(trial.trial_id, None)
+        elif silence is None or silence.worker is not worker:
+            self._silences[trial.trial_id] = _Silence(worker)
+        else:
+            silence.seconds += passed_s
+            if self._timeout_s is not None and silence.seconds > self._timeout_s:
+                # Ray tells the loop of the worker's end, as of any other.
+                self._kill(worker)
+                silence.seconds = 0.0
+
+
+@dataclass
+class RayHealth:
+    """Answers of Ray on its own state, asked for by a thread that may wait for them.
+
+    Args:
+        cpu: of a trial.
+        own: the driver's node.
+        dead: returns the names of Ray's processes that this one started and that are no more.
+    """
+
+    cpu: float
+    own: str
+    dead: Callable[[], Sequence[str]]
+    _nodes: Sequence[Node] | None = None
+    _asked_at: float = field(default_factory=lambda: time.monotonic())
+    _unanswered_s: float = 0.0
+    _without_node_s: float = 0.0
+    _stopped: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Ask again and again while the block runs."""
+        asker = threading.Thread(target=self._ask_on, name="ray-health", daemon=True)
+        asker.start()
+        try:
+            yield
+        finally:
+            self._stopped.set()
+            # It may be waiting for an answer that never comes.
+            asker.join(_ASK_S)
+
+    def _ask_on(self) -> None:
+        while not self._stopped.is_set():
+            # An error is no answer, and counted as silence.
+            with suppress(RayError):
+                self.heard(living_nodes())
+            self._stopped.wait(_ASK_S)
+
+    def heard(self, nodes: Sequence[Node]) -> None:
+        """Take note of the nodes that are alive."""
+        self._nodes, self._unanswered_s = nodes, 0.0
+
+    def lost(self) -> str | None:
+        """Return why no trial can run any more, or None while some can; to be called again and again."""
+        now = time.monotonic()
+        passed_s, self._asked_at = min(now - self._asked_at, _MOST_BETWEEN_LOOKS_S), now
+        dead = self.dead()
+        if dead:
+            return f"Ray was lost: its {dead[0]} on this machine has died"
+        self._unanswered_s += passed_s
+        if self._unanswered_s > _NO_ANSWER_S:
+            return f"Ray was lost: its head has not answered for {_NO_ANSWER_S:g} s"
+        if self._nodes is None:
+            return None
+        if all(node.id != self.own for node in self._nodes):
+            return "Ray was lost: it counts this machine's node as dead"
+        able = any(node.cpus >= self.cpu for node in self._nodes)
+        self._without_node_s = 0.0 if able else self._without_node_s + passed_s
+        if self._without_node_s > _NO_NODE_S:
+            return f"Ray was lost: no node has had the {self.cpu:g} CPUs of a trial for {_NO_NODE_S:g} s"
+        return None
+
+
+def ray_health(cpu: float, dead: Callable[[], Sequence[str]]) -> RayHealth:
+    """Return the health of the Ray that this process has started or joined."""
+    return RayHealth(cpu, own_node(), dead)
