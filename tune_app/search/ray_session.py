@@ -46,7 +46,7 @@ from ray.job_config import JobConfig  # noqa: E402
 from ray.tune.execution.tune_controller import TuneController  # noqa: E402
 from ray.tune.impl.tuner_internal import TunerInternal  # noqa: E402
 
-from tune_app.errors import UserError, without_password  # noqa: E402
+from tune_app.errors import UserError, first_line, without_password  # noqa: E402
 from tune_app.search.addresses import ClusterAddress, cluster_address  # noqa: E402
 from tune_app.search.messages import GPU  # noqa: E402
 from tune_app.search.nodes import living_nodes  # noqa: E402
@@ -131,7 +131,7 @@ def joined(address: str | None, cpus: int, gpus: int | None = None) -> Iterator[
         gpus: to claim there, whether or not they exist; None takes those that Ray finds.
 
     Raises:
-        UserError: there is no cluster at ``address``.
+        UserError: there is no cluster at ``address``, or Ray does not start here.
     """
     if ray.is_initialized():
         yield Cluster(dict(ray.cluster_resources()), None)
@@ -150,8 +150,11 @@ def joined(address: str | None, cpus: int, gpus: int | None = None) -> Iterator[
         _keep_off_the_screen()
         with _passwords_kept(), nullcontext() if cluster else _on_loopback(options):
             context = ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # A start that takes Ray too long raises nothing narrower.
         if cluster is None:
+            _leave()
+            raise _not_started(error) from error
+        if not isinstance(error, ConnectionError | ValueError | RuntimeError):
             raise
         raise cluster.absent(error) from None
     try:
@@ -251,6 +254,13 @@ class _OwnImports(JobConfig):
     def _runtime_env_has_working_dir(self) -> bool:
         # Asked before Ray adds the working directory, and for nothing else.
         return True
+
+
+def _not_started(error: Exception) -> UserError:
+    return UserError(
+        f"Ray does not start on this machine ({first_line(error)}); see headroom doctor, and run the same command again"
+        " when the machine is less busy"
+    )
 
 
 def fit(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import RayActorError
 from ray.job_config import JobConfig
 
 from tune_app.errors import UserError
@@ -77,6 +78,55 @@ def test_the_command_imports_nothing_from_the_working_directory(tmp_path: Path) 
         timeout=60,
     )
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_a_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(**options: Any) -> None:
+        raise Exception("The current node timed out during startup.\nIts log")  # As Ray does.
+
+    monkeypatch.setattr(ray_session.ray, "init", start)
+    with pytest.raises(UserError, match=r"^Ray does not start on this machine \(The current node timed out .*doctor"):
+        ray_session.joined(None, cpus=1).__enter__()
+
+
+class Taking:
+    """As much of Ray's controller as a failure of a trial is handled with."""
+
+    def __init__(self, *resetting: Any) -> None:
+        self._resetting_trials = set(resetting)
+        self.steps: list[str] = []
+
+    def _unstage_trial_with_resources(self, trial: Any) -> None:
+        self.steps.append("unstaged")
+
+    def _set_trial_status(self, trial: Any, status: str) -> None:
+        self.steps.append(status)
+
+    def handle(self, trial: Any, exception: Exception) -> None:
+        self.steps.append("handled")
+
+
+class TakenOver:
+    RUNNING = "running"
+
+
+@pytest.mark.parametrize(
+    ("is_resetting", "exception", "steps"),
+    [
+        (True, RayActorError(), ["unstaged", "running", "handled"]),
+        (True, ValueError(), ["handled"]),
+        (False, RayActorError(), ["handled"]),
+    ],
+)
+def test_a_worker_that_dies_while_it_takes_a_trial_over_is_no_end_of_the_trial(
+    is_resetting: bool, exception: Exception, steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_session.TuneController, "_trial_task_failure", Taking.handle)
+    trial = TakenOver()
+    controller = Taking(*[trial] if is_resetting else [])
+    with ray_session._deaths_are_the_trials():
+        ray_session.TuneController._trial_task_failure(controller, trial, exception)  # type: ignore[arg-type]
+    assert controller.steps == steps, "as a running trial it is run again, in another worker"
 
 
 def test_a_trial_larger_than_every_node_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
