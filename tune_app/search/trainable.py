@@ -48,8 +48,8 @@ _LONGEST_TRACEBACK = 20_000
 # A store that does not answer is waited for so long, and asked again after every pause.
 _PATIENCE_S = 600.0
 _PAUSE_S = 5.0
-# The worker's own clock, which says where it hangs, is to ring before the driver's.
-_GRACE_S = 30.0
+# The worker's own clock, which says where it hangs, begins later than the driver's and is to ring before it.
+_LEAST_GRACE_S, _MOST_GRACE_S = 5.0, 30.0
 
 T = TypeVar("T")
 
@@ -253,7 +253,8 @@ def watch_timeout_s(timeout_s: float | None, storage: CheckpointStorage) -> floa
     """
     if timeout_s is None:
         return None
-    return timeout_s + min(timeout_s, _GRACE_S) + (_PATIENCE_S if is_store(storage.place) else 0.0)
+    grace_s = min(max(timeout_s, _LEAST_GRACE_S), _MOST_GRACE_S)
+    return timeout_s + grace_s + (_PATIENCE_S if is_store(storage.place) else 0.0)
 
 
 def _claimed_card() -> str:
