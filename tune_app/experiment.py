@@ -123,6 +123,7 @@ def _run_search(
     run_trial: "RunTrial | None",
 ) -> SearchEnd:
     check_place(config)
+    check_address(address)
     if not _joins(address):
         check_cpu(config)
         if not _ray_runs_here():
