@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import os
 import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, unquote
@@ -43,6 +44,7 @@ class StorageError(Exception):
 
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
+_NO_TEMPORARY = "No usable temporary directory"
 # Optuna's and SQLAlchemy's, known by name: to import them takes long.
 _DATABASE_ERRORS = {"StorageInternalError", "OperationalError", "InterfaceError"}
 
@@ -52,6 +54,9 @@ def storage_failure(error: BaseException) -> str | None:
     causes = list(_chain(error))
     if told_so := [str(cause) for cause in causes if isinstance(cause, StorageError)]:
         return told_so[0]
+    for cause in causes:
+        if isinstance(cause, OSError) and (told := _temporary_failure(cause)) is not None:
+            return told
     disk = [cause for cause in causes if isinstance(cause, OSError) and cause.errno in _DISK_ERRORS]
     database = [cause for cause in causes if type(cause).__name__ in _DATABASE_ERRORS]
     if not disk and not database:
@@ -64,6 +69,25 @@ def storage_failure(error: BaseException) -> str | None:
         f"the search ended because it cannot record its trials: {text}; what was finished is kept: {remedy} and run the"
         " same command again"
     )
+
+
+def _temporary_failure(error: OSError) -> str | None:
+    """Return what to tell of a folder for temporary files that cannot be used; None of any other error."""
+    kept = "what was finished is kept: run the same command again"
+    if _NO_TEMPORARY in str(error):
+        return f"TMPDIR: no folder for temporary files can be written; set TMPDIR to one that can; {kept}"
+    for setting in ("RAY_TMPDIR", "TMPDIR"):
+        folder = os.environ.get(setting) or ("/tmp" if setting == "TMPDIR" else None)
+        # Ray's, and headroom's own; a study may lie there, too.
+        ours = folder and re.match(
+            rf"{re.escape(folder.rstrip('/'))}(/(ray|headroom-[^/]*)(/|$)|$)", str(error.filename)
+        )
+        if ours and error.errno in _DISK_ERRORS | {errno.EACCES, errno.EPERM}:
+            return (
+                f"{setting}: {folder}, the folder for temporary files, cannot be used ({error.strerror}); set {setting}"
+                f" to another one, or make room there; {kept}"
+            )
+    return None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,8 +1,10 @@
 """What a person reads when something is wrong."""
 
+import errno
+
 import pytest
 
-from tune_app.errors import UserError, nearest, without_password, without_password_of
+from tune_app.errors import UserError, nearest, storage_failure, without_password, without_password_of
 
 
 @pytest.mark.parametrize(
@@ -79,3 +81,17 @@ def test_a_secret_is_removed_where_it_is_a_part_of_its_url_and_nowhere_else(
     url: str, message: str, shown: str | None
 ) -> None:
     assert without_password_of(url, message) == (shown or message)
+
+
+def test_a_folder_for_temporary_files_is_not_taken_for_the_disk_of_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/scratch")
+    monkeypatch.setenv("RAY_TMPDIR", "/sessions/")
+    full = errno.ENOSPC, "No space left on device"
+    for path, told in [
+        ("/scratch/headroom-0/trial-x", "TMPDIR: /scratch, the folder for temporary files, cannot be used (No space"),
+        ("/sessions/ray/session_1", "RAY_TMPDIR: /sessions/, the folder for temporary files"),
+        ("/scratch/runs/a/study.journal", "the search ended because it cannot record its trials"),
+    ]:
+        assert (storage_failure(OSError(*full, path)) or "").startswith(told)
+    nowhere = FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+    assert (storage_failure(nowhere) or "").startswith("TMPDIR: no folder for temporary files can be written")
