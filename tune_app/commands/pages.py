@@ -3,6 +3,7 @@
 They end with the process, however it ends, and nothing reaches them around their guard.
 """
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,6 @@ _MLFLOW_HIDDEN = r".*/(gateway|gateway-proxy|webhooks)(/.*)?"
 """Pages of MLflow about other things than runs: keys of language models, and requests in this machine's name."""
 
 _MLFLOW_ENVIRONMENT = {
-    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
@@ -74,6 +74,8 @@ def mlflow_page(tracking_uri: str, study_name: str, say: Say) -> tuple[Guard, st
     except ImportError:
         raise _missing("mlflow") from None
 
+    # The guard reports what fails; MLflow would print its tracebacks between the addresses.
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     try:
         # As mlflow server does. Without a place for artifacts it would make one in the working directory.
         handlers.initialize_backend_stores(tracking_uri, default_artifact_root="mlflow-artifacts:/")
