@@ -1,6 +1,7 @@
 """The command line. Imports are lazy: ``--help`` answers at once, and ``status`` never waits for Ray or torch."""
 
 import json
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -200,7 +201,7 @@ def export(study: str, folder: Path, number: int | None) -> int:
     echo(f"{what:<18}  {best}\nevery trial         {board}")
     if front is not None:
         echo(f"the front           {front}")
-    echo(f"train it            headroom train {best}")
+    echo(f"train it            headroom train {shlex.quote(str(best))}")
     return DONE
 
 
