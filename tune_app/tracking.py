@@ -28,6 +28,8 @@ from tune_app.outcomes import (
 from tune_app.study.reporting import is_recommended, outcome_of, was_launched
 from tune_app.study.store import StudyStore
 
+# MLflow's page guesses it where it is missing, and writes down its guess, which a page that only shows cannot.
+_KIND_TAG, _KIND = "mlflow.experimentKind", "custom_model_development"
 _PARENT_TAG = "headroom.study"
 _ID_TAG = "headroom.id"
 _NUMBER_TAG = "headroom.trial"
@@ -146,6 +148,8 @@ class _Mirror:
         # Left to itself, a store that is no server would put them under whatever the working directory is.
         place = artifacts.absolute().as_uri() if artifacts and file is not None else None
         experiment_id = experiment.experiment_id if experiment else client.create_experiment(study, place)
+        if experiment is None or _KIND_TAG not in experiment.tags:
+            client.set_experiment_tag(experiment_id, _KIND_TAG, _KIND)
         parents = client.search_runs([experiment_id], _with_tags(tags), max_results=1)
         if parents:
             parent_id = parents[0].info.run_id

@@ -301,3 +301,11 @@ def test_mlflow_writes_to_a_folder_whose_name_looks_quoted(empty_database: Path,
     assert len(children) == 1
     assert list(run_dir.rglob("by_criterion.json"))
     assert [found.name for found in tmp_path.iterdir()] == [folder.name]
+
+
+def test_the_page_finds_what_kind_of_experiment_it_shows_and_need_not_write_it(store: StudyStore, uri: str) -> None:
+    client = MlflowClient(tracking_uri=uri)
+    # One of a version that wrote nothing of the kind.
+    client.create_experiment("test")
+    assert MlflowTracking(store, uri, CONFIG).flush() == []
+    assert client.get_experiment_by_name("test").tags["mlflow.experimentKind"] == "custom_model_development"

@@ -166,7 +166,7 @@ def opened(run_dir: Path, tracking: str) -> Iterator[tuple[subprocess.Popen[str]
             told: Told = {}
             for line in iter(process.stdout.readline, LAST_LINE):
                 assert line, "ended before it was ready"
-                name, _, rest = line.partition("  ")
+                name, _, rest = line.rstrip().partition("  ")
                 told[name] = rest.strip()
             yield process, told
             process.wait(30)
