@@ -56,6 +56,17 @@ def test_what_is_unpickled_is_ray_s_own_record_of_a_worker_s_error_alone() -> No
     assert [file for file, name, _ in calls() if name in ("eval", "exec")] == []
 
 
+def test_temporary_folders_are_those_that_are_cleaned_up_after_a_kill() -> None:
+    makers = ("mkdtemp", "TemporaryDirectory")
+    assert {file for file, name, _ in calls() if name.rpartition(".")[2] in makers} == {"trainables/scratch.py"}
+
+
+def test_one_function_deletes_the_folders_of_studies() -> None:
+    deleting = ("rmtree", "delete_dir", "delete_dir_contents")
+    found = {file for file, name, _ in calls() if name.rpartition(".")[2] in deleting}
+    assert {file for file in found if file.startswith("tune_app/study/")} == {"tune_app/study/removal.py"}
+
+
 class Code:
     def __init__(self, mark: Path) -> None:
         self.mark = mark

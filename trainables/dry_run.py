@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
@@ -11,6 +9,7 @@ from trainables.machine import MachineFiles
 from trainables.memory.cpu import CpuDevice
 from trainables.memory.needs import encoder_config
 from trainables.recording import recording
+from trainables.scratch import scratch_folder
 from trainables.settings import MemorySettings, TrialSettings, encoder_names, revision_of
 from trainables.stand_ins import LAYERS, STAND_IN_DATA, small_model
 from trainables.training.session import TrainingSession
@@ -28,15 +27,13 @@ def settings_read(settings: TrialSettings, files: MachineFiles) -> frozenset[str
     Raises:
         Exception: whatever a trial with these settings would fail with.
     """
-    with TemporaryDirectory(prefix="headroom-dry-run-") as scratch, torch.random.fork_rng(devices=[]):
+    with scratch_folder("dry-run") as scratch, torch.random.fork_rng(devices=[]):
         stand_ins = {
-            name: str(
-                small_model(encoder_config(name, revision_of(settings.model, name)), Path(scratch) / f"model-{place}")
-            )
+            name: str(small_model(encoder_config(name, revision_of(settings.model, name)), scratch / f"model-{place}"))
             for place, name in enumerate(dict.fromkeys(encoder_names(settings)))
         }
         small, read = recording(_small(settings, stand_ins))
-        session = TrainingSession(small, Path(scratch) / "cache", CpuDevice())
+        session = TrainingSession(small, scratch / "cache", CpuDevice())
         session.fit_to_memory(files)
         session.train_epoch()
         session.evaluate("validation")

@@ -15,6 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from trainables.private import open_unlinked
+
 # Not hidden: hidden files are not sent to the nodes of a cluster.
 _SEAL_FILE = "checksums.json"
 _CHUNK_BYTES = 2**20
@@ -28,11 +30,18 @@ class DamagedError(ValueError):
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock between processes; it is the kernel's, so the death of its holder releases it too."""
+    """Hold a lock between processes; it is the kernel's, so the death of its holder releases it too.
+
+    Raises:
+        NotOursError: a link stands in the place of its file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    descriptor = open_unlinked(path, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)
 
 
 def write_whole(path: Path, text: str) -> None:

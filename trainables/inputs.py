@@ -6,7 +6,6 @@ A search's runs see nothing of the test part: its rows are neither tokenised nor
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
@@ -22,6 +21,7 @@ from trainables.files import DamagedError, check_sealed, locked, sealed_folder
 from trainables.models.builtin import train_tokenizer
 from trainables.models.load import load_tokenizer
 from trainables.models.names import ModelSource, resolve_model
+from trainables.scratch import scratch_folder
 from trainables.settings import ModelSettings, TrialSettings, encoder_names, revision_of
 
 ANY_LENGTH = 2**31
@@ -145,8 +145,8 @@ def cut_shares(settings: TrialSettings, model: str, lengths: Sequence[int], cach
     source = resolve_model(model)
     folder = _trained_tokenizer(source, development, cache) if source.kind == "builtin" else None
     tokenizer = load_tokenizer(folder or source.path or source.name, revision_of(settings.model, model))
-    with TemporaryDirectory(prefix="headroom-lengths-") as scratch:
-        uncut = tokenise_rows(sample, tokenizer, Path(scratch)).lengths(ANY_LENGTH)
+    with scratch_folder("lengths") as scratch:
+        uncut = tokenise_rows(sample, tokenizer, scratch).lengths(ANY_LENGTH)
     return {length: float(np.mean(uncut > length)) for length in lengths}
 
 

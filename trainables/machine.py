@@ -1,11 +1,12 @@
 """This machine: its CPU cores, and what its runs and searches know together about memory, and where they keep it."""
 
 import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainables.memory.ledger import Ledger
+from trainables.private import private_folder
+from trainables.scratch import temporary_folder
 
 
 def cpu_cores() -> int:
@@ -15,15 +16,17 @@ def cpu_cores() -> int:
 
 
 def machine_folder() -> Path:
-    """``headroom`` in the user's cache folder; where that cannot be written, among the temporary files."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "headroom"
+    """Return ``headroom`` in the user's cache folder; where that cannot be the user's own, among temporary files.
+
+    Raises:
+        NotOursError: another user owns both.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "headroom"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = private_folder(cache, "XDG_CACHE_HOME")
     except OSError:
-        writable = False
-    else:
-        writable = os.access(folder, os.W_OK)
-    return folder if writable else Path(tempfile.gettempdir(), f"headroom-{os.getuid()}")
+        return temporary_folder()
+    return folder if os.access(folder, os.W_OK) else temporary_folder()
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ import errno
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from urllib.parse import quote, unquote
 
+from trainables.private import NotOursError
 from tune_app.printable import printable
 
 _HIDDEN = "***"
@@ -41,6 +43,19 @@ def _without_middle(text: str, most: int) -> str:
 
 class StorageError(Exception):
     """What keeps a study does not keep it any more. The message is one line, for a person, without passwords."""
+
+
+@contextmanager
+def foreign_refused() -> Iterator[None]:
+    """Report a folder or file in the place of ours that another user prepared as bad input.
+
+    Raises:
+        UserError: there is one.
+    """
+    try:
+        yield
+    except NotOursError as error:
+        raise UserError(str(error)) from None
 
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}

@@ -20,7 +20,7 @@ from trainables.settings import ContentSettings
 from tune_app.config import RunConfig
 from tune_app.console import Console
 from tune_app.errors import UserError, without_password
-from tune_app.folders import made_folder
+from tune_app.folders import check_own_folders, made_folder
 from tune_app.outcomes import MOST_RETRIES, WAITS_ATTRIBUTE, Outcome, carried_from
 from tune_app.search.addresses import check_address, cluster_address
 from tune_app.search.breaker import Breakage, CircuitBreaker
@@ -47,10 +47,11 @@ from tune_app.study.run_dir import (
     ARTIFACTS,
     CACHE,
     check_place,
-    checkpoint_folder,
+    check_unlinked,
     checkpoint_storage,
     keep_config,
     shown_config,
+    study_checkpoints,
     tracking_uri,
 )
 from tune_app.study.store import LOCK_FILE, StudyStore, search_lock
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from tune_app.search.packing import Gpus, Packing
     from tune_app.search.ray_session import Cluster
     from tune_app.search.trainable import RunTrial
+    from tune_app.study.checkpoints import StudyCheckpoints
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def run_search(
     Raises:
         UserError: the configuration, the data or the storage does not allow the search.
     """
+    check_own_folders()
     with Voice(console, quiet=quiet) as voice:
         return _run_search(config, voice, address, fresh, consent, run_trial)
 
@@ -140,6 +143,7 @@ def _run_search(
         print_differences(voice.console, opening.changed.name, opening.differences)
     check_change(opening, consent)
     config = opening.config
+    check_unlinked(config)
     run_dir = Path(config.run_dir)
     screen = None
     with made_folder(run_dir, "study.dir", traces=[LOCK_FILE, *LOCAL_FILES]), ExitStack() as stack:
@@ -207,6 +211,7 @@ def fork(parent: StudyStore, parent_dir: Path, config: RunConfig) -> tuple[RunCo
     Raises:
         UserError: the configuration, the data or the storage does not allow the study.
     """
+    check_own_folders()
     check_place(config)
     config = with_classes_of_data(config)
     record = study_record(config)
@@ -254,21 +259,22 @@ def _search(
     from tune_app.search.spared import PastTrial
     from tune_app.search.trainable import make_trainable, train_encoder, watch_timeout_s
     from tune_app.search.watch import Watch, ray_health
-    from tune_app.study.checkpoints import CheckpointKeeper, remove_orphans
+    from tune_app.study.checkpoints import CheckpointKeeper
     from tune_app.study.places import PlaceAwayError, store_errors
 
     assert config.space is not None
     search, scheduling, resources = config.search, config.scheduler, config.resources
     trials = store.trials()
     own = _own(trials)
-    storage, folder = checkpoint_storage(config), checkpoint_folder(config, store.id)
+    checkpoints = study_checkpoints(config, store.id, progress.message)
+    storage = checkpoints.storage
     with storage.told():
         # Not by what the store of the study does not know yet: it names others.
         if keeps.save(at_once=True):
-            remove_orphans(storage, folder, own)
-        open_trials = _open_trials(store)
+            checkpoints.remove_orphans(own)
+        open_trials = _open_trials(store, checkpoints)
     keep = config.checkpoint.keep
-    checkpoints = CheckpointKeeper(storage, 0 if keep == "none" else keep, own)
+    keeper = CheckpointKeeper(checkpoints, 0 if keep == "none" else keep, own)
     scheduler = build_scheduler(
         scheduling.name,
         steps=config.unit.count,
@@ -308,7 +314,7 @@ def _search(
             Path(config.run_dir) / CACHE,
             files=files,
             storage=None if keep == "none" else storage,
-            folder=folder,
+            folder=checkpoints.folder,
             threads=resources.cpu,
             host_share=_host_share(config, cluster),
             timeout_s=config.trial.timeout_s,
@@ -353,7 +359,7 @@ def _search(
         recorder = StudyRecorder(
             store,
             searcher,
-            checkpoints,
+            keeper,
             kept=keeps,
             unit=config.unit,
             scheduler=scheduling.name,
@@ -380,15 +386,14 @@ def _search(
                 scheduler=scheduler,
                 callbacks=[recorder, watch],
                 cpus=resources.cpu,
-                storage=storage,
-                name=folder,
+                checkpoints=checkpoints,
                 retries=MOST_RETRIES,
             )
         voice.doing("ending Ray and its workers")
         if is_store(storage.place) and keeps.save(at_once=True):
             # What was cut off while it was written, and tried again. If it cannot be now, the next search does it.
             with suppress(OSError, PlaceAwayError), store_errors():
-                remove_orphans(storage, folder, _own(store.trials()))
+                checkpoints.remove_orphans(_own(store.trials()))
     if asked.is_set():
         return _LoopEnd("the same command goes on from here", interrupted=True), tracking
     if breakages:
@@ -599,15 +604,15 @@ def _own(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if carried_from(trial) is None]
 
 
-def _open_trials(store: StudyStore) -> list[Any]:
+def _open_trials(store: StudyStore, checkpoints: "StudyCheckpoints") -> list[Any]:
     from tune_app.search.searcher import OpenTrial
-    from tune_app.study.checkpoints import BEST, LATEST
+    from tune_app.study.checkpoints import recorded_checkpoints
 
     return [
         OpenTrial(
             trial.number,
             dict(trial.params),
-            tuple(dict.fromkeys(path for key in (LATEST, BEST) if (path := trial.user_attrs.get(key)))),
+            tuple(dict.fromkeys(filter(None, map(checkpoints.own, recorded_checkpoints(trial))))),
             is_recommended(trial),
         )
         for trial in store.trials()

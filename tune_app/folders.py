@@ -6,7 +6,20 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tune_app.errors import UserError
+from trainables.machine import machine_folder
+from trainables.scratch import temporary_folder
+from tune_app.errors import UserError, foreign_refused
+
+
+def check_own_folders() -> None:
+    """Refuse to work where another user prepared our folders: of what this machine knows, and for temporary files.
+
+    Raises:
+        UserError: naming the folder and its owner.
+    """
+    with foreign_refused():
+        temporary_folder()
+        machine_folder()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from trainables.machine import machine_folder
+from tune_app.errors import foreign_refused
 
 
 def is_store(place: str) -> bool:
@@ -29,11 +30,15 @@ def working_copies(place: str) -> Path:
     """The folder of this machine for copies of what a store holds at a place, however its URI is written.
 
     What the store is reached with, keys and a region say, is no part of where it is.
+
+    Raises:
+        UserError: the folder that they lie in belongs to another user.
     """
     uri = urlsplit(place)
     server = parse_qs(uri.query).get("endpoint_override", [""])[0]
     where = "\n".join([uri.scheme, uri.netloc.rpartition("@")[2], uri.path.strip("/"), server])
-    return machine_folder() / "studies" / hashlib.sha256(where.encode()).hexdigest()[:16]
+    with foreign_refused():
+        return machine_folder() / "studies" / hashlib.sha256(where.encode()).hexdigest()[:16]
 
 
 def is_in_memory(url: str) -> bool:

@@ -29,7 +29,7 @@ from tune_app.search.recorder import StudyRecorder
 from tune_app.search.sampling import build_proposer
 from tune_app.search.scheduler import build_scheduler, waiting_trials
 from tune_app.search.searcher import HeadroomSearch
-from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage
+from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage, StudyCheckpoints
 from tune_app.study.record import StudyRecord
 from tune_app.study.remote import KeptHere
 from tune_app.study.store import StudyStore, study_in_memory
@@ -385,7 +385,7 @@ def replay_headroom(
     recorder = StudyRecorder(
         store,
         searcher,
-        CheckpointKeeper(CheckpointStorage("."), 0, []),
+        CheckpointKeeper(StudyCheckpoints(CheckpointStorage("."), "none", None, print), 0, []),
         kept=KeptHere(),
         unit=unit,
         scheduler=arm.scheduler,

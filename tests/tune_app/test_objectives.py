@@ -29,7 +29,7 @@ from tune_app.outcomes import Outcome
 from tune_app.search.live_table import search_view
 from tune_app.search.preconditions import study_record
 from tune_app.search.sampling import Proposer, build_proposer
-from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage
+from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage, StudyCheckpoints, trial_folder
 from tune_app.study.lines import closing_line
 from tune_app.study.record import StudyRecord
 from tune_app.study.remaining import Course
@@ -233,8 +233,10 @@ def test_the_leaderboard_begins_with_the_front(tmp_path: Path) -> None:
 
 
 def test_checkpoints_are_kept_by_the_first_objective(tmp_path: Path) -> None:
-    store, keeper = new_store(tmp_path, MEMORY), CheckpointKeeper(CheckpointStorage(str(tmp_path)), 2, [])
-    folders = [tmp_path / f"trial-{place}" / "checkpoint" for place in range(5)]
+    store = new_store(tmp_path, MEMORY)
+    checkpoints = StudyCheckpoints(CheckpointStorage(str(tmp_path)), "checkpoints", store.id, print)
+    keeper = CheckpointKeeper(checkpoints, 2, [])
+    folders = [tmp_path / "checkpoints" / trial_folder(place, store.id, "a") / "checkpoint_0" for place in range(5)]
     for place, (folder, score) in enumerate(zip(folders, [0.5, 0.4, 0.3, 0.9, 0.9], strict=True)):
         folder.mkdir(parents=True)
         keeper.add(place, SimpleNamespace(path=str(folder)), is_best=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from trainables.files import checksum
+from trainables.private import open_unlinked
 
 _LATEST_BYTES = 2**18
 """Of a long ledger only the end is read: some thousand trials."""
@@ -50,7 +51,7 @@ class Ledger:
         entry["checksum"] = checksum(entry)
         # One write in append mode: lines of several processes do not mix. The line is ended before and not after it,
         # so that it does not continue one that was cut off.
-        descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        descriptor = open_unlinked(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             os.write(descriptor, ("\n" + json.dumps(entry)).encode())
         finally:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from trainables.private import open_unlinked
+
 _SLOTS = 256
 # The number of slots ever used, then the slots.
 _SLOT_CELLS = 3
@@ -83,7 +85,7 @@ class SharedBudget:
         pid = os.getpid()
         if pid != self._pid:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._file = open_unlinked(self._path, os.O_RDWR | os.O_CREAT)
             weakref.finalize(self, os.close, self._file)
             with self._locked():
                 missing = _FILE_BYTES - os.fstat(self._file).st_size

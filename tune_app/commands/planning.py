@@ -13,6 +13,7 @@ from tune_app.commands.terminal import echo
 from tune_app.config import RunConfig
 from tune_app.console import Console
 from tune_app.errors import UserError
+from tune_app.folders import check_own_folders
 from tune_app.search.combinations import check_combinations, fixed_obstacle
 from tune_app.search.preconditions import check_families, check_optimizers, model_names
 from tune_app.voice import Voice
@@ -61,6 +62,7 @@ def print_needs(
         budget_gib=budget_gib,
         precision=precision or _precision(config, kind, here),
     )
+    check_own_folders()
     files = MachineFiles()
     terminal = Console(stderr=True)
     try:

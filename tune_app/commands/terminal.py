@@ -79,7 +79,8 @@ def open_named(study: str, folder: str = "runs", *, exact: bool = False) -> tupl
             f"{f'; and {more} more' if more > 0 else ''}); what the study records counts",
             err=True,
         )
-    return store, config, run_dir.resolve()
+    # Not resolved: a run directory that is a link is to be known for one.
+    return store, config, run_dir.absolute()
 
 
 def is_name(study: str) -> bool:

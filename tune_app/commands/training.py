@@ -3,18 +3,18 @@
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainables.scratch import scratch_folder
 from tune_app.commands.export import installed_versions
 from tune_app.commands.tables import cut_lines
 from tune_app.config import RunConfig
 from tune_app.console import Console
 from tune_app.errors import UserError
-from tune_app.folders import made_folder
+from tune_app.folders import check_own_folders, made_folder
 from tune_app.objectives import measured
 from tune_app.search.combinations import check_combinations
 from tune_app.search.opening import data_lines
@@ -62,6 +62,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
         )
     if os.path.isdir(folder) and any(folder.iterdir()):
         raise UserError(f"--to: {folder} is not empty; give a new folder")
+    check_own_folders()
     check_cpu(config)
     check_optimizers(config)
     check_combinations(config, model_names(config))
@@ -89,8 +90,8 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
     limit_threads(config.resources.cpu)
     values: list[float] = []
     ends: list[TrialReport] = []
-    with voice, made_folder(folder, "--to"), tempfile.TemporaryDirectory(prefix="headroom-train-") as scratch:
-        cache, best = Path(scratch) / CACHE, Path(scratch) / "best"
+    with voice, made_folder(folder, "--to"), scratch_folder("train") as scratch:
+        cache, best = scratch / CACHE, scratch / "best"
 
         def report(said: TrialReport) -> None:
             if said.ended:
@@ -114,7 +115,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
             voice.doing("predicting what the configuration needs")
             _check_it_fits(config, say)
             voice.doing("loading the model and training epoch 1")
-            run_trial(settings, report=report, places=TrialPlaces(cache, Path(scratch) / "checkpoints"))
+            run_trial(settings, report=report, places=TrialPlaces(cache, scratch / "checkpoints"))
             if ends[-1].ended == "oom":
                 return _out_of_memory(folder, metric, ends[-1].reason)
             voice.doing("scoring the best epoch on validation and test, and saving it")

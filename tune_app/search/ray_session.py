@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,8 +34,8 @@ for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
 
 import ray  # noqa: E402
-from pyarrow.fs import FileSelector  # noqa: E402
 from ray import tune  # noqa: E402
+from ray._common.utils import get_ray_address_file  # noqa: E402
 from ray._private import ray_constants  # noqa: E402
 from ray._private import utils as ray_utils  # noqa: E402
 from ray._private import worker as ray_worker  # noqa: E402
@@ -50,15 +49,13 @@ from tune_app.errors import UserError, first_line, without_password  # noqa: E40
 from tune_app.search.addresses import ClusterAddress, cluster_address  # noqa: E402
 from tune_app.search.messages import GPU  # noqa: E402
 from tune_app.search.nodes import living_nodes  # noqa: E402
+from tune_app.search.ray_files import check_announced, protect_token, session_in_use, sessions_folder  # noqa: E402
+from tune_app.study.checkpoints import trial_folder  # noqa: E402
 from tune_app.uris import is_store  # noqa: E402
 
 if TYPE_CHECKING:
     from tune_app.search.packing import Gpus
-    from tune_app.study.checkpoints import CheckpointStorage
-
-# Ray writes these for its own way to resume; the study is the better record, and every start would leave more.
-_RAYS_OWN_RECORDS = ("experiment_state-*.json", "search_gen_state-*.json", "tuner.pkl", "trainable.pkl", "error.*")
-
+    from tune_app.study.checkpoints import StudyCheckpoints
 
 _LOOPBACK = "127.0.0.1"
 _KNOCK_S = 5.0
@@ -131,7 +128,7 @@ def joined(address: str | None, cpus: int, gpus: int | None = None) -> Iterator[
         gpus: to claim there, whether or not they exist; None takes those that Ray finds.
 
     Raises:
-        UserError: there is no cluster at ``address``, or Ray does not start here.
+        UserError: there is no cluster at ``address``, or Ray does not start here: no folder will do for its files, say.
     """
     if ray.is_initialized():
         yield Cluster(dict(ray.cluster_resources()), None)
@@ -141,11 +138,14 @@ def joined(address: str | None, cpus: int, gpus: int | None = None) -> Iterator[
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": False}
     options["job_config"] = _OwnImports()
     if cluster is not None:
+        if cluster.address == "auto":
+            check_announced(Path(get_ray_address_file(None)), cluster.setting)
         require_listener(cluster)
         options["address"] = address
     else:
         options |= {"address": "local", "num_cpus": cpus, "num_gpus": gpus}
-        options |= {"include_dashboard": True, "dashboard_host": _LOOPBACK}
+        options |= {"include_dashboard": True, "dashboard_host": _LOOPBACK, "_temp_dir": str(sessions_folder())}
+    protect_token(may_make=cluster is None)
     try:
         _keep_off_the_screen()
         with _passwords_kept(), nullcontext() if cluster else _on_loopback(options):
@@ -159,11 +159,17 @@ def joined(address: str | None, cpus: int, gpus: int | None = None) -> Iterator[
         raise cluster.absent(error) from None
     try:
         node = str(ray.get_runtime_context().get_node_id())
-        yield Cluster(
-            dict(ray.cluster_resources()), context.dashboard_url or None, joined=cluster is not None, node=node
-        )
+        with nullcontext() if cluster else session_in_use(_session_folder()):
+            yield Cluster(
+                dict(ray.cluster_resources()), context.dashboard_url or None, joined=cluster is not None, node=node
+            )
     finally:
         _leave()
+
+
+def _session_folder() -> Path:
+    assert ray_worker.global_worker.node is not None
+    return Path(ray_worker.global_worker.node.get_session_dir_path())
 
 
 def _leave() -> None:
@@ -270,8 +276,7 @@ def fit(
     scheduler: Any,
     callbacks: list[Any],
     cpus: int,
-    storage: "CheckpointStorage",
-    name: str,
+    checkpoints: "StudyCheckpoints",
     retries: int,
 ) -> None:
     """Run Tune's loop until the searcher has nothing more to suggest and every trial has ended, or a signal came.
@@ -280,14 +285,21 @@ def fit(
     Tune's own result says less.
 
     Args:
-        storage: where trials' checkpoints are copied to, in a folder ``name`` of it.
+        checkpoints: of the study; trials' are copied there.
         retries: how often a trial is run again whose worker died.
     """
+    storage = checkpoints.storage
     filesystem, place = storage.opened()
 
     def resources(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
         gpus = config.get(GPU, 0)
         return tune.PlacementGroupFactory([{"CPU": cpus, **({"GPU": gpus} if gpus else {})}])
+
+    # Ray pickles the function, and what it refers to with it.
+    study_id = checkpoints.study_id
+
+    def folder_of(trial: Any) -> str:
+        return trial_folder(int(trial.config["number"]), study_id, trial.trial_id)
 
     tune_config = tune.TuneConfig(
         search_alg=searcher,
@@ -295,13 +307,13 @@ def fit(
         # The searcher counts; Tune would count retried and resumed trials otherwise than the study does.
         num_samples=-1,
         reuse_actors=True,
-        trial_dirname_creator=_trial_folder,
-        trial_name_creator=_trial_folder,
+        trial_dirname_creator=folder_of,
+        trial_name_creator=folder_of,
     )
     run_config = tune.RunConfig(
         storage_path=place,
         storage_filesystem=None if filesystem.type_name == "local" else filesystem,
-        name=name,
+        name=checkpoints.folder,
         callbacks=callbacks,
         verbose=0,
         failure_config=tune.FailureConfig(max_failures=retries),
@@ -316,9 +328,7 @@ def fit(
     finally:
         # A store that does not answer now keeps some small files that nobody reads.
         with suppress(OSError) if is_store(storage.place) else nullcontext():
-            for file in filesystem.get_file_info(FileSelector(f"{place}/{name}", allow_not_found=True)):
-                if any(fnmatch(file.base_name, pattern) for pattern in _RAYS_OWN_RECORDS):
-                    filesystem.delete_file(file.path)
+            checkpoints.remove_rays_records()
 
 
 @contextmanager
@@ -331,10 +341,10 @@ def _unrecorded() -> Iterator[None]:
 
     def save_nothing(self: TuneController) -> None:
         assert self._storage is not None
-        # The file itself Ray wants to find at the end.
+        # The file itself Ray wants to find at the end, and where no trial was launched, reads.
         folder = Path(self._storage.experiment_driver_staging_path)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / self.experiment_state_file_name).write_text("{}")
+        (folder / self.experiment_state_file_name).write_text('{"trial_data": []}')
 
     TunerInternal.__getstate__ = lambda self: {}  # type: ignore[method-assign]
     TuneController.save_to_dir = save_nothing  # type: ignore[method-assign]
@@ -379,8 +389,3 @@ def _deaths_are_the_trials() -> Iterator[None]:
     finally:
         RayActorManager._actor_task_failed = as_it_is  # type: ignore[method-assign]
         TuneController._trial_task_failure = trial_failed  # type: ignore[method-assign]
-
-
-def _trial_folder(trial: Any) -> str:
-    # The second part keeps a resumed trial from writing over the checkpoint that it goes on from.
-    return f"trial-{int(trial.config['number']):05d}-{trial.trial_id}"

@@ -8,6 +8,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -18,6 +19,7 @@ from ray import tune
 
 from trainables.content import InputsChangedError
 from trainables.reports import Report, TrialReport
+from trainables.scratch import scratch_folder
 from trainables.settings import TrialSettings, with_params
 from tune_app.errors import storage_failure, without_password
 from tune_app.outcomes import PASSED_OVER_ATTRIBUTE
@@ -141,7 +143,8 @@ def make_trainable(
     """
 
     def trainable(config: Mapping[str, Any]) -> None:
-        scratch = Path(tempfile.mkdtemp(prefix="headroom-trial-"))
+        stack = ExitStack()
+        scratch = stack.enter_context(scratch_folder("trial"))
         ends: list[TrialReport] = []
         resume = Resumed()
 
@@ -184,7 +187,7 @@ def make_trainable(
             raise
         finally:
             faulthandler.cancel_dump_traceback_later()
-            shutil.rmtree(scratch, ignore_errors=True)
+            stack.close()
         if ends and ends[-1].ended == "oom":
             raise DiscardWorker("a worker that ran out of memory is not used again")
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from trainables.given import read_json
 from tune_app import databases
 from tune_app.config import RunConfig, dump_yaml, load_config, parse_config
 from tune_app.errors import UserError, without_password
-from tune_app.study.checkpoints import CheckpointStorage
+from tune_app.study.checkpoints import CheckpointStorage, StudyCheckpoints
 from tune_app.study.places import Place
 from tune_app.study.record import Difference
 from tune_app.study.store import StudyStore
@@ -22,8 +22,9 @@ CACHE = "cache"
 ARTIFACTS = "artifacts"
 SECRETS_FILE = "secrets.json"
 
-WRITTEN = (CHECKPOINTS, CACHE, ARTIFACTS, SECRETS_FILE)
-"""What lies there beside the configuration and the study, so that nobody else's files are taken for it."""
+WRITTEN = (CACHE, ARTIFACTS, SECRETS_FILE)
+"""What lies there beside the configuration, the study and its checkpoints, so that nobody else's files are taken
+for it."""
 
 
 # Where a study lies is for the file to say: by it the study is found.
@@ -171,6 +172,29 @@ def has_own_checkpoints(config: RunConfig) -> bool:
 
 def checkpoint_storage(config: RunConfig) -> CheckpointStorage:
     return CheckpointStorage(config.checkpoint_dir, "study.dir" if config.checkpoint.dir is None else "checkpoint.dir")
+
+
+def study_checkpoints(config: RunConfig, study_id: str | None, say: Callable[[str], None]) -> StudyCheckpoints:
+    """Return the checkpoints of a study.
+
+    Args:
+        say: is told what in their place is not the study's and is left alone.
+    """
+    return StudyCheckpoints(checkpoint_storage(config), checkpoint_folder(config, study_id), study_id, say)
+
+
+def check_unlinked(config: RunConfig) -> None:
+    """Refuse a run directory whose checkpoints lie behind a link: nothing is deleted there, so it would fill up.
+
+    Raises:
+        UserError: naming the link and the setting that does the same.
+    """
+    link = os.path.join(config.run_dir, CHECKPOINTS)
+    if has_own_checkpoints(config) and os.path.islink(link):
+        raise UserError(
+            f"study.dir: {link} is a link to {os.path.realpath(link)}, and links are not followed; remove it, and set"
+            f" checkpoint.dir to have checkpoints elsewhere (-s checkpoint.dir={os.path.realpath(link)})"
+        )
 
 
 def check_place(config: RunConfig) -> None:

@@ -8,6 +8,7 @@ import copy
 import fcntl
 import math
 import os
+import re
 import time
 import uuid
 import warnings
@@ -27,8 +28,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search_spaces.rules import Violation
 from search_spaces.space import Choices, Entry, IntRange, Params
 from trainables.given import require_file
+from trainables.private import open_unlinked
 from tune_app import databases
-from tune_app.errors import UserError, without_password_of
+from tune_app.errors import UserError, foreign_refused, without_password_of
 from tune_app.objectives import Objective
 from tune_app.outcomes import OUTCOME_ATTRIBUTE, REASON_ATTRIBUTE, Outcome
 from tune_app.study.journal import JournalFile
@@ -96,8 +98,14 @@ class StudyStore:
 
     @property
     def id(self) -> str | None:
-        """Tells the study from another that bore its name before; None of studies that were begun without one."""
+        """Tells the study from another that bore its name before; None of studies that were begun without one.
+
+        Raises:
+            UserError: it is none, so the study was edited; folders bear its name, and must not lead elsewhere.
+        """
         stored: str | None = self.study.user_attrs.get(_ID_KEY)
+        if stored is not None and not re.fullmatch(r"[0-9a-f]{32}", str(stored)):
+            raise UserError(f"study {self.name}: its id {stored!r} is not one of headroom's; restore it from a copy")
         return stored
 
     @property
@@ -470,7 +478,7 @@ def search_lock(run_dir: Path) -> Iterator[None]:
     """Hold the run directory for one search. The kernel lets go of it however this process ends.
 
     Raises:
-        UserError: another search holds it.
+        UserError: another search holds it, or a link stands in the lock's place.
     """
     with _opened(run_dir / LOCK_FILE, "a") as file:
         try:
@@ -488,12 +496,13 @@ def _opened(lock: Path, mode: str) -> IO[str]:
 
     Raises:
         FileNotFoundError: it is not there, and ``mode`` does not make it.
-        UserError: it is something else, or another user's.
+        UserError: it is something else, such as a link, or another user's.
     """
     try:
-        if lock.exists():
+        if lock.exists() and not lock.is_symlink():
             require_file(lock)
-        return lock.open(mode)
+        with foreign_refused():
+            return open(lock, mode, opener=open_unlinked)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -510,7 +519,11 @@ def _lock_soon(file: IO[str]) -> None:
 
 
 def search_is_running(run_dir: Path) -> bool:
-    """Whether some process holds the run directory's search lock."""
+    """Whether some process holds the run directory's search lock.
+
+    Raises:
+        UserError: a link stands in its place.
+    """
     try:
         file = _opened(run_dir / LOCK_FILE, "r")
     except FileNotFoundError:

@@ -7,7 +7,6 @@ the newest of them whose record equals the configuration's own.
 
 import datetime
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,16 +17,18 @@ from tune_app.config import RunConfig
 from tune_app.errors import UserError, without_password
 from tune_app.outcomes import carried_from
 from tune_app.study.carry_over import CarryOver, carry_over
+from tune_app.study.checkpoints import CheckpointStorage, StudyCheckpoints
 from tune_app.study.record import Difference, StudyRecord
 from tune_app.study.remote import LEFT_FILES, LOCAL_FILES, Say, StoredStudies, kept, warn
+from tune_app.study.removal import remove_here
 from tune_app.study.run_dir import (
+    CHECKPOINTS,
     CONFIG_FILE,
     SECRETS_FILE,
     WRITTEN,
-    checkpoint_folder,
-    checkpoint_storage,
     has_own_checkpoints,
     stored_config,
+    study_checkpoints,
     write_config,
 )
 from tune_app.study.store import (
@@ -91,7 +92,7 @@ def choose(config: RunConfig, record: StudyRecord, *, fresh: bool = False, say: 
         say: is told what of this machine's copy of a study the store that keeps it does not know.
 
     Raises:
-        UserError: a version cannot be read.
+        UserError: a version cannot be read, or its file is lost.
     """
     if is_store(config.study.dir):
         _fetch_versions(config, say)
@@ -103,14 +104,42 @@ def choose(config: RunConfig, record: StudyRecord, *, fresh: bool = False, say: 
             return Opening(config.named(store.name), same, versions.base, is_new=False)
         newest = newest or store
     if newest is None:
-        check_name(Path(config.run_dir), config.study.name, config.study.storage, record)
-        return Opening(config, record, versions.base, is_new=True)
-    if fresh:
+        left = left_of_lost_study(config)
+        if left is None:
+            check_name(Path(config.run_dir), config.study.name, config.study.storage, record)
+            return Opening(config, record, versions.base, is_new=True)
+        if not fresh:
+            raise _is_lost(config, left)
+    if newest is None or fresh:
         return Opening(config.named(versions.free_name()), record, versions.base, is_new=True)
     takes_its_place = config.study.on_change in ("archive", "delete")
     name = newest.name if takes_its_place else versions.free_name()
     differences = tuple(newest.record.differences(with_rung_of(newest, config, record)))
     return Opening(config.named(name), record, versions.base, True, newest, differences)
+
+
+def left_of_lost_study(config: RunConfig) -> str | None:
+    """Return what a study left in its run directory that its file, damaged or missing, does not hold any more.
+
+    Call it where there is no study of that name.
+    """
+    run_dir = Path(config.run_dir)
+    journal = run_dir / JOURNAL_FILE
+    trials = {checkpoint.parent for checkpoint in (run_dir / CHECKPOINTS).glob("trial-*/checkpoint_*")}
+    if trials:
+        return f"{run_dir / CHECKPOINTS} holds checkpoints of {len(trials)} trial{'s' if len(trials) > 1 else ''}"
+    # It is written once there is a study.
+    if config.study.storage is None and journal.exists() and (run_dir / CONFIG_FILE).exists():
+        return f"{run_dir / CONFIG_FILE} is one's configuration"
+    return None
+
+
+def _is_lost(config: RunConfig, left: str) -> UserError:
+    file = config.study.storage or Path(config.run_dir) / JOURNAL_FILE
+    return UserError(
+        f"study.name: {file} holds no study {config.study.name}, yet {left}; restore the file from a copy, or run"
+        " with --fresh to begin a new version beside it"
+    )
 
 
 def with_rung_of(store: StudyStore, config: RunConfig, record: StudyRecord) -> StudyRecord:
@@ -312,8 +341,11 @@ def archive(run_dir: Path) -> Path:
     return target
 
 
-def delete(store: StudyStore, run_dir: Path) -> list[Path]:
-    """Delete a study and what headroom wrote to its run directory; returns what is left there of others.
+def delete(store: StudyStore, run_dir: Path, say: Say = warn) -> list[Path]:
+    """Delete a study and what headroom wrote to its run directory; return what is left there of others.
+
+    Args:
+        say: is told which checkpoints are not the study's and are left alone.
 
     Raises:
         UserError: a search is at work on it, the folder is no run directory, or its checkpoints are out of reach.
@@ -322,14 +354,18 @@ def delete(store: StudyStore, run_dir: Path) -> list[Path]:
     _check_own(run_dir)
     config = stored_config(run_dir)
     with search_lock(run_dir), kept(config):
-        if not has_own_checkpoints(config) and not _has_a_twin(store, config):
-            checkpoint_storage(config).delete_everywhere(checkpoint_folder(config, store.id))
+        if has_own_checkpoints(config):
+            # The run directory may have been moved since its configuration was written.
+            here = CheckpointStorage(str(run_dir.absolute()), "study.dir")
+            StudyCheckpoints(here, CHECKPOINTS, store.id, say).delete_all()
+        elif not _has_a_twin(store, config):
+            study_checkpoints(config, store.id, say).delete_all()
         for name in WRITTEN:
-            _remove(run_dir / name)
+            remove_here(run_dir, name)
         store.delete()
         set_aside = [path.name for path in run_dir.glob(LEFT_FILES)]
         for name in (JOURNAL_FILE, CONFIG_FILE, LOCK_FILE, *LOCAL_FILES, *set_aside):
-            _remove(run_dir / name)
+            remove_here(run_dir, name)
         if is_store(config.study.dir):
             StoredStudies(config.study.dir).remove(run_dir.name)
     left = sorted(run_dir.iterdir())
@@ -371,7 +407,10 @@ class _Versions:
 
     def free_name(self) -> str:
         """The name for a new one."""
-        return self.name_of(max(self._numbers, default=self._first) + 1)
+        number = max(self._numbers, default=self._first) + 1
+        while left_of_lost_study(self._config.named(self.name_of(number))) is not None:
+            number += 1
+        return self.name_of(number)
 
     def later_numbers(self) -> list[int]:
         """Numbers under which later versions may be, the newest first."""
@@ -455,13 +494,6 @@ def _check_own(run_dir: Path) -> None:
 
 def question(store: StudyStore, place: str) -> str:
     return f"Delete study {store.name} with its trials ({len(store.trials())}), in {place}?"
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _told(found: CarryOver, parent: str, already: int) -> str:

@@ -223,6 +223,34 @@ def test_bad_input_is_one_line(arguments: list[str], parts: list[str], config: P
     assert len(load_study(Path("runs/mine"), "mine", None).trials()) == 3
 
 
+@pytest.mark.parametrize("named", ["linked", "runs/linked", "runs/linked/"])
+@pytest.mark.parametrize("command", [["archive"], ["delete", "--yes"]], ids=["archive", "delete"])
+def test_a_run_directory_that_is_a_link_is_left_alone(
+    command: list[str], named: str, config: Path, headroom: Any
+) -> None:
+    Path("runs/linked").symlink_to(Path("runs/mine").absolute())
+    assert headroom("status", named).code == 0, "it can be read"
+    ran = headroom("study", *command, named)
+    assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1), ran.err
+    assert "runs/linked: is a link" in ran.err
+    assert len(load_study(Path("runs/mine"), "mine", None).trials()) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("checkpoints", "is a link to {there}"), ("search.lock", "is a link and is not followed; remove")],
+)
+def test_a_search_refuses_a_link_in_the_place_of_its_own(name: str, part: str, config: Path, headroom: Any) -> None:
+    there = Path("there").absolute()
+    there.mkdir()
+    link = Path("runs/mine") / name
+    link.symlink_to(there)
+    ran = headroom("search", "mine.yaml", "--quiet", "-s", "study.on_change=archive", "-s", "search.trials=3")
+    assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1), ran.err
+    assert f"{link}: " in ran.err or f"{link} " in ran.err
+    assert part.format(there=there) in ran.err
+
+
 REFUSED = [
     (
         ["-s", "study.on_change=refuse"],

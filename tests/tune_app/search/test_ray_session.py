@@ -4,10 +4,13 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray import cloudpickle
 from ray.exceptions import RayActorError
 from ray.job_config import JobConfig
 
@@ -15,6 +18,7 @@ from tune_app.errors import UserError
 from tune_app.search import ray_session
 from tune_app.search.addresses import ClusterAddress, cluster_address
 from tune_app.search.nodes import Node
+from tune_app.study.checkpoints import CheckpointStorage, StudyCheckpoints
 
 
 @pytest.mark.parametrize(
@@ -147,6 +151,29 @@ def test_a_trial_larger_than_every_node_is_refused(monkeypatch: pytest.MonkeyPat
 )
 def test_a_share_by_need_is_of_a_gpu_where_there_is_one(wanted: Any, offered: float, given: Any) -> None:
     assert ray_session.Cluster({"GPU": offered}, None).gpus_per_trial(wanted) == given
+
+
+def test_what_names_a_trial_s_folder_carries_the_study_s_id_and_can_be_pickled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    class Tuner:
+        def __init__(self, trainable: Any, **options: Any) -> None:
+            given.update(options)
+
+        def fit(self) -> None: ...
+
+    monkeypatch.setattr(ray_session.tune, "Tuner", Tuner)
+    # What is said to a person goes through locks, as a console's.
+    checkpoints = StudyCheckpoints(CheckpointStorage(str(tmp_path)), "checkpoints", "0f" * 16, threading.RLock().__eq__)
+    with pytest.raises(TypeError, match="cannot pickle"):
+        cloudpickle.dumps(checkpoints)
+    ray_session.fit(
+        lambda config: None, searcher=None, scheduler=None, callbacks=[], cpus=1, checkpoints=checkpoints, retries=0
+    )
+    name = cloudpickle.loads(cloudpickle.dumps(given["tune_config"].trial_dirname_creator))
+    assert name(SimpleNamespace(config={"number": 7}, trial_id="a")) == f"trial-00007-{'0f' * 16}_a"
 
 
 COLLECTS_IN_ANOTHER_THREAD = """

@@ -10,6 +10,7 @@ import pytest
 from tune_app.config import RunConfig, parse_config
 from tune_app.errors import UserError
 from tune_app.outcomes import Outcome, carried_from
+from tune_app.study.checkpoints import trial_folder
 from tune_app.study.record import StudyRecord
 from tune_app.study.run_dir import CONFIG_FILE, stored_config, write_config
 from tune_app.study.store import JOURNAL_FILE, StudyStore, load_study, open_study, search_lock
@@ -241,16 +242,60 @@ def test_a_study_at_work_is_neither_archived_nor_deleted(action: str, shelf: She
 def test_of_a_run_directory_only_what_headroom_wrote_is_deleted(shelf: Shelf) -> None:
     store = shelf.search([0.1], 0.1)
     run_dir = shelf.folder / "x"
-    for name in ("checkpoints", "cache"):
+    for name in ("cache", "checkpoints/trial-00000-a", f"checkpoints/{trial_folder(0, store.id, 'a')}"):
         (run_dir / name / "deep").mkdir(parents=True)
     elsewhere = shelf.folder.parent / "artifacts"
     elsewhere.mkdir()
     (elsewhere / "mine").touch()
     (run_dir / "artifacts").symlink_to(elsewhere)
     (run_dir / "notes.txt").touch()
-    assert delete(store, run_dir) == [run_dir / "notes.txt"]
-    assert [path.name for path in run_dir.iterdir()] == ["notes.txt"]
+    said: list[str] = []
+    assert [path.name for path in delete(store, run_dir, said.append)] == ["artifacts", "checkpoints", "notes.txt"]
+    assert [path.name for path in (run_dir / "checkpoints").iterdir()] == ["trial-00000-a"]
     assert (elsewhere / "mine").exists(), "a link is not followed"
+    assert [line.split()[0] for line in said] == [str(run_dir / "checkpoints" / "trial-00000-a")]
+
+
+def test_a_study_id_that_leads_elsewhere_is_refused(shelf: Shelf) -> None:
+    store = shelf.search([0.1], 0.1)
+    precious = shelf.folder.parent / "precious"
+    precious.mkdir()
+    store.study.set_user_attr("id", "x/../../precious")
+    with pytest.raises(UserError, match=r"study x: its id 'x/../../precious' is not one of headroom's"):
+        delete(shelf.load("x"), shelf.folder / "x")
+    assert precious.exists()
+    assert shown(shelf.load("x")) == [(0.1, None)]
+
+
+@pytest.mark.parametrize("content", ["", "headless", None])
+def test_a_study_whose_file_is_lost_is_not_begun_anew_in_its_place(content: str | None, tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, None)
+    store = shelf.search([0.1], 0.1)
+    run_dir, journal = tmp_path / "x", tmp_path / "x" / JOURNAL_FILE
+    checkpoint = run_dir / "checkpoints" / trial_folder(0, store.id, "a") / "checkpoint_0"
+    checkpoint.mkdir(parents=True)
+    if content is None:
+        journal.unlink()
+    else:
+        # The first line makes the study.
+        journal.write_text("".join(journal.read_text().splitlines(keepends=True)[-1:]) if content else "")
+    told = rf"study\.name: {journal} holds no study x, yet {run_dir}/checkpoints holds checkpoints of 1 trial; restore"
+    with pytest.raises(UserError, match=told):
+        shelf.search([0.1])
+    assert checkpoint.exists()
+    assert shelf.search([0.1], fresh=True).name == "x-v2"
+    assert shelf.search([0.1]).name == "x-v2"
+    assert checkpoint.exists()
+
+
+def test_a_journal_that_holds_no_study_beside_a_configuration_is_refused_too(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, None)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / JOURNAL_FILE).touch()
+    assert shelf.search([0.1]).name == "x", "what a search left that was killed at once is no study"
+    (tmp_path / "x" / JOURNAL_FILE).write_text("")
+    with pytest.raises(UserError, match=r"holds no study x, yet .*/config\.yaml is one's configuration; restore"):
+        shelf.search([0.1])
 
 
 @pytest.mark.parametrize("kind", ["link", "other"])
