@@ -38,6 +38,7 @@ from tune_app.search.preconditions import (
     with_classes_of_data,
 )
 from tune_app.search.progress import PlainLines, Progress, Quiet
+from tune_app.search.ray_files import find_sessions_folder
 from tune_app.study.differences import print_differences
 from tune_app.study.record import StudyRecord
 from tune_app.study.remaining import Course
@@ -131,6 +132,8 @@ def _run_search(
         check_cpu(config)
         if not _ray_runs_here():
             check_gpus(config)
+            # Refused before there is a study: no folder may do for Ray's sockets.
+            find_sessions_folder()
     say = voice.say
     voice.doing("reading the data")
     config = with_classes_of_data(config)

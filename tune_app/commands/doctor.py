@@ -27,6 +27,7 @@ from trainables.models.names import OFFLINE_DISTRIBUTION, OFFLINE_NAME, UnknownM
 from tune_app.console import Console
 from tune_app.errors import UserError, first_line, without_password
 from tune_app.search.addresses import check_address
+from tune_app.search.ray_files import find_sessions_folder
 from tune_app.study.places import Place
 from tune_app.uris import is_store
 
@@ -321,7 +322,20 @@ def _check_ray(environ: Mapping[str, str]) -> list[Finding]:
             Finding("Ray", "problem", f"cannot be imported: {first_line(error)}", "pip install 'ray[default,tune]'")
         ]
     home = Path(environ.get("HOME") or Path.home())
-    return [Finding("Ray", "ok", ray.__version__), check_ray_address(environ), check_ray_token(environ, home)]
+    return [
+        Finding("Ray", "ok", ray.__version__),
+        check_ray_address(environ),
+        check_ray_folder(),
+        check_ray_token(environ, home),
+    ]
+
+
+def check_ray_folder() -> Finding:
+    """Whether a folder will do for the files of a Ray that a search starts: its sockets want a short path."""
+    try:
+        return Finding("Ray's folder", "ok", str(find_sessions_folder()))
+    except UserError as error:
+        return Finding("Ray's folder", "problem", str(error), "no search starts Ray here before that")
 
 
 def check_ray_address(environ: Mapping[str, str]) -> Finding:

@@ -22,6 +22,17 @@ _LOGS_S = 7 * 24 * 3600.0
 def sessions_folder() -> Path:
     """Return the folder for Ray's sessions; those that nothing has used for a week are removed from it.
 
+    Raises:
+        UserError: no folder will do.
+    """
+    sessions = find_sessions_folder()
+    remove_taken(take_abandoned(sessions, "session_*", unused_s=_LOGS_S))
+    return sessions
+
+
+def find_sessions_folder() -> Path:
+    """Return where Ray's sessions lie on this machine, or will.
+
     It lies in the user's private folder for temporary files: in that of ``RAY_TMPDIR`` or ``TMPDIR``, or elsewhere
     where that path is too long for a socket. Ray opens the folder itself to everyone.
 
@@ -39,9 +50,7 @@ def sessions_folder() -> Path:
             continue
         problem = _unusable(folder)
         if problem is None:
-            sessions = folder / "ray"
-            remove_taken(take_abandoned(sessions, "session_*", unused_s=_LOGS_S))
-            return sessions
+            return folder / "ray"
         problems.append(problem)
     raise UserError(f"{setting}: no folder for Ray's sockets ({'; '.join(problems)}); set it to a short path")
 

@@ -126,6 +126,14 @@ def test_a_ray_address_is_called_up(loopback_port: int) -> None:
             assert finding.state == state, finding
 
 
+def test_a_folder_whose_path_no_socket_can_have_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.check_ray_folder().state == "ok"
+    monkeypatch.setattr("tune_app.search.ray_files._LONGEST_SOCKET", 10)
+    finding = doctor.check_ray_folder()
+    assert finding.state == "problem"
+    assert finding.found.startswith(("TMPDIR: no folder", "RAY_TMPDIR: no folder"))
+
+
 def test_a_token_counts_only_with_the_mode(tmp_path: Path) -> None:
     assert "--generate" in doctor.check_ray_token({}, tmp_path).remedy
     assert "RAY_AUTH_MODE=token" in doctor.check_ray_token({"RAY_AUTH_TOKEN": "secret"}, tmp_path).remedy

@@ -1,12 +1,17 @@
 """Ray's files on this machine: where nobody else looks, under a path that its sockets can have."""
 
+import io
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tune_app.config import parse_config
+from tune_app.console import Console
 from tune_app.errors import UserError
+from tune_app.experiment import run_search
 from tune_app.search.ray_files import check_announced, protect_token, session_in_use, sessions_folder
 
 
@@ -50,6 +55,15 @@ def test_where_no_folder_will_do_all_are_named(short: Path, monkeypatch: pytest.
     monkeypatch.setattr("tune_app.search.ray_files._LONGEST_SOCKET", 10)
     with pytest.raises(UserError, match=r"TMPDIR: no folder for Ray's sockets \(.* too long a path; .*short path"):
         sessions_folder()
+
+
+def test_a_search_without_a_folder_for_ray_begins_no_study(
+    plain_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tune_app.search.ray_files._LONGEST_SOCKET", 10)
+    with pytest.raises(UserError, match="TMPDIR: no folder for Ray's sockets"):
+        run_search(parse_config(plain_config), console=Console(file=io.StringIO()), quiet=True)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_virtual_environment_which_ray_refuses_is_passed_over(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
