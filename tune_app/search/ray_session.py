@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -173,7 +174,7 @@ def _session_folder() -> Path:
 
 
 def _leave() -> None:
-    """End Ray, or leave the cluster.
+    """End Ray, or leave the cluster; of a Ray that does not answer any more only the processes are ended.
 
     Meanwhile no garbage is collected: another thread, such as MLflow's, would do that too, and would find Ray's
     own objects among it. Ray ends a process, with exit code 1, that touches it while it ends.
@@ -181,10 +182,28 @@ def _leave() -> None:
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        ray.shutdown()
+        if not ray.is_initialized() or (not dead_processes() and _in_time(living_nodes)):
+            ray.shutdown()
+        else:
+            _abandon()
     finally:
         if was_enabled:
             gc.enable()
+
+
+def _abandon() -> None:
+    node = ray_worker._global_node
+    if node is not None:
+        node.kill_all_processes(check_alive=False, allow_graceful=False)
+    _in_time(ray.shutdown)
+
+
+def _in_time(action: Callable[[], object]) -> bool:
+    """Do what may wait for an answer of Ray for ever; return whether it came."""
+    doing = threading.Thread(target=action, daemon=True)
+    doing.start()
+    doing.join(_KNOCK_S)
+    return not doing.is_alive()
 
 
 @contextmanager
@@ -278,6 +297,7 @@ def fit(
     cpus: int,
     checkpoints: "StudyCheckpoints",
     retries: int,
+    is_lost: Callable[[], bool],
 ) -> None:
     """Run Tune's loop until the searcher has nothing more to suggest and every trial has ended, or a signal came.
 
@@ -287,6 +307,7 @@ def fit(
     Args:
         checkpoints: of the study; trials' are copied there.
         retries: how often a trial is run again whose worker died.
+        is_lost: returns whether Ray is there no more.
     """
     storage = checkpoints.storage
     filesystem, place = storage.opened()
@@ -323,7 +344,7 @@ def fit(
     try:
         with storage.told():
             trial = tune.with_resources(trainable, resources)
-            with _unrecorded(), _deaths_are_the_trials():
+            with _unrecorded(), _deaths_are_the_trials(), _left_as_it_is_once(is_lost):
                 tune.Tuner(trial, tune_config=tune_config, run_config=run_config).fit()
     finally:
         # A store that does not answer now keeps some small files that nobody reads.
@@ -389,3 +410,19 @@ def _deaths_are_the_trials() -> Iterator[None]:
     finally:
         RayActorManager._actor_task_failed = as_it_is  # type: ignore[method-assign]
         TuneController._trial_task_failure = trial_failed  # type: ignore[method-assign]
+
+
+@contextmanager
+def _left_as_it_is_once(is_lost: Callable[[], bool]) -> Iterator[None]:
+    """Have Ray's loop end no worker of a Ray that is lost: it would wait for answers that never come."""
+    as_it_is = TuneController.cleanup
+
+    def cleanup(self: TuneController) -> None:
+        if not is_lost():
+            as_it_is(self)  # type: ignore[no-untyped-call]
+
+    TuneController.cleanup = cleanup  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        TuneController.cleanup = as_it_is  # type: ignore[method-assign]

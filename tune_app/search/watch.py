@@ -108,6 +108,8 @@ class Watch(tune.Callback):
 class RayHealth:
     """Answers of Ray on its own state, asked for by a thread that may wait for them.
 
+    ``is_lost`` tells that ``lost`` has found a reason.
+
     Args:
         cpu: of a trial.
         own: the driver's node.
@@ -117,6 +119,7 @@ class RayHealth:
     cpu: float
     own: str
     dead: Callable[[], Sequence[str]]
+    is_lost: bool = False
     _nodes: Sequence[Node] | None = None
     _asked_at: float = field(default_factory=lambda: time.monotonic())
     _unanswered_s: float = 0.0
@@ -148,22 +151,27 @@ class RayHealth:
 
     def lost(self) -> str | None:
         """Return why no trial can run any more, or None while some can; to be called again and again."""
+        why = self._why_lost()
+        self.is_lost = self.is_lost or why is not None
+        return None if why is None else f"Ray was lost: {why}"
+
+    def _why_lost(self) -> str | None:
         now = time.monotonic()
         passed_s, self._asked_at = min(now - self._asked_at, _MOST_BETWEEN_LOOKS_S), now
         dead = self.dead()
         if dead:
-            return f"Ray was lost: its {dead[0]} on this machine has died"
+            return f"its {dead[0]} on this machine has died"
         self._unanswered_s += passed_s
         if self._unanswered_s > _NO_ANSWER_S:
-            return f"Ray was lost: its head has not answered for {_NO_ANSWER_S:g} s"
+            return f"its head has not answered for {_NO_ANSWER_S:g} s"
         if self._nodes is None:
             return None
         if all(node.id != self.own for node in self._nodes):
-            return "Ray was lost: it counts this machine's node as dead"
+            return "it counts this machine's node as dead"
         able = any(node.cpus >= self.cpu for node in self._nodes)
         self._without_node_s = 0.0 if able else self._without_node_s + passed_s
         if self._without_node_s > _NO_NODE_S:
-            return f"Ray was lost: no node has had the {self.cpu:g} CPUs of a trial for {_NO_NODE_S:g} s"
+            return f"no node has had the {self.cpu:g} CPUs of a trial for {_NO_NODE_S:g} s"
         return None
 
 
