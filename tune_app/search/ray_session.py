@@ -297,7 +297,7 @@ def fit(
     cpus: int,
     checkpoints: "StudyCheckpoints",
     retries: int,
-    is_lost: Callable[[], bool],
+    is_lost: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run Tune's loop until the searcher has nothing more to suggest and every trial has ended, or a signal came.
 

@@ -6,6 +6,7 @@ the newest of them whose record equals the configuration's own.
 """
 
 import datetime
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -125,6 +126,8 @@ def left_of_lost_study(config: RunConfig) -> str | None:
     """
     run_dir = Path(config.run_dir)
     journal = run_dir / JOURNAL_FILE
+    if not os.path.isdir(run_dir):  # Unlike Path's own, it takes any text: a name too long for a folder.
+        return None
     trials = {checkpoint.parent for checkpoint in (run_dir / CHECKPOINTS).glob("trial-*/checkpoint_*")}
     if trials:
         return f"{run_dir / CHECKPOINTS} holds checkpoints of {len(trials)} trial{'s' if len(trials) > 1 else ''}"
