@@ -1,1 +1,1 @@
-"""Flat search spaces and the rules that turn samples away: plain data and pure functions."""
+"""Flat search spaces and the rules that reject samples: plain data and pure functions."""

@@ -1,6 +1,6 @@
-"""Spaces by name, to begin from: what to search, and the settings that go with it.
+"""Named spaces to start from: the entries to search, and the settings that go with them.
 
-They hold for every task: an entry that a task's runs do not read is left out where the task is known.
+They serve every task. Once the task is known, entries that its runs do not read are left out.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,9 +16,9 @@ class NamedSpace:
     """A space of the catalogue.
 
     Attributes:
-        entries: as they stand in a configuration.
-        settings: what goes with them, by dotted name; a configuration that sets one of these itself keeps its own.
-        by_model: the same, for a space with a model whose name holds the key.
+        entries: entries of the space as a configuration writes them.
+        settings: settings that go with the entries, by dotted name. A configuration's own value takes precedence.
+        by_model: further settings, by a part of a model's name. They apply to a space with such a model.
     """
 
     entries: Mapping[str, Mapping[str, Any]]
@@ -26,7 +26,7 @@ class NamedSpace:
     by_model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def settings_for(self, models: Iterable[str]) -> dict[str, Any]:
-        """The settings for a space with these models."""
+        """Return the settings for a space with these models."""
         settings = dict(self.settings)
         for part, own in self.by_model.items():
             if any(part in model.lower() for model in models):
@@ -54,7 +54,7 @@ _NARROW = {
     "task.criteria_weight": _choices(0.2, 0.35, 0.5, 0.65, 0.8),
 }
 
-# What users searched in all, in their own ranges.
+# Every parameter that users have searched, in their ranges.
 _WIDE = {
     "model.name": _choices(
         *_BASE_MODELS,
@@ -144,5 +144,9 @@ CATALOGUE: dict[str, NamedSpace] = {
         by_model={"deberta": {"train.precision": "fp32"}},
     ),
 }
-"""``narrow`` is what a first search wants; ``wide`` is all there is; ``large_models_24gb`` is large models within the
-limits that users of 24 GB cards set by hand; ``memory_safe`` fixes what takes memory to what fits nearly anywhere."""
+"""Named spaces.
+
+``narrow`` suits a first search. ``wide`` holds every parameter. ``large_models_24gb`` holds large models within the
+limits that users of 24 GB cards set by hand. ``memory_safe`` fixes the settings that need memory to values that fit
+nearly anywhere.
+"""

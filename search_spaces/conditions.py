@@ -1,7 +1,7 @@
-"""Which parameters are read only while others have certain values, and the configurations that differ in what is read.
+"""Parameters that are read only while others have certain values, and the distinct configurations of a space.
 
-The space stays flat: every trial has a value for every entry. But two configurations that differ only in values that
-nothing reads are the same training, so such a value is always the same one.
+The space stays flat: every trial has a value for every entry. Two configurations that differ only in values that
+nothing reads are the same training. An unread parameter therefore always has the same value.
 """
 
 import random
@@ -15,7 +15,7 @@ from search_spaces.space import Entry, FloatRange, Params, Scalar, Space, SpaceE
 
 
 class Condition(Protocol):
-    """What another parameter, ``name``, must be for a parameter to be read. As text it is ``loss.name=focal``."""
+    """Condition on another parameter, ``name``, under which a parameter is read. Its text is ``loss.name=focal``."""
 
     @property
     def name(self) -> str: ...
@@ -23,13 +23,13 @@ class Condition(Protocol):
     def holds(self, value: Scalar) -> bool: ...
 
     def value_of(self, entry: Entry) -> Scalar | None:
-        """A value of the entry that fulfils it, or None where none does."""
+        """Return a value of the entry that meets the condition; None if no value does."""
         ...
 
 
 @dataclass(frozen=True)
 class Is:
-    """``name`` has one of ``values``."""
+    """Condition that ``name`` has one of ``values``."""
 
     name: str
     values: tuple[Scalar, ...]
@@ -46,7 +46,7 @@ class Is:
 
 @dataclass(frozen=True)
 class IsNot:
-    """``name`` has any value but ``value``."""
+    """Condition that ``name`` has any value but ``value``."""
 
     name: str
     value: Scalar
@@ -63,7 +63,7 @@ class IsNot:
 
 @dataclass(frozen=True)
 class IsNo:
-    """``name`` names a model that is none of ``family``, as far as its name tells."""
+    """Condition that ``name`` names a model outside ``family``, judged by the model's name alone."""
 
     name: str
     family: str
@@ -80,7 +80,7 @@ class IsNo:
 
 @dataclass(frozen=True)
 class Above:
-    """``name`` is a number above ``bound``."""
+    """Condition that ``name`` is a number above ``bound``."""
 
     name: str
     bound: float
@@ -99,7 +99,8 @@ _CLASSES = Is("task.name", ("criteria", "share", "joint"))
 _SPANS = Is("task.name", ("evidence", "share", "joint"))
 _AUGMENTED = IsNot("augment.name", "none")
 
-# Its layers are one and the same, and are computed once: none is frozen or learns apart, and none is recomputed.
+# ALBERT's layers share their weights and are computed once. No single layer can be frozen, have its own learning rate
+# or be recomputed.
 _LAYERS = IsNo("model.name", "albert")
 
 CONDITIONS: dict[str, tuple[Condition, ...]] = {
@@ -128,18 +129,18 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "task.n_best": (_SPANS,),
     "task.criteria_weight": (Is("task.name", ("share", "joint")),),
 }
-"""Parameter → what must hold, all of it, for a run to read it. What is not named here is read by every run."""
+"""Parameter → conditions that must all hold for a run to read it. Every run reads the parameters not named here."""
 
 
 class ActiveSpace:
-    """A flat space whose values that no run reads are all the same.
+    """Flat space in which a parameter that no run reads always has the same value.
 
-    Such a value is the one fixed outside the space if the entry has it, else the entry's first: it is always one that
-    the entry may have.
+    That value is the one fixed outside the space if the entry contains it, else the entry's first. The entry thus
+    always contains it.
 
     Args:
-        fixed: settings by dotted name as they are outside the space. A setting that neither it nor the space knows is
-            taken to be as any condition wants it.
+        fixed: settings outside the space, by dotted name. A setting that neither ``fixed`` nor the space holds meets
+            every condition.
     """
 
     def __init__(
@@ -152,33 +153,33 @@ class ActiveSpace:
         self.fixed = dict(fixed or {})
         self._all_conditions = conditions
         self.conditions = {name: conditions[name] for name in space if name in conditions}
-        """Of the entries that are not always read."""
+        """Conditions of the entries that are not always read."""
         self._resting = {name: _resting(space.entries[name], self.fixed.get(name)) for name in self.conditions}
 
     def is_active(self, name: str, params: Mapping[str, Scalar]) -> bool:
-        """Whether a run with these values, and the fixed ones beside them, reads the parameter."""
+        """Return whether a run with these values and the fixed settings reads the parameter."""
         return all(
             self._holds(condition, params) and self.is_active(condition.name, params)
             for condition in self._all_conditions.get(name, ())
         )
 
     def normalised(self, params: Mapping[str, Scalar]) -> Params:
-        """The configuration with every value that nothing reads at its one value."""
+        """Return the configuration with every unread parameter set to its one value."""
         return {
             name: value if name not in self._resting or self.is_active(name, params) else self._resting[name]
             for name, value in params.items()
         }
 
     def key(self, params: Mapping[str, Scalar]) -> str:
-        """A text that two configurations share exactly when what is read of them is the same."""
+        """Return a text that two configurations share exactly when the values that runs read are the same."""
         return self.space.key(self.normalised(params))
 
     def sample(self, rng: random.Random) -> Params:
-        """One configuration, every entry drawn evenly by itself before it is normalised."""
+        """Draw one configuration: every entry evenly and independently, then normalised."""
         return self.normalised(self.space.sample(rng))
 
     def never_read(self) -> dict[str, Condition]:
-        """Entries that no configuration makes a run read: name → the condition that can never hold."""
+        """Return the entries that no run of any configuration reads: name → the condition that can never hold."""
         found = {}
         for name in self.conditions:
             unmet = self._unmet(name)
@@ -187,10 +188,10 @@ class ActiveSpace:
         return found
 
     def activated(self, name: str, params: Mapping[str, Scalar]) -> Params:
-        """The configuration with the values that conditions look at changed, where need be, so that ``name`` is read.
+        """Return the configuration changed so that ``name`` is read; only values that conditions look at change.
 
         Raises:
-            ValueError: no configuration of the space reads it.
+            ValueError: no configuration of the space reads ``name``.
         """
         changed = dict(params)
         for condition in self._all_conditions.get(name, ()):
@@ -205,16 +206,16 @@ class ActiveSpace:
 
     @cached_property
     def size(self) -> int | None:
-        """Number of distinct configurations, or None where they are endless."""
+        """Number of distinct configurations; None if it is infinite."""
         sizes = [group.size for group in self._groups]
         return None if None in sizes else prod(size for size in sizes if size is not None)
 
     def config_at(self, index: int) -> Params:
-        """The configuration at a place in the fixed order of a discrete space (the last group turns fastest).
+        """Return the configuration at an index in the fixed order of a discrete space (the last group varies fastest).
 
         Raises:
             IndexError: ``index`` is outside ``range(self.size)``.
-            SpaceError: the space is endless.
+            SpaceError: the space is infinite.
         """
         size = self.size
         if size is None:
@@ -229,12 +230,12 @@ class ActiveSpace:
         return {name: params[name] for name in self.space}
 
     def describe(self) -> str:
-        """One line: how many parameters and how many configurations."""
+        """Return one line with the numbers of parameters and configurations."""
         size = "endless" if self.size is None else f"{self.size:,} configurations"
         return f"{len(self.space)} parameters, {size}"
 
     def shape(self) -> list[str]:
-        """One line per parameter: its values, and what other parameters must be for a run to read them."""
+        """Return one line per parameter: its values, and the conditions under which a run reads them."""
         entries = {name: str(entry) for name, entry in self.space.entries.items()}
         depends = {name: [c for c in found if c.name in entries] for name, found in self.conditions.items()}
         names = max(map(len, entries))
@@ -261,7 +262,7 @@ class ActiveSpace:
 
     @cached_property
     def _groups(self) -> list["_Group"]:
-        """Entries that depend on each other, each group at the place of its first entry."""
+        """Groups of entries that depend on each other, in the order of their first entries."""
         group_of = {name: [name] for name in self.space}
         for name, conditions in self.conditions.items():
             for condition in conditions:
@@ -275,9 +276,9 @@ class ActiveSpace:
 
 
 class _Group:
-    """The distinct configurations of entries that depend on each other but on no other entry.
+    """Distinct configurations of entries that depend on each other and on no other entry.
 
-    They are counted in blocks, one for every choice of the values that conditions look at.
+    They form blocks, one for every combination of the values that conditions look at.
     """
 
     def __init__(self, space: ActiveSpace, names: list[str]) -> None:
@@ -292,7 +293,7 @@ class _Group:
             return
         for values in _configurations(deciding):
             if space.normalised(values) != values:
-                continue  # It is counted where its own inactive values rest.
+                continue  # Its normalised form is counted instead.
             free = {name: entry for name, entry in entries.items() if name not in deciding}
             active = {name: entry for name, entry in free.items() if space.is_active(name, values)}
             self._blocks.append((values, Space(active) if active else None))
@@ -305,7 +306,7 @@ class _Group:
             assert size is not None
             if place < size:
                 chosen = {**values, **(block.config_at(place) if block else {})}
-                # Those left out are inactive, and any value of theirs becomes the one they rest at.
+                # The other entries are inactive: normalising replaces whatever value they have here.
                 others = {name: entry.examples[0] for name, entry in self._entries.items() if name not in chosen}
                 return self._space.normalised({**chosen, **others})
             place -= size

@@ -1,4 +1,4 @@
-"""Configurations of a space that come nearest to a recommendation."""
+"""Search for the configuration of a space that is nearest to a recommendation."""
 
 import math
 import random
@@ -17,18 +17,19 @@ def nearest(
 ) -> Params:
     """Return the configuration of the space that is nearest to the wanted settings.
 
-    Every parameter has its value nearest to the wanted one: on a log scale in log ranges and among positive choices,
-    else by difference; of two equally near ones the smaller. A parameter is drawn evenly where nothing is wanted of
-    it, and where the wanted value cannot be compared with its own, such as a text that is none of the choices.
+    Every parameter gets its value nearest to the wanted one; among equally near values the smaller. Nearness is
+    measured on a log scale in log ranges and among positive choices, else by difference. A parameter is drawn evenly
+    if no value is wanted, or if the wanted value cannot be compared with its own (a text that is not a choice, say).
 
     Batch size and gradient accumulation are chosen together: the pair whose product is nearest to the wanted product
-    on a log scale, with the least accumulation among equals.
+    on a log scale; among equals the one with the least accumulation.
 
     Args:
-        wanted: settings by dotted name; of those outside the space only batch size and accumulation are read.
-        rng: draws the remaining values, as part of one whole configuration.
-        fixed: settings by dotted name as they are outside the space. Only batch size and accumulation are read, where
-            the space holds just one of them.
+        wanted: settings by dotted name. The only settings outside the space that are read are batch size and
+            accumulation.
+        rng: source of the remaining values, which are drawn as part of one whole configuration.
+        fixed: settings outside the space, by dotted name. The only ones read are batch size and accumulation, if the
+            space holds just one of them.
     """
     found = space.sample(rng)
     for name, entry in space.entries.items():
@@ -39,7 +40,7 @@ def nearest(
 
 
 def _nearest_to(entry: Entry, wanted: Scalar | None) -> Scalar | None:
-    """Return the entry's value nearest to the wanted one, or None where there is none to compare."""
+    """Return the entry's value nearest to the wanted one; None if no value can be compared with it."""
     if isinstance(entry, Choices) and wanted is not None and entry.contains(wanted):
         return wanted
     if not _is_number(wanted):
@@ -53,7 +54,7 @@ def _nearest_to(entry: Entry, wanted: Scalar | None) -> Scalar | None:
 
 
 def _nearest_batch(entries: Mapping[str, Entry], wanted: Mapping[str, Scalar], fixed: Mapping[str, Scalar]) -> Params:
-    """Return the searched ones of batch size and accumulation; nothing where no product is wanted or possible."""
+    """Return batch size and accumulation, if searched; nothing if no product is wanted or possible."""
     batch, accumulation = wanted.get(_BATCH), wanted.get(_ACCUMULATION, 1)
     if not (_is_positive(batch) and _is_positive(accumulation)):
         return {}
@@ -75,9 +76,9 @@ def _nearest_batch(entries: Mapping[str, Entry], wanted: Mapping[str, Scalar], f
 
 
 def _factors(entry: Entry | None, fixed: Scalar, wanted: float | None = None) -> list[Number]:
-    """Return the positive values of a parameter, of a range only those next to ``wanted``.
+    """Return the positive values of a parameter; for an integer range only those next to ``wanted``, if given.
 
-    A parameter that is not searched has its fixed value, and a range of floats counts for none.
+    A parameter that is not searched has its fixed value. A float range has no values here.
     """
     values: Iterable[Scalar]
     match entry:
@@ -94,7 +95,7 @@ def _factors(entry: Entry | None, fixed: Scalar, wanted: float | None = None) ->
 
 
 def _neighbours(entry: IntRange, wanted: Number) -> tuple[int, int]:
-    """Return the range's values on both sides of a number; the same one twice at its ends."""
+    """Return the range's values on both sides of a number; at the range's high end the same value twice."""
     within = min(max(wanted, entry.low), entry.high)
     place = min(int((within - entry.low) // entry.step), entry.size - 1)
     below = entry.low + place * entry.step
@@ -108,7 +109,7 @@ def _closest(values: Iterable[Number], wanted: Number, *, log: bool) -> Number:
 def _distance(one: Number, other: Number, *, log: bool) -> float:
     if not log:
         return abs(one - other)
-    # Rounded, so that half and twice a number are equally near to it.
+    # Rounding makes half and twice a number equally near to it.
     return round(abs(math.log(one) - math.log(other)), 9)
 
 

@@ -4,11 +4,11 @@ _LONGEST = 80
 
 
 def quoted(value: object) -> str:
-    """Return a value as Python writes it, cut where it is long."""
+    """Return a value's ``repr``, cut if it is long."""
     try:
         text = repr(value)
     except ValueError:
-        # Python writes no whole number of thousands of digits.
+        # Python refuses to convert an integer of thousands of digits to text.
         text = "a very long number"
     except RecursionError:
         text = f"a {type(value).__name__} nested very deeply"
@@ -16,7 +16,7 @@ def quoted(value: object) -> str:
 
 
 def short(text: str) -> str:
-    """Return a text on one line, cut where it is long."""
+    """Return a text on one line, cut if it is long."""
     # Cut twice: white space may be most of it.
     return _cut(" ".join(text[: 4 * _LONGEST].split()))
 

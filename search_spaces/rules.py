@@ -1,7 +1,8 @@
-"""Rules that turn a sample away before launch: each with a name, a reason and by how much it was exceeded.
+"""Rules that reject a sample before launch, each with a name, a reason and the excess over its limit.
 
-A rule is a pure function of one configuration. Two rest on predicted memory, which they are given as a function; the
-others are limits that users of these models set by hand, per size class or per family.
+A rule is a pure function of one configuration. One rejects combinations that the model cannot follow. Two use
+predicted memory, which they receive as a function. The others are limits that users of these models set by hand, per
+size class or per family.
 """
 
 import re
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 SizeClass = Literal["large", "base", "small"]
 
-# Parameter counts that part the classes: the users' large models have 270 to 400 million parameters, their base
+# Parameter counts that separate the classes. The users' large models have 270 to 400 million parameters, their base
 # models 110 to 184 million.
 _LARGE_FROM = 220_000_000
 _BASE_FROM = 80_000_000
@@ -21,9 +22,9 @@ _BASE_FROM = 80_000_000
 
 @dataclass(frozen=True)
 class Sample:
-    """What the rules look at: one configuration with its fixed settings filled in.
+    """Configuration as the rules see it, with its fixed settings filled in.
 
-    ``params`` is all of it by dotted names, for rules that look at more than the rest says.
+    ``params`` holds the whole configuration by dotted name, for rules that need more than the other attributes.
     """
 
     model: str
@@ -58,7 +59,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Violation:
-    """Why a sample was turned away. ``excess`` is how far beyond the limit it lies: value / limit − 1, above 0."""
+    """Reason for rejecting a sample. ``excess`` is above 0 and measures how far the sample exceeds the limit.
+
+    It is value / limit − 1 for a limit, and the number of problems for a combination.
+    """
 
     rule: str
     reason: str
@@ -66,20 +70,20 @@ class Violation:
 
 
 class Rule(Protocol):
-    """Turns samples away. ``name`` becomes the name of the constraint that the searcher is told."""
+    """Rule that may reject samples. ``name`` becomes the name of the constraint that the searcher records."""
 
     @property
     def name(self) -> str: ...
 
     def check(self, sample: Sample) -> Violation | None:
-        """The violation, or None where the sample may be launched."""
+        """Return the violation; None if the sample may be launched."""
         ...
 
 
 def violations(rules: Sequence[Rule], sample: Sample) -> list[Violation]:
-    """What every rule objects to, in the order of the rules.
+    """Return the violations of all rules, in the order of the rules.
 
-    Of a combination that cannot be built nothing more is asked: there is no memory to predict.
+    A violated ``CombinationRule`` ends the check: a model that cannot be built has no memory to predict.
     """
     found: list[Violation] = []
     for rule in rules:
@@ -92,9 +96,9 @@ def violations(rules: Sequence[Rule], sample: Sample) -> list[Violation]:
 
 
 class CombinationRule:
-    """Turns away settings that the sample's model cannot follow.
+    """Rule that rejects settings that the sample's model cannot follow.
 
-    ``cannot`` answers, of a configuration by its dotted names, what cannot be and why: a text for each setting.
+    ``cannot`` takes a configuration by dotted name and returns a text for each impossible setting, with the reason.
     """
 
     def __init__(self, cannot: Callable[[Mapping[str, Any]], Sequence[str]]) -> None:
@@ -108,21 +112,22 @@ class CombinationRule:
         found = self._cannot(sample.params)
         if not found:
             return None
-        # There is no measure of how far a combination is from one that can be, but by how much of it cannot.
+        # The distance from a possible combination has no measure other than the number of impossible settings.
         return Violation(self.name, f"{sample}: the combination: {'; '.join(found)}", excess=float(len(found)))
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What a sample comes to on the largest share of a device that a trial may have, by prediction.
+    """Predicted fit of a sample in the largest share of a device that a trial may have.
 
     Attributes:
-        need_gib: of one sample a pass, with everything allowed that lowers it.
-        allowed_gib: what a prediction may come to, the headroom taken off.
-        budget_gib: what the trial may hold.
-        micro_batch: samples in the largest of its passes; 0 where not even one fits.
-        passes: passes that a step takes at full length; None where not even one sample fits.
-        checkpointing: whether activations are computed again to make it fit, or were in vain.
+        need_gib: predicted memory at one sample a pass, with every allowed saving.
+        allowed_gib: largest prediction that still fits, which is the budget less the headroom.
+        budget_gib: memory that the trial may hold.
+        micro_batch: samples in the largest pass; 0 if not even one fits.
+        passes: passes that a step takes at full length; None if not even one sample fits.
+        checkpointing: whether the prediction recomputes activations so that the sample fits. It is also true if that
+            does not suffice.
     """
 
     need_gib: float
@@ -134,11 +139,11 @@ class Fit:
 
 
 Predict = Callable[[Sample], Fit | None]
-"""Predicts a sample's fit; None where nothing can be said of it, and then nothing is turned away."""
+"""Function that predicts a sample's fit; None if it cannot, and then no rule rejects the sample."""
 
 
 class MemoryRule:
-    """Turns away what does not fit at one sample a pass."""
+    """Rule that rejects samples that do not fit at one sample a pass."""
 
     def __init__(self, fit: Predict) -> None:
         self._fit = fit
@@ -161,7 +166,7 @@ class MemoryRule:
 
 
 class AccumulationRule:
-    """Turns away what fits, but in more than ``max_accumulation`` passes a step."""
+    """Rule that rejects samples that fit only with more than ``max_accumulation`` passes a step."""
 
     def __init__(self, fit: Predict, max_accumulation: int) -> None:
         self._fit = fit
@@ -192,7 +197,7 @@ _MOST = 2**28
 
 
 class SizeLimits(BaseModel):
-    """The most that models of one size class may take; None leaves a quantity free."""
+    """Upper limits for models of one size class; None leaves a quantity unlimited."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -202,7 +207,7 @@ class SizeLimits(BaseModel):
 
 
 class LimitSet(BaseModel):
-    """Hand-made limits per size class, starting from a named set where ``from`` gives one."""
+    """Manual limits per size class, based on a named set if ``from`` gives one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -227,12 +232,13 @@ class LimitSet(BaseModel):
             own: SizeLimits = getattr(self, size)
             changed = {field: getattr(own, field) for field in own.model_fields_set}
             object.__setattr__(self, size, getattr(named, size).model_copy(update=changed))
-        # What stands here now is complete: a later version of the named set changes no study that began with this one.
+        # The limits are complete now. A later change of the named set must not change studies that began with it.
         object.__setattr__(self, "base_set", None)
         return self
 
 
-# What users of 24 GB cards set by hand. Claims, not truths: memory follows the micro-batch, not the product.
+# Limits that users of 24 GB cards set by hand. They are claims, not facts: memory depends on the micro-batch, not on
+# the product.
 NAMED_LIMITS: dict[str, LimitSet] = {}
 NAMED_LIMITS["users_24gb"] = LimitSet(
     large=SizeLimits(batch=16, effective_batch=64, length=384),
@@ -241,9 +247,9 @@ NAMED_LIMITS["users_24gb"] = LimitSet(
 
 
 def size_class(model: str, parameters: int | None) -> SizeClass:
-    """The size class of a model: by its parameter count where that is known, else by its name.
+    """Return a model's size class, by its parameter count if known, else by its name.
 
-    By name, "large" anywhere or xlm-roberta is large (its vocabulary makes it so), the rest is base.
+    A name with "large" or "xlm-roberta" in it is large (the latter for its vocabulary). Any other name is base.
     """
     if parameters is not None:
         if parameters >= _LARGE_FROM:
@@ -254,9 +260,9 @@ def size_class(model: str, parameters: int | None) -> SizeClass:
 
 
 class SizeClassRule:
-    """Limits on batch, effective batch and length by the model's size class.
+    """Rule that limits batch, effective batch and length by the model's size class.
 
-    ``parameters`` answers the parameter count of a model name, or None where it is not known.
+    ``parameters`` returns the parameter count of a model name, or None if it is unknown.
     """
 
     def __init__(self, limits: LimitSet, parameters: Callable[[str], int | None]) -> None:
@@ -283,7 +289,7 @@ class SizeClassRule:
 
 
 class FamilyLimits(BaseModel):
-    """The most that models of one family may take."""
+    """Upper limits for models of one family."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -292,7 +298,7 @@ class FamilyLimits(BaseModel):
     head_layers: int = Field(gt=0)
 
 
-# The second users' set; its batch is the sampled one, whatever the accumulation.
+# A second set of users' limits. Its batch is the sampled one, regardless of the accumulation.
 NAMED_FAMILY_LIMITS: dict[str, dict[str, FamilyLimits]] = {
     "users_families": {
         "deberta": FamilyLimits(batch=64, length=384, head_layers=2),
@@ -311,10 +317,10 @@ _FAMILY_OF_TYPE = {
 
 
 def model_family(model: str, model_type: str | None) -> str | None:
-    """``bert``, ``roberta`` or ``deberta``, or None for another family.
+    """Return ``bert``, ``roberta`` or ``deberta``; None for another family.
 
-    By the architecture (``model_type`` as transformers names it) where that is known, else by the model's own name,
-    in which DistilBERT, ALBERT and their kin are no BERT.
+    The architecture (transformers' ``model_type``) decides if it is known, else the last part of the model's name.
+    Names such as DistilBERT and ALBERT do not count as BERT.
     """
     if model_type is not None:
         return _FAMILY_OF_TYPE.get(model_type)
@@ -324,9 +330,9 @@ def model_family(model: str, model_type: str | None) -> str | None:
 
 
 class FamilyRule:
-    """Limits on batch, length and layers of the head by the model's family; other families are free.
+    """Rule that limits batch, length and head layers by the model's family; other families have no limits.
 
-    ``model_type`` answers the architecture of a model name, or None where it is not known.
+    ``model_type`` returns the architecture of a model name, or None if it is unknown.
     """
 
     def __init__(self, limits: Mapping[str, FamilyLimits], model_type: Callable[[str], str | None]) -> None:
@@ -357,7 +363,7 @@ class FamilyRule:
 def _exceeded(
     rule: str, sample: Sample, quantities: Sequence[tuple[str, int, int | None]], whose: str
 ) -> Violation | None:
-    """The violation of those (label, value, limit) whose value is above the limit; None where there is none."""
+    """Return the violation of the (label, value, limit) triples whose value is above the limit; None without one."""
     over = [
         (value / limit - 1, f"{label} {value} > {limit}")
         for label, value, limit in quantities

@@ -1,7 +1,7 @@
-"""A flat search space: dotted name → choices, integer range or float range, the same for every trial.
+"""Flat search space: dotted name → choices, integer range or float range, the same for every trial.
 
-Flat means that no entry depends on another's value, so that models of any size can be sampled in any order. What
-cannot run is turned away by the rules (``search_spaces.rules``), never by bending the space.
+Flat means that no entry depends on another's value, so models of any size can be sampled in any order. The rules
+(``search_spaces.rules``) reject configurations that cannot run; the space itself is never adapted.
 """
 
 import json
@@ -23,7 +23,7 @@ Params = dict[str, Scalar]
 
 
 class SpaceError(ValueError):
-    """The space cannot be used; the message names the entry and the remedy in one line."""
+    """Error of an unusable space; the message names the entry and the remedy in one line."""
 
 
 class _Entry(BaseModel):
@@ -31,14 +31,14 @@ class _Entry(BaseModel):
 
 
 class Choices(_Entry):
-    """One of several values of one type; whole numbers among floats count as floats."""
+    """List of values of one type; integers among floats become floats."""
 
     choices: tuple[Any, ...] = Field(strict=False)
 
     @field_validator("choices", mode="before")
     @classmethod
     def _a_list(cls, choices: object) -> object:
-        # A set would do for pydantic, but has another order in every process.
+        # Pydantic would accept a set, but its order differs between processes.
         if not isinstance(choices, list | tuple):
             raise ValueError(f"{quoted(choices)} is {_type_name(choices)}; give a list such as [8, 16]")
         return choices
@@ -79,7 +79,7 @@ class Choices(_Entry):
 
     @property
     def examples(self) -> tuple[Scalar, ...]:
-        """Values whose validity implies that of every value of the entry."""
+        """Values that, if they are valid, show that every value of the entry is."""
         return self.choices
 
     def __str__(self) -> str:
@@ -87,7 +87,7 @@ class Choices(_Entry):
 
 
 class IntRange(_Entry):
-    """Whole numbers low, low + step, … up to high, drawn evenly or, with ``log``, evenly in the logarithm."""
+    """Range of integers low, low + step, … up to high, drawn evenly or, with ``log``, evenly in the logarithm."""
 
     type: Literal["int"] = "int"
     low: int
@@ -118,7 +118,7 @@ class IntRange(_Entry):
     def at(self, share: float) -> Scalar:
         if not self.log:
             return self.value_at(int(share * self.size))
-        # Half a number more at both ends, as Optuna draws: else the ends would come half as often as they should.
+        # Like Optuna, extend both ends by one half: otherwise the ends would be drawn half as often as they should.
         drawn = math.exp(_between(math.log(self.low - 0.5), math.log(self.high + 0.5), share))
         return min(max(round(drawn), self.low), self.high)
 
@@ -135,7 +135,7 @@ class IntRange(_Entry):
 
 
 class FloatRange(_Entry):
-    """Any number from low to high, drawn evenly or, with ``log``, evenly in the logarithm."""
+    """Range of floats from low to high, drawn evenly or, with ``log``, evenly in the logarithm."""
 
     type: Literal["float"] = "float"
     low: float = Field(allow_inf_nan=False)
@@ -176,7 +176,7 @@ Entry = Choices | IntRange | FloatRange
 
 
 class Space:
-    """An ordered, checked mapping of dotted names to entries. Immutable."""
+    """Ordered, checked mapping of dotted names to entries. Immutable."""
 
     def __init__(self, entries: Mapping[str, Entry]) -> None:
         if not entries:
@@ -197,7 +197,7 @@ class Space:
 
     @property
     def size(self) -> int | None:
-        """Number of configurations, or None where a float range makes it endless."""
+        """Number of configurations; None if a float range makes it infinite."""
         total = 1
         for entry in self.entries.values():
             if entry.size is None:
@@ -206,11 +206,11 @@ class Space:
         return total
 
     def config_at(self, index: int) -> Params:
-        """The configuration at a place in the fixed order of a discrete space (last name turns fastest).
+        """Return the configuration at an index in the fixed order of a discrete space (the last name varies fastest).
 
         Raises:
             IndexError: ``index`` is outside ``range(self.size)``.
-            SpaceError: the space is endless.
+            SpaceError: the space is infinite.
         """
         size = self.size
         if size is None:
@@ -225,20 +225,20 @@ class Space:
         return {name: params[name] for name in self.entries}
 
     def at(self, point: Sequence[float]) -> Params:
-        """Return the configuration at a point of the unit cube, one coordinate in [0, 1) an entry.
+        """Return the configuration at a point of the unit cube; each entry has one coordinate in [0, 1).
 
-        Points that lie evenly in the cube give configurations that lie evenly in the space.
+        Evenly spread points of the cube give evenly spread configurations of the space.
         """
         pairs = zip(self.entries.items(), point, strict=True)
         return {name: entry.at(share) for (name, entry), share in pairs}
 
     def sample(self, rng: random.Random) -> Params:
-        """One configuration, every entry drawn evenly by itself."""
+        """Draw one configuration, every entry evenly and independently."""
         return {name: _draw(entry, rng) for name, entry in self.entries.items()}
 
     def key(self, params: Mapping[str, Scalar]) -> str:
-        """A text that two configurations share exactly when they are the same."""
-        # A number from a float range may come as 1 or 1.0, and as -0.0.
+        """Return a text that two configurations share exactly when they are the same."""
+        # A number of a float range may be 1 or 1.0, and 0.0 or -0.0.
         return json.dumps(
             [
                 float(params[name]) + 0.0 if isinstance(entry, FloatRange) else params[name]
@@ -252,20 +252,20 @@ class Space:
         )
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
-        """Plain data from which ``parse_space`` makes an equal space."""
+        """Return plain data from which ``parse_space`` makes an equal space."""
         return {name: entry.model_dump(mode="json") for name, entry in self.entries.items()}
 
     def describe(self) -> str:
-        """One line: how many parameters and how many configurations."""
+        """Return one line with the numbers of parameters and configurations."""
         size = "endless" if self.size is None else f"{self.size:,} configurations"
         return f"{len(self)} parameters, {size}"
 
 
 def parse_space(raw: object) -> Space:
-    """Build a space from plain data, as it comes from a YAML file.
+    """Build a space from plain data, as a YAML file holds it.
 
     Raises:
-        SpaceError: naming the entry (``space.<name>``), what is wrong with it and the remedy.
+        SpaceError: an entry is invalid; the message names it (``space.<name>``), the problem and the remedy.
     """
     if not isinstance(raw, Mapping):
         raise SpaceError(f"space: expected names with choices or ranges, not {_type_name(raw)}")
@@ -297,7 +297,7 @@ def _parse_entry(name: str, raw: object) -> Entry:
 
 
 def _problem(name: str, kind: type[Entry], details: Any) -> str:
-    """One line for pydantic's account of what is wrong with an entry."""
+    """Return pydantic's error details about an entry as one line."""
     field = short(str(details["loc"][0])) if details["loc"] else ""
     where = f"space.{name}.{field}" if field else f"space.{name}"
     allowed = ", ".join(kind.model_fields)
@@ -344,7 +344,7 @@ def _draw(entry: Entry, rng: random.Random) -> Scalar:
 
 
 def _between(low: float, high: float, share: float) -> float:
-    # Not low + share × (high − low): the difference of two finite numbers may be infinite.
+    # low + share × (high − low) would fail: the difference of two finite numbers may be infinite.
     return low * (1 - share) + high * share
 
 
