@@ -20,7 +20,7 @@ StartRay = Callable[..., AbstractContextManager[None]]
 
 @pytest.fixture(autouse=True, scope="session")
 def machine_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What tests find out of this machine's memory is kept apart, also by the processes that they start."""
+    """Keep the memory measurements of the tests and their child processes apart from those of the machine."""
     folder = tmp_path_factory.mktemp("machine")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
@@ -29,7 +29,10 @@ def machine_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True, scope="session")
 def workers_are_not_put_off() -> Iterator[None]:
-    """Ray gives its workers way to everything else, and several processes of tests would have them wait for minutes."""
+    """Run Ray's workers at normal priority.
+
+    Ray lowers it by default. With several test processes at once, its workers would wait for minutes.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_worker_niceness", "0")
         yield
@@ -37,9 +40,10 @@ def workers_are_not_put_off() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def signals_reach_what_is_started() -> None:
-    """A shell that runs the tests in the background has them ignore signals, and so all processes that they start.
+    """Replace ignored signals by a handler that does nothing.
 
-    A handler is not inherited.
+    A shell that runs the tests in the background makes them ignore signals, and so every process that they start. Child
+    processes inherit an ignored signal, but no handler.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -48,9 +52,10 @@ def signals_reach_what_is_started() -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def imports_are_no_garbage() -> None:
-    """Giving memory back looks through every object: not through those of all that the tests have imported, each time.
+    """Exclude everything allocated so far from garbage collection.
 
-    Nor is a tensor that another module keeps anything that lives in this one.
+    Giving memory back searches every object for tensors. The objects that the tests' imports made need no search, and
+    tensors that another module retains do not count as live in this one.
     """
     gc.collect()
     gc.freeze()
@@ -58,14 +63,17 @@ def imports_are_no_garbage() -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_measured_before(machine_folder: Path) -> None:
-    """What trials of other tests needed corrects no prediction of this one; predictions alone are kept."""
+    """Delete the ledger and the probes of other tests; keep the predictions.
+
+    What other tests measured must correct no prediction of this one.
+    """
     (machine_folder / "ledger.jsonl").unlink(missing_ok=True)
     shutil.rmtree(machine_folder / "probes", ignore_errors=True)
 
 
 @pytest.fixture
 def plain_config(tmp_path: Path) -> dict[str, Any]:
-    """The least configuration that can be searched, on the built-in data, in a folder of the test's own."""
+    """Return the smallest configuration that can be searched: the built-in data, and a folder of the test's own."""
     return {
         "study": {"name": "test", "dir": str(tmp_path / "runs")},
         "data": {"path": "demo"},
@@ -73,7 +81,7 @@ def plain_config(tmp_path: Path) -> dict[str, Any]:
         "train": {"epochs": 4},
         "search": {"trials": 4, "sampler": "exhaustive"},
         "scheduler": {"name": "none", "rung": "epoch"},
-        # Nothing is predicted for trials that train nothing.
+        # Trials that train nothing have no memory need to predict.
         "limits": None,
         "tracking": {"enabled": False},
         "space": {"optim.lr": {"choices": [0.1, 0.2, 0.3, 0.4]}},
@@ -82,7 +90,7 @@ def plain_config(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def start_ray() -> StartRay:
-    """``(cpus, gpus=None)`` → Ray as a search starts it, but for its pages, which take longer than all the rest."""
+    """Return a context manager: ``(cpus, gpus=None)`` → Ray as a search starts it, without its slow dashboard."""
 
     @contextmanager
     def started(cpus: int, gpus: int | None = None) -> Iterator[None]:
@@ -108,17 +116,18 @@ def start_ray() -> StartRay:
 
 @pytest.fixture(scope="module")
 def ray_with_one_slot(start_ray: StartRay) -> Iterator[None]:
-    """Ray for the tests of one module, with room for one trial at a time; starting it takes longer than they do."""
+    """Start Ray once for a test module, with room for one trial at a time; starting it takes longer than the tests."""
     with start_ray(1):
         yield
 
 
 @pytest.fixture
 def run_scripted(plain_config: dict[str, Any], ray_with_one_slot: None) -> Iterator[RunSearch]:
-    """Run a search whose trials follow ``script(settings, epoch) -> value``; returns its end and its study.
+    """Return a function that runs a search whose trials follow ``script(settings, epoch) -> value``.
 
-    A scripted trial writes a checkpoint every epoch and goes on from one, as real trials do. ``script`` may raise, or
-    kill its process; ``patience`` is the caller's business. Changes to the configuration are dotted overrides.
+    It takes changes to the configuration as dotted overrides, and returns the search's end, its study and its output. A
+    scripted trial writes a checkpoint every epoch and resumes from one, as real trials do. ``script`` may raise, or
+    kill its process; ``patience`` is the caller's business.
     """
     from tune_app.config import parse_config
     from tune_app.experiment import run_search
@@ -132,7 +141,7 @@ def run_scripted(plain_config: dict[str, Any], ray_with_one_slot: None) -> Itera
             console=Console(file=output, width=200),
             run_trial=run_trial or scripted_trial(script),
         )
-        # A changed configuration may have begun another version.
+        # A changed configuration may have started another version.
         store = load_study(end.run_dir, end.status.study, config.study.storage)
         return end, store, output.getvalue()
 
@@ -148,7 +157,7 @@ def scripted_trial(script: Callable[..., float]) -> Any:
         if workspace.resume_from is not None:
             done = int((workspace.resume_from / "epoch").read_text())
         epochs = settings.train.epochs
-        # One that was cut short after its last epoch has its end yet to say.
+        # A trial interrupted after its last epoch has yet to report its end.
         for epoch in range(min(done + 1, epochs), epochs + 1):
             value = script(settings, epoch)
             folder = workspace.checkpoints / f"epoch-{epoch}"

@@ -1,4 +1,4 @@
-"""Whatever stands in a configuration or a data file, it is read or refused by the one error; nothing else comes."""
+"""Arbitrary content in a configuration or a data file: it is read, or rejected with ``UserError`` alone."""
 
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from trainables.settings import DataSettings
 from tune_app.config import RunConfig, load_config
 from tune_app.errors import UserError
 
-# The same examples in every run: what is found here is found by whoever wrote it.
+# Every run has the same examples, so that the author of a fault is the one who meets it.
 FEW = settings(
     max_examples=150,
     deadline=None,
@@ -26,7 +26,7 @@ BYTES = st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.en
 
 
 def lines(parts: list[str]) -> st.SearchStrategy[bytes]:
-    """Texts of parts that mean something to the reader, with anything between them."""
+    """Generate texts of parts that mean something to the reader, with anything between them."""
     piece = st.sampled_from(parts) | st.text(max_size=3)
     return st.lists(piece, max_size=30).map(lambda pieces: "".join(pieces).encode("utf-8", "surrogatepass"))
 

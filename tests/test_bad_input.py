@@ -1,6 +1,6 @@
-"""Bad input, one table over all verbs: exit code 2 and one line that names it and the remedy, and nothing left behind.
+"""Bad input to every command: exit code 2, one line that names it and the remedy, and no files left behind.
 
-What only looks bad (a byte order mark, Windows' line ends) is read rightly: the last table.
+The last table holds input that only looks bad (a byte order mark, Windows' line ends) and is read correctly.
 """
 
 import gzip
@@ -40,11 +40,11 @@ SEARCH = LEAST + SPACE
 
 @dataclass(frozen=True)
 class Row:
-    """What is given, and what the one line says of it.
+    """Input, and texts that the one line of the error must contain.
 
     Attributes:
         files: beside the configuration ``c.yaml``.
-        model: what becomes of the files of a sound model, which then lie in ``m``.
+        model: function from the files of a sound model to the files written to ``m``.
         pipes: named pipes that nobody writes to; they take the place of files.
     """
 
@@ -107,7 +107,7 @@ def as_parquet(names: list[str], columns: list[Any]) -> bytes:
 
 
 def changed(**cells: Any) -> list[dict[str, Any]]:
-    """The records with cells of the third one replaced or added; added columns are empty elsewhere."""
+    """Return the records with cells of the third one replaced or added; added columns are empty elsewhere."""
     empty = dict.fromkeys(cells, "")
     return [{**empty, **record, **(cells if place == 2 else {})} for place, record in enumerate(RECORDS)]
 
@@ -120,7 +120,7 @@ def every(**cells: Any) -> list[dict[str, Any]]:
 
 
 class Code:
-    """A pickle of it would run a command in whoever loads it."""
+    """Object whose pickle runs a command when it is loaded."""
 
     def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
         return os.system, ("touch ran",)
@@ -146,7 +146,7 @@ def with_files(**contents: bytes | str) -> Callable[[ModelFiles], Files]:
 
 
 def pickled(content: Callable[[dict[str, torch.Tensor]], bytes]) -> Callable[[ModelFiles], Files]:
-    """The weights in a pickled file, made of them by ``content``."""
+    """Return a function that replaces a model's weights by a pickled file, which ``content`` makes from them."""
 
     def damage(files: ModelFiles) -> Files:
         tensors = load(files["model.safetensors"])
@@ -563,7 +563,7 @@ BAD = [*CONFIGS, *SETTINGS, *STORAGES, *PASSWORDS, *DATA, *MODELS, *COMMANDS, *P
 
 @pytest.fixture(scope="session")
 def model_files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
-    """The files of a sound model."""
+    """Return the files of a sound model."""
     config = builtin_config("tiny-bert", vocab_size=100, pad_token_id=0)
     folder = small_model(config, tmp_path_factory.mktemp("model"))
     return {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -571,7 +571,7 @@ def model_files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
 
 @pytest.fixture
 def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_files: ModelFiles) -> Callable[[Row], None]:
-    """Put a row's files into the working directory, which is the test's own."""
+    """Return a function that writes a row's files into the working directory, a folder of the test's own."""
     monkeypatch.chdir(tmp_path)
 
     def put(row: Row) -> None:
@@ -606,12 +606,12 @@ def assert_refused(row: Row, code: object, out: str, err: str) -> None:
 
 
 class NothingToRefuse(BaseException):
-    """The search would begin. No command catches it."""
+    """Signal that a search would start. No command catches it."""
 
 
 @pytest.fixture
 def no_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes after all checks is left out, and so are those that train something small first."""
+    """Stop every search after its checks, and skip the checks that train a small model first."""
 
     def begin(*_: Any, **__: Any) -> None:
         raise NothingToRefuse
@@ -661,7 +661,7 @@ def test_bad_input_of_a_real_process(name: str, given: Callable[[Row], None], tm
 
 @dataclass(frozen=True)
 class Good:
-    """What looks bad, and the records that are read of it."""
+    """Input that looks bad, and the records that it must give."""
 
     name: str
     content: str | bytes = ""

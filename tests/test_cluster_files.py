@@ -1,4 +1,4 @@
-"""The files for clusters, as far as they can be checked without one: their form, versions, and the search in them.
+"""Tests of the files for clusters that need no cluster: their form, versions, and the search in them.
 
 The entry point of the job on Kubernetes is run in tests/tune_app/search/test_ray_jobs.py.
 """
@@ -21,7 +21,7 @@ FOLDER = ROOT / "scripts" / "cluster"
 
 @pytest.fixture(scope="module")
 def job() -> dict[str, Any]:
-    """The documents of the job on Kubernetes by their kind."""
+    """Return the documents of the job on Kubernetes by their kind."""
     documents = YAML(typ="safe").load_all((FOLDER / "rayjob.yaml").read_text(encoding="utf-8"))
     return {document["kind"]: document for document in documents}
 

@@ -1,4 +1,4 @@
-"""The GPU check takes its whole road on the CPU, and judges errors as it says it does."""
+"""Tests of the GPU check: a whole run on the CPU, and its verdict on errors."""
 
 import importlib
 import json
@@ -26,7 +26,7 @@ def test_the_whole_road_on_the_cpu_without_ray_and_optuna_and_what_they_bring(tm
         f"import runpy, sys; sys.modules.update(dict.fromkeys({missing})); del sys.argv[0];"
         " runpy.run_path(sys.argv[0], run_name='__main__')"
     )
-    # From a strange folder, the file that people start.
+    # Run the file that people start, from another folder.
     ended = subprocess.run(
         [sys.executable, "-c", program, str(ROOT / "scripts" / "gpu_check"), "--device", "cpu", "--write", "table.txt"],
         cwd=tmp_path,
@@ -58,7 +58,7 @@ def test_without_a_card_one_line_says_so(gpu_check: ModuleType, capsys: pytest.C
     ("errors", "problems", "expected"),
     [
         ([0.04, -0.04, 0.05], [], 0),
-        # The median is of sizes: too much and too little do not cancel out.
+        # The median is over absolute values: overestimates and underestimates do not cancel out.
         ([0.06, -0.06, 0.06, -0.06], [], 1),
         ([0.01] * 19 + [0.5], [], 0),
         ([0.01] * 18 + [0.5, -0.5], [], 1),
@@ -82,7 +82,7 @@ def test_the_summary_tells_too_little_from_too_much(gpu_check: ModuleType) -> No
 
 def test_enough_is_left_for_a_24_gb_card_without_deberta(gpu_check: ModuleType) -> None:
     cases = [case for case in gpu_check.cases("cuda") if case.workload.config.model_type != "deberta-v2"]
-    # The largest of them, the one that could be left out first.
+    # The largest case is the first candidate for removal.
     largest = next(case for case in cases if str(case).endswith("4×24×384") and "xlm-roberta-large" in str(case))
     assert len(cases) >= 40
     assert gpu_check.predict(largest.workload).need_gib(24, 384, 4) < 24 * 0.9

@@ -1,4 +1,4 @@
-"""The test part is held out: no code path of a search opens it, and nothing that a trial says depends on it."""
+"""The held-out test part: no code path of a search opens it, and no report of a trial depends on it."""
 
 import csv
 import io
@@ -26,13 +26,13 @@ WORDS = ("rain", "coffee", "music", "letters", "winter", "bread")
 
 
 class TestPartOpened(Exception):
-    """Somebody asked for the test rows."""
+    """Error for any access to the test rows."""
 
     __test__ = False
 
 
 def write_data(path: Path, *, text_of_test: str | None, settings: TrialSettings | None = None) -> None:
-    """90 rows in 30 groups, of a word each that tells the label; those of the test part may have another text."""
+    """Write 90 rows in 30 groups, each row with a word that reveals the label; the test part may have another text."""
     groups = set()
     if text_of_test is not None and settings is not None:
         groups = set(read_test_rows(settings.data, None, settings.seeds.split).groups)
@@ -42,7 +42,7 @@ def write_data(path: Path, *, text_of_test: str | None, settings: TrialSettings 
         for row in range(90):
             group, label = row // 3, row % 2
             text = f"{WORDS[row % len(WORDS)]} {('calm', 'restless')[label]} {WORDS[row // len(WORDS) % len(WORDS)]}"
-            # Equal texts would tie groups together, and another text would make another split.
+            # Equal texts would tie groups together, so that another text would change the split.
             writer.writerow([f"{text_of_test if str(group) in groups else text} {row}", label, group])
 
 
@@ -66,7 +66,7 @@ def opened(*_: Any, **__: Any) -> Any:
 
 
 def guarded_trial(settings: Any, report: Any, workspace: Any) -> None:
-    """A real trial in a worker in which nobody gets the test rows; its reports say so."""
+    """Train a real trial in a worker where access to the test rows raises; its reports have the fact ``guarded``."""
     from dataclasses import replace
 
     from trainables import inputs
@@ -82,7 +82,7 @@ def guarded_trial(settings: Any, report: Any, workspace: Any) -> None:
 
 @pytest.fixture
 def nobody_opens_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this process, where searches are prepared and led."""
+    """Make access to the test rows raise an error in this process, which prepares and drives searches."""
     for module in (split, inputs):
         monkeypatch.setattr(module, "read_test_rows", opened)
 
@@ -94,7 +94,7 @@ def test_a_search_never_opens_the_test_part(
 ) -> None:
     write_data(tmp_path / "rows.csv", text_of_test=None)
     config = configuration(tmp_path, f"data.folds={folds}")
-    # The workers cannot import a test module: the function has to travel whole.
+    # Workers cannot import a test module, so the function is pickled by value.
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     run_search(config, console=Console(file=io.StringIO()), run_trial=guarded_trial)
     trials = load_study(Path(config.run_dir), "held-out", None).trials()

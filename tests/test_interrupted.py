@@ -1,4 +1,4 @@
-"""A search that is interrupted or killed, and the same command given again: real processes, real signals."""
+"""Searches that are interrupted or killed, then resumed by the same command: real processes, real signals."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A study that is kept on S3: its machine is lost, and another goes on with it. A real server, real kills."""
+"""Studies kept on S3: their machine is lost, and another resumes them. A real server, real kills."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
-    """Of something that a process brings about."""
+    """Wait until a process has made the condition true; fail if the process ends first."""
     end = time.monotonic() + 300
     while not condition():
         assert process.poll() is None, "it ended"
@@ -51,7 +51,7 @@ def answers(port: int) -> bool:
 
 @pytest.fixture
 def s3() -> Iterator[Any]:
-    """A client of a server of the test's own with the bucket ``studies``."""
+    """Yield a client of an S3 server of the test's own with the bucket ``studies``."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -70,7 +70,7 @@ def files(s3: Any) -> list[str]:
 
 
 def epochs_kept(s3: Any, trial: int) -> int:
-    """From which epoch a trial would go on, by what the store knows."""
+    """Return the epoch from which a trial would resume, as the journal in the store records it."""
     if "runs/far/study.journal" not in files(s3):
         return 0
     journal = s3.get_object(Bucket="studies", Key="runs/far/study.journal")["Body"].read().decode()
@@ -79,13 +79,13 @@ def epochs_kept(s3: Any, trial: int) -> int:
 
 
 def holding(s3: Any, secret: bytes) -> list[str]:
-    """The files in which a secret stands, be it in hexadecimal, as Ray writes what it pickles into JSON."""
+    """Return the files that contain a secret, also in hexadecimal: Ray writes pickled values into JSON that way."""
     contents = {key: s3.get_object(Bucket="studies", Key=key)["Body"].read() for key in files(s3)}
     return [key for key, content in contents.items() if secret in content or secret.hex().encode() in content]
 
 
 def started(machine: Path, *arguments: str) -> subprocess.Popen[str]:
-    """A command on a machine: it shares nothing with others but the store and what is read."""
+    """Start a command on a machine, which shares only the store and the input files with others."""
     environment: Mapping[str, str] = {**os.environ, "XDG_CACHE_HOME": str(machine), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "tune_app", *arguments]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -1,4 +1,4 @@
-"""Real trials on real Ray under a memory budget: what does not fit ends as out of memory, with its measured excess."""
+"""Real trials on real Ray under a memory budget: one that is too large ends out of memory, with its measured excess."""
 
 import io
 from pathlib import Path
@@ -16,7 +16,7 @@ from tune_app.study.run_dir import CONFIG_FILE, tracking_uri
 
 pytestmark = pytest.mark.slow
 
-# The states of one encoder fit, those of the other do not, whatever the batch.
+# Weights and optimizer states of one encoder fit, those of the other do not, whatever the batch.
 BUDGET_GIB = 0.04
 FITS, TOO_LARGE = "tiny-bert", "small-bert"
 
@@ -25,7 +25,7 @@ FITS, TOO_LARGE = "tiny-bert", "small-bert"
 def searched(
     tmp_path_factory: pytest.TempPathFactory, ray_with_one_slot: None
 ) -> tuple[RunConfig, dict[str, Any], str]:
-    """A search over a model that does not fit and one that does; its trials by model and what it printed."""
+    """Search a model that does not fit and one that does; return configuration, trials by model, and output."""
     from tune_app.study.store import load_study
 
     folder = tmp_path_factory.mktemp("budget")
@@ -38,7 +38,7 @@ def searched(
             "memory": {"budget_gib": BUDGET_GIB},
             "search": {"trials": 2, "sampler": "exhaustive"},
             "scheduler": {"name": "none"},
-            # What does not fit is launched all the same.
+            # Without rules, a model that does not fit is launched too.
             "limits": None,
             "space": {"model.name": {"choices": [TOO_LARGE, FITS]}},
         }

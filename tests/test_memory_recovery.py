@@ -1,4 +1,4 @@
-"""Real trials on real Ray when memory runs out against all expectation: predictions too small, neighbours, greed."""
+"""Real trials on real Ray when memory runs out unexpectedly: predictions too small, neighbours, greed."""
 
 import io
 import subprocess
@@ -22,13 +22,13 @@ CARD_GIB = 0.1
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_with_a_card(start_ray: Any) -> Iterator[None]:
-    """Ray with room for two trials on one card, which is made of the CPU."""
+    """Start Ray with room for two trials on one card, which is made of the CPU's memory."""
     with start_ray(2, gpus=1):
         yield
 
 
 def searched(folder: Path, space: dict[str, Any], *overrides: str, run_trial: Any = None) -> list[Any]:
-    """The trials of a search over the whole space, without filter: what does not fit is launched all the same."""
+    """Search the whole space without rules and return the trials; configurations that do not fit are launched too."""
     config = parse_config(
         {
             "study": {"name": "memory", "dir": str(folder / "runs")},
@@ -54,7 +54,7 @@ def with_predictions_too_small() -> Any:
         from trainables.memory.ledger import Ledger
         from tune_app.search.trainable import train_encoder
 
-        # So far below the truth that no probe is thought necessary.
+        # A prediction so far below the truth that no probe runs.
         Ledger.correction = lambda self, where: 0.05  # type: ignore[method-assign]
         train_encoder(settings, report, workspace)
 
@@ -63,7 +63,7 @@ def with_predictions_too_small() -> Any:
 
 def test_predictions_that_are_too_small_cost_recoveries_and_no_trial(tmp_path: Path) -> None:
     space = {"train.batch_size": [96, 61]}
-    # Room for some twenty rows, where the prediction sees room for all.
+    # The budget holds some twenty rows, but the prediction has room for all.
     given = ["resources.gpu=1", "memory.budget_gib=0.015"]
     trials = searched(tmp_path, space, *given, run_trial=with_predictions_too_small())
     assert len(trials) == 2
@@ -78,7 +78,7 @@ def test_predictions_that_are_too_small_cost_recoveries_and_no_trial(tmp_path: P
         assert facts.get("retries", 0) == 0
 
 
-# Takes what is free of a card as soon as somebody trains there, and gives it back when that process is gone.
+# Process that takes a card's free memory as soon as a trial trains there, and frees it when the trial's process ends.
 NEIGHBOUR = """
 import sys, time
 from pathlib import Path
@@ -128,7 +128,7 @@ def test_of_two_trials_on_one_card_the_greedy_one_is_the_one_that_fails(tmp_path
     assert greedy["need_gib"] > greedy["allowed_gib"]
     assert by_model["small-bert"].constraints["memory"] > 0
     assert modest["recoveries"] == 0
-    # They ran beside each other.
+    # Both trials ran at the same time.
     first_end = min(trial.datetime_complete.timestamp() for trial in trials)
     assert max(trial.user_attrs["suggested_at"] for trial in trials) < first_end
     assert first_end > start

@@ -1,4 +1,4 @@
-"""One seed and one trial at a time: the same trials and the same values, whenever and wherever the search is run."""
+"""Searches with one seed and one trial at a time: the same trials and values, whenever and wherever they run."""
 
 import io
 from pathlib import Path
@@ -40,6 +40,6 @@ def searched(folder: Path, seed: int, trials: int = 12) -> list[tuple[dict[str, 
 def test_one_seed_gives_one_search(ray_with_one_slot: None, tmp_path: Path) -> None:
     first, second = searched(tmp_path / "first", seed=3), searched(tmp_path / "second", seed=3)
     assert first == second
-    # Beyond ten trials TPE has begun to learn from the values, so that they had to be the same too.
+    # After ten trials TPE samples from the values, so these must be equal too.
     assert len(first) == 12
     assert searched(tmp_path / "other", seed=4, trials=2) != first[:2]

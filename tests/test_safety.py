@@ -1,4 +1,4 @@
-"""Nothing that a user or a hub hands over runs as code, and passwords reach nobody."""
+"""Safety: nothing that a user or a hub supplies runs as code, and passwords reach nobody."""
 
 import ast
 import json
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def calls() -> Iterator[tuple[str, str, ast.Call]]:
-    """Every call in the packages: its file, the name that is called, and the call."""
+    """Yield every call in the packages: its file, the name of the called function, and the call."""
     for package in ("tune_app", "trainables", "search_spaces"):
         for file in sorted((ROOT / package).rglob("*.py")):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -102,7 +102,7 @@ space: {optim.lr: {choices: [0.1, 0.01]}}
 
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
-    """Ray's sockets lie in its folder, and their paths may not be long."""
+    """Return a folder with a short path: Ray's sockets lie in its folder, and their paths may not be long."""
     folder = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""The whole road on a real, tiny encoder: a search whose trials end in every way there is, and four accounts of it.
+"""A whole search on a real, tiny encoder: its trials end in every possible way, and four accounts of it agree.
 
-Two misfortunes are planted in the worker, where the trial meets them as it would meet its own: memory that runs out in
-a training step, and a bug in the evaluation.
+Two faults are planted in the worker, where the trial meets them as it would meet its own: memory that runs out in a
+training step, and a bug in the evaluation.
 """
 
 import csv
@@ -27,7 +27,7 @@ OUT_OF_MEMORY, BUG = 0.25, 0.5
 
 
 def unlucky_trial(settings: Any, report: Any, workspace: Any) -> None:
-    """Trains for real, with a misfortune planted by the dropout that was sampled."""
+    """Train for real, with a fault planted for certain values of the sampled dropout."""
     import torch
 
     from trainables.training import session
@@ -54,8 +54,8 @@ def unlucky_trial(settings: Any, report: Any, workspace: Any) -> None:
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("search")
-    # In this order, one at a time: a good trial, one that learns nothing, and twice each misfortune; every second batch
-    # size is turned away.
+    # The order, one trial at a time: a good trial, one that learns nothing, and each fault twice. The rules reject
+    # every second batch size.
     config = parse_config(
         {
             "study": {"name": "road", "dir": str(folder / "runs")},
@@ -79,7 +79,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def _by_value(function: Any) -> Any:
-    """Have the function travel to the workers whole; they cannot import a test module."""
+    """Have a function pickled by value, since workers cannot import a test module."""
     import sys
 
     import cloudpickle

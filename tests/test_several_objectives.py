@@ -1,4 +1,4 @@
-"""A search for several objectives on a real, tiny encoder, from its first trial to a configuration trained again."""
+"""A search with several objectives on a real, tiny encoder, from its first trial to a retrained configuration."""
 
 import io
 import json
@@ -43,7 +43,7 @@ def a_config(folder: Path, *overrides: str) -> RunConfig:
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory, ray_with_one_slot: None) -> tuple[RunConfig, str]:
-    """A study that was begun with five trials and went on to six."""
+    """Run a study of five trials and resume it to six; return configuration and output."""
     config = a_config(tmp_path_factory.mktemp("search"))
     output = io.StringIO()
     for overrides in (["search.trials=5"], []):

@@ -1,4 +1,4 @@
-"""Tests of the tables of training curves: what is written is what is read, and the committed tables are whole rows."""
+"""Tables of training curves: a written table reads back unchanged, and the committed tables hold whole rows."""
 
 import importlib
 import math

@@ -1,4 +1,4 @@
-"""Conditions: what nothing reads makes no two configurations out of one, and is always a value that its entry has."""
+"""Conditions: a parameter that nothing reads never splits a configuration in two, and always has a valid value."""
 
 import random
 from typing import Any

@@ -1,4 +1,4 @@
-"""A recommendation is brought into a space: each value to the nearest one, and never out of the space."""
+"""Recommendations brought into a space: each value moves to the nearest one in the space."""
 
 import math
 import random
@@ -99,7 +99,7 @@ def test_values_that_nothing_is_wanted_of_are_drawn_as_the_space_draws_them(spac
     assert nearest(space, {}, random.Random(seed)) == drawn
     first, *rest = space
     found = nearest(space, {first: drawn[first]}, random.Random(seed))
-    # Batch size and accumulation are chosen together, also where only one of them is wanted.
+    # Batch size and accumulation are chosen together, even where the recommendation names only one of them.
     apart = [name for name in rest if not (first.startswith("train.") and name.startswith("train."))]
     assert {name: found[name] for name in apart} == {name: drawn[name] for name in apart}
 

@@ -1,4 +1,4 @@
-"""Hand-made limits: which samples they turn away, why, and by how much."""
+"""Hand-made limits: the samples that they reject, the reason, and the excess."""
 
 from itertools import product
 from typing import Any
@@ -184,7 +184,7 @@ def test_limits_that_mean_nothing_are_refused(raw: Any, part: str) -> None:
 
 
 def predicted(need_gib: float, passes: int | None, *, micro_batch: int = 8, checkpointing: bool = False) -> Fit:
-    """A prediction for a card of 24 GiB, a tenth of which is kept free."""
+    """Return a prediction for a card of 24 GiB, a tenth of which stays free."""
     return Fit(need_gib, 21.6, 24.0, micro_batch if passes else 0, passes, checkpointing)
 
 
@@ -302,7 +302,7 @@ def test_a_head_without_layers_of_its_own_is_within_every_limit() -> None:
 
 
 class LongTexts:
-    """A rule of another kind."""
+    """Rule of another kind."""
 
     @property
     def name(self) -> str:

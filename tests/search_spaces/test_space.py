@@ -1,4 +1,4 @@
-"""Spaces are flat and checked: what is accepted can be listed, drawn from and written down, the rest is explained."""
+"""Flat, checked spaces: an accepted one can be listed, sampled and saved; a rejection explains the fault."""
 
 import math
 import random
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from search_spaces.space import Choices, FloatRange, IntRange, Space, SpaceError, parse_space
 
-# How long an example takes says more about the machine than about us.
+# The time of an example depends on the machine more than on our code.
 QUICK = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NAMES = st.from_regex(r"[a-z_]{1,6}(\.[a-z_0-9]{1,6}){0,2}", fullmatch=True)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -48,7 +48,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
-# Nearly right, so that the inner checks are reached too.
+# Nearly valid spaces, so that the inner checks are reached too.
 ALMOST_ENTRIES = st.dictionaries(
     st.sampled_from(["choices", "low", "high", "step", "log", "type", "if", "values"]),
     JSON | st.sampled_from(["int", "float"]) | st.lists(st.integers() | FINITE, max_size=4),

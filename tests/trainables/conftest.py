@@ -1,4 +1,4 @@
-"""A small data set and a small model on disk, and the settings of a trial that takes a fraction of a second on them."""
+"""Small data set and small model on disk, and settings of a trial that takes a fraction of a second on them."""
 
 import csv
 import random
@@ -35,7 +35,10 @@ _TELLING = (("content", "rested", "calm"), ("restless", "worn", "sleepless"))
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Sums over another number of threads round differently, and tensors this small gain nothing from several."""
+    """Run torch on one thread.
+
+    Sums over another number of threads round differently, and tensors this small gain nothing from several.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -44,7 +47,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def data_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """150 rows in 50 groups: texts of 3 to 40 words, one of which tells the label; two criteria.
+    """Write 150 rows in 50 groups: texts of 3 to 40 words, one of which reveals the label; two criteria.
 
     Where the label is 1, that word is the evidence.
     """
@@ -67,7 +70,7 @@ def data_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory, data_file: Path) -> Path:
-    """A one-layer BERT without dropout, in transformers' layout."""
+    """Save a one-layer BERT without dropout, in transformers' layout."""
     folder = tmp_path_factory.mktemp("model")
     train_tokenizer("tiny-bert", data_file.read_text().splitlines(), folder)
     config = BertConfig(
@@ -86,13 +89,13 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, data_file: Path) -> P
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What trials on one node share."""
+    """Return the cache folder that trials on one node share."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
 def settings(data_file: Path, model_folder: Path) -> TrialSettings:
-    """A trial without any dropout: four epochs of three steps."""
+    """Return the settings of a trial without any dropout: four epochs of three steps."""
     return TrialSettings(
         data=DataSettings(str(data_file)),
         seeds=trial_seeds(0),
@@ -107,13 +110,13 @@ def settings(data_file: Path, model_folder: Path) -> TrialSettings:
 
 @pytest.fixture
 def builtin_settings(settings: TrialSettings) -> TrialSettings:
-    """The same with a built-in encoder, which has dropout in every layer."""
+    """Return the settings of the same trial with a built-in encoder, which has dropout in every layer."""
     return replace(with_params(settings, {"model.name": "tiny-bert"}), head=HeadSettings(dropout=0.1))
 
 
 @pytest.fixture(params=list(OPTIMIZERS))
 def optimizer_name(request: pytest.FixtureRequest) -> str:
-    """Of every optimizer whose package is here."""
+    """Return each optimizer's name in turn; skip those whose package is not installed."""
     try:
         check_installed(request.param)
     except OptimizerMissingError as error:
@@ -123,7 +126,7 @@ def optimizer_name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def session_of(cache: Path, machine_folder: Path) -> Callable[[TrialSettings], TrainingSession]:
-    """Settings → a training session on the CPU, ready to train."""
+    """Return a function from settings to a training session on the CPU, ready to train."""
 
     def build(settings: TrialSettings) -> TrainingSession:
         session = TrainingSession(settings, cache, CpuDevice())

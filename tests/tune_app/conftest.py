@@ -1,4 +1,4 @@
-"""The storages that a study may lie in, of which all the same holds, and the command line run in this process."""
+"""The command line run in this process, and a storage of each kind for the tests that hold for all."""
 
 import importlib.util
 import shutil
@@ -19,7 +19,7 @@ from tune_app.cli import main
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command did: its exit code and what it printed."""
+    """Outcome of a command: its exit code and its output."""
 
     code: int
     out: str
@@ -28,7 +28,7 @@ class Ran:
 
 @pytest.fixture
 def headroom(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
-    """Run a command in a folder of the test's own."""
+    """Return a function that runs a command in a folder of the test's own."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> Ran:
@@ -43,7 +43,7 @@ def headroom(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: py
 
 @pytest.fixture
 def wait_for() -> Callable[[Callable[[], object]], None]:
-    """Wait until a condition holds; the test fails if that takes too long."""
+    """Return a function that waits until a condition holds, and fails the test after 20 seconds."""
 
     def wait(condition: Callable[[], object]) -> None:
         end = time.monotonic() + 20
@@ -56,7 +56,7 @@ def wait_for() -> Callable[[Callable[[], object]], None]:
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With Optuna's tables, which take longer to make than to copy."""
+    """Return a SQLite file with Optuna's tables, which take longer to make than to copy."""
     file = tmp_path_factory.mktemp("database") / "empty.db"
     RDBStorage(f"sqlite:///{file}")
     return file
@@ -64,7 +64,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A PostgreSQL server of the tests' own, with the database ``empty`` that holds Optuna's tables."""
+    """Start a PostgreSQL server for the tests, with the database ``empty`` that holds Optuna's tables."""
     with postgres_server() as url:
         create_database(url, "empty")
         RDBStorage(url.replace("/postgres?", "/empty?")).engine.dispose()
@@ -73,7 +73,7 @@ def postgres_url() -> Iterator[str]:
 
 @pytest.fixture
 def postgres_url_to_kill() -> Iterator[str]:
-    """Of a server for one test, which may do with it as it likes."""
+    """Start a PostgreSQL server for one test, which may stop or damage it."""
     with postgres_server() as url:
         yield url
 
@@ -84,7 +84,7 @@ def postgres_server() -> Iterator[str]:
         pytest.skip("psycopg is not installed (pip install 'psycopg[binary]')")
     script = Path(__file__).parents[2] / "scripts" / "with_postgres"
     command = [str(script), "sh", "-c", 'echo "$POSTGRES_URL"; cat']
-    # It is there until its command, which waits for the end of its input, has ended.
+    # The server runs until its command ends, which waits for the end of its input.
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as server:
         assert server.stdin is not None
         assert server.stdout is not None
@@ -97,7 +97,7 @@ def postgres_server() -> Iterator[str]:
 
 
 def create_database(url: str, name: str, template: str = "template1") -> str:
-    """Make a database on a server; returns its URL."""
+    """Make a database on a server and return its URL."""
     on_server(url, f"CREATE DATABASE {name} TEMPLATE {template}")
     return url.replace("/postgres?", f"/{name}?")
 
@@ -111,16 +111,16 @@ def on_server(url: str, statement: str) -> None:
 
 @pytest.fixture
 def database_url(postgres_url: str) -> Iterator[str]:
-    """A database of the test's own with Optuna's tables."""
+    """Make a database with Optuna's tables for one test."""
     name = f"test_{uuid.uuid4().hex}"
     yield create_database(postgres_url, name, "empty")
-    # Hundreds of them take longer to clear away at the end than to drop one by one.
+    # Dropping databases one by one is faster than clearing away hundreds of them at the end.
     on_server(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(params=["journal", "sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str | None:
-    """An empty storage of each kind, as ``study.storage`` names it; None keeps studies in their run directories."""
+    """Return an empty storage of each kind as ``study.storage``; None keeps studies in their run directories."""
     if request.param == "postgresql":
         return str(request.getfixturevalue("database_url"))
     if request.param == "sqlite":
