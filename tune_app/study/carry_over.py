@@ -1,7 +1,7 @@
-"""Which finished trials of a study could as well have been trained under another record, and how they are taken there.
+"""Transfer of a study's finished trials to a study with another record.
 
-A trial fits where every setting that its training read is one that the other record allows: in its space, or fixed to
-that very value. What nothing read may be anything, and becomes the one value that the new space gives it.
+A trial fits if the other record allows every setting that its training read: in its space, or fixed to the same value.
+A setting that nothing read may have any value, and gets the one that the new space gives it.
 """
 
 import json
@@ -19,13 +19,13 @@ from tune_app.outcomes import CARRIED_ATTRIBUTE, Origin, carried_from, step_of_m
 from tune_app.study.checkpoints import BEST, LATEST
 from tune_app.study.record import StudyRecord
 
-# Its model stays with the study that trained it, and is deleted with that.
+# A trial's checkpoints stay with the study that trained it, and are deleted with that study.
 _LEFT_BEHIND = (LATEST, BEST)
 
 
 @dataclass
 class CarryOver:
-    """What is taken over: trials as they are to stand in the new study, and how many are not, by the reason."""
+    """Result of a transfer: trials in the form of the new study, and the numbers of trials left behind, by reason."""
 
     trials: list[FrozenTrial] = field(default_factory=list)
     left: Counter[str] = field(default_factory=Counter)
@@ -38,13 +38,15 @@ def carry_over(
     distributions: Mapping[str, BaseDistribution],
     known: Collection[Origin] = (),
 ) -> CarryOver:
-    """Take over every finished trial that fits, once.
+    """Carry over every finished trial that fits, once.
 
     Args:
-        sources: name, record and trials of each study, the oldest first. What one took over from another is the
-            other's.
-        here: the new study's record, with its ``space`` and ``distributions``.
-        known: what the new study has already.
+        sources: name, record and trials of each study, the oldest first. A trial that a study carried over counts for
+            its original study.
+        here: record of the new study.
+        space: space of the new study.
+        distributions: distributions of the new study.
+        known: origins of trials that the new study already has.
     """
     found = CarryOver()
     seen = set(known)
@@ -84,8 +86,8 @@ def _in_steps_of(trial: FrozenTrial, there: int, here: int) -> FrozenTrial:
     """Renumber a trial's reports for a study with another number of reports an epoch; drop those between its steps.
 
     Args:
-        there: reports in an epoch where the trial was trained.
-        here: those of the new study.
+        there: reports in an epoch of the study that trained the trial.
+        here: reports in an epoch of the new study.
     """
     if there == here:
         return trial
@@ -97,20 +99,20 @@ def _in_steps_of(trial: FrozenTrial, there: int, here: int) -> FrozenTrial:
 
 @dataclass(frozen=True)
 class Misfit:
-    """Why a trial does not fit, in a few words that trials with the same reason share."""
+    """Short reason why a trial does not fit; trials with the same reason share the text."""
 
     reason: str
 
 
 def fitted(params: Mapping[str, Any], there: StudyRecord, here: StudyRecord, space: ActiveSpace) -> Params | Misfit:
-    """A trial's parameters in another space, or why it has no place there.
+    """Return a trial's parameters in another space, or the reason why it does not fit.
 
     Args:
-        params: what the trial was given of the space that it was trained in.
-        there: record of the study that it was trained in. Its fixed settings say what the trial used of a parameter
-            that was not searched then.
+        params: the trial's parameters in the space that it was trained in.
+        there: record of the study that trained the trial. Its fixed settings give the values of parameters that it did
+            not search.
         here: the other record.
-        space: the space of ``here`` with the settings beside it. They stand for what ``there`` does not know of.
+        space: space of ``here``, with its fixed settings. They give the values of settings that ``there`` lacks.
     """
     incomparable = there.incomparable(here)
     if incomparable:
@@ -120,7 +122,7 @@ def fitted(params: Mapping[str, Any], there: StudyRecord, here: StudyRecord, spa
         if name in (used.get("model.name"), used.get("model.criteria_name")):
             return Misfit(f"the folder of model {name} differs")
     wanted = {name: _in_entry(space.space.entries[name], used.get(name)) for name in space.space}
-    # A value that the entry lacks decides as it was what is read.
+    # A value outside the new entry still decides, as it was, which parameters are read.
     decides: dict[str, Any] = {name: used.get(name) if value is None else value for name, value in wanted.items()}
     for name, value in wanted.items():
         if value is None and space.is_active(name, decides):
@@ -133,7 +135,7 @@ def fitted(params: Mapping[str, Any], there: StudyRecord, here: StudyRecord, spa
 
 
 def _in_entry(entry: Entry, value: Any) -> Scalar | None:
-    """A value as the entry has it, where it has it: 16 among whole numbers may have been 16.0."""
+    """Return a value in the entry's own type, such as 16 for 16.0; None if the entry does not contain it."""
     if isinstance(entry, FloatRange):
         return float(value) if entry.contains(value) else None
     if isinstance(entry, Choices):
@@ -148,5 +150,5 @@ def _same(choice: object, value: object) -> bool:
 
 
 def _text(value: object) -> str:
-    """A value behind a name. Of floats each trial has another, and they are left out."""
+    """Return a value as text after a name; empty for floats, which differ in every trial."""
     return "" if isinstance(value, float) else f" {json.dumps(value)}"

@@ -1,4 +1,4 @@
-"""Where checkpoints lie, and which stay there: those of open trials, and the best one of each of the best trials."""
+"""Storage and retention of checkpoints: those of open trials stay, and the best one of each of the best trials."""
 
 import os
 import time
@@ -17,10 +17,10 @@ from tune_app.study.removal import remove_below, remove_if_empty, resolves_insid
 from tune_app.uris import below, is_store
 
 LATEST, BEST = "checkpoint", "best_checkpoint"
-"""Attributes of a trial: where its newest checkpoint lies, to go on from, and that of its best epoch."""
+"""Attributes of a trial: the paths of its newest checkpoint, to resume from, and of its best epoch's checkpoint."""
 
 _CHECKPOINT = "checkpoint_"
-# Ray's own records, which the study makes needless.
+# Ray's own records, which the study makes redundant.
 _RAYS_RECORDS = (
     "experiment_state-*.json",
     "search_gen_state-*.json",
@@ -34,34 +34,34 @@ _AGAIN_S = 10.0
 
 
 class CheckpointStorage(Place):
-    """The place of a study's checkpoints.
+    """Storage location of a study's checkpoints.
 
-    A study knows its checkpoints by paths of the folder, or by URIs without what the store is reached by: keys and
-    options stay in the configuration.
+    A study records its checkpoints as local paths, or as URIs without keys and options. Those stay in the
+    configuration.
     """
 
     def recorded(self, path: str) -> str:
-        """What a study keeps of the path of a checkpoint in this storage."""
+        """Return the form in which a study records the path of a checkpoint in this storage."""
         scheme, sign, _ = self.place.partition("://")
         return f"{scheme}{sign}{path}" if sign and scheme != "file" else path
 
     def find(self, recorded: str) -> tuple[FileSystem, str]:
-        """Return the file system and the path in it of a checkpoint of this storage as a study keeps it."""
+        """Return the file system of a recorded checkpoint of this storage, and its path there."""
         return self.opened()[0], recorded.partition("://")[2] or recorded
 
 
 @dataclass(frozen=True)
 class StudyCheckpoints:
-    """The checkpoints of one study: those in its folder of a storage.
+    """Checkpoints of one study, in its folder of a storage.
 
-    A study names its checkpoints by paths, and its file may have been edited or belong to other checkpoints. So a path
-    stands for the last parts of it, looked for in the study's own folder; and nothing is deleted that does not carry
-    the study's id, in the name of its trial's folder or in that of the study's.
+    A study records its checkpoints as paths, and its file may have been edited or belong to other checkpoints.
+    Therefore only the last parts of a path count, and they are looked for in the study's own folder. Only checkpoints
+    whose trial folder or study folder has the study's id in its name are deleted.
 
     Attributes:
         folder: name of the study's folder in the storage.
-        study_id: None of studies that were begun without one; nothing of theirs is deleted.
-        say: is told what is left alone.
+        study_id: id of the study; None if it was begun without one, and then nothing is deleted.
+        say: called with a message on files that are left alone.
     """
 
     storage: CheckpointStorage
@@ -70,9 +70,9 @@ class StudyCheckpoints:
     say: Callable[[str], None]
 
     def own(self, recorded: str) -> str | None:
-        """Return the study's own checkpoint that a path stands for, whether or not it is there still.
+        """Return the study's own checkpoint for a recorded path, whether or not it still exists.
 
-        It is None for one that lies elsewhere, which is not gone on from.
+        Return None for a checkpoint that lies elsewhere: no trial resumes from it.
         """
         filesystem, _ = self.storage.opened()
         folder, name = self._located(recorded)
@@ -85,7 +85,7 @@ class StudyCheckpoints:
         return self.storage.recorded(f"{folder}/{name}")
 
     def delete(self, recorded: str) -> None:
-        """Delete a checkpoint if it is there, and its trial's folder if nothing else is in it."""
+        """Delete a checkpoint if it exists, and its trial's folder if that is empty then."""
         filesystem, _ = self.storage.opened()
         folder, name = self._located(recorded)
         if _is_there(filesystem, folder, name):
@@ -98,10 +98,10 @@ class StudyCheckpoints:
             self._leave(recorded)
 
     def remove_orphans(self, trials: Iterable[FrozenTrial]) -> None:
-        """Delete checkpoints that no trial knows of: a killed search was writing them, or about to delete them.
+        """Delete checkpoints that no trial records: a killed search was writing them, or about to delete them.
 
         Args:
-            trials: all of the study, of which no search is running.
+            trials: all trials of the study, on which no search may be running.
         """
         filesystem, place = self.storage.opened()
         known = {_in_its_trial(path) for trial in trials for path in recorded_checkpoints(trial)}
@@ -111,21 +111,21 @@ class StudyCheckpoints:
             for checkpoint in orphans:
                 self._remove(filesystem, place, f"{trial}/{checkpoint.rpartition('/')[2]}")
             if orphans == checkpoints:
-                # What Ray wrote beside them of a trial that failed is in the study.
+                # Ray's error files in the folder are redundant: the study holds the error.
                 self._remove(filesystem, place, trial)
 
     def remove_rays_records(self) -> None:
-        """Delete what Ray wrote for its own way to resume; the study is the better record."""
+        """Delete the files that Ray wrote to resume by itself; the study is the better record."""
         filesystem, place = self.storage.opened()
         for file in filesystem.get_file_info(FileSelector(f"{place}/{self.folder}", allow_not_found=True)):
             if file.type == FileType.File and any(fnmatch(file.base_name, pattern) for pattern in _RAYS_RECORDS):
                 self._remove(filesystem, place, f"{self.folder}/{file.base_name}")
 
     def delete_all(self) -> None:
-        """Delete the study's folder with all that is the study's in it, and the storage's own if that was all.
+        """Delete the study's checkpoints, and the folders that are empty then.
 
         Raises:
-            UserError: it cannot be deleted.
+            UserError: the checkpoints cannot be deleted.
         """
         filesystem, place = self.storage.opened()
         try:
@@ -143,22 +143,22 @@ class StudyCheckpoints:
             raise UserError(f"{setting}: {self.storage.place}: its checkpoints cannot be deleted ({why})") from None
 
     def _delete_everywhere(self, filesystem: FileSystem, place: str) -> None:
-        """Delete the study's folder in this storage and in those beside it.
+        """Delete the study's folder in this storage and in neighbouring ones.
 
-        A study that was set aside or renamed has its earlier checkpoints in the storage of its earlier name.
+        An archived or renamed study has its earlier checkpoints in the storage of its earlier name.
         """
         around = place.rpartition("/")[0]
         beside = (f"{storage.rpartition('/')[2]}/{self.folder}" for storage in _folders(filesystem, around))
         for folder, name in [(place, self.folder), *((around, name) for name in beside)]:
             if _is_there(filesystem, folder, name):
                 is_gone = self._remove(filesystem, folder, name)
-                # A store needs no folders, and another study may be just about to write there.
+                # A store needs no folders, and another study may be about to write there.
                 if is_gone and not is_store(self.storage.place):
                     remove_if_empty(filesystem, f"{folder}/{name}".rpartition("/")[0])
 
     @property
     def _has_own_folder(self) -> bool:
-        """Whether the folder itself carries the study's id."""
+        """Whether the study's id is in the folder's name."""
         return self.study_id is not None and self.study_id in self.folder
 
     @property
@@ -169,24 +169,24 @@ class StudyCheckpoints:
         return self._has_own_folder or (self.study_id is not None and f"-{self.study_id}_" in trial)
 
     def _located(self, recorded: str) -> tuple[str, str]:
-        """Return where a recorded checkpoint is to be looked for: a folder, and the path below it."""
+        """Return where to look for a recorded checkpoint: a folder, and the path below it."""
         _, place = self.storage.opened()
         around = place.rpartition("/")[0]
         path = recorded.partition("://")[2] or recorded
         within = "/".join(_in_its_trial(path))
         before = path.rsplit("/", 4)[:3]
-        # One that was set aside since lies in the storage of the study's earlier name.
+        # If the study was archived since, the checkpoint lies in the storage of the study's earlier name.
         is_beside = self._has_own_folder and before[:1] == [around] and before[2:] == [self.folder]
         return (around, f"{before[1]}/{self.folder}/{within}") if is_beside else (place, f"{self.folder}/{within}")
 
     def _is_elsewhere(self, recorded: str, looked_for: str) -> bool:
         if recorded == self.storage.recorded(looked_for):
             return False
-        # A store that the study names is not asked.
+        # Stores that the study records are not queried.
         return not is_store(recorded) and os.path.lexists(recorded)
 
     def _trial_folders(self, filesystem: FileSystem, place: str) -> list[str]:
-        """Return the study's folders of trials, by their paths in the storage; others are named and left out."""
+        """Return the paths of the study's trial folders in the storage; report other folders and leave them out."""
         if not resolves_inside(filesystem, place, self.folder):
             self._leave(f"{place}/{self.folder}")
             return []
@@ -211,12 +211,12 @@ class StudyCheckpoints:
 
 
 def recorded_checkpoints(trial: FrozenTrial) -> list[str]:
-    """Return the paths of a trial's checkpoints as its study keeps them, the newest first."""
+    """Return the paths of a trial's checkpoints as its study records them, the newest first."""
     return [path for key in (LATEST, BEST) if (path := trial.user_attrs.get(key))]
 
 
 def trial_folder(number: int, study_id: str | None, attempt: str) -> str:
-    """Return the name of a trial's folder; another attempt never writes over the checkpoint that it goes on from."""
+    """Return the name of a trial's folder. No attempt overwrites the checkpoint that it resumes from."""
     return f"trial-{number:05d}-{study_id}_{attempt}"
 
 
@@ -225,7 +225,7 @@ def _is_there(filesystem: FileSystem, folder: str, name: str) -> bool:
 
 
 def _in_its_trial(path: str) -> tuple[str, ...]:
-    """The last two parts of a checkpoint's path, which tell it from all others; the rest changes when it is moved."""
+    """Return the last two parts of a checkpoint's path. They identify it; the rest changes when it is moved."""
     return tuple(path.rsplit("/", 2)[-2:])
 
 
@@ -235,14 +235,15 @@ def _folders(filesystem: FileSystem, folder: str, prefix: str = "") -> list[str]
 
 
 class CheckpointKeeper:
-    """Knows which checkpoints nothing needs any more, and deletes them when it is told to.
+    """Bookkeeping of the checkpoints that nothing needs any more, and their deletion on ``sweep``.
 
-    Not before: until the study is known to be kept with what is newer, it still names the older.
+    The caller sweeps only after the study has been saved with the newer paths. Until then the saved study may still
+    name the older ones.
 
     Args:
-        checkpoints: all of the study.
-        keep: the best so many complete trials, by the first objective, keep the checkpoint of their best epoch.
-        trials: what the study holds already, so that a resumed search keeps the same ones.
+        checkpoints: checkpoints of the study.
+        keep: number of best complete trials, by the first objective, that keep the checkpoint of their best epoch.
+        trials: trials that the study already holds, so that a resumed search keeps the same checkpoints.
     """
 
     def __init__(self, checkpoints: StudyCheckpoints, keep: int, trials: Sequence[FrozenTrial]) -> None:
@@ -252,7 +253,7 @@ class CheckpointKeeper:
         self._next_at = 0.0
         self._paths: dict[int, dict[str, str]] = {}
         self._ranked: list[tuple[float, int]] = []
-        # Their end may have been told by a search that was killed before it could delete.
+        # An earlier search may have recorded a trial's end and been killed before it deleted the checkpoints.
         self._ended = {trial.number for trial in trials if trial.state.is_finished()}
         for trial in trials:
             paths = {key: trial.user_attrs[key] for key in (LATEST, BEST) if trial.user_attrs.get(key)}
@@ -261,10 +262,10 @@ class CheckpointKeeper:
             self._rank(trial)
 
     def add(self, number: int, checkpoint: Any, *, is_best: bool | None) -> dict[str, str]:
-        """A trial has written a checkpoint; returns where its checkpoints are now, as attributes.
+        """Note a checkpoint that a trial wrote, and return the paths of the trial's checkpoints as attributes.
 
         Args:
-            is_best: whether it is that of the trial's best epoch so far; None where no model of the trial is kept.
+            is_best: whether the checkpoint is of the trial's best epoch so far; None if the trial's model is not kept.
         """
         before = self._paths.get(number, {})
         written = self._checkpoints.storage.recorded(checkpoint.path)
@@ -276,12 +277,12 @@ class CheckpointKeeper:
         return now
 
     def settle(self, trial: FrozenTrial) -> None:
-        """A trial has ended: its best checkpoint is needed if it is one of the best trials, and no others of it."""
+        """Note that a trial has ended. If it is one of the best trials, its best checkpoint stays, else none."""
         self._rank(trial)
-        # Of equal values the earlier trial stays, as in the study's own order.
+        # Among equal values the earlier trial stays, as in the leaderboard.
         self._ranked.sort(key=lambda item: (-item[0], item[1]))
         self._ended.add(trial.number)
-        # A trial that is not among the best now never will be.
+        # A trial that is not among the best now can never be later.
         del self._ranked[self._keep :]
         best = {number for _, number in self._ranked}
         for number in self._ended & self._paths.keys():
@@ -294,12 +295,12 @@ class CheckpointKeeper:
                 del self._paths[number]
 
     def _rank(self, trial: FrozenTrial) -> None:
-        """By the first objective, which is one to be high; a trial that is not complete has none."""
+        """Add a complete trial to the ranking, by the first objective, which is maximised. Ignore other trials."""
         for value in values_of(trial)[:1]:
             self._ranked.append((value, trial.number))
 
     def sweep(self) -> None:
-        """Delete what nothing needs any more. What a store does not let go of now is tried again a while later."""
+        """Delete the checkpoints that nothing needs any more. Retry later if a store does not answer."""
         if time.monotonic() < self._next_at:
             return
         for recorded in sorted(self._not_needed):
@@ -307,7 +308,7 @@ class CheckpointKeeper:
                 with store_errors():
                     self._checkpoints.delete(recorded)
             except OSError:
-                # A store may be out of reach for a while; a disk that does not delete will not take records either.
+                # A store may be unreachable for a while. A disk that cannot delete cannot save records either.
                 if not is_store(recorded):
                     raise
                 self._next_at = time.monotonic() + _AGAIN_S

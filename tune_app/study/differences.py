@@ -1,4 +1,4 @@
-"""Shows what a study is about and a configuration is not."""
+"""Display of the differences between a study and a configuration."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from tune_app.study.record import Difference, what_changed
 
 
 def print_differences(console: Console, study: str, differences: Sequence[Difference]) -> None:
-    """Print what differs between a study and a configuration, one line each."""
+    """Print the differences between a study and a configuration, one line each."""
     console.say(f"study {study}: {what_changed(differences)}:")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("parameter", "study", "config"):

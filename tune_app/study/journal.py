@@ -1,8 +1,8 @@
-"""Optuna's journal on a local file, for one writer and many readers, with several records written as one.
+"""Optuna's journal on a local file, for one writer and many readers, with several records in one write.
 
-The file's format is Optuna's own (one JSON object a line), so that its dashboard and ``load_study`` read it. What
-differs from the stock backend: the lock is the kernel's, so a killed process never holds it; a last line torn by a kill
-is cut back before the next is written; and the records of one trial's end reach the disk in one write.
+The file's format is Optuna's own (one JSON object a line), so its dashboard and ``load_study`` can read it. This
+backend differs from Optuna's in three ways. The lock is the kernel's, so a killed process never holds it. A last line
+torn by a kill is removed before the next one is written. The records of one trial's end reach the disk in one write.
 """
 
 import fcntl
@@ -22,20 +22,20 @@ Record = dict[str, Any]
 
 
 class JournalFile(BaseJournalBackend):
-    """Append-only records in one file. Readers need no lock; a torn last line is not yet there for them."""
+    """Journal backend that appends records to one file. Readers need no lock and ignore a torn last line."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         if not path.exists():
             path.touch()
         self._identity = _identity_of(os.stat(path))
-        # Other threads read (the tracking's), while the main thread's records are held back or written.
+        # The tracking thread reads while the main thread's records are held back or written.
         self._guard = threading.Lock()
-        # Where reading goes on: so many records, so many bytes.
+        # Number of records and bytes read so far, where reading continues.
         self._read_records = 0
         self._read_bytes = 0
         self._held_back: list[Record] | None = None
-        # Records that someone else (a dashboard, say) wrote before those held back reached the file.
+        # Records that another program (a dashboard, say) wrote before ours, which were held back, reached the file.
         self._overtaken: list[Record] = []
 
     def read_logs(self, log_number_from: int) -> Iterator[Record]:
@@ -44,7 +44,7 @@ class JournalFile(BaseJournalBackend):
 
     def _read(self, log_number_from: int) -> list[Record]:
         if self._held_back is not None:
-            # The file waits: what others write meanwhile comes behind ours.
+            # The file is not read meanwhile: other programs' records are read when ours are written.
             return self._held_back[log_number_from - self._read_records :]
         records: list[Record] = []
         if self._overtaken and log_number_from == self._read_records - len(self._overtaken):
@@ -67,7 +67,7 @@ class JournalFile(BaseJournalBackend):
         return records
 
     def append_logs(self, logs: list[Record]) -> None:
-        # Also where it is held back: what cannot be written is refused before it is taken for written.
+        # Encode even if the records are held back: an invalid record must fail before it counts as written.
         data = _encoded(logs)
         if self._held_back is not None:
             self._held_back += logs
@@ -77,7 +77,10 @@ class JournalFile(BaseJournalBackend):
 
     @contextmanager
     def one_write(self) -> Iterator[None]:
-        """Write what is appended inside at once, at the end; also if the block raises, since it was applied already."""
+        """Write the records appended in the block in one write at its end.
+
+        They are written even if the block raises, since Optuna has applied them already.
+        """
         if self._held_back is not None:
             yield
             return
@@ -93,16 +96,17 @@ class JournalFile(BaseJournalBackend):
         records, self._held_back = self._held_back or [], None
         foreign = os.pread(descriptor, os.fstat(descriptor).st_size - self._read_bytes, self._read_bytes)
         self._overtaken = [json.loads(line) for line in foreign.splitlines()]
-        # Ours were applied already, so reading goes on behind them.
+        # Optuna has applied our records already, so reading continues after them.
         self._read_bytes = self._append(descriptor, _encoded(records))
         self._read_records += len(self._overtaken) + len(records)
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        """Hold the file for writing.
+        """Lock the file for writing.
 
         Raises:
-            StorageError: it is gone, replaced, or shorter than what was read of it: what is written would not follow.
+            StorageError: the file is gone, was replaced, or is shorter than the part already read. New records would
+                not continue what was read.
         """
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND)
@@ -128,7 +132,7 @@ class JournalFile(BaseJournalBackend):
 
     @staticmethod
     def _append(descriptor: int, data: bytes) -> int:
-        """Append, force to disk, and return the file's size."""
+        """Append the data, flush it to disk, and return the file's size."""
         written = 0
         while written < len(data):
             written += os.write(descriptor, data[written:])

@@ -1,11 +1,12 @@
-"""Who may write to a study that a store keeps: a file there that a search renews as long as it lives.
+"""Lease on a study in a store: a file there that the search with the right to write renews while it runs.
 
-A store has no locks that a dead process lets go of, and clocks of two machines may differ. So whoever finds a lease
-waits to see whether it is renewed, and takes it if it is not. Of two that take one at once the last one has it, which
-both see a moment later.
+A store has no locks that a dead process releases, and the clocks of two machines may differ. A search that finds a
+lease therefore waits to see whether it is renewed, and takes it if not. If two searches take a lease at once, the last
+one has it. Both see this a moment later.
 
-A search may be silent for long, suspended with its machine say, and another takes its lease meanwhile. So it looks
-whether the lease is its own before whatever it writes. One that is not there any more was taken, too, and let go of.
+A search may be silent for long, suspended with its machine, say. Another search may take its lease meanwhile. A search
+therefore checks that it still holds the lease before every write. A missing lease was taken by another search and
+released again.
 """
 
 import hashlib
@@ -27,13 +28,13 @@ LEASE_FILE = "search.lease"
 
 _BEAT_S = 10.0
 SILENT_S = 3 * _BEAT_S
-"""After so many seconds without a renewal whoever held it is gone."""
-# Of two that take it at once, both see after this who was the last.
+"""Seconds without a renewal after which the holder of a lease counts as dead."""
+# Seconds after which two searches that took a lease at once both see who was last.
 _SETTLE_S = 1.0
 
 
 class Files(Protocol):
-    """Files of a store, by their paths in it; OSError where it does not answer."""
+    """Files of a store, by their paths in it. Every method raises OSError if the store does not answer."""
 
     def read(self, file: str) -> bytes | None: ...
     def write(self, file: str, content: bytes) -> None: ...
@@ -42,11 +43,11 @@ class Files(Protocol):
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease.
+    """Holder of a lease.
 
     Attributes:
-        id: another one at every start.
-        beat: grows as the lease is renewed.
+        id: id that is new at every start.
+        beat: number of renewals so far.
     """
 
     id: str
@@ -56,13 +57,14 @@ class Holder:
 
 
 class Lease:
-    """The lease of one study.
+    """Lease of one study.
 
     Args:
-        study: its name, and that of its folder in the store.
-        noted: file of this machine that keeps whose the last lease was that was held from here.
+        study: name of the study and of its folder in the store.
+        noted: local file that records the holder of the last lease taken from this machine.
         beat_s: seconds between two renewals.
-        silent_s: so long without a renewal is too long.
+        silent_s: seconds without a renewal after which the holder counts as dead.
+        settle_s: seconds to wait after taking a lease, until another search that took it at once is visible.
     """
 
     def __init__(
@@ -86,19 +88,19 @@ class Lease:
         self._lost: str | None = None
 
     def require(self) -> None:
-        """See that it is held here still, as far as is known; asks nobody.
+        """Check that this search still holds the lease, as far as it knows. The store is not asked.
 
         Raises:
-            StorageError: it is not.
+            StorageError: the lease is lost.
         """
         if self._lost is not None:
             raise StorageError(self._lost)
 
     def confirm(self) -> None:
-        """See that it is held here still, by asking the store.
+        """Check in the store that this search still holds the lease.
 
         Raises:
-            StorageError: it is not.
+            StorageError: the lease is lost.
             OSError: the store does not answer.
         """
         self.require()
@@ -117,13 +119,13 @@ class Lease:
 
     @contextmanager
     def held(self, say: Callable[[str], None]) -> Iterator[None]:
-        """Take it, renew it behind the caller's back, and let go of it; call with the lock of this machine held.
+        """Take the lease, renew it in a thread, and release it at the end; the caller holds this machine's lock.
 
         Args:
-            say: is told that there is something to wait for.
+            say: called with a message if there is another holder to wait for.
 
         Raises:
-            UserError: it is another's, who renews it.
+            UserError: another search holds the lease and renews it.
             OSError: the store does not answer.
         """
         own = self._own = Holder(uuid.uuid4().hex, socket.gethostname(), os.getpid())
@@ -140,7 +142,7 @@ class Lease:
 
     def _take(self, own: Holder, say: Callable[[str], None]) -> None:
         there = self._read()
-        # The search that left it is dead if it worked on the same copy, whose lock is the caller's now.
+        # A previous holder that worked on the same copy is dead, since the caller holds that copy's lock.
         is_noted = there is not None and self._noted.exists() and self._noted.read_text() == there.id
         was_own = is_noted and there is not None and there.host == own.host
         if there is not None and not was_own:
@@ -173,17 +175,17 @@ class Lease:
     def _renew(self, own: Holder, is_over: threading.Event) -> None:
         while not is_over.wait(self._beat_s) and self._lost is None:
             asked_at = time.monotonic()
-            # A store that does not answer is asked again at the next beat.
+            # If the store does not answer, try again at the next beat.
             with suppress(OSError, StorageError):
                 self.confirm()
                 own = replace(own, beat=own.beat + 1)
                 self._write(own)
                 if time.monotonic() - asked_at > self._silent_s:
-                    # Between the two another may have taken it.
+                    # Another search may have taken the lease between the check and the write.
                     self._lose(None)
 
     def _release(self, own: Holder) -> None:
-        # One that stays is taken by the next search, if not at once.
+        # If the release fails, the next search takes the lease after a wait.
         with suppress(OSError):
             there = self._read()
             if self._lost is None and there is not None and there.id == own.id:
@@ -196,7 +198,7 @@ class Lease:
         try:
             return Holder(**json.loads(content))
         except (ValueError, TypeError):
-            # Of another version perhaps, that renews it.
+            # The lease may be another version's. Its hash changes when that version renews it.
             return Holder(hashlib.sha256(content).hexdigest(), "an unknown machine", 0)
 
     def _write(self, holder: Holder) -> None:

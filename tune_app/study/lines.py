@@ -1,4 +1,4 @@
-"""Lines that tell people about a study: the same in a running search and in the commands that look at it."""
+"""Lines that describe a study to people, shared by running searches and the commands that read studies."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -44,7 +44,7 @@ def left_text(seconds: float | None) -> str:
 
 
 def best_text(status: StudyStatus) -> str:
-    """Return ``best macro_f1 0.9100 (trial 7), of 4 complete``; with several objectives the front is counted."""
+    """Return ``best macro_f1 0.9100 (trial 7), of 4 complete``; with several objectives, also the size of the front."""
     best = status.best
     if best is None:
         return "no trial is complete"
@@ -54,13 +54,13 @@ def best_text(status: StudyStatus) -> str:
 
 
 def mark_of(trial: Best | OnFront) -> str:
-    """Return ``trial 7``, with what a reader must know of it."""
+    """Return ``trial 7``, with its origin if carried over and a note if collapsed."""
     origin = f", {trial.carried_from}" if isinstance(trial, Best) and trial.carried_from else ""
     return f"trial {trial.number}{origin}{f', {COLLAPSED}' if trial.is_collapsed else ''}"
 
 
 def ahead_line(status: StudyStatus) -> str:
-    """Return the line on a trial that is better so far than all that are complete; empty where there is none."""
+    """Return the line on an open trial that is better so far than all complete ones; empty without one."""
     ahead = status.ahead
     if ahead is None:
         return ""
@@ -69,12 +69,12 @@ def ahead_line(status: StudyStatus) -> str:
 
 
 def baseline_lines(baselines: Mapping[str, float]) -> list[str]:
-    """Return what answering without having learned anything scores, a line each."""
+    """Return one line for each answer that needs no model, with its score."""
     return [f"{answer} scores {score:.4f}" for answer, score in baselines.items()]
 
 
 def summary_lines(status: StudyStatus, left_s: float | None) -> list[str]:
-    """Return counts and time left, the best with what needs no model, and a trial that is ahead of it."""
+    """Return lines with time left and counts, the best trial and the baseline, and an open trial ahead of the best."""
     left = left_text(left_s if status.launched < status.target or status.trials["running"] else None)
     baseline = "" if status.baseline is None else f"baseline {status.baseline:.4f}"
     lines = [
@@ -85,7 +85,7 @@ def summary_lines(status: StudyStatus, left_s: float | None) -> list[str]:
 
 
 def closing_line(trial: FrozenTrial, objectives: Sequence[Objective], unit: Unit) -> str:
-    """Return how a trial ended: outcome, value and its own working time; the reason where it gave no value."""
+    """Return a line on an ended trial: outcome, value and working time; the reason if it failed or was rejected."""
     outcome = outcome_of(trial)
     assert outcome is not None, "only ended trials are announced"
     if outcome is Outcome.INFEASIBLE:
@@ -102,7 +102,7 @@ def closing_line(trial: FrozenTrial, objectives: Sequence[Objective], unit: Unit
 
 
 def what_of(trial: FrozenTrial, names: Collection[str]) -> str:
-    """Return what sets a trial apart: marks, and the named parameters of its configuration or why it gave no value."""
+    """Return a trial's marks and the named parameters of its configuration, or the reason if it has no value."""
     marks = [
         *(["collapsed"] if is_collapsed(trial) else []),
         *(["recommended"] if is_recommended(trial) else []),

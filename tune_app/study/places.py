@@ -1,4 +1,4 @@
-"""Places that a study's files may lie in: folders, and places in a store that a URI names (``s3://…``, ``gs://…``)."""
+"""Storage locations of a study's files: folders, and locations in a store given by a URI (``s3://…``, ``gs://…``)."""
 
 import uuid
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from tune_app.uris import is_store
 
 
 class PlaceAwayError(UserError):
-    """A store that did not answer; it may the next time."""
+    """Error of a store that did not answer, but may answer later."""
 
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Have whatever Arrow raises of a store be an OSError, as most of it is."""
+    """Convert Arrow's errors about a store to OSError, which most of them are already."""
     try:
         yield
     except pyarrow.ArrowException as error:
@@ -30,22 +30,22 @@ def store_errors() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Place:
-    """A folder, or a place in a store.
+    """Storage location: a folder, or a location in a store.
 
     Attributes:
-        place: its path or URI.
-        setting: that names it, for messages.
+        place: path or URI of the location.
+        setting: setting that names the location, for messages.
     """
 
     place: str
     setting: str = "checkpoint.dir"
 
     def opened(self) -> tuple[FileSystem, str]:
-        """The file system, and the path in it.
+        """Return the file system and the path in it.
 
         Raises:
             PlaceAwayError: the store does not answer.
-            UserError: the URI is none, or of a store that is not known.
+            UserError: the URI is invalid, or names an unknown kind of store.
         """
         check_password(self.setting, self.place)
         try:
@@ -58,10 +58,10 @@ class Place:
             raise PlaceAwayError(f"{self.setting}: {self.place}: {self.why(error)}; {remedy}") from None
 
     def check(self) -> None:
-        """See whether a file can be written there, and taken away again.
+        """Check that a file can be written to the location and deleted again.
 
         Raises:
-            UserError: it cannot.
+            UserError: a file cannot be written or deleted there.
         """
         filesystem, path = self.opened()
         tried = f"{path}/.tried-{uuid.uuid4().hex}"
@@ -79,16 +79,16 @@ class Place:
 
     @contextmanager
     def told(self) -> Iterator[None]:
-        """Have a store that does not answer be told in a line that ends the search.
+        """Convert errors of a store that does not answer to a one-line StorageError, which ends the search.
 
         Raises:
-            StorageError: it does not.
+            StorageError: the store does not answer.
         """
         try:
             with store_errors():
                 yield
         except (OSError, PlaceAwayError) as error:
-            # Errors of this machine's own disks have a number.
+            # Errors of this machine's disks have an error number; they are not the store's.
             if not is_store(self.place) or getattr(error, "errno", None) is not None:
                 raise
             raise StorageError(
@@ -97,12 +97,12 @@ class Place:
             ) from error
 
     def why(self, error: Exception) -> str:
-        """What a store said, in a line and without the URI's passwords."""
+        """Return a store's error message on one line, without the URI's passwords."""
         return without_password_of(self.place, first_line(error))
 
 
 @lru_cache(maxsize=16)
 def _opened(place: str) -> tuple[FileSystem, str]:
-    # A store is asked about itself when it is opened, and keeps its connections.
+    # Cached, because opening a store queries it, and an opened store keeps its connections.
     filesystem, path = FileSystem.from_uri(place)
     return filesystem, str(path).rstrip("/")

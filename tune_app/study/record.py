@@ -1,4 +1,4 @@
-"""What a study is about, and what differs between it and a configuration."""
+"""Record of a study's subject, and its differences from a configuration."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ EQUAL_TEXTS = "data.equal_texts"
 """Setting that a study's split depends on only where the data holds equal texts in several groups."""
 
 _ADDED_LATER: Mapping[str, Any] = {"data.folds": None, EQUAL_TEXTS: "apart"}
-"""What holds of studies that were begun before there was such a setting."""
+"""Values of these settings in studies that were begun before the settings existed."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A setting by its dotted name, as a study has it and as a configuration has it, both fit to be shown.
+    """Setting that differs: its dotted name and its values in a study and in a configuration, ready to be shown.
 
-    ``part`` is what it is a setting of, in words.
+    ``part`` describes in words the part of the study that the setting belongs to.
     """
 
     parameter: str
@@ -40,15 +40,15 @@ def what_changed(differences: Sequence[Difference]) -> str:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """What a study is about. Two records that differ are two different studies.
+    """Record of a study's subject. Studies with different records are different studies.
 
     Attributes:
-        fixed: settings outside the space that a trial's value depends on, by dotted name. Trials that were trained with
-            others cannot be compared, and ``best.yaml`` would not be what was trained.
-        further: objectives beside the first, which is ``metric`` and ``mode``.
+        fixed: settings outside the space that a trial's value depends on, by dotted name. Trials trained with other
+            values cannot be compared, and ``best.yaml`` would not describe the training.
+        further: objectives after the first, which ``metric`` and ``mode`` give.
         per_epoch: reports in an epoch, which number the steps of the study.
-        models: fingerprints of the model folders that trials may read, by the models' names. Studies that were begun
-            before there were any have none.
+        models: fingerprints of the model folders that trials may read, by model name. Studies begun before fingerprints
+            were recorded have none.
     """
 
     space: Space
@@ -76,28 +76,28 @@ class StudyRecord:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        # Studies that were begun before there could be several have none.
+        # Studies begun before there could be several objectives lack the key.
         further = tuple(Objective(**objective) for objective in values.get("further", ()))
         return cls(**{**values, "space": parse_space(values["space"]), "further": further})
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """All that the study improves, the one first by which the epochs of a trial are compared."""
+        """All objectives of the study; the first one compares the epochs of a trial."""
         return (Objective(self.metric, self.mode), *self.further)
 
     @property
     def unit(self) -> Unit:
-        """Unit of its trials' reports."""
+        """Unit of the trials' reports."""
         epochs = int(self.fixed.get("train.epochs", 1))
         return Unit.of(folds=self.fixed.get("data.folds"), epochs=epochs, per_epoch=self.per_epoch)
 
     @property
     def all_fixed(self) -> dict[str, Any]:
-        """``fixed``, with what holds of a study that was begun before there was such a setting."""
+        """``fixed``, with values for settings that did not exist when the study was begun."""
         return {**_ADDED_LATER, **self.fixed}
 
     def differences(self, other: "StudyRecord") -> list[Difference]:
-        """What differs between a study with this record and a configuration with the ``other``."""
+        """Return the differences between a study with this record and a configuration with the ``other``."""
         return [
             *self.incomparable(other),
             *self._of_models(other),
@@ -107,7 +107,7 @@ class StudyRecord:
         ]
 
     def incomparable(self, other: "StudyRecord") -> list[Difference]:
-        """The differences across which no result of the one says anything about the other."""
+        """Return the differences that make results of one study meaningless for the other."""
         found = []
         if self.task != other.task:
             found.append(Difference("task.name", self.task, other.task, "the task"))
@@ -120,7 +120,7 @@ class StudyRecord:
         return found
 
     def changed_models(self, other: "StudyRecord") -> list[str]:
-        """Return the names of models whose folders hold something else in the other record."""
+        """Return the names of models whose folders have another fingerprint in the other record."""
         return [name for name, found in self.models.items() if other.models.get(name, found) != found]
 
     def _of_models(self, other: "StudyRecord") -> list[Difference]:
@@ -139,7 +139,7 @@ class StudyRecord:
 
     def _of_fixed(self, other: "StudyRecord") -> list[Difference]:
         mine, others = self.all_fixed, other.all_fixed
-        # A name that one side lacks is in its space, which is compared by itself.
+        # A name that one record lacks is in its space, which ``_of_spaces`` compares.
         return [
             Difference(name, json.dumps(mine[name]), json.dumps(others[name]), "the fixed settings")
             for name in mine

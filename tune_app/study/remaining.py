@@ -1,4 +1,4 @@
-"""How long a study will still take, by what its trials worked so far and by how its scheduler ends them."""
+"""Estimate of a study's remaining time, from its trials' working time so far and its scheduler's rungs."""
 
 import statistics
 import time
@@ -21,13 +21,13 @@ _UNTIMELY = (Outcome.OOM, Outcome.FAILED)
 
 @dataclass(frozen=True)
 class Course:
-    """The way of a trial as the configuration lays it out.
+    """Course of a trial as the configuration plans it.
 
     Attributes:
-        steps: of a trial that nothing ends early.
+        steps: steps of a trial that nothing ends early.
         rungs: steps after which the scheduler compares trials, ascending.
-        reduction_factor: one in so many goes on from a rung.
-        startup: the first so many trials go on in any case, and so do recommended ones.
+        reduction_factor: one trial in this many goes on from a rung.
+        startup: number of first trials that always go on, as recommended ones do.
         slots: trials that run at a time.
     """
 
@@ -46,10 +46,12 @@ class Course:
         )
 
     def expected_steps(self, done: int = 0, *, waits: bool = False, is_spared: bool = False) -> float:
-        """Return the steps that a trial may be expected to train yet.
+        """Return the number of steps that a trial is still expected to train.
 
         Args:
-            waits: at a rung, which only one in ``reduction_factor`` leaves upwards.
+            done: steps that the trial has finished.
+            waits: whether the trial is paused at a rung, from which only one in ``reduction_factor`` goes on.
+            is_spared: whether no rung ends the trial.
         """
         if is_spared:
             return float(max(0, self.steps - done))
@@ -63,15 +65,16 @@ class Course:
 def remaining_s(
     trials: Sequence[FrozenTrial], target: int, course: Course, *, is_running: bool = True, now: float | None = None
 ) -> float | None:
-    """Return the seconds of work until a study holds its trials, all slots busy; None before the first report.
+    """Return the seconds until a study holds its trials, with all slots busy; None before the first report.
 
-    A trial to come costs what those before it would have cost on average on their way through the rungs. An open trial
-    is counted with its own pace.
+    A future trial costs as much as earlier trials would have cost on average on their way through the rungs. An open
+    trial is counted at its own pace.
 
     Args:
-        target: launched trials that the study is to hold.
-        is_running: whether a search is at work, so that what open trials have worked since their last report counts.
-        now: in seconds since the epoch; None takes the clock's.
+        target: launched trials that the study shall hold.
+        is_running: whether a search is at work. If so, the time that open trials have worked since their last report
+            counts.
+        now: current time in seconds since the epoch; None reads the clock.
     """
     now = time.time() if now is None else now
     launched = [trial for trial in trials if was_launched(trial)]
@@ -96,7 +99,7 @@ def remaining_s(
     ]
     to_come = range(len(launched), target)
     left += [_whole_s(paced, untimely, course, is_spared=place < course.startup) for place in to_come]
-    # The last trials leave slots empty: the longest of them alone may decide.
+    # Slots are empty while the last trials end, so the longest trial may determine the time.
     return max(sum(left) / course.slots, max(left, default=0.0))
 
 
@@ -105,10 +108,11 @@ class _Cost:
     """Working time of a trial.
 
     Attributes:
-        step_s: seconds a step; None before its first.
-        load_s: seconds for all beside its steps, until its worker is ready and then mostly to load it.
-        steps: that it finished.
-        worked_s: up to its last report.
+        step_s: seconds per step; None before the first step.
+        load_s: seconds outside the steps: the wait for a worker, then mostly loading.
+        steps: steps that the trial finished.
+        worked_s: working time up to the last report.
+        ran_through: whether the trial is complete.
     """
 
     step_s: float | None
@@ -121,7 +125,7 @@ class _Cost:
     def of(cls, trial: FrozenTrial) -> Self:
         facts = {**(trial.user_attrs.get(FACTS_ATTRIBUTE) or {}), **trial.user_attrs}
         worked = working_s(trial)
-        # Of a trial that does not measure its phases all time is that of its steps.
+        # A trial that does not measure its phases is taken to spend all its time on steps.
         stepping = min(worked, sum(facts.get(name) or 0.0 for name in ("train_s", "eval_s"))) or worked
         steps = max(trial.intermediate_values, default=0)
         ran_through = outcome_of(trial) is Outcome.COMPLETE
@@ -129,14 +133,14 @@ class _Cost:
         return cls(stepping / steps if steps else None, load, steps, worked, ran_through)
 
     def whole_s(self, steps: float) -> float:
-        """Return the seconds of a trial like this of so many steps."""
+        """Return the seconds that a trial like this one takes for a number of steps."""
         return self.load_s + (self.step_s or 0.0) * steps
 
 
 def _whole_s(paced: Sequence[_Cost], untimely: Sequence[float], course: Course, *, is_spared: bool) -> float:
-    """Return what a trial to come may be expected to work."""
+    """Return the seconds that a future trial is expected to take."""
     steps = course.expected_steps(is_spared=is_spared)
-    # One that its own patience ended had fewer.
+    # A complete trial may have fewer steps, because its patience ended it.
     costs = [cost.whole_s(min(steps, cost.steps) if cost.ran_through else steps) for cost in paced]
     return statistics.fmean([*costs, *untimely])
 
@@ -144,12 +148,12 @@ def _whole_s(paced: Sequence[_Cost], untimely: Sequence[float], course: Course, 
 def _left_s(
     trial: FrozenTrial, own: _Cost, mean: _Cost, course: Course, *, is_spared: bool, now: float | None
 ) -> float:
-    """Return what an open trial may be expected to work yet."""
+    """Return the seconds that an open trial is expected to work still."""
     waits = waits_at_rung(trial)
     steps = course.expected_steps(own.steps, waits=waits, is_spared=is_spared)
     if own.step_s is None:
         return max(0.0, mean.whole_s(steps) - working_s(trial, now))
-    # One that goes on from a rung is loaded again.
+    # A trial that goes on from a rung is loaded again.
     loads = (1.0 if is_spared else 1 / course.reduction_factor) if waits else 0.0
     since_report = working_s(trial, now) - own.worked_s
     return max(0.0, own.step_s * steps - since_report) + loads * mean.load_s

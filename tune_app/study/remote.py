@@ -1,13 +1,13 @@
-"""Studies that a store keeps (``study.dir: s3://…``), and that are worked on in copies on this machine.
+"""Studies in a store (``study.dir: s3://…``), with working copies on this machine.
 
-A study's journal is appended to and locked, which a store cannot do. So the store has the study's own files whole, and
-they are written anew as the search goes on (checkpoints go there directly); whoever opens the study brings the copy on
-this machine up to date first. As a journal is only ever appended to, the copy that begins with all of the other is the
-newer one. For a lock there is a lease (``lease.py``). What MLflow shows stays on the machine: it is a mirror of the
-study, and is filled from it wherever the study goes on.
+A study's journal needs appending and locking, which a store cannot do. The store therefore holds complete copies of the
+study's own files, which a search rewrites as it goes on. Checkpoints go there directly. Every command that opens the
+study first updates this machine's copy. A journal only ever grows, so the copy that begins with all of the other is the
+newer one. A lease (``lease.py``) takes the place of a lock. MLflow's files stay on the machine: they mirror the study
+and are filled from it wherever it goes on.
 
-What the store does not know of a copy is never lost: it is sent by the next search of this machine, or set aside where
-the study went on elsewhere.
+Records of a copy that the store lacks are never lost. The next search on this machine sends them, or they are set aside
+if the study went on elsewhere.
 """
 
 import datetime
@@ -30,40 +30,40 @@ from tune_app.study.store import JOURNAL_FILE, search_is_running, search_lock
 from tune_app.uris import below, is_store, parted, working_copies
 
 _COPIED = (JOURNAL_FILE, CONFIG_FILE)
-"""In the order in which they are written: a study without a configuration is none yet. They are read the other way."""
+"""Files in writing order: a study without a configuration does not count as a study yet. Reading order is reversed."""
 _HOLDER_FILE = "search.holder"
 _KNOWN_FILE = "search.known"
 LOCAL_FILES = (_HOLDER_FILE, _KNOWN_FILE)
-"""On this machine beside the copy: whose lease the last search here held, and that the store had the study."""
+"""Local files beside the copy: the lease of the last search here, and a mark that the store has had the study."""
 LEFT_FILES = f"{JOURNAL_FILE}.left-*"
-"""What was set aside."""
+"""Pattern of journals that were set aside."""
 
-# What is not to be kept at once, such as samples that were turned away, may wait so long.
+# Records that are not urgent, such as rejected samples, are saved after this many seconds at most.
 _EVERY_S = 10.0
-# After a copy the search is left alone for so many times as long as that took: a long journal on a slow line.
+# Pause after a copy, as a multiple of the copy's duration: a long journal on a slow line must not hold the search up.
 _REST = 4.0
-# Before the last try, at the end of a search.
+# Pause before the last attempt at the end of a search.
 _AGAIN_S = 5.0
 
 Say = Callable[[str], None]
-# Commands that only read have nobody else to tell; without further ado it goes to the standard error.
+# Default for commands that only read: the log, which goes to the standard error.
 warn: Say = logging.getLogger("headroom").warning
 
 
 class Kept(Protocol):
-    """What keeps a study for good."""
+    """Permanent storage of a study."""
 
     def save(self, *, at_once: bool) -> bool:
-        """Keep all that the study knows by now, if it is time for it or is to be done at once; whether that is so.
+        """Save all records of the study if that is due or requested at once. Return whether all are saved.
 
         Raises:
-            StorageError: it is not this search's to keep any more.
+            StorageError: this search no longer has the right to save the study.
         """
         ...
 
 
 class KeptHere:
-    """In its run directory or database, where every record is kept as it is written."""
+    """Storage in the run directory or a database, which saves every record as it is written."""
 
     def save(self, *, at_once: bool) -> bool:
         return True
@@ -71,11 +71,11 @@ class KeptHere:
 
 @contextmanager
 def kept(config: RunConfig, say: Say = warn) -> Iterator[Kept]:
-    """Hold what keeps a study for the one that writes to it; call with the search lock of its run directory held.
+    """Hold a study's permanent storage for its writer; the caller holds the search lock of the run directory.
 
     Raises:
-        UserError: a search on another machine holds it, or the store cannot be read.
-        StorageError: at the end, the store did not take what is new.
+        UserError: a search on another machine holds the study, or the store cannot be read.
+        StorageError: the store did not accept the new records at the end.
     """
     if is_store(config.study.dir):
         with RemoteStudy(StoredStudies(config.study.dir), config.study.name, say).held() as study:
@@ -85,10 +85,10 @@ def kept(config: RunConfig, say: Say = warn) -> Iterator[Kept]:
 
 
 def is_running(config: RunConfig, run_dir: Path) -> bool:
-    """Whether a search is at work on the study, here or, as far as its store tells, on another machine.
+    """Return whether a search is at work on the study, here or, according to its store, on another machine.
 
     Args:
-        run_dir: where it is now; it may have been moved.
+        run_dir: current run directory, which may have been moved.
     """
     if search_is_running(run_dir):
         return True
@@ -96,10 +96,10 @@ def is_running(config: RunConfig, run_dir: Path) -> bool:
 
 
 def fetched(place: str) -> Path:
-    """The run directory on this machine of the study that a store keeps at a URI, up to date.
+    """Update this machine's copy of the study at a store's URI, and return its run directory.
 
     Raises:
-        UserError: there is none, or the store cannot be read.
+        UserError: there is no such study, or the store cannot be read.
     """
     around, name = parted(place)
     studies = StoredStudies(around)
@@ -109,10 +109,10 @@ def fetched(place: str) -> Path:
 
 
 class StoredStudies:
-    """The studies that a store keeps at a place.
+    """Studies at a location in a store.
 
     Args:
-        place: its URI, as ``study.dir`` gives it.
+        place: URI of the location, as ``study.dir`` gives it.
     """
 
     def __init__(self, place: str) -> None:
@@ -120,7 +120,7 @@ class StoredStudies:
         self.folder = working_copies(place)
 
     def names(self) -> list[str]:
-        """Of the studies that are there.
+        """Return the names of the studies, sorted.
 
         Raises:
             UserError: the store cannot be read.
@@ -130,7 +130,7 @@ class StoredStudies:
             with store_errors():
                 bucket = path.partition("/")[0]
                 if filesystem.get_file_info(bucket).type == FileType.NotFound:
-                    # That is no place without studies.
+                    # A missing bucket is an error, unlike a location without studies.
                     raise FileNotFoundError(f"there is no {bucket}")
                 found = filesystem.get_file_info(FileSelector(path, allow_not_found=True))
                 names = [str(info.base_name) for info in found if info.type == FileType.Directory]
@@ -140,7 +140,7 @@ class StoredStudies:
         return sorted(name for name, file in zip(names, files, strict=True) if file.type == FileType.File)
 
     def fetch_all(self, wanted: Callable[[str], bool] = lambda _: True, *, say: Say = warn) -> list[str]:
-        """Bring this machine's copies of the wanted studies up to date; returns their names.
+        """Update this machine's copies of the wanted studies, and return their names.
 
         Raises:
             UserError: the store cannot be read.
@@ -151,7 +151,7 @@ class StoredStudies:
         return names
 
     def set_aside_deleted(self, wanted: Callable[[str], bool], say: Say) -> None:
-        """Set aside this machine's copies of studies that the store had once, and that were deleted there.
+        """Set aside this machine's copies of studies that were deleted from the store.
 
         Raises:
             UserError: the store cannot be read.
@@ -163,21 +163,21 @@ class StoredStudies:
                 self.fetch(name, say=say, may_be_deleted=True)
 
     def fetch(self, name: str, *, is_locked: bool = False, may_be_deleted: bool = False, say: Say = warn) -> Path:
-        """Bring this machine's copy of a study up to date; returns its run directory.
+        """Update this machine's copy of a study, and return its run directory.
 
-        Nothing is done while a search of this machine works on the copy, which is ahead of the store then.
+        A copy that a search on this machine works on is left alone, since it is ahead of the store.
 
         Args:
             is_locked: whether the caller holds the search lock of the run directory.
-            may_be_deleted: whether a study that is not in the store, and was, is to be taken for deleted.
-            say: is told what of the copy the store does not have.
+            may_be_deleted: whether a study that the store no longer has counts as deleted.
+            say: called with a message if the copy holds records that the store lacks.
 
         Raises:
             UserError: the store cannot be read.
         """
         run_dir = self.folder / name
         try:
-            # Written last, read first: with a configuration there is a journal.
+            # The configuration is written last and read first: if it is there, so is the journal.
             found = {file: self.read(f"{name}/{file}") for file in reversed(_COPIED)}
         except OSError as error:
             raise self._unreadable(error) from None
@@ -189,13 +189,13 @@ class StoredStudies:
                 try:
                     stack.enter_context(search_lock(run_dir))
                 except UserError:
-                    # A search is at work on it.
+                    # A search is at work on the copy.
                     return run_dir
             self._replace(run_dir, found, say)
         return run_dir
 
     def _replace(self, run_dir: Path, found: dict[str, bytes | None], say: Say) -> None:
-        """Take over what the store has, and set aside what it does not know of."""
+        """Replace the copy with the store's files, and set aside records that the store lacks."""
         journal, config = run_dir / JOURNAL_FILE, run_dir / CONFIG_FILE
         there = None if found[CONFIG_FILE] is None else found[JOURNAL_FILE] or b""
         here = journal.read_bytes() if journal.exists() else b""
@@ -212,7 +212,7 @@ class StoredStudies:
             keep_urls({**stored_urls(run_dir), "study.dir": self._place.place}, run_dir)
 
     def is_leased(self, name: str) -> bool:
-        """Whether a search renewed its lease a short while ago, by the clocks of the store and of this machine."""
+        """Return whether a search renewed its lease recently, by the clocks of the store and of this machine."""
         try:
             filesystem, path = self._place.opened()
             with store_errors():
@@ -222,12 +222,12 @@ class StoredStudies:
         return bool(info.type == FileType.File and time.time() - info.mtime_ns / 1e9 < SILENT_S)
 
     def move(self, name: str, to: str) -> None:
-        """Keep a study under another name, as its copy on this machine was renamed.
+        """Rename a study in the store, as its copy on this machine was renamed.
 
         Raises:
-            UserError: the store does not take it.
+            UserError: the store does not accept the files.
         """
-        # Until it is there under that name, it was not deleted there either.
+        # Until the store has the study under the new name, its absence must not count as deletion.
         (self.folder / to / _KNOWN_FILE).unlink(missing_ok=True)
         try:
             for file in _COPIED:
@@ -242,10 +242,10 @@ class StoredStudies:
         self.remove(name)
 
     def remove(self, name: str) -> None:
-        """Take a study's own files out of the store; without its configuration it is a study no more.
+        """Delete a study's own files from the store, its configuration first, without which it is no study.
 
         Raises:
-            UserError: they cannot be deleted.
+            UserError: the files cannot be deleted.
         """
         try:
             for file in reversed(_COPIED):
@@ -256,7 +256,7 @@ class StoredStudies:
             ) from None
 
     def read(self, file: str) -> bytes | None:
-        """The content of a file; None where there is none. OSError where the store does not answer."""
+        """Return the content of a file; None without a file. Raise OSError if the store does not answer."""
         with self._reached() as (filesystem, path):
             try:
                 with filesystem.open_input_stream(f"{path}/{file}") as stream:
@@ -266,19 +266,19 @@ class StoredStudies:
             return content
 
     def write(self, file: str, content: bytes) -> None:
-        """Write a file whole. OSError where the store does not take it."""
+        """Write a complete file. Raise OSError if the store does not accept it."""
         with self._reached() as (filesystem, path):
             try:
                 stream = filesystem.open_output_stream(f"{path}/{file}")
             except FileNotFoundError:
-                # A place that has folders wants them made.
+                # A location with real folders needs them to exist.
                 filesystem.create_dir(f"{path}/{file}".rpartition("/")[0], recursive=True)
                 stream = filesystem.open_output_stream(f"{path}/{file}")
             with stream:
                 stream.write(content)
 
     def delete(self, file: str) -> None:
-        """Delete a file if it is there. OSError where the store does not answer."""
+        """Delete a file if it exists. Raise OSError if the store does not answer."""
         with self._reached() as (filesystem, path), suppress(FileNotFoundError):
             filesystem.delete_file(f"{path}/{file}")
 
@@ -295,7 +295,7 @@ class StoredStudies:
         return self._place.why(error)
 
     def shown(self, name: str) -> str:
-        """A study's place, fit to be shown."""
+        """Return a study's location, without passwords."""
         return without_password(below(self._place.place, name))
 
     def _unreadable(self, error: Exception) -> UserError:
@@ -306,7 +306,7 @@ class StoredStudies:
 
 
 def _write(path: Path, content: bytes | None) -> None:
-    """Write a file whole, or see that there is none."""
+    """Write a complete file; without content, delete it."""
     if content is None:
         path.unlink(missing_ok=True)
         return
@@ -316,10 +316,10 @@ def _write(path: Path, content: bytes | None) -> None:
 
 
 class RemoteStudy:
-    """A study that a store keeps, for the one that writes to it.
+    """Study in a store, for its writer.
 
     Args:
-        say: is told, once, that the store does not answer, and that it does again.
+        say: called once when the store stops answering, and once when it answers again.
     """
 
     def __init__(self, studies: StoredStudies, name: str, say: Say) -> None:
@@ -334,23 +334,23 @@ class RemoteStudy:
 
     @contextmanager
     def held(self) -> Iterator["RemoteStudy"]:
-        """Hold the lease; bring the copy up to date first, and the store at the end.
+        """Hold the lease; update the copy at the start, and the store at the end.
 
         Raises:
-            UserError: a search on another machine holds it, or the store cannot be read.
-            StorageError: at the end, the store did not take what is new.
+            UserError: a search on another machine holds the lease, or the store cannot be read.
+            StorageError: the store did not accept the new records at the end.
         """
         with ExitStack() as stack:
             try:
                 stack.enter_context(self._lease.held(self._say))
             except OSError as error:
                 raise UserError(f"{self._not_taken(error)}; see that the store answers") from None
-            # Before anything is sent: a copy that is behind must not take the place of what the store has.
+            # Update the copy before sending anything: an old copy must not replace the store's newer files.
             self._studies.fetch(self._name, is_locked=True, may_be_deleted=True, say=self._say)
             try:
                 yield self
             except BaseException:
-                # What ended the search is what is told; the copy is there, and the next search sends it.
+                # Report the error that ended the search. The copy remains, and the next search sends it.
                 with suppress(OSError, StorageError):
                     self._send()
                 raise

@@ -1,4 +1,4 @@
-"""Deletion of a study's files. Whatever names one, be it the study itself, nothing outside its folder is deleted."""
+"""Deletion of a study's files. Nothing outside a study's folder is deleted, even if the study itself names it."""
 
 import os
 import shutil
@@ -8,11 +8,11 @@ from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
 
 def resolves_inside(filesystem: FileSystem, folder: str, name: str) -> bool:
-    """Return whether a path below a folder is that very place: no link on its way leads elsewhere.
+    """Return whether a path below a folder lies there in fact, so that no link on its way leads elsewhere.
 
     Args:
-        folder: may itself be reached by links, since a configuration or a person names it.
-        name: the path below it.
+        folder: folder that may itself lie behind links, since a configuration or a person names it.
+        name: path below the folder.
     """
     if any(part in ("", ".", "..") for part in name.split("/")):
         return False
@@ -23,21 +23,21 @@ def resolves_inside(filesystem: FileSystem, folder: str, name: str) -> bool:
 
 
 def remove_below(filesystem: FileSystem, folder: str, name: str) -> bool:
-    """Delete a file, or a folder with all in it; links in it are removed and not followed.
+    """Delete a file, or a folder and its content; links in it are removed and not followed.
 
     Args:
-        folder: that it must lie in.
-        name: its path below that.
+        folder: folder that the file must lie in.
+        name: path of the file below the folder.
 
     Returns:
-        Whether it is gone; it is left as it is where a link leads to it.
+        Whether the file is gone. A file behind a link is left as it is.
     """
     if not resolves_inside(filesystem, folder, name):
         return False
     path = f"{folder}/{name}"
     kind = filesystem.get_file_info(path).type
     if kind == FileType.Directory and filesystem.type_name == "local":
-        # Not Arrow's, which other processes can have follow a link.
+        # Arrow's own deletion would not do: other processes can make it follow a link.
         shutil.rmtree(path)
     elif kind == FileType.Directory:
         filesystem.delete_dir(path)
@@ -47,7 +47,7 @@ def remove_below(filesystem: FileSystem, folder: str, name: str) -> bool:
 
 
 def remove_if_empty(filesystem: FileSystem, path: str) -> None:
-    """Delete a folder that holds nothing; a store without folders has none."""
+    """Delete a folder if it is empty; a store without folders has none."""
     if filesystem.get_file_info(path).type != FileType.Directory:
         return
     if not filesystem.get_file_info(FileSelector(path)):
@@ -58,5 +58,5 @@ def remove_if_empty(filesystem: FileSystem, path: str) -> None:
 
 
 def remove_here(folder: Path, name: str) -> bool:
-    """Delete something that lies in a folder of this machine, as ``remove_below`` does."""
+    """Delete a file or folder below a local folder, as ``remove_below`` does."""
     return remove_below(LocalFileSystem(), str(folder), name)

@@ -1,4 +1,4 @@
-"""What a study holds, counted and ranked: read from the study alone."""
+"""Counts and rankings of a study's trials, computed from the study alone."""
 
 import json
 from collections import Counter
@@ -30,17 +30,17 @@ _BASELINES = {
     "first_words": "always saying the first words",
     "majority_empty": "always guessing the most frequent class, and that no words show it,",
 }
-"""Answers that need no model, by the prefix of the metrics that say what they score."""
+"""Answers that need no model, by the prefix of the metrics that hold their scores."""
 
 
 @dataclass(frozen=True)
 class Best:
-    """A trial that stands out.
+    """Best trial of a group.
 
     Attributes:
-        value: of the first objective.
-        carried_from: study that launched the trial, if it is not this one.
-        is_collapsed: its model gives one answer for every row.
+        value: value of the first objective.
+        carried_from: origin of a trial that was carried over; None if this study launched it.
+        is_collapsed: whether its model gives one answer for every row.
     """
 
     number: int
@@ -50,7 +50,7 @@ class Best:
     is_collapsed: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what the contract has; the other attributes only where they say something."""
+        """Return the contract's keys, and the other attributes only if they are set."""
         values = asdict(self)
         return {name: value for name, value in values.items() if name in _OF_BEST or value}
 
@@ -60,11 +60,11 @@ _OF_BEST = ("number", "value", "params")
 
 @dataclass(frozen=True)
 class Ahead:
-    """An open trial that has reported a better value than any that is complete.
+    """Open trial that has reported a better value than every complete trial.
 
     Attributes:
         state: ``running``, ``waiting``, or ``interrupted``.
-        at: the epoch or fold of the value.
+        at: epoch or fold of the value.
     """
 
     number: int
@@ -75,7 +75,7 @@ class Ahead:
 
 @dataclass(frozen=True)
 class OnFront:
-    """A trial that no other beats; ``values`` by objective."""
+    """Trial that no other beats, with its ``values`` by objective."""
 
     number: int
     values: dict[str, float]
@@ -85,19 +85,20 @@ class OnFront:
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """The contract of ``headroom status --json``; ``trials`` counts by outcome, ``launched`` all but the infeasible.
+    """Status of a study, which defines the contract of ``headroom status --json``.
 
-    Trials that were carried over from another study are in neither: ``carried`` counts them by outcome. They are ranked
-    among the others, so one may be ``best``.
+    ``trials`` counts trials by outcome, ``launched`` all but the infeasible ones. Neither includes trials carried over
+    from another study, which ``carried`` counts by outcome. Carried trials are ranked among the others, so one may be
+    ``best``.
 
-    ``recommended`` is the best of the complete trials with recommended configurations; the JSON has it only where there
-    is one. ``metric``, ``mode`` and ``best`` are of the first objective. ``front`` holds the trials that no other
-    beats, as the leaderboard has them. The JSON has it, and ``objectives``, only where there are several, and
-    ``carried`` only where there are such trials.
+    ``metric``, ``mode`` and ``best`` belong to the first objective. ``recommended`` is the best complete trial with a
+    recommended configuration. ``front`` holds the trials that no other beats, in the leaderboard's order. The JSON
+    contains ``recommended`` and ``carried`` only if there are such trials. It contains ``objectives`` and ``front``
+    only if there are several objectives.
 
-    ``waiting`` counts those of the running trials that their scheduler has wait at a rung. ``baselines`` are the scores
-    of answers that need no model, by how one answers. ``ahead`` is an open trial that is better so far
-    than those that are complete. The contract has none of the three.
+    ``waiting`` counts the running trials that their scheduler paused at a rung. ``baselines`` are the scores of answers
+    that need no model, by answer. ``ahead`` is an open trial that is better so far than the complete ones. The contract
+    excludes these three.
     """
 
     study: str
@@ -122,7 +123,7 @@ class StudyStatus:
 
     @property
     def has_several(self) -> bool:
-        """Whether there is a front to speak of: trials of several objectives."""
+        """Whether the study has several objectives, and thus a front."""
         return len(self.objectives) > 1
 
     def as_json(self) -> str:
@@ -143,7 +144,7 @@ class StudyStatus:
 
 
 def outcome_of(trial: FrozenTrial) -> Outcome | None:
-    """The outcome of a trial, or None while it is open."""
+    """Return the outcome of a trial; None while it is open."""
     stored = trial.user_attrs.get(OUTCOME_ATTRIBUTE)
     return Outcome(stored) if stored and trial.state.is_finished() else None
 
@@ -154,7 +155,7 @@ def is_infeasible(trial: FrozenTrial) -> bool:
 
 
 def was_launched(trial: FrozenTrial) -> bool:
-    """Return whether the study itself launched it: no rule rejected it, and no other study trained it."""
+    """Return whether the study launched the trial: no rule rejected it, and no other study trained it."""
     return not is_infeasible(trial) and carried_from(trial) is None
 
 
@@ -164,16 +165,16 @@ def is_recommended(trial: FrozenTrial) -> bool:
 
 
 def waits_at_rung(trial: FrozenTrial) -> bool:
-    """Return whether an open trial is paused by its scheduler, which compares it with others."""
+    """Return whether an open trial is paused at a rung by its scheduler."""
     waits_at = trial.user_attrs.get(WAITS_ATTRIBUTE)
     return not trial.state.is_finished() and waits_at == max(trial.intermediate_values, default=0)
 
 
 def study_status(store: StudyStore, *, is_running: bool) -> StudyStatus:
-    """Count and rank.
+    """Count and rank the trials of a study.
 
     Args:
-        is_running: whether a search is at work on the study; open trials are ``interrupted`` otherwise.
+        is_running: whether a search is at work on the study. If not, open trials are ``interrupted``.
     """
     trials = store.trials()
     counts = dict.fromkeys([*(outcome.value for outcome in Outcome), RUNNING, INTERRUPTED], 0)
@@ -226,7 +227,7 @@ def _ahead(
 
 
 def state_of(trial: FrozenTrial, *, is_running: bool) -> str:
-    """Return a trial's outcome, or what an open trial does: ``running``, ``waiting`` at a rung, or ``interrupted``."""
+    """Return a trial's outcome, or an open trial's state: ``running``, ``waiting`` at a rung, or ``interrupted``."""
     outcome = outcome_of(trial)
     if outcome is not None:
         return outcome.value
@@ -236,12 +237,12 @@ def state_of(trial: FrozenTrial, *, is_running: bool) -> str:
 
 
 def is_collapsed(trial: FrozenTrial) -> bool:
-    """Return whether the model of a trial gives one answer for every row, as far as the trial has come."""
+    """Return whether a trial's model gives one answer for every row, according to its reports so far."""
     return bool(trial.user_attrs.get("collapsed")) or _metrics_of(trial).get("collapsed", 0.0) >= 0.5
 
 
 def _metrics_of(trial: FrozenTrial) -> Mapping[str, float]:
-    """Return what was measured in the best epoch of a trial that has ended, or in the last one of an open trial."""
+    """Return the metrics of an ended trial's best epoch, or of an open trial's last step."""
     if "metrics" in trial.user_attrs:
         return dict(trial.user_attrs["metrics"])
     steps = {step: name for name in trial.user_attrs if (step := step_of_metrics(name)) is not None}
@@ -249,9 +250,9 @@ def _metrics_of(trial: FrozenTrial) -> Mapping[str, float]:
 
 
 def baselines(store: StudyStore) -> dict[str, float]:
-    """Return what answers that need no model score in the first objective, by how one answers.
+    """Return the scores of answers that need no model in the first objective, by answer.
 
-    A study of an earlier version has what its trials measured; empty before their first report.
+    In a study of an earlier version they come from its trials' metrics, and are empty before the first report.
     """
     if store.baselines:
         return store.baselines
@@ -260,23 +261,24 @@ def baselines(store: StudyStore) -> dict[str, float]:
 
 
 def baselines_in(metrics: Mapping[str, float], metric: str) -> dict[str, float]:
-    """Return what answers that need no model score in a metric, by how one answers, as a trial has measured it."""
+    """Return the scores of answers that need no model in a metric, by answer, from a trial's metrics."""
     return {answer: metrics[name] for prefix, answer in _BASELINES.items() if (name := f"{prefix}_{metric}") in metrics}
 
 
 def leaderboard(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> list[FrozenTrial]:
-    """Complete trials: those that no other beats before the others, and the best by the first objective first.
+    """Return the complete trials, those that no other beats first.
 
-    The earlier comes first among equals. Of one objective that is the order of its values.
+    The first objective orders both groups, the best first, and equal trials by number. With one objective, the order is
+    that of its values.
     """
     best = {trial.number for trial in front(trials, objectives)}
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    # The first objective is one to be high.
+    # The first objective is always maximised.
     return sorted(complete, key=lambda trial: (trial.number not in best, -values_of(trial)[0], trial.number))
 
 
 def varying(trials: Sequence[FrozenTrial]) -> set[str]:
-    """Return the names of the parameters in which the launched trials differ; of a single trial all of them."""
+    """Return the names of the parameters in which the launched trials differ; with fewer than two trials, all names."""
     launched = [trial for trial in trials if not is_infeasible(trial)]
     names = {name for trial in launched for name in trial.params}
     if len(launched) < 2:
@@ -285,7 +287,7 @@ def varying(trials: Sequence[FrozenTrial]) -> set[str]:
 
 
 def params_text(params: Mapping[str, Any]) -> str:
-    """A sample on one line: ``model=tiny-bert batch_size=16``, the sections left out."""
+    """Return a sample on one line, without section names: ``model=tiny-bert batch_size=16``."""
     return " ".join(f"{name.removesuffix('.name').split('.')[-1]}={_short(value)}" for name, value in params.items())
 
 

@@ -1,4 +1,4 @@
-"""The run directory of a study: where it may lie, what it holds, and the configuration that is kept in it."""
+"""Run directory of a study: its location, its content, and the configuration stored in it."""
 
 import json
 import os
@@ -23,36 +23,35 @@ ARTIFACTS = "artifacts"
 SECRETS_FILE = "secrets.json"
 
 WRITTEN = (CACHE, ARTIFACTS, SECRETS_FILE)
-"""What lies there beside the configuration, the study and its checkpoints, so that nobody else's files are taken
-for it."""
+"""Files and folders of headroom in the run directory, besides the configuration, the study and its checkpoints."""
 
 
-# Where a study lies is for the file to say: by it the study is found.
+# Sections that the file decides, not the study: they locate the study itself.
 _OF_THE_FILE = ("study", "tracking", "checkpoint")
 
 
 def keep_config(store: StudyStore, config: RunConfig, run_dir: Path) -> None:
-    """Keep the resolved configuration of a search in its study, and in the run directory for people to read."""
+    """Save the resolved configuration of a search in its study, and in the run directory for people to read."""
     store.set_config(_of_the_study(config))
     write_config(config, run_dir)
 
 
 def recorded_config(store: StudyStore, config: RunConfig) -> tuple[RunConfig, list[Difference]]:
-    """Return the configuration that a study was searched with, and what differs in the file.
+    """Return the configuration of a study's latest search, and the file's differences from it.
 
-    A study that was begun before its configuration was kept in it has that of the file.
+    For a study begun before configurations were saved in it, return that of the file.
 
     Args:
-        config: read from the run directory, whose file anybody may have changed.
+        config: configuration read from the run directory, whose file may have been edited.
 
     Raises:
-        UserError: this version does not know a setting of the study's.
+        UserError: this version does not know one of the study's settings.
     """
     if store.config is None:
         return config, []
     of_the_file = {section: value for section, value in config.as_dict().items() if section in _OF_THE_FILE}
     recorded = parse_config({**store.config, **of_the_file}, where=f"study {store.name}")
-    # Not what is stored, which lacks the settings that were added since.
+    # Compare with the parsed configuration: the stored one lacks settings that were added since.
     flat_there, flat_here = _flat(_of_the_study(recorded)), _flat(_of_the_study(config))
     differences = [
         Difference(name, json.dumps(flat_there.get(name)), json.dumps(flat_here.get(name)), CONFIG_FILE)
@@ -64,13 +63,13 @@ def recorded_config(store: StudyStore, config: RunConfig) -> tuple[RunConfig, li
 
 def _of_the_study(config: RunConfig) -> dict[str, Any]:
     values = {section: value for section, value in config.as_dict().items() if section not in _OF_THE_FILE}
-    # As the study gives it back.
+    # Give the values the types that they have when read back from the study.
     plain: dict[str, Any] = json.loads(json.dumps(values))
     return plain
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings by their dotted names, and entries of the space by theirs."""
+    """Return settings, and entries of the space, by their dotted names."""
     named: dict[str, Any] = {}
     for section, value in values.items():
         fields = value.items() if isinstance(value, Mapping) else ()
@@ -79,16 +78,16 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_config(config: RunConfig, run_dir: Path) -> None:
-    """Write the resolved configuration without passwords; URLs that hold one go to a file of their own.
+    """Write the resolved configuration without passwords. URLs with a password go to a file of their own.
 
-    So does the URI of the store that keeps the study, since another copy may have been written with other options.
+    So does the URI of a study's store, since another copy may have been written with other options.
     """
     dump_yaml(shown_config(config), run_dir / CONFIG_FILE, "As resolved by headroom; headroom search runs it as it is.")
     keep_urls(_urls(config), run_dir)
 
 
 def keep_urls(urls: Mapping[str, str], run_dir: Path) -> None:
-    """Keep what ``stored_config`` puts in the place of the file's own, by setting, where only its owner reads it."""
+    """Save URLs by setting, readable only by the owner; ``stored_config`` puts them in place of the file's values."""
     secrets = {
         name: url
         for name, url in urls.items()
@@ -102,20 +101,20 @@ def keep_urls(urls: Mapping[str, str], run_dir: Path) -> None:
 
 
 def stored_config(run_dir: Path) -> RunConfig:
-    """The configuration that a run directory holds, its passwords in place again, and with the URI it was fetched by.
+    """Load the configuration of a run directory, with its passwords and the URI that it was fetched by.
 
     Raises:
-        UserError: it holds none, or one that is not right.
+        UserError: the run directory has no configuration, or an invalid one.
     """
     urls = stored_urls(run_dir)
     return load_config(run_dir / CONFIG_FILE, [f"{name}={json.dumps(url)}" for name, url in urls.items()])
 
 
 def stored_urls(run_dir: Path) -> dict[str, str]:
-    """What ``keep_urls`` kept.
+    """Return the URLs that ``keep_urls`` saved.
 
     Raises:
-        UserError: their file is not what it was.
+        UserError: their file is damaged.
     """
     secrets = run_dir / SECRETS_FILE
     try:
@@ -143,7 +142,7 @@ def _urls(config: RunConfig) -> dict[str, str]:
 
 
 def shown_config(config: RunConfig) -> dict[str, Any]:
-    """The resolved configuration fit to be shown: passwords in URLs are replaced by ``***``."""
+    """Return the resolved configuration with the passwords in its URLs replaced by ``***``."""
     values = config.as_dict()
     for name, url in _urls(config).items():
         section, key = name.split(".")
@@ -152,21 +151,21 @@ def shown_config(config: RunConfig) -> dict[str, Any]:
 
 
 def tracking_uri(config: RunConfig) -> str:
-    """Where MLflow keeps its runs: the server given, else a SQLite file beside the run directory."""
+    """Return the URI of MLflow's runs: the configured server, else a SQLite file beside the run directory."""
     return config.tracking.uri or databases.sqlite_url(f"{config.study_folder}/mlflow.db")
 
 
 def checkpoint_folder(config: RunConfig, study_id: str | None) -> str:
-    """The folder of a study's trials in the place of its checkpoints.
+    """Return the name of the folder for a study's trials in the storage location of its checkpoints.
 
-    Outside the run directory it bears the study's id, if it has one: another study of the name, one that was set aside
-    say, may have its own beside it.
+    Outside the run directory the name contains the study's id, if it has one. Another study of the same name, such as
+    an archived one, may have its own folder beside it.
     """
     return CHECKPOINTS if has_own_checkpoints(config) else f"{CHECKPOINTS}-{study_id or config.study.name}"
 
 
 def has_own_checkpoints(config: RunConfig) -> bool:
-    """Whether the checkpoints lie in the run directory, and go with it."""
+    """Return whether the checkpoints lie in the run directory, and are moved and deleted with it."""
     return config.checkpoint.dir is None and not is_store(config.study.dir)
 
 
@@ -178,7 +177,7 @@ def study_checkpoints(config: RunConfig, study_id: str | None, say: Callable[[st
     """Return the checkpoints of a study.
 
     Args:
-        say: is told what in their place is not the study's and is left alone.
+        say: called with a message on files in their location that are not the study's and are left alone.
     """
     return StudyCheckpoints(checkpoint_storage(config), checkpoint_folder(config, study_id), study_id, say)
 
@@ -187,7 +186,7 @@ def check_unlinked(config: RunConfig) -> None:
     """Refuse a run directory whose checkpoints lie behind a link: nothing is deleted there, so it would fill up.
 
     Raises:
-        UserError: naming the link and the setting that does the same.
+        UserError: there is a link; the message names it and the setting to use instead.
     """
     link = os.path.join(config.run_dir, CHECKPOINTS)
     if has_own_checkpoints(config) and os.path.islink(link):
@@ -198,10 +197,10 @@ def check_unlinked(config: RunConfig) -> None:
 
 
 def check_place(config: RunConfig) -> None:
-    """Refuse places in which a study could not be kept, or not be mirrored; nothing is written to a database.
+    """Refuse storage locations that cannot hold a study or its mirror. Write nothing to a database.
 
     Raises:
-        UserError: naming the setting and what would be right.
+        UserError: a location is refused; the message names the setting and the remedy.
     """
     if config.tracking.enabled:
         _check_tracking(config)
@@ -218,7 +217,7 @@ def check_place(config: RunConfig) -> None:
 
 
 def _check_tracking(config: RunConfig) -> None:
-    """Refuse a database for MLflow that holds other tables than its own: MLflow would write nothing, or spoil them."""
+    """Refuse a database for MLflow that holds other programs' tables: MLflow would write nothing, or damage them."""
     uri, storage = tracking_uri(config), config.study.storage
     if storage is not None and databases.is_same(storage, uri):
         raise UserError(
@@ -226,21 +225,21 @@ def _check_tracking(config: RunConfig) -> None:
             " one; give one of them another database, or set tracking.enabled=false"
         )
     if databases.sqlite_file(uri) is None:
-        # A server that does not answer is waited for behind the search's back.
+        # The tracking thread waits for a server that does not answer; the search does not.
         return
     try:
         owner = databases.owner(uri)
     except Exception:
-        # What MLflow cannot write costs its mirror alone, with a warning.
+        # If MLflow cannot write, only its mirror is lost, with a warning.
         return
     if owner not in (None, "MLflow"):
         raise UserError(f"tracking.uri: {uri} holds the tables of {owner}; give MLflow a database of its own")
 
 
 def _is_thrown_away() -> bool:
-    """Whether the working directory is the copy that Ray makes of one that is submitted with a job.
+    """Return whether the working directory is Ray's temporary copy of one submitted with a job.
 
-    A job that brings none begins where Ray was started on the head, and nothing is taken away there.
+    A job without its own working directory starts where Ray was started on the head. Nothing is deleted there.
     """
     try:
         job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))

@@ -1,7 +1,7 @@
-"""The study: where every trial is recorded, and from which alone everything is reported, exported and resumed.
+"""The study, which records every trial and is the only source of reports, exports and resumed searches.
 
-Only the process that runs the search writes to it, so numbers and records can be counted on. Trials are created with
-all that is known of them in one record.
+Only the process that runs the search writes to the study, so numbers and records are reliable. A trial is created in
+one record with everything known about it.
 """
 
 import copy
@@ -50,18 +50,19 @@ _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-# Proposals are the sampler module's business; a study that is handed one would sample on every access to a trial.
+# The sampling module makes the proposals. A study with another sampler would sample on every access to a trial.
 _NO_SAMPLER = optuna.samplers.RandomSampler()
 
 
 @dataclass(frozen=True)
 class Parent:
-    """The study of which another is a changed version.
+    """Study that another one is a changed version of.
 
     Attributes:
-        run_dir: where it lay then.
-        id: tells it from a study that bears its name later; None of studies that were begun before they had one.
-        is_carried_over: whether its trials were taken over already.
+        run_dir: run directory at the time of the change.
+        id: id that distinguishes the study from a later one of the same name. Studies begun before ids existed have
+            None.
+        is_carried_over: whether its trials have been carried over.
     """
 
     name: str
@@ -71,7 +72,7 @@ class Parent:
 
 
 class StudyStore:
-    """An Optuna study and its storage: reading for everyone, writing for the search that holds the lock."""
+    """Optuna study with its storage. Anyone may read it; only the search that holds the lock may write."""
 
     def __init__(self, study: optuna.Study, storage: BaseStorage, journal: JournalFile | None) -> None:
         self.study = study
@@ -93,15 +94,16 @@ class StudyStore:
 
     @property
     def target(self) -> int:
-        """Launched trials that the study is to hold in the end."""
+        """Number of launched trials that the study shall hold in the end."""
         return int(self.study.user_attrs.get(_TARGET_KEY, 0))
 
     @property
     def id(self) -> str | None:
-        """Tells the study from another that bore its name before; None of studies that were begun without one.
+        """Id that distinguishes the study from an earlier one of the same name; None if it was begun without one.
 
         Raises:
-            UserError: it is none, so the study was edited; folders bear its name, and must not lead elsewhere.
+            UserError: the id is malformed, so the study was edited. Folder names contain the id, so it must not lead
+                elsewhere.
         """
         stored: str | None = self.study.user_attrs.get(_ID_KEY)
         if stored is not None and not re.fullmatch(r"[0-9a-f]{32}", str(stored)):
@@ -110,18 +112,18 @@ class StudyStore:
 
     @property
     def parent(self) -> Parent | None:
-        """The study that this one is a changed version of; None where it begins anew."""
+        """The study that this one is a changed version of; None if it started anew."""
         stored = self.study.user_attrs.get(_PARENT_KEY)
         return Parent(**stored) if stored else None
 
     @property
     def version_of(self) -> str:
-        """Name of the study that this one is a later version of; its own where it is the first."""
+        """Name of the study that this one is a later version of; the study's own name if it is the first."""
         return str(self.study.user_attrs.get(_VERSION_KEY, self.name))
 
     @property
     def baselines(self) -> dict[str, float]:
-        """What answers that need no model score in the first objective, by how one answers; empty if never counted."""
+        """Scores of answers that need no model in the first objective, by answer; empty if never computed."""
         return dict(self.study.user_attrs.get(_BASELINES_KEY, {}))
 
     def set_baselines(self, scores: Mapping[str, float]) -> None:
@@ -134,7 +136,7 @@ class StudyStore:
 
     @property
     def config(self) -> dict[str, Any] | None:
-        """Settings of the latest search, as ``run_dir.keep_config`` keeps them; None of a study that has none."""
+        """Settings of the latest search, as ``run_dir.keep_config`` saves them; None if none were saved."""
         stored: dict[str, Any] | None = self.study.user_attrs.get(_CONFIG_KEY)
         return stored
 
@@ -143,29 +145,29 @@ class StudyStore:
             self.study.set_user_attr(_CONFIG_KEY, settings)
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials in the order of their numbers; not copies, so leave them as they are."""
+        """Return all trials in the order of their numbers. They are not copies: do not modify them."""
         return self.study.get_trials(deepcopy=False)
 
     def trial(self, number: int) -> FrozenTrial:
         return self.storage.get_trial(self._trial_id(number))
 
     def open_trial(self, params: Params, attributes: Mapping[str, Any]) -> int:
-        """Record a trial about to be launched; returns its number."""
+        """Record a trial that is about to be launched, and return its number."""
         return self._create(TrialState.RUNNING, params, attributes)
 
     def record_infeasible(self, params: Params, violations: Sequence[Violation]) -> int:
-        """Record a sample that rules turned away; returns its number."""
+        """Record a sample that rules rejected, and return its number."""
         attributes = {
             OUTCOME_ATTRIBUTE: Outcome.INFEASIBLE.value,
             REASON_ATTRIBUTE: "; ".join(violation.reason for violation in violations),
         }
-        # Two sets of limits may speak under one name: the larger excess stands.
+        # Two sets of limits may share one rule name: the larger excess counts.
         by_excess = sorted(violations, key=lambda violation: violation.excess)
         constraints = {violation.rule: violation.excess for violation in by_excess}
         return self._create(Outcome.INFEASIBLE.state, params, attributes, constraints)
 
     def carry_over(self, trials: Iterable[FrozenTrial]) -> None:
-        """Take in what the parent's trials came to here, and note that this was done."""
+        """Add the parent's trials as converted for this study, and record that this was done."""
         assert self.parent is not None
         with self._one_write():
             for trial in trials:
@@ -173,10 +175,10 @@ class StudyStore:
             self.study.set_user_attr(_PARENT_KEY, asdict(replace(self.parent, is_carried_over=True)))
 
     def copy_as(self, name: str, moved: tuple[str, str]) -> None:
-        """Keep the study under another name too, in the same storage.
+        """Copy the study to another name in the same storage.
 
         Args:
-            moved: where its files lay and where they will lie; attributes that name one are changed so.
+            moved: old and new folder of the study's files. Attributes that hold a path below the old one are updated.
         """
         with self._one_write():
             study_id = self.storage.create_new_study(self.study.directions, name)
@@ -186,18 +188,18 @@ class StudyStore:
                 shown = copy.copy(trial)
                 shown.user_attrs = {name: _moved(value, *moved) for name, value in trial.user_attrs.items()}
                 self.storage.create_new_trial(study_id, template_trial=shown)
-            # The record last: a study without one is none yet.
+            # Write the record last: a study without one does not count as a study yet.
             attributes = self.study.user_attrs
             for key in sorted(attributes, key=lambda key: key == _RECORD_KEY):
                 self.storage.set_study_user_attr(study_id, key, attributes[key])
 
     def delete(self) -> None:
-        """Take the study out of its storage; whoever calls it holds the search lock."""
+        """Delete the study from its storage; the caller holds the search lock."""
         self.storage.delete_study(self._study_id)
 
     def report(self, number: int, step: int, value: float) -> None:
-        """Keep the first objective of one step."""
-        # Not through the trial, which refuses it where there are several objectives.
+        """Record the first objective of one step."""
+        # Bypass Optuna's trial, which refuses reports in studies with several objectives.
         self.storage.set_trial_intermediate_value(self._trial_id(number), step, value)
 
     def set_attributes(self, number: int, attributes: Mapping[str, Any]) -> None:
@@ -216,10 +218,11 @@ class StudyStore:
         attributes: Mapping[str, Any] | None = None,
         constraints: Mapping[str, float] | None = None,
     ) -> None:
-        """Tell what became of a trial, once. ``value`` goes with ``complete`` alone: one number per objective.
+        """Record a trial's outcome, once. Only ``complete`` takes a ``value``: one number per objective.
 
         Raises:
-            ValueError: ``complete`` without finite values of all objectives, or a value with anything else.
+            ValueError: the outcome is ``complete`` without finite values of all objectives, or another one with a
+                value.
         """
         values = () if value is None else tuple(value) if isinstance(value, Sequence) else (value,)
         wanted = len(self.study.directions) if outcome is Outcome.COMPLETE else 0
@@ -228,7 +231,7 @@ class StudyStore:
         trial = self._live(number)
         told = {**(attributes or {}), OUTCOME_ATTRIBUTE: outcome.value, REASON_ATTRIBUTE: reason}
         with self._one_write():
-            # Attributes and constraints first: Optuna refuses them on a trial that was told.
+            # Set attributes and constraints first: Optuna refuses them on a trial that has ended.
             for name, attribute in told.items():
                 trial.set_user_attr(name, attribute)
             for name, excess in (constraints or {}).items():
@@ -276,15 +279,15 @@ def open_study(
     parent: Parent | None = None,
     version_of: str | None = None,
 ) -> StudyStore:
-    """The study of a search, created if there is none; call with the search lock held.
+    """Open the study of a search, or create it; the caller holds the search lock.
 
     Args:
-        parent: of a study that is created.
-        version_of: what it is a version of, if it is created; None makes it the first.
+        parent: parent of a study that is created.
+        version_of: name of the first version of a study that is created; None makes it the first.
 
     Raises:
-        UserError: the storage cannot be opened, or the study there is about something else; the message lists what
-            differs.
+        UserError: the storage cannot be opened, or the study there has another record; the message lists the
+            differences.
     """
     storage, journal = _open_storage(run_dir, url)
     study = optuna.create_study(
@@ -303,7 +306,7 @@ def open_study(
             if version_of is not None:
                 study.set_user_attr(_VERSION_KEY, version_of)
             _name_objectives(study, record.objectives)
-            # Last: a study without a record is none yet.
+            # Write the record last: a study without one does not count as a study yet.
             study.set_user_attr(_RECORD_KEY, record.as_dict())
     store = StudyStore(study, storage, journal)
     differences = store.record.differences(record)
@@ -313,10 +316,10 @@ def open_study(
 
 
 def check_name(run_dir: Path, name: str, url: str | None, record: StudyRecord) -> None:
-    """Refuse a name under which the storage holds a study that headroom cannot fill; nothing is written.
+    """Refuse a name under which the storage holds a study that headroom cannot use. Write nothing.
 
     Raises:
-        UserError: naming what differs, or the storage cannot be opened.
+        UserError: there is such a study (the message names the difference), or the storage cannot be opened.
     """
     found = _existing(run_dir, name, url)
     if found is not None:
@@ -324,13 +327,13 @@ def check_name(run_dir: Path, name: str, url: str | None, record: StudyRecord) -
 
 
 def _check_made_by_us(study: optuna.Study, record: StudyRecord) -> None:
-    """Refuse a study with another direction than its objectives', or with anything in it that headroom did not write.
+    """Refuse a study with other directions than its objectives', or with content that headroom did not write.
 
     Args:
-        record: of a study without one, which may be one whose making was cut short.
+        record: record to assume for a study without one, whose creation may have been interrupted.
 
     Raises:
-        UserError: naming what it holds.
+        UserError: the study is refused; the message names the content.
     """
     stored = study.user_attrs.get(_RECORD_KEY)
     objectives = (StudyRecord.from_dict(stored) if stored else record).objectives
@@ -356,7 +359,7 @@ def _check_made_by_us(study: optuna.Study, record: StudyRecord) -> None:
 
 
 def study_in_memory(record: StudyRecord) -> StudyStore:
-    """Return an empty study that nothing keeps, for replayed searches."""
+    """Return an empty study in memory, for replayed searches."""
     storage = optuna.storages.InMemoryStorage()
     study = optuna.create_study(
         study_name="in-memory",
@@ -369,7 +372,7 @@ def study_in_memory(record: StudyRecord) -> StudyStore:
 
 
 def differs(name: str, differences: Sequence[Difference]) -> UserError:
-    """The refusal of a study that is not about what a configuration is about."""
+    """Return the error for a study whose record differs from the configuration's."""
     what = "; ".join(map(str, differences))
     return UserError(
         f"study.name: {what_changed(differences)} since study {name} was begun ({what}); set another study.name, set"
@@ -378,18 +381,18 @@ def differs(name: str, differences: Sequence[Difference]) -> UserError:
 
 
 def _name_objectives(study: optuna.Study, objectives: Sequence[Objective]) -> None:
-    """Have Optuna's own tools call the values by their names."""
+    """Set the objectives' names, so that Optuna's own tools show them."""
     with warnings.catch_warnings():
-        # The method is marked as experimental; without it the values have numbers for names.
+        # The method is marked as experimental; without it the tools number the values.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names([objective.name for objective in objectives])
 
 
 def load_study(run_dir: Path, name: str, url: str | None) -> StudyStore:
-    """An existing study, for reading.
+    """Load an existing study for reading.
 
     Raises:
-        UserError: there is none, or the storage cannot be opened.
+        UserError: there is no such study, or the storage cannot be opened.
     """
     if url is None and not (run_dir / JOURNAL_FILE).exists():
         raise UserError(f"{name}: no study in {run_dir} (it has no {JOURNAL_FILE}); run headroom search first")
@@ -401,7 +404,7 @@ def load_study(run_dir: Path, name: str, url: str | None) -> StudyStore:
 
 
 def find_study(run_dir: Path, name: str, url: str | None) -> StudyStore | None:
-    """An existing study, for reading; None where there is none, or one that is not headroom's.
+    """Load an existing study for reading; None if there is none or it is not headroom's.
 
     Raises:
         UserError: the storage cannot be opened.
@@ -411,8 +414,8 @@ def find_study(run_dir: Path, name: str, url: str | None) -> StudyStore | None:
 
 
 def _existing(run_dir: Path, name: str, url: str | None) -> tuple[optuna.Study, BaseStorage, JournalFile | None] | None:
-    """Return a study that is there, headroom's or not, with its storage."""
-    # os.path's own takes any text: a name too long for a folder, say.
+    """Return an existing study, headroom's or not, with its storage; None without one."""
+    # Unlike Path.exists, os.path.exists accepts any text, such as a name too long for a folder.
     if not os.path.exists(run_dir / JOURNAL_FILE) if url is None else _lacks_its_file(url):
         return None
     storage, journal = _open_storage(run_dir, url)
@@ -423,7 +426,7 @@ def _existing(run_dir: Path, name: str, url: str | None) -> tuple[optuna.Study, 
 
 
 def study_names(folder: Path, url: str | None) -> list[str]:
-    """Names of the studies that may lie in a folder of run directories, or in a database.
+    """Return the names of the studies that may be in a folder of run directories, or in a database.
 
     Raises:
         UserError: the database cannot be opened.
@@ -437,7 +440,7 @@ def study_names(folder: Path, url: str | None) -> list[str]:
 
 
 def _lacks_its_file(url: str) -> bool:
-    """Whether a database is a SQLite file that is not there; to open it would make it."""
+    """Return whether a database is a missing SQLite file, which opening would create."""
     file = databases.sqlite_file(url)
     return file is not None and not os.path.exists(file)
 
@@ -451,7 +454,7 @@ def _open_storage(run_dir: Path, url: str | None) -> tuple[BaseStorage, JournalF
             journal = JournalFile(file)
             return JournalStorage(journal), journal
         except Exception as error:
-            # A file that is something else can break Optuna's reading of it anywhere.
+            # A file with other content can make Optuna fail anywhere, with any error.
             raise UserError(
                 f"{file}: cannot be read as a study's journal ({error}); restore it from a copy, or move it away to"
                 " begin anew"
@@ -461,7 +464,7 @@ def _open_storage(run_dir: Path, url: str | None) -> tuple[BaseStorage, JournalF
         if owner in (None, "Optuna"):
             return RDBStorage(url), None
     except Exception as error:
-        # SQLAlchemy's many errors, driver errors and missing drivers all mean the same here, and all may quote the URL.
+        # SQLAlchemy's many errors, driver errors and missing drivers need the same remedy, and all may quote the URL.
         problem = without_password_of(url, next(iter(str(error).splitlines()), ""))
         raise UserError(
             f"study.storage: {url} cannot be opened ({type(error).__name__}: {problem}); check the address and that its"
@@ -475,10 +478,10 @@ def _open_storage(run_dir: Path, url: str | None) -> tuple[BaseStorage, JournalF
 
 @contextmanager
 def search_lock(run_dir: Path) -> Iterator[None]:
-    """Hold the run directory for one search. The kernel lets go of it however this process ends.
+    """Lock the run directory for one search. The kernel releases the lock however this process ends.
 
     Raises:
-        UserError: another search holds it, or a link stands in the lock's place.
+        UserError: another search holds the lock, or a link is in the place of the lock file.
     """
     with _opened(run_dir / LOCK_FILE, "a") as file:
         try:
@@ -495,8 +498,8 @@ def _opened(lock: Path, mode: str) -> IO[str]:
     """Open a lock file.
 
     Raises:
-        FileNotFoundError: it is not there, and ``mode`` does not make it.
-        UserError: it is something else, such as a link, or another user's.
+        FileNotFoundError: the file does not exist, and ``mode`` does not create it.
+        UserError: the path holds something else, such as a link, or another user's file.
     """
     try:
         if lock.exists() and not lock.is_symlink():
@@ -510,7 +513,7 @@ def _opened(lock: Path, mode: str) -> IO[str]:
 
 
 def _lock_soon(file: IO[str]) -> None:
-    # Whoever asks whether a search is running holds the lock for an instant.
+    # Retry: a process that checks whether a search is running holds the lock for an instant.
     for _ in range(20):
         with suppress(BlockingIOError):
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -519,10 +522,10 @@ def _lock_soon(file: IO[str]) -> None:
 
 
 def search_is_running(run_dir: Path) -> bool:
-    """Whether some process holds the run directory's search lock.
+    """Return whether a process holds the run directory's search lock.
 
     Raises:
-        UserError: a link stands in its place.
+        UserError: a link is in the place of the lock file.
     """
     try:
         file = _opened(run_dir / LOCK_FILE, "r")

@@ -1,4 +1,4 @@
-"""How the time of a trial was spent: at work, waiting, or paused because no search was running."""
+"""Accounting of a trial's time: at work, waiting, or paused because no search was running."""
 
 import time
 from collections.abc import Mapping
@@ -11,21 +11,21 @@ from optuna.trial import FrozenTrial
 from tune_app.outcomes import FACTS_ATTRIBUTE
 
 CLOCK_ATTRIBUTE = "clock"
-"""Attribute of an open trial: its clock as it stood at its last change or checkpoint."""
+"""Attribute of an open trial: its clock at its last change or checkpoint."""
 
 QUEUED_ATTRIBUTE = "queued_s"
-"""Attribute of a trial: the part of ``waiting_s`` before its first worker was ready, which holds a slot already."""
+"""Attribute of a trial: the part of ``waiting_s`` before its first worker was ready. The trial already holds a slot."""
 
 
 class Doing(StrEnum):
-    """What a trial spends its time on. The values name the attributes that hold the seconds."""
+    """State in which a trial spends its time. The values name the attributes that hold the seconds."""
 
     WORKING = "working_s"
-    """It holds a worker."""
+    """The trial holds a worker."""
     WAITING = "waiting_s"
-    """It holds no worker, though a search is running: none is free, or its scheduler has it wait at a rung."""
+    """A search is running, but the trial holds no worker: none is free, or its scheduler paused it at a rung."""
     PAUSED = "paused_s"
-    """No search was running: the one before was interrupted or killed."""
+    """No search was running, because the previous one was interrupted or killed."""
 
 
 TIME_ATTRIBUTES = tuple(doing.value for doing in Doing)
@@ -37,11 +37,11 @@ def _no_seconds() -> dict[Doing, float]:
 
 @dataclass
 class TrialClock:
-    """Clock that counts a trial's seconds by what it does; they add up to its whole duration.
+    """Clock that counts a trial's seconds in each state; they add up to its whole duration.
 
     Attributes:
-        doing: what it does now.
-        since: up to when the seconds are counted, in seconds since the epoch.
+        doing: the current state.
+        since: time up to which the seconds are counted, in seconds since the epoch.
     """
 
     doing: Doing
@@ -49,12 +49,12 @@ class TrialClock:
     seconds: dict[Doing, float] = field(default_factory=_no_seconds)
 
     def turn_to(self, doing: Doing, now: float) -> None:
-        """Count the time up to now, and go on with what the trial does from here on."""
+        """Count the time up to now, then change to another state."""
         self.seconds[self.doing] += max(0.0, now - self.since)
         self.doing, self.since = doing, max(now, self.since)
 
     def at(self, now: float) -> dict[Doing, float]:
-        """Return the seconds as they stand now."""
+        """Return the seconds in each state up to now."""
         return {**self.seconds, self.doing: self.seconds[self.doing] + max(0.0, now - self.since)}
 
     def as_dict(self) -> dict[str, Any]:
@@ -67,17 +67,17 @@ class TrialClock:
 
 
 def clock_of(trial: FrozenTrial) -> TrialClock:
-    """Return the clock of an open trial as it was recorded last; a new one has waited since the trial was made."""
+    """Return the last recorded clock of an open trial; without one, a clock that has waited since the trial's start."""
     if stored := trial.user_attrs.get(CLOCK_ATTRIBUTE):
         return TrialClock.from_dict(stored)
     return TrialClock(Doing.WAITING, trial.datetime_start.timestamp() if trial.datetime_start else time.time())
 
 
 def taken_up(trial: FrozenTrial, began: float) -> TrialClock:
-    """Return the clock of a trial that a search takes up: the time since it was left counts as paused.
+    """Return the clock of a trial that a search resumes; the time since its last record counts as paused.
 
     Args:
-        began: when the search began, in seconds since the epoch.
+        began: start of the search, in seconds since the epoch.
     """
     clock = clock_of(trial)
     if clock.since < began:
@@ -87,10 +87,11 @@ def taken_up(trial: FrozenTrial, began: float) -> TrialClock:
 
 
 def working_s(trial: FrozenTrial, now: float | None = None) -> float:
-    """Return the seconds that a trial worked, without what it waited or was paused.
+    """Return the seconds that a trial worked, without its waits and pauses.
 
     Args:
-        now: counts the time since its last report of a trial that is at work; None where no search is running.
+        now: time up to which a trial at work is counted; None if no search is running, so that only recorded time
+            counts.
     """
     stored = trial.user_attrs.get(Doing.WORKING)
     if stored is not None:
@@ -99,7 +100,7 @@ def working_s(trial: FrozenTrial, now: float | None = None) -> float:
     if is_open and CLOCK_ATTRIBUTE in trial.user_attrs:
         clock = clock_of(trial)
         return (clock.seconds if now is None else clock.at(now))[Doing.WORKING]
-    # A study of an earlier version has the phases alone, or no more than start and end.
+    # Earlier versions recorded only the phases, or only start and end.
     facts = {**(trial.user_attrs.get(FACTS_ATTRIBUTE) or {}), **trial.user_attrs}
     phases = [facts.get(name) for name in ("load_s", "train_s", "eval_s")]
     if all(phase is not None for phase in phases):

@@ -1,4 +1,4 @@
-"""Studies that were begun and never searched: refused after their making, or cut short in it."""
+"""Studies that were begun and never searched, because their search was refused or their creation was interrupted."""
 
 import os
 from pathlib import Path
@@ -13,10 +13,10 @@ _FILES = (JOURNAL_FILE, CONFIG_FILE, SECRETS_FILE, LOCK_FILE, *LOCAL_FILES)
 
 
 def what_is_missing(run_dir: Path) -> str | None:
-    """Return what a run directory lacks of a study whose making was cut short; None of any other folder.
+    """Return the missing part of a study whose creation was interrupted; None for any other run directory.
 
     Raises:
-        UserError: its configuration or its study cannot be read.
+        UserError: the configuration or the study cannot be read.
     """
     if run_dir.is_symlink() or os.path.exists(run_dir / CHECKPOINTS):
         return None
@@ -29,17 +29,17 @@ def what_is_missing(run_dir: Path) -> str | None:
 
 
 def remove_unfinished(run_dir: Path) -> None:
-    """Delete what the making of a study left in its run directory before it was cut short.
+    """Delete the files that the interrupted creation of a study left in its run directory.
 
     Raises:
-        UserError: a search is at work on it.
+        UserError: a search is at work on the study.
     """
     with search_lock(run_dir):
         _remove_files(run_dir)
 
 
 def withdraw(store: StudyStore, run_dir: Path) -> None:
-    """Delete a study that has launched nothing; whoever calls it holds the search lock."""
+    """Delete a study that has launched no trial; the caller holds the search lock."""
     if any(carried_from(trial) is None for trial in store.trials()):
         raise UserError(f"{run_dir}: holds trials, so it is left as it is")
     store.delete()

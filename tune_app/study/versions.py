@@ -1,8 +1,8 @@
-"""Which study a configuration means, and what is done where the study of that name is about something else by now.
+"""Choice of the study that a configuration means, and the handling of changed studies.
 
 A study whose space, data or settings changed is another study: a *version* of the first, named ``name-v2``, ``name-v3``
-and so on, and marked as such. A name stands for its study and all later versions of it; what a configuration means is
-the newest of them whose record equals the configuration's own.
+and so on, and marked as such. A name stands for its study and all later versions. A configuration means the newest of
+them whose record equals its own.
 """
 
 import datetime
@@ -49,24 +49,24 @@ from tune_app.study.store import (
 from tune_app.uris import is_store
 
 Consent = Callable[[str], None]
-"""Asks a person whether something is to be deleted; raises UserError unless that is agreed to."""
+"""Function that asks a person whether to delete something; raises UserError unless they agree."""
 
 
-# How many reasons are told why trials do not fit.
+# Number of reasons to show why trials do not fit.
 _REASONS = 3
 
 
 @dataclass(frozen=True)
 class Opening:
-    """The study that a configuration means.
+    """Study that a configuration means.
 
     Attributes:
-        config: the configuration, named as that study.
-        record: the configuration's own.
-        version_of: name of the first of the studies that it is a version of.
-        is_new: whether it is still to be begun.
-        changed: the newest version, where there are versions and none of them is about the same.
-        differences: what differs between it and the configuration.
+        config: configuration with the study's name.
+        record: record of the configuration.
+        version_of: name of the first version of the study.
+        is_new: whether the study is still to be created.
+        changed: newest version, if there are versions and none has the configuration's record; else None.
+        differences: differences between ``changed`` and the configuration.
     """
 
     config: RunConfig
@@ -78,19 +78,19 @@ class Opening:
 
     @property
     def parent(self) -> Parent | None:
-        """The study that is forked; None where nothing is."""
+        """The study that is forked; None without a fork."""
         if self.changed is None or self.config.study.on_change != "fork":
             return None
         return parent_of(self.changed, _run_dir(self.config, self.changed.name))
 
 
 def choose(config: RunConfig, record: StudyRecord, *, fresh: bool = False, say: Say = warn) -> Opening:
-    """Find the study that a configuration means: the newest version that is about the same, or one to be begun.
+    """Find the study that a configuration means: the newest version with the same record, or a new one.
 
     Args:
-        record: the configuration's own.
+        record: record of the configuration.
         fresh: begin a new version in any case.
-        say: is told what of this machine's copy of a study the store that keeps it does not know.
+        say: called with a message if this machine's copy of a study holds records that the store lacks.
 
     Raises:
         UserError: a version cannot be read, or its file is lost.
@@ -120,18 +120,18 @@ def choose(config: RunConfig, record: StudyRecord, *, fresh: bool = False, say: 
 
 
 def left_of_lost_study(config: RunConfig) -> str | None:
-    """Return what a study left in its run directory that its file, damaged or missing, does not hold any more.
+    """Describe what a study left in its run directory although its file is damaged or missing; None without a trace.
 
-    Call it where there is no study of that name.
+    Call this only if there is no study of that name.
     """
     run_dir = Path(config.run_dir)
     journal = run_dir / JOURNAL_FILE
-    if not os.path.isdir(run_dir):  # Unlike Path's own, it takes any text: a name too long for a folder.
+    if not os.path.isdir(run_dir):  # Unlike Path.is_dir, it accepts any text, such as a name too long for a folder.
         return None
     trials = {checkpoint.parent for checkpoint in (run_dir / CHECKPOINTS).glob("trial-*/checkpoint_*")}
     if trials:
         return f"{run_dir / CHECKPOINTS} holds checkpoints of {len(trials)} trial{'s' if len(trials) > 1 else ''}"
-    # It is written once there is a study.
+    # The configuration is written only once the study exists.
     if config.study.storage is None and journal.exists() and (run_dir / CONFIG_FILE).exists():
         return f"{run_dir / CONFIG_FILE} is one's configuration"
     return None
@@ -146,7 +146,7 @@ def _is_lost(config: RunConfig, left: str) -> UserError:
 
 
 def with_rung_of(store: StudyStore, config: RunConfig, record: StudyRecord) -> StudyRecord:
-    """Return the record with the study's reports an epoch where ``scheduler.rung`` is auto."""
+    """Return the record; if ``scheduler.rung`` is auto, with the study's number of reports an epoch."""
     is_open = config.scheduler.rung == "auto" and not record.unit.is_fold
     return replace(record, per_epoch=store.record.per_epoch) if is_open else record
 
@@ -164,11 +164,11 @@ def _fetch_versions(config: RunConfig, say: Say) -> None:
 
 
 def newest_run_dir(folder: Path, name: str) -> Path | None:
-    """Return the run directory of the newest version of a study that can be read; None where there is none.
+    """Return the run directory of the newest readable version of a study; None without one.
 
     Args:
-        folder: of run directories.
-        name: of any version; those before it are not looked at.
+        folder: folder that holds the run directories.
+        name: name of any version; earlier versions are ignored.
     """
     stem, first = _split(name)
     names = {path.parent.name for path in folder.glob(f"*/{CONFIG_FILE}")}
@@ -186,7 +186,7 @@ def newest_run_dir(folder: Path, name: str) -> Path | None:
 
 
 def version_text(store: StudyStore, config: RunConfig) -> str:
-    """Return which version of a study it is, and which are later ones; empty where it is the only one."""
+    """Return a line on the version of a study and on later versions; empty if it is the only one."""
     versions, later = _Versions(config), []
     for number in versions.later_numbers():
         name = versions.name_of(number)
@@ -209,11 +209,12 @@ def version_text(store: StudyStore, config: RunConfig) -> str:
 
 
 def matching(config: RunConfig, wanted: RunConfig, record: StudyRecord) -> StudyStore | None:
-    """Return the newest version of a study that is about the same as a configuration; None where there is none.
+    """Return the newest version of a study with the same record as a configuration; None without one.
 
     Args:
-        config: of the first version that counts.
-        record: the configuration's own.
+        config: configuration of the first version that counts.
+        wanted: configuration to compare with.
+        record: record of ``wanted``.
 
     Raises:
         UserError: a version cannot be read.
@@ -227,13 +228,13 @@ def matching(config: RunConfig, wanted: RunConfig, record: StudyRecord) -> Study
 
 
 def check_change(opening: Opening, consent: Consent | None) -> None:
-    """See that what ``study.on_change`` asks for may be done; nothing is done yet.
+    """Check that the action of ``study.on_change`` may be taken. Change nothing yet.
 
     Args:
-        consent: None agrees to nothing.
+        consent: asks a person to agree to a deletion; None agrees to nothing.
 
     Raises:
-        UserError: it is refused, not agreed to, or a search is at work on the study.
+        UserError: the action is refused or not agreed to, or a search is at work on the study.
     """
     changed = opening.changed
     if changed is None:
@@ -252,10 +253,10 @@ def check_change(opening: Opening, consent: Consent | None) -> None:
 
 
 def make_room(opening: Opening) -> str | None:
-    """Set aside or delete the study whose name is taken over; returns what was done, None where that is nothing.
+    """Archive or delete the study whose name is taken over. Return a line on it; None if nothing was done.
 
     Raises:
-        UserError: a search is at work on the study by now.
+        UserError: a search has started on the study meanwhile.
     """
     if opening.changed is None:
         return None
@@ -273,19 +274,19 @@ def parent_of(store: StudyStore, run_dir: Path) -> Parent:
 
 
 def begin(opening: Opening, parent: Parent | None) -> tuple[StudyStore, str | None]:
-    """Open the study, and carry over what fits of its parent if that is still to be done; with its search lock held.
+    """Open the study, and carry over its parent's fitting trials if still due; the caller holds the search lock.
 
     Args:
-        parent: of a study that is created, None where it is to begin anew.
+        parent: parent of a study that is created; None starts it anew.
 
     Returns:
-        The study, and what was carried over in a sentence; None where nothing was to be.
+        The study, and a sentence on the trials carried over; None if no trials were due.
 
     Raises:
         UserError: the study cannot be opened.
     """
     config, run_dir = opening.config, Path(opening.config.run_dir)
-    # Nothing else in the run directory would tell of a study in a database whose making is cut short.
+    # Without it, the run directory would show no trace of a study in a database whose creation was interrupted.
     is_announced = config.study.storage is not None and not (run_dir / CONFIG_FILE).exists()
     if is_announced:
         write_config(config, run_dir)
@@ -308,7 +309,7 @@ def begin(opening: Opening, parent: Parent | None) -> tuple[StudyStore, str | No
         return store, None
     lineage = list(_lineage(owed, config.study.storage, Path(config.study_folder)))
     sources = [(study.name, study.record, study.trials()) for study in reversed(lineage)]
-    # A search that was killed while it carried over goes on with what is still missing.
+    # If an earlier search was killed while it carried trials over, continue with the missing ones.
     known = {origin for origin in map(carried_from, store.trials()) if origin is not None}
     found = carry_over(sources, opening.record, config.active_space(), store.distributions, known)
     store.carry_over(found.trials)
@@ -316,10 +317,10 @@ def begin(opening: Opening, parent: Parent | None) -> tuple[StudyStore, str | No
 
 
 def archive(run_dir: Path) -> Path:
-    """Set the study of a run directory aside under a name with today's date; returns where it lies then.
+    """Archive the study of a run directory under a name with today's date, and return its new run directory.
 
     Raises:
-        UserError: a search is at work on it, it cannot be read, or the folder cannot be moved.
+        UserError: a search is at work on the study, it cannot be read, or the folder cannot be moved.
         StorageError: the store that keeps it does not answer.
     """
     _check_own(run_dir)
@@ -331,11 +332,11 @@ def archive(run_dir: Path) -> Path:
             run_dir.rename(target)
         except OSError as error:
             raise UserError(f"{run_dir}: cannot be moved ({error.strerror}); see that its folder is writable") from None
-        # A database may lie in the run directory, and opened under its old path it would be written there.
+        # A database may lie in the run directory. Opened under its old path, it would be written there.
         url = config.study.storage and databases.moved(config.study.storage, config.run_dir, str(target))
         moved = config.named(target.name).stored_in(url)
         store = load_study(target, config.study.name, moved.study.storage)
-        # At every moment the configuration names a study that is there.
+        # This order ensures that the configuration names an existing study at every moment.
         store.copy_as(target.name, (config.run_dir, str(target)))
         write_config(moved, target)
         store.delete()
@@ -345,13 +346,14 @@ def archive(run_dir: Path) -> Path:
 
 
 def delete(store: StudyStore, run_dir: Path, say: Say = warn) -> list[Path]:
-    """Delete a study and what headroom wrote to its run directory; return what is left there of others.
+    """Delete a study and headroom's files in its run directory, and return the other files left there.
 
     Args:
-        say: is told which checkpoints are not the study's and are left alone.
+        say: called with a message on checkpoints that are not the study's and are left alone.
 
     Raises:
-        UserError: a search is at work on it, the folder is no run directory, or its checkpoints are out of reach.
+        UserError: a search is at work on the study, the folder is no run directory, or the checkpoints are out of
+            reach.
         StorageError: the store that keeps it does not answer.
     """
     _check_own(run_dir)
@@ -378,7 +380,7 @@ def delete(store: StudyStore, run_dir: Path, say: Say = warn) -> list[Path]:
 
 
 def _has_a_twin(store: StudyStore, config: RunConfig) -> bool:
-    """Whether a store has the study under another name, too: of one that was set aside by a process that was killed."""
+    """Return whether a store also has the study under another name, since a process was killed while archiving it."""
     if not is_store(config.study.dir):
         return False
     names = StoredStudies(config.study.dir).fetch_all(lambda name: name != store.name)
@@ -387,10 +389,11 @@ def _has_a_twin(store: StudyStore, config: RunConfig) -> bool:
 
 
 class _Versions:
-    """The studies that a configuration's name stands for: its own, and the later versions of it.
+    """Studies that a configuration's name stands for: the one of that name, and its later versions.
 
     Attributes:
-        base: name of the study that they are all versions of. One whose name only looks like a version's has another.
+        base: name of the study that they are all versions of. A study whose name only looks like a version's has
+            another base.
     """
 
     def __init__(self, config: RunConfig) -> None:
@@ -402,48 +405,48 @@ class _Versions:
         self.base = config.study.name if named is None else named.version_of
 
     def newest_first(self) -> Iterator[StudyStore]:
-        """Those that are there."""
+        """Yield the existing versions, the newest first."""
         for number in [*self.later_numbers(), self._first]:
             store = self.find(number)
             if store is not None and (number == self._first or store.version_of == self.base):
                 yield store
 
     def free_name(self) -> str:
-        """The name for a new one."""
+        """Return an unused name for a new version."""
         number = max(self._numbers, default=self._first) + 1
         while left_of_lost_study(self._config.named(self.name_of(number))) is not None:
             number += 1
         return self.name_of(number)
 
     def later_numbers(self) -> list[int]:
-        """Numbers under which later versions may be, the newest first."""
+        """Return the numbers that later versions may have, the newest first."""
         return sorted((number for number in self._numbers if number > self._first), reverse=True)
 
     def name_of(self, number: int) -> str:
         return _joined(self._stem, number)
 
     def find(self, number: int) -> StudyStore | None:
-        """Return the study of that number; None where there is none.
+        """Return the study with a version number; None without one.
 
         Raises:
-            UserError: it cannot be read.
+            UserError: the study cannot be read.
         """
         name = self.name_of(number)
         return find_study(_run_dir(self._config, name), name, self._config.study.storage)
 
 
 def _lineage(parent: Parent | None, url: str | None, beside: Path) -> Iterator[StudyStore]:
-    """A study, the one that it is a version of, and so on, as far as they are still there.
+    """Yield a study, its parent, the parent's parent and so on, as long as they still exist.
 
     Args:
-        beside: folder of run directories in which one is looked for that is not where it was.
+        beside: folder of run directories to look in if a run directory is no longer where it was.
     """
     seen = set()
     while parent is not None and parent.run_dir not in seen:
         seen.add(parent.run_dir)
         run_dir = Path(parent.run_dir)
         if not run_dir.exists():
-            # A study that a store keeps is worked on in another folder on another machine.
+            # The working copy of a study in a store has another path on another machine.
             run_dir = beside / parent.name
         if (run_dir / CONFIG_FILE).exists():
             url = stored_config(run_dir).study.storage
@@ -455,7 +458,7 @@ def _lineage(parent: Parent | None, url: str | None, beside: Path) -> Iterator[S
 
 
 def _split(name: str) -> tuple[str, int]:
-    """``x-v3`` → (``x``, 3); the first version has no number."""
+    """Split ``x-v3`` into ``x`` and 3. A name without a number is version 1."""
     versioned = re.fullmatch(r"(.+)-v([2-9]|[1-9][0-9]+)", name)
     return (versioned[1], int(versioned[2])) if versioned else (name, 1)
 
@@ -469,7 +472,7 @@ def _run_dir(config: RunConfig, name: str) -> Path:
 
 
 def _free(run_dir: Path, config: RunConfig) -> Path:
-    """Where to set a study aside: a name that no folder and no study in its database bears."""
+    """Return the run directory for an archived study, with a name that no folder and no study in its database has."""
     taken = study_names(run_dir.parent, config.study.storage)
     base = f"{config.study.name}-archived-{datetime.date.today():%Y%m%d}"
     number = 1
@@ -479,10 +482,10 @@ def _free(run_dir: Path, config: RunConfig) -> Path:
 
 
 def check_idle(run_dir: Path) -> None:
-    """See that no search is at work on a study.
+    """Check that no search is at work on a study.
 
     Raises:
-        UserError: one is.
+        UserError: a search is at work on it.
     """
     if search_is_running(run_dir):
         raise UserError(f"study {run_dir.name}: a search is running on it; wait for it or end it first")
