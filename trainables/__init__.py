@@ -1,1 +1,1 @@
-"""What runs inside one trial: data, model loading, memory, tasks, training. Knows no Ray and no Optuna."""
+"""Everything that runs inside one trial: data, model loading, memory, tasks, training. Knows no Ray and no Optuna."""

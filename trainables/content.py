@@ -1,4 +1,4 @@
-"""Fingerprints of the files that trials read: a search holds all its trials to the files that it began with."""
+"""Fingerprints of the files that trials read. A search requires all its trials to read the files it began with."""
 
 import hashlib
 from collections.abc import Iterator
@@ -12,17 +12,17 @@ from trainables.files import Stamp, stamp_of
 from trainables.models.names import UnknownModelError, resolve_model
 from trainables.settings import TrialSettings, encoder_names
 
-# What loading a model reads. Others, such as its card, may change.
+# Files that loading a model reads. Other files, such as the model card, may change.
 _MODEL_FILES = (".json", ".txt", ".model", ".safetensors", ".bin")
 _SHOWN = 12
 
 
 class InputsChangedError(RuntimeError):
-    """A file that a search began with is changed or gone, which is no trial's fault. The message is one line."""
+    """A file that a search began with is changed or gone; no trial is at fault. The message is one line."""
 
 
 def model_fingerprint(folder: Path) -> str:
-    """Return a digest of the files that loading a model reads. A process reads a file that does not change once.
+    """Return a digest of the files that loading a model reads. An unchanged file is read once per process.
 
     Raises:
         OSError: a file cannot be read, or there is no such folder.
@@ -44,10 +44,10 @@ def _file_digest(path: Path, stamp: Stamp) -> str:
 
 
 def check_data(settings: TrialSettings, fingerprint: str) -> None:
-    """Hold the rows that were read to the settings' content.
+    """Require that the rows match the fingerprint in the settings' content.
 
     Raises:
-        InputsChangedError: they are others.
+        InputsChangedError: the rows differ.
     """
     expected = settings.content.data
     if expected is not None and fingerprint != expected:
@@ -59,7 +59,7 @@ def check_data(settings: TrialSettings, fingerprint: str) -> None:
 
 
 def check_models(settings: TrialSettings) -> None:
-    """Hold the folders of a trial's models to the settings' content.
+    """Require that the folders of a trial's models match the settings' content.
 
     Raises:
         InputsChangedError: one is changed or gone.
@@ -85,7 +85,7 @@ def _found(name: str) -> str | None:
 
 @contextmanager
 def inputs_checked(settings: TrialSettings) -> Iterator[None]:
-    """Have an error that comes of inputs changed or gone name them.
+    """Raise ``InputsChangedError`` instead of an error that changed or missing inputs caused.
 
     Raises:
         InputsChangedError: the block failed, and its inputs are not those of the settings' content.

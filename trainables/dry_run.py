@@ -1,4 +1,4 @@
-"""What of its settings a run reads, found out by a run: real in every step, but so small that it takes a moment."""
+"""Discovery of the settings that a run reads, by a run that is real in every step but takes only a moment."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,13 +19,13 @@ _RATE = 1e-4
 
 
 def settings_read(settings: TrialSettings, files: MachineFiles) -> frozenset[str]:
-    """Dotted names of the settings that one epoch and its evaluation read.
+    """Return the dotted names of the settings that one epoch and its evaluation read.
 
-    A small encoder with random weights stands in for the model, demo data for the user's; everything else is the code
-    that trains. Of the settings only their sizes are made smaller.
+    A small encoder with random weights replaces the model, and demo data replaces the user's. All other code is the
+    code that trains. Among the other settings only sizes, the learning rate and the precision are changed.
 
     Raises:
-        Exception: whatever a trial with these settings would fail with.
+        Exception: any error that a trial with these settings would raise.
     """
     with scratch_folder("dry-run") as scratch, torch.random.fork_rng(devices=[]):
         stand_ins = {
@@ -41,7 +41,7 @@ def settings_read(settings: TrialSettings, files: MachineFiles) -> frozenset[str
 
 
 def _small(settings: TrialSettings, stand_ins: Mapping[str, str]) -> TrialSettings:
-    """The settings of a small run: ``stand_ins`` names a model's stand-in."""
+    """Return the settings of a small run; ``stand_ins`` maps a model's name to its stand-in."""
     model = settings.model
     second = None if model.criteria_name is None else stand_ins.get(model.criteria_name, model.criteria_name)
     return replace(
@@ -57,7 +57,7 @@ def _small(settings: TrialSettings, stand_ins: Mapping[str, str]) -> TrialSettin
         ),
         head=replace(settings.head, width=min(settings.head.width, _WIDTH)),
         tok=replace(settings.tok, max_length=min(settings.tok.max_length, _LENGTH)),
-        # A rate that suits the model is none for random weights.
+        # A rate that suits the model suits no random weights.
         optim=replace(settings.optim, lr=_RATE),
         train=replace(settings.train, batch_size=_BATCH, grad_accum=1, epochs=1, precision="fp32"),
         memory=MemorySettings(micro_batch=_BATCH, eval_batch=_BATCH),

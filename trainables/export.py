@@ -1,4 +1,4 @@
-"""The last steps of a training run that keeps its model: the best epoch's weights back in place, scored and saved."""
+"""The last steps of a training run that saves its model: load the best epoch's weights, score them, save them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class BestEpoch:
     """Scores of the saved model on the two parts that it was not trained on.
 
     Attributes:
-        collapsed: whether it gives every row of the test part the same answer, although that is not the truth.
+        collapsed: whether the model gives every row of the test part the same answer although the true answers differ.
     """
 
     folder: Path
@@ -30,7 +30,7 @@ def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, fold
 
     Raises:
         FileExistsError: ``folder`` exists and is not empty.
-        torch.OutOfMemoryError, MemoryExhaustedError: the memory budget of the settings does not allow it.
+        torch.OutOfMemoryError, MemoryExhaustedError: the memory budget of the settings does not suffice.
     """
     device = current_device(settings.memory.budget_gib, device_gib=settings.memory.device_gib)
     with device.enforce():

@@ -1,6 +1,6 @@
 """Files that several processes share: locks that die with their holder, files and folders that appear whole or not.
 
-Caches carry checksums, so that one damaged later is made again instead of believed.
+Caches carry checksums, so that a cache damaged later is built again instead of believed.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ from typing import Any
 
 from trainables.private import open_unlinked
 
-# Not hidden: hidden files are not sent to the nodes of a cluster.
+# Not hidden: hidden files are not copied to the nodes of a cluster.
 _SEAL_FILE = "checksums.json"
 _CHUNK_BYTES = 2**20
 
@@ -25,15 +25,15 @@ Stamp = tuple[int, int, int, int]
 
 
 class DamagedError(ValueError):
-    """A cache does not hold what was written there."""
+    """A cache does not hold the content that was written to it."""
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock between processes; it is the kernel's, so the death of its holder releases it too.
+    """Hold a lock between processes. The kernel owns it, so the death of its holder releases it too.
 
     Raises:
-        NotOursError: a link stands in the place of its file.
+        NotOursError: the lock file is a link.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = open_unlinked(path, os.O_RDWR | os.O_CREAT)
@@ -45,7 +45,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file that readers see whole or not at all; of several writers at once the last one wins."""
+    """Write a file that readers see whole or not at all; the last of several concurrent writers wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
@@ -56,10 +56,10 @@ def write_whole(path: Path, text: str) -> None:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Yield a folder to write to, which takes the place of ``folder`` at the end, or vanishes if the block raises.
+    """Yield a folder to write to, which replaces ``folder`` at the end, or vanishes if the block raises.
 
-    The caller is the only one who writes ``folder``, by a lock if need be: what stands half-written beside it is then
-    that of a killed process, and is removed.
+    The caller must be the only writer of ``folder``, by a lock if need be. A half-written folder beside it therefore
+    belongs to a killed process, and is removed.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.partial")
@@ -76,18 +76,18 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def sealed_folder(folder: Path) -> Iterator[Path]:
-    """``whole_folder``, with the checksums of its files beside them for ``check_sealed``."""
+    """Yield a folder as ``whole_folder`` does, and store checksums of its files beside them for ``check_sealed``."""
     with whole_folder(folder) as partial:
         yield partial
         (partial / _SEAL_FILE).write_text(json.dumps(_checksums(partial)), encoding="utf-8")
 
 
 def check_sealed(folder: Path) -> None:
-    """See that a folder holds what ``sealed_folder`` wrote. A process reads a file that does not change once.
+    """Check that a folder holds what ``sealed_folder`` wrote. An unchanged file is read once per process.
 
     Raises:
         DamagedError: a file is missing, changed or new, or the folder was not sealed.
-        OSError: there is no such folder, or it cannot be read.
+        OSError: the folder does not exist or cannot be read.
     """
     try:
         sealed = json.loads((folder / _SEAL_FILE).read_text(encoding="utf-8"))
@@ -98,7 +98,7 @@ def check_sealed(folder: Path) -> None:
 
 
 def write_checked(path: Path, value: Any) -> None:
-    """Write a JSON value with its checksum, whole or not at all."""
+    """Write a JSON value with its checksum; readers see it whole or not at all."""
     write_whole(path, json.dumps({"checksum": checksum(value), "value": value}))
 
 
@@ -107,7 +107,7 @@ def read_checked(path: Path) -> Any:
 
     Raises:
         DamagedError: the file holds something else.
-        OSError: there is no such file, or it cannot be read.
+        OSError: the file does not exist or cannot be read.
     """
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
@@ -125,10 +125,10 @@ def checksum(value: Any) -> int:
 
 
 def stamp_of(path: Path) -> Stamp:
-    """Return what changes whenever a file is replaced or written: its inode, size and times.
+    """Return a file's inode, size and times, which change whenever the file is replaced or written.
 
     Raises:
-        OSError: there is no such file.
+        OSError: the file does not exist.
     """
     found = os.stat(path)
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

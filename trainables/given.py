@@ -1,4 +1,4 @@
-"""Files that a person names, or that come with what is named: only regular ones are read."""
+"""Files that a person names, or that come with a named folder: only regular files are read."""
 
 import errno
 import json
@@ -11,19 +11,19 @@ _MOST_JSON_BYTES = 2**28
 
 
 class NotAFileError(OSError):
-    """A path that leads to a pipe, a socket or a device: reading from it may wait for ever, or never end."""
+    """A path that leads to a pipe, a socket or a device. Reading from it may wait forever, or never end."""
 
     def __str__(self) -> str:
         return str(self.strerror)
 
 
 def require_file(path: str | Path) -> None:
-    """Refuse what is no regular file, before anything opens it: a pipe would wait for its writer.
+    """Reject anything but a regular file before it is opened: a pipe would wait for its writer.
 
     Raises:
-        NotAFileError: it is a pipe, a socket or a device.
-        FileNotFoundError: there is nothing.
-        IsADirectoryError: it is a folder.
+        NotAFileError: the path is a pipe, a socket or a device.
+        FileNotFoundError: the path does not exist.
+        IsADirectoryError: the path is a folder.
     """
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
@@ -33,13 +33,13 @@ def require_file(path: str | Path) -> None:
 
 
 def require_files_in(folder: Path) -> None:
-    """Refuse a folder that holds anything but regular files and folders, for libraries that open what they find.
+    """Reject a folder that holds anything but regular files and folders, for libraries that open every file they find.
 
     Raises:
-        NotAFileError: naming what is none of these.
+        NotAFileError: another kind of entry exists; the message names it.
     """
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        # What a broken link leads to is not there to be opened.
+        # The target of a broken link does not exist, so nothing can open it.
         if not entry.is_file() and not entry.is_dir() and os.path.exists(entry.path):
             kind = _kind(entry.stat().st_mode)
             raise NotAFileError(errno.EINVAL, f"holds {entry.name}, which is {kind}, not a file", str(folder))
@@ -55,8 +55,8 @@ def read_json(path: Path) -> Any:
     """Read a JSON file that anybody may have written.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
-        ValueError: it holds no JSON, more than 256 MiB, or values nested too deeply to be read.
+        OSError: the file cannot be read, or is not regular.
+        ValueError: the file holds no JSON, more than 256 MiB, or values nested too deeply.
     """
     require_file(path)
     if path.stat().st_size > _MOST_JSON_BYTES:
@@ -71,7 +71,7 @@ def parse_json(text: str | bytes) -> Any:
     """Parse JSON that anybody may have written.
 
     Raises:
-        ValueError: it is none, or its values are nested too deeply to be read.
+        ValueError: the text is no JSON, or its values are nested too deeply.
     """
     try:
         return json.loads(text)

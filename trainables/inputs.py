@@ -1,6 +1,6 @@
-"""What a run reads: rows, their split, and their tokens; prepared once per node and shared by all trials on it.
+"""The inputs of a run: rows, their split and their tokens, prepared once per node and shared by all its trials.
 
-A search's runs see nothing of the test part: its rows are neither tokenised nor held.
+A search's runs see nothing of the test part: its rows are neither tokenised nor loaded.
 """
 
 from collections.abc import Sequence
@@ -34,9 +34,9 @@ Part = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """One encoder's source and tokenizer, and the rows as it reads them.
+    """One encoder's source and tokenizer, and the rows as tokenised for it.
 
-    ``tokenizer_folder`` is set for built-in models, whose tokenizer was trained on the data.
+    ``tokenizer_folder`` is set for built-in models, whose tokenizer is trained on the data.
     """
 
     source: ModelSource
@@ -47,11 +47,11 @@ class Reader:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """Rows of a run, the split in hand, and what each of its encoders reads, in the order of ``encoder_names``.
+    """The rows of a run, the current split, and the reader of each encoder, in the order of ``encoder_names``.
 
     Attributes:
-        rows: those of the test part, if they were asked for, behind all others.
-        split: of ``splits``, which hold one per fold.
+        rows: all rows; the rows of the test part, if requested, come last.
+        split: one of ``splits``, which hold one split per fold.
     """
 
     rows: Rows
@@ -67,14 +67,14 @@ class Inputs:
         )
 
     def of_fold(self, fold: int) -> "Inputs":
-        """The same with another fold's split in hand; folds count from 0."""
+        """Return the same inputs with another fold's split as the current one; folds count from 0."""
         return replace(self, split=self.splits[fold])
 
     def part(self, part: Part) -> NDArray[np.int64]:
-        """Row numbers of a part of the split in hand.
+        """Return the row numbers of a part of the current split.
 
         Raises:
-            ValueError: the part is the test part, and it was not asked for when the inputs were loaded.
+            ValueError: the part is the test part, and ``load_inputs`` was called without it.
         """
         rows: NDArray[np.int64] = getattr(self.split, part)
         if not len(rows):
@@ -83,15 +83,15 @@ class Inputs:
 
 
 def load_inputs(settings: TrialSettings, cache: Path, *, with_test: bool = False) -> Inputs:
-    """Read, split and tokenise, or open what another trial of the study prepared in ``cache``.
+    """Read, split and tokenise the data, or open the tokens that another trial of the study stored in ``cache``.
 
     Args:
-        with_test: read the test part, too, which no run of a search may.
+        with_test: read the test part too; no run of a search may do so.
 
     Raises:
         DataError: the data cannot be used.
-        InputsChangedError: the data is not that of the settings' content.
-        UnknownModelError, ModelLoadError: there is no such model, or its tokenizer cannot be loaded.
+        InputsChangedError: the data differs from the settings' content.
+        UnknownModelError, ModelLoadError: the model does not exist, or its tokenizer cannot be loaded.
     """
     what = settings.data, settings.task.labels, settings.seeds.split
     development = read_development(*what)
@@ -113,12 +113,12 @@ def load_inputs(settings: TrialSettings, cache: Path, *, with_test: bool = False
 
 
 def prepare_inputs(settings: TrialSettings, models: Sequence[str], cache: Path) -> tuple[Path, ...]:
-    """Tokenise ahead for trials that use any of the models; returns the folders of ``cache`` that they will open.
+    """Tokenise ahead for trials that use any of the models; return the folders of ``cache`` that they will open.
 
-    In another cache copies of them serve as well.
+    Copies of these folders in another cache serve as well.
 
     Raises:
-        DataError, UnknownModelError, ModelLoadError: as ``load_inputs``.
+        DataError, UnknownModelError, ModelLoadError: see ``load_inputs``.
     """
     development = read_development(settings.data, settings.task.labels, settings.seeds.split)
     rows, folders = development.rows, []
@@ -131,13 +131,13 @@ def prepare_inputs(settings: TrialSettings, models: Sequence[str], cache: Path) 
 
 
 def cut_shares(settings: TrialSettings, model: str, lengths: Sequence[int], cache: Path) -> dict[int, float]:
-    """Return the share of the rows whose inputs are longer than each of the lengths; of many rows, of some.
+    """Return, for each length, the share of rows whose inputs are longer; estimated on a sample of many rows.
 
     Args:
-        cache: for the tokenizers of built-in models.
+        cache: folder for the tokenizers of built-in models.
 
     Raises:
-        DataError, UnknownModelError, ModelLoadError: as ``load_inputs``.
+        DataError, UnknownModelError, ModelLoadError: see ``load_inputs``.
     """
     development = read_development(settings.data, settings.task.labels, settings.seeds.split)
     every = len(development.rows)
@@ -158,20 +158,20 @@ def _reader(name: str, model: ModelSettings, rows: Rows, development: Developmen
 
 
 def builtin_vocabulary(settings: TrialSettings, cache: Path) -> int:
-    """How many tokens the tokenizer of a built-in encoder holds; it is trained on the data if ``cache`` has it not.
+    """Return the vocabulary size of a built-in encoder's tokenizer; train it on the data if ``cache`` lacks it.
 
     Raises:
-        DataError, UnknownModelError: as ``load_inputs``.
+        DataError, UnknownModelError: see ``load_inputs``.
     """
     development = read_development(settings.data, settings.task.labels, settings.seeds.split)
     return len(load_tokenizer(_trained_tokenizer(resolve_model(settings.model.name), development, cache)))
 
 
 def _trained_tokenizer(source: ModelSource, development: Development, cache: Path) -> Path:
-    """The tokenizer of a built-in encoder, trained once on the training part alone.
+    """Return the tokenizer folder of a built-in encoder, trained once on the training part alone.
 
-    Folds share one, trained on all of them: its size is part of the model's, which is to be the same in every fold. It
-    learns from texts, never from labels.
+    Folds share one tokenizer, trained on all folds. Its vocabulary determines the model's size, which must be equal in
+    every fold. It learns from texts, never from labels.
     """
     part = development.rows
     if len(development.splits) == 1:
@@ -182,7 +182,7 @@ def _trained_tokenizer(source: ModelSource, development: Development, cache: Pat
         try:
             check_sealed(folder)
         except (OSError, DamagedError):
-            # Each distinct text once: a post that stands against nine criteria is still one post.
+            # Count each distinct text once: a post paired with nine criteria is still one post.
             texts = sorted({*part.texts, *(part.criteria or ())})
             with sealed_folder(folder) as partial:
                 train_tokenizer(source.name, texts, partial)

@@ -1,4 +1,4 @@
-"""This machine: its CPU cores, and what its runs and searches know together about memory, and where they keep it."""
+"""This machine: its CPU cores, and the folder of what its runs and searches know together about memory."""
 
 import os
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ from trainables.scratch import temporary_folder
 
 def cpu_cores() -> int:
     """Return the number of CPU cores that this process may use."""
-    # Not every system has a say in which.
+    # Not every system can restrict a process to some cores.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine_folder() -> Path:
-    """Return ``headroom`` in the user's cache folder; where that cannot be the user's own, among temporary files.
+    """Return ``headroom`` in the user's cache folder, or a folder among temporary files if that is not the user's own.
 
     Raises:
         NotOursError: another user owns both.
@@ -31,28 +31,28 @@ def machine_folder() -> Path:
 
 @dataclass(frozen=True)
 class MachineFiles:
-    """Everything in it is found again where it is missing."""
+    """The files that the machine's runs and searches share. Every missing file is made again."""
 
     folder: Path = field(default_factory=machine_folder)
 
     @property
     def predictions(self) -> Path:
-        """Folder of traced predictions."""
+        """The folder of traced predictions."""
         return self.folder / "predictions"
 
     @property
     def probes(self) -> Path:
-        """Folder of what probes found."""
+        """The folder of the probes' results."""
         return self.folder / "probes"
 
     @property
     def tokenizers(self) -> Path:
-        """Folder of the tokenizers of built-in encoders, each trained on some data."""
+        """The folder of the built-in encoders' tokenizers, each trained on some data."""
         return self.folder / "tokenizers"
 
     @property
     def cards(self) -> Path:
-        """Folder of what the processes of a card made of the CPU hold."""
+        """The folder that records what the processes of a simulated card hold."""
         return self.folder / "cards"
 
     @property

@@ -1,7 +1,7 @@
-"""Training texts told a little otherwise in every epoch: tokens masked, left out, or swapped with their neighbours.
+"""Augmentation of training texts, anew each epoch: tokens masked, deleted, or swapped with their neighbours.
 
-Everything is drawn from (seed, epoch, row), so that a resumed epoch, or a step done again, sees the same. The tokens of
-a row's evidence stay as they are, and together; special tokens and criteria are never touched.
+Every draw depends on (seed, epoch, row), so a resumed epoch or a repeated step sees the same texts. The tokens of a
+row's evidence stay unchanged and together. Special tokens and criteria are never touched.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ Ints = NDArray[np.int64]
 
 
 class Told(NamedTuple):
-    """A text told otherwise.
+    """An augmented text.
 
     Attributes:
-        ids: of its tokens, (tokens left,).
-        positions: where each token of the original is now, (its tokens,); -1 if it was left out.
+        ids: the remaining token ids, (remaining tokens,).
+        positions: the new position of each original token, (original tokens,); -1 for a deleted token.
     """
 
     ids: IntArray
@@ -36,17 +36,17 @@ def tell(
     mask_token_id: int | None,
     rng: np.random.Generator,
 ) -> Told:
-    """Change ``settings.strength`` of the tokens, ids (tokens,), that are outside of ``span``; at least one of them.
+    """Change ``settings.strength`` of the tokens outside ``span``, but at least one; ids is (tokens,).
 
     Args:
-        span: the first token of those to leave alone and the one after the last; the same twice for none.
+        span: the first protected token and the one after the last; equal numbers protect none.
         mask_token_id: only needed for ``mask``.
     """
     free = np.concatenate([np.arange(span[0]), np.arange(span[1], len(ids))])
     positions = np.arange(len(ids))
     if settings.name == "swap":
         order = _swapped(free, len(ids), int(touched(settings, len(ids), len(free))), rng)
-        # Each of two neighbours goes where the other was, so the order is its own inverse.
+        # Each of two neighbours moves to the other's position, so the order is its own inverse.
         return Told(ids[order], order)
     drawn = rng.choice(free, int(touched(settings, len(ids), len(free))), replace=False)
     if settings.name == "mask":
@@ -60,20 +60,20 @@ def tell(
 
 
 def touched(settings: AugmentSettings, tokens: Any, free: Any) -> Any:
-    """How many tokens of a text are to be changed, or of each of an array of texts.
+    """Return the number of tokens to change, for one text or for each of an array of texts.
 
     Args:
-        tokens: of the text.
-        free: those of them that may be changed.
+        tokens: number of tokens of the text.
+        free: number of those tokens that may be changed.
     """
     wanted = np.maximum(1, np.rint(settings.strength * free).astype(np.int64))
-    # A text of which nothing is left would be none.
+    # Deletion must leave at least one token.
     most = np.minimum(free, tokens - 1) if settings.name == "delete" else free
     return np.clip(wanted, 0, np.maximum(0, most))
 
 
 def _swapped(free: Ints, tokens: int, count: int, rng: np.random.Generator) -> Ints:
-    """The order of the tokens after neighbours changed places in pairs that share no token; about ``count`` move."""
+    """Return the token order after disjoint pairs of neighbours swapped places; about ``count`` tokens move."""
     order = np.arange(tokens)
     left = max(1, round(count / 2))
     for first in rng.permutation(free[:-1][np.diff(free) == 1]):
@@ -84,11 +84,11 @@ def _swapped(free: Ints, tokens: int, count: int, rng: np.random.Generator) -> I
 
 
 class AugmentedTexts:
-    """The texts of one reading as they are told in one epoch.
+    """The texts of one reading, as augmented in one epoch.
 
     Args:
-        chosen: which rows are told otherwise, (rows,).
-        spans: tokens of each row to leave alone, (rows, 2): the first and the one after the last.
+        chosen: marks the rows to augment, (rows,).
+        spans: the protected tokens of each row, (rows, 2): the first and the one after the last.
         draw: seed and epoch.
     """
 
@@ -114,21 +114,21 @@ class AugmentedTexts:
             self.lengths = self.lengths - np.where(chosen, touched(settings, self.lengths, free), 0)
 
     def ids_of(self, row: int) -> IntArray:
-        """Token ids of a row's text, (its tokens,)."""
+        """Return the token ids of a row's text, (its tokens,)."""
         return self.told(row).ids if self.chosen[row] else self._texts.ids_of(row)
 
     def told(self, row: int) -> Told:
-        """How a chosen row is told."""
+        """Return the augmented text of a chosen row."""
         first, end = self._spans[row]
         rng = np.random.default_rng([*self._draw, row])
         return tell(self._texts.ids_of(row), (int(first), int(end)), self._settings, self._mask_token_id, rng)
 
 
 class Augmentation:
-    """Tells training rows otherwise in every epoch; see ``AugmentSettings``.
+    """Augmentation of training rows, anew each epoch; see ``AugmentSettings``.
 
     Raises:
-        ValueError: tokens are to be masked, and a tokenizer has no token for that.
+        ValueError: ``augment.name`` is mask, and a tokenizer has no mask token.
     """
 
     def __init__(self, settings: AugmentSettings, seed: int, rows: Rows, readings: Sequence[Reading]) -> None:
@@ -141,7 +141,7 @@ class Augmentation:
         self._spans = [_to_leave_alone(rows.evidence, reading.tokens.texts) for reading in readings]
 
     def texts_in(self, epoch: int, part: Ints) -> tuple[AugmentedTexts, ...]:
-        """The texts of every reading in an epoch; rows outside of ``part``, row numbers (n,), are as they are."""
+        """Return the texts of every reading in an epoch; rows outside ``part``, row numbers (n,), stay unchanged."""
         settings = self._settings
         drawn = np.random.default_rng([self._seed, epoch]).random(len(self._labels)) < settings.probability
         chosen = np.zeros(len(self._labels), dtype=bool)
@@ -151,7 +151,7 @@ class Augmentation:
         return tuple(
             AugmentedTexts(
                 reading.tokens.texts,
-                # A text of no tokens cannot be told otherwise.
+                # An empty text cannot be augmented.
                 chosen & (reading.tokens.texts.lengths > 0),
                 spans,
                 settings,
@@ -163,7 +163,7 @@ class Augmentation:
 
 
 def augmentation(settings: TrialSettings, rows: Rows, readings: Sequence[Reading]) -> Augmentation | None:
-    """That of a trial, or None where nothing is augmented; raises as ``Augmentation`` does."""
+    """Return a trial's augmentation, or None where nothing is augmented; raise as ``Augmentation`` does."""
     if settings.augment.name == "none":
         return None
     return Augmentation(settings.augment, settings.seeds.augment, rows, readings)

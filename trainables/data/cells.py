@@ -1,4 +1,4 @@
-"""One reading of cells, whatever file they come from: what is written in them, and what it means in each column."""
+"""Parsing of single cells, the same for every file format: the cell as text, and its meaning in each column."""
 
 import datetime
 import math
@@ -30,7 +30,7 @@ def written(cell: object) -> str | None:
 
 
 def text(cell: object) -> str:
-    """Return a text as it stands."""
+    """Return a text unchanged."""
     found = written(cell)
     if found is None:
         raise ValueError("is empty; fill it in or remove the row")
@@ -40,18 +40,18 @@ def text(cell: object) -> str:
 
 
 def group(cell: object) -> str:
-    """Return the name of a group, without blanks around it; a whole number without its decimals."""
+    """Return the name of a group without surrounding blanks; a whole number loses its decimals."""
     found = (written(cell) or "").strip()
     if not found:
         raise ValueError(
             "is empty; give every row its group, or rows of one group may end up on both sides of the split"
         )
-    # No more than this: 1e3 may be an identifier.
+    # Convert no other notation: 1e3 may be an identifier.
     return unicode(found.partition(".")[0] if _WHOLE.fullmatch(found) else found)
 
 
 def label(cell: object) -> str:
-    """Return a label as its class is called: a whole number in digits, true or false, or a name."""
+    """Return a label as the name of its class: a whole number in digits, true or false, or a name."""
     found = (written(cell) or "").strip()
     if not found:
         raise ValueError("is empty; write its class, or remove the row")
@@ -86,10 +86,10 @@ def _is_number(found: str) -> bool:
 
 
 def unicode(found: str) -> str:
-    """Return a text that every program can hold.
+    """Return a text that every program can hold, unchanged.
 
     Raises:
-        ValueError: it holds NUL, or half a surrogate pair.
+        ValueError: the text holds NUL, or half a surrogate pair.
     """
     place = found.find("\0")
     if place >= 0:

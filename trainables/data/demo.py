@@ -1,10 +1,10 @@
-"""Demo data: short made-up posts, each asked about several everyday well-being criteria.
+"""Demo data: short made-up posts, each paired with several everyday well-being criteria.
 
-A post is a few first-person sentences. Some show a criterion, some mention one that does not hold for the
-writer (it has passed, or it is somebody else's), the rest is small talk. Every row pairs a post with one
-criterion, so a model has to find the sentence that speaks of that criterion and see whose it is and
-whether it still holds. With sensible hyperparameters a tiny encoder from scratch soon learns what holds for
-the writer and which criteria are common; telling which sentence belongs to which criterion is the hard rest.
+A post is a few first-person sentences. Some show a criterion. Some mention a criterion that does not hold for the
+writer: it has passed, or it is somebody else's. The rest is small talk. Every row pairs a post with one criterion. A
+model has to find the sentence about that criterion, and see whose it is and whether it still holds. With sensible
+hyperparameters a tiny encoder from scratch soon learns what holds for the writer and which criteria are common.
+Learning which sentence belongs to which criterion is the hard rest.
 """
 
 import random
@@ -16,12 +16,12 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class _Topic:
-    """One criterion and the ways to speak of it.
+    """One criterion and the phrases that express it.
 
-    `signs` and `well` are verb phrases that follow "I". In `signs`, `a|b` reads `a` after "I" and `b` after
-    somebody else. A name in braces is a slot: a word list of `_SLOTS`, or `their` (somebody else's pronoun).
-    Both are affirmative, so that "I no longer", "I used to" and the like turn them round. `frequency` says
-    how often posts show the criterion, relative to the others.
+    `signs` and `well` are verb phrases that follow "I". In `signs`, `a|b` reads `a` after "I" and `b` after somebody
+    else. A name in braces is a slot: a word list of `_SLOTS`, or `their` (somebody else's pronoun). Both are
+    affirmative, so that "I no longer", "I used to" and the like negate them. `frequency` is the relative number of
+    posts that show the criterion.
     """
 
     criterion: str
@@ -32,7 +32,7 @@ class _Topic:
 
 @dataclass(frozen=True)
 class _Sentence:
-    """A sentence in three parts; `evidence` is empty where it shows no criterion."""
+    """A sentence in three parts; `evidence` is empty if the sentence shows no criterion."""
 
     before: str
     evidence: str = ""
@@ -231,7 +231,7 @@ _SLOTS: dict[str, tuple[str, ...]] = {
     "place": ("the coast", "the lake", "the old town", "the market", "the library"),
 }
 
-# Shared by sentences that show a criterion and those that only mention one, so that they give nothing away.
+# Sentences that show a criterion and sentences that only mention one share these, so that they give nothing away.
 _OPENINGS = (
     "lately",
     "these days",
@@ -269,11 +269,11 @@ _OTHERS = (
     ("my colleague", "his"),
 )
 
-# Sentences that show a criterion, around one of its signs or around its opposite.
+# Sentences that show a criterion, built around one of its signs or around its opposite.
 _SHOWN = ("I {phrase}", "I {phrase}", "I {phrase}", "I still {phrase}", "I {phrase} again")
 _LOST = ("I no longer {phrase}", "I rarely {phrase} any more")
 
-# Sentences that mention a criterion which does not hold: around its opposite, and around one of its signs.
+# Sentences that mention a criterion that does not hold, built around its opposite or around one of its signs.
 _WELL = ("I {phrase}", "I {phrase}", "{opening} I {phrase}", "I still {phrase}", "I {phrase} again")
 _PAST = (
     "I no longer {phrase}",
@@ -330,7 +330,7 @@ def demo_rows(posts: int = 800, seed: int = 0) -> pd.DataFrame:
 def _post(rng: random.Random) -> tuple[str, dict[str, tuple[int, int]], list[_Topic]]:
     """Return a post's text, the evidence span of each criterion it shows, and the topics to ask about."""
     by_chance = sorted(_TOPICS, key=lambda topic: rng.random() ** (1 / topic.frequency), reverse=True)
-    # More than half the posts show nothing at all, which keeps the positives a minority.
+    # More than half the posts show nothing, so that positives are a minority.
     count = rng.choices((0, 1, 2, 3, 4), (54, 7, 18, 18, 3))[0]
     shown, others = by_chance[:count], rng.sample(by_chance[count:], len(_TOPICS) - count)
     mentioned = others[: int(rng.random() < 0.2) if shown else rng.randint(1, 2)]
@@ -354,9 +354,9 @@ def _post(rng: random.Random) -> tuple[str, dict[str, tuple[int, int]], list[_To
         whole = f"{sentence.before}{sentence.evidence}{sentence.after}."
         text += whole[0].upper() + whole[1:]
 
-    # What is mentioned is always asked about: those negatives take reading to tell apart. Posts that show
-    # something are asked about little else, since a model from scratch learns whether a sentence holds much
-    # sooner than which criterion it belongs to.
+    # Every mentioned topic becomes a row: telling those negatives apart takes reading. Posts that show a criterion get
+    # few other rows. A model from scratch learns whether a sentence holds much sooner than which criterion it belongs
+    # to.
     asked = (shown + others)[: max(told, 3 if shown else rng.randint(3, 4))]
     return text, spans, rng.sample(asked, len(asked))
 
@@ -370,7 +370,7 @@ def _showing(topic: _Topic, opening: str, rng: random.Random) -> _Sentence:
 
 
 def _mentioning(topic: _Topic, opening: str, rng: random.Random) -> _Sentence:
-    """Return a sentence that speaks of the topic although its criterion does not hold for the writer."""
+    """Return a sentence that mentions the topic although its criterion does not hold for the writer."""
     kind = rng.random()
     if kind < 0.5:
         pattern, phrase = rng.choice(_WELL), rng.choice(topic.well)

@@ -2,7 +2,7 @@
 
 
 class DataError(ValueError):
-    """The user's data cannot be used; the message is one line: what is wrong, where, and the remedy."""
+    """The user's data cannot be used. The message is one line: the problem, where it is, and the remedy."""
 
 
 def one_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Data files read into frames: CSV with any delimiter, JSONL and Parquet, each of them gzipped or not."""
+"""Readers of data files into frames: CSV with any delimiter, JSONL and Parquet, each of them gzipped or not."""
 
 import codecs
 import csv
@@ -31,12 +31,12 @@ _SEP_LINE = re.compile(r'"?sep=([,;|:\t])"?', re.IGNORECASE)
 
 @dataclass(frozen=True)
 class CsvForm:
-    """How a CSV file is written.
+    """The format of a CSV file.
 
     Attributes:
-        names: the columns' names as its header has them, without blanks around them.
+        names: the column names of the header, without surrounding blanks.
         is_padded: whether blanks stand between delimiters and cells.
-        has_sep_line: whether its first line is ``sep=`` and the delimiter, which spreadsheets write.
+        has_sep_line: whether the first line is ``sep=`` and the delimiter, as spreadsheets write it.
     """
 
     path: Path
@@ -48,7 +48,7 @@ class CsvForm:
     has_sep_line: bool
 
     def lines_of(self, row: int) -> tuple[int, int]:
-        """Return the first and last line of a row, all counted from 1; blank lines are no rows."""
+        """Return the first and last line of a row. Rows and lines count from 1; blank lines are no rows."""
         with _any_field_size(), _text_stream(self.path, self.encoding, self.is_gzipped) as stream:
             if self.has_sep_line:
                 next(stream)
@@ -65,23 +65,23 @@ class CsvForm:
 
 @dataclass(frozen=True)
 class DataFile:
-    """Cells of a file as they were read, one row each; ``csv`` is None for other formats."""
+    """The cells of a file as read, one row each; ``csv`` is None for other formats."""
 
     frame: pd.DataFrame
     csv: CsvForm | None = None
 
 
 def read_file(source: str, expected: Sequence[str]) -> DataFile:
-    """Read a data file by its suffix.
+    """Read a data file in the format that its suffix names.
 
     Args:
-        expected: names of columns by which a CSV file's delimiter is recognised.
+        expected: column names that identify a CSV file's delimiter.
 
     Raises:
-        DataError: there is no such file, or it is not what its suffix says.
+        DataError: the file does not exist, or its content does not match its suffix.
     """
     path = Path(source)
-    # Unlike Path's own, these take any text: a name too long for a file, a folder that nobody may enter.
+    # Unlike Path's methods, these accept any text: a name too long for a file, a folder without access.
     if os.path.isdir(path):
         raise DataError(f"{source}: is a folder; give the file in it")
     if os.path.exists(path) and not os.path.isfile(path):
@@ -111,7 +111,7 @@ def read_file(source: str, expected: Sequence[str]) -> DataFile:
 
 @contextmanager
 def _any_field_size() -> Iterator[None]:
-    """Let csv read fields of any size; the limit is the whole process's."""
+    """Let csv read fields of any size within the block; the limit applies to the whole process."""
     limit = csv.field_size_limit(_LONGEST_FIELD)
     try:
         yield
@@ -132,7 +132,7 @@ def _text_stream(path: Path, encoding: str, is_gzipped: bool) -> io.TextIOBase:
 
 def _read_csv(path: Path, is_gzipped: bool, expected: Sequence[str]) -> DataFile:
     form = _csv_form(path, is_gzipped, expected)
-    # Everything as strings: a text "NA" is a text, and the cells are parsed with their row at hand.
+    # Read everything as strings: a text "NA" is a text, and each cell is parsed later with its row number.
     options: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": form.encoding}
     options |= {"sep": form.delimiter, "skipinitialspace": form.is_padded, "skiprows": int(form.has_sep_line)}
     remedy = "quote fields that hold " + {",": "commas", ";": "semicolons", "\t": "tabs"}.get(form.delimiter, "bars")
@@ -144,7 +144,7 @@ def _read_csv(path: Path, is_gzipped: bool, expected: Sequence[str]) -> DataFile
         raise DataError(f"{path} is not a proper CSV file: {one_line(error)}; {remedy}") from error
     if not isinstance(frame.index, pd.RangeIndex):
         raise DataError(f"{path}: the rows hold more fields than the header names; {remedy}")
-    # A name that stands there twice is made another one in the frame.
+    # pandas renames a repeated column, so the header is checked here.
     names = Counter(form.names)
     repeated = [name for name in names if name and names[name] > 1]
     if repeated:
@@ -156,7 +156,7 @@ def _read_csv(path: Path, is_gzipped: bool, expected: Sequence[str]) -> DataFile
 def _csv_form(path: Path, is_gzipped: bool, expected: Sequence[str]) -> CsvForm:
     with gzip.open(path) if is_gzipped else path.open("rb") as file:
         start = file.read(2)
-    # A byte order mark says which: Excel's "Unicode text" is UTF-16.
+    # A byte order mark tells the encoding: Excel's "Unicode text" is UTF-16.
     encoding = "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
     with _text_stream(path, encoding, is_gzipped) as stream:
         head = stream.read(_HEAD_CHARACTERS)
@@ -178,7 +178,7 @@ def _csv_form(path: Path, is_gzipped: bool, expected: Sequence[str]) -> CsvForm:
 
 
 def _delimiter(head: str, expected: Sequence[str]) -> str:
-    """Return the delimiter that gives the header most of the expected names, else the most names; in doubt a comma."""
+    """Return the delimiter that gives the header most of the expected names, else the most names; a comma on a tie."""
     wanted = {name.lower() for name in expected}
 
     def worth(delimiter: str) -> tuple[int, int]:
@@ -212,7 +212,7 @@ def _json_object(line: str, where: str) -> dict[str, object]:
     except json.JSONDecodeError as error:
         raise DataError(f"{where} is not JSON ({error.msg}); write one object per line") from error
     except (ValueError, RecursionError) as error:
-        # A number of thousands of digits, or values in values in values.
+        # A number with thousands of digits, or values nested too deeply.
         raise DataError(f"{where} cannot be read ({one_line(error)}); write texts and numbers alone") from None
     if not isinstance(record, dict):
         raise DataError(f"{where} holds {reprlib.repr(record)}, not an object; write one object per line")
@@ -224,7 +224,7 @@ def _read_parquet(path: Path, is_gzipped: bool, expected: Sequence[str]) -> Data
         table = pq.read_table(io.BytesIO(gzip.decompress(path.read_bytes())) if is_gzipped else path)
     except pa.ArrowException as error:
         raise DataError(f"{path} is not a proper Parquet file: {one_line(error)}; write it again") from error
-    # Arrow's types keep integers beside nulls integers; pandas' own metadata would hide an index column.
+    # Arrow's types keep integers as integers beside nulls; pandas' own metadata would hide an index column.
     return DataFile(table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True))
 
 

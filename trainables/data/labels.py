@@ -1,4 +1,4 @@
-"""The classes that a label column holds: their names, and their order."""
+"""The classes of a label column: their names and their order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _MOST_CLASSES = 1000
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Labels of all rows, ``(rows,)``, as numbers of ``class_names``."""
+    """Labels of all rows, ``(rows,)``, as indices into ``class_names``."""
 
     class_names: tuple[str, ...]
     numbers: NDArray[np.int64]
@@ -25,18 +25,18 @@ def read_labels(table: Table, names: Sequence[str] | None) -> Labels:
     """Read the label column.
 
     Args:
-        names: of the classes in their order, all of which the data holds; None finds them: numbers as they count,
-            names in the order of the alphabet.
+        names: the class names in their order, all of which must occur in the data. None finds them: numbers in
+            numerical order, names in alphabetical order.
 
     Raises:
-        DataError: a label is none of the classes, a class has no row, or it is not clear what the classes are.
+        DataError: a label is none of the classes, a class has no row, or the classes are ambiguous.
     """
     written = table.parse("label", cells.label)
     first_rows: dict[str, int] = {}
     for row, label in enumerate(written, start=1):
         first_rows.setdefault(label, row)
     if {*first_rows} <= {"0", "1", *cells.TRUTH} and not {*first_rows} <= {*cells.TRUTH}:
-        # Some rows say 1 and others true.
+        # Some rows hold 1 and others true.
         written = [str(cells.TRUTH.get(label, label)) for label in written]
         first_rows = {label: first_rows.get(label, 0) for label in written}
     if names is None:
@@ -52,10 +52,10 @@ def _is_whole(label: str) -> bool:
 
 
 def _check_clear(table: Table, first_rows: dict[str, int]) -> None:
-    """See that the labels found are meant as classes.
+    """Check that the labels are plausible classes.
 
     Raises:
-        DataError: there are numbers beside names, names that differ in case alone, or too many of them.
+        DataError: the labels mix numbers and names, differ in case alone, or are too many.
     """
     if len(first_rows) > _MOST_CLASSES:
         raise DataError(
@@ -85,10 +85,10 @@ def _check_clear(table: Table, first_rows: dict[str, int]) -> None:
 
 
 def _check_complete(table: Table, first_rows: dict[str, int], names: Sequence[str]) -> None:
-    """See that the classes are those of the rows, no more and no less.
+    """Check that the rows hold exactly the named classes.
 
     Raises:
-        DataError: a row is of another class, or a class has no row.
+        DataError: a row belongs to another class, or a class has no row.
     """
     for label, row in first_rows.items():
         if label not in names:

@@ -1,4 +1,4 @@
-"""Stray quotes in CSV files: a quote that was never meant to open a field swallows the rows up to the next one."""
+"""Detection of stray quotes in CSV files: a quote that opens a field by mistake swallows rows up to the next quote."""
 
 import csv
 
@@ -11,10 +11,10 @@ _LONGEST_LINE = 100_000  # Below the longest field that csv reads.
 
 
 def require_no_swallowed_rows(table: Table) -> None:
-    """Refuse a cell that holds lines of the table's own shape, each with one of the table's labels in its place.
+    """Reject a cell that holds lines of the table's own shape, each with a known label in the label column.
 
     Raises:
-        DataError: naming the lines.
+        DataError: such a cell exists; the message names its lines.
     """
     form = table.file.csv
     if form is None:
@@ -37,12 +37,12 @@ def require_no_swallowed_rows(table: Table) -> None:
 
 
 def _holds_rows(cell: str, at: int, label_at: int, columns: int, known: set[str], form: CsvForm) -> bool:
-    """Return whether a line of the cell is the rest, the whole or the beginning of a row.
+    """Return whether a line of the cell is the end, the whole or the beginning of a row.
 
     Args:
-        at: the cell's column.
-        label_at: the label's.
-        known: labels of the table.
+        at: index of the cell's column.
+        label_at: index of the label column.
+        known: the labels of the table.
     """
     lines = cell.splitlines()
     for number, line in enumerate(lines):

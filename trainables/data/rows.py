@@ -1,4 +1,4 @@
-"""The user's rows: a data file read into one form, every cell checked before a trial needs it."""
+"""The user's rows: a data file read into one form, with every cell checked before a trial needs it."""
 
 import hashlib
 from collections import Counter
@@ -24,11 +24,11 @@ _FEWEST_GROUPS = 3  # training, validation and test
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Checked (text, criterion) pairs, one entry per row in each column, in the order of the file.
+    """Checked (text, criterion) pairs, one entry per row in each column, in the file's order.
 
-    ``criteria`` is ``None`` where the data holds texts alone. ``labels`` is ``(rows,)``. ``evidence`` is
-    ``(rows, 2)``: the first character and the one after the last, counted in the text, or -1 and -1. ``remarks``
-    say what a person may not expect of how the file was read.
+    ``criteria`` is ``None`` if the data holds texts alone. ``labels`` is ``(rows,)``. ``evidence`` is ``(rows, 2)``:
+    the first character and the one after the last, counted in the text, or -1 and -1. ``remarks`` name surprising
+    choices made when the file was read.
     """
 
     texts: tuple[str, ...]
@@ -44,13 +44,13 @@ class Rows:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the content in order; equal for equal content, whatever file it was read from."""
+        """SHA-256 (hex) of the content in order; equal content has an equal fingerprint, whatever its file."""
         digest = hashlib.sha256()
         for name, column in (("text", self.texts), ("criterion", self.criteria), ("group", self.groups)):
             digest.update(f"{name}:{'absent' if column is None else len(column)}\n".encode())
             for value in column or ():
                 encoded = value.encode()
-                # The length keeps ("ab", "c") apart from ("a", "bc").
+                # The length distinguishes ("ab", "c") from ("a", "bc").
                 digest.update(len(encoded).to_bytes(8, "little") + encoded)
         digest.update(self.labels.astype("<i8").tobytes())
         digest.update(self.evidence.astype("<i8").tobytes())
@@ -68,7 +68,7 @@ class Rows:
         )
 
     def followed_by(self, others: "Rows") -> "Rows":
-        """These rows and then others of the same file."""
+        """Return these rows followed by others of the same file."""
         criteria = None
         if self.criteria is not None and others.criteria is not None:
             criteria = self.criteria + others.criteria
@@ -86,10 +86,10 @@ def read_rows(data: DataSettings, labels: Sequence[str] | None = None) -> Rows:
     """Read and check ``data.path`` (``demo``: the built-in data).
 
     Args:
-        labels: names of the classes in their order; None finds them in the data.
+        labels: the class names in their order; None finds them in the data.
 
     Raises:
-        DataError: the file, a column or a cell cannot be used, or the rows cannot be learnt from.
+        DataError: the file, a column or a cell cannot be used, or the rows do not suffice for training.
     """
     table = read_table(data.path, data.columns)
     require_no_swallowed_rows(table)
@@ -116,7 +116,7 @@ def _checked_rows(table: Table, names: Sequence[str] | None) -> Rows:
 
 
 def _groups_of_one(texts: Sequence[str]) -> list[str]:
-    """Return a name for each row, which follows from its text alone: files in another order are split alike."""
+    """Return a name for each row that depends on its text alone, so files in another order are split alike."""
     seen: Counter[str] = Counter()
     names = []
     for text in texts:
@@ -126,7 +126,7 @@ def _groups_of_one(texts: Sequence[str]) -> list[str]:
 
 
 def _remarks(table: Table) -> tuple[str, ...]:
-    """Return what a person may not expect of how the file was read, one line each."""
+    """Return one line for each surprising choice made when the file was read."""
     remarks = []
     if not table.has("criterion"):
         remarks.append(f"texts alone: the data has no column {table.columns.criterion!r}")
@@ -161,11 +161,11 @@ def _evidence(table: Table, texts: list[str]) -> NDArray[np.int64]:
 
 
 def _whole_groups(rows: Rows, max_rows: int) -> Rows:
-    """As many whole groups as ``max_rows`` rows can hold, whatever place they have in the file."""
+    """Return as many whole groups as fit into ``max_rows`` rows, independent of their position in the file."""
     sizes = Counter(rows.groups)
     taken: set[str] = set()
     room = max_rows
-    # Files are often sorted, so that their first groups would be a biased sample; a hash's order is not.
+    # Files are often sorted, so their first groups would be a biased sample. The order of hashes is not biased.
     for group in sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).digest()):
         if sizes[group] <= room:
             taken.add(group)
@@ -179,7 +179,7 @@ def _whole_groups(rows: Rows, max_rows: int) -> Rows:
 
 
 def require_evidence(rows: Rows, data: DataSettings) -> None:
-    """Check that there are spans to learn and to be held against.
+    """Check that there are evidence spans to train and score on.
 
     Raises:
         DataError: no row has evidence.

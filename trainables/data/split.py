@@ -1,6 +1,6 @@
-"""Training, validation and test parts: no group crosses them, classes are spread evenly over them.
+"""Training, validation and test parts: no group is in two parts, and classes are spread evenly over them.
 
-A search sees ``read_development`` alone; whoever wants the test part asks for it by ``read_test_rows``.
+A search sees ``read_development`` alone; ``read_test_rows`` returns the test part.
 """
 
 from collections import Counter
@@ -18,16 +18,16 @@ from trainables.files import Stamp, stamp_of
 from trainables.settings import DataSettings
 
 _TRIES = 32
-_ASSIGNMENTS = 20_000  # Bounds the time: with many groups a single try is as even as the best of several.
+_ASSIGNMENTS = 20_000  # Bounds the time. With many groups a single try is as even as the best of several.
 _FEW_GROUPS = 30
 _LEAST_SHARE = 1e-6
-_DECIMALS = 9  # Ties are common; rounding breaks them alike on machines that sum in different orders.
+_DECIMALS = 9  # Ties are common. Rounding breaks them alike on machines that sum in different orders.
 _UNASSIGNED = -1
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Row indices of each part, ascending; together they are every row once."""
+    """Row indices of each part, ascending; together they cover every row once."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -36,15 +36,15 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Development:
-    """What a search sees of the data: all rows but those of the test part, and how trials split them.
+    """The part of the data that a search sees: all rows outside the test part, and their splits.
 
     Attributes:
-        rows: in the order of the file.
-        splits: one, or one per fold; their test parts are empty.
-        fingerprint: of all rows of the file: that is the data which a study is about.
-        tied: what equal texts tie together, over all rows of the file.
-        test_labels: of the rows of the test part, of which nothing else is known here, ``(rows,)``.
-        test_groups: how many groups they belong to.
+        rows: the rows in the file's order.
+        splits: a single split, or one per fold; their test parts are empty.
+        fingerprint: fingerprint of all rows of the file, which identifies a study's data.
+        tied: groups tied together by equal texts, over all rows of the file.
+        test_labels: labels of the test rows, ``(rows,)``; nothing else of these rows is available here.
+        test_groups: number of groups in the test part.
     """
 
     rows: Rows
@@ -60,9 +60,9 @@ class Tied:
     """Groups tied together by texts that stand in several of them.
 
     Attributes:
-        names: of each row, what is split as one: its group, or the first by name of the groups that it is tied to.
-        texts: how many texts stand in several groups.
-        most_rows: of the largest groups that are tied together; 0 where there are none.
+        names: for each row, the unit of splitting: its group, or the first by name of the groups tied to it.
+        texts: number of texts that occur in several groups.
+        most_rows: number of rows in the largest set of tied groups; 0 if no groups are tied.
     """
 
     names: tuple[str, ...]
@@ -71,7 +71,7 @@ class Tied:
 
 
 def tie_equal_texts(rows: Rows) -> Tied:
-    """Find the groups that hold equal texts; case and blanks make no text another."""
+    """Find the groups that hold equal texts; texts that differ in case or blanks alone are equal."""
     leader = {group: group for group in rows.groups}
 
     def first_of(group: str) -> str:
@@ -99,10 +99,10 @@ def split_rows(
 ) -> Split:
     """Split by group so that each part holds its share of every class's rows, as nearly as the groups allow.
 
-    The same groups, labels and seed give the same split, in whatever order the rows come.
+    The same groups, labels and seed give the same split, whatever the order of the rows.
 
     Args:
-        groups: of each row, what stays together; None takes the rows' own.
+        groups: for each row, the unit that stays together; None uses the rows' own groups.
 
     Raises:
         DataError: the shares leave a part empty, or the groups do not suffice for every class in every part.
@@ -119,12 +119,12 @@ def split_rows(
 
 
 def fold_rows(rows: Rows, *, folds: int, seed: int, groups: Sequence[str] | None = None) -> tuple[Split, ...]:
-    """One split per fold: each group is in the validation part of one fold, and in the training part of the others.
+    """Return one split per fold: each group is validated in one fold and trained on in the others.
 
-    The folds hold equal shares of every class's rows, as nearly as the groups allow; test parts are empty.
+    The folds hold equal shares of every class's rows, as nearly as the groups allow. Their test parts are empty.
 
     Args:
-        groups: as ``split_rows`` takes them.
+        groups: see ``split_rows``.
 
     Raises:
         DataError: the groups do not suffice for every class in every fold.
@@ -140,12 +140,12 @@ def fold_rows(rows: Rows, *, folds: int, seed: int, groups: Sequence[str] | None
 
 
 def read_development(data: DataSettings, labels: Sequence[str] | None, split_seed: int) -> Development:
-    """Read the user's rows, put the test part aside and split the others.
+    """Read the user's rows, set the test part aside and split the others.
 
     Args:
-        labels: names of the classes, as ``read_rows`` takes them.
+        labels: the class names; see ``read_rows``.
 
-    A process that did it before remembers, unless the file changed. Which rows are tested does not depend on the folds.
+    A process caches the result until the file changes. The choice of test rows does not depend on the folds.
 
     Raises:
         DataError: the data cannot be used.
@@ -154,13 +154,13 @@ def read_development(data: DataSettings, labels: Sequence[str] | None, split_see
     try:
         stamp = stamp_of(Path(data.path))
     except (OSError, ValueError):
-        # The built-in data, or what reading will say is wrong.
+        # The path names the built-in data, or reading it will raise the right error.
         stamp = None
     return _read_development(data, None if labels is None else tuple(labels), split_seed, stamp)
 
 
 def read_test_rows(data: DataSettings, labels: Sequence[str] | None, split_seed: int) -> Rows:
-    """Return the rows that no search sees, in the order of the file; for what is done once a configuration is chosen.
+    """Return the rows that no search sees, in the file's order; for use after a configuration is chosen.
 
     Raises:
         DataError: the data cannot be used.
@@ -240,9 +240,9 @@ def _spread(rows: Rows, groups: Sequence[str], shares: NDArray[np.float64], seed
 def _best_assignment(
     counts: NDArray[np.int64], shares: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.int64] | None:
-    """The part of each group, ``(groups,)``: the most even of several assignments in random orders.
+    """Return the part of each group, ``(groups,)``: the most even of several assignments in random orders.
 
-    None where none of them gives every part every class.
+    Return None if none of them gives every part every class.
     """
     weights = counts / counts.sum(axis=0)
     best, least = None, np.inf
@@ -256,16 +256,16 @@ def _best_assignment(
 
 
 def _assign(weights: NDArray[np.float64], shares: NDArray[np.float64], order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Assigns groups greedily in ``order``, first so many that every part holds every class.
+    """Assign groups greedily in ``order``, first as many as every part needs to hold every class.
 
-    ``weights`` is ``(groups, classes)``, each group's share of a class's rows: a rare class counts as much as
-    a common one. A group goes to the part that, for its classes, is filled least against its share.
+    ``weights`` is ``(groups, classes)``, each group's share of a class's rows: a rare class counts as much as a common
+    one. A group goes to the part that is filled least, for its classes, relative to its share.
     """
     parts = np.full(len(weights), _UNASSIGNED)
     held = np.zeros((len(shares), weights.shape[1]))
 
-    # Counting the group's own rows in as well brings few groups nearer to the shares, but keeps large groups out of
-    # small parts, where they would be missed: with many groups the parts come out even without it.
+    # Counting in the group's own rows brings few groups nearer to the shares, but keeps large groups out of small
+    # parts. With many groups the parts come out even without it.
     foresight = 0.5 if len(weights) <= _FEW_GROUPS else 0.0
 
     def give(group: int, candidates: NDArray[np.int64]) -> None:

@@ -1,4 +1,4 @@
-"""A data set in figures: rows, groups and classes of each part of the split, and what a score on it can tell."""
+"""Figures of a data set: rows, groups and classes of each part of the split, baselines and standard errors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from trainables.data.split import Development
 from trainables.settings import TaskSettings
 
 RIGHT = 0.8
-"""Share of the rows that the model of ``standard_error`` gets right."""
+"""Share of the rows that the model of ``standard_error`` classifies correctly."""
 
 _DRAWS = 400
 _SEED = 0
@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Rows and groups of a part of the split, and the rows of each class, ``(classes,)``."""
+    """Rows and groups of one part of the split, and the number of rows of each class, ``(classes,)``."""
 
     name: str
     rows: int
@@ -29,7 +29,7 @@ class Part:
 
 
 def parts_of(development: Development) -> list[Part]:
-    """Return the parts of the split; of several folds, what they share out as one."""
+    """Return the parts of the split; several folds count as one part."""
     rows = development.rows
     classes = len(rows.class_names)
 
@@ -47,12 +47,12 @@ def parts_of(development: Development) -> list[Part]:
 
 
 def validated(development: Development) -> NDArray[np.int64]:
-    """Return the rows that a trial is judged by; those of all folds."""
+    """Return the rows that a trial is scored on, over all folds."""
     return np.sort(np.concatenate([split.validation for split in development.splits]))
 
 
 def baselines(task: TaskSettings, development: Development) -> dict[str, float]:
-    """Return what the task's metric is without having learned anything, by how one answers."""
+    """Return the task's metric for answers without any training, by the way of answering."""
     rows = validated(development)
     shares = np.bincount(development.rows.labels[rows], minlength=len(development.rows.class_names)) / len(rows)
     most = int(shares.argmax())
@@ -61,7 +61,7 @@ def baselines(task: TaskSettings, development: Development) -> dict[str, float]:
         return {"finding nothing anywhere": nothing}
     always = f"always {development.rows.class_names[most]!r}"
     by_shares = "guessing by class shares"
-    # F1 of a class of share p: always guessed 2 p / (1 + p), guessed with probability p itself p.
+    # F1 of a class with share p: 2 p / (1 + p) if always guessed, p if guessed with probability p.
     f1_of_most = float(2 * shares[most] / (1 + shares[most]))
     macro = {always: f1_of_most / len(shares), by_shares: 1 / len(shares)}
     by_metric = {
@@ -75,10 +75,10 @@ def baselines(task: TaskSettings, development: Development) -> dict[str, float]:
 
 
 def standard_error(task: TaskSettings, development: Development) -> float:
-    """Return the standard error of the task's metric for a model that is right on ``RIGHT`` of the validation rows.
+    """Return the standard error of the task's metric for a model that is correct on ``RIGHT`` of the validation rows.
 
-    Its wrong answers are spread over the other classes. Rows are taken to be independent; those of one group seldom
-    are, so that it is a lower bound.
+    The model's wrong answers are spread over the other classes. The rows are taken as independent. Rows of one group
+    seldom are, so the result is a lower bound.
     """
     rows = validated(development)
     of_class = np.bincount(development.rows.labels[rows], minlength=len(development.rows.class_names))
@@ -94,7 +94,10 @@ def standard_error(task: TaskSettings, development: Development) -> float:
 
 
 def _error_of_area(of_class: NDArray[np.int64]) -> float:
-    """Hanley and McNeil, "The Meaning and Use of the Area under a ROC Curve", 1982, for an area of ``RIGHT``."""
+    """Return the standard error of an area of ``RIGHT``.
+
+    Source: Hanley and McNeil, "The Meaning and Use of the Area under a ROC Curve", 1982.
+    """
     one = of_class[1:].min()
     other = of_class.sum() - one
     area = RIGHT

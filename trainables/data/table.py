@@ -1,4 +1,4 @@
-"""The columns of a data file in their roles: which there must be, which there may be, and every cell parsed."""
+"""The columns of a data file in their roles: required and optional columns, and the parsing of every cell."""
 
 import difflib
 import reprlib
@@ -18,7 +18,7 @@ _LISTED_COLUMNS = 12
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as read, and the names under which the user and the settings know the columns."""
+    """Cells as read, and the columns' names in the file and in the settings."""
 
     source: str
     file: DataFile
@@ -38,14 +38,14 @@ class Table:
         return [name for name in self.present if name not in asdict(self.columns).values()]
 
     def has(self, role: str) -> bool:
-        """Return whether a role's column is there; ``require_columns`` has seen that one that is meant is."""
+        """Return whether a role's column exists; ``require_columns`` has checked the columns that must exist."""
         return getattr(self.columns, role) in self.file.frame.columns
 
     def parse(self, role: str, parser: Callable[[object], Cell]) -> list[Cell]:
-        """Parse every cell of a role's column; ``parser`` gets None for a missing one and may raise ``ValueError``.
+        """Parse every cell of a role's column; ``parser`` gets None for a missing cell and may raise ``ValueError``.
 
         Raises:
-            DataError: naming row and column.
+            DataError: a cell cannot be parsed; the message names its row and column.
         """
         column = self.file.frame[getattr(self.columns, role)]
         parsed: list[Cell] = []
@@ -57,14 +57,14 @@ class Table:
         return parsed
 
     def error(self, row: int, role: str, problem: str) -> DataError:
-        """Return the error of a cell; rows count from 1."""
+        """Return the error for a cell; rows count from 1."""
         return DataError(f"{self.source}: row {row}, column {getattr(self.columns, role)!r}: {problem}")
 
     def require_columns(self) -> None:
-        """See that every column is there that must be or that is meant.
+        """Check that every required column and every column that the user named exists.
 
         Raises:
-            DataError: naming all that are not.
+            DataError: a column is missing; the message names all missing columns.
         """
         missing = [role for role in asdict(self.columns) if self._is_missed(role)]
         if not missing:
@@ -96,10 +96,10 @@ class Table:
 
 
 def read_table(source: str, columns: ColumnNames) -> Table:
-    """Read a data file (``demo``: the built-in data) whose columns are all there that should be.
+    """Read a data file (``demo``: the built-in data) and check that the columns it needs exist.
 
     Raises:
-        DataError: the file or a column of it cannot be used.
+        DataError: the file or one of its columns cannot be used.
     """
     if source == "demo":
         from trainables.data.demo import demo_rows
@@ -113,7 +113,7 @@ def read_table(source: str, columns: ColumnNames) -> Table:
 
 
 def listed(columns: list[str]) -> str:
-    """Return names of columns for a message: of a file that is something else, the first line may be all of it."""
+    """Return column names for a message, shortened: the header of a file in another format may be the whole file."""
     rest = len(columns) - _LISTED_COLUMNS
     named = ", ".join(map(reprlib.repr, columns[:_LISTED_COLUMNS]))
     return f"{named} and {rest} more" if rest > 0 else named

@@ -1,7 +1,7 @@
-"""Texts tokenised once per tokenizer and study, and the inputs that each trial assembles from them.
+"""Texts tokenised once per tokenizer and study, and the inputs that each trial assembles from the tokens.
 
-Every unique text and criterion is kept without special tokens and uncut, as ragged arrays in a cache folder that all
-trials on a node map into memory. A trial adds the special tokens and cuts at its own ``tok.max_length``.
+Every unique text and criterion is stored without special tokens and uncut. The ragged arrays lie in a cache folder that
+all trials on a node map into memory. A trial adds the special tokens and cuts at its own ``tok.max_length``.
 """
 
 import hashlib
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 IntArray = NDArray[np.int32]
 
-_FORMAT = 2  # Part of the cache's key: raise it whenever what is written changes.
-_CHUNK = 1000  # Texts per call: the lists of Python integers that a call returns take ten times the arrays' memory.
+_FORMAT = 2  # Part of the cache's key: raise it whenever the written content changes.
+_CHUNK = 1000  # Texts per call. The lists of Python integers that a call returns take ten times the arrays' memory.
 _TEMPLATE = "template.json"
 _PARTS = ("ids", "spans", "bounds")
 
-# What opening a missing, half-written or overwritten cache raises.
+# Errors raised by opening a missing, half-written or overwritten cache.
 _UNUSABLE = (OSError, EOFError, ValueError, KeyError, TypeError)
 
 
 class Example(NamedTuple):
-    """One assembled input: ``(length,)`` each; ``token_type_ids`` is ``None`` where the tokenizer gives none."""
+    """One assembled input, ``(length,)`` each; ``token_type_ids`` is ``None`` if the tokenizer returns none."""
 
     input_ids: IntArray
     token_type_ids: IntArray | None
@@ -44,7 +44,7 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Special:
-    """Special tokens that stand together in a template, ``(tokens,)`` each."""
+    """Special tokens that are adjacent in a template, ``(tokens,)`` each."""
 
     ids: IntArray
     type_ids: IntArray
@@ -86,11 +86,11 @@ class _Layout:
 
     @property
     def special_tokens(self) -> int:
-        """How many special tokens there are."""
+        """The number of special tokens."""
         return sum(len(special.ids) for special in self.specials)
 
     def room(self, max_length: int) -> int:
-        """Tokens that the sequences may take together."""
+        """Return the number of tokens that the sequences may take together."""
         special_tokens = self.special_tokens
         if max_length <= special_tokens:
             raise ValueError(
@@ -113,11 +113,11 @@ class _Layout:
 
 @dataclass(frozen=True, eq=False)
 class PairTemplate:
-    """How a tokenizer joins a criterion and a text, or frames a text alone, and what is cut to fit a length.
+    """A tokenizer's frame for a criterion and a text, or for a text alone, and the rule that cuts them to a length.
 
-    The text gives way first, from its end, or from its beginning where the tokenizer's ``truncation_side`` is left, as
-    ``cuts_beginning`` says. A criterion is cut only if it takes more than half of the room, and
-    then to half of it, or to what the text leaves where that is more.
+    The text is cut first: at its end, or at its beginning if ``cuts_beginning`` is set (``truncation_side`` left). A
+    criterion is cut only if it takes more than half of the room. It is then cut to that half, or to the room that the
+    text leaves if that is more.
     """
 
     pair: _Layout
@@ -127,7 +127,7 @@ class PairTemplate:
 
     @classmethod
     def from_tokenizer(cls, tokenizer: "PreTrainedTokenizerBase") -> "PairTemplate":
-        """Reads the template off a probe.
+        """Read the template from a probe of the tokenizer.
 
         Raises:
             ValueError: the tokenizer is not backed by the tokenizers library.
@@ -142,12 +142,12 @@ class PairTemplate:
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "PairTemplate":
-        """The template that ``to_json`` described."""
+        """Return the template that ``to_json`` described."""
         pair, single = (_Layout.from_json(stored[layout]) for layout in ("pair", "single"))
         return cls(pair, single, stored["has_token_types"], stored["cuts_beginning"])
 
     def to_json(self) -> dict[str, Any]:
-        """The template as plain values."""
+        """Return the template as plain values."""
         return {
             "pair": self.pair.to_json(),
             "single": self.single.to_json(),
@@ -156,11 +156,11 @@ class PairTemplate:
         }
 
     def cut(self, ids: IntArray, tokens: int) -> IntArray:
-        """Return at most so many of the ids, ``(tokens,)``."""
+        """Return at most ``tokens`` of the ids, ``(tokens,)``."""
         return ids[max(0, len(ids) - tokens) :] if self.cuts_beginning else ids[:tokens]
 
     def assemble(self, criterion_ids: IntArray | None, text_ids: IntArray, max_length: int) -> Example:
-        """Joins token ids, ``(tokens,)`` each and without special tokens, into at most ``max_length`` tokens.
+        """Join token ids, ``(tokens,)`` each and without special tokens, into at most ``max_length`` tokens.
 
         Raises:
             ValueError: the special tokens alone fill ``max_length``.
@@ -176,7 +176,7 @@ class PairTemplate:
     def lengths(
         self, criterion_lengths: NDArray[np.int64] | None, text_lengths: NDArray[np.int64], max_length: int
     ) -> NDArray[np.int64]:
-        """Lengths of the inputs that ``assemble`` makes of sequences of these lengths, ``(rows,)`` each."""
+        """Return the input lengths that ``assemble`` makes of these sequence lengths, ``(rows,)`` each."""
         if criterion_lengths is None:
             layout, uncut = self.single, text_lengths
         else:
@@ -188,7 +188,8 @@ class PairTemplate:
     def text_places(
         self, criterion_lengths: NDArray[np.int64] | None, text_lengths: NDArray[np.int64], max_length: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        """What ``assemble`` keeps of each criterion, where the text begins, both ``(rows,)``, and the room for both.
+        """Return each criterion's length after the cut and the text's first position, ``(rows,)`` each, and the room
+        for both.
 
         Raises:
             ValueError: the special tokens alone fill ``max_length``.
@@ -203,25 +204,25 @@ class PairTemplate:
 
 
 class Texts(Protocol):
-    """Tokens of each row's text, without special tokens and uncut."""
+    """The tokens of each row's text, without special tokens and uncut."""
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each row's text, ``(rows,)``."""
+        """The number of tokens of each row's text, ``(rows,)``."""
         ...
 
     def ids_of(self, row: int) -> IntArray:
-        """Token ids of a row's text, ``(its tokens,)``."""
+        """Return the token ids of a row's text, ``(its tokens,)``."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class TokenColumn:
-    """Tokens of one column of the rows, without special tokens and uncut; each unique text is held once.
+    """The tokens of one column of the rows, without special tokens and uncut; each unique text is stored once.
 
     ``ids`` is ``(tokens,)``, one unique text after the other. ``spans`` is ``(tokens, 2)``: each token's first
-    character and the one after its last, counted in its text. ``bounds`` is ``(unique texts + 1,)``: where each
-    text's tokens begin, and where the last one's end. ``text_of_row`` is ``(rows,)``.
+    character and the one after its last, counted in its text. ``bounds`` is ``(unique texts + 1,)``: the start of each
+    text's tokens, and the end of the last text's. ``text_of_row`` is ``(rows,)``.
     """
 
     ids: IntArray
@@ -231,16 +232,16 @@ class TokenColumn:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each row's text, ``(rows,)``."""
+        """The number of tokens of each row's text, ``(rows,)``."""
         lengths: NDArray[np.int64] = np.diff(self.bounds)[self.text_of_row]
         return lengths
 
     def ids_of(self, row: int) -> IntArray:
-        """Token ids of a row's text, ``(its tokens,)``; read-only."""
+        """Return the token ids of a row's text, ``(its tokens,)``; read-only."""
         return self.ids[self._tokens_of(row)]
 
     def spans_of(self, row: int) -> IntArray:
-        """Character spans of the tokens of a row's text, ``(its tokens, 2)``; read-only."""
+        """Return the character spans of the tokens of a row's text, ``(its tokens, 2)``; read-only."""
         return self.spans[self._tokens_of(row)]
 
     def _tokens_of(self, row: int) -> slice:
@@ -249,11 +250,11 @@ class TokenColumn:
 
 
 def tokens_of_characters(texts: TokenColumn, characters: NDArray[np.int64]) -> NDArray[np.int64]:
-    """First and last token of a span of each row's text, ``(rows, 2)``; -1 and -1 for a row without.
+    """Return the first and last token of a span of each row's text, ``(rows, 2)``; -1 and -1 for a row without a span.
 
     Args:
-        characters: the first of each span and the one after its last, ``(rows, 2)``; negative for none. Of a span that
-            holds no token the first token comes after the last.
+        characters: the first character of each span and the one after the last, ``(rows, 2)``; negative for no span.
+            For a span that holds no token, the returned first token comes after the last.
     """
     tokens = np.full((len(characters), 2), -1, dtype=np.int64)
     for row in np.flatnonzero(characters[:, 0] >= 0):
@@ -266,7 +267,7 @@ def tokens_of_characters(texts: TokenColumn, characters: NDArray[np.int64]) -> N
 
 @dataclass(frozen=True, eq=False)
 class TokenisedRows:
-    """The rows' tokens and the template that joins them; ``criteria`` is ``None`` where the rows are texts alone."""
+    """The rows' tokens and the template that joins them; ``criteria`` is ``None`` if the rows are texts alone."""
 
     template: PairTemplate
     texts: TokenColumn
@@ -276,10 +277,10 @@ class TokenisedRows:
         return len(self.texts.text_of_row)
 
     def lengths(self, max_length: int, texts: Texts | None = None) -> NDArray[np.int64]:
-        """Tokens of each row's input at ``max_length``, special tokens included, ``(rows,)``.
+        """Return the length of each row's input at ``max_length``, special tokens included, ``(rows,)``.
 
         Args:
-            texts: in place of the rows' own.
+            texts: texts to use instead of the rows' own.
 
         Raises:
             ValueError: the special tokens alone fill ``max_length``.
@@ -288,10 +289,10 @@ class TokenisedRows:
         return self.template.lengths(criterion_lengths, (texts or self.texts).lengths, max_length)
 
     def example(self, row: int, max_length: int, texts: Texts | None = None) -> Example:
-        """One row's input, cut to ``max_length`` tokens.
+        """Return one row's input, cut to ``max_length`` tokens.
 
         Args:
-            texts: in place of the rows' own.
+            texts: texts to use instead of the rows' own.
 
         Raises:
             ValueError: the special tokens alone fill ``max_length``.
@@ -302,7 +303,7 @@ class TokenisedRows:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """The rows as one encoder reads them; ``mask_token_id`` is None where its tokenizer has none."""
+    """The rows as tokenised for one encoder; ``mask_token_id`` is None if the tokenizer has no mask token."""
 
     tokens: TokenisedRows
     pad_token_id: int
@@ -310,10 +311,10 @@ class Reading:
 
 
 def tokenise_rows(rows: Rows, tokenizer: "PreTrainedTokenizerBase", cache_dir: Path) -> TokenisedRows:
-    """The rows' tokens, from ``cache_dir`` if they are there, else tokenised now and kept there.
+    """Return the rows' tokens from ``cache_dir``; tokenise the rows and store the tokens if they are absent.
 
-    Processes that need the same tokens at once wait for the first to write them. A cache that does not hold what was
-    written, cut short for instance, is written again; the folder may be deleted between trials.
+    Processes that need the same tokens at once wait for the first to write them. A damaged cache, such as a truncated
+    one, is written again. The folder may be deleted between trials.
 
     Raises:
         ValueError: the tokenizer is not backed by the tokenizers library.
@@ -333,14 +334,14 @@ def tokenise_rows(rows: Rows, tokenizer: "PreTrainedTokenizerBase", cache_dir: P
 
 
 def tokens_folder(rows: Rows, tokenizer: "PreTrainedTokenizerBase", cache_dir: Path) -> Path:
-    """The folder of the cache in which the rows' tokens lie; of the same name in every cache."""
+    """Return the cache folder of the rows' tokens; it has the same name in every cache."""
     return cache_dir / _cache_key(rows, tokenizer)
 
 
 def pad_batch(examples: Sequence[Example], *, pad_token_id: int, pad_token_type_id: int = 0) -> dict[str, torch.Tensor]:
-    """Stacks examples, padded on the right to the longest, as a model takes them: ``(batch, length)``, int64.
+    """Stack examples as a model takes them, padded on the right to the longest: ``(batch, length)``, int64.
 
-    Gives ``input_ids``, ``attention_mask`` and, where the examples have them, ``token_type_ids``.
+    The result holds ``input_ids``, ``attention_mask`` and, if the examples have them, ``token_type_ids``.
     """
     lengths = np.array([len(example.input_ids) for example in examples])
     real = np.arange(lengths.max()) < lengths[:, None]
@@ -361,7 +362,7 @@ def pad_batch(examples: Sequence[Example], *, pad_token_id: int, pad_token_type_
 
 
 def _kept(criterion_length: int, text_length: int, room: int) -> tuple[int, int]:
-    """Tokens of the criterion and of the text that stay when both share ``room``."""
+    """Return how many tokens of the criterion and of the text remain when both share ``room``."""
     criterion = min(criterion_length, max(room // 2, room - text_length))
     return criterion, min(text_length, room - criterion)
 
@@ -371,7 +372,7 @@ def _name(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 
 def _require_backend(tokenizer: "PreTrainedTokenizerBase") -> None:
-    # Only these give character offsets, which evidence needs, and tokenise in parallel.
+    # Only these tokenizers give character offsets, which evidence needs, and tokenise in parallel.
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ValueError(
             f"{_name(tokenizer)} is not backed by the tokenizers library; choose another model.name, "
@@ -380,10 +381,10 @@ def _require_backend(tokenizer: "PreTrainedTokenizerBase") -> None:
 
 
 def _cache_key(rows: Rows, tokenizer: "PreTrainedTokenizerBase") -> str:
-    """Names all that the cached content depends on."""
+    """Return a digest of everything that the cached content depends on."""
     _require_backend(tokenizer)
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
-    # Left there by earlier calls that cut or padded; ours do neither.
+    # Earlier calls that cut or padded left these settings there; ours do neither.
     for setting in ("truncation", "padding"):
         backend.pop(setting, None)
     described = {
@@ -401,7 +402,7 @@ def _cache_key(rows: Rows, tokenizer: "PreTrainedTokenizerBase") -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Texts:
-    """The distinct texts of a column in order of first use, and the place of each row's among them."""
+    """The distinct texts of a column in order of first use, and the index of each row's text among them."""
 
     unique: list[str]
     text_of_row: NDArray[np.int64]
@@ -421,7 +422,7 @@ def _open(folder: Path, columns: dict[str, _Texts]) -> TokenisedRows:
 
 
 def _open_column(folder: Path, name: str, texts: _Texts) -> TokenColumn:
-    # Plain views: slicing numpy's memmap class costs several times as much.
+    # np.asarray gives plain views: slicing numpy's memmap class costs several times as much.
     ids, spans, bounds = (np.asarray(np.load(_part_file(folder, name, part), mmap_mode="r")) for part in _PARTS)
     sound = (
         (ids.dtype.str, spans.dtype.str, bounds.dtype.str) == ("<i4", "<i4", "<i8")
@@ -437,14 +438,14 @@ def _open_column(folder: Path, name: str, texts: _Texts) -> TokenColumn:
 
 
 def _build(folder: Path, columns: dict[str, _Texts], tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Writes the cache as a whole. The caller holds the lock."""
+    """Write the whole cache. The caller holds the lock."""
     with sealed_folder(folder) as partial:
         (partial / _TEMPLATE).write_text(json.dumps(PairTemplate.from_tokenizer(tokenizer).to_json()))
         for name, texts in columns.items():
             for part, array in _tokenise(texts.unique, tokenizer).items():
                 with _part_file(partial, name, part).open("wb") as file:
                     np.save(file, array)
-                    # Else the rename may survive a power failure that the content does not.
+                    # Without fsync the rename may survive a power failure that the content does not.
                     file.flush()
                     os.fsync(file.fileno())
 
@@ -454,7 +455,7 @@ def _part_file(folder: Path, name: str, part: str) -> Path:
 
 
 def _tokenise(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> dict[str, NDArray[np.signedinteger]]:
-    """Each of ``_PARTS``, as ``TokenColumn`` holds them."""
+    """Return each array of ``_PARTS`` in the layout of ``TokenColumn``."""
     ids: list[IntArray] = []
     spans: list[IntArray] = []
     lengths = [0]

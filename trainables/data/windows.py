@@ -1,4 +1,4 @@
-"""Long texts cut into overlapping windows, each an input of its own with the whole criterion before it."""
+"""Long texts cut into overlapping windows; each window is a separate input that starts with the whole criterion."""
 
 from dataclasses import dataclass
 
@@ -12,15 +12,15 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Which part of a row's text each input holds. ``(inputs,)`` each, the windows of a row one after the other.
+    """The part of a row's text that each input holds: ``(inputs,)`` each, with the windows of a row in sequence.
 
     Attributes:
-        row: the row that the window is of.
-        first: the text token that it begins with, counted in the row's text.
-        text_tokens: how many tokens of the text it holds.
-        text_at: where in the input the text begins, after the criterion and the special tokens.
-        lengths: tokens of the input, special tokens included.
-        bounds: ``(rows + 1,)``: where each row's windows begin, and where the last one's end.
+        row: the window's row.
+        first: the window's first text token, counted in the row's text.
+        text_tokens: number of text tokens in the window.
+        text_at: position in the input where the text begins, after the criterion and the special tokens.
+        lengths: number of tokens of the input, special tokens included.
+        bounds: ``(rows + 1,)``: the start of each row's windows, and the end of the last row's.
     """
 
     row: Ints
@@ -31,19 +31,19 @@ class Windows:
     bounds: Ints
 
     def of_rows(self, rows: Ints) -> Ints:
-        """All windows of these rows, row by row."""
+        """Return all windows of these rows, row by row."""
         counts = np.diff(self.bounds)[rows]
-        # Within each row's run of windows: the run's beginning, then one more each time.
+        # Each row's windows are consecutive numbers: start at the row's first window and count up.
         before = np.cumsum(counts) - counts
         found: Ints = np.repeat(self.bounds[rows] - before, counts) + np.arange(counts.sum())
         return found
 
 
 def cut_windows(tokens: TokenisedRows, max_length: int, overlap: int) -> Windows:
-    """Cut every row's text into the fewest windows of ``max_length`` tokens, each ``overlap`` into the one before.
+    """Cut every row's text into the fewest windows of ``max_length`` tokens that overlap by ``overlap`` tokens.
 
-    The criterion is cut as for a single input, by what it leaves of the text. An overlap of more than half of what a
-    window holds of its text is lowered to that, or windows would hardly move on.
+    The criterion is cut as for a single input, depending on the length of the text. An overlap above half of a window's
+    text tokens is lowered to that half; otherwise windows would hardly advance.
 
     Raises:
         ValueError: the special tokens alone fill ``max_length``.
@@ -53,7 +53,7 @@ def cut_windows(tokens: TokenisedRows, max_length: int, overlap: int) -> Windows
         None if tokens.criteria is None else tokens.criteria.lengths, texts, max_length
     )
     holds = room - criteria
-    # A text of no tokens at all holds nothing, and still is one window.
+    # A text without tokens still gives one window.
     advance = np.maximum(1, holds - np.minimum(overlap, holds // 2))
     counts = 1 + -(-np.maximum(0, texts - holds) // advance)
     bounds = np.concatenate([[0], np.cumsum(counts)])
@@ -67,12 +67,12 @@ def cut_windows(tokens: TokenisedRows, max_length: int, overlap: int) -> Windows
 def window_example(
     tokens: TokenisedRows, windows: Windows, number: int, max_length: int, texts: Texts | None = None
 ) -> Example:
-    """The input that a window stands for; ``texts``, where given, are those that the windows lie in."""
+    """Return the input of a window; ``texts``, if given, replace the texts that were cut."""
     row, first = int(windows.row[number]), windows.first[number]
     text = (texts or tokens.texts).ids_of(row)[first : first + windows.text_tokens[number]]
     criterion = None
     if tokens.criteria is not None:
-        # As much of it as every window of the row has, also of the last, which may be short.
+        # Every window of the row holds the same part of the criterion, also the last window, which may be short.
         kept = windows.lengths[number] - windows.text_tokens[number] - tokens.template.pair.special_tokens
         criterion = tokens.template.cut(tokens.criteria.ids_of(row), int(kept))
     return tokens.template.assemble(criterion, text, max_length)

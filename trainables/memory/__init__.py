@@ -1,1 +1,1 @@
-"""The trial's dealings with device memory: telling an out-of-memory error, giving memory back, checking that."""
+"""A trial's device memory: recognising out-of-memory errors, releasing memory, predicting and limiting its use."""

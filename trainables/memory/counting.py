@@ -1,8 +1,8 @@
-"""Counts the storages that live on the CPU, and refuses the one that would break a budget.
+"""A counter of the storages on the CPU, which rejects an allocation that would exceed a budget.
 
-PyTorch's CPU allocator keeps no counters. A dispatch mode sees the result of every operator instead, in forward,
-backward (which runs in the calling thread on the CPU), recomputation and optimizer steps alike, and a weak reference to
-each new storage tells when it is gone. What an operator needs only while it runs is not seen.
+PyTorch's CPU allocator keeps no counters. A dispatch mode sees the result of every operator instead: in forward,
+backward (which runs in the calling thread on the CPU), recomputation and optimizer steps. A weak reference to each new
+storage reports its end. Memory that an operator needs only while it runs is not seen.
 """
 
 import gc
@@ -20,30 +20,30 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables.memory.shared import SharedBudget
 
-# By exact type: isinstance() asks proxies for their class, and subclasses answer questions with code of their own;
-# those of torch (fake and wrapped tensors, parameters without data yet) hold no memory.
+# Types are compared exactly. isinstance() asks proxies for their class, and subclasses run code of their own. torch's
+# subclasses (fake and wrapped tensors, parameters without data yet) hold no memory.
 _PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
 
-# What an operator may bring: nothing new, perhaps a new storage, or calls of other operators that do.
+# An operator may return nothing new or perhaps a new storage, or it may call other operators that do.
 _NOTHING_NEW, _PERHAPS_NEW, _COMPOSITE = range(3)
-# By their schemas they return what they were given, and yet its storage may be another or a larger one afterwards.
+# Their schemas say that they return their arguments, but the storage may be another or a larger one afterwards.
 _CHANGE_STORAGE = ("aten::resize_", "aten::resize_as_", "aten::set_", "aten::lift_fresh")
 
-# How much more than it needs a process claims of a shared card at a time, and so how exactly the others know.
+# A process claims this much more of a shared card than it needs. Other processes know its use to this precision.
 _CLAIM_BYTES = 2**20
 
 
 class BudgetExceededError(torch.OutOfMemoryError):
-    """An allocation that the budget, or the card's other processes, do not allow.
+    """An allocation exceeds the budget, or the memory that the card's other processes leave.
 
     The message follows that of CUDA's allocator.
 
     Attributes:
-        asked_bytes: what the refused allocation wanted.
-        live_bytes: what this process held then.
-        budget_bytes: the most that this process may hold, whatever others do.
-        others_bytes: what other processes held of the same card; 0 where it is not shared.
-        total_bytes: the size of the shared card; None where it is not shared.
+        asked_bytes: size of the rejected allocation.
+        live_bytes: bytes that this process held at that time.
+        budget_bytes: the most that this process may hold, whatever others hold.
+        others_bytes: bytes that other processes held of the same card; 0 if it is not shared.
+        total_bytes: the size of the shared card; None if it is not shared.
     """
 
     def __init__(
@@ -74,20 +74,20 @@ class BudgetExceededError(torch.OutOfMemoryError):
 
 
 class StorageCounter(TorchDispatchMode):
-    """While entered, follows the bytes of the CPU storages that the entering thread makes.
+    """Counter of the bytes of CPU storages that the entering thread makes while the mode is entered.
 
     Args:
-        budget_bytes: no allocation may take the live bytes above this.
+        budget_bytes: upper limit of the live bytes; an allocation beyond it raises.
     """
 
     def __init__(self, budget_bytes: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.budget_bytes = budget_bytes
-        # What may be held without asking anybody.
+        # Live bytes up to this need no further claim.
         self._granted_bytes: float = budget_bytes
         self.live_bytes = 0
         self.peak_bytes = 0
-        # Equal references have the same referent while it lives, and are the same object once it is gone.
+        # Equal references have the same referent while it lives, and are the same object once it is dead.
         self._held: dict[weakref.ref[torch.UntypedStorage], int] = {}
         _COUNTERS.add(self)
 
@@ -97,7 +97,7 @@ class StorageCounter(TorchDispatchMode):
         return False
 
     def adopt_existing(self) -> None:
-        """Count what lives already; nothing is refused."""
+        """Count the storages that live already; reject none."""
         for storage in existing_storages():
             size = storage.nbytes()
             self._held[weakref.ref(storage, self._forget)] = size
@@ -107,7 +107,7 @@ class StorageCounter(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        # By the function behind the operator: an operator's own hash is computed in Python.
+        # Keyed by the function behind the operator: an operator's own hash is computed in Python.
         kind = _KINDS.get(func._op)
         if kind is None:
             kind = _KINDS[func._op] = _kind(func)
@@ -129,7 +129,7 @@ class StorageCounter(TorchDispatchMode):
         try:
             storage = tensor.untyped_storage()
         except NotImplementedError:
-            # Sparse tensors keep their values in plain ones, which are counted themselves.
+            # Sparse tensors keep their values in plain tensors, which are counted themselves.
             return
         held = weakref.ref(storage, self._forget)
         size = storage.nbytes()
@@ -147,27 +147,28 @@ class StorageCounter(TorchDispatchMode):
             self.peak_bytes = live
 
     def _grant(self, asked: int) -> None:
-        """Allow so much more than lives, or raise."""
+        """Allow ``asked`` more live bytes, or raise."""
         raise BudgetExceededError(asked, self.live_bytes, self.budget_bytes)
 
     def refuse_nothing(self) -> None:
-        """Go on counting without a budget, and without a word to others."""
+        """Continue to count, without a budget and without publishing to other processes."""
         self._granted_bytes = math.inf
 
     def _forget(self, held: "weakref.ref[torch.UntypedStorage]") -> None:
-        # A reference that was only made to look its storage up is not among those held.
+        # References created only for a lookup are not in the dictionary.
         self.live_bytes -= self._held.pop(held, 0)
 
 
 class SharedStorageCounter(StorageCounter):
-    """Counts storages on a card that other processes share: what it grants itself, it has claimed there before.
+    """Counter of storages on a card that other processes share; it claims memory there before it grants it.
 
-    So together the processes take no more than the card, but for what ``adopt_existing`` finds. Each claims 1 MiB ahead
-    and gives back what exceeds 2 MiB: an allocation may be refused that much too early for each other process.
+    Together the processes therefore take no more than the card, except for what ``adopt_existing`` finds. Each process
+    claims 1 MiB ahead and gives back what exceeds 2 MiB. An allocation may therefore be rejected up to 2 MiB too early
+    for each other process.
 
     Args:
-        budget_bytes: no allocation may take the live bytes above this, whatever others do.
-        shared: what the processes of the card hold.
+        budget_bytes: upper limit of the live bytes, whatever others hold.
+        shared: the holdings of the card's processes.
         total_bytes: the size of the card.
     """
 
@@ -176,7 +177,7 @@ class SharedStorageCounter(StorageCounter):
         self._shared = shared
         self._total_bytes = total_bytes
         self._granted_bytes = 0
-        # Below this a part of what was granted is given back.
+        # Live bytes below this give a part of the grant back.
         self._low_bytes: float = -math.inf
 
     def adopt_existing(self) -> None:
@@ -216,16 +217,16 @@ class SharedStorageCounter(StorageCounter):
 
 @contextmanager
 def uncounted() -> Iterator[None]:
-    """What is made here is never counted nor refused: file contents on their way to a device, say.
+    """Hide storages made in the block from the counter, such as file contents on their way to a device.
 
-    They lie in the host's memory, which is no more the device's when the device is the CPU.
+    They lie in the host's memory, which is not the device's, even if the device is the CPU.
     """
     with no_dispatch():
         yield
 
 
 def existing_storages() -> Iterator[torch.UntypedStorage]:
-    """Every CPU storage that an ordinary tensor of this process refers to, once; found by the garbage collector."""
+    """Yield each CPU storage that an ordinary tensor of this process refers to; the garbage collector lists them."""
     seen: set[int] = set()
     for tensor in _existing_tensors():
         if tensor.is_cpu and tensor.layout is torch.strided:
@@ -239,7 +240,7 @@ def _existing_tensors() -> Iterator[torch.Tensor]:
     for candidate in gc.get_objects():
         if type(candidate) in _PLAIN_TENSORS:
             yield candidate
-            # A gradient may have no object of its own before it is asked for.
+            # A gradient may have no Python object before it is accessed.
             if candidate.is_leaf and type(candidate.grad) in _PLAIN_TENSORS:
                 yield candidate.grad
 
@@ -248,9 +249,9 @@ _KINDS: dict[Any, int] = {}
 
 
 def _kind(operator: OpOverload) -> int:
-    """What the counter has to do for an operator."""
+    """Return how the counter must treat an operator."""
     name = operator.name()
-    # Without autograd an operator that is made of others arrives whole, and its parts would not be seen.
+    # Without autograd a composite operator arrives whole, and its parts would not be seen.
     if operator._can_decompose() and not torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"):
         return _COMPOSITE
     schema = operator._schema
@@ -279,5 +280,5 @@ def _refuse_nothing() -> None:
         counter.refuse_nothing()
 
 
-# A forked process (a worker that pads batches ahead) has memory of its own, which is not the budget's business.
+# A forked process (a worker that pads batches ahead) has its own memory, outside the budget.
 os.register_at_fork(after_in_child=_refuse_nothing)

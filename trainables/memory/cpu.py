@@ -1,4 +1,4 @@
-"""The CPU as a memory device: tensors are counted, and take no more than a budget, or than other processes leave."""
+"""The CPU as a memory device: tensors are counted, and limited by a budget and by what other processes leave."""
 
 import gc
 from collections.abc import Iterator
@@ -19,16 +19,17 @@ from trainables.memory.shared import SharedBudget
 
 
 class CpuDevice:
-    """Host memory, or a card made of it. Under ``enforce`` every storage is counted, else the garbage collector finds
-    them.
+    """Host memory, or a card simulated in it.
+
+    Under ``enforce`` every storage is counted; otherwise the garbage collector finds the storages.
 
     Args:
         budget_gib: the most that live tensors may take; None allows the share of the card, or of all memory of the
             machine or container.
-        share: the part of it that is this process's, 0 < share ≤ 1.
-        device_gib: the size of the card that is made of the host's memory; None takes all of it, and is no card.
-        shared: what the processes of the card hold; None has it to itself. Others know what this process holds
-            while it is under ``enforce``, and what it held at the end or at a later ``release``.
+        share: this process's part of the memory, 0 < share ≤ 1.
+        device_gib: the size of the card simulated in host memory; None uses all host memory without a card.
+        shared: the holdings of the card's processes; None gives the card to this process alone. Other processes see
+            what this process holds under ``enforce``, and what it held at the end or at a later ``release``.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class CpuDevice:
         self._entitled = entitlement(self._total, share, budget_gib)
         self._shared = shared
         self._counter: StorageCounter | None = None
-        # Of earlier enforcements, and of what was left aside for a measured block.
+        # The peak of earlier enforcements, and the outer peak set aside during a measured block.
         self._earlier_peak = 0
 
     @property
@@ -139,8 +140,9 @@ class CpuDevice:
 
 
 def _forget_failed_backward() -> None:
-    """Let go of what a backward pass of this thread that failed half-way left waiting: a part of its graph, with all
-    that is saved there. Autograd throws it away only when the thread's next backward pass begins.
+    """Release what this thread's failed backward pass left waiting: a part of its graph, with all saved tensors.
+
+    Autograd discards it only when the thread's next backward pass begins.
     """
     with uncounted(), torch.inference_mode(False), torch.enable_grad():
         torch.zeros((), requires_grad=True).mul(1.0).backward()
