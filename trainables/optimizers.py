@@ -1,4 +1,4 @@
-"""What optimizers there are, which settings each of them reads, and what brings it: all that is known without torch."""
+"""The available optimizers, the settings that each one reads, and its package; nothing here imports torch."""
 
 import importlib.metadata
 import importlib.util
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 
 class OptimizerMissingError(ValueError):
-    """An optimizer's package is not installed; the message names it and how to get it."""
+    """An optimizer's package is not installed. The message names it and the command that installs it."""
 
 
 @dataclass(frozen=True)
 class OptimizerFacts:
-    """What is known of one optimizer.
+    """The facts about one optimizer.
 
     Attributes:
-        reads: the fields of ``OptimSettings`` that change what it does; of the others it knows nothing.
-        package: beside torch, that it comes from; None: it is torch's own.
+        reads: the fields of ``OptimSettings`` that affect it; it ignores the others.
+        package: the package, beside torch, that provides it; None for torch's own.
     """
 
     reads: frozenset[str]
@@ -31,11 +31,11 @@ OPTIMIZERS: dict[str, OptimizerFacts] = {
     "lion": OptimizerFacts(_BY_ALL | {"beta1", "beta2"}, "lion-pytorch"),
     "adamw_8bit": OptimizerFacts(_BY_ADAM, "bitsandbytes"),
 }
-"""By ``optim.name``."""
+"""Facts by ``optim.name``."""
 
 
 def check_installed(name: str) -> None:
-    """Nothing is imported, only looked for.
+    """Check that an optimizer's package is installed, without importing it.
 
     Raises:
         OptimizerMissingError: the package of the optimizer ``name`` is not installed in this Python.
@@ -49,10 +49,10 @@ def check_installed(name: str) -> None:
 
 
 def optimizer_version(name: str) -> str | None:
-    """The version of the package that the optimizer comes from; None for torch's own.
+    """Return the version of the package that provides the optimizer; None for torch's own.
 
     Raises:
-        OptimizerMissingError: it is not installed.
+        OptimizerMissingError: the package is not installed.
     """
     check_installed(name)
     package = OPTIMIZERS[name].package

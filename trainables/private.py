@@ -9,20 +9,20 @@ from pathlib import Path
 
 
 class NotOursError(PermissionError):
-    """A folder or file that another user prepared in the place of ours. The message is one line, with the remedy."""
+    """Another user put a folder or file in the place of ours. The message is one line, with the remedy."""
 
 
 def private_folder(folder: Path, setting: str) -> Path:
-    """Make a folder for this user alone, and return it. Others lose their access to one that is there already.
+    """Make a folder for this user alone, and return it. Other users lose their access to an existing one.
 
     A link is followed only if this user made it.
 
     Args:
-        setting: environment variable that names another place for it, for the message.
+        setting: environment variable that names another location, for the message.
 
     Raises:
-        NotOursError: another user owns the folder or made the link, or something else bears its name.
-        OSError: it cannot be made.
+        NotOursError: another user owns the folder or made the link, or the path is no folder.
+        OSError: the folder cannot be made.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
@@ -33,7 +33,7 @@ def private_folder(folder: Path, setting: str) -> Path:
         return private_folder(folder.resolve(), setting)
     if not stat.S_ISDIR(seen.st_mode):
         raise NotOursError(f"{setting}: {folder} is no folder; remove it, or set {setting} to a folder of your own")
-    # What is checked last is what is changed: another user may have replaced the folder since.
+    # Check and change the same open descriptor: another user may have replaced the folder since.
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         seen = os.fstat(descriptor)
@@ -46,11 +46,11 @@ def private_folder(folder: Path, setting: str) -> Path:
 
 
 def open_unlinked(path: str | Path, flags: int) -> int:
-    """Open a file of ours, which is made where ``flags`` say so; return its descriptor.
+    """Open a file of ours and return its descriptor; ``flags`` say whether to create it.
 
     Raises:
-        NotOursError: a link stands in its place, which would have another file written.
-        OSError: it cannot be opened.
+        NotOursError: the path is a link, through which another file would be written.
+        OSError: the file cannot be opened.
     """
     try:
         return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
@@ -69,7 +69,7 @@ def _require_own(folder: Path, seen: os.stat_result, setting: str) -> None:
 
 
 def user_name(number: int) -> str:
-    """Return a user's name; the number where the machine has no name for it."""
+    """Return a user's name, or the number if the machine has no name for it."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:

@@ -1,4 +1,4 @@
-"""Settings that note which of them a run reads."""
+"""Settings that record which of them a run reads."""
 
 import dataclasses
 import sys
@@ -6,17 +6,17 @@ from typing import Any
 
 from trainables.settings import TrialSettings
 
-# What looks at settings without training by them: to compare, copy or print them, to name or make a prediction.
+# Code that reads settings without training by them: to compare, copy or print them, to name or make a prediction.
 _ONLY_LOOKING = ("dataclasses", "trainables.memory.predict.", "trainables.memory.needs")
-# Where Python says that the methods stand which it writes for dataclasses: ``__eq__``, ``__hash__``, ``__repr__``.
+# The file name that Python gives to generated methods of dataclasses: ``__eq__``, ``__hash__``, ``__repr__``.
 _WRITTEN_BY_DATACLASSES = "<string>"
 
 
 def recording(settings: TrialSettings) -> tuple[TrialSettings, set[str]]:
-    """The same settings, and the set to which they add the dotted name of each that is read from now on.
+    """Return equal settings, and the set to which they add the dotted name of each setting that is read from now on.
 
-    Read means: by its attribute, by code that trains. Neither ``vars`` and ``dataclasses.asdict`` count, nor comparing,
-    hashing and printing, nor the prediction of memory. What ``dataclasses.replace`` makes of a section records, too.
+    A read is an attribute access by code that trains. ``vars``, ``dataclasses.asdict``, comparing, hashing, printing
+    and the prediction of memory do not count. A section that ``dataclasses.replace`` makes from one also records.
     """
     read: set[str] = set()
     sections = {

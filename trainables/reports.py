@@ -1,4 +1,4 @@
-"""What a trial says while it runs: the one thing that leaves it, through its ``report`` callable."""
+"""Reports of a running trial, sent through its ``report`` callable. Nothing else leaves a trial."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,32 +8,32 @@ from typing import Literal
 Fact = bool | int | float | str | None
 
 FOLD_EPOCH, FOLD_EPOCHS, FOLD_DEVIATION = "fold_epoch", "fold_epochs", "fold_deviation"
-"""Names, among the metrics of a trial in folds, of the last fold's best epoch, of how many epochs it trained, and of
-the standard deviation of the objective over the folds so far."""
+"""Metric names of a trial in folds: the last fold's best epoch, its number of epochs, and the standard deviation of the
+objective over the folds so far.
+"""
 
 
 @dataclass(frozen=True)
 class TrialReport:
     """The state of a trial after a step, or at its end.
 
-    A step is an epoch; with several rungs to an epoch it is a rung, and where the data is in folds, a fold.
+    A step is an epoch. With several rungs per epoch it is a rung, and for data in folds it is a fold.
 
     Attributes:
-        step: steps finished, from 1; absolute, also in a trial that was resumed. The end of epoch e is step
-            e * ``rungs.per_epoch``.
+        step: number of finished steps, absolute even in a resumed trial. The end of epoch e is step e *
+            ``rungs.per_epoch``.
         value: the objective of this epoch or rung, or its mean over the folds so far; NaN in the report of an
-            out-of-memory end, and before the first fold is finished.
-        fold_epoch: in a report from within a fold, epochs finished of it. Such a report brings a checkpoint to go on
-            from and is no step: nothing is judged by it. None in all others.
+            out-of-memory end, and before the first fold ends.
+        fold_epoch: in a report from within a fold, the number of its finished epochs. Such a report carries a
+            checkpoint to resume from and is no step: nothing is judged by it. None in all other reports.
         metrics: everything measured in this epoch or rung, or its mean over the folds so far, by name. The
             ``train_loss`` of an inner rung is the mean over the epoch so far; inner rungs have no ``collapsed``.
-        facts: what became known of the trial so far, under the attribute names of the study.
-        ended: None while the trial goes on; ``complete`` after its last step or when its patience ended it;
-            ``oom`` when memory ran out.
-        reason: for an end before the last step, why; one line.
-        checkpoint: folder with the state at this moment, or None. The receiver may move it.
-        by_criterion: scores of every criterion, where an epoch ends that is the best so far, or over the folds; else
-            empty.
+        facts: facts about the trial so far, under the attribute names of the study.
+        ended: None while the trial continues; ``complete`` after its last step or when its patience ended it; ``oom``
+            when memory ran out.
+        reason: the reason for an end before the last step; one line.
+        checkpoint: folder with the current state, or None. The receiver may move it.
+        by_criterion: scores of every criterion at the end of the best epoch so far, or over the folds; otherwise empty.
     """
 
     step: int

@@ -1,4 +1,4 @@
-"""The folder that keeps a trained model: encoders and tokenizers in transformers' layout, and what stands on them."""
+"""The folder of a trained model: encoders and tokenizers in transformers' layout, and the parts on top of them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,25 +22,27 @@ from trainables.tasks import TASKS
 from trainables.tasks.protocol import Scores
 
 FORMAT_VERSION = 4
-"""Of saved model folders: goes up whenever an older version could not read a new folder, or misread it."""
+"""Version of saved model folders: raise it whenever an older program could not read a new folder, or would misread
+it.
+"""
 _READABLE = (3, FORMAT_VERSION)
 
 _OWN_FILE = "headroom_head.safetensors"
 _SETTINGS_FILE = "headroom.json"
 _SCORES_FILE = "scores.json"
-# Attribute of a model → where its folder lies within the model's; the first encoder lies where transformers looks.
+# Attribute of a model → its folder within the model's. The first encoder lies where transformers looks.
 _ENCODERS = {"encoder": ".", "criteria_encoder": "criteria_encoder"}
 
 
 @dataclass(frozen=True)
 class SavedModel:
-    """What a model folder holds.
+    """The content of a model folder.
 
     Attributes:
-        model: in evaluation mode, on the CPU, in fp32.
-        tokenizers: of each of its encoders.
-        settings: of task, head and inputs; those of the data mean nothing.
-        decision: thresholds that were chosen on validation.
+        model: the model in evaluation mode, on the CPU, in fp32.
+        tokenizers: the tokenizer of each encoder.
+        settings: settings of task, head and inputs; the settings of the data are meaningless.
+        decision: the thresholds that were chosen on validation.
     """
 
     model: nn.Module
@@ -50,7 +52,7 @@ class SavedModel:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What the model's classes are called, in the order of its logits."""
+        """The names of the model's classes, in the order of its logits."""
         return self.settings.task.class_names
 
 
@@ -63,10 +65,10 @@ def save_model_folder(
     decision: Mapping[str, float],
     scores: Mapping[str, Scores] | None = None,
 ) -> None:
-    """Save a task's model with its tokenizers, the settings that it was built by and its thresholds.
+    """Save a task's model with its tokenizers, the settings that it was built with and its thresholds.
 
     Args:
-        scores: on each part of the data, kept for people in ``scores.json``.
+        scores: scores on each part of the data, stored in ``scores.json`` for people.
 
     The folder appears whole or not at all: it is written under another name and renamed at the end.
 
@@ -77,7 +79,7 @@ def save_model_folder(
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty; save the model to a new folder")
     with whole_folder(folder) as partial:
-        # A bar for a file or two would only end up in somebody's log.
+        # A progress bar for a file or two would only end up in a log.
         disable_progress_bar()
         for (encoder, where), tokenizer in zip(_encoders(model), tokenizers, strict=True):
             if settings.task.name != "evidence":
@@ -92,17 +94,17 @@ def save_model_folder(
         settings_file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
         told = {part: asdict(own) for part, own in (scores or {}).items()}
         (partial / _SCORES_FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-        # Safetensors files come readable by their owner alone; on a shared machine the user's umask decides.
+        # Safetensors makes files readable by their owner alone. On a shared machine the user's umask should decide.
         for path in partial.rglob("*"):
             if path.is_file():
                 path.chmod(settings_file.stat().st_mode)
 
 
 def load_model_folder(folder: str | Path) -> SavedModel:
-    """Load what ``save_model_folder`` saved.
+    """Load a model that ``save_model_folder`` saved.
 
     Raises:
-        ModelLoadError: the folder is no such folder, or a file in it is missing or damaged.
+        ModelLoadError: the folder holds no saved model, or a file in it is missing or damaged.
     """
     folder = Path(folder).absolute()
     kept = _read_settings(folder / _SETTINGS_FILE)
@@ -126,7 +128,7 @@ def _task(kept: Mapping[str, Any]) -> TaskSettings:
 
 
 def _kept(settings: TrialSettings) -> dict[str, Any]:
-    """What of the settings the model's answers depend on."""
+    """Return the settings that the model's answers depend on."""
     return {"task": asdict(settings.task), "head": asdict(settings.head), "tok": asdict(settings.tok)}
 
 
@@ -149,7 +151,7 @@ def _encoders(model: nn.Module) -> list[tuple[PreTrainedModel, str]]:
 
 
 def _own_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """All but the encoders', which are saved in their own layout."""
+    """Return all tensors except the encoders', which are saved in their own layout."""
     prefixes = tuple(f"{name}." for name in _ENCODERS)
     return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(prefixes)}
 

@@ -1,7 +1,7 @@
-"""Temporary folders that are cleaned up however their process ends: by itself, or else by the next one that needs one.
+"""Temporary folders that are always removed: by their own process, or else by the next process that needs one.
 
-They lie in one private folder of the user. The process that works with one holds a lock on it, which the kernel
-releases at its death.
+They lie in one private folder of the user. The process that uses a folder holds a lock on it, which the kernel releases
+at the process's death.
 """
 
 import fcntl
@@ -20,24 +20,24 @@ _LOCK_FILE = "lock"
 
 
 def temporary_folder(around: str | None = None) -> Path:
-    """Return the user's private folder for temporary files, made where it is missing.
+    """Return the user's private folder for temporary files; make it if it is missing.
 
     Args:
-        around: folder that it lies in; None takes the machine's for temporary files (``TMPDIR``).
+        around: the parent folder; None uses the machine's folder for temporary files (``TMPDIR``).
 
     Raises:
-        NotOursError: another user owns it.
-        OSError: it cannot be made.
+        NotOursError: another user owns the folder.
+        OSError: the folder cannot be made.
     """
     return private_folder(Path(around or tempfile.gettempdir(), f"headroom-{os.getuid()}"), "TMPDIR")
 
 
 @contextmanager
 def scratch_folder(purpose: str) -> Iterator[Path]:
-    """Yield an empty folder that is removed at the end; those that killed processes left are removed first.
+    """Yield an empty folder that is removed at the end; first remove those that killed processes left.
 
     Args:
-        purpose: begins its name.
+        purpose: prefix of the folder's name.
     """
     root = temporary_folder()
     with locked(root / _LOCK_FILE):
@@ -53,10 +53,10 @@ def scratch_folder(purpose: str) -> Iterator[Path]:
 
 
 def hold(folder: Path) -> int:
-    """Mark a folder as in use until the descriptor that is returned is closed, at this process's death at the latest.
+    """Mark a folder as in use until the returned descriptor is closed, at the latest at this process's death.
 
     Raises:
-        BlockingIOError: another process holds it.
+        BlockingIOError: another process holds the folder.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -68,11 +68,11 @@ def hold(folder: Path) -> int:
 
 
 def take_abandoned(root: Path, pattern: str, *, unused_s: float = 0.0) -> dict[Path, int]:
-    """Hold the folders that no process holds any more, for ``remove_taken``.
+    """Hold the folders that no process holds any more, and return them for ``remove_taken``.
 
     Args:
-        pattern: of their names.
-        unused_s: leaves those alone that were changed within so many seconds.
+        pattern: pattern of their names.
+        unused_s: skip folders that changed within this many seconds.
     """
     taken = {}
     for folder in root.glob(pattern):
@@ -80,7 +80,7 @@ def take_abandoned(root: Path, pattern: str, *, unused_s: float = 0.0) -> dict[P
             try:
                 taken[folder] = hold(folder)
             except (BlockingIOError, FileNotFoundError):
-                continue  # In use, or just removed by its own process.
+                continue  # The folder is in use, or its own process has just removed it.
     return taken
 
 

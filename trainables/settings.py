@@ -1,6 +1,7 @@
 """A trial's settings as plain, frozen dataclasses.
 
-The names of the nested fields are the dotted names users write and search over: ``TrialSettings.optim.lr`` is
+The names of the nested fields are the dotted names that users write and search over: ``TrialSettings.optim.lr`` is
+    ``optim.lr``. The builder of these objects (``tune_app.config``) validates them; a trial trusts them.
 ``optim.lr``. Validation belongs to whoever builds these objects (``tune_app.config``); a trial trusts them.
 """
 
@@ -23,11 +24,11 @@ class ColumnNames:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Where the rows come from and how they are split; the same for every trial of a study.
+    """The source of the rows and their split; the same for every trial of a study.
 
-    Without ``folds`` trials learn from one training part and are judged by one validation part; with it, by that many
-    folds of both, one after the other. The test part is the same either way. Groups that hold equal texts go to one
-    part ``together``, unless ``equal_texts`` sets them ``apart``.
+    Without ``folds`` trials train on one training part and are scored on one validation part. With ``folds`` they do so
+    on that many folds, one after the other. The test part is the same either way. Groups that hold equal texts go to
+    one part (``together``), unless ``equal_texts`` is ``apart``.
     """
 
     path: str
@@ -41,14 +42,14 @@ class DataSettings:
     pin_memory: bool = True
 
 
-# Known without loading a task, so that planning and reporting need no torch.
+# Tables that need no task module, so that planning and reporting need no torch.
 OBJECTIVES = {
     "criteria": ("macro_f1", "accuracy", "binary_f1", "auc"),
     "evidence": ("token_f1", "exact_match"),
     "share": ("mean_score", "macro_f1", "exact_match", "token_f1"),
     "joint": ("mean_score", "macro_f1", "exact_match", "token_f1"),
 }
-"""By task the metrics that a search may improve, larger being better; the first unless the settings name another."""
+"""By task, the metrics that a search may improve, larger being better; the first is the default."""
 
 _MEASURED_OF_ALL = ("peak_gib", "seconds_per_sample")
 COSTS = {
@@ -57,22 +58,22 @@ COSTS = {
     "share": ("calibration_error", *_MEASURED_OF_ALL),
     "joint": ("calibration_error", *_MEASURED_OF_ALL),
 }
-"""By task what a search may lower beside improving a metric, smaller being better."""
+"""By task, the costs that a search may lower beside improving a metric; smaller is better."""
 
 
 def numbered(classes: int) -> tuple[str, ...]:
-    """Return the names of classes that are called by their numbers."""
+    """Return class names that are the classes' numbers."""
     return tuple(map(str, range(classes)))
 
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """What is learnt.
+    """The task to learn.
 
-    ``labels`` are the names of the ``classes`` in their order; without them the data says what they are. ``threshold``
-    (criteria of two classes) and ``null_threshold`` (spans) decide between yes and no: a number, or ``tuned`` on
-    validation. Spans are at most ``max_answer_length`` tokens long and made of the ``n_best`` likeliest starts and ends
-    of each window. ``criteria_weight`` is the share of the criteria's loss beside the spans'.
+    ``labels`` are the names of the ``classes`` in their order; without them the data determines the names.
+    ``threshold`` (criteria of two classes) and ``null_threshold`` (spans) decide between yes and no: a number, or
+    ``tuned`` on validation. Spans are at most ``max_answer_length`` tokens long and combine the ``n_best`` likeliest
+    starts and ends of each window. ``criteria_weight`` is the share of the criteria's loss beside the spans'.
     """
 
     name: str = "criteria"
@@ -87,12 +88,12 @@ class TaskSettings:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes as people call them: by their labels, or by their numbers."""
+        """Names of the classes: their labels, or their numbers."""
         return self.labels or numbered(self.classes)
 
     @property
     def finds_spans(self) -> bool:
-        """Whether the data must hold evidence."""
+        """True if the data must hold evidence."""
         return self.name != "criteria"
 
     @property
@@ -103,11 +104,11 @@ class TaskSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """``name`` is a built-in encoder, ``minilm-l6``, a local directory or a hub name.
+    """The encoders: ``name`` is a built-in encoder, ``minilm-l6``, a local directory or a hub name.
 
-    ``criteria_name`` is the second encoder of the task ``joint``, which reads for the criteria; None: ``name`` again.
-    ``dropout`` and ``attention_dropout`` are the encoder's own; None leaves them as its configuration has them.
-    ``freeze_layers`` of its layers, and all beneath them, are not trained.
+    ``criteria_name`` is the criteria encoder of the task ``joint``; None uses ``name`` again. ``dropout`` and
+    ``attention_dropout`` are the encoder's own; None leaves its configuration's values. The first ``freeze_layers``
+    layers and everything beneath them are not trained.
     """
 
     name: str = "minilm-l6"
@@ -120,9 +121,9 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class TokSettings:
-    """``max_length`` counts tokens of the assembled input, special tokens included.
+    """The inputs' lengths: ``max_length`` counts tokens of the assembled input, special tokens included.
 
-    Texts that spans are looked for in are cut into windows, each ``doc_stride`` tokens into the one before.
+    For spans, texts are cut into windows; each repeats ``doc_stride`` tokens of the previous one.
     """
 
     max_length: int = 256
@@ -131,7 +132,9 @@ class TokSettings:
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """``layers`` counts hidden layers of ``width``, each followed by ``activation``; without any, neither is read."""
+    """The head: ``layers`` hidden layers of ``width``, each followed by ``activation``; without layers neither is
+    read.
+    """
 
     pooling: str = "cls"
     layers: int = 0
@@ -142,9 +145,12 @@ class HeadSettings:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """``smoothing`` belongs to ``label_smoothing``, ``gamma`` and ``alpha`` to ``focal``; no other loss reads them.
+    """The loss: ``smoothing`` belongs to ``label_smoothing``, ``gamma`` and ``alpha`` to ``focal``.
 
-    ``alpha`` weighs every class but the first, 1 - ``alpha`` the first, beside what ``class_weighting`` makes of them.
+    No other loss reads them.
+
+    ``alpha`` weighs every class but the first, and 1 - ``alpha`` the first; ``class_weighting`` multiplies these
+    weights.
     """
 
     name: str = "cross_entropy"
@@ -156,11 +162,11 @@ class LossSettings:
 
 @dataclass(frozen=True)
 class OptimSettings:
-    """``trainables.optimizers`` tells which optimizer reads which of them.
+    """The optimizer; ``trainables.optimizers`` lists the fields that each optimizer reads.
 
-    ``lr`` is a step's size, with ``adafactor`` as a share of the root mean square of the weights it moves.
-    The head learns at it, each layer of the encoder at ``layer_decay`` times the rate of the one above.
-    ``weight_decay`` is what a step of rate 1 would take off the weights.
+    ``lr`` is the step size; for ``adafactor`` it is a share of the root mean square of the updated weights. The head
+    trains at ``lr``, and each layer of the encoder at ``layer_decay`` times the rate of the layer above.
+    ``weight_decay`` is the share of the weights that a step of rate 1 would remove.
     """
 
     name: str = "adamw"
@@ -174,7 +180,7 @@ class OptimSettings:
 
 @dataclass(frozen=True)
 class ScheduleSettings:
-    """``warmup_ratio`` is the share of all optimizer steps during which the rate rises.
+    """The schedule: ``warmup_ratio`` is the share of all optimizer steps during which the rate rises.
 
     ``cycles`` counts the cosines of ``cosine_restarts``; ``power`` bends ``polynomial``. No other schedule reads them.
     """
@@ -187,9 +193,9 @@ class ScheduleSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """``batch_size`` x ``grad_accum`` is the effective batch; ``patience`` counts epochs (None: never).
+    """Training: ``batch_size`` x ``grad_accum`` is the effective batch; ``patience`` counts epochs (None: no limit).
 
-    ``checkpointing`` computes activations twice from the start, whether memory is short or not.
+    ``checkpointing`` recomputes activations from the start, whether memory is short or not.
     """
 
     batch_size: int = 16
@@ -208,10 +214,10 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """How training texts are told otherwise: ``name`` is none, mask, delete or swap, done to single tokens.
+    """Augmentation of training texts: ``name`` is none, mask, delete or swap, applied to single tokens.
 
-    ``probability`` is the share of the rows that this happens to in an epoch, ``strength`` that of their text's tokens,
-    of which evidence is left alone. ``rows`` is all, or positives: those of any class but the first.
+    ``probability`` is the share of rows that are augmented in an epoch. ``strength`` is the share of a text's tokens
+    that change; evidence stays unchanged. ``rows`` is all, or positives: rows of any class but the first.
     """
 
     name: str = "none"
@@ -222,13 +228,13 @@ class AugmentSettings:
 
 @dataclass(frozen=True)
 class MemorySettings:
-    """How much goes into one pass, and the most memory.
+    """The size of a pass and the memory limits.
 
     ``micro_batch`` and ``eval_batch`` are the most rows in one forward and backward pass and in one evaluation pass;
-    ``auto`` finds them by prediction and probe. Without ``budget_gib`` that is the trial's share of its card, or all
-    memory of the host or container on the CPU; ``device_gib`` makes a card of that size of either. ``headroom`` is the
-    share of the budget that stays free. ``allow_checkpointing`` lets a trial compute activations twice where it would
-    run out of memory otherwise, or take more than ``max_accumulation`` passes a step.
+    ``auto`` finds them by prediction and probe. The default of ``budget_gib`` is the trial's share of its card, or all
+    memory of the host or container on the CPU. ``device_gib`` treats either as a card of that size. ``headroom`` is the
+    share of the budget that stays free. ``allow_checkpointing`` lets a trial recompute activations if it would
+    otherwise run out of memory, or take more than ``max_accumulation`` passes a step.
     """
 
     micro_batch: int | Literal["auto"] = "auto"
@@ -242,9 +248,9 @@ class MemorySettings:
 
 @dataclass(frozen=True)
 class RungSettings:
-    """Reports within an epoch: ``per_epoch``, evenly spaced over its optimizer steps, the last at its end.
+    """Reports within an epoch: ``per_epoch`` of them, evenly spaced over its optimizer steps, the last at its end.
 
-    ``rows``: validation rows (a fixed stratified sample) by which the inner ones are evaluated; None: all.
+    ``rows`` is the number of validation rows (a fixed stratified sample) that score the inner rungs; None uses all.
     """
 
     per_epoch: int = 1
@@ -253,16 +259,16 @@ class RungSettings:
 
 @dataclass(frozen=True)
 class ContentSettings:
-    """Fingerprints of the files that the run is to read; what is not named may hold anything.
+    """Fingerprints of the files that the run must read; files without a fingerprint may hold anything.
 
-    ``data`` is that of all rows, ``models`` are the names of model folders with theirs.
+    ``data`` is the fingerprint of all rows. ``models`` pairs names of model folders with their fingerprints.
     """
 
     data: str | None = None
     models: tuple[tuple[str, str], ...] = ()
 
     def of_model(self, name: str) -> str | None:
-        """Return the fingerprint of a model's folder; None where it may hold anything."""
+        """Return the fingerprint of a model's folder; None if it may hold anything."""
         return dict(self.models).get(name)
 
 
@@ -278,7 +284,7 @@ class Seeds:
 
 @dataclass(frozen=True)
 class TrialSettings:
-    """Everything one training run depends on."""
+    """Everything that one training run depends on."""
 
     data: DataSettings
     seeds: Seeds
@@ -297,7 +303,7 @@ class TrialSettings:
 
 
 def with_params(settings: TrialSettings, params: Mapping[str, bool | int | float | str]) -> TrialSettings:
-    """The settings with a sample's values in place, given by dotted name.
+    """Return the settings with a sample's values applied, given by dotted name.
 
     Raises:
         KeyError: a name is no setting; the message is that name.
@@ -313,11 +319,11 @@ def with_params(settings: TrialSettings, params: Mapping[str, bool | int | float
 
 
 def encoder_names(settings: TrialSettings) -> tuple[str, ...]:
-    """The models that a trial loads as encoders: one, or for ``joint`` the evidence's and the criteria's."""
+    """Return the models that a trial loads as encoders: one, or for ``joint`` the evidence and the criteria encoder."""
     model = settings.model
     return (model.name, model.criteria_name or model.name) if settings.task.name == "joint" else (model.name,)
 
 
 def revision_of(model: ModelSettings, name: str) -> str | None:
-    """The revision at which a model is loaded: the setting is that of ``model.name`` alone."""
+    """Return the revision at which a model is loaded: the setting applies to ``model.name`` alone."""
     return model.revision if name == model.name else None

@@ -188,8 +188,7 @@ class PairTemplate:
     def text_places(
         self, criterion_lengths: NDArray[np.int64] | None, text_lengths: NDArray[np.int64], max_length: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        """Return each criterion's length after the cut and the text's first position, ``(rows,)`` each, and the room
-        for both.
+        """Return each criterion's cut length and the text's position, ``(rows,)`` each, and the room for both.
 
         Raises:
             ValueError: the special tokens alone fill ``max_length``.

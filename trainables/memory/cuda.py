@@ -1,4 +1,4 @@
-"""A CUDA device: torch's counters, NVML for what torch does not see, and a share of the card that is enforced."""
+"""A CUDA device: torch's counters, NVML for memory that torch does not see, and an enforced share of the card."""
 
 import gc
 import os
@@ -14,23 +14,26 @@ from trainables.memory.device import GIB, Cause, Measured, entitlement
 
 MIB = 2**20
 
-# What no trace sees, as measured on an H100 (driver 580, CUDA 13.0): scripts/bench/results/gpu_check.txt.
+# Memory that no trace sees, measured on an H100 (driver 580, CUDA 13.0): scripts/bench/results/gpu_check.txt.
 CONTEXT_BYTES = 768 * MIB
-"""The context with the libraries' handles and kernels, which torch does not count. Smaller cards have smaller ones."""
+"""The context with the libraries' handles and kernels, which torch does not count; smaller on smaller cards."""
 
 _LOADED_LATER_BYTES = 150 * MIB
-"""The part of it that comes with the first passes: handles, and kernels as they are used."""
+"""The part of the context that the first passes add: handles, and kernels on first use."""
 
 _WORKSPACE_BYTES = 66 * MIB
-"""cuBLAS's, one for forward and one for backward passes, 8 MiB each before Hopper: tensors to the allocator."""
+"""cuBLAS's workspaces, one for forward and one for backward passes, 8 MiB each before Hopper.
+
+The allocator counts them as tensors.
+"""
 
 _PAGE_SLACK_BYTES = 96 * MIB
-"""Growing segments give memory back by the page, so a limit must leave room for pages that are used in part."""
+"""Growing segments give memory back by the page, so a limit must leave room for partly used pages."""
 
 ALLOCATOR_OVERHEAD_BYTES = _WORKSPACE_BYTES + _PAGE_SLACK_BYTES
-"""What the allocator takes beside the tensors of a trace."""
+"""Memory that the allocator takes beside the tensors of a trace."""
 
-# The second is its older name.
+# The second is the older name of the first.
 _ALLOCATOR_SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 _ASKED = re.compile(r"Tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)")
@@ -39,11 +42,11 @@ _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": GIB}
 
 @dataclass(frozen=True)
 class Holdings:
-    """Who holds memory of the device beside torch's allocator, in bytes.
+    """Memory of the device that torch's allocator does not hold, in bytes.
 
     Attributes:
-        beyond_torch: what this process holds there that torch's counters do not show: context, workspaces.
-        others: what other processes hold.
+        beyond_torch: memory of this process that torch's counters do not show: context, workspaces.
+        others: memory of other processes.
     """
 
     beyond_torch: int
@@ -53,13 +56,13 @@ class Holdings:
 def holdings(
     *, total: int, free: int, reserved: int, processes: Mapping[int, int | None] | None, own_pid: int
 ) -> Holdings:
-    """Tell this process's memory from that of others.
+    """Separate this process's memory from that of others.
 
     Args:
-        free: of the whole device, whoever asks.
-        reserved: what torch's allocator has taken.
-        processes: bytes per process id as NVML knows them, None for those it cannot size; None without NVML. In a
-            container NVML knows processes by ids of the host, so this one may not be found.
+        free: free bytes of the whole device, the same for every process.
+        reserved: bytes that torch's allocator has taken.
+        processes: bytes per process id as NVML reports them, None for a process it cannot size; None without NVML. In a
+            container NVML reports process ids of the host, so this process may be missing.
     """
     taken = max(0, total - free - reserved)
     own = (processes or {}).get(own_pid)
@@ -68,13 +71,13 @@ def holdings(
 
 
 def nvml_uuid(visible: str | None, index: int, torch_uuid: str | None, known: Sequence[str]) -> str | None:
-    """By which UUID NVML knows the device that torch calls ``index``; None where that cannot be said.
+    """Return NVML's UUID for the device that torch calls ``index``; None if it cannot be determined.
 
     Args:
-        visible: the value of ``CUDA_VISIBLE_DEVICES``, whose entries are indices or (abbreviated) UUIDs of cards or
-            of MIG slices; None if it is not set.
-        torch_uuid: the card's UUID by torch, without its prefix. CUDA may number cards otherwise than NVML does, so
-            it is trusted before an index.
+        visible: the value of ``CUDA_VISIBLE_DEVICES``, whose entries are indices or (abbreviated) UUIDs of cards or of
+            MIG slices; None if the variable is not set.
+        torch_uuid: the card's UUID by torch, without its prefix. CUDA may number cards differently from NVML, so the
+            UUID takes precedence over an index.
         known: the UUIDs of all cards, in NVML's order.
     """
     entries = [entry.strip() for entry in visible.split(",")] if visible is not None else []
@@ -91,23 +94,23 @@ def nvml_uuid(visible: str | None, index: int, torch_uuid: str | None, known: Se
 
 
 def asked_bytes(message: str) -> int | None:
-    """How much the failed allocation of an out-of-memory message wanted; None if it does not say."""
+    """Return the size of the failed allocation in an out-of-memory message; None if the message does not name it."""
     found = _ASKED.search(message)
     return None if found is None else int(float(found[1]) * _UNITS[found[2]])
 
 
 def grow_segments() -> None:
-    """Ask torch's allocator for segments that grow and shrink by pages; call it before its first allocation.
+    """Make torch's allocator use segments that grow and shrink by pages; call this before its first allocation.
 
-    In segments of fixed size, memory between live tensors is lost to larger ones: of what evaluation passes held, up
-    to a quarter. What the user has set stays.
+    In segments of fixed size, larger tensors cannot use the memory between live tensors. Up to a quarter of the memory
+    of evaluation passes was lost that way. A setting of the user takes precedence.
     """
     if not any(name in os.environ for name in _ALLOCATOR_SETTINGS):
         os.environ[_ALLOCATOR_SETTINGS[0]] = "expandable_segments:True"
 
 
 def free_on_card(*, total: int, real_total: int, real_free: int, others: int) -> int:
-    """What nobody holds of a card that may be taken for smaller than it is."""
+    """Return the free memory of a card that may be treated as smaller than it is."""
     own = real_total - real_free - others
     return max(0, min(real_free, total - own - others))
 
@@ -115,15 +118,14 @@ def free_on_card(*, total: int, real_total: int, real_free: int, others: int) ->
 def out_of_memory_cause(
     *, asked: int | None, allocated: int, reserved: int, beyond_torch: int, entitled: int, allowed: int
 ) -> Cause:
-    """Why an allocation failed, from what was held when it did.
+    """Return why an allocation failed, from the memory held at that time.
 
     Args:
-        asked: bytes of the failed allocation; None if the error does not say.
-        allocated: bytes that live tensors keep.
-        reserved: bytes that torch's allocator had taken, live or not; what could be given back it has given back
-            before it fails.
-        entitled: the most that this process may hold, whatever others do.
-        allowed: the most that it could hold, others' holdings taken off.
+        asked: bytes of the failed allocation; None if the error does not name them.
+        allocated: bytes of live tensors.
+        reserved: bytes that torch's allocator had taken, live or not. It gives back what it can before it fails.
+        entitled: the most that this process may hold, whatever others hold.
+        allowed: the most that this process could hold beside the others' holdings.
     """
     if asked is None:
         return "own"
@@ -136,7 +138,7 @@ def out_of_memory_cause(
 
 
 def allocator_fraction(budget: int, beyond_torch: int, total: int) -> float:
-    """The part of the card that torch's allocator may take, so that with what lies beyond it the budget is kept."""
+    """Return the part of the card that torch's allocator may take so that the process stays within its budget."""
     return min(1.0, max(0.0, (budget - beyond_torch) / total))
 
 
@@ -145,8 +147,8 @@ class CudaDevice:
 
     Args:
         budget_gib: the most that this process may hold; None allows its share of the card.
-        share: the part of the card that is this process's, 0 < share ≤ 1.
-        device_gib: take the card for one of this size, if it is larger; None takes it as it is.
+        share: this process's part of the card, 0 < share ≤ 1.
+        device_gib: treat the card as one of this size if it is larger; None uses its real size.
     """
 
     def __init__(self, budget_gib: float | None = None, *, share: float = 1.0, device_gib: float | None = None) -> None:
@@ -156,7 +158,7 @@ class CudaDevice:
         self._budget_gib = budget_gib
         self._share = share
         self._enforced: int | None = None
-        # What torch's counter, which can only be started anew, does not know any more.
+        # An earlier peak that torch's counter lost, because that counter can only be reset.
         self._earlier_peak = 0
         self._peak_is_stale = False
         self._nvml = _NvmlCard.of(self._index)
@@ -177,7 +179,7 @@ class CudaDevice:
         return free_on_card(total=self.total_bytes(), real_total=total, real_free=free, others=self.others_bytes())
 
     def holdings(self) -> Holdings:
-        """Who holds memory here beside torch's allocator."""
+        """Return the memory of the device that torch's allocator does not hold."""
         free, total = self._real_memory()
         return holdings(
             total=total,
@@ -209,7 +211,7 @@ class CudaDevice:
         return min(CONTEXT_BYTES, held + _LOADED_LATER_BYTES) + ALLOCATOR_OVERHEAD_BYTES
 
     def peak_bytes(self) -> int:
-        # What lies free in segments that shrink is given back before memory runs out: it is not needed.
+        # Free memory in segments that shrink is given back before memory runs out, so it is not needed.
         if self._grows:
             of_torch = torch.cuda.max_memory_allocated(self._index)
         else:
@@ -234,12 +236,12 @@ class CudaDevice:
             torch.cuda.empty_cache()
             self.reset_peak()
             self._earlier_peak = before
-            # The traceback holds the block's tensors yet, which are not the outer peak's.
+            # The traceback still holds the block's tensors, which do not belong to the outer peak.
             self._peak_is_stale = failed
 
     def release(self) -> None:
         gc.collect()
-        # cuBLAS's workspaces are made anew by the next pass, and are no leak of this one.
+        # The next pass makes cuBLAS's workspaces anew; they are no leak of this pass.
         torch._C._cuda_clearCublasWorkspaces()
         torch.cuda.empty_cache()
         if self._peak_is_stale:
@@ -250,10 +252,10 @@ class CudaDevice:
     def enforce(self) -> Iterator[None]:
         if self._enforced is not None:
             raise RuntimeError("the budget of this device is enforced already")
-        # The allocator makes the context, which then counts as held beyond it.
+        # The first allocation makes the context, which then counts as held beyond the allocator.
         torch.zeros(1, device=self.torch_device)
         self._enforced = budget = self.budget_bytes()
-        # The fraction is of the card as it is, whatever it is taken for.
+        # The fraction refers to the card's real size.
         fraction = allocator_fraction(budget, self.holdings().beyond_torch, self._real_memory()[1])
         torch.cuda.set_per_process_memory_fraction(fraction, self._index)
         try:
@@ -271,7 +273,7 @@ class CudaDevice:
         left = self.total_bytes() - held.others
         return out_of_memory_cause(
             asked=_asked(error),
-            # Pages that are used in part are no fault of others.
+            # Partly used pages are no fault of other processes.
             allocated=self.live_bytes() + (_PAGE_SLACK_BYTES if self._grows else 0),
             reserved=self.reserved_bytes(),
             beyond_torch=held.beyond_torch,
@@ -280,7 +282,7 @@ class CudaDevice:
         )
 
     def _real_memory(self) -> tuple[int, int]:
-        """Free and total bytes of the card as it is."""
+        """Return the free and total bytes of the real card."""
         free, total = torch.cuda.mem_get_info(self._index)
         return int(free), int(total)
 
@@ -290,7 +292,7 @@ def _asked(error: BaseException) -> int | None:
 
 
 def _segments_grow(device: torch.device) -> bool:
-    """Whether the allocator's segments do: not everywhere can they."""
+    """Return whether the allocator's segments can grow; not every platform supports it."""
     held = torch.zeros(1, device=device)
     grows = any(segment.get("is_expandable", False) for segment in torch.cuda.memory_snapshot())
     del held
@@ -298,7 +300,7 @@ def _segments_grow(device: torch.device) -> bool:
 
 
 class _NvmlCard:
-    """One card, or one slice of one, as NVML knows it. NVML stays open for the life of the process."""
+    """One card, or one slice of a card, as NVML reports it. NVML stays open for the life of the process."""
 
     def __init__(self, pynvml: Any, handle: Any) -> None:
         self._pynvml = pynvml
@@ -306,7 +308,7 @@ class _NvmlCard:
 
     @classmethod
     def of(cls, index: int) -> "_NvmlCard | None":
-        """The device that torch calls ``index``; None where NVML is absent or does not know it."""
+        """Return the device that torch calls ``index``; None if NVML is absent or does not know it."""
         try:
             import pynvml  # type: ignore[import-untyped]
         except ImportError:
@@ -325,7 +327,7 @@ class _NvmlCard:
             return None
 
     def processes(self) -> dict[int, int | None] | None:
-        """Bytes per process id, None for those it cannot size; None if it does not tell at all."""
+        """Return bytes per process id, None for a process that NVML cannot size; None if NVML reports no processes."""
         try:
             running = self._pynvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
         except self._pynvml.NVMLError:

@@ -1,4 +1,4 @@
-"""Which memory device this process runs on."""
+"""Selection of the memory device for this process."""
 
 from pathlib import Path
 
@@ -18,17 +18,17 @@ def current_device(
     card: str | None = None,
     folder: Path | None = None,
 ) -> MemoryDevice:
-    """The first CUDA device this process may see, else the CPU.
+    """Return the first CUDA device that this process may see, else the CPU.
 
     Args:
-        budget_gib: the most that this process may hold there; None allows its share of the card, or of all
-            memory of the host or container on the CPU.
-        share: the part of a card, or on the CPU of the host's memory, that is this process's; a budget can only lower
-            it.
-        device_gib: the size of the card: a real one counts as no larger, and of the CPU one of that size is made.
-        card: which of the cards made of the CPU, a plain file name; None is the only one.
-        folder: where the processes that share a card made of the CPU keep what each of them holds; None if this
-            process has it to itself. Without effect on CUDA, where the driver knows, or without ``device_gib``.
+        budget_gib: the most that this process may hold; None allows its share of the card, or of all memory of the host
+            or container on the CPU.
+        share: this process's part of a card, or of the host's memory on the CPU; a budget can only lower it.
+        device_gib: the size of the card. A real card counts as no larger, and on the CPU a card of this size is
+            simulated.
+        card: a plain file name that identifies one of the simulated cards; None means the only one.
+        folder: the folder in which processes that share a simulated card record their holdings; None gives the card to
+            this process alone. It has no effect on CUDA, where the driver keeps count, or without ``device_gib``.
     """
     if torch.cuda.is_available():
         return CudaDevice(budget_gib, share=share, device_gib=device_gib)

@@ -1,4 +1,4 @@
-"""What a trial may ask of the device it runs on, whichever kind it is: ``cpu`` and ``cuda`` implement it."""
+"""The interface of a memory device, whatever its kind: ``cpu`` and ``cuda`` implement it."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ import torch
 
 GIB = 2**30
 
-# Why memory ran out: the process's own need exceeds what it is entitled to; others hold what it was entitled to; or
-# enough is free, but in pieces too small.
+# Why memory ran out: the process needs more than it is entitled to (own), others hold what it is entitled to
+# (neighbour), or enough is free but in pieces that are too small (fragmentation).
 Cause = Literal["own", "neighbour", "fragmentation"]
 
 
 @dataclass
 class Measured:
-    """What ``MemoryDevice.measured`` found: 0 until its block is left."""
+    """The result of ``MemoryDevice.measured``: 0 until its block ends."""
 
     peak_bytes: int = 0
 
@@ -27,91 +27,93 @@ class MemoryDevice(Protocol):
     def torch_device(self) -> torch.device: ...
 
     def total_bytes(self) -> int:
-        """All memory of the device."""
+        """Return all memory of the device."""
         ...
 
     def free_bytes(self) -> int:
-        """What nobody holds now, whichever process."""
+        """Return the memory that no process holds now."""
         ...
 
     def others_bytes(self) -> int:
-        """What other processes hold on the device; 0 where that is not known."""
+        """Return the memory that other processes hold on the device; 0 if it is unknown."""
         ...
 
     def entitled_bytes(self) -> int:
-        """The most that this process may ever hold, by its budget and its share; what others hold is not taken off."""
+        """Return the most that this process may ever hold, by its budget and its share, whatever others hold."""
         ...
 
     def budget_bytes(self) -> int:
-        """The most that this process may hold now, all in all: what it is entitled to, or less if others leave less."""
+        """Return the most that this process may hold now in total: its entitlement, or less if others leave less."""
         ...
 
     def live_bytes(self) -> int:
-        """Bytes of the tensors that live on the device now."""
+        """Return the bytes of the tensors that live on the device now."""
         ...
 
     def reserved_bytes(self) -> int:
-        """What torch's allocator keeps for tensors, live or to come; the live bytes where it keeps none."""
+        """Return the memory that torch's allocator keeps for tensors, used or not; the live bytes if it keeps none."""
         ...
 
     def overhead_bytes(self) -> int:
-        """What a process that trains here holds beside the tensors that a trace sees; 0 on the CPU."""
+        """Return the memory that a training process holds beside the tensors that a trace sees; 0 on the CPU."""
         ...
 
     def peak_bytes(self) -> int:
-        """The most that this process held since ``reset_peak`` and could not give back: tensors, context, workspaces,
-        and what the allocator keeps between tensors where it cannot give that back.
+        """Return the most that this process held since ``reset_peak`` and could not give back.
 
-        On the CPU tensors alone, and only what lived under ``enforce``.
+        It covers tensors, context and workspaces, and free memory that the allocator cannot give back.
+
+        On the CPU it covers tensors alone, and only those that lived under ``enforce``.
         """
         ...
 
     def reset_peak(self) -> None:
-        """Start the peak anew, from what is held now."""
+        """Restart the peak from the memory held now."""
         ...
 
     def measured(self) -> AbstractContextManager[Measured]:
-        """Measure the peak of a block: ``peak_bytes`` is set when it is left, by an exception too.
+        """Measure the peak of a block; ``peak_bytes`` is set when the block ends, also by an exception.
 
-        What nothing refers to is released first. Afterwards the peak outside is as if the block had not run: only what
-        it leaves behind counts. Where an exception leaves it, call ``release`` outside the ``except`` block before
-        the outer peak counts again. Blocks may be nested; on the CPU they are left under the ``enforce`` that they
-        were entered under.
+        Unreferenced memory is released first. Afterwards the outer peak is as if the block had not run: only what it
+        leaves behind counts. If an exception ends the block, call ``release`` outside the ``except`` block before the
+        outer peak counts again. Blocks may be nested. On the CPU a block must end under the ``enforce`` in which it
+        began.
         """
         ...
 
     def release(self) -> None:
-        """Give back what nothing refers to any more. Call it outside ``except`` blocks: tracebacks hold tensors."""
+        """Release unreferenced memory. Call it outside ``except`` blocks, because tracebacks hold tensors."""
         ...
 
     def enforce(self) -> AbstractContextManager[None]:
-        """The context in which an allocation that would break the budget raises ``torch.OutOfMemoryError``.
+        """Return a context in which an allocation beyond the budget raises ``torch.OutOfMemoryError``.
 
-        What lived before counts too. It holds for the thread that enters it and cannot be entered twice.
+        Memory that lived before counts too. The context applies to the thread that enters it and cannot be entered
+        twice.
         """
         ...
 
     def needed_bytes(self, error: BaseException) -> int | None:
-        """What an out-of-memory error's process held plus what it asked for; None where the error does not tell.
+        """Return the memory that a failed process held and asked for; None if the error does not name it.
 
-        Call it in the ``except`` block, where the failed frames still hold what they held.
+        Call it in the ``except`` block, while the failed frames still hold their memory.
         """
         ...
 
     def cause_of(self, error: BaseException) -> Cause:
-        """Whose fault an out-of-memory error is; ``own`` where that cannot be told.
+        """Return who caused an out-of-memory error; ``own`` if that is unknown.
 
-        Call it in the ``except`` block, as ``needed_bytes``.
+        Call it in the ``except`` block, as for ``needed_bytes``.
         """
         ...
 
 
 def entitlement(total_bytes: int, share: float, budget_gib: float | None) -> int:
-    """The most that a process with this share of a device may hold, in bytes; a budget can only lower it."""
+    """Return the most that a process with this share of a device may hold, in bytes; a budget can only lower it."""
     entitled = int(share * total_bytes)
     return entitled if budget_gib is None else min(entitled, int(budget_gib * GIB))
 
 
 def device_name(device: torch.device) -> str:
-    """The card's name, or ``cpu``."""
+    """Return the card's name, or ``cpu``."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

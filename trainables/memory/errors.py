@@ -1,4 +1,4 @@
-"""Which exceptions mean that memory ran out, which that the device is broken, and what is kept of a caught one."""
+"""Recognition of errors that mean exhausted memory or a broken device, and the record kept of a caught error."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,8 @@ import torch
 
 from trainables.memory.device import Cause, MemoryDevice
 
-# Failed allocations that torch reports as a plain error: those of cuBLAS and cuDNN under their status names, CUDA's own
-# outside torch's allocator, and the host's.
+# Failed allocations that torch reports as a plain error: cuBLAS's and cuDNN's by their status names, CUDA's own outside
+# torch's allocator, and the host's.
 _PLAIN = (RuntimeError, torch.AcceleratorError)
 _MESSAGES = (
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -16,15 +16,15 @@ _MESSAGES = (
     "CUDA error: out of memory",
     "DefaultCPUAllocator: can't allocate memory",
 )
-# cuBLAS reports under CUDA's name, cuDNN under its own.
+# cuBLAS reports errors under CUDA's name, cuDNN under its own.
 _DEVICE_MESSAGES = ("CUDA error", "device-side assert", "cuDNN error")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the error means that device memory ran out.
+    """Return whether the error means that device memory ran out.
 
-    ``torch.OutOfMemoryError`` says so by its type. Of other errors only torch's plain ones count, and those only with
-    the message of an allocator that has no type of its own for it: a text alone proves nothing.
+    ``torch.OutOfMemoryError`` shows it by its type. Other errors count only if they are torch's plain ones with the
+    message of an allocator that has no error type of its own. A text alone proves nothing.
     """
     if isinstance(error, torch.OutOfMemoryError | MemoryExhaustedError):
         return True
@@ -32,10 +32,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_device_error(error: BaseException) -> bool:
-    """Whether the error means that this process's device context may be broken for good, so that no trial should
-    run there any more. Running out of memory is none.
+    """Return whether the error may have broken this process's device context for good.
 
-    ``torch.AcceleratorError`` says so by its type, a plain ``RuntimeError`` by a message of CUDA or its libraries.
+    No further trial should run in such a process. An out-of-memory error is no device error.
+
+    ``torch.AcceleratorError`` shows it by its type, a plain ``RuntimeError`` by a message of CUDA or its libraries.
     """
     if is_out_of_memory(error):
         return False
@@ -46,10 +47,10 @@ def is_device_error(error: BaseException) -> bool:
 
 @dataclass(frozen=True)
 class OutOfMemory:
-    """Figures and text of a caught error: the error itself keeps the tensors of the failed frames alive.
+    """Figures and text of a caught error; the error itself would keep the tensors of the failed frames alive.
 
     Attributes:
-        needed_bytes: what was held and asked for, at least; None where the error does not tell.
+        needed_bytes: memory held and asked for, at least; None if the error does not name it.
         allowed_bytes: the budget.
     """
 
@@ -60,7 +61,7 @@ class OutOfMemory:
 
     @classmethod
     def of(cls, error: Exception, device: MemoryDevice) -> "OutOfMemory | None":
-        """Read an error; None where it means something else. Call it in the ``except`` block, then leave that."""
+        """Read an error; None if it means something else. Call this in the ``except`` block, then leave the block."""
         if isinstance(error, MemoryExhaustedError):
             return error.failure
         if not is_out_of_memory(error):
@@ -70,7 +71,7 @@ class OutOfMemory:
 
 
 class MemoryExhaustedError(RuntimeError):
-    """Memory ran out, and no remedy was left. Holds nothing of the failed frames."""
+    """Memory ran out and no remedy was left. The error references nothing of the failed frames."""
 
     def __init__(self, failure: OutOfMemory) -> None:
         super().__init__(failure.message)

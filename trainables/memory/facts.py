@@ -1,6 +1,6 @@
-"""Facts about this machine's devices, as torch and as NVIDIA's management library (NVML) see them.
+"""Facts about this machine's devices, as torch and NVIDIA's management library (NVML) report them.
 
-For diagnosis and planning: nothing here starts a trial, and nothing is imported before it is asked for.
+They serve diagnosis and planning. Nothing here starts a trial, and libraries are imported only on use.
 """
 
 import warnings
@@ -19,7 +19,7 @@ _AMPERE = (8, 0)
 
 @dataclass(frozen=True)
 class TorchDevice:
-    """A CUDA device that torch may use. ``total_gib`` is all its memory as CUDA counts it, where it was asked."""
+    """A CUDA device that torch may use; ``total_gib`` is all its memory as CUDA counts it, None if not queried."""
 
     name: str
     capability: tuple[int, int]
@@ -36,8 +36,11 @@ class TorchDevice:
 
 @dataclass(frozen=True)
 class TorchFacts:
-    """``cuda_build`` is the CUDA version that torch was built for, None in a CPU build; ``cuda_problem`` is what torch
-    said when it could not use CUDA, empty if nothing."""
+    """Torch's version and its view of CUDA.
+
+    ``cuda_build`` is the CUDA version that torch was built for, None in a CPU build. ``cuda_problem`` is torch's
+    message if it cannot use CUDA, else empty.
+    """
 
     version: str
     cuda_build: str | None
@@ -48,7 +51,7 @@ class TorchFacts:
 
 @dataclass(frozen=True)
 class NvmlGpu:
-    """A GPU of this machine. Sizes are None on those that share the host's memory and count none of their own."""
+    """A GPU of this machine; its sizes are None if it shares the host's memory and has none of its own."""
 
     name: str
     total_gib: float | None
@@ -57,7 +60,7 @@ class NvmlGpu:
 
 @dataclass(frozen=True)
 class NvmlFacts:
-    """What the driver knows, whatever this process may see of it; ``absent`` says why there is no driver, if so."""
+    """The driver's GPUs, whether or not this process may use them; ``absent`` says why there is no driver."""
 
     driver: str | None
     gpus: tuple[NvmlGpu, ...] = ()
@@ -66,8 +69,10 @@ class NvmlFacts:
 
 @dataclass(frozen=True)
 class TrialDevice:
-    """What trials run on, as far as a prediction must know. ``bf16``: it has matrix units for it. ``name`` is the
-    card's, or ``cpu``."""
+    """The device that trials run on, as far as a prediction needs it.
+
+    ``bf16`` is whether the device has bf16 matrix units. ``name`` is the card's name, or ``cpu``.
+    """
 
     kind: DeviceKind
     total_gib: float
@@ -76,29 +81,29 @@ class TrialDevice:
 
     @property
     def auto_precision(self) -> str:
-        """What ``train.precision: auto`` becomes there."""
+        """The precision that ``train.precision: auto`` selects on this device."""
         return "bf16" if self.bf16 else "fp32"
 
 
 def trial_device(device_gib: float | None = None, *, use_cuda: bool = True) -> TrialDevice:
-    """The device that trials on this machine run on: the smallest of its CUDA cards, without any the CPU.
+    """Return the device that trials on this machine run on: the smallest CUDA card, or the CPU without a card.
 
     Args:
-        device_gib: the memory that trials share: the most of a card, or on the CPU the size of the card that it is to
-            stand for. None takes a card as it is, on the CPU all memory of the machine or container.
-        use_cuda: False where trials are given no card.
+        device_gib: the memory that trials share: an upper limit for a card, or the size of the card simulated on the
+            CPU. None uses a card's real size, or on the CPU all memory of the machine or container.
+        use_cuda: False if trials are given no card.
     """
     cards = torch_facts().devices if use_cuda else ()
     totals = [card.total_gib for card in cards if card.total_gib is not None]
     if totals:
-        # A trial may land on any of them.
+        # A trial may run on any card.
         total_gib = min([*totals, device_gib] if device_gib else totals)
         return TrialDevice("cuda", total_gib, all(card.bf16 for card in cards), cards[0].name)
     return TrialDevice("cpu", device_gib or host_memory().total_bytes / GIB, bf16=False)
 
 
 def torch_facts() -> TorchFacts:
-    """Ask torch.
+    """Return torch's version and devices.
 
     Raises:
         ImportError: torch is missing or cannot be loaded.
@@ -106,7 +111,7 @@ def torch_facts() -> TorchFacts:
     """
     import torch
 
-    # torch tells an old driver or a broken card by a warning, and then says "not available".
+    # torch reports an old driver or a broken card by a warning, and then returns "not available".
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         available = torch.cuda.is_available()
@@ -128,7 +133,7 @@ def torch_facts() -> TorchFacts:
 
 
 def nvml_facts() -> NvmlFacts:
-    """Ask the driver; needs neither torch nor CUDA."""
+    """Return the driver's version and GPUs; this needs neither torch nor CUDA."""
     try:
         import pynvml  # type: ignore[import-untyped]
     except ImportError as error:

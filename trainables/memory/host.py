@@ -1,4 +1,4 @@
-"""The host's memory, or what a container (control group) may use of it."""
+"""The host's memory, or the part that a container (control group) may use."""
 
 import os
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class HostMemory:
-    """``free_bytes`` is what could be had without swapping, other processes' use taken off."""
+    """The host's memory; ``free_bytes`` is available without swapping, beside other processes' use."""
 
     total_bytes: int
     free_bytes: int
 
 
 def host_memory(root: Path = Path("/")) -> HostMemory:
-    """Read it from the kernel's files under ``root``; without them, ask the system for the total."""
+    """Read the memory sizes from the kernel's files under ``root``; without them, ask the system for the total."""
     sizes = _numbers(root / "proc/meminfo")
     total = sizes.get("MemTotal:", 0) * 1024 or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     free = sizes.get("MemAvailable:", 0) * 1024 or total
@@ -25,7 +25,7 @@ def host_memory(root: Path = Path("/")) -> HostMemory:
 
 
 def _limits(root: Path) -> Iterator[tuple[int, int]]:
-    """Limit and use of every control group that this process is in and that has a limit."""
+    """Yield limit and use of every control group of this process that has a limit."""
     try:
         groups = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -50,7 +50,7 @@ def _limits_up(mount: Path, path: str, limit: str, used: str, cached: str) -> It
     for folder in (group, *group.parents):
         text = _text(folder / limit)
         if text.isdecimal():
-            # Files that were read count as used until somebody wants their memory.
+            # Cached files count as used until their memory is needed.
             reclaimable = _numbers(folder / "memory.stat").get(cached, 0)
             yield int(text), max(0, int(_text(folder / used) or 0) - reclaimable)
         if folder == mount:
@@ -58,7 +58,7 @@ def _limits_up(mount: Path, path: str, limit: str, used: str, cached: str) -> It
 
 
 def _numbers(path: Path) -> dict[str, int]:
-    """The first number of each line by the word before it."""
+    """Return the first number of each line, keyed by the line's first word."""
     words = (line.split() for line in _text(path).splitlines())
     return {line[0]: int(line[1]) for line in words if len(line) > 1 and line[1].isdecimal()}
 

@@ -1,4 +1,4 @@
-"""What was predicted and what was measured, kept for the machine: by it later predictions are corrected."""
+"""The machine's record of predicted and measured peaks, which corrects later predictions."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from trainables.files import checksum
 from trainables.private import open_unlinked
 
 _LATEST_BYTES = 2**18
-"""Of a long ledger only the end is read: some thousand trials."""
+"""Only this much of the end of a long ledger is read: some thousand trials."""
 
 _SHARE_COVERED = 0.99
 _MOST = 1.5
@@ -20,7 +20,7 @@ _MOST = 1.5
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What a prediction's error may depend on beside the workload."""
+    """Everything that a prediction's error may depend on beside the workload."""
 
     device: str
     precision: str
@@ -29,7 +29,7 @@ class Circumstances:
 
     @classmethod
     def here(cls, device: str, precision: str) -> Self:
-        """With the versions that are installed.
+        """Return the circumstances with the installed versions.
 
         Args:
             device: the card's name, or ``cpu``.
@@ -39,18 +39,18 @@ class Circumstances:
 
 
 class Ledger:
-    """A file of one JSON line per trial, which any number of processes may add to and read."""
+    """A file of one JSON line per trial; any number of processes may append to it and read it."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     def add(self, where: Circumstances, *, predicted_gib: float, measured_gib: float) -> None:
-        """Note the peak of a trial beside its uncorrected prediction."""
+        """Record a trial's peak beside its uncorrected prediction."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
         entry = {**asdict(where), "predicted_gib": predicted_gib, "measured_gib": measured_gib}
         entry["checksum"] = checksum(entry)
-        # One write in append mode: lines of several processes do not mix. The line is ended before and not after it,
-        # so that it does not continue one that was cut off.
+        # One write in append mode keeps the lines of several processes apart. The line break comes first, so that the
+        # line does not continue one that was cut off.
         descriptor = open_unlinked(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             os.write(descriptor, ("\n" + json.dumps(entry)).encode())
@@ -58,10 +58,11 @@ class Ledger:
             os.close(descriptor)
 
     def correction(self, where: Circumstances) -> float:
-        """By what a prediction is to be multiplied, at least 1: 99 % of the peaks measured so far stay within it.
+        """Return the correction factor (≥ 1) for a prediction: 99 % of the measured peaks stay within the result.
 
-        To whole per cents, or it would change with every trial, and what was found out under it be found out again.
-        One-sided, since a peak below its prediction costs a few rows a pass, one above it costs a recovery.
+        The factor is rounded to whole per cents: a finer one would change with every trial and invalidate earlier
+        findings. It never lowers a prediction. A peak below its prediction costs a few rows per pass, but a peak above
+        it costs a recovery.
         """
         ratios = sorted(self._ratios(where))
         if not ratios:
@@ -79,7 +80,7 @@ class Ledger:
                 ):
                     ratios.append(float(entry["measured_gib"]) / float(entry["predicted_gib"]))
             except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
-                continue  # A line that was cut off when its process died, that is damaged, or of another version.
+                continue  # A line that was cut off when its process died, that is damaged, or that has another version.
         return ratios
 
     def _latest_lines(self) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""What configurations need on a device, and how their effective batch would be cut there: for people and planning."""
+"""The memory needs of configurations on a device, and the split of their effective batch; for people and planning."""
 
 import copy
 import logging
@@ -34,15 +34,15 @@ _MOST_CONFIRMATIONS = 3
 
 @dataclass(frozen=True)
 class Cut:
-    """How an effective batch is cut on a device, every sample taken at full length, in the fewest passes that fit.
+    """The split of an effective batch on a device: every sample at full length, in the fewest passes that fit.
 
     Attributes:
-        need_gib: of the passes chosen, or of passes of one sample where not even that fits.
-        one_sample_gib: of passes of one sample.
-        largest: samples that one of those passes could hold; 0 where not even one fits.
-        micro_batch: samples in the largest of the passes; None where not even one fits.
-        passes: of a step; None where not even one sample fits.
-        checkpointing: whether activations are computed again in the backward pass.
+        need_gib: need of the chosen passes, or of passes of one sample if not even that fits.
+        one_sample_gib: need of passes of one sample.
+        largest: number of samples that one of those passes could hold; 0 if not even one fits.
+        micro_batch: number of samples in the largest pass; None if not even one sample fits.
+        passes: number of passes in a step; None if not even one sample fits.
+        checkpointing: whether the backward pass recomputes activations.
     """
 
     need_gib: float
@@ -54,15 +54,15 @@ class Cut:
 
 
 class Planner:
-    """Answers what trials need on one kind of device. What was traced or read once is kept.
+    """Planner of what trials need on one kind of device. It caches everything that it traced or read.
 
     Args:
-        auto_precision: what ``train.precision: auto`` means there.
+        auto_precision: the precision that ``train.precision: auto`` selects on the device.
         cache: folder of traced plans; None keeps them in this process alone.
-        correction: precision → what needs are multiplied by there; see ``memory.ledger``.
-        vocabulary: settings → how many tokens a built-in encoder's tokenizer holds, which is trained on the data; None
-            takes the most that it may hold.
-        tracing: called with a model's name before its training is traced, which takes seconds.
+        correction: precision → the correction factor for needs; see ``memory.ledger``.
+        vocabulary: settings → vocabulary size of a built-in encoder's tokenizer, which is trained on the data; None
+            assumes the largest.
+        tracing: callback that receives a model's name before its training is traced, which takes seconds.
     """
 
     def __init__(
@@ -84,19 +84,18 @@ class Planner:
         self._plans: dict[Hashable, MemoryPlan | Exception] = {}
 
     def cut(self, settings: TrialSettings, allowed_gib: float, *, plain: bool = False) -> Cut:
-        """How the effective batch of the settings is cut where a step may take ``allowed_gib``.
+        """Return the split of the settings' effective batch if a step may take ``allowed_gib``.
 
-        Checkpointing comes in where the settings ask for it; and where not even one sample fits without, or a step
-        would take too many passes, the settings allow it and the encoder can.
+        Checkpointing is used if the settings ask for it. It is also used if the settings allow it, the encoder supports
+        it, and without it no sample fits or a step takes too many passes.
 
         Args:
-            plain: checkpoint only where the settings ask for it.
+            plain: use checkpointing only if the settings ask for it.
 
         Raises:
-            UnknownModelError, ModelLoadError: the model's configuration cannot be had.
-            ValueError: what is asked for cannot be built, such as a pooling that the encoder does not have, or
-                checkpointing of one that cannot. Tracing an encoder whose code needs values of tensors may raise
-                anything.
+            UnknownModelError, ModelLoadError: the model's configuration cannot be read.
+            ValueError: the model cannot be built, for instance because the encoder lacks the requested pooling or
+                cannot be checkpointed. Tracing an encoder whose code needs values of tensors may raise anything.
         """
         found = _cut(self.plan(settings), settings, allowed_gib, checkpointing=settings.train.checkpointing)
         memory = settings.memory
@@ -111,7 +110,7 @@ class Planner:
         return _cut(plan, settings, allowed_gib, checkpointing=True)
 
     def plan(self, settings: TrialSettings, *, checkpointing: bool = False) -> MemoryPlan:
-        """The plan of a trial's training, checkpointed also where the settings ask for it; raises as ``cut`` does."""
+        """Return the plan of a trial's training, also checkpointed if the settings say so; raise as ``cut`` does."""
         checkpointing = checkpointing or settings.train.checkpointing
         key = (_relevant(settings), checkpointing)
         if key not in self._plans:
@@ -119,7 +118,7 @@ class Planner:
             try:
                 traced = predict(workload, self._cache, lambda: self._tracing(settings.model.name))
                 self._plans[key] = replace(traced, correction=self._correction(workload.precision))
-            except Exception as error:  # Whatever it was, it would come again.
+            except Exception as error:  # The same error would come again.
                 self._plans[key] = error
         plan = self._plans[key]
         if isinstance(plan, Exception):
@@ -127,7 +126,7 @@ class Planner:
         return plan
 
     def confirmed_gib(self, settings: TrialSettings, found: Cut) -> float:
-        """What a cut needs by a trace of the very sizes that were chosen, where a model may take another way."""
+        """Return the need of a split by a trace at its exact sizes, where a model may take another code path."""
         assert found.micro_batch is not None
         assert found.passes is not None
         length, workload = settings.tok.max_length, self._workload(settings, found.checkpointing)
@@ -155,7 +154,7 @@ class Planner:
 
 
 def _relevant(settings: TrialSettings) -> Hashable:
-    """What of a trial's settings a plan depends on; of a dropout only whether there is any."""
+    """Return the settings that a plan depends on; a dropout counts only as present or absent."""
     model = settings.model
     dropouts = (None if rate is None else rate > 0 for rate in (model.dropout, model.attention_dropout))
     loss = settings.loss.name, settings.loss.class_weighting != "none"
@@ -187,10 +186,10 @@ def _cut(plan: MemoryPlan, settings: TrialSettings, allowed_gib: float, checkpoi
 
 @dataclass(frozen=True)
 class ModelNeed:
-    """A row of the table: ``need_gib`` is that of one sample a pass; ``max_micro_batch`` 0 means that none fits.
+    """A row of the table of needs; ``need_gib`` is for one sample a pass, and ``max_micro_batch`` is 0 if none fits.
 
-    Where one sample fits with checkpointing alone, and that is allowed, ``checkpointing`` says so and the figures mean
-    that.
+    ``checkpointing`` is true if one sample fits only with checkpointing and that is allowed. The figures then assume
+    checkpointing.
     """
 
     model: str
@@ -206,9 +205,11 @@ class ModelNeed:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether one configuration fits. ``need_gib`` is that of the micro-batch chosen, or of one sample if none fits.
+    """The answer whether one configuration fits.
 
-    ``checkpointing``: the figures mean a step with checkpointing, without which not even one sample fits.
+    ``need_gib`` is the need of the chosen micro-batch, or of one sample if none fits.
+
+    ``checkpointing`` means that not even one sample fits without checkpointing. The figures then assume it.
     """
 
     model: str
@@ -227,10 +228,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked about.
+    """The subject of a memory question.
 
     Attributes:
-        budget_gib: of the device.
+        budget_gib: memory budget on the device.
         precision: ``fp32`` or ``bf16``.
     """
 
@@ -241,11 +242,11 @@ class Question:
 
     @property
     def allowed_gib(self) -> float:
-        """What a prediction may come to: the budget less the headroom."""
+        """The largest need that a prediction may have: the budget minus the headroom."""
         return self.budget_gib * (1 - self.settings.memory.headroom)
 
     def planner(self, files: MachineFiles) -> Planner:
-        """Answers the question, with what is known on this machine; of a card that is only asked about nothing is."""
+        """Return a planner that uses this machine's records; a device that is only asked about gets no correction."""
         return Planner(
             self.device,
             self.precision,
@@ -254,7 +255,7 @@ class Question:
         )
 
     def about(self, model: str, effective_batch: int, length: int) -> TrialSettings:
-        """The settings of a trial with these values, in the precision asked about."""
+        """Return the settings of a trial with these values, in the precision asked about."""
         own = self.settings
         return replace(
             own,
@@ -267,16 +268,16 @@ class Question:
 def model_needs(
     question: Question, models_and_lengths: Sequence[tuple[str, int]], files: MachineFiles
 ) -> list[ModelNeed]:
-    """One row per model and length, which the model must be able to take.
+    """Return one row per model and length; each model must support its length.
 
     Raises:
-        UnknownModelError, ModelLoadError: a model's configuration cannot be had.
-        DataError: a built-in encoder's vocabulary, which is that of the data, cannot be had.
+        UnknownModelError, ModelLoadError: a model's configuration cannot be read.
+        DataError: the data that a built-in encoder's vocabulary depends on cannot be used.
     """
     planner = question.planner(files)
     rows = []
     for model, length in models_and_lengths:
-        # A step of one sample: what the largest pass needs is asked of the plan itself.
+        # Plan a step of one sample; the plan itself gives the need of the largest pass.
         settings = question.about(model, 1, length)
         one = planner.cut(settings, question.allowed_gib)
         plan = planner.plan(settings, checkpointing=one.checkpointing)
@@ -297,10 +298,10 @@ def model_needs(
 
 
 def verdict(question: Question, model: str, effective_batch: int, length: int, files: MachineFiles) -> Verdict:
-    """How an effective batch would be cut on the device, in the fewest passes that fit.
+    """Return whether and how an effective batch fits on the device, in the fewest passes.
 
     Raises:
-        UnknownModelError, ModelLoadError, DataError: as ``model_needs``.
+        UnknownModelError, ModelLoadError, DataError: see ``model_needs``.
     """
     planner = question.planner(files)
     settings, allowed_gib = question.about(model, effective_batch, length), question.allowed_gib
@@ -312,7 +313,7 @@ def verdict(question: Question, model: str, effective_batch: int, length: int, f
         predicted_gib, found = found.need_gib, replace(found, need_gib=need_gib)
         if need_gib <= question.allowed_gib:
             break
-        # What is chosen needs more than was predicted: as if so much less were allowed.
+        # The chosen split needs more than predicted, so lower the allowance by the same ratio.
         allowed_gib *= predicted_gib / need_gib
         found = planner.cut(settings, allowed_gib)
     return Verdict(
@@ -332,13 +333,13 @@ def verdict(question: Question, model: str, effective_batch: int, length: int, f
 
 
 def encoder_config(model: str, revision: str | None, *, builtin_vocabulary: int = MAX_VOCABULARY) -> PreTrainedConfig:
-    """The configuration of a model: built in, shipped with the project, from a folder, or from the hub.
+    """Return the configuration of a model: built in, shipped with the project, from a folder, or from the hub.
 
     Args:
-        builtin_vocabulary: tokens of a built-in encoder, whose tokenizer is trained on the data.
+        builtin_vocabulary: vocabulary size of a built-in encoder, whose tokenizer is trained on the data.
 
     Raises:
-        UnknownModelError, ModelLoadError: there is none, or it cannot be read.
+        UnknownModelError, ModelLoadError: the configuration does not exist or cannot be read.
     """
     known = known_config(model)
     if known is not None:
@@ -346,6 +347,6 @@ def encoder_config(model: str, revision: str | None, *, builtin_vocabulary: int 
     source = resolve_model(model)
     if source.kind == "builtin":
         return builtin_config(model, vocab_size=builtin_vocabulary, pad_token_id=0)
-    # Its warnings of every try and retry; what comes of them is said once, below.
+    # The hub warns about every try and retry; the final error below reports the outcome once.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     return read_config(source, revision)

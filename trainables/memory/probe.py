@@ -1,4 +1,4 @@
-"""Finds the largest micro-batch that fits, by running the worst case: from the prediction, in few points."""
+"""The search for the largest micro-batch that fits: it starts at the prediction and runs the worst case a few times."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,23 +6,23 @@ from dataclasses import dataclass
 MOST_POINTS = 4
 # A step that is nearly as large as the corrected prediction allows is large enough.
 _GOOD_ENOUGH = 0.95
-# A point that ran out of memory did not come to its peak, so by how much it was off is a guess, which the second such
-# point makes larger; it finds a prediction of half the need in three points.
+# A point that ran out of memory did not reach its peak, so the prediction's error is a guess. The second such point
+# enlarges the guess, which finds a prediction of half the need in three points.
 _OUT_OF_MEMORY_FACTORS = (1.4, 1.5)
-# Sizes are whole bytes, and quotients of them are not: what is to be more than another is so by this share of it.
+# Sizes are whole bytes, but their quotients are not. This relative margin keeps strict comparisons strict.
 _MARGIN = 1e-9
 
 
 @dataclass(frozen=True)
 class Probed:
-    """What a probe found.
+    """The result of a probe.
 
     Attributes:
-        rows: the largest number of rows that was measured to fit; 0 where none was.
-        points: how many sizes were run.
-        factor: what to multiply predictions by, so that they allow ``rows`` and, where ``most`` asks for more, not one
-            more: measured over predicted need, or more than that where more rows were not measured to fit. Where the
-            prediction is the same for one row more, that is allowed too.
+        rows: the largest number of rows that was measured to fit; 0 if none was.
+        points: the number of sizes that were run.
+        factor: the factor by which to multiply predictions so that they allow ``rows`` and, if ``most`` is larger, not
+            one row more. It is the measured over the predicted need, or larger if more rows were not measured to fit.
+            If the prediction is the same for one row more, that row is allowed too.
     """
 
     rows: int
@@ -31,7 +31,7 @@ class Probed:
 
 
 def try_size(rows: int, predicted: float, measure: Callable[[int], float | None], *, allowed: float) -> Probed:
-    """A single point: all the rows that are wanted, or none; see ``probe``."""
+    """Measure a single point, which fits with all its rows or none; see ``probe``."""
     peak = measure(rows)
     if peak is None:
         return Probed(0, 1, max(1.0, allowed / predicted) * _OUT_OF_MEMORY_FACTORS[0])
@@ -49,24 +49,25 @@ def probe(
 ) -> Probed:
     """Find the largest number of rows, at most ``most``, whose measured peak is allowed.
 
-    Starts at what the prediction allows and corrects the prediction by what it measures. Where that is confirmed, one
-    point is enough; ``most_points`` are never exceeded, and the last of them, if nothing fitted so far, is one row.
+    The search starts at the size that the prediction allows and corrects the prediction by each measurement. One point
+    is enough if it confirms the prediction. ``most_points`` is never exceeded, and the last point is one row if nothing
+    has fitted so far.
 
     Args:
-        predicted: need of so many rows; never falls with more rows. Any unit, the same throughout.
-        measure: runs so many rows and returns their peak, or None if memory ran out.
+        predicted: predicted need of a number of rows; it never falls with more rows. Any unit, the same throughout.
+        measure: runs a number of rows and returns their peak, or None if memory ran out.
         allowed: the largest peak that is safe.
-        factor: what is known already of how far the prediction is off.
+        factor: the known correction factor of the prediction.
     """
     fits, fails, points, ran_out = 0, most + 1, 0, 0
     largest: tuple[float, float] | None = None
-    # Predicted and measured needs of two points: of the largest that fitted, or else the one before, and of the last.
+    # Predicted and measured needs of two points: the largest that fitted, or else the previous one, and the last.
     measured: list[tuple[float, float]] = []
     target = allowed / factor
     while points < most_points and fails - fits > 1:
         rows = _largest(predicted, target, fits, fails)
         if rows == fits:
-            # Nothing is known of what lies between: one row at first, then half-way.
+            # The sizes between are unmeasured: try one row first, then half-way.
             rows = (fits + fails) // 2 if fits else 1
         if points == most_points - 1 and fits == 0:
             rows = 1
@@ -96,18 +97,18 @@ def probe(
 
 
 def _target(measured: list[tuple[float, float]], allowed: float) -> float:
-    """The predicted need at which the peak should be ``allowed``, by one or two points of prediction and peak."""
+    """Return the predicted need whose peak should be ``allowed``, from one or two points of prediction and peak."""
     need, peak = measured[-1]
     if len(measured) == 2:
         earlier_need, earlier_peak = measured[0]
         if need != earlier_need and peak != earlier_peak:
-            # Through two points it is known how much of the error grows with the rows.
+            # Two points show how much of the error grows with the rows.
             return need + (allowed - peak) * (need - earlier_need) / (peak - earlier_peak)
     return need * allowed / peak
 
 
 def _largest(need: Callable[[int], float], allowed: float, fits: int, fails: int) -> int:
-    """The largest number from ``fits`` on and below ``fails`` whose need is allowed; ``fits`` counts as allowed."""
+    """Return the largest number from ``fits`` to below ``fails`` whose need is allowed; ``fits`` counts as allowed."""
     low, high = fits, fails
     while high - low > 1:
         middle = (low + high) // 2

@@ -1,6 +1,8 @@
-"""What the processes of one card hold, in a small file that all of them map: a card made of the CPU is shared by it.
+"""The holdings of a simulated card's processes, in a small file that all of them map.
 
-Each process has a slot of three whole numbers: its id, when it started, and the bytes that it holds or has claimed.
+Each process has a slot of three whole numbers: its id, its start time, and the bytes that it holds or has claimed.
+    Nothing needs cleaning up: the slot of a dead process counts as nothing, and the next process takes it. All
+    processes must see the same process ids (one machine, one container).
 Nothing needs cleaning up: the slot of a process that is gone counts as nothing and is taken by the next one. All
 processes must see the same process ids (one machine, one container).
 """
@@ -16,20 +18,20 @@ from pathlib import Path
 from trainables.private import open_unlinked
 
 _SLOTS = 256
-# The number of slots ever used, then the slots.
+# The number of slots ever used precedes the slots.
 _SLOT_CELLS = 3
 _CELLS = 1 + _SLOTS * _SLOT_CELLS
 _FILE_BYTES = 8 * _CELLS
 
 
 class SharedBudget:
-    """This process's view of a card's slots. It takes a slot when it first publishes, in a forked process a new one.
+    """This process's view of a card's slots. It takes a slot when it first publishes; a forked process takes a new one.
 
-    Publishing and reading are plain memory accesses; claiming takes the file's lock (``flock``), so that no two
-    processes are given the same bytes.
+    Publishing and reading are plain memory accesses. Claiming takes the file's lock (``flock``), so that no two
+    processes get the same bytes.
 
     Args:
-        path: the card's file, on a local disk; it and its folder are made when first needed.
+        path: the card's file, on a local disk; the file and its folder are made on first use.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,12 +42,12 @@ class SharedBudget:
         self._slot: int | None
 
     def others_bytes(self) -> int:
-        """What the other processes that live hold or have claimed."""
+        """Return the memory that the other live processes hold or have claimed."""
         cells = self._mapped()
         return sum(cells[slot + 2] for slot in _slots(cells) if cells[slot] != self._pid and _lives(cells, slot))
 
     def publish(self, held_bytes: int) -> None:
-        """Let the others know what this process holds, whether or not that fits.
+        """Publish this process's holdings, whether or not they fit.
 
         Raises:
             RuntimeError: more than 256 processes share the card.
@@ -58,8 +60,8 @@ class SharedBudget:
         """Publish as much between ``least_bytes`` and ``most_bytes`` as fits ``total_bytes`` beside the others.
 
         Returns:
-            What was published, all that this process holds included; None, and nothing is published, where not even
-            the least fits.
+            The published bytes, including all that this process holds. If not even ``least_bytes`` fit, None, and
+            nothing is published.
 
         Raises:
             RuntimeError: more than 256 processes share the card.
@@ -69,7 +71,7 @@ class SharedBudget:
         with self._locked():
             room = total_bytes - sum(cells[3 : 3 + cells[0] * _SLOT_CELLS : _SLOT_CELLS]) + cells[own + 2]
             if room < most_bytes:
-                # Whether a process lives is worth asking only where its bytes are wanted.
+                # Checking that a process lives is worth it only if its bytes are needed.
                 for slot in _slots(cells):
                     if cells[slot + 2] and slot != own and not _lives(cells, slot):
                         room += cells[slot + 2]
@@ -81,7 +83,9 @@ class SharedBudget:
         return claimed
 
     def _mapped(self) -> memoryview:
-        """The file's cells. A forked process opens it anew, or it would share its parent's lock and slot."""
+        """Return the file's cells. A forked process opens the file anew, so as not to share its parent's lock and
+        slot.
+        """
         pid = os.getpid()
         if pid != self._pid:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +94,8 @@ class SharedBudget:
             with self._locked():
                 missing = _FILE_BYTES - os.fstat(self._file).st_size
                 if missing > 0:
-                    # Written, not only sized: on a full disk that is an error here, and no crash at the first access.
+                    # Write the bytes instead of only setting the size: a full disk is then an error here, not a crash
+                    # at first access.
                     os.pwrite(self._file, bytes(missing), _FILE_BYTES - missing)
             self._cells = memoryview(mmap.mmap(self._file, _FILE_BYTES)).cast("q")
             self._slot = None
@@ -113,12 +118,12 @@ class SharedBudget:
 
 
 def _slots(cells: memoryview) -> range:
-    """The first cell of every slot that was ever used."""
+    """Return the first cell of every slot that was ever used."""
     return range(1, 1 + cells[0] * _SLOT_CELLS, _SLOT_CELLS)
 
 
 def _take_slot(cells: memoryview, pid: int, started: int, path: Path) -> int:
-    """The slot that this process has already, by another view of the file, else one that nobody has any more."""
+    """Return the slot that this process already has through another view of the file, else a free slot."""
     free = None
     for slot in _slots(cells):
         if (cells[slot], cells[slot + 1]) == (pid, started):
@@ -141,16 +146,16 @@ def _lives(cells: memoryview, slot: int) -> bool:
 
 
 def _started(pid: int) -> int:
-    """When a process started, in the kernel's ticks; -1 if it is gone, 0 where the kernel does not tell."""
+    """Return a process's start time in the kernel's ticks; -1 if it is gone, 0 if the kernel does not report it."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            # After the program's name, in which there may be anything.
+            # Skip the program's name, which may hold any character.
             state, *others = file.read().rpartition(b")")[2].split()
     except FileNotFoundError:
         return -1 if os.path.exists("/proc/self/stat") else _answers(pid)
     except ProcessLookupError:
         return -1
-    # One that was killed and not waited for yet holds nothing.
+    # A killed process that was not waited for holds nothing.
     return -1 if state in (b"Z", b"X") else int(others[18])
 
 

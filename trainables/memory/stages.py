@@ -1,4 +1,4 @@
-"""What a trial's device held at each of its stages: a log line, and facts to keep."""
+"""The memory of a trial's device at each stage: a log line, and facts to store."""
 
 import logging
 from typing import Literal
@@ -12,7 +12,7 @@ _LOG = logging.getLogger("headroom.memory")
 
 
 class StageLog:
-    """Takes the device's figures at every stage of one trial, and the change since the stage before."""
+    """Log of the device's memory at every stage of one trial, and of the change since the previous stage."""
 
     def __init__(self, device: MemoryDevice) -> None:
         self._device = device
@@ -20,7 +20,7 @@ class StageLog:
         self._facts: dict[str, Fact] = {}
 
     def reached(self, stage: Stage) -> None:
-        """Log a line to ``headroom.memory`` and keep its figures."""
+        """Log a line to ``headroom.memory`` and store its figures."""
         device = self._device
         total = device.total_bytes()
         sizes = {"allocated": device.live_bytes(), "reserved": device.reserved_bytes(), "free": device.free_bytes()}
@@ -33,5 +33,5 @@ class StageLog:
         self._facts |= {f"{prefix}/change_gib": change / GIB, "memory/total_gib": total / GIB}
 
     def facts(self) -> dict[str, Fact]:
-        """The figures of the stages so far, by ``memory/<stage>/<figure>_gib``."""
+        """Return the figures of the stages so far, by ``memory/<stage>/<figure>_gib``."""
         return dict(self._facts)

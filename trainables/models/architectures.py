@@ -1,4 +1,4 @@
-"""Configurations of the encoders that users name, as published with them, so that planning needs no download.
+"""Published configurations of the encoders that users name, so that planning needs no download.
 
 Cheap to import (no torch).
 """
@@ -14,7 +14,7 @@ _OWNERS = ("google-bert/", "FacebookAI/", "distilbert/", "albert/")
 _BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 _LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 _BERT = {"model_type": "bert", "vocab_size": 30522, "max_position_embeddings": 512, "type_vocab_size": 2}
-# Positions are numbered from padding_idx + 1, hence the two rows more.
+# Positions are numbered from padding_idx + 1, hence two more rows.
 _ROBERTA = {
     "model_type": "roberta",
     "vocab_size": 50265,
@@ -98,14 +98,17 @@ ARCHITECTURE_NAMES = tuple(_ARCHITECTURES)
 
 
 def known_values(name: str) -> Mapping[str, Any] | None:
-    """What sets a well-known hub model apart from its family's defaults, with or without the owner's name, or None."""
+    """Return the values in which a well-known hub model differs from its family's defaults, or None.
+
+    The owner's name may be omitted.
+    """
     for owner in _OWNERS:
         name = name.removeprefix(owner)
     return _ARCHITECTURES.get(name)
 
 
 def known_config(name: str) -> "PreTrainedConfig | None":
-    """The configuration of a well-known hub model, with or without the owner's name, or None."""
+    """Return the configuration of a well-known hub model, with or without the owner's name, or None."""
     from transformers import AutoConfig
 
     known = known_values(name)

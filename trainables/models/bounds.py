@@ -11,12 +11,13 @@ from typing import Any
 
 from trainables.given import read_json
 
-# The deepest published encoders have 48, and each is traced.
+# The deepest published encoders have 48 layers, and each layer is traced.
 _MOST_LAYERS = 256
-# Transformers writes a name for each.
+# Transformers writes a name for each label.
 _MOST_LABELS = 2**16
 _MOST_OF_A_SIZE = 2**24
-# Whatever a family calls them: num_hidden_layers, n_layer, num_groups, d_model, max_position_embeddings, num_labels.
+# Patterns for the names of all families: num_hidden_layers, n_layer, num_groups, d_model, max_position_embeddings,
+# num_labels.
 _LAYERS = re.compile(r"layers?$|^depth$|groups?$|blocks?$|block_sizes$")
 _SIZES = re.compile(r"^(n|num|d)_|size|dim|positions|embeddings|buckets|window|labels|heads|range_max")
 _AT_LEAST_ONE = frozenset(
@@ -29,11 +30,11 @@ _AT_LEAST_ONE = frozenset(
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """Read a model's ``config.json``, whose numbers are within bounds.
+    """Read a model's ``config.json`` and check that its numbers are within bounds.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is no object of JSON, or a number is out of bounds.
+        OSError: the file cannot be read.
+        ValueError: the file holds no JSON object, or a number is out of bounds.
     """
     config = read_json(path)
     if not isinstance(config, dict):
@@ -45,7 +46,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 
 def out_of_bounds(config: Mapping[str, Any]) -> str | None:
-    """Return the first number of a configuration that no encoder has, with its bounds; None where there is none."""
+    """Return the first number of a configuration that no encoder has, with its bounds; None if all are in bounds."""
     for name, value in _numbers(config):
         low = 1 if name in _AT_LEAST_ONE else -_MOST_OF_A_SIZE
         high = _most(name)
@@ -78,7 +79,7 @@ def _shown(value: int | float) -> str:
 
 
 def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, int | float]]:
-    """Yield the layers and sizes of a configuration, those in lists too."""
+    """Yield the layer counts and sizes of a configuration, including those in lists."""
     for name, value in config.items():
         if _LAYERS.search(name) or _SIZES.search(name):
             for number in value if isinstance(value, list) else [value]:

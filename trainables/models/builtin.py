@@ -1,7 +1,7 @@
-"""Small encoders made on the spot: their configurations, seeded weights, and tokenizers trained on the data.
+"""Small encoders built on demand: their configurations, seeded weights, and tokenizers trained on the data.
 
-They exist so that a search runs anywhere, without a hub or a download. Three families, because they differ where
-code breaks: BERT has token types and a pooler, RoBERTa offsets its positions, DeBERTa has neither token types nor
+They let a search run anywhere, without a hub or a download. There are three families because they differ where code
+breaks. BERT has token types and a pooler, RoBERTa offsets its positions, and DeBERTa has neither token types nor a
 pooler.
 """
 
@@ -58,7 +58,7 @@ _SIZES = {
 
 
 def builtin_config(name: str, *, vocab_size: int, pad_token_id: int) -> PreTrainedConfig:
-    """The configuration of a built-in encoder for a tokenizer of ``vocab_size`` tokens.
+    """Return the configuration of a built-in encoder for a tokenizer of ``vocab_size`` tokens.
 
     Raises:
         UnknownModelError: ``name`` is no built-in name.
@@ -109,12 +109,12 @@ def _deberta_config(common: dict[str, Any]) -> PreTrainedConfig:
 
 
 def build_encoder(config: PreTrainedConfig, *, seed: int) -> PreTrainedModel:
-    """An fp32 encoder on the CPU whose random weights depend on ``config`` and ``seed`` alone.
+    """Return an fp32 encoder on the CPU whose random weights depend on ``config`` and ``seed`` alone.
 
-    The global random state is left as it was. Not thread-safe (see ``load.load_encoder``, which holds the lock).
+    The global random state is restored. Not thread-safe (see ``load.load_encoder``, which holds the lock).
     """
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        # Not torch.manual_seed: that would reseed the accelerators too, which fork_rng does not restore here.
+        # torch.manual_seed would also reseed the accelerators, which fork_rng does not restore here.
         torch.default_generator.manual_seed(seed)
         model: PreTrainedModel = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
     model.eval()
@@ -137,7 +137,7 @@ def train_tokenizer(name: str, texts: Sequence[str], folder: Path) -> None:
 
 
 def _bert_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerBase:
-    """Lower-cased WordPiece: pieces that continue a word carry a prefix."""
+    """Train a lower-cased WordPiece tokenizer, whose pieces inside a word carry a prefix."""
     blank = BertTokenizer()
     alphabet = _alphabet(blank, texts)
     continued = [_CONTINUED + character for character in alphabet]
@@ -146,7 +146,7 @@ def _bert_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerBase:
 
 
 def _roberta_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerBase:
-    """Byte-level BPE, to which no character is unknown."""
+    """Train a byte-level BPE tokenizer, to which no character is unknown."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trained = _train_bpe(RobertaTokenizer(), texts, _ROBERTA_SPECIALS, alphabet)
     merges: Any = [tuple(merge) for merge in json.loads(trained.to_str())["model"]["merges"]]
@@ -154,7 +154,7 @@ def _roberta_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerBase:
 
 
 def _deberta_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerBase:
-    """Unigram over pieces with a visible space: the pieces of BPE, scored by their smoothed log frequency."""
+    """Train a Unigram tokenizer with a visible space: the pieces of BPE, scored by their smoothed log frequency."""
     blank = DebertaV2Tokenizer()
     trained = _train_bpe(blank, texts, _DEBERTA_SPECIALS, [_VISIBLE_SPACE, *_alphabet(blank, texts)])
     counts = Counter(token for text in texts for token in trained.encode(text).tokens)
@@ -174,11 +174,11 @@ def _train_bpe(
     *,
     continued: str = "",
 ) -> Tokenizer:
-    """BPE on texts cut into words as ``blank`` cuts them; the tokens ``first`` get the ids 0, 1, ….
+    """Train BPE on texts that ``blank`` cuts into words; the tokens ``first`` get the ids 0, 1, ….
 
-    One trainer serves all families because it is deterministic, as the library's WordPiece and Unigram trainers are
-    not: those number tokens, or sum scores, in the order of a hash map. For the same reason the whole alphabet (and,
-    for pieces that continue a word, its prefixed twin) is given instead of found.
+    One trainer serves all families because it is deterministic. The library's WordPiece and Unigram trainers are not:
+    they number tokens, or sum scores, in the order of a hash map. For the same reason the whole alphabet (and, for
+    pieces inside a word, its prefixed twin) is given instead of derived.
     """
     backend = blank.backend_tokenizer
     tokenizer = Tokenizer(models.BPE(continuing_subword_prefix=continued))
@@ -198,7 +198,7 @@ def _train_bpe(
 
 
 def _alphabet(blank: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[str]:
-    """The most frequent characters of the normalised texts, white space left out, in code point order."""
+    """Return the most frequent characters of the normalised texts, without white space, in code point order."""
     normalizer = blank.backend_tokenizer.normalizer
     counts: Counter[str] = Counter()
     for text in texts:

@@ -1,4 +1,4 @@
-"""Reading a model's files: folder or hub, safetensors or pickle, whole or in shards, and never running code."""
+"""Readers of a model's files: folder or hub, safetensors or pickle, whole or in shards, without running code."""
 
 import warnings
 from collections.abc import Iterable
@@ -30,21 +30,21 @@ _LONGEST = 200
 
 
 class ModelLoadError(RuntimeError):
-    """A model that cannot be loaded exactly as its files say; the message names the file or the tensors."""
+    """A model cannot be loaded exactly as its files say. The message names the file or the tensors."""
 
 
 def hub_remedy(name: str) -> str:
-    """Return what to do about a model that the hub does not give."""
+    """Return the remedy for a model that the hub does not provide."""
     likely = hub.meant(name)
     question = f"did you mean {likely!r}? Else " if likely else ""
     return f"{question}name a model folder, a built-in model, or connect to the hub once so that it is kept here"
 
 
 def fetch(source: ModelSource, filename: str, revision: str | None) -> Path | None:
-    """The local path of one of the model's files, downloaded if need be; None when it cannot be had.
+    """Return the local path of one of the model's files, downloaded if need be; None if it is unavailable.
 
     Raises:
-        ModelLoadError: the hub refuses: no such model or revision, or a model behind a permission.
+        ModelLoadError: the hub refuses because the model or revision does not exist, or needs a permission.
     """
     if source.path is not None:
         path = Path(source.path) / filename
@@ -58,16 +58,16 @@ def fetch(source: ModelSource, filename: str, revision: str | None) -> Path | No
             _raise_exceptions_for_missing_entries=False,
         )
     except OSError as error:
-        # The chain below it is many network errors deep and says nothing more.
+        # The chained exception is many network errors deep and adds nothing.
         raise ModelLoadError(f"model {source.name!r}: {first_line(error)}; {hub_remedy(source.name)}") from None
     return None if cached is None else Path(cached)
 
 
 def read_config(source: ModelSource, revision: str | None = None) -> PreTrainedConfig:
-    """Read the configuration of a model folder or hub model, whose numbers are within bounds.
+    """Read the configuration of a folder or hub model and check that its numbers are within bounds.
 
     Raises:
-        ModelLoadError: there is none, it cannot be read or believed, or the model is quantised.
+        ModelLoadError: the configuration does not exist, cannot be read, is out of bounds, or is of a quantised model.
     """
     path = fetch(source, "config.json", revision)
     if path is None:
@@ -82,9 +82,9 @@ def read_config(source: ModelSource, revision: str | None = None) -> PreTrainedC
         ) from None
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
-    except Exception as error:  # What transformers makes of a file that is none can fail anywhere.
+    except Exception as error:  # transformers can fail anywhere on a malformed file.
         raise refused(str(path), error, "give a folder in the transformers layout") from error
-    # How an encoder hands over what it computed, and in which pieces, is nothing of the model's.
+    # The format and the chunking of an encoder's outputs are settings of ours, not of the model.
     config.return_dict, config.chunk_size_feed_forward = True, 0
     if getattr(config, "quantization_config", None) is not None:
         raise ModelLoadError(f"{path}: quantised models cannot be fine-tuned here; use the full-precision model")
@@ -92,9 +92,9 @@ def read_config(source: ModelSource, revision: str | None = None) -> PreTrainedC
 
 
 def read_checkpoint(source: ModelSource, revision: str | None = None) -> dict[str, Tensor]:
-    """Every tensor of the model's checkpoint, on the CPU, under the names and in the types of its files.
+    """Return every tensor of the model's checkpoint, on the CPU, with the names and types of its files.
 
-    Safetensors go before pickled files, which are read without running any code they hold. Values stay on the disk
+    Safetensors take precedence over pickled files, which are read without running any code in them. Values stay on disk
     until they are used.
 
     Raises:
@@ -125,7 +125,7 @@ def _read_shards(source: ModelSource, index: Path, revision: str | None) -> dict
 
 
 def _read_index(index: Path) -> dict[str, str]:
-    """Tensor name → file name of its shard, which must lie beside the index."""
+    """Return tensor name → file name of its shard, which must lie beside the index."""
     try:
         shard_of = read_json(index)["weight_map"]
         misplaced = [shard for shard in shard_of.values() if Path(shard).name != shard]
@@ -137,7 +137,7 @@ def _read_index(index: Path) -> dict[str, str]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of one safetensors or pickled file.
+    """Return the tensors of one safetensors or pickled file.
 
     Raises:
         ModelLoadError: the file is missing, damaged, or holds more than tensors.
@@ -147,16 +147,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings():
-            # Of a pickle that torch did not write it is said below what is wrong.
+            # The errors below describe a pickle that torch did not write, so its warning is redundant.
             warnings.simplefilter("ignore", UserWarning)
-            # Mapped into memory, as safetensors are; the format before archives cannot be.
+            # Map the file into memory, as for safetensors. The format that preceded archives cannot be mapped.
             tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except (SafetensorError, OSError) as error:
         raise ModelLoadError(f"{path} cannot be read: {first_line(error)}; fetch the model again") from error
     except UnpicklingError as error:
-        # Torch's own advice is to run it.
+        # Torch's own advice is to run the code.
         raise ModelLoadError(
             f"{path} is damaged or holds more than tensors, perhaps code, which is never run; fetch the model again, or"
             " use one with safetensors"
@@ -172,15 +172,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:
-    """Names in order for a one-line message, cut short after ``most``."""
+    """Return names in order for a one-line message, cut short after ``most``."""
     ordered = sorted(names)
     rest = len(ordered) - most
     return ", ".join(ordered[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def refused(what: str, error: BaseException, remedy: str) -> ModelLoadError:
-    """The error for what the libraries cannot read, ``what`` and ``remedy`` being said beside their own words."""
-    # Their advice is to allow that code.
+    """Return the error for a file that the libraries reject; ``what`` and ``remedy`` surround their own message."""
+    # The libraries advise to allow that code.
     if "trust_remote_code" in str(error):
         return ModelLoadError(
             f"{what}: it comes with code of its own, which is never run here; take a model that transformers knows"
@@ -189,7 +189,7 @@ def refused(what: str, error: BaseException, remedy: str) -> ModelLoadError:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, short and without its full stop, or its type where it has none."""
+    """Return the first line of an exception's message, short and without its full stop, or its type if it is empty."""
     first, *others = [*filter(None, map(str.strip, str(error).splitlines())), ""]
     if first.endswith(":"):
         first = f"{first} {others[0]}"

@@ -1,4 +1,4 @@
-"""A text classifier on a pretrained encoder, and what every model asks of an encoder."""
+"""A text classifier on a pretrained encoder, and functions for the encoder of any model."""
 
 import inspect
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ class TextClassifier(nn.Module):
     """Encoder, pooling and a head of one or more layers.
 
     Args:
-        encoder: is taken over, not copied.
-        classes: how many logits.
+        encoder: becomes part of the model, without a copy.
+        classes: number of logits.
         head: settings of pooling and head.
-        seed: draws the head's weights; the global random state is neither read nor changed.
+        seed: seed of the head's weights; the global random state is neither read nor changed.
 
     Raises:
-        ValueError: ``head.pooling`` is unknown, or ``pooler`` for an encoder that has none.
+        ValueError: ``head.pooling`` is unknown, or is ``pooler`` and the encoder has none.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class TextClassifier(nn.Module):
         return self.head.outputs
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Logits ``(batch, classes)``.
+        """Return logits ``(batch, classes)``.
 
-        ``batch`` holds ``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, all ``(batch, length)``;
-        other keys, and those that the encoder does not know, are left alone.
+        ``batch`` holds ``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, all ``(batch, length)``. Other
+        keys, and keys that the encoder does not accept, are ignored.
         """
         outputs = self.encoder(**{name: batch[name] for name in self._encoder_inputs if name in batch})
         logits: Tensor = self.head(self.pooler(outputs, batch["attention_mask"]))
@@ -54,7 +54,10 @@ class TextClassifier(nn.Module):
 
 
 def accepted_inputs(encoder: PreTrainedModel) -> tuple[str, ...]:
-    """What to pass on. Token types go only to encoders that tell at least two apart (RoBERTa knows just one)."""
+    """Return the names of the encoder's inputs.
+
+    Token types go only to encoders with at least two of them (RoBERTa has one).
+    """
     parameters = inspect.signature(encoder.forward).parameters
     names = ["input_ids", "attention_mask"]
     if "token_type_ids" in parameters and getattr(encoder.config, "type_vocab_size", 2) > 1:
@@ -63,7 +66,7 @@ def accepted_inputs(encoder: PreTrainedModel) -> tuple[str, ...]:
 
 
 def freeze_layers(encoder: PreTrainedModel, layers: int) -> None:
-    """Take the first ``layers`` encoder layers and all beneath them out of training; 0 leaves everything as it is.
+    """Exclude the first ``layers`` encoder layers and everything beneath them from training; 0 freezes nothing.
 
     Raises:
         UnsupportedError: the encoder has fewer layers, or its layers share their weights (ALBERT).
@@ -76,17 +79,17 @@ def freeze_layers(encoder: PreTrainedModel, layers: int) -> None:
 
 
 def enable_checkpointing(*encoders: PreTrainedModel) -> None:
-    """Keep the inputs of each layer alone and compute the rest again in the backward pass.
+    """Store only each layer's inputs and recompute the rest in the backward pass.
 
     Raises:
-        UnsupportedError: one of the encoders does not support it (ALBERT); then all are left as they were.
+        UnsupportedError: one of the encoders does not support it (ALBERT); then all stay unchanged.
     """
     for encoder in encoders:
         check_supported(encoder.config, {"train.checkpointing": True})
         if not encoder.supports_gradient_checkpointing:
             raise UnsupportedError(f"gradient checkpointing: {encoder.config.model_type} encoders do not support it")
     for encoder in encoders:
-        # Not by the public method, which also asks for gradients of the embeddings' output: frozen layers would then
-        # keep their activations for nothing.
+        # The public method also asks for gradients of the embeddings' output. Frozen layers would then store
+        # activations for nothing.
         encoder._set_gradient_checkpointing(True, partial(checkpoint, use_reentrant=False))
         encoder.config.use_cache = False

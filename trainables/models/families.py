@@ -1,6 +1,6 @@
-"""What each family of encoders calls its parts, and what it cannot do. Cheap to import (no torch).
+"""Each encoder family's names for its parts, and its limits. Cheap to import (no torch).
 
-A family is named by the ``model_type`` that transformers gives a model's configuration.
+A family's name is the ``model_type`` that transformers gives a model's configuration.
 """
 
 import json
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Family:
-    """Where the encoders of a family keep what the settings turn.
+    """The names under which a family's encoders store what the settings change.
 
     Attributes:
-        stack: the list of the layers, by its path in the encoder.
-        beneath: what lies under the first layer or is shared by all of them, by its paths: embeddings and their kin.
-            Not every encoder has each of them.
-        dropout: the configuration's fields for dropout anywhere but on attention's weights.
-        attention_dropout: those for that.
-        shares_layers: whether all layers are one and the same.
-        has_pooler: whether there is a pooler, trained before, that gives a text's vector.
-        positions: whether a token's place is looked up in a table, which ends: from its first row on, or only from the
-            row after the padding's.
+        stack: path of the list of layers in the encoder.
+        beneath: paths of modules under the first layer or shared by all layers: embeddings and their kin. Not every
+            encoder has each of them.
+        dropout: fields of the configuration for dropout, except on attention weights.
+        attention_dropout: fields of the configuration for dropout on attention weights.
+        shares_layers: whether all layers share one set of weights.
+        has_pooler: whether the encoder has a pretrained pooler that gives a text's vector.
+        positions: kind of positions. ``table`` is a table of finite length, used from its first row on. ``table after
+            padding`` is used only from the row after the padding's.
         recommended: published recipes for fine-tuning, smallest models first; a model gets the first that suits its
-            size. BERT's where a family has none of its own.
+            size. A family without its own recipes has BERT's.
     """
 
     stack: str = "encoder.layer"
@@ -83,18 +83,18 @@ FAMILIES: dict[str, Family] = {
 
 
 _SHORTEST_TABLE = 512
-"""Tokens that every published encoder takes."""
+"""Number of tokens that every published encoder accepts."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a model's configuration says of it.
+    """The architecture that a model's configuration describes.
 
     Attributes:
-        layers: None where it does not say.
-        positions: rows of the table of positions; None where it does not say, or there is no table.
-        padding: the padding's token.
-        hidden: hidden size; None where it does not say.
+        layers: number of layers; None if unknown.
+        positions: rows of the table of positions; None if unknown, or if there is no table.
+        padding: id of the padding token.
+        hidden: hidden size; None if unknown.
         pretrained: False for a built-in encoder, whose weights are random.
     """
 
@@ -107,20 +107,20 @@ class Architecture:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Architecture | None":
-        """Read a ``config.json``; None where it names no family. What is no whole number counts as not given."""
+        """Read a ``config.json``; None if it names no family. A number that is no integer counts as absent."""
         model_type = config.get("model_type")
         if not isinstance(model_type, str):
             return None
         numbers = {name: value for name, value in config.items() if type(value) is int}
         layers = numbers.get("num_hidden_layers", numbers.get("n_layers"))
-        # DeBERTa's later models have no table, their positions being relative.
+        # Later DeBERTa models have relative positions and no table.
         positions = numbers.get("max_position_embeddings") if config.get("position_biased_input", True) else None
         hidden = numbers.get("hidden_size", numbers.get("dim"))
         return cls(model_type, layers, positions, numbers.get("pad_token_id", 0), hidden)
 
     @property
     def longest(self) -> int | None:
-        """Most tokens of an input, special tokens included; None where any number goes, or it is not known."""
+        """The most tokens of an input, special tokens included; None if there is no limit, or it is unknown."""
         family = FAMILIES.get(self.model_type)
         if family is None or self.positions is None:
             return None
@@ -130,7 +130,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Obstacle:
-    """A setting that a model cannot follow: why, and what to do about it."""
+    """A setting that a model cannot follow, with the reason and the remedy."""
 
     setting: str
     value: Any
@@ -142,16 +142,16 @@ class Obstacle:
 
     @property
     def problem(self) -> str:
-        """Without the remedy."""
+        """The obstacle without its remedy."""
         return f"{self.setting}: {json.dumps(self.value)}: {self.why}"
 
 
 class UnsupportedError(ValueError):
-    """A model cannot do what a setting asks of it; the message is one line with the setting, its value, the remedy."""
+    """A model cannot follow a setting. The message is one line with the setting, its value and the remedy."""
 
 
 def obstacles(architecture: Architecture, params: Mapping[str, Any]) -> list[Obstacle]:
-    """What a model cannot do of a configuration, given by dotted names; settings that are not there are as usual."""
+    """Return an obstacle for each setting, by dotted name, that a model cannot follow; absent ones are defaults."""
     found = [check(architecture, name, params[name]) for name, check in _CHECKS.items() if params.get(name) is not None]
     return [obstacle for obstacle in found if obstacle is not None]
 
@@ -230,11 +230,11 @@ _CHECKS: dict[str, Callable[[Architecture, str, Any], Obstacle | None]] = {
     "tok.max_length": _length_obstacle,
 }
 TURNABLE = tuple(_CHECKS)
-"""The settings that not every model can follow."""
+"""Settings that not every model can follow."""
 
 
 def any_can_follow(params: Mapping[str, Any]) -> bool:
-    """Whether a configuration, given by dotted names, asks nothing of a model that some published encoder cannot do."""
+    """Return whether every published encoder can follow the settings, given by dotted name."""
     return (
         params.get("model.dropout") is None
         and params.get("model.attention_dropout") is None
@@ -247,10 +247,10 @@ def any_can_follow(params: Mapping[str, Any]) -> bool:
 
 
 def check_supported(config: "PreTrainedConfig", params: Mapping[str, Any]) -> None:
-    """Refuse what the model of a configuration cannot do of ``params``, settings by dotted names.
+    """Reject settings, given by dotted name, that the model of a configuration cannot follow.
 
     Raises:
-        UnsupportedError: naming the first of them.
+        UnsupportedError: the model cannot follow a setting; the message names the first such setting.
     """
     architecture = Architecture.of(config.to_dict())
     found = obstacles(architecture, params) if architecture else []
@@ -259,10 +259,10 @@ def check_supported(config: "PreTrainedConfig", params: Mapping[str, Any]) -> No
 
 
 def set_dropout(config: "PreTrainedConfig", dropout: float | None, attention_dropout: float | None) -> None:
-    """Put dropout into a configuration, in the fields of its family; None leaves what is there.
+    """Set dropout in a configuration, in its family's fields; None leaves a field unchanged.
 
     Raises:
-        UnsupportedError: the family is not known.
+        UnsupportedError: the family is unknown.
     """
     check_supported(config, {"model.dropout": dropout, "model.attention_dropout": attention_dropout})
     family = FAMILIES.get(config.model_type, Family())
@@ -272,12 +272,12 @@ def set_dropout(config: "PreTrainedConfig", dropout: float | None, attention_dro
 
 
 def layer_stack(encoder: "PreTrainedModel") -> "nn.ModuleList":
-    """The encoder's layers, the first at the bottom; of a known family that shares none."""
+    """Return the encoder's layers, bottom first; only for a known family that does not share layers."""
     return cast("nn.ModuleList", encoder.get_submodule(FAMILIES[encoder.config.model_type].stack))
 
 
 def beneath_layers(encoder: "PreTrainedModel") -> "Iterator[nn.Module]":
-    """What lies under the first layer of an encoder or is shared by all layers; of a known family."""
+    """Yield the modules under an encoder's first layer or shared by all layers; only for a known family."""
     for path in FAMILIES[encoder.config.model_type].beneath:
         module: Any = encoder
         for name in path.split("."):

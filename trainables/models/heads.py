@@ -1,7 +1,7 @@
-"""What stands on an encoder: pooling over its tokens, and heads with hidden layers. No task is assumed.
+"""Parts on top of an encoder: pooling over its tokens, and heads with hidden layers, for any task.
 
-A model for any task is put together from these: ``Pooler`` makes one vector of a text's tokens, ``Head`` turns vectors,
-pooled or one per token, into what the task needs.
+A model for any task consists of these. ``Pooler`` makes one vector from a text's tokens. ``Head`` turns vectors, pooled
+or one per token, into the task's outputs.
 """
 
 import math
@@ -20,18 +20,18 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "si
 
 
 class Pooler(nn.Module):
-    """One vector per text, from what an encoder gives.
+    """A module that pools an encoder's outputs into one vector per text.
 
-    ``cls`` takes the first token, ``mean`` and ``max`` go over the tokens that are no padding, ``pooler`` takes the
-    encoder's own pooled output, and ``attention`` a mean weighted by the softmax of each token's product with a learned
-    query. The query begins as zeros, and so as the mean: there is nothing to draw.
+    ``cls`` takes the first token, ``mean`` and ``max`` cover all tokens except padding, and ``pooler`` takes the
+    encoder's own pooled output. ``attention`` takes a mean weighted by the softmax of each token's product with a
+    learned query. The query starts at zero, which makes it the mean, so it needs no random numbers.
 
     Args:
-        encoder: whose outputs are pooled. It is not kept; its own pooler, where another pooling is chosen, is taken out
-            of training, since no gradient would reach it.
+        encoder: the encoder whose outputs are pooled; no reference to it is stored. If another pooling is chosen, its
+            own pooler is excluded from training, since no gradient would reach it.
 
     Raises:
-        ValueError: ``pooling`` is unknown, or ``pooler`` for an encoder that has none.
+        ValueError: ``pooling`` is unknown, or is ``pooler`` and the encoder has none.
     """
 
     def __init__(self, encoder: PreTrainedModel, pooling: str) -> None:
@@ -43,10 +43,10 @@ class Pooler(nn.Module):
             self.query = nn.Parameter(torch.zeros(encoder.config.hidden_size))
 
     def forward(self, outputs: Any, attention_mask: Tensor) -> Tensor:
-        """Pooled ``(batch, hidden)``.
+        """Return pooled vectors ``(batch, hidden)``.
 
         Args:
-            outputs: the encoder's, with ``last_hidden_state`` ``(batch, length, hidden)``.
+            outputs: the encoder's outputs, with ``last_hidden_state`` ``(batch, length, hidden)``.
             attention_mask: ``(batch, length)``, 0 for padding.
         """
         if self.pooling == "pooler":
@@ -71,9 +71,9 @@ def _attended(hidden: Tensor, attention_mask: Tensor, query: Tensor) -> Tensor:
 
 
 def set_pooler_aside(encoder: PreTrainedModel) -> None:
-    """Take the encoder's own pooler, if it has one, out of training; for models that do not read its output.
+    """Exclude the encoder's own pooler, if any, from training; for models that do not read its output.
 
-    It stays for whoever loads the encoder later, but no gradient reaches it: it needs no optimizer states.
+    It stays for later users of the encoder. No gradient reaches it, so it needs no optimizer states.
     """
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler.requires_grad_(False)
@@ -93,15 +93,15 @@ def _checked_pooling(pooling: str, encoder: PreTrainedModel) -> Pooling:
 class Head(nn.Module):
     """``settings.layers`` hidden layers with an activation, then a linear layer; dropout before each of them.
 
-    The input's last dimension is ``inputs`` and the output's ``outputs``, whatever stands before it: ``(batch,
+    The input's last dimension is ``inputs`` and the output's is ``outputs``; other dimensions pass through: ``(batch,
     inputs)`` for a pooled text, ``(batch, length, inputs)`` for its tokens.
 
     Args:
-        settings: of which a head reads all but the pooling.
-        seed: draws the weights; the global random state is neither read nor changed. Two heads of the same shape and
-            seed begin alike, so the heads of one model want different ones.
-        std: of the last layer's weights: the ``initializer_range`` of the encoder's configuration. Hidden layers are
-            drawn wider, so that what passes through them neither fades nor grows (He et al., "Delving Deep into
+        settings: a head reads all of them but the pooling.
+        seed: seed of the weights; the global random state is neither read nor changed. Two heads of the same shape and
+            seed start alike, so the heads of one model need different seeds.
+        std: standard deviation of the last layer's weights: the ``initializer_range`` of the encoder's configuration.
+            Hidden layers get larger weights, so that signals neither fade nor grow (He et al., "Delving Deep into
             Rectifiers", 2015, equation 10).
     """
 
@@ -136,5 +136,5 @@ def _draw(layer: Any, std: float, generator: torch.Generator) -> None:
 
 
 def initial_std(encoder: PreTrainedModel) -> float:
-    """The standard deviation with which a new head on this encoder begins."""
+    """Return the initial standard deviation for a new head on this encoder."""
     return float(getattr(encoder.config, "initializer_range", 0.02))

@@ -1,4 +1,4 @@
-"""The hub: whether it answers, and which of its models a name may mean. Cheap to import (no torch)."""
+"""Access to the hub: whether it answers, and which of its models a name may mean. Cheap to import (no torch)."""
 
 import difflib
 import os
@@ -30,9 +30,9 @@ KNOWN_NAMES = (
 
 
 def answers() -> bool:
-    """Return whether anything listens where the hub is; remembered for a minute.
+    """Return whether the hub's address accepts connections; the answer is cached for a minute.
 
-    The hub's library tries again for half a minute before it gives up, for every file.
+    The hub's library retries for half a minute, for every file, before it gives up.
     """
     return _answered(os.environ.get("HF_ENDPOINT") or _ENDPOINT, int(time.monotonic() // _REMEMBERED_S))
 
@@ -41,7 +41,7 @@ def answers() -> bool:
 def _answered(endpoint: str, _: int) -> bool:
     address = urlsplit(endpoint)
     if address.hostname is None or address.scheme in getproxies():
-        # A proxy knows.
+        # Only the proxy can tell.
         return True
     try:
         port = address.port or (80 if address.scheme == "http" else 443)
@@ -52,13 +52,13 @@ def _answered(endpoint: str, _: int) -> bool:
 
 
 def with_owner(name: str) -> str | None:
-    """Return the well-known model that a name without its owner means; the hub has it under its owner's alone."""
+    """Return the well-known model that a name without its owner means; the hub knows it only with its owner."""
     owned = {known.partition("/")[2].lower(): known for known in KNOWN_NAMES if "/" in known}
     return owned.get(name.lower())
 
 
 def meant(name: str) -> str | None:
-    """Return the well-known model that a name resembles and is not, or None."""
+    """Return the well-known model that a name resembles without being it, or None."""
     if name in KNOWN_NAMES:
         return None
     by_leaf = {known.rpartition("/")[2].lower(): known for known in KNOWN_NAMES}

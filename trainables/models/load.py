@@ -1,9 +1,9 @@
-"""Loading encoders and tokenizers so that what is trained is what the files hold, or an error that says why not.
+"""Loading of encoders and tokenizers: the model holds exactly what the files hold, or an error says why not.
 
-``PreTrainedModel.from_pretrained`` is not used. It builds on the meta device and fills in afterwards, so a tensor
-that it misses is drawn at random behind a mere warning, or left without data where threads meet, and it keeps the
-checkpoint's half precision. Here the model is built on the CPU in fp32, the checkpoint is read once, and every
-tensor is matched by name, copied, and compared with its file.
+``PreTrainedModel.from_pretrained`` is not used. It builds on the meta device and fills in afterwards. A tensor that it
+misses is drawn at random with a mere warning, or left without data if threads interfere. It also keeps the checkpoint's
+half precision. Here the model is built on the CPU in fp32 and the checkpoint is read once. Every tensor is matched by
+name, copied, and compared with its file.
 """
 
 import os
@@ -52,18 +52,19 @@ __all__ = [
     "load_tokenizer",
 ]
 
-# Building a model changes state that the whole process shares (the default dtype, patched torch functions, modules
-# that are imported when first asked for), and so does loading a tokenizer (sentencepiece registers its protobuf
+# Building a model changes state of the whole process: the default dtype, patched torch functions, lazily imported
+# modules. So does loading a tokenizer: sentencepiece registers its protobuf types. Threads that did so at once got meta
+# tensors and mixed types, so only one may do it at a time. Processes share nothing and need no lock.
 # types). Threads that did so at once got meta tensors and mixed types; one at a time they cannot. Processes share
 # nothing and need no lock.
 MODEL_LOCK = threading.Lock()
 
 _FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-# Those of torch.nn.init that a function mode sees as such; of the others it sees the drawing method they call.
+# The functions of torch.nn.init that a function mode sees directly; of the others it sees the drawing method they call.
 _INITIALISERS = ("normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_")
 
-# Names that layer norms had in checkpoints converted from TensorFlow.
+# Suffixes of layer norms in checkpoints converted from TensorFlow.
 _LEGACY_ENDINGS = ((".gamma", ".weight"), (".beta", ".bias"))
 
 
@@ -83,7 +84,7 @@ class LoadReport:
 
 @dataclass(frozen=True)
 class LoadedEncoder:
-    """An encoder in fp32 on the CPU, in evaluation mode, and how it came about."""
+    """An encoder in fp32 on the CPU, in evaluation mode, with the report of its loading."""
 
     model: PreTrainedModel
     report: LoadReport
@@ -93,7 +94,7 @@ def load_tokenizer(folder_or_hub_name: str | Path, revision: str | None = None) 
     """Load a tokenizer; safe to call from several threads and processes at once.
 
     Raises:
-        ModelLoadError: there is no tokenizer, or it cannot be read.
+        ModelLoadError: the tokenizer does not exist or cannot be read.
     """
     what = f"tokenizer of {str(folder_or_hub_name)!r}"
     with MODEL_LOCK:
@@ -106,7 +107,7 @@ def load_tokenizer(folder_or_hub_name: str | Path, revision: str | None = None) 
             )
         except Exception as error:  # The tokenizers library raises nothing narrower for a damaged file.
             raise refused(what, error, hub_remedy(str(folder_or_hub_name))) from None
-    # Where files are missing transformers makes one of what it knows of the family.
+    # If files are missing, transformers makes a tokenizer from its defaults for the family.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise ModelLoadError(f"{what}: it has no vocabulary; put its files (tokenizer.json, say) beside config.json")
     if tokenizer.padding_side != "right":
@@ -120,10 +121,10 @@ def load_tokenizer(folder_or_hub_name: str | Path, revision: str | None = None) 
 
 
 def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
-    """Refuse a tokenizer with tokens for which the encoder ``name`` has no embedding.
+    """Reject a tokenizer with tokens for which the encoder ``name`` has no embedding.
 
     Raises:
-        ModelLoadError: it holds some, whether or not the data does.
+        ModelLoadError: the tokenizer has such tokens, whether or not the data uses them.
     """
     size = getattr(config, "vocab_size", None)
     largest = max([len(tokenizer) - 1, *tokenizer.added_tokens_decoder])
@@ -135,10 +136,10 @@ def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, config: PreT
 
 
 def check_files(source: ModelSource) -> None:
-    """Refuse a model folder that no trial could load, as far as that shows without using its weights.
+    """Reject a model folder that no trial could load, as far as a check without the weights' use can tell.
 
     Raises:
-        ModelLoadError: a file is missing or damaged, or tokenizer and encoder do not belong together.
+        ModelLoadError: a file is missing or damaged, or tokenizer and encoder do not match.
     """
     assert source.path is not None
     config = read_config(source, None)
@@ -148,7 +149,7 @@ def check_files(source: ModelSource) -> None:
         try:
             model = build_empty(config, "meta")
         except ModelLoadError:
-            # Perhaps its constructor computes with values. If not, it says the same again.
+            # The constructor may compute with values. If it does not, the same error comes again.
             model = build_empty(config)
     _paired(model, checkpoint, source.name)
 
@@ -165,21 +166,21 @@ def load_encoder(
     """Load an encoder without any task head; safe to call from several threads and processes at once.
 
     Args:
-        source: what ``names.resolve_model`` made of the model's name.
-        seed: draws the weights of a built-in encoder; a checkpoint leaves nothing to draw.
-        tokenizer_folder: the tokenizer that ``builtin.train_tokenizer`` saved; a built-in encoder takes its
-            vocabulary from it, others ignore it.
+        source: the source that ``names.resolve_model`` returned for the model's name.
+        seed: seed of a built-in encoder's weights; a checkpoint leaves nothing to draw.
+        tokenizer_folder: folder of the tokenizer that ``builtin.train_tokenizer`` saved; it gives a built-in encoder's
+            vocabulary, and others ignore it.
         revision: branch, tag or commit of a hub model.
-        dropout: of the encoder, in place of its configuration's; None leaves that.
-        attention_dropout: the same for its attention.
+        dropout: the encoder's dropout, instead of its configuration's; None leaves that.
+        attention_dropout: the dropout of its attention, likewise.
 
-    A pooler that the checkpoint lacks is taken out of the model, never drawn at random.
+    A pooler that the checkpoint lacks is removed from the model, never drawn at random.
 
     Raises:
         ModelLoadError: the files are missing or damaged, or a tensor of the encoder is missing, has another shape or
             type, or differs from the checkpoint after loading.
-        UnsupportedError: it is not known where the encoder keeps its dropout.
-        ValueError: a built-in encoder without ``tokenizer_folder``.
+        UnsupportedError: the family's fields for dropout are unknown.
+        ValueError: a built-in encoder has no ``tokenizer_folder``.
     """
     if source.kind == "builtin":
         config = _builtin_config(source.name, tokenizer_folder)
@@ -191,8 +192,8 @@ def load_encoder(
     with MODEL_LOCK:
         config = read_config(source, revision)
         set_dropout(config, dropout, attention_dropout)
-        # Read on the host, whatever the device. Its reader, not written in Python, also mistakes a refusal of memory
-        # for a damaged file.
+        # Read on the host, whatever the device. The native reader would also report an out-of-memory error as a damaged
+        # file.
         with uncounted():
             checkpoint = read_checkpoint(source, revision)
         model = build_empty(config)
@@ -207,10 +208,10 @@ def _builtin_config(name: str, tokenizer_folder: Path | None) -> PreTrainedConfi
 
 
 class _NoRandomFill(TorchFunctionMode):
-    """Skips the random numbers that constructors draw, which take seconds for a large model.
+    """A mode that skips the random numbers that constructors draw, which take seconds for a large model.
 
-    The checkpoint overwrites them anyway. Unlike the patches that transformers has for this, it holds in its own
-    thread alone.
+    The checkpoint overwrites them anyway. Unlike the patches that transformers has for this, it affects its own thread
+    alone.
     """
 
     def __torch_function__(
@@ -218,19 +219,19 @@ class _NoRandomFill(TorchFunctionMode):
     ) -> Any:
         arguments = kwargs or {}
         if func in (Tensor.normal_, Tensor.uniform_):
-            # Zeros, not whatever is in memory: a truncated normal is drawn again until it is within its bounds.
+            # Zeros are safer than arbitrary memory: a truncated normal is drawn again until it is within its bounds.
             return args[0].zero_()
-        # By name, because transformers may have put its own functions in the place of torch's.
+        # Compare names, because transformers may have replaced torch's functions with its own.
         if getattr(func, "__name__", None) in _INITIALISERS:
             return args[0] if args else arguments["tensor"]
         return func(*args, **arguments)
 
 
 def build_empty(config: PreTrainedConfig, device: Literal["cpu", "meta"] = "cpu") -> PreTrainedModel:
-    """The encoder in fp32: its buffers are final, its parameters hold nothing yet; on ``meta`` neither has values.
+    """Return the encoder in fp32 with final buffers but empty parameters; on ``meta`` neither has values.
 
     Raises:
-        ModelLoadError: transformers makes no encoder of the configuration.
+        ModelLoadError: transformers cannot build an encoder from the configuration.
     """
     try:
         with torch.device(device), _NoRandomFill():
@@ -245,7 +246,7 @@ def build_empty(config: PreTrainedConfig, device: Literal["cpu", "meta"] = "cpu"
 
 
 def _fill(model: PreTrainedModel, checkpoint: Mapping[str, Tensor], name: str) -> LoadReport:
-    """Copy the checkpoint into the model and prove it; ``name`` is for messages."""
+    """Copy the checkpoint into the model and verify the copy; ``name`` is for messages."""
     pairs = _paired(model, checkpoint, name)
     targets = model.state_dict()
     for source, target in pairs.items():
@@ -258,14 +259,14 @@ def _fill(model: PreTrainedModel, checkpoint: Mapping[str, Tensor], name: str) -
 
 
 def _paired(model: PreTrainedModel, checkpoint: Mapping[str, Tensor], name: str) -> dict[str, str]:
-    """Checkpoint name → model name, for all that is to be copied; the model loses a pooler that nothing fills.
+    """Return checkpoint name → model name for all tensors to copy; remove a pooler that nothing fills from the model.
 
     Raises:
-        ModelLoadError: checkpoint and model do not fit.
+        ModelLoadError: checkpoint and model do not match.
     """
     model_name_of = match_names(checkpoint, model.state_dict(), model.base_model_prefix)
     _drop_absent_pooler(model, set(model_name_of.values()))
-    # The very parameters, by which those that are tied are known.
+    # keep_vars returns the parameters themselves, whose identity shows which are tied.
     targets = model.state_dict(keep_vars=True)
     pairs = {source: target for source, target in model_name_of.items() if target in targets}
 
@@ -280,10 +281,10 @@ def _paired(model: PreTrainedModel, checkpoint: Mapping[str, Tensor], name: str)
 
 
 def match_names(checkpoint: Iterable[str], model: Iterable[str], prefix: str) -> dict[str, str]:
-    """Checkpoint name → model name, for every checkpoint tensor that has a place in the model.
+    """Return checkpoint name → model name for every checkpoint tensor that has a counterpart in the model.
 
-    A checkpoint of a model with a head carries the encoder's ``prefix`` (``bert.``), and an old one calls the weight
-    and bias of a layer norm gamma and beta. Two checkpoint names may lead to one model name.
+    A checkpoint of a model with a head has the encoder's ``prefix`` (``bert.``) in its names. An old checkpoint calls a
+    layer norm's weight and bias gamma and beta. Two checkpoint names may lead to one model name.
     """
     places = set(model)
     return {
@@ -294,16 +295,16 @@ def match_names(checkpoint: Iterable[str], model: Iterable[str], prefix: str) ->
 
 
 def _spellings(name: str, prefix: str) -> list[str]:
-    """What the model may call the checkpoint's ``name``, the likeliest first."""
+    """Return the possible model names for the checkpoint's ``name``, the likeliest first."""
     bare = name.removeprefix(f"{prefix}.")
     modern = [bare.removesuffix(old) + new for old, new in _LEGACY_ENDINGS if bare.endswith(old)]
     return [name, bare, *modern]
 
 
 def _drop_absent_pooler(model: PreTrainedModel, found: set[str]) -> None:
-    """Leave the model as ``add_pooling_layer=False`` would have built it, where the checkpoint has no pooler at all.
+    """Remove the model's pooler, as ``add_pooling_layer=False`` does, if the checkpoint has no pooler at all.
 
-    Only for classes that offer that choice: their forward pass copes without it.
+    This applies only to classes with that option, whose forward pass works without a pooler.
     """
     optional = "add_pooling_layer" in signature(type(model).__init__).parameters
     if optional and not any(name.startswith("pooler.") for name in found):
@@ -311,10 +312,10 @@ def _drop_absent_pooler(model: PreTrainedModel, found: set[str]) -> None:
 
 
 def _missing(targets: Mapping[str, Tensor], found: set[str]) -> list[str]:
-    """Model tensors that nothing in the checkpoint fills.
+    """Return the model tensors that nothing in the checkpoint fills.
 
-    A tensor tied to a filled one is filled with it. Integer buffers are tables of indices that follow from the
-    configuration; the constructor has made them.
+    A tensor tied to a filled one is filled with it. Integer buffers are index tables that follow from the
+    configuration, and the constructor has made them.
     """
     filled = {id(targets[name]) for name in found}
     return [
@@ -333,7 +334,7 @@ def _misshapen(pairs: Mapping[str, str], checkpoint: Mapping[str, Tensor], targe
 
 
 def _mistyped(pairs: Mapping[str, str], checkpoint: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> list[str]:
-    """Integers or 8-bit floats in place of weights mean a quantised model, whose scales the encoder does not know."""
+    """Return weights stored as integers or 8-bit floats: signs of a quantised model, whose scales the encoder lacks."""
     return [
         f"{source} {checkpoint[source].dtype}"
         for source, target in pairs.items()
@@ -342,13 +343,13 @@ def _mistyped(pairs: Mapping[str, str], checkpoint: Mapping[str, Tensor], target
 
 
 def _not_finite(pairs: Mapping[str, str], checkpoint: Mapping[str, Tensor]) -> list[str]:
-    # A sum in double precision is finite only where every summand is, and takes no memory of its own.
+    # A sum in double precision is finite only if every summand is, and takes no memory of its own.
     sums = {name: checkpoint[name].sum(dtype=torch.float64) for name in pairs if checkpoint[name].is_floating_point()}
     return [name for name, total in sums.items() if not total.isfinite()]
 
 
 def _left_out(pairs: Mapping[str, str], checkpoint: Mapping[str, Tensor]) -> list[str]:
-    """Unused checkpoint tensors whose names differ from those of used ones by the number of a layer alone."""
+    """Return unused checkpoint tensors whose names differ from used ones by a layer number alone."""
     kinds = {_without_numbers(name) for name in pairs}
     return [name for name in checkpoint.keys() - pairs.keys() if _without_numbers(name) in kinds]
 
@@ -363,7 +364,7 @@ def _on_meta(model: PreTrainedModel) -> list[str]:
 
 
 def _differing(pairs: Mapping[str, str], checkpoint: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> list[str]:
-    """Filled tensors that do not hold the checkpoint's values: two of its tensors may claim one place."""
+    """Return filled tensors that differ from the checkpoint: two of its tensors may claim one target."""
     return [
         source
         for source, target in pairs.items()

@@ -1,4 +1,4 @@
-"""What a model name means: a built-in encoder, a folder on this machine, or a model on the hub.
+"""Resolution of a model name: a built-in encoder, a folder on this machine, or a model on the hub.
 
 Cheap to import (no torch), so a configuration can be checked long before a model is loaded.
 """
@@ -24,12 +24,12 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 
 class UnknownModelError(ValueError):
-    """A model name that means nothing here; the message is one line with the value and the remedy."""
+    """A model name that cannot be resolved. The message is one line with the value and the remedy."""
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model comes from. ``path`` is the absolute folder of kind ``folder``, else None."""
+    """The source of a model; ``path`` is the absolute folder of kind ``folder``, else None."""
 
     name: str
     kind: Literal["builtin", "folder", "hub"]
@@ -40,20 +40,20 @@ _sent: dict[str, str] = {}
 
 
 def use_sent(folders: Mapping[str, str]) -> None:
-    """From now on these names mean these absolute folders in this process, whatever lies on this machine.
+    """Resolve these names to these absolute folders from now on in this process, whatever this machine has.
 
-    For a worker on another machine than the one that a model's name was given on.
+    This serves a worker on another machine than the one where the model's name was given.
     """
     _sent.clear()
     _sent.update(folders)
 
 
 def resolve_model(name: str) -> ModelSource:
-    """Decide what ``name`` means; whether a hub name exists is only found out when it is loaded.
+    """Resolve ``name`` to a source; only loading finds out whether a hub name exists.
 
     Raises:
-        UnknownModelError: ``name`` is a path without a model, a misspelt built-in name, no possible hub name,
-            or ``minilm-l6`` while its package is not installed.
+        UnknownModelError: ``name`` is a path without a model, a misspelt built-in name, no valid hub name, or
+            ``minilm-l6`` while its package is not installed.
     """
     if name in _sent:
         return ModelSource(name, "folder", _sent[name])
@@ -61,7 +61,7 @@ def resolve_model(name: str) -> ModelSource:
         return ModelSource(name, "builtin")
     if name == OFFLINE_NAME:
         return ModelSource(name, "folder", str(_offline_folder()))
-    # Unlike Path's own, these take any text: a name too long for a folder, the home of nobody.
+    # Unlike Path's methods, these accept any text: a name too long for a folder, the home of an unknown user.
     folder = os.path.expanduser(name)
     if name and os.path.isdir(folder):
         return _folder_source(name, Path(folder))
@@ -102,7 +102,7 @@ def _folder_source(name: str, folder: Path) -> ModelSource:
 
 
 def _offline_folder() -> Path:
-    # The package is found, not imported: its __init__ imports sentence-transformers, which need not be there.
+    # Find the package without importing it: its __init__ imports sentence-transformers, which may be missing.
     spec = importlib.util.find_spec(_OFFLINE_PACKAGE)
     if spec is None or spec.origin is None:
         raise UnknownModelError(

@@ -1,7 +1,7 @@
 """Published fine-tuning recipes of encoders, by family and size, each with its source. Cheap to import (no torch).
 
-A grid is recorded with its centre first, and a warm-up published in steps as its share of the published run. Where a
-source gives no settings of Adam, BERT's hold.
+A grid is recorded with its centre first. A warm-up published in steps is recorded as its share of the published run. If
+a source gives no settings of Adam, BERT's apply.
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ class Recipe:
 
     Attributes:
         source: paper with its table or section, or file of the authors' repository, and the year.
-        values: settings by dotted name, of the grid's centre. ``train.batch_size`` is the effective batch.
-        epochs: published number of epochs; information only, as all trials of a study train equally long.
+        values: settings at the grid's centre, by dotted name. ``train.batch_size`` is the effective batch.
+        epochs: published number of epochs; information only, because all trials of a study train equally long.
         alternatives: further published points as (``optim.lr``, effective batch), in the order to try them.
         max_hidden: largest hidden size that the recipe is meant for; None: any.
         max_layers: largest number of layers that the recipe is meant for; None: any.
-        is_published: False for a recipe of ours, which rests on measurements alone.
+        is_published: False for a recipe of this project, which rests on measurements alone.
     """
 
     source: str
@@ -39,7 +39,7 @@ class Recipe:
         return all(bound is None or size <= bound for size, bound in bounds)
 
     def configurations(self) -> list[dict[str, Scalar]]:
-        """Return the recommended settings: those of the grid's centre, then one configuration per alternative."""
+        """Return the recommended settings: the grid's centre, then one configuration per alternative."""
         centre = {**COMMON, **self.values}
         others = [{**centre, "optim.lr": lr, "train.batch_size": batch} for lr, batch in self.alternatives]
         return [centre, *others]
@@ -64,12 +64,13 @@ COMMON: Values = {
     "train.checkpointing": False,
     "augment.name": "none",
 }
-"""Settings of every recipe that has no others: AdamW on the whole model, a linear layer on the first token, plain
-cross-entropy. Most sources imply them without a word."""
+"""Settings shared by recipes that name no others: AdamW on the whole model, a linear layer on the first token, plain
+cross-entropy. Most sources imply them without a word.
+"""
 
 
-# Adam's epsilon, weight decay and clipping are those of optimization.py in google-research/bert, and so is the warm-up
-# of run_classifier.py.
+# Adam's epsilon, weight decay and clipping are from optimization.py in google-research/bert, and the warm-up is from
+# run_classifier.py.
 _BERT: Values = {
     "optim.weight_decay": 0.01,
     "optim.eps": 1e-6,
@@ -108,7 +109,7 @@ BERT = (
     ),
 )
 
-# Table 10 is of the large model. The settings of Adam and the absence of clipping are in fairseq's README.
+# Table 10 is for the large model. Adam's settings and the absence of clipping are from fairseq's README.
 _ROBERTA: Values = {
     "optim.weight_decay": 0.1,
     "optim.beta2": 0.98,
@@ -153,7 +154,7 @@ _ELECTRA: Values = {
 }
 _ELECTRA_SOURCE = "Clark et al. 2020, ELECTRA, appendix B and table 7"
 ELECTRA = (
-    # The paper's grid ends in 5e-3, which is left out as an evident slip.
+    # The paper's grid ends in 5e-3, an evident slip that is left out.
     Recipe(
         _ELECTRA_SOURCE,
         {**_ELECTRA, "optim.lr": 3e-4},
@@ -171,7 +172,7 @@ ELECTRA = (
     Recipe(_ELECTRA_SOURCE, {**_ELECTRA, "optim.lr": 5e-5, "optim.layer_decay": 0.9}, epochs=3),
 )
 
-# Warm-up is published as 50 to 1,000 steps: 1,000 of MNLI's 18,400 are 5 %.
+# The warm-up is published as 50 to 1,000 steps: 1,000 of MNLI's 18,400 are 5 %.
 _DEBERTA: Values = {
     "optim.weight_decay": 0.01,
     "optim.eps": 1e-6,
@@ -203,7 +204,7 @@ DEBERTA_V2 = (
         epochs=3,
         max_hidden=384,
     ),
-    # 1,500 steps of 18,400.
+    # The warm-up is 1,500 of 18,400 steps.
     Recipe(
         f"{_DEBERTA_V3_SOURCE} and the model card of deberta-v3-small",
         {
@@ -241,7 +242,8 @@ DEBERTA_V2 = (
     ),
 )
 
-# The table has one point per task; warm-up is 6 % of most tasks' steps, 10 % of MNLI's, 25 % of the smallest tasks'.
+# The table has one point per task. The warm-up is 6 % of most tasks' steps, 10 % of MNLI's, and 25 % of the smallest
+# tasks'.
 ALBERT = (
     Recipe(
         "Lan et al. 2020, ALBERT, table 14; google-research/albert, run_glue.sh",
@@ -251,7 +253,7 @@ ALBERT = (
     ),
 )
 
-# The paper gives no hyperparameters of fine-tuning. The head's dropout is the default of the model's configuration.
+# The paper gives no hyperparameters for fine-tuning. The head's dropout is the default of the model's configuration.
 DISTILBERT = (
     Recipe(
         "Hugging Face 2023, Transformers, guide to text classification (first); model card of"
@@ -263,8 +265,8 @@ DISTILBERT = (
     ),
 )
 
-# Adam's settings are those of the authors' notebook, which trains without a warm-up. The published models have no
-# dropout anywhere, which their configurations say.
+# Adam's settings are from the authors' notebook, which trains without a warm-up. The published configurations set all
+# dropout to zero.
 _MODERNBERT: Values = {
     "optim.weight_decay": 5e-6,
     "optim.beta2": 0.98,
@@ -295,7 +297,7 @@ MODERNBERT = (
     ),
 )
 
-# Ours: no source was found for encoders this small, trained from scratch on a few thousand rows.
+# Measured for this project: no source was found for encoders this small, trained from scratch on a few thousand rows.
 _SCRATCH: Values = {
     "optim.weight_decay": 0.01,
     "optim.eps": 1e-8,
@@ -320,4 +322,4 @@ FROM_SCRATCH = (
         is_published=False,
     ),
 )
-"""Recipes for encoders whose weights are random, by size whatever their family."""
+"""Recipes for encoders with random weights, by size, for every family."""

@@ -11,8 +11,8 @@ _BASE_HIDDEN, _BASE_LAYERS = 768, 12
 def recipe_for(architecture: Architecture | None) -> Recipe:
     """Return the recipe recommended for a model of this family and size.
 
-    An unknown family or model (None) has BERT's recipe for its size, and an unknown size counts as base. Encoders
-    without trained weights have recipes of their own, whatever their family.
+    An unknown family or model (None) gets BERT's recipe for its size, and an unknown size counts as base. Encoders with
+    random weights have their own recipes, whatever their family.
     """
     model = architecture or _UNKNOWN
     family = FAMILIES.get(model.model_type, Family())
@@ -24,8 +24,8 @@ def recipe_for(architecture: Architecture | None) -> Recipe:
 def recommendations(architecture: Architecture | None) -> list[dict[str, Scalar]]:
     """Return the recommended settings of a model by dotted name: the recipe's centre first, then its alternatives.
 
-    Settings that the model cannot follow are left out: an unknown family, for one, has no known place for dropout.
-    See ``recipe_for`` for models that no recipe was published for.
+    Settings that the model cannot follow are left out. For instance, an unknown family has no known fields for dropout.
+    See ``recipe_for`` for models without a published recipe.
     """
     model = architecture or _UNKNOWN
     return [

@@ -1,4 +1,4 @@
-"""Models that answer both questions of a text at once: does it meet the criterion, and which words show it?"""
+"""Models that answer both questions at once: whether a text meets the criterion, and which words show it."""
 
 from collections.abc import Mapping
 
@@ -13,20 +13,20 @@ from trainables.settings import HeadSettings
 _SIDES = 2
 
 CRITERIA_PREFIX = "criteria_"
-"""What the names of a batch's tensors begin with that are for the criteria encoder of a ``JointModel``."""
+"""Prefix of the batch's tensors for the criteria encoder of a ``JointModel``."""
 
 
 class SharedModel(nn.Module):
-    """One encoder under two heads: pooled for the classes, and on every token for the span.
+    """One encoder with two heads: one on the pooled text for the classes, one on every token for the span.
 
     Args:
-        encoder: is taken over, not copied.
-        classes: how many logits.
+        encoder: becomes part of the model, without a copy.
+        classes: number of logits.
         head: settings of the pooling and of both heads.
-        seed: draws the heads' weights; the global random state is neither read nor changed.
+        seed: seed of the heads' weights; the global random state is neither read nor changed.
 
     Raises:
-        ValueError: ``head.pooling`` is unknown, or ``pooler`` for an encoder that has none.
+        ValueError: ``head.pooling`` is unknown, or is ``pooler`` and the encoder has none.
     """
 
     def __init__(self, encoder: PreTrainedModel, *, classes: int, head: HeadSettings, seed: int) -> None:
@@ -39,27 +39,29 @@ class SharedModel(nn.Module):
         self._encoder_inputs = accepted_inputs(encoder)
 
     def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits ``(batch, classes)`` and span scores ``(batch, length, 2)``; ``batch`` as for ``TextClassifier``."""
+        """Return logits ``(batch, classes)`` and span scores ``(batch, length, 2)``; ``batch`` as in
+        ``TextClassifier``.
+        """
         outputs = self.encoder(**{name: batch[name] for name in self._encoder_inputs if name in batch})
         logits = self.criteria_head(self.pooler(outputs, batch["attention_mask"]))
         return logits, self.span_head(outputs.last_hidden_state)
 
 
 class JointModel(nn.Module):
-    """Two encoders: the pooled criteria vector gives the logits, and scales the features of the evidence tokens.
+    """Two encoders: the pooled criteria vector gives the logits and scales the features of the evidence tokens.
 
-    A feature x of a token becomes x (1 + w · v), v being the criteria vector; the scale begins at 1. A sum would shift
-    the scores of all tokens alike, and no span would be likelier for it. (Perez et al., "FiLM: Visual Reasoning with a
-    General Conditioning Layer", 2018, without the shift.)
+    A token's feature x becomes x (1 + w · v), where v is the criteria vector; the scale starts at 1. A sum would shift
+    the scores of all tokens alike and make no span likelier. Source: Perez et al., "FiLM: Visual Reasoning with a
+    General Conditioning Layer", 2018, without the shift.
 
     Args:
-        encoder: reads for the evidence.
-        criteria_encoder: reads for the criteria, the tensors of the batch whose names begin with ``criteria_``; another
-            module, also where it is of the same model.
-        classes, head, seed: as for ``SharedModel``.
+        encoder: the evidence encoder.
+        criteria_encoder: the criteria encoder, which reads the batch's tensors with the prefix ``criteria_``. It is a
+            separate module, even if both are the same model.
+        classes, head, seed: see ``SharedModel``.
 
     Raises:
-        ValueError: as for ``SharedModel``.
+        ValueError: see ``SharedModel``.
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class JointModel(nn.Module):
         self._criteria_inputs = accepted_inputs(criteria_encoder)
 
     def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits ``(batch, classes)`` and span scores ``(batch, length, 2)``."""
+        """Return logits ``(batch, classes)`` and span scores ``(batch, length, 2)``."""
         read = {
             name: batch[CRITERIA_PREFIX + name] for name in self._criteria_inputs if CRITERIA_PREFIX + name in batch
         }

@@ -1,4 +1,4 @@
-"""Parameter counts and architectures of models, read from what lies on the disk, without loading a weight."""
+"""Parameter counts and architectures of models, read from files without loading a weight."""
 
 import struct
 from dataclasses import replace
@@ -12,9 +12,9 @@ from trainables.models.bounds import read_config_file
 from trainables.models.families import Architecture
 from trainables.models.names import UnknownModelError, resolve_model
 
-# The format's own bound.
+# The limit that the format sets itself.
 _MOST_HEADER_BYTES = 100_000_000
-# Built-in encoders are made when a trial starts; their size is far below any limit's smallest class.
+# Built-in encoders are built when a trial starts. Their size is far below the smallest class of any limit.
 _BUILTIN_AT_MOST = 20_000_000
 _BUILTIN_LAYERS = {"tiny": 2, "small": 4}
 _BUILTIN_HIDDEN = {"tiny": 128, "small": 256}
@@ -27,7 +27,7 @@ _BUILTIN = {
 
 @cache
 def parameter_count(model: str) -> int | None:
-    """How many parameters a model has, or None where that cannot be read here (a hub name, ``.bin`` weights)."""
+    """Return a model's number of parameters; None if it cannot be read here (a hub name, ``.bin`` weights)."""
     try:
         source = resolve_model(model)
     except UnknownModelError:
@@ -40,17 +40,17 @@ def parameter_count(model: str) -> int | None:
     try:
         return sum(_tensor_elements(file) for file in files) if files else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, struct.error):
-        return None  # Loading it will say so.
+        return None  # Loading the model reports the error.
 
 
 def model_type(model: str) -> str | None:
-    """A model's family as transformers names it, or None where that cannot be read here (a hub name)."""
+    """Return a model's family as transformers names it; None if it cannot be read here (a hub name)."""
     found = architecture(model, fetch=False)
     return found.model_type if found else None
 
 
 def architecture(model: str, revision: str | None = None, *, fetch: bool = True) -> Architecture | None:
-    """What a model's configuration says of it, or None where it cannot be had; ``fetch`` asks the hub for it too."""
+    """Return the architecture that a model's configuration describes, or None; ``fetch`` also asks the hub."""
     return _architecture_here(model) or (_architecture_on_hub(model, revision) if fetch else None)
 
 
@@ -77,7 +77,7 @@ def _architecture_on_hub(model: str, revision: str | None) -> Architecture | Non
         source = resolve_model(model)
         path = None if source.path is not None else fetch(source, "config.json", revision)
     except (UnknownModelError, ModelLoadError):
-        return None  # Loading it will say so.
+        return None  # Loading the model reports the error.
     return None if path is None else _read(path)
 
 
@@ -85,11 +85,11 @@ def _read(path: Path) -> Architecture | None:
     try:
         return Architecture.of(read_config_file(path))
     except (OSError, ValueError):
-        return None  # Loading it will say so.
+        return None  # Loading the model reports the error.
 
 
 def _tensor_elements(file: Path) -> int:
-    """Elements of all tensors in a safetensors file, from its header: 8 bytes of length, then JSON."""
+    """Return the number of elements in a safetensors file, from its header: 8 bytes of length, then JSON."""
     with file.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
         header = parse_json(stream.read(min(length, _MOST_HEADER_BYTES)))

@@ -13,12 +13,12 @@ _SIDES = 2
 
 
 class SpanModel(nn.Module):
-    """Encoder and a head on every token.
+    """An encoder with a head on every token.
 
     Args:
-        encoder: is taken over, not copied.
+        encoder: becomes part of the model, without a copy.
         head: settings of the head; there is no pooling.
-        seed: draws the head's weights; the global random state is neither read nor changed.
+        seed: seed of the head's weights; the global random state is neither read nor changed.
     """
 
     def __init__(self, encoder: PreTrainedModel, *, head: HeadSettings, seed: int) -> None:
@@ -29,7 +29,7 @@ class SpanModel(nn.Module):
         self._encoder_inputs = accepted_inputs(encoder)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Scores ``(batch, length, 2)`` of a span's first and last token; ``batch`` as for ``TextClassifier``."""
+        """Return scores ``(batch, length, 2)`` of a span's first and last token; ``batch`` as in ``TextClassifier``."""
         outputs = self.encoder(**{name: batch[name] for name in self._encoder_inputs if name in batch})
         scores: Tensor = self.head(outputs.last_hidden_state)
         return scores

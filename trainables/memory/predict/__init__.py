@@ -1,4 +1,4 @@
-"""What a trial will need, before it is launched: traced on tensors without data, replayed at any size."""
+"""Prediction of a trial's memory before its launch: traced on tensors without data, replayed at any size."""
 
 from trainables.memory.predict.plan import (
     MemoryPlan,

@@ -1,8 +1,9 @@
-"""How a device's kernels, autocast, optimizer and allocator take memory, for traces on fake CPU tensors.
+"""Emulation of a device's kernels, autocast, optimizer and allocator, for traces on fake CPU tensors.
 
-A build of torch without CUDA cannot make fake CUDA tensors, so a model meant for CUDA is traced on fake CPU tensors and
-led where CUDA would go: the efficient attention kernel with its mask and dropout, dropout that keeps a mask of one byte
-per element, autocast's longer list of operations in fp32, and the fused optimizer.
+A build of torch without CUDA cannot make fake CUDA tensors. A model meant for CUDA is therefore traced on fake CPU
+tensors and led along CUDA's path. That path has the efficient attention kernel with its mask and dropout, and dropout
+that keeps a mask of one byte per element. It also has autocast's longer list of operations in fp32, and the fused
+optimizer.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,8 +22,8 @@ from trainables.memory.cuda import ALLOCATOR_OVERHEAD_BYTES, CONTEXT_BYTES
 _BLOCK_BYTES = 512
 _ATTENTION = "headroom_efficient"
 
-# Of CUDA's autocast list those in fp32 that encoders call and the CPU's list lacks. The second group takes its input
-# as it is and returns fp32.
+# Operations that CUDA's autocast runs in fp32, that encoders call, and that the CPU's list lacks. The second group
+# takes its input unchanged and returns fp32.
 _CAST_TO_FP32 = (
     "layer_norm",
     "native_layer_norm",
@@ -38,11 +39,11 @@ _RETURN_FP32 = ("softmax.int", "log_softmax.int", "cumsum", "sum", "sum.dim_IntL
 
 
 class Kernels(Protocol):
-    """What allocates differently from device to device.
+    """Device-specific ways to allocate memory.
 
     Attributes:
         copies_batch: whether a batch takes memory of the device; on the CPU it stays where the loader made it.
-        overhead_bytes: what no trace sees.
+        overhead_bytes: memory that no trace sees.
     """
 
     copies_batch: bool
@@ -50,20 +51,20 @@ class Kernels(Protocol):
     overhead_bytes: int
 
     def prepared(self, config: PreTrainedConfig) -> PreTrainedConfig:
-        """A copy of the configuration, to build the model from."""
+        """Return a copy of the configuration to build the model from."""
         ...
 
     def applied(self, model: nn.Module) -> AbstractContextManager[None]:
-        """The context in which the model, now the caller's to spoil, allocates as on the device."""
+        """Return a context in which the model allocates as on the device; it may modify the model for good."""
         ...
 
     def rounded(self, size_bytes: int) -> int:
-        """Bytes that the allocator takes for a storage."""
+        """Return the bytes that the allocator takes for a storage."""
         ...
 
 
 class CpuKernels:
-    """The CPU's own, and storages counted by the byte."""
+    """The CPU's own kernels, with storages counted by the byte."""
 
     copies_batch = False
     fused_optimizer = False
@@ -80,7 +81,7 @@ class CpuKernels:
 
 
 class CudaKernels:
-    """CUDA's, emulated. The overhead is that of a large card; a run on a card says how much it is there."""
+    """Emulated CUDA kernels. The overhead is that of a large card; a run on a card measures its own."""
 
     copies_batch = True
     fused_optimizer = True
@@ -90,7 +91,7 @@ class CudaKernels:
         AttentionInterface.register(_ATTENTION, _efficient_attention)
         AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
         prepared = deepcopy(config)
-        if prepared.model_type != "deberta-v2":  # It computes its attention itself, from three products.
+        if prepared.model_type != "deberta-v2":  # DeBERTa computes its attention itself, from three products.
             prepared._attn_implementation = _ATTENTION
         return prepared
 
@@ -99,7 +100,7 @@ class CudaKernels:
         for module in model.modules():
             if isinstance(module, nn.Dropout):
                 module.__dict__["forward"] = _masked_dropout(module)
-        # This holds for the whole process while it lasts, but only for operations under autocast on the CPU.
+        # The registration affects the whole process while it lasts, but only operations under autocast on the CPU.
         with _scoped_library("aten", "IMPL") as library:
             for name in _CAST_TO_FP32:
                 library.impl(name, _with_fp32_input(_overload(name)), "AutocastCPU")
@@ -134,7 +135,7 @@ def _efficient_attention(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """As ``scaled_dot_product_attention`` calls the kernel on CUDA; all inputs are (batch, heads, length, size)."""
+    """Call the kernel as ``scaled_dot_product_attention`` does on CUDA; all inputs are (batch, heads, length, size)."""
     if torch.is_autocast_enabled("cpu"):
         kind = torch.get_autocast_dtype("cpu")
         query, key, value = query.to(kind), key.to(kind), value.to(kind)

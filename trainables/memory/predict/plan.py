@@ -1,4 +1,4 @@
-"""From a workload to a plan that answers what any micro-batch and length need, remembered on disk."""
+"""Memory plans made from a workload, which answer what any micro-batch and length need; cached on disk."""
 
 import hashlib
 import json
@@ -22,26 +22,26 @@ from trainables.settings import HeadSettings, OptimSettings, TaskSettings
 GIB = 2**30
 
 FORMAT_VERSION = 4
-"""Goes up whenever a trace of the same workload may come out otherwise."""
+"""Raise this whenever a trace of the same workload may give another result."""
 
 _MOST_SAMPLES = 2**20
 _MICRO_BATCHES = (1009, 1013, 1019, 1021, 1031, 1033)
 _PRIMES = (61, 59, 53, 47, 43, 41, 37, 31, 29, 23, 19, 17, 13, 11, 7, 5, 3)
-# Attention kernels pad to multiples of 32 or 8; a length that needs no padding shows the plain sizes.
+# Attention kernels pad to multiples of 32 or 8. A length that needs no padding shows the plain sizes.
 _LENGTH_STEPS = (32, 16, 8, 1)
 _LONGEST = 512
-# Of a configuration, what no tensor's size depends on.
+# Fields of a configuration that no tensor's size depends on.
 _IRRELEVANT = ("_name_or_path", "architectures", "transformers_version", "dtype", "torch_dtype", "id2label", "label2id")
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Predicted peaks of one workload, all of it included: tensors, allocator rounding and, on CUDA, the context.
+    """Predicted total peaks of one workload: tensors, allocator rounding and, on CUDA, the context.
 
     Attributes:
-        peaks: of the tensors.
-        overhead_bytes: taken beside them, whatever the batch.
-        correction: by which every need is multiplied; see ``memory.ledger``.
+        peaks: peaks of the tensors.
+        overhead_bytes: memory taken beside the tensors, whatever the batch.
+        correction: factor for every need; see ``memory.ledger``.
     """
 
     peaks: StepPeaks
@@ -49,23 +49,23 @@ class MemoryPlan:
     correction: float = 1.0
 
     def need_gib(self, micro_batch: int, length: int, accumulation: int = 1) -> float:
-        """Peak of a training step of ``accumulation`` passes over ``micro_batch`` samples padded to ``length``."""
+        """Return the peak of a step of ``accumulation`` passes over ``micro_batch`` samples padded to ``length``."""
         return self._gib(self._training(accumulation > 1), micro_batch, length)
 
     def eval_need_gib(self, batch: int, length: int) -> float:
-        """Peak of an evaluation pass between two steps of training."""
+        """Return the peak of an evaluation pass between two steps of training."""
         return self._gib(self.peaks.evaluation, batch, length)
 
     def largest_micro_batch(self, budget_gib: float, length: int, *, accumulating: bool) -> int:
-        """The most samples that one pass may hold; 0 where not even one fits."""
+        """Return the most samples that one training pass may hold; 0 if not even one fits."""
         return int(self.micro_batches(budget_gib, np.array([length]), accumulating=accumulating)[0])
 
     def largest_eval_batch(self, budget_gib: float, length: int) -> int:
-        """The same for an evaluation pass."""
+        """Return the most samples that one evaluation pass may hold; 0 if not even one fits."""
         return int(self.eval_batches(budget_gib, np.array([length]))[0])
 
     def passes(self, effective_batch: int, budget_gib: float, length: int) -> int | None:
-        """The fewest passes in which a step over samples that are all of this length fits; None where none do."""
+        """Return the fewest passes in which a step over samples of this length fits; None if no sample fits."""
         if self.need_gib(effective_batch, length) <= budget_gib:
             return 1
         # From the second pass on, all gradients live beside the activations.
@@ -73,11 +73,11 @@ class MemoryPlan:
         return -(-effective_batch // most) if most else None
 
     def micro_batches(self, budget_gib: float, lengths: np.ndarray, *, accumulating: bool) -> np.ndarray:
-        """``largest_micro_batch`` for every length of an array (n,)."""
+        """Return ``largest_micro_batch`` for every length of an array (n,)."""
         return self._training(accumulating).most_samples(self._tensor_bytes(budget_gib), lengths, _MOST_SAMPLES)
 
     def eval_batches(self, budget_gib: float, lengths: np.ndarray) -> np.ndarray:
-        """``largest_eval_batch`` for every length of an array (n,)."""
+        """Return ``largest_eval_batch`` for every length of an array (n,)."""
         return self.peaks.evaluation.most_samples(self._tensor_bytes(budget_gib), lengths, _MOST_SAMPLES)
 
     def _training(self, accumulating: bool) -> Peaks:
@@ -91,17 +91,17 @@ class MemoryPlan:
 
 
 def too_many_passes(passes: int | None, most: int | None) -> bool:
-    """Whether a step would take more passes than are allowed (None: any number), or does not fit in any (None)."""
+    """Return whether a step takes more than ``most`` passes (None: no limit), or fits in none (``passes`` None)."""
     return passes is None or (most is not None and passes > most)
 
 
 def predict(
     workload: Workload, cache: Path | None = None, before_tracing: Callable[[], None] = lambda: None
 ) -> MemoryPlan:
-    """Trace the workload, or take the plan from the folder ``cache`` where the same was traced before.
+    """Trace the workload, or load the plan from the folder ``cache`` if the same workload was traced before.
 
     Raises:
-        ValueError: the encoder cannot be checkpointed, or has not so many layers to freeze.
+        ValueError: the encoder cannot be checkpointed, or has too few layers to freeze.
     """
 
     def make() -> MemoryPlan:
@@ -112,9 +112,9 @@ def predict(
 
 
 def confirm(workload: Workload, micro_batch: int, length: int, cache: Path | None = None) -> MemoryPlan:
-    """A plan traced at these very sizes: it answers for them, whatever sizes it is asked about.
+    """Return a plan traced at these exact sizes; it gives their need, whatever sizes it is asked about.
 
-    It differs from ``predict`` where the model takes another way at other sizes, as with a single sample, whose
+    It differs from ``predict`` if the model takes another code path at other sizes. A single sample is an example: its
     transposed tensors need no copies.
     """
     name = f"{fingerprint(workload)}-{micro_batch}x{length}"
@@ -130,7 +130,7 @@ def _cached(cache: Path | None, name: str, make: Callable[[], MemoryPlan]) -> Me
         peaks = {name: Peaks.from_json(value) for name, value in stored["peaks"].items()}
         return MemoryPlan(StepPeaks(**peaks), stored["overhead_bytes"])
     except (OSError, ValueError, KeyError, TypeError):
-        # Absent or damaged: either way it is made anew.
+        # Absent or damaged plans are traced anew.
         plan = make()
     stored = {
         "peaks": {name: peaks.to_json() for name, peaks in vars(plan.peaks).items()},
@@ -146,7 +146,7 @@ def _traced(workload: Workload, factors: SizeFactors) -> MemoryPlan:
 
 def _size_factors(workload: Workload) -> SizeFactors:
     configs, settings = workload.configs, workload.settings
-    # Of spans, the columns that are kept of an evaluation pass.
+    # For spans, the columns stored from an evaluation pass.
     task = {settings.task.classes, settings.task.n_best, 1 + 4 * settings.task.n_best}
     dimensions = {*task, settings.head.width, *_integers([config.to_dict() for config in configs])} - {0}
     micro_batch = next(prime for prime in _MICRO_BATCHES if all(dimension % prime for dimension in dimensions))
@@ -161,7 +161,7 @@ def _size_factors(workload: Workload) -> SizeFactors:
 
 
 def _positions(config: PreTrainedConfig) -> int:
-    """How many tokens an encoder can number."""
+    """Return the number of tokens that an encoder has positions for."""
     # RoBERTa numbers its positions from padding_idx + 1.
     unused = config.pad_token_id + 1 if "roberta" in config.model_type else 0
     return int(config.max_position_embeddings - unused)
@@ -176,7 +176,7 @@ def _integers(value: Any) -> Iterator[int]:
 
 
 def fingerprint(workload: Workload) -> str:
-    """Names all that a plan depends on, library versions included; 32 hexadecimal digits."""
+    """Return a digest of everything that a plan depends on, library versions included; 32 hexadecimal digits."""
     settings = workload.settings
     everything = {
         "format": FORMAT_VERSION,
@@ -201,21 +201,24 @@ def fingerprint(workload: Workload) -> str:
 
 
 def optimizer_facts(optim: OptimSettings) -> tuple[Any, ...]:
-    """What of an optimizer takes memory: which one it is, and whether it comes to its parameters layer by layer."""
+    """Return the optimizer settings that memory depends on: its name, and whether each layer is a group."""
     return optim.name, optim.layer_decay < 1
 
 
 def task_facts(task: TaskSettings) -> tuple[Any, ...]:
-    """What of a task a plan depends on."""
+    """Return the task settings that a plan depends on."""
     return (task.name, task.classes) if task.name == "criteria" else (task.name, task.classes, task.n_best)
 
 
 def head_facts(head: HeadSettings) -> tuple[Any, ...]:
-    """What of a head a plan depends on."""
+    """Return the head settings that a plan depends on."""
     hidden = (head.layers, head.width, head.activation) if head.layers else ()
     return (head.pooling, head.dropout > 0, *hidden)
 
 
 def _whether_dropped(name: str, value: Any) -> Any:
-    """Dropout costs memory where there is any; how much is dropped makes no difference."""
+    """Return a dropout rate as whether it is positive, other values unchanged.
+
+    Any dropout costs the same memory, whatever its rate.
+    """
     return value > 0 if "dropout" in name and isinstance(value, float | int) else value

@@ -1,9 +1,9 @@
-"""Storages born and dying in order, reduced to what decides their peak at any micro-batch and length.
+"""Timelines of storages, reduced to the moments that decide their peak at any micro-batch and length.
 
-Every storage has c · B^i · L^j bytes (B samples, L tokens). The bytes alive at one moment are therefore a polynomial in
-B and L whose coefficients are never negative, and the peak is the largest of these polynomials over all moments. Most
-moments are dominated by another one, coefficient by coefficient; the few that are not are kept, so that a replay is
-exact and costs microseconds.
+Every storage has c · B^i · L^j bytes (B samples, L tokens). The live bytes at one moment are therefore a polynomial in
+B and L with non-negative coefficients. The peak is the largest of these polynomials over all moments. Most moments are
+dominated by another one, coefficient by coefficient. Only the few others are kept, so that a replay is exact and takes
+microseconds.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -25,10 +25,10 @@ class StorageSize:
 
 @dataclass(frozen=True)
 class SizeFactors:
-    """The micro-batch and the length of a trace, and how its sizes give their powers away.
+    """The micro-batch and the length of a trace, and the primes that reveal the powers in its sizes.
 
     Either ``micro_batch`` is prime and ``length`` a multiple of ``length_prime``, and neither prime divides any other
-    dimension of the model; or ``length_prime`` is None, and every size is taken as a constant.
+    dimension of the model. Or ``length_prime`` is None, and every size counts as a constant.
     """
 
     micro_batch: int
@@ -36,7 +36,7 @@ class SizeFactors:
     length_prime: int | None = None
 
     def split(self, size_bytes: int) -> StorageSize:
-        """A size that merely happens to hold a prime counts as a constant."""
+        """Return the factor and the powers in a size; a size that holds a prime by chance counts as a constant."""
         if self.length_prime is None or size_bytes == 0:
             return StorageSize(size_bytes, (0, 0))
         samples = _multiplicity(size_bytes, self.micro_batch)
@@ -58,8 +58,8 @@ class Peaks:
     """The moments of a timeline at which the peak can lie.
 
     Attributes:
-        exponents: of B and L per column, (columns, 2).
-        coefficients: bytes per column and moment, (moments, columns).
+        exponents: exponents of B and L per column, (columns, 2).
+        coefficients: bytes per moment and column, (moments, columns).
     """
 
     exponents: np.ndarray
@@ -70,15 +70,15 @@ class Peaks:
         return int((self.coefficients @ np.array(columns, dtype=np.int64)).max())
 
     def most_samples(self, budget_bytes: float, lengths: np.ndarray, most: int) -> np.ndarray:
-        """The most samples, at most ``most``, whose need is within the budget, for every length; 0 where none fits.
+        """Return for every length the most samples, up to ``most``, whose need is within the budget; 0 if none fits.
 
         Args:
-            lengths: tokens, (n,).
+            lengths: numbers of tokens, (n,).
         """
         lengths = np.asarray(lengths, dtype=np.int64)
         fits = np.zeros(len(lengths), dtype=np.int64)
         fails = np.full(len(lengths), most + 1, dtype=np.int64)
-        # No coefficient is negative, so more samples never need less: a search by halving, for all lengths at a time.
+        # No coefficient is negative, so more samples never need less. Bisect all lengths at once.
         while (fails - fits > 1).any():
             samples = (fits + fails) // 2
             powers = [samples**i * lengths**j for i, j in self.exponents.tolist()]
@@ -105,11 +105,11 @@ def find_peaks(
     """Reduce a timeline to its peaks.
 
     Args:
-        events: storages by number, in order: n is born, ``~n`` dies.
-        sizes: by storage number.
+        events: storage numbers in order: n is born, ``~n`` dies.
+        sizes: size of each storage, indexed by its number.
         resident: numbers of the storages that are alive from the start; no event names them.
-        rounded: what the allocator takes for a storage of so many bytes; applied to those that depend on neither B
-            nor L, since of the others even the smallest are large.
+        rounded: maps a storage's bytes to what the allocator takes. It applies to storages that depend on neither B nor
+            L, because the others are always large.
     """
     exponents = sorted({size.exponents for size in sizes} | {(0, 0)})
     column_of = {value: column for column, value in enumerate(exponents)}
@@ -125,15 +125,15 @@ def find_peaks(
     changes = np.zeros((len(named), len(exponents)), dtype=np.int64)
     changes[np.arange(len(named)), columns[numbers]] = np.where(births, factors[numbers], -factors[numbers])
     alive = start + np.cumsum(changes, axis=0)
-    # The sum is at its highest just before a death, or at the end.
+    # The sum is highest just before a death, or at the end.
     crests = births & ~np.append(births[1:], False)
     return Peaks(np.array(exponents, dtype=np.int64), _undominated(alive[crests]))
 
 
 def _undominated(moments: np.ndarray) -> np.ndarray:
-    """Those rows that no other row equals or exceeds in every column."""
+    """Return the rows that no other row equals or exceeds in every column."""
     moments = np.unique(moments, axis=0)
-    # A row can only be dominated by one with a larger sum, which comes first.
+    # Only a row with a larger sum can dominate a row, and it comes first.
     kept = np.empty((0, moments.shape[1]), dtype=moments.dtype)
     for row in moments[np.argsort(-moments.sum(axis=1), kind="stable")]:
         if not (kept >= row).all(axis=1).any():

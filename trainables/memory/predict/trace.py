@@ -1,9 +1,8 @@
-"""One training step and one evaluation pass on tensors without data, and the storages they made and freed.
+"""The trace of one training step and one evaluation pass on tensors without data: the storages they make and free.
 
-The real model, head, loss and optimizer run at full depth under torch's fake tensors, so nothing is computed and no
-memory is taken; a dispatch mode writes down every storage. What later steps and accumulation change is known without
-tracing them: optimizer states live throughout, and gradients that exist already take a new one in place and free it at
-once.
+The real model, head, loss and optimizer run at full depth under torch's fake tensors. Nothing is computed and no memory
+is taken; a dispatch mode records every storage. Later steps and accumulation need no trace. Optimizer states live
+throughout. Existing gradients take a new one in place and free it at once.
 """
 
 import weakref
@@ -36,14 +35,15 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Workload:
-    """What is traced. Of the settings only task, head, loss, optimizer, clipping and frozen layers matter.
+    """The workload of a trace. Only the settings of task, head, loss, optimizer, clipping and frozen layers matter.
 
     Attributes:
-        config: the encoder's, with the tokenizer's vocabulary and the settings' dropout.
-        device_kind: whose kernels, optimizer and allocator are meant.
+        config: the encoder's configuration, with the tokenizer's vocabulary and the settings' dropout.
+        device_kind: the device whose kernels, optimizer and allocator are traced.
         precision: ``fp32`` or ``bf16``, resolved.
-        has_pooler: False for checkpoints without one, since loading takes it out. True is at most 0.1 % too much.
-        criteria_config: of the second encoder of the task ``joint``.
+        has_pooler: False for checkpoints without a pooler, because loading removes it. True costs at most 0.1 % too
+            much.
+        criteria_config: configuration of the second encoder of the task ``joint``.
     """
 
     settings: TrialSettings
@@ -56,18 +56,18 @@ class Workload:
 
     @property
     def configs(self) -> tuple[PreTrainedConfig, ...]:
-        """Of all encoders."""
+        """The configurations of all encoders."""
         return (self.config,) if self.criteria_config is None else (self.config, self.criteria_config)
 
 
 @dataclass(frozen=True)
 class StepPeaks:
-    """Peaks with parameters, buffers, gradients and optimizer states in them, from the second step on.
+    """Peaks from the second step on, including parameters, buffers, gradients and optimizer states.
 
     Attributes:
-        training: a step of one pass; gradients come up during the backward pass.
-        accumulating: a step of several passes, in whose later ones all gradients live.
-        evaluation: a pass of inference beside the optimizer's states; gradients are given up before it.
+        training: peak of a step of one pass; gradients appear during the backward pass.
+        accumulating: peak of a step of several passes; in the later ones all gradients live.
+        evaluation: peak of an inference pass beside the optimizer's states; gradients are freed before it.
     """
 
     training: Peaks
@@ -87,7 +87,7 @@ def trace(workload: Workload, factors: SizeFactors) -> StepPeaks:
 
 @contextmanager
 def _apart() -> Iterator[None]:
-    """Tracing as if the caller were in the middle of nothing: no inference, and no mode that counts memory."""
+    """Trace without the caller's context: no inference mode, and no mode that counts memory."""
     with torch.inference_mode(False), torch.enable_grad(), _disable_current_modes():
         yield
 
@@ -95,7 +95,7 @@ def _apart() -> Iterator[None]:
 def _build_model(task: Task, configs: Sequence[PreTrainedConfig], workload: Workload) -> nn.Module:
     encoders = []
     for config in configs:
-        with no_init_weights():  # ModernBERT's draws again until it likes the values, which here are none.
+        with no_init_weights():  # ModernBERT's initialiser draws until the values fit; here are no values.
             encoder = build_empty(config)
         if not workload.has_pooler and getattr(encoder, "pooler", None) is not None:
             encoder.register_module("pooler", None)
@@ -121,7 +121,7 @@ def _trace_step(model: nn.Module, task: Task, workload: Workload, factors: SizeF
 
     model.train()
     with recorder, _gradients_seen(model, recorder) as gradient_at:
-        # What the batch weighs depends on its labels, which are not there; no size does.
+        # The batch's weight in the loss depends on its labels, which have no data here. No size depends on the weight.
         backward_pass(model, task, batch, 1.0, precision)
     one_pass = recorder.take_events()
     with recorder, _AnyNumber():
@@ -148,7 +148,7 @@ def _trace_step(model: nn.Module, task: Task, workload: Workload, factors: SizeF
 
 @contextmanager
 def _gradients_seen(model: nn.Module, recorder: "StorageRecorder") -> Iterator[dict[int, int]]:
-    """Fill a dictionary during a backward pass: number of a gradient → how many events came before it was complete."""
+    """Fill a dictionary during a backward pass: a gradient's number → the number of events before it was complete."""
     gradient_at: dict[int, int] = {}
 
     def note(parameter: Tensor) -> None:
@@ -162,7 +162,7 @@ def _gradients_seen(model: nn.Module, recorder: "StorageRecorder") -> Iterator[d
 
 
 def _in_place(one_pass: list[int], gradient_at: dict[int, int]) -> list[int]:
-    """The events of a pass that adds to gradients which live already: each new one dies once it is added."""
+    """Return the events of a pass that adds to existing gradients: each new gradient dies once it is added."""
     events = list(one_pass)
     for number, position in reversed(gradient_at.items()):
         events.insert(position, ~number)
@@ -170,7 +170,7 @@ def _in_place(one_pass: list[int], gradient_at: dict[int, int]) -> list[int]:
 
 
 class _AnyNumber(TorchDispatchMode):
-    """Takes 1 for every number that is read out of a tensor: optimizers count steps and measure norms."""
+    """A mode that returns 1 for every number read out of a tensor: optimizers count steps and measure norms."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -184,10 +184,10 @@ class _AnyNumber(TorchDispatchMode):
 
 
 class StorageRecorder(TorchDispatchMode):
-    """Notes the birth and death of every storage that an operation makes while the mode is on.
+    """A recorder of the birth and death of every storage that an operation makes while the mode is active.
 
-    Storages are numbered from 0 in the order in which they are met. ``events`` holds n for a birth and ``~n`` for a
-    death; deaths of storages that were only registered (``number``) count too.
+    Storages are numbered from 0 in the order in which they appear. ``events`` holds n for a birth and ``~n`` for a
+    death. Deaths of storages that were only registered (``number``) count too.
     """
 
     def __init__(self) -> None:
@@ -197,7 +197,7 @@ class StorageRecorder(TorchDispatchMode):
         self._numbers: dict[int, _NumberedRef] = {}
 
     def number(self, tensor: Tensor) -> int:
-        """The number of the tensor's storage, which is registered without a birth where it is new."""
+        """Return the number of the tensor's storage; a new storage is registered without a birth."""
         storage = tensor.untyped_storage()
         known = self._numbers.get(storage._cdata)
         if known is not None:
@@ -209,7 +209,7 @@ class StorageRecorder(TorchDispatchMode):
         return reference.number
 
     def take_events(self) -> list[int]:
-        """The events since the last call."""
+        """Return the events since the last call."""
         taken, self.events = self.events, []
         return taken
 
@@ -218,7 +218,7 @@ class StorageRecorder(TorchDispatchMode):
     ) -> Any:
         keywords = kwargs or {}
         if _is_composite(func):
-            # Without autograd an operation made of others arrives whole; what it makes inside counts as well.
+            # Without autograd a composite operation arrives whole; the storages made inside count as well.
             with self:
                 return func.decompose(*args, **keywords)
         result = func(*args, **keywords)
@@ -247,5 +247,5 @@ class _NumberedRef(weakref.ref[torch.UntypedStorage]):
 
 @cache
 def _is_composite(func: Any) -> bool:
-    # Questions about a tensor (``prim::device``) come this way too, and are no operations.
+    # Queries about a tensor (``prim::device``) pass through here too, and are no operations.
     return func.namespace == "aten" and bool(func._can_decompose())
