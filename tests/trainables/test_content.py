@@ -1,4 +1,4 @@
-"""A search's trials read what it began with, or end it: what is changed or gone is no trial's fault."""
+"""Inputs of a search that change or vanish: trials read the original ones or end the search, and no trial fails."""
 
 import shutil
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from trainables.training.session import TrainingSession
 
 @pytest.fixture
 def held(settings: TrialSettings, model_folder: Path, tmp_path: Path) -> TrialSettings:
-    """A trial of a search that began with a data file and a model folder."""
+    """Return the settings of a trial whose search recorded a data file and a model folder."""
     data, model = tmp_path / "rows.csv", tmp_path / "model"
     shutil.copy(settings.data.path, data)
     shutil.copytree(model_folder, model)

@@ -42,7 +42,7 @@ BUDGET_GIB = 0.02
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small encoder of the family, made as the published one, with weights in a folder."""
+    """Save a small encoder of the family with weights, built like the published one."""
     folder = tmp_path_factory.mktemp(request.param)
     return small_model(encoder_config(FAMILIES[request.param], None), folder)
 

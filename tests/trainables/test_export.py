@@ -1,4 +1,4 @@
-"""The model that a training run keeps."""
+"""Model that a training run saves."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,8 @@ def test_the_saved_model_is_that_of_the_epoch_and_scores_what_was_reported(
 ) -> None:
     reports: list[TrialReport] = []
     run_trial(settings, report=reports.append, places=TrialPlaces(cache, tmp_path / "checkpoints"))
-    # Not the state in which the trial ended, and with scores by criterion, which only a best epoch so far brings.
+    # The best epoch differs from the trial's last state, and has scores by criterion, which only a new best epoch
+    # reports.
     epoch = next(said for said in reversed(reports[:-1]) if said.by_criterion)
     assert epoch.checkpoint is not None
     saved = save_best_epoch(settings, cache, epoch.checkpoint, tmp_path / "model")

@@ -1,4 +1,4 @@
-"""Locks that die with their holder, folders that appear whole or not at all."""
+"""Locks that end with their holder, and folders that appear whole or not at all."""
 
 import os
 import subprocess
@@ -99,7 +99,7 @@ def test_an_error_leaves_the_earlier_folder_and_nothing_else(tmp_path: Path) -> 
 def test_a_process_that_is_killed_leaves_no_half_written_folder(tmp_path: Path) -> None:
     die_inside(f"whole_folder(Path({str(tmp_path / 'folder')!r}))")
     assert not (tmp_path / "folder").exists()
-    # The next one clears away what it left.
+    # The next call removes the remains.
     with whole_folder(tmp_path / "folder") as partial:
         (partial / "file").touch()
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["folder", "folder/file"]
@@ -117,7 +117,7 @@ def change(path: Path) -> None:
     size = path.stat().st_size
     path.write_text("tex7")
     assert path.stat().st_size == size
-    # The kernel's clock may not have moved on since the file was written.
+    # The kernel's clock may not have advanced since the file was written.
     os.utime(path, ns=(1, 1))
 
 

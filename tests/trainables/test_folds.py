@@ -1,4 +1,4 @@
-"""A trial in folds: each from the start, compared by the mean so far, and resumed within any of them."""
+"""Trial in folds: each starts from scratch, the mean so far is compared, and the trial resumes within any of them."""
 
 import math
 import statistics
@@ -42,7 +42,10 @@ def in_folds(settings: TrialSettings, **changes: Any) -> TrialSettings:
 
 
 def told(reports: list[TrialReport]) -> list[tuple[Any, ...]]:
-    """All of the reports that does not depend on the clock or the place; NaN, which equals nothing, as text."""
+    """Return the parts of reports that do not depend on clock or storage location.
+
+    Values are text, because NaN equals nothing.
+    """
     return [(r.step, r.fold_epoch, str(r.value), r.metrics, r.ended, r.reason) for r in reports]
 
 
@@ -51,7 +54,7 @@ def units(reports: list[TrialReport]) -> list[TrialReport]:
 
 
 def scripted(values: dict[int, list[float]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have epochs measure what is written here, by fold from 0."""
+    """Make epochs measure these values, by fold from 0."""
 
     def evaluate(session: TrainingSession, part: str) -> Scores:
         progress = session.progress
@@ -91,7 +94,7 @@ def test_the_objective_is_the_mean_of_the_folds_best_epochs(
 def test_patience_looks_at_the_epochs_of_its_own_fold(
     settings: TrialSettings, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The second fold is worse than the first throughout, and better from epoch to epoch; the third never gets better.
+    # The second fold is worse than the first throughout, but improves every epoch; the third never improves.
     scripted({0: [0.9, 0.8, 0.7], 1: [0.1, 0.2, 0.3, 0.4, 0.5], 2: [0.5, 0.5, 0.5]}, monkeypatch)
     reports = units(run(in_folds(settings, train__epochs=5, train__patience=2)))
     assert [said.metrics["fold_epochs"] for said in reports] == [3, 5, 3]
@@ -102,7 +105,7 @@ def test_patience_looks_at_the_epochs_of_its_own_fold(
 def test_every_fold_starts_from_the_start_on_rows_of_its_own(
     builtin_settings: TrialSettings, run: Run, session_of: Callable[[TrialSettings], TrainingSession]
 ) -> None:
-    # Dropout draws the same too: nothing of the folds before is left.
+    # Dropout draws the same numbers too: the folds before leave no trace.
     changed = in_folds(builtin_settings, train__epochs=1)
     trained = [said.metrics for said in units(run(changed))]
     means: list[float] = []
@@ -142,13 +145,13 @@ def test_folds_take_no_more_memory_than_one(
     changed = in_folds(settings, train__epochs=1)
     run(changed)
     CpuDevice().release()
-    # What other tests' modules keep is no trial's need, and small as it is, so are these trials.
+    # Live tensors of other test modules are no need of these trials, which are so small that they would matter.
     held_gib = CpuDevice().live_bytes() / GIB
     for said in units(run(changed)):
         peak, predicted = said.facts["peak_gib"], said.facts["predicted_gib"]
         assert isinstance(peak, float)
         assert isinstance(predicted, float)
-        # A pass is predicted as if all gradients lay beside it, which is not so in the first one of a step.
+        # The prediction includes all gradients, which the first pass of a step does not have yet.
         assert 0.9 * predicted <= peak - held_gib <= 1.005 * predicted
 
     session = session_of(changed)
@@ -183,7 +186,7 @@ def test_how_much_goes_into_one_pass_is_decided_once(
     reports = run(in_folds(settings, train__epochs=1))
     assert len(decided) == 1
     assert [said.facts["recoveries"] for said in reports] == [1] * FOLDS
-    # What the first fold found out, the others know.
+    # The other folds reuse the first fold's finding.
     assert len({said.facts["micro_batch"] for said in reports}) == 1
     assert 1 <= int(str(reports[0].facts["micro_batch"])) <= 16
 

@@ -1,4 +1,4 @@
-"""Files of other people: what is no regular file is never opened, and JSON of any kind ends in one error."""
+"""Files from other people: only regular files are opened, and any invalid JSON gives the same error."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def test_a_pipe_is_refused_before_it_is_opened(tmp_path: Path) -> None:
 
 
 def test_devices_and_sockets_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # A socket's whole path may have but a hundred characters.
+    monkeypatch.chdir(tmp_path)  # A socket's path is limited to about a hundred characters.
     with pytest.raises(NotAFileError, match="is a device"):
         require_file("/dev/zero")
     with socket.socket(socket.AF_UNIX) as server:

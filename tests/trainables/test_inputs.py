@@ -1,4 +1,4 @@
-"""What trials share on a node: rows and tokens without the test part, and a built-in encoder's tokenizer."""
+"""Data that trials share on a node: rows and tokens without the test part, and a built-in encoder's tokenizer."""
 
 import csv
 import os
@@ -19,7 +19,7 @@ from trainables.settings import DataSettings, TrialSettings, with_params
 
 
 def write_rows(path: Path, groups: int) -> DataSettings:
-    """Two rows per group, of both classes, each with a character of its group's own."""
+    """Write two rows per group, of both classes, each with a character of its group's own."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label", "group_id"])
@@ -34,7 +34,7 @@ def own_character(group: int) -> str:
 
 @pytest.fixture
 def own_data(builtin_settings: TrialSettings, tmp_path: Path) -> TrialSettings:
-    """A built-in encoder on data whose tokenizer tells which groups it was trained on."""
+    """Return settings of a built-in encoder on data whose tokenizer reveals the groups that it was trained on."""
     return replace(builtin_settings, data=write_rows(tmp_path / "rows.csv", groups=30))
 
 
@@ -62,7 +62,7 @@ def test_a_tokenizer_is_trained_once_by_trials_that_start_together(
     with ThreadPoolExecutor(4) as pool:
         prepared = list(pool.map(lambda _: load_inputs(own_data, tmp_path / "cache"), range(4)))
     again = load_inputs(own_data, tmp_path / "cache")
-    # A text that stands in two rows is read once.
+    # A text in two rows is read once.
     assert trained == [len(set(prepared[0].rows.take(prepared[0].split.train).texts))]
     assert {each.readers[0].tokenizer_folder for each in prepared} == {again.readers[0].tokenizer_folder}
     assert not [path.name for path in (tmp_path / "cache").iterdir() if "partial" in path.name]

@@ -1,4 +1,4 @@
-"""Every parameter that a space may vary changes what is trained, or what a trained model answers."""
+"""Searchable parameters: each one changes the training, or the answers of a trained model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,9 +21,11 @@ from tune_app.config import searchable_names
 
 @dataclass(frozen=True)
 class Knob:
-    """Two values of a parameter, what else is set for it to be read, and whether it changes the answers alone.
+    """Two values of a parameter, and other settings that it needs to be read.
 
-    Or only how often layers are computed, for the same weights and answers.
+    Attributes:
+        answers_only: it changes the answers alone.
+        computation_only: it changes only how often layers are computed, for the same weights and answers.
     """
 
     values: tuple[Scalar, Scalar]
@@ -117,9 +119,10 @@ def test_turning_a_knob_changes_what_is_trained(name: str, session_of: Session) 
 
 
 def trained(settings: TrialSettings, session_of: Session) -> tuple[torch.Tensor, Any, int]:
-    """All weights after an epoch of a few steps, what was said on the validation part, and the calls of linear layers.
+    """Train an epoch of a few steps.
 
-    The calls are those of the epoch.
+    Returns:
+        All weights, the outputs on the validation part, and the number of calls of linear layers in the epoch.
     """
     session = session_of(settings)
     calls: list[torch.nn.Module] = []

@@ -1,4 +1,4 @@
-"""Folders and files of ours: for this user alone, and never those that another user prepared in their place."""
+"""Headroom's private folders and files: for this user alone, and never those that another user prepared there."""
 
 import os
 import stat
@@ -19,7 +19,7 @@ def mode(path: Path) -> int:
 
 @pytest.fixture
 def another_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests is another user than the one who made the files."""
+    """Give the process another user id than the owner of its files."""
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
 
 

@@ -1,4 +1,4 @@
-"""Recorded settings tell what training reads, and nothing that only looks at them."""
+"""Recorded settings: they contain every setting that training reads, and none that only inspects them."""
 
 import copy
 from dataclasses import asdict, replace

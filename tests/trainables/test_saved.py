@@ -1,4 +1,4 @@
-"""The folder that keeps a model: whole or not at all, and its damage named."""
+"""Folder of a saved model: whole or absent, and errors name its damage."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Temporary folders are gone once their process is, however it ended."""
+"""Temporary folders: they are removed once their process has ended, whatever ended it."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def other() -> Iterator[subprocess.Popen[str]]:
-    """Another process, with a folder of its own."""
+    """Start another process with a temporary folder."""
     command, root = [sys.executable, "-c", _HOLDER], Path(__file__).parents[2]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         yield process

@@ -1,4 +1,4 @@
-"""A sample's values in their places."""
+"""Values of a sample in the settings that they set."""
 
 import pytest
 

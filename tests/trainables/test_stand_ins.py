@@ -1,4 +1,4 @@
-"""A model that no trial can train or score is refused by trying a small one of its family, whatever the family."""
+"""Models that no trial can train or score: a small one of the same family shows that, whatever the family."""
 
 from pathlib import Path
 

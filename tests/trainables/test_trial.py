@@ -1,4 +1,4 @@
-"""One trial from top to bottom, with a list in the place of Ray: what it reports, how it ends, what it leaves."""
+"""One trial from beginning to end, with a list in place of Ray: its reports, its end, and its remains."""
 
 import json
 import math
@@ -26,14 +26,14 @@ MIB = 2**20
 
 @dataclass
 class Runner:
-    """Runs trials on the CPU, each with a folder of its own."""
+    """Runner of trials on the CPU, each with a folder of its own."""
 
     cache: Path
     folder: Path
     reports: list[TrialReport] = field(default_factory=list)
 
     def __call__(self, settings: TrialSettings, resume_from: Path | None = None) -> list[TrialReport]:
-        """The reports of one trial; also in ``reports``, for a trial that raises."""
+        """Return the reports of one trial; ``reports`` holds them too, for a trial that raises."""
         self.folder = self.folder.with_name(self.folder.name + "+")
         self.reports = []
         places = TrialPlaces(self.cache, self.folder, resume_from)
@@ -48,7 +48,7 @@ def run(cache: Path, tmp_path: Path) -> Runner:
 
 
 def told(reports: list[TrialReport]) -> list[tuple[Any, ...]]:
-    """All of the reports that does not depend on the clock or the place."""
+    """Return the parts of reports that do not depend on clock or storage location."""
     return [(said.step, said.value, said.metrics, said.ended, said.reason) for said in reports]
 
 
@@ -70,7 +70,7 @@ def test_every_epoch_is_reported_and_the_last_one_ends_the_trial(settings: Trial
     assert all(said.value == said.metrics["macro_f1"] for said in reports)
     assert all(said.checkpoint is not None and said.checkpoint.is_dir() for said in reports)
     assert len({said.checkpoint for said in reports}) == 4
-    # It learns something: the label is told by a word.
+    # The model learns: a word reveals the label.
     assert losses(reports)[-1] < losses(reports)[0]
 
 
@@ -108,7 +108,7 @@ def test_every_stage_leaves_its_figures_and_a_log_line(
     for stage in stages:
         for name in ("allocated", "reserved", "free", "change"):
             assert isinstance(last.facts[f"memory/{stage.replace(' ', '_')}/{name}_gib"], float)
-    # The model came with its optimizer's states, and all of it went.
+    # Loading includes the optimizer's states; the end of the trial releases all of it.
     start, loaded, _, end, left = (figure(last.facts, f"memory/{s.replace(' ', '_')}/allocated_gib") for s in stages)
     assert start < loaded
     assert end == pytest.approx(loaded, abs=MIB / GIB)
@@ -124,7 +124,7 @@ def in_budget(settings: TrialSettings, budget_gib: float) -> TrialSettings:
 
 
 def need_gib(settings: TrialSettings, run: Runner) -> float:
-    """What a trial held at most, without a budget; from the second run, as the first makes what libraries keep."""
+    """Return a trial's peak in GiB without a budget, in its second run: libraries fill their caches in the first."""
     run(settings)
     return figure(run(settings)[-1].facts, "peak_gib")
 
@@ -153,7 +153,7 @@ def test_a_trial_whose_budget_is_too_small_ends_as_out_of_memory_with_what_it_ne
     assert "CPU out of memory. Tried to allocate" in end.reason
     allowed, needed = figure(end.facts, "allowed_gib"), figure(end.facts, "need_gib")
     assert allowed == figure(end.facts, "budget_gib") == pytest.approx(0.3 * need)
-    # It was measured where it stopped: more than allowed, and no more than the trial would have held.
+    # The need is measured where the trial stopped: above the allowed memory, at most the full need.
     assert allowed < needed <= 1.001 * need
     assert figure(end.facts, "peak_gib") <= allowed
     assert abs(figure(end.facts, "memory/trial_end/change_gib")) > 0
@@ -168,7 +168,7 @@ def test_fixed_batches_that_do_not_fit_are_cut_smaller_until_they_do(
     need = need_gib(settings, run)
     whole, recovered = run(settings), run(in_budget(settings, share * need))
     assert [said.ended for said in recovered] == [None, None, None, "complete"]
-    # Dropout is 0, so nothing else changes.
+    # Dropout is 0, so the losses stay equal.
     assert losses(recovered) == pytest.approx(losses(whole), abs=1e-4)
     facts = recovered[-1].facts
     assert figure(facts, "recoveries") > 0
@@ -179,7 +179,7 @@ def test_fixed_batches_that_do_not_fit_are_cut_smaller_until_they_do(
 @pytest.mark.parametrize("share", [0.5, 0.7, 0.98])
 def test_batches_found_automatically_fit_at_once(share: float, settings: TrialSettings, run: Runner) -> None:
     need = need_gib(settings, run)
-    # What other tests' modules keep is no trial's need, and small as it is, so are these trials.
+    # Live tensors of other test modules are no need of these trials, which are so small that they would matter.
     held_gib = CpuDevice().live_bytes() / GIB
     auto = with_params(settings, {"memory.micro_batch": "auto", "memory.eval_batch": "auto"})
     whole, fitted = run(auto), run(in_budget(auto, share * need))
@@ -236,7 +236,10 @@ def test_patience_in_the_last_epoch_is_the_ordinary_end(settings: TrialSettings,
 
 @pytest.fixture
 def in_rungs(builtin_settings: TrialSettings) -> TrialSettings:
-    """Two epochs of twelve steps with dropout and augmentation, four rungs each, the inner ones on some rows."""
+    """Return settings of two epochs of twelve steps with dropout and augmentation.
+
+    An epoch has four rungs, the inner ones on a sample of rows.
+    """
     changes = {"train.epochs": 2, "train.batch_size": 8, "rungs.per_epoch": 4, "rungs.rows": 12}
     return with_params(builtin_settings, {**changes, "augment.name": "swap", "augment.probability": 0.5})
 
@@ -347,7 +350,7 @@ def test_memory_that_runs_out_anywhere_is_reported_and_given_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     device = CpuDevice()
-    # What libraries make once is made by the first trial.
+    # Libraries fill their caches in the first trial.
     run(with_params(settings, {"train.epochs": 1}))
     device.release()
     before = device.live_bytes()
@@ -369,13 +372,13 @@ def test_memory_that_runs_out_anywhere_is_reported_and_given_back(
     what = f"model {settings.model.name}, batch 32, accumulation 2, length 48"
     assert end.reason == f"{what}: {str(error).splitlines()[0]}"
     assert end.facts["effective_batch"] == 64
-    # In training every remedy was tried: fewer rows down to one, then checkpointing, and down to one again.
+    # Training tried every remedy: fewer rows down to one, then checkpointing, and down to one again.
     expected = {"train_step": (1, True), "predict_outputs": (32, False), "load_encoder": (None, None)}
     assert (end.facts.get("micro_batch"), end.facts.get("checkpointing")) == expected[place]
     assert (figure(end.facts, "recoveries") > 5) == (place == "train_step")
-    # Neither error says what was asked for.
+    # Neither error reports the size of the request.
     assert not {"need_gib", "allowed_gib"} & end.facts.keys()
-    # Nothing of the model, the optimizer or the failed frame is left.
+    # No memory of the model, the optimizer or the failed frame is left.
     assert device.live_bytes() - before < MIB
 
 

@@ -1,4 +1,4 @@
-"""Whether a worker that has run trials may run another."""
+"""Workers that have run trials: whether one may run another."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Texts told otherwise: how much of them, never their evidence, and the same for the same seed, epoch and row."""
+"""Augmented texts: how much changes, never the evidence, and the same for the same seed, epoch and row."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ MASK = 99_999
 
 @st.composite
 def texts_with_spans(draw: st.DrawFn) -> tuple[np.ndarray, tuple[int, int]]:
-    """Ids that are all different, and a span of them, which may be empty or all."""
+    """Draw distinct ids, and a span of them, which may be empty or all."""
     tokens = draw(st.integers(1, 60))
     first = draw(st.integers(0, tokens))
     return np.arange(100, 100 + tokens, dtype=np.int32), (first, draw(st.integers(first, tokens)))
@@ -62,7 +62,7 @@ def test_so_many_tokens_are_changed_as_is_said(
     elif way == "delete":
         assert len(ids) - len(told.ids) == count == min(free, len(ids) - 1, max(1, round(strength * free)))
     else:
-        # Where little lies side by side, no more can be swapped.
+        # Short runs of adjacent free tokens limit the number of swaps.
         moved = int((told.positions != np.arange(len(ids))).sum())
         assert moved % 2 == 0
         assert moved <= max(2, count + 1)
@@ -85,11 +85,11 @@ WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
 
 @pytest.fixture(scope="module")
 def reading(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rows, Reading]:
-    """Sixty rows, every third of which has evidence and a label of 1, and an empty text among them."""
+    """Return sixty rows, every third of which has evidence and a label of 1, and an empty text among them."""
     draw, folder = np.random.default_rng(1), tmp_path_factory.mktemp("augment")
     texts, evidence = [], []
     for row in range(60):
-        # The first two are never the same, and what swaps them can be told.
+        # The first two words always differ, so that swapping them is visible.
         words = ["zero", *draw.choice(WORDS, size=int(draw.integers(2, 30)))]
         text = " ".join(words) if row else "."
         start = len(" ".join(words[:2])) + 1
@@ -166,7 +166,7 @@ def test_evidence_is_left_as_it_is(reading: tuple[Rows, Reading], way: str) -> N
     rows, own = reading
     texts = told_in(reading, AugmentSettings(way, probability=1.0, strength=0.9))
     for row in np.flatnonzero(rows.evidence[:, 0] >= 0):
-        # All but the first two words are evidence.
+        # The evidence is all but the first two words.
         in_evidence = own.tokens.texts.spans_of(row)[:, 0] >= rows.evidence[row, 0]
         kept = texts.ids_of(row)[-in_evidence.sum() :]
         assert kept.tolist() == own.tokens.texts.ids_of(row)[in_evidence].tolist()

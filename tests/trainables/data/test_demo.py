@@ -1,4 +1,4 @@
-"""The demo data: repeatable, well-formed, and shaped for the task it stands for."""
+"""Demo data: reproducible, well-formed, and of the shape that its task needs."""
 
 import pandas as pd
 import pytest

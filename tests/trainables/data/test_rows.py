@@ -1,4 +1,4 @@
-"""Reading rows: what is read rightly whatever its form, and every cell and file that is refused, with its message."""
+"""Reading rows: every valid form is read correctly, and every invalid cell and file is rejected with its message."""
 
 import gzip
 import json
@@ -18,7 +18,7 @@ COLUMNS = ["text", "criterion", "label", "group_id", "evidence_start", "evidence
 
 
 def records() -> list[dict[str, Any]]:
-    """Six rows in three groups: both classes, one with evidence, an integer column beside empty cells."""
+    """Return six rows in three groups: both classes, one with evidence, an integer column beside empty cells."""
     texts = ["I sleep badly.", "NA", "null", "Très fatiguée 😴", "All is well", "She, too, said:\n“fine”"]
     return [
         {
@@ -34,7 +34,7 @@ def records() -> list[dict[str, Any]]:
 
 
 def changed(row: int, **cells: Any) -> list[dict[str, Any]]:
-    """The records with some cells of one row (counted from 1) replaced."""
+    """Return the records with some cells of one row (counted from 1) replaced."""
     rows = records()
     rows[row - 1].update(cells)
     return rows
@@ -274,7 +274,7 @@ def test_a_max_rows_that_leaves_too_little_is_refused(tmp_path: Path, max_rows: 
 
 
 def labelled(*labels: Any) -> list[dict[str, Any]]:
-    """The records with these labels, one after the other."""
+    """Return the records with these labels, one after the other."""
     return [{**row, "label": labels[number % len(labels)]} for number, row in enumerate(records())]
 
 
@@ -368,7 +368,7 @@ def test_numbers_may_stand_in_text_columns(tmp_path: Path, form: Any) -> None:
 
 
 def plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The records in texts of one line without commas or quotes."""
+    """Return the records with texts of one line, without commas or quotes."""
     return [{**row, "text": f"I sleep badly {number}"} for number, row in enumerate(rows)]
 
 
@@ -416,7 +416,7 @@ ORDERS = [
 
 
 def with_stray_quotes(columns: list[str], opens: int, closes: int) -> str:
-    """A table of twelve rows whose texts begin with a quote in two of them, counted from 1."""
+    """Return a table of twelve rows; the texts of two of them (counted from 1) begin with a quote."""
     lines = [",".join(columns)]
     for row in range(1, 13):
         quote = '"' if row in (opens, closes) else ""

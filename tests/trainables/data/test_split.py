@@ -237,7 +237,7 @@ def test_texts_that_are_all_different_tie_nothing() -> None:
 
 @pytest.fixture
 def twice(tmp_path: Path) -> Path:
-    """Sixty texts that each stand in two groups."""
+    """Write sixty texts, each of which occurs in two groups."""
     rows = [f"post {row % 60},{row % 2},{row}" for row in range(120)]
     file = tmp_path / "rows.csv"
     file.write_text("\n".join(["text,label,group_id", *rows]) + "\n")

@@ -1,4 +1,4 @@
-"""What is told of a data set: counts of its parts, baselines by hand and by scikit-learn, and standard errors."""
+"""Summary of a data set: counts of its parts, baselines by hand and by scikit-learn, and standard errors."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from trainables.settings import DataSettings, TaskSettings
 
 
 def development(folder: Path, labels: str, folds: int | None = None) -> Development:
-    """A development set of texts with these labels, one letter a class, each its own group."""
+    """Return a development set of texts with these labels, one letter a class, each its own group."""
     lines = [f"text {row} a b c,{label}" for row, label in enumerate(labels)]
     (folder / "rows.csv").write_text("\n".join(["text,label", *lines]) + "\n")
     return read_development(DataSettings(str(folder / "rows.csv"), folds=folds), None, 0)

@@ -1,4 +1,4 @@
-"""Tokens: what the cache gives and when it is written, inputs equal to the tokenizer's own, and padding."""
+"""Tokens: contents of the cache and when it is written, inputs equal to the tokenizer's own, and padding."""
 
 import json
 import logging
@@ -51,13 +51,13 @@ def make_rows(texts: list[str], criteria: list[str] | None = None) -> Rows:
 
 @pytest.fixture(scope="module")
 def rows() -> Rows:
-    """Texts of 1 to 59 words and criteria of 1 to 4, several rows to each criterion."""
+    """Return texts of 1 to 59 words and criteria of 1 to 4, several rows to each criterion."""
     texts = [made_up_text(words, seed=words) for words in range(1, 60)]
     return make_rows(texts, [made_up_text(1 + row % 4, seed=row % 8) for row in range(len(texts))])
 
 
 def learnt(model: Any, pre_tokenizer: Any, trainer: Any) -> dict[str, Any]:
-    """What a tokenizer learns from made-up text."""
+    """Return the model description of a tokenizer trained on made-up text."""
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizer
     tokenizer.train_from_iterator([made_up_text(300, seed=0)], trainer)
@@ -104,7 +104,7 @@ every_family = pytest.mark.parametrize("family", [bert, roberta, deberta, minilm
 
 
 def assert_equal_to_own_inputs(rows: Rows, tokenizer: PreTrainedTokenizerBase, cache: Path, max_length: int) -> int:
-    """Compares every row whose criterion is short with what the tokenizer itself makes of it; returns their number."""
+    """Compare every row whose criterion is short with the tokenizer's own inputs; return the number of these rows."""
     assert rows.criteria is not None
     tokenised = tokenise_rows(rows, tokenizer, cache)
     assert tokenised.criteria is not None
@@ -232,7 +232,7 @@ def inputs(rows: Rows, tokenizer: PreTrainedTokenizerBase, cache: Path) -> list[
 def test_what_is_cached_is_not_tokenised_again(rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = bert()
     first = inputs(rows, tokenizer, tmp_path)
-    # An earlier cut or padding leaves its mark on the tokenizer, but not on what is cached.
+    # Earlier truncation or padding changes the tokenizer's state, but not the cache.
     tokenizer(["a", "a a"], padding=True, truncation=True, max_length=4)
     forbid_tokenising(monkeypatch)
     assert inputs(rows, tokenizer, tmp_path) == first
@@ -328,7 +328,7 @@ print([os.waitpid(process, 0)[1] for process in processes])
 
 def test_processes_that_race_or_are_killed_leave_one_whole_cache(tmp_path: Path) -> None:
     bert().save_pretrained(tmp_path / "tokenizer")
-    # A process of its own, so that it may fork: this one has threads.
+    # A separate process, because the test forks and this process has threads.
     command = [sys.executable, "-c", RACE, str(tmp_path)]
     race = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=120)
 

@@ -1,4 +1,4 @@
-"""Windows over long texts: every token is in one, neighbours overlap, and inputs are the tokenizer's own."""
+"""Windows over long texts: they cover every token, neighbours overlap, and inputs are the tokenizer's own."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What only the counted CPU has: the message of a refusal, strange tensors, processes that pad batches ahead."""
+"""Features of the counted CPU alone: the message of a refusal, strange tensors, processes that pad batches ahead."""
 
 import gc
 import pickle
@@ -50,7 +50,7 @@ def test_what_is_uncounted_is_neither_counted_nor_refused() -> None:
 
 
 class Rude(torch.Tensor):
-    """A tensor that answers no question."""
+    """Tensor that answers no question."""
 
     @classmethod
     def __torch_function__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -99,7 +99,7 @@ def test_counting_and_searching_agree_on_a_training_step() -> None:
 
 
 class Squares(Dataset[torch.Tensor]):
-    """Takes far more memory to make than it gives."""
+    """Data set whose items take far more memory to make than they hold."""
 
     def __len__(self) -> int:
         return 4
@@ -114,6 +114,6 @@ def test_a_process_that_pads_ahead_has_memory_of_its_own() -> None:
         before = device.live_bytes()
         loader = DataLoader(Squares(), batch_size=2, num_workers=1)
         batches = list(loader)
-        # What arrives counts.
+        # The batches that arrive count.
         assert device.live_bytes() - before == 4 * MIB
         assert [float(batch[1, 0]) for batch in batches] == [1.0, 3.0]

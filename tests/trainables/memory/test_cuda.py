@@ -1,4 +1,4 @@
-"""What is made of CUDA's and NVML's plain facts; nothing here needs a card."""
+"""Conclusions from the plain facts of CUDA and NVML; no test needs a card."""
 
 import os
 
@@ -27,7 +27,7 @@ CARDS = ["GPU-aaaa-1", "GPU-aabb-2", "GPU-cccc-3"]
         ({7: 6 * GIB, 8: 3 * GIB}, Holdings(beyond_torch=GIB, others=3 * GIB)),
         # The driver may count this process late.
         ({7: 4 * GIB}, Holdings(beyond_torch=0, others=4 * GIB)),
-        # Without NVML, in a container, or where it does not tell sizes, a usual context is taken off.
+        # Without sizes from NVML (absent, or in a container), a usual context is subtracted.
         (None, Holdings(beyond_torch=CONTEXT_BYTES, others=4 * GIB - CONTEXT_BYTES)),
         ({}, Holdings(beyond_torch=CONTEXT_BYTES, others=4 * GIB - CONTEXT_BYTES)),
         ({7: None}, Holdings(beyond_torch=CONTEXT_BYTES, others=4 * GIB - CONTEXT_BYTES)),
@@ -53,11 +53,11 @@ def test_nobody_holds_less_than_nothing() -> None:
         ("2, 0", 1, None, "GPU-aaaa-1"),
         ("GPU-cccc-3", 0, None, "GPU-cccc-3"),
         ("GPU-cc", 0, None, "GPU-cccc-3"),
-        # CUDA may order cards by speed: what torch says of itself is surer than a number.
+        # CUDA may order cards by speed, so torch's own UUID is more reliable than an index.
         ("0", 0, "aabb-2", "GPU-aabb-2"),
         ("MIG-dddd-4", 0, "aaaa-1", "MIG-dddd-4"),
         ("GPU-aaaa-1,MIG-dddd-4", 1, "aaaa-1", "MIG-dddd-4"),
-        # What cannot be told is not guessed.
+        # An ambiguous or unknown device gives None, not a guess.
         ("GPU-aa", 0, None, None),
         ("7", 0, None, None),
         ("0", 3, None, None),
@@ -90,14 +90,14 @@ def test_the_allocator_gets_what_the_budget_leaves() -> None:
 @pytest.mark.parametrize(
     ("asked", "allocated", "reserved", "allowed", "expected"),
     [
-        # In GiB, of 9 that the process is entitled to; its context takes 1 of them.
+        # In GiB. The process may use 9, of which its context takes 1.
         (2, 7, 7, 9, "own"),
         (2, 6, 6, 8, "neighbour"),
         (2, 6, 8, 9, "fragmentation"),
-        # Neither would do if it were not for the neighbour.
+        # Even without fragmentation it would not fit beside the neighbour.
         (2, 6, 8, 8, "neighbour"),
         (2, 4, 6, 8, "fragmentation"),
-        # By the time of asking it would fit.
+        # The request would fit by now.
         (1, 6, 6, 9, "own"),
         (None, 6, 8, 8, "own"),
     ],
@@ -117,10 +117,10 @@ def test_whose_fault_it_is_that_memory_ran_out(
 
 
 def test_a_card_taken_for_a_smaller_one_has_free_what_the_smaller_one_would() -> None:
-    # 2 GiB are this process's own.
+    # This process holds 2 GiB.
     assert free_on_card(total=8 * GIB, real_total=24 * GIB, real_free=19 * GIB, others=3 * GIB) == 3 * GIB
     assert free_on_card(total=4 * GIB, real_total=24 * GIB, real_free=19 * GIB, others=3 * GIB) == 0
-    # What was read at two moments may not agree.
+    # Two values read at different moments may disagree.
     assert free_on_card(total=24 * GIB, real_total=24 * GIB, real_free=20 * GIB, others=5 * GIB) == 20 * GIB
 
 
@@ -129,7 +129,7 @@ def test_segments_are_to_grow_unless_the_user_set_the_allocator(
     set_by_user: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
-        # Set first, so that what is set below is taken back, too.
+        # Set it first, so that monkeypatch also restores a value set below.
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     if set_by_user:

@@ -1,4 +1,4 @@
-"""What holds for every memory device: it counts what lives, gives back what does not, and keeps its budget."""
+"""Contract of every memory device: it counts live bytes, releases dead ones, and keeps its budget."""
 
 import math
 from collections.abc import Callable
@@ -33,7 +33,10 @@ NewDevice = Callable[[float | None], MemoryDevice]
     ]
 )
 def new_device(request: pytest.FixtureRequest, tmp_path: Path) -> NewDevice:
-    """Makes devices with a budget or without; the shared one is a card made of the CPU, as large as it gets."""
+    """Return a function that makes a device, with or without a budget.
+
+    The shared device is a card made of the CPU's memory, as large as it gets.
+    """
     if request.param == "shared cpu":
         return lambda budget: CpuDevice(budget, device_gib=2**20, shared=SharedBudget(tmp_path / "cpu.slots"))
     return CpuDevice if request.param == "cpu" else CudaDevice
@@ -46,7 +49,7 @@ def device(new_device: NewDevice) -> MemoryDevice:
 
 @pytest.fixture
 def small(new_device: NewDevice) -> MemoryDevice:
-    """A device whose budget leaves 128 MiB above what the process holds now."""
+    """Return a device whose budget leaves 128 MiB above the present use of the process."""
     roomy = new_device(None)
     with roomy.enforce():
         roomy.release()
@@ -60,13 +63,13 @@ def tensor(device: MemoryDevice, mib: int) -> torch.Tensor:
 
 
 def grown(device: MemoryDevice, before: int) -> int:
-    """MiB that live now and did not before."""
+    """Return the MiB that live now and did not before."""
     return round((device.live_bytes() - before) / MIB)
 
 
 @pytest.fixture(params=["plain", "enforced"])
 def counted(request: pytest.FixtureRequest, device: MemoryDevice) -> Any:
-    """The device, on its own and while its budget is enforced."""
+    """Yield the device, without and with its budget enforced."""
     device.release()
     if request.param == "plain":
         yield device
@@ -93,7 +96,7 @@ def test_views_and_parameters_on_one_storage_count_once(counted: MemoryDevice) -
     views = [held[0], held.t(), nn.Parameter(held), held.reshape(4, -1), held.contiguous(), held.to(held.device)]
     assert grown(counted, before) == 32
     del held
-    # A part of it keeps all of it.
+    # A view of a part retains the whole storage.
     del views[1:]
     assert grown(counted, before) == 32
     views.clear()
@@ -137,7 +140,7 @@ def test_gradients_and_optimizer_state_count(counted: MemoryDevice) -> None:
 
 
 class RunsOutBackwards(torch.autograd.Function):
-    """The identity, whose gradient runs out of memory."""
+    """Identity whose gradient runs out of memory."""
 
     @staticmethod
     def forward(ctx: Any, features: torch.Tensor) -> torch.Tensor:
@@ -151,7 +154,7 @@ class RunsOutBackwards(torch.autograd.Function):
 def test_what_a_backward_pass_left_waiting_when_it_ran_out_of_memory_is_given_back(counted: MemoryDevice) -> None:
     before = counted.live_bytes()
     weight = nn.Parameter(tensor(counted, 8))
-    # The branch that was made last goes first, and the other one waits with all that it has saved.
+    # Autograd runs the newest branch first; the other one waits with its saved tensors.
     waits = weight.exp().exp().sum()
     loss = waits + RunsOutBackwards.apply(weight).sum()
     with pytest.raises(torch.OutOfMemoryError, match="planted") as caught:
@@ -293,7 +296,7 @@ def test_the_allocation_that_would_break_the_budget_is_refused_and_no_other(smal
         assert 0 < needed - small.budget_bytes() <= 20 * MIB
         assert small.cause_of(caught.value) == "own"
         assert small.peak_bytes() <= small.budget_bytes()
-        # What is given back may be had again.
+        # Released bytes are available again.
         del held[2:]
         small.release()
         held += [tensor(small, 20) for _ in range(4)]
@@ -326,7 +329,7 @@ def test_a_budget_is_not_enforced_twice(device: MemoryDevice) -> None:
 
 
 def use(weight: torch.Tensor) -> torch.Tensor:
-    """Saves four times its input for backward; without that, it holds two of them at once."""
+    """Return a loss that saves four times its input for backward; without backward it holds two copies at once."""
     return weight.exp().exp().exp().exp().sum()
 
 
@@ -335,7 +338,7 @@ def in_forward(device: MemoryDevice) -> None:
 
 
 def in_backward(device: MemoryDevice) -> None:
-    # Forward holds 90 MiB, backward wants 45 more.
+    # Forward holds 90 MiB, backward needs 45 more.
     nn.Parameter(tensor(device, 45)).exp().sum().backward()
 
 
@@ -355,7 +358,7 @@ def in_recomputation(device: MemoryDevice) -> None:
 def in_inference(device: MemoryDevice) -> None:
     weight = tensor(device, 40).view(-1, 1024)
     with torch.inference_mode():
-        # A linear layer arrives whole there; what it is made of is seen all the same.
+        # A linear layer arrives undivided in inference mode; the device still sees the operations inside it.
         nn.functional.linear(weight, torch.ones(4096, 1024, device=device.torch_device))
 
 
@@ -374,7 +377,7 @@ def test_memory_runs_out_wherever_it_is_asked_for(work: Callable[[MemoryDevice],
         small.release()
         assert failed
         assert small.peak_bytes() <= small.budget_bytes()
-        # A constant that torch keeps is no leak.
+        # A constant that torch retains is no leak.
         assert abs(small.live_bytes() - before) < MIB
 
 

@@ -1,4 +1,4 @@
-"""Which errors mean that memory ran out."""
+"""Errors that mean that memory ran out."""
 
 from collections.abc import Callable
 
@@ -40,7 +40,7 @@ def test_the_type_decides_or_the_message_of_an_allocator_without_one(error: Base
         (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(...)`"), True),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), True),
         (RuntimeError("Assertion failed: device-side assert triggered"), True),
-        # Memory that ran out leaves the context as it was.
+        # Running out of memory leaves the CUDA context intact.
         (torch.OutOfMemoryError("CUDA error: out of memory"), False),
         (torch.AcceleratorError("CUDA error: out of memory"), False),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), False),

@@ -1,4 +1,4 @@
-"""The machine's ledger: whole lines from many writers, and a correction that errs towards too much."""
+"""The machine's ledger: whole lines from many writers, and a correction that prefers too much to too little."""
 
 import subprocess
 import sys
@@ -80,7 +80,7 @@ def test_a_line_that_was_cut_off_is_lost_alone(kept: int, ledger: Ledger, file: 
     whole = file.read_text()
     file.write_text(before + whole[len(before) :][: kept if kept >= 0 else -1])
     assert ledger.correction(HERE) == 1.1
-    # The next one does not continue it.
+    # The next entry does not continue the torn line.
     add(ledger, 1.2)
     assert ledger.correction(HERE) == 1.2
 
@@ -115,7 +115,7 @@ def test_of_a_long_ledger_the_end_counts(ledger: Ledger, file: Path) -> None:
         stream.write(f"\n{line}" * 4000)
     add(ledger, 1.2)
     assert file.stat().st_size > 2**18
-    # One of more than a thousand that are read: the old ones are out of sight.
+    # The new entry is one of more than a thousand that are read; the first ones are out of reach.
     assert ledger.correction(HERE) == 1.1
     add(ledger, *[1.2] * 30)
     assert ledger.correction(HERE) == 1.2
@@ -127,7 +127,7 @@ def test_lines_of_several_processes_at_once_do_not_mix(ledger: Ledger, file: Pat
         "where, ledger = Circumstances('cpu', sys.argv[2], '2.13', '5.23'), Ledger(Path(sys.argv[1]))\n"
         "for trial in range(300): ledger.add(where, predicted_gib=1.0, measured_gib=1.0 + int(sys.argv[2]) / 10)\n"
     )
-    # A process of its own each, told apart by what they call their precision.
+    # Each writer is a process, identified by the name that it gives its precision.
     names = ["1", "2", "3", "4"]
     writers = [subprocess.Popen([sys.executable, "-c", code, str(file), name]) for name in names]
     assert [writer.wait(timeout=60) for writer in writers] == [0] * 4

@@ -1,4 +1,4 @@
-"""What planning is told of a trial's settings: checkpointing that is asked for, dropout, frozen layers."""
+"""Inputs of a memory plan from a trial's settings: requested checkpointing, dropout, frozen layers."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ def planner() -> Planner:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Workload]:
-    """The workloads that were predicted, in order."""
+    """Return the list of predicted workloads, in order."""
     found: list[Workload] = []
     real = needs.predict
 

@@ -1,4 +1,4 @@
-"""Predictions: as large as what real steps hold, consistent with each other, and remembered."""
+"""Predictions: equal to the memory of real steps, consistent with each other, and cached."""
 
 import importlib
 from dataclasses import replace
@@ -24,7 +24,7 @@ FAMILIES = ("bert", "roberta", "xlm-roberta", "deberta-v2", "electra", "distilbe
 
 @pytest.fixture
 def cases(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The random workloads of the bench, and its measuring."""
+    """Return the bench's module that draws random workloads and measures them."""
     monkeypatch.syspath_prepend(BENCHES)
     return importlib.import_module("workloads")
 
@@ -45,7 +45,7 @@ def _set(workload: Workload, name: str, value: Any) -> Workload:
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> list[Workload]:
-    """The workloads that were traced, in order."""
+    """Return the list of traced workloads, in order."""
     found: list[Workload] = []
 
     def noting(workload: Workload, factors: SizeFactors) -> StepPeaks:
@@ -70,12 +70,12 @@ def test_predictions_meet_what_real_steps_hold(family: str, cases: ModuleType) -
 def test_steps_of_any_optimizer_are_predicted_to_the_byte(
     optimizer_name: str, accumulation: int, layer_decay: float, workload: Workload, cases: ModuleType
 ) -> None:
-    # So few tokens that the optimizer's step is the peak.
+    # With so few tokens the optimizer's step is the peak.
     params = {"optim.name": optimizer_name, "optim.layer_decay": layer_decay}
     asked = replace(workload, settings=with_params(workload.settings, params))
     training, evaluation = cases.measure(cases.Case("bert", asked, 1, 8, accumulation))
     found = confirm(asked, 1, 8)
-    # Two losses are added up, which no trace does.
+    # A real step sums two losses, a trace does not.
     assert found.need_gib(1, 8, accumulation) * 2**30 == pytest.approx(training * 2**30, abs=16)
     assert found.eval_need_gib(1, 8) * 2**30 == pytest.approx(evaluation * 2**30, abs=16)
 

@@ -1,4 +1,4 @@
-"""Probing: few points from a good prediction, no more than four from a bad one, and never a size that did not fit."""
+"""Probing: few points from a good prediction, at most four from a bad one, and never a size that did not fit."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +15,10 @@ HEADROOM = 0.1
 
 @dataclass
 class Need:
-    """Bytes by rows: what is there without any, and what the rows take. Some of it may be hidden by another peak."""
+    """Bytes by rows: a fixed part and a part per row.
+
+    ``least`` is another peak, which may hide them.
+    """
 
     fixed: int
     per_row: int
@@ -30,7 +33,7 @@ class Need:
 
 @dataclass
 class Machine:
-    """Measures by the true need, and runs out of memory at the budget, which is more than what is allowed."""
+    """Measurement that gives the true need, and runs out of memory at the budget, which exceeds the allowed bytes."""
 
     need: Callable[[int], float]
     allowed: float
@@ -43,7 +46,7 @@ class Machine:
 
 
 def allowed_by(predicted: Callable[[int], float], allowed: float, factor: float, most: int) -> int:
-    """The most rows that predictions allow, corrected as a fit corrects them."""
+    """Return the most rows that predictions allow, corrected as a fit corrects them."""
     return max((rows for rows in range(1, most + 1) if predicted(rows) <= allowed / factor), default=0)
 
 
@@ -53,7 +56,7 @@ shares = st.floats(0.0, 1.2)
 
 
 def limit(need: Need, share: float) -> int:
-    """An allowance under which anything from nothing to more than 200 rows fits."""
+    """Return an allowance that holds anything from no row to more than 200 rows."""
     return need.fixed + int(share * 200 * need.per_row) + 1
 
 
@@ -73,7 +76,7 @@ def test_whatever_the_prediction_what_is_found_was_measured_to_fit_in_four_point
     fitted = [rows for rows in machine.tried if need(rows) <= machine.allowed]
     assert found.rows == max(fitted, default=0)
     if not fitted:
-        # It was not given up before a single row had been tried.
+        # A single row was tried before giving up.
         assert 1 in machine.tried
 
 
@@ -92,7 +95,7 @@ def test_the_factor_makes_predictions_allow_just_what_was_found(
     elif found.rows == most or predicted(found.rows) < predicted(found.rows + 1):
         assert allowed_by(predicted, machine.allowed, found.factor, most) == found.rows
     else:
-        # The prediction cannot tell them apart.
+        # The prediction gives both row counts the same need.
         assert allowed_by(predicted, machine.allowed, found.factor, most) > found.rows
 
 
@@ -125,7 +128,7 @@ def test_nine_tenths_of_the_maximum_are_found_by_predictions_within_a_tenth(
 
     best = need.largest(machine.allowed, most)
     found = probe(predicted, machine, allowed=machine.allowed, most=most)
-    # Of a few rows one less may be less than that.
+    # With few rows, one row less may be below 90 %.
     assert found.rows >= min(0.9 * best, best - 1)
     assert found.points <= 3
 
@@ -143,12 +146,12 @@ def test_nothing_is_tried_beyond_what_is_wanted() -> None:
     machine = Machine(Need(100, 1), 10**6)
     found = probe(machine.need, machine, allowed=machine.allowed, most=24)
     assert (found.rows, machine.tried) == (24, [24])
-    # Nothing keeps more rows out, so the measurement alone speaks.
+    # No limit on memory stops more rows here, so the factor comes from the measurement alone.
     assert found.factor == pytest.approx(1.0)
 
 
 def test_half_way_is_tried_where_a_correction_would_try_the_same_again() -> None:
-    # What fits is found to need half of what was predicted, but soon there is a cliff.
+    # A size that fits needs half of its prediction, but a cliff follows soon.
     machine = Machine(lambda rows: 10 * rows if rows <= 60 else 10**6, 1000)
     found = probe(lambda rows: 20 * rows, machine, allowed=1000, most=512)
     assert machine.tried == [50, 100, 75, 62]

@@ -1,4 +1,4 @@
-"""A card that processes share: each sees what the others hold, and none takes what another has."""
+"""Card that processes share: each sees the memory of the others, and none takes theirs."""
 
 import gc
 import json
@@ -23,7 +23,7 @@ MIB = 2**20
 
 
 class Process:
-    """Another Python process, which answers each expression that it is told with its value."""
+    """Another Python process, which evaluates each expression that it receives and returns the value."""
 
     def __init__(self, *setup: str) -> None:
         loop = "for line in sys.stdin: print(json.dumps(eval(line)), flush=True)"
@@ -50,7 +50,7 @@ class Process:
         return json.loads(self._running.stdout.readline())
 
     def kill(self) -> None:
-        """Kill it, and do not wait for it: the kernel keeps it as a zombie."""
+        """Kill the process without waiting for it, so that the kernel keeps it as a zombie."""
         self._running.kill()
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
 
@@ -82,7 +82,7 @@ def start() -> Iterator[StartProcess]:
 
 @pytest.fixture
 def neighbour(path: Path, start: StartProcess) -> Process:
-    """Another process on the card; its ``card`` is a ``SharedBudget``."""
+    """Start another process on the card; its ``card`` is a ``SharedBudget``."""
     return start(*sharing(path))
 
 
@@ -135,7 +135,7 @@ def test_a_killed_process_holds_nothing_and_its_slot_is_taken_again(path: Path, 
 
 def test_a_process_with_the_id_of_one_that_is_gone_is_not_mistaken_for_it(path: Path) -> None:
     path.parent.mkdir()
-    # This process and its parent live, but neither started with the kernel's first tick.
+    # This process and its parent live, but neither started at the kernel's first tick.
     path.write_bytes(struct.pack("7q", 2, os.getppid(), 1, 7, os.getpid(), 1, 5))
     card = SharedBudget(path)
     assert card.others_bytes() == 0
@@ -207,7 +207,7 @@ def claims():
 
 @pytest.fixture
 def device(path: Path) -> CpuDevice:
-    """A card of 256 MiB, all of which this process may have if nobody else holds any."""
+    """Return a card of 256 MiB; this process may take all of it while no other holds any."""
     return CpuDevice(device_gib=0.25, shared=SharedBudget(path))
 
 
@@ -238,7 +238,7 @@ def test_an_allocation_that_others_leave_no_room_for_is_refused_and_the_error_kn
         assert caught.value.others_bytes == 200 * MIB
         assert device.cause_of(caught.value) == "neighbour"
         assert device.needed_bytes(caught.value) == device.live_bytes() + 32 * MIB
-        # What never fits is nobody else's fault.
+        # A request beyond the whole card is no neighbour's fault.
         with pytest.raises(BudgetExceededError) as caught:
             tensor(250)
         assert device.cause_of(caught.value) == "own"
@@ -270,7 +270,7 @@ def test_others_see_within_2_mib_what_this_process_holds(device: CpuDevice, neig
 
 
 class CollectingBudget(SharedBudget):
-    """Finds garbage just when bytes are claimed, as may happen at any time."""
+    """Budget that collects garbage while it claims bytes, as may happen at any time."""
 
     def claim(self, least_bytes: int, most_bytes: int, total_bytes: int) -> int | None:
         gc.collect()
@@ -344,5 +344,5 @@ def test_processes_share_the_card_that_they_name(tmp_path: Path, start: StartPro
     assert current_device(device_gib=1, card="0", folder=tmp_path).others_bytes() == 7
     assert current_device(device_gib=1, folder=tmp_path).others_bytes() == 8
     assert current_device(device_gib=1, card="1", folder=tmp_path).others_bytes() == 0
-    # Without a size there is no card.
+    # A card needs a size.
     assert current_device(card="0", folder=tmp_path).others_bytes() == 0

@@ -1,4 +1,4 @@
-"""Timelines reduced to their peaks say what a plain replay says, at every size."""
+"""Timelines reduced to their peaks: they agree with a plain replay at every size."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +12,7 @@ SIZES = st.builds(StorageSize, st.integers(1, 10_000), st.tuples(st.integers(0, 
 
 @st.composite
 def timelines(draw: st.DrawFn) -> tuple[list[int], list[StorageSize], list[int]]:
-    """Storages, their events in a possible order, and which of them are resident."""
+    """Draw storages, their events in a possible order, and the numbers of the resident ones."""
     sizes = draw(st.lists(SIZES, min_size=1, max_size=12))
     resident = [number for number in range(len(sizes) - 1) if draw(st.booleans())]
     events: list[int] = []

@@ -13,7 +13,7 @@ from trainables.models.load import load_tokenizer
 
 @pytest.fixture(scope="session")
 def texts() -> list[str]:
-    """Sentences over a made-up lexicon of 400 words."""
+    """Return sentences over a made-up lexicon of 400 words."""
     draw = random.Random(7)
     lexicon = ["".join(draw.choices("abcdefghiklmnoprstuvw", k=draw.randint(2, 8))) for _ in range(400)]
     return [" ".join(draw.choices(lexicon, k=20)).capitalize() + ", café!" for _ in range(150)]
@@ -21,7 +21,7 @@ def texts() -> list[str]:
 
 @pytest.fixture(scope="session")
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Callable[[str], Path]:
-    """Name of a built-in encoder → the folder of its tokenizer, trained once."""
+    """Return a function from a built-in encoder's name to the folder of its tokenizer, trained once."""
     root = tmp_path_factory.mktemp("tokenizers")
 
     def folder(name: str) -> Path:
@@ -34,7 +34,7 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory, texts: list[str])
 
 @pytest.fixture
 def bert(tokenizer_folder: Callable[[str], Path]) -> PreTrainedModel:
-    """A fresh tiny BERT, to be saved and spoilt as a test likes."""
+    """Return a fresh tiny BERT, which a test may save and damage."""
     tokenizer = load_tokenizer(tokenizer_folder("tiny-bert"))
     config = builtin_config("tiny-bert", vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
     return build_encoder(config, seed=3)

@@ -1,4 +1,4 @@
-"""Numbers of a model's configuration that no encoder has."""
+"""Numbers that no encoder's configuration has."""
 
 from typing import Any
 

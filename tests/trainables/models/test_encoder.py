@@ -1,4 +1,4 @@
-"""The text classifier, and what every model asks of an encoder."""
+"""Text classifier, and the requirements of every model on its encoder."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What families call their parts, held against the real encoders of transformers, and what they cannot do."""
+"""Part names and limits of the families, checked against the real encoders of transformers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +44,7 @@ def small_config(family: str, **values: Any) -> Any:
 
 @pytest.fixture
 def encoder() -> Callable[..., PreTrainedModel]:
-    """Family → a small encoder of it, the same weights every time, in training mode."""
+    """Return a function that builds a family's small encoder: the same weights every time, in training mode."""
 
     def build(family: str, dropout: float | None = None, attention_dropout: float | None = None) -> PreTrainedModel:
         config = small_config(family)
@@ -132,7 +132,7 @@ def test_checkpointing_changes_no_gradient(family: str, encoder: Callable[..., P
     enable_checkpointing(again)
     computed: list[nn.Module] = []
     for model in (plain, again):
-        # What is within a layer, because hooks of the layer itself are called outside the checkpoint.
+        # The hook sits on a module within the layer: hooks of the layer itself run outside the checkpoint.
         within = next(module for module in layer_stack(model)[0].modules() if isinstance(module, nn.Linear))
         within.register_forward_hook(lambda module, *_: computed.append(module))
         hidden(model).square().sum().backward()

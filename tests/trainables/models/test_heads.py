@@ -1,4 +1,4 @@
-"""Pooling and heads: what each setting computes, what is drawn, and what padding must not change."""
+"""Pooling and heads: the result of each setting, the random draws, and independence from padding."""
 
 from types import SimpleNamespace
 from typing import Any

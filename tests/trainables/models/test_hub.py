@@ -1,4 +1,4 @@
-"""The hub, as far as it can be judged without it."""
+"""Hub access, as far as it can be tested without the hub."""
 
 import socket
 import time
@@ -13,7 +13,7 @@ from trainables.models.names import ModelSource, UnknownModelError, resolve_mode
 
 @pytest.fixture
 def closed_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hub on a port of this machine on which nothing listens."""
+    """Set the hub's address to a port of this machine on which nothing listens."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with socket.socket() as server:

@@ -1,4 +1,4 @@
-"""Loading checkpoints: every tensor is the file's, in fp32, or the error names it."""
+"""Loading checkpoints: every tensor equals the file's, in fp32, or the error names it."""
 
 import json
 import multiprocessing
@@ -21,7 +21,7 @@ from trainables.models.names import ModelSource, resolve_model
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning"),
-    # sentencepiece's compiled types carry no module name, at which Python 3.12 takes offence.
+    # sentencepiece's compiled types carry no module name, and Python 3.12 warns of that.
     pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute:DeprecationWarning"),
 ]
 
@@ -316,7 +316,7 @@ def test_a_damaged_tokenizer_is_named(tmp_path: Path, bert: PreTrainedModel) -> 
 
 @pytest.fixture(scope="module")
 def deberta_folder(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
-    """A folder as DeBERTa-v3's are: half-precision weights in pytorch_model.bin, and a sentencepiece model."""
+    """Save a folder like DeBERTa-v3's: half-precision weights in pytorch_model.bin, and a sentencepiece model."""
     import sentencepiece
 
     folder = tmp_path_factory.mktemp("deberta")

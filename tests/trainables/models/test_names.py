@@ -1,4 +1,4 @@
-"""What a model name means."""
+"""Meaning of model names."""
 
 import importlib.util
 import subprocess

@@ -1,4 +1,4 @@
-"""Every family has published recipes, chosen by a model's size, that are settings which the model can follow."""
+"""Published recipes: every family has some, chosen by a model's size, and a model can follow their settings."""
 
 import math
 import subprocess
@@ -31,7 +31,7 @@ def settings() -> TrialSettings:
 
 
 def published(model_type: str, hidden: int, layers: int = 12) -> Architecture | None:
-    """A model as its configuration on the hub describes it."""
+    """Return a model's architecture, as its configuration on the hub describes it."""
     return Architecture.of({"model_type": model_type, "hidden_size": hidden, "num_hidden_layers": layers})
 
 
@@ -48,7 +48,7 @@ def test_every_family_has_a_recommendation_with_a_source(family: str) -> None:
     recommended = FAMILIES[family].recommended
     assert recommended
     assert all(recipe.source and recipe.is_published and recipe.epochs > 0 for recipe in recommended)
-    # The last one takes any size.
+    # The last recipe fits any size.
     assert (recommended[-1].max_hidden, recommended[-1].max_layers) == (None, None)
 
 
@@ -172,7 +172,7 @@ def test_built_in_encoders_have_the_recipe_for_random_weights(name: str) -> None
     config = builtin_config(name, vocab_size=100, pad_token_id=1 if "roberta" in name else 0)
     assert (found.hidden, found.layers) == (config.hidden_size, config.num_hidden_layers)
     assert recipe_for(found) in recipes.FROM_SCRATCH
-    # Rates at which a trained model is fine-tuned teach random weights nothing.
+    # Rates for fine-tuning a trained model are too low for random weights.
     assert all(float(values["optim.lr"]) >= 1e-4 for values in recommendations(found))
 
 

@@ -1,4 +1,4 @@
-"""What is known of models before they are loaded."""
+"""Facts about models that are known before loading."""
 
 import pytest
 

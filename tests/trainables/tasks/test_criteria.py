@@ -1,4 +1,4 @@
-"""The criteria task: its metrics on cases worked out by hand and by scikit-learn, its threshold, loss and batches."""
+"""Criteria task: its metrics by hand and by scikit-learn, its threshold, loss and batches."""
 
 import math
 from collections.abc import Callable
@@ -31,21 +31,21 @@ def scored(outputs: torch.Tensor, labels: Any, threshold: Any = 0.5, **given: An
 
 
 def logits(*positive: float) -> torch.Tensor:
-    """Two-class logits that give these probabilities of class 1."""
+    """Return two-class logits that give these probabilities of class 1."""
     probabilities = torch.tensor(positive)
     return torch.stack([1 - probabilities, probabilities], dim=1).log()
 
 
 def test_two_classes_by_hand() -> None:
     scores = scored(logits(0.1, 0.2, 0.6, 0.3, 0.7, 0.4), [0, 0, 0, 0, 1, 1])
-    # Class 1: one of two found, one false alarm, F1 1/2. Class 0: three of four, one too many, F1 3/4.
+    # Class 1: one of two found, one false alarm, F1 1/2. Class 0: three of four found, one false alarm, F1 3/4.
     assert scores.metrics == pytest.approx(
         {
             "macro_f1": 5 / 8,
             "accuracy": 4 / 6,
             "binary_f1": 1 / 2,
-            "auc": 7 / 8,  # Of the eight pairs of a positive and a negative one is in the wrong order: 0.4 and 0.6.
-            "majority_macro_f1": 0.4,  # Class 0 for all: F1 0.8 and 0.
+            "auc": 7 / 8,  # One of the eight pairs of a positive and a negative is in the wrong order: 0.4 and 0.6.
+            "majority_macro_f1": 0.4,  # Always class 0: F1 0.8 and 0.
             "majority_accuracy": 4 / 6,
             # Right with 0.9, 0.8, 0.7 and 0.7, the last two in one bin; wrong with 0.6 and 0.6.
             "calibration_error": (0.1 + 0.2 + 0.3 + 0.3 + 0.6 + 0.6) / 6,

@@ -1,4 +1,4 @@
-"""What every task must do: learn, be cut exactly, need what was predicted, come out the same twice, and be kept."""
+"""Contract of every task: it learns, splits exactly, needs the predicted memory, is reproducible, and can be saved."""
 
 import gc
 from collections.abc import Callable
@@ -34,7 +34,7 @@ SessionOf = Callable[[TrialSettings], TrainingSession]
 
 @pytest.fixture(params=TASKS)
 def task_settings(request: pytest.FixtureRequest, settings: TrialSettings) -> TrialSettings:
-    """Short inputs, so that rows of tasks with windows take several."""
+    """Return settings with short inputs, so that rows of tasks with windows need several."""
     return replace(
         with_params(settings, {"task.name": request.param, "model.name": "tiny-bert", "train.batch_size": 8}),
         tok=TokSettings(max_length=24, doc_stride=6),
@@ -99,7 +99,7 @@ def test_its_steps_need_what_was_predicted(task_settings: TrialSettings, cache: 
 
     device, length = CpuDevice(0.5), task_settings.tok.max_length
     with device.enforce():
-        # Of other tests' modules: as in a trial, what lives already is nobody's need. It must not go away meanwhile.
+        # Live tensors of other test modules are no need of this trial, but must not be freed while it is measured.
         gc.collect()
         held = device.live_bytes()
         session = TrainingSession(task_settings, cache, device)
@@ -171,7 +171,7 @@ def test_inputs_that_are_told_otherwise_are_shorter_at_most_and_hold_the_same_ev
             spans += int(before["span"][0, 0] > 0)
     assert 0.4 < changed / len(inputs) < 0.9
     assert (spans > 0) == task_settings.task.finds_spans
-    # What is not trained on stays as it is.
+    # Rows outside the training part stay unchanged.
     for number in plain.inputs_of(session.inputs.part("validation")).tolist():
         before, after = plain.batch([number]), told.batch([number])
         assert before.keys() == after.keys()

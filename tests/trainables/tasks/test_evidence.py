@@ -1,4 +1,4 @@
-"""The evidence task: spans in windows and back, its threshold, its baselines, and a gradient that no cut changes."""
+"""Evidence task: spans to windows and back, its threshold, its baselines, and a gradient independent of the split."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ EVIDENCE = "sleeps very badly"
 
 
 def made_up_rows() -> Rows:
-    """Long and short texts, in half of which the evidence stands early, late or across the end of a window."""
+    """Return long and short texts, in half of which the evidence is early, late or across the end of a window."""
     draw = np.random.default_rng(5)
     texts, evidence = [], []
     for row in range(12):
@@ -63,7 +63,7 @@ def made(data: tuple[Rows, TokenisedRows], settings: TrialSettings) -> tuple[Evi
 
 
 def perfect_kept(task: EvidenceTask, examples: WindowExamples, *, certainty: float = 5.0) -> torch.Tensor:
-    """What is kept of a model that is right about every window."""
+    """Return the span candidates of a model that is right about every window."""
     batch = examples.batch(np.arange(len(examples)))
     logits = torch.zeros(len(examples), int(examples.lengths.max()), 2)
     for number, (first, last) in enumerate(batch["span"].tolist()):
@@ -118,7 +118,7 @@ def test_the_threshold_is_tuned_or_fixed_or_that_of_another_part(
     rows = data[0]
     task, examples = made(data, evidence_settings)
     kept = perfect_kept(task, examples)
-    # A model that prefers to say nothing.
+    # Outputs of a model that prefers to give no answer.
     kept[:, 0] += 20.0
     tuned = score(task, kept, rows)
     assert tuned.metrics["exact_match"] == 1.0
@@ -143,7 +143,7 @@ def test_the_baselines_are_what_they_say(data: tuple[Rows, TokenisedRows], evide
     task, examples = made(data, evidence_settings)
     metrics = score(task, perfect_kept(task, examples), rows).metrics
     assert metrics["empty_exact_match"] == metrics["empty_token_f1"] == 0.5
-    # The first three words of a text are never the evidence, unless the sentence comes first.
+    # The evidence is never the first three words of a text, unless the sentence comes first.
     assert metrics["first_words_exact_match"] == 0.0
 
 

@@ -1,4 +1,4 @@
-"""Losses and class weights: against torch's, by hand, and whatever way a batch is cut."""
+"""Losses and class weights: compared with torch's, computed by hand, and independent of how a batch is split."""
 
 from dataclasses import replace
 

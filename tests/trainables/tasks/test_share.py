@@ -1,4 +1,4 @@
-"""The score of two answers at once."""
+"""Score of two answers at once."""
 
 from trainables.tasks.protocol import Scores
 from trainables.tasks.share import both

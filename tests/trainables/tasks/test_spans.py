@@ -1,4 +1,4 @@
-"""Spans: the best of a row over its windows, by trying all; and what is possible at all."""
+"""Spans: the best of a row over its windows, found by trying all; and the spans that are possible."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ TEXT_AT = 2
 
 
 def windows_of(counts: list[int], text_tokens: int) -> Windows:
-    """Rows with so many windows each, of ``text_tokens`` tokens, each window half into the one before."""
+    """Return rows with so many windows each, of ``text_tokens`` tokens; each overlaps the previous one by half."""
     row = np.repeat(np.arange(len(counts)), counts)
     bounds = np.concatenate([[0], np.cumsum(counts)])
     first = (np.arange(len(row)) - bounds[row]) * (text_tokens // 2)
@@ -23,7 +23,7 @@ def windows_of(counts: list[int], text_tokens: int) -> Windows:
 
 
 def texts_of(rows: int, tokens: int) -> TokenColumn:
-    """Tokens of three characters with one between them."""
+    """Return tokens of three characters with one between them."""
     begin = np.tile(np.arange(tokens) * 4, rows).astype(np.int32)
     ids = np.zeros(rows * tokens, dtype=np.int32)
     return TokenColumn(ids, np.stack([begin, begin + 3], axis=1), np.arange(rows + 1) * tokens, np.arange(rows))
@@ -56,7 +56,7 @@ def test_the_best_span_is_the_best_of_all(counts: list[int], tokens: int, longes
 
 
 def test_with_few_candidates_a_span_may_be_missed() -> None:
-    # The likeliest start stands behind the likeliest end: of one candidate each there is no span at all.
+    # The likeliest start lies behind the likeliest end, so one candidate each gives no span.
     logits = torch.zeros(1, 8, 2)
     logits[0, 6, 0], logits[0, 3, 1], logits[0, 4, 0] = 9.0, 9.0, 1.0
     windows, texts = windows_of([1], 5), texts_of(1, 5)

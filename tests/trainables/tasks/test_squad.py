@@ -1,4 +1,4 @@
-"""Exact match and token F1: by hand, and against an independent implementation on hundreds of answers."""
+"""Exact match and token F1: computed by hand, and by an independent implementation on hundreds of answers."""
 
 import random
 
@@ -30,7 +30,7 @@ WORDS += ["\u00a0", "\u2003the", "theatre", "İ", "ß", "e\u0301", "\n", "!!!", 
 
 
 def made_up_answer(draw: random.Random) -> str:
-    """No answer in one of four cases."""
+    """Return random words, or an empty answer in one of four cases."""
     if draw.random() < 0.25:
         return ""
     return "".join(draw.choice(WORDS) + draw.choice([" ", "  ", "", "\t"]) for _ in range(draw.randint(1, 6)))
@@ -39,7 +39,7 @@ def made_up_answer(draw: random.Random) -> str:
 def pairs() -> list[tuple[str, str]]:
     draw = random.Random(4)
     made = [(made_up_answer(draw), made_up_answer(draw)) for _ in range(350)]
-    # Equal ones, and ones that differ in a word alone, would be rare.
+    # Random pairs are seldom equal or different in a single word.
     made += [(truth, truth.upper()) for _, truth in made[:75]]
     return made + [(truth + " cat", truth) for _, truth in made[75:150]]
 
@@ -67,7 +67,7 @@ def test_case_punctuation_and_articles_do_not_count() -> None:
 
 
 def test_token_f1_by_hand() -> None:
-    # One word in common, of two said and three true: P 1/2, R 1/3.
+    # One common word of two predicted and three true: P 1/2, R 1/3.
     assert token_f1("black cat", "white fat cat") == pytest.approx(2 / 5)
     assert token_f1("cat cat", "cat") == pytest.approx(2 / 3)
 
