@@ -1,4 +1,4 @@
-"""The benches run, and what they say fits together. How fast or how good the numbers are is not asked here."""
+"""Benches: they run, and their output is consistent. These tests do not check speed or quality."""
 
 import importlib
 import json
@@ -25,7 +25,7 @@ class RunBench(Protocol):
 
 
 def started(name: str, *options: str, check: bool = True) -> Printed:
-    """Of a bench in a process of its own, as people start it."""
+    """Run a bench in another process, as people start it, and return its output."""
     command = [sys.executable, str(BENCHES / f"{name}.py"), *options]
     return printed(subprocess.run(command, check=check, stdout=subprocess.PIPE, text=True, timeout=300).stdout)
 
@@ -37,7 +37,10 @@ def printed(output: str) -> Printed:
 
 @pytest.fixture
 def run_bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunBench:
-    """Runs a bench in this process, since most take less time than what they import; it must end well."""
+    """Return a function that runs a bench in this process and checks that it succeeds.
+
+    Most benches take less time than their imports.
+    """
 
     def run(name: str, *options: str) -> Printed:
         file, status = str(BENCHES / f"{name}.py"), None
@@ -124,7 +127,7 @@ def test_overhead_runs_every_trial_on_both_sides_and_times_every_storage() -> No
 
 @pytest.mark.slow
 def test_crash_kills_a_search_and_sees_that_nothing_is_lost() -> None:
-    # At the first report: a search this short may be over a second later.
+    # Kill at the first report: a search this short may be over a second later.
     _, found = started("crash", "--kills", "1", "--trials", "3", "--within", "0")
     assert found == {"kills": 1, "finished": 3, "lost": 0, "left_open": 0, "repeated_epochs": ANY, "good": True}
 
@@ -179,10 +182,10 @@ def test_packing_gives_whole_cards_in_turn_and_lets_neighbours_slow_each_other(m
     whole, half = (packing.Job(share, start_up_s=30.0, card_s=100.0, host_s=0.0) for share in (1.0, 0.5))
     in_turn = packing.simulate([whole, whole], cards=1, max_open=2, gain=1.0)
     assert in_turn.ended == {0: 130, 1: 260}
-    # Only the start-up is saved of two that keep the card busy alone.
+    # Two trials that each keep the card busy save only the start-up.
     assert packing.simulate([half, half], cards=1, max_open=2, gain=1.0).ended == {0: 230, 1: 230}
     assert packing.simulate([half, half], cards=1, max_open=2, gain=2.0).ended == {0: 130, 1: 130}
-    # The whole card waits for both, and nothing behind it is asked for.
+    # The trial that needs the whole card waits for both, and nothing behind it is suggested.
     run = packing.simulate([half, half, whole, half], cards=1, max_open=4, gain=2.0)
     assert run.launched == {0: 0, 1: 0, 2: 130, 3: 260}
 
@@ -223,7 +226,7 @@ def test_split_computes_every_cut_of_the_same_batches(run_bench: RunBench) -> No
     for cut in tokens.values():
         assert 1 <= cut["without_passes"] < cut["with_passes"]
         assert cut["most_tokens"] <= 16 * 256
-    # What it makes least of, by the way it cuts.
+    # Headroom's way to split minimises this cost.
     assert tokens["headroom"]["with_passes"] == min(cut["with_passes"] for cut in tokens.values())
     assert f"{tokens['headroom']['with_passes']:.3f}" in output
 

@@ -1,4 +1,4 @@
-"""The command line: help everywhere, one line and exit code 2 for bad input, and no heavy import before its time."""
+"""Command line: help everywhere, one line and exit code 2 for bad input, and no heavy import before it is needed."""
 
 import json
 import os
@@ -30,7 +30,7 @@ LEAST = "study: {name: a}\ndata: {path: demo}\n"
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
-    """A run directory with one trial of each kind that matters here."""
+    """Return a run directory with a complete, a failed and an open trial."""
     config = parse_config(
         {
             "study": {"name": "mine", "dir": str(tmp_path / "runs")},
@@ -120,7 +120,7 @@ def test_all_configurations_are_checked_before_the_first_is_run(headroom: Any, t
 
 
 def ended_study(folder: Path, name: str, outcome: Outcome, value: float | None) -> str:
-    """The file of a configuration whose study holds all of its trials: one."""
+    """Write a configuration whose study already holds its only trial; return the file's name."""
     raw = {
         "study": {"name": name, "dir": str(folder / "runs")},
         "data": {"path": "demo"},
@@ -321,7 +321,7 @@ def test_what_was_searched_is_exported_whatever_the_file_says_by_now(
     assert "config.yaml was changed since the study was searched (" in line
     assert "train.epochs: 3 there, 7 here" in line
     assert "; and 1 more); what the study records counts" in line
-    # A study that was moved is found by the file.
+    # A moved study is found by its config.yaml.
     values["study"]["dir"] = str(tmp_path / "moved")
     with file.open("w") as stream:
         YAML().dump(values, stream)

@@ -1,4 +1,4 @@
-"""A configuration is complete and checked before anything runs; what is wrong with it is said in one line."""
+"""Configuration: complete and checked before anything runs; one line reports an error."""
 
 import dataclasses
 import re
@@ -384,7 +384,7 @@ SECTION_VALUES = st.fixed_dictionaries(
         "model": st.fixed_dictionaries(
             {},
             optional={
-                # What YAML cannot hold at all is not asked of it.
+                # YAML cannot represent other texts.
                 "revision": st.none()
                 | st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"])).filter(str.strip),
             },
@@ -534,7 +534,7 @@ def test_a_trial_gets_every_setting_and_the_seeds_of_the_one_seed() -> None:
     assert settled.data.columns.text == "post"
     for section in ("task", *SEARCHABLE, "memory"):
         given = getattr(config, section).model_dump()
-        # How many classes there are is the data's to say.
+        # The data determines the number of classes.
         counted = {"classes": 2} if section == "task" else {}
         assert dataclasses.asdict(getattr(settled, section)) == {**given, **counted}
 

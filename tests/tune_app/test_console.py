@@ -1,4 +1,4 @@
-"""Nothing from outside is parsed as markup or obeyed by a terminal, whatever prints it."""
+"""Text from outside: nothing parses it as markup and no terminal obeys it, whatever prints it."""
 
 import ast
 import csv
@@ -91,7 +91,7 @@ def test_nothing_prints_past_the_console_and_echo() -> None:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         for what in printing(node)
     }
-    # The live table knows rich's console as a type alone.
+    # The live table uses rich's console only as a type.
     assert found == {
         ("commands/terminal.py", "click.echo"),
         ("console.py", "rich.console"),
@@ -100,7 +100,7 @@ def test_nothing_prints_past_the_console_and_echo() -> None:
 
 
 def printing(node: ast.AST) -> Iterator[str]:
-    """Name what can print unseen: calls past the helpers, and rich's own console and markup."""
+    """Yield the names of code that can print unseen: calls past the helpers, and rich's own console and markup."""
     if isinstance(node, ast.Call):
         name = ast.unparse(node.func)
         if name in (
@@ -119,7 +119,7 @@ def printing(node: ast.AST) -> Iterator[str]:
 
 @pytest.fixture
 def study(tmp_path: Path) -> tuple[Path, StudyStore]:
-    """A study below a folder with a nasty name, one of whose values and messages are nasty, too."""
+    """Write a study in a folder with a nasty name; one of its values and some messages are nasty too."""
     folder = tmp_path / FOLDER
     folder.mkdir()
     file = folder / "c.yaml"

@@ -1,4 +1,4 @@
-"""Addresses of databases mean the files that they were made of, and tables tell whose a database is."""
+"""Database addresses: each leads to the file that it was made from. Tables tell whose a database is."""
 
 import sqlite3
 from pathlib import Path

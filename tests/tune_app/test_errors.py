@@ -1,4 +1,4 @@
-"""What a person reads when something is wrong."""
+"""Error messages for people."""
 
 import errno
 

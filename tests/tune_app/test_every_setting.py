@@ -1,4 +1,4 @@
-"""Every setting, given everything that it cannot be: a refusal is one short line that names the setting."""
+"""Every setting with every kind of invalid value: a rejection is one short line that names the setting."""
 
 import copy
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def given(name: str, value: Any) -> dict[str, Any]:
 
 
 def refusals(name: str, raws: Iterator[dict[str, Any]]) -> Iterator[str]:
-    """The refusals of what is no value of the setting, checked for their form; any other error is a defect."""
+    """Yield the messages that reject a setting's value, with their form checked; any other error is a defect."""
     for raw in raws:
         try:
             parse_config(raw)

@@ -1,4 +1,4 @@
-"""What the assembly decides by itself; test_search_run.py and its like run it."""
+"""Decisions of the assembly itself; test_search_run.py and similar tests run it."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tune_app.study.store import open_study
 
 
 class TwoNodes:
-    """A cluster, the larger node of which has four CPUs."""
+    """Cluster whose larger node has four CPUs."""
 
     def __init__(self, joined: bool) -> None:
         self.joined = joined

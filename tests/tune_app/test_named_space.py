@@ -1,4 +1,4 @@
-"""A configuration names a space of the catalogue and overrides entries; what it becomes is written out in full."""
+"""A configuration that names a space of the catalogue and overrides entries; its result is written out in full."""
 
 from typing import Any
 
@@ -35,8 +35,8 @@ def test_every_space_is_right_for_every_task(name: str, task: str) -> None:
 
 def test_wide_is_all_there_is() -> None:
     left_out = {
-        "task.threshold",  # Tuned on validation, it is better than any that is fixed.
-        "model.criteria_name",  # One name for both encoders, unless the configuration says otherwise.
+        "task.threshold",  # Tuning on validation beats any fixed value.
+        "model.criteria_name",  # One name for both encoders, unless the configuration sets this one.
     }
     assert set(CATALOGUE["wide"].entries) | left_out == set(searchable_names())
 

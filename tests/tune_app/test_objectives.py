@@ -1,4 +1,4 @@
-"""Several objectives at once: what can be asked for, who is on the front, what samplers learn, what is written."""
+"""Several objectives: valid choices, trials on the front, learning of samplers, and output."""
 
 import csv
 import io
@@ -219,7 +219,10 @@ def test_the_front_is_optunas(values: Sequence[tuple[float, ...]]) -> None:
 
 
 def five_trials(store: StudyStore) -> None:
-    """On the front are 0, 2 and 3; 1 is beaten by 0, and 4 by 3, whose score is the same."""
+    """Record five trials, of which 0, 2 and 3 are on the front.
+
+    Trial 0 dominates 1, and trial 3 dominates 4, which has the same score.
+    """
     for values in [(0.5, 1.0), (0.4, 1.0), (0.3, 0.5), (0.9, 4.0), (0.9, 5.0)]:
         complete(store, *values)
 
@@ -405,7 +408,10 @@ def test_exhaustive_goes_through_all_whatever_the_objectives(tmp_path: Path) -> 
 
 
 def beyond_the_limit(store: StudyStore, sampler: str, seed: int, outcome: Outcome | None) -> int:
-    """How many of 80 proposals lie where memory runs out, the score being best at its edge and memory at the other."""
+    """Count the proposals of 80 that run out of memory.
+
+    The best score lies at the edge of memory, the lowest need at the other end.
+    """
     proposer, beyond = proposer_for(store, sampler, seed), 0
     for _ in range(80):
         params = proposer.propose()
@@ -469,7 +475,7 @@ def test_the_corner_that_can_run_is_found_before_any_trial_was_launched(sampler:
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_trials_that_no_other_beats_are_found_sooner_than_by_chance(sampler: str, tmp_path: Path) -> None:
     def spread(name: str, seed: int) -> float:
-        """The mean waste of the last 40 of 120 trials: the front is where nothing is wasted."""
+        """Return the mean waste of the last 40 of 120 trials; on the front it is 0."""
         store = new_store(tmp_path / f"{name}-{seed}", MEMORY)
         proposer, wastes = proposer_for(store, name, seed), []
         for _ in range(120):

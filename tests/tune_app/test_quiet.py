@@ -1,4 +1,4 @@
-"""Libraries' own warnings stay off the terminal, unless they are asked for."""
+"""Warnings of libraries: off the terminal unless requested."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""MLflow mirrors the study: what has ended, once each, and whatever its server does, no trial notices."""
+"""MLflow mirror of the study: each ended trial once, and no failure of its server disturbs a trial."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ CONFIG = {"study.name": "test", "train.epochs": 3, "search.sampler": None}
 
 @pytest.fixture(scope="module")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With MLflow's tables, which take seconds to make."""
+    """Return a SQLite file with MLflow's tables, which take seconds to make."""
     file = tmp_path_factory.mktemp("mlflow") / "empty.db"
     MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
     return file
@@ -57,7 +57,7 @@ def end(store: StudyStore, outcome: Outcome, **attributes: Any) -> int:
 
 
 def runs(uri: str) -> tuple[list[Any], dict[str, Any]]:
-    """The parents, and the children by name."""
+    """Return the parent runs, and the child runs by name."""
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("test")
     found = client.search_runs([experiment.experiment_id], max_results=1000)
@@ -150,7 +150,7 @@ def test_children_are_written_once_however_often_a_search_starts(store: StudySto
     assert list(runs(uri)[1]) == ["trial-00000"]
     store.close_trial(open_number, Outcome.STOPPED)
     tracking = MlflowTracking(store, uri, CONFIG)
-    # Told of both, which it finds in the study too.
+    # The study holds both trials already, and the test reports them once more.
     for trial in store.trials():
         tracking.trial_closed(trial)
     assert tracking.flush() == []
@@ -191,7 +191,7 @@ def test_a_store_that_cannot_be_opened_is_a_warning(store: StudyStore, tmp_path:
 
 def test_a_server_that_cannot_be_reached_is_a_warning_and_no_long_wait(store: StudyStore) -> None:
     began = time.monotonic()
-    # Nothing listens on port 9. The slash at the end is lost on the way to MLflow's own message.
+    # Nothing listens on port 9. MLflow's own message drops the slash at the end.
     tracking = MlflowTracking(store, "http://user:secret@127.0.0.1:9/", CONFIG)
     tracking.trial_closed(store.trial(end(store, Outcome.COMPLETE)))
     (warning,) = tracking.flush()
@@ -305,7 +305,7 @@ def test_mlflow_writes_to_a_folder_whose_name_looks_quoted(empty_database: Path,
 
 def test_the_page_finds_what_kind_of_experiment_it_shows_and_need_not_write_it(store: StudyStore, uri: str) -> None:
     client = MlflowClient(tracking_uri=uri)
-    # One of a version that wrote nothing of the kind.
+    # An experiment of a version that did not write its kind.
     client.create_experiment("test")
     assert MlflowTracking(store, uri, CONFIG).flush() == []
     assert client.get_experiment_by_name("test").tags["mlflow.experimentKind"] == "custom_model_development"

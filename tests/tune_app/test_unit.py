@@ -1,4 +1,4 @@
-"""Units: what trials report in, which report stands for a trial, and where schedulers have something to stop."""
+"""Units of reports: their kinds, the report that represents a trial, and the points where schedulers can stop it."""
 
 from typing import Any
 
@@ -79,7 +79,7 @@ def _rungs_of_hyperband(scheduler: LenientHyperBand, steps: int) -> list[int]:
 @pytest.mark.parametrize("name", ["asha", "hyperband"])
 def test_schedulers_are_deaf_to_what_is_said_within_a_fold(name: str) -> None:
     scheduler = build_scheduler(name, steps=5, warmup=1, reduction_factor=3, startup_trials=0)
-    # A trial that was never added: who listened would stumble.
+    # The trial was never added, so a scheduler that reads its report would raise.
     said: dict[str, Any] = {"value": float("nan"), "step": 0, "fold_epoch": 3, "ended": None}
     assert scheduler.on_trial_result(None, None, said) == TrialScheduler.CONTINUE  # type: ignore[arg-type]
     with pytest.raises((AttributeError, KeyError)):

@@ -1,4 +1,4 @@
-"""What long commands say: lines with the time in a log, and a word where there would be silence."""
+"""Messages of long commands: lines with the time in a log, and a word in place of silence."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""Checkpoints: going on as if nothing had happened, whole folders, and no code in them."""
+"""Checkpoints: training resumes as if never interrupted, folders are whole, and no code in them runs."""
 
 import errno
 from collections.abc import Callable
@@ -19,7 +19,7 @@ SessionOf = Callable[[TrialSettings], TrainingSession]
 
 
 class RunsCode:
-    """Creates a file when it is unpickled."""
+    """Object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -29,7 +29,7 @@ class RunsCode:
 
 
 def train(session: TrainingSession, epochs: int) -> list[float]:
-    """Loss and value of each epoch."""
+    """Return loss and value of each epoch."""
     told = []
     for _ in range(epochs):
         told.append(session.train_epoch())
@@ -40,7 +40,7 @@ def train(session: TrainingSession, epochs: int) -> list[float]:
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Of values in whatever is nested in whatever."""
+    """Compare values, which may be nested in dicts, lists and tuples."""
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(is_same(value, other[name]) for name, value in one.items())
     if isinstance(one, list | tuple):
@@ -59,7 +59,7 @@ def test_two_epochs_and_two_more_in_a_fresh_session_are_four_to_the_last_bit(
     begun = train(first, 2)
     first.save(tmp_path / "epoch-2")
     second = session_of(builtin_settings)
-    # What another trial of the same process might leave behind.
+    # Another trial of the process may leave such a random state behind.
     torch.manual_seed(99)
     second.resume(tmp_path / "epoch-2")
 
@@ -138,7 +138,7 @@ def test_going_on_takes_no_more_memory_than_the_run_holds_anyway(
         before = device.live_bytes()
         with device.measured() as measured:
             session.resume(folder)
-        # And what it holds is counted as before.
+        # The memory of the session is counted as before.
         assert device.live_bytes() == before
         assert measured.peak_bytes - before < 2**10
         assert [list(state) for state in session.optimizer.state.values()] == names

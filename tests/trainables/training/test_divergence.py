@@ -1,4 +1,4 @@
-"""The error of a run that diverged names what diverged, and the setting that lets it."""
+"""Error of a diverged run: it names the diverged tensors and the setting that causes them."""
 
 import pytest
 import torch

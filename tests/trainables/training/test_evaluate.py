@@ -1,4 +1,4 @@
-"""Evaluation: outputs in row order, the same for any batch, and the model left as it was."""
+"""Evaluation: outputs in row order, independent of the batch size, and the model unchanged."""
 
 from collections.abc import Callable
 
@@ -72,7 +72,7 @@ def test_the_model_is_left_in_its_mode_by_a_failure_too(session: TrainingSession
 
 
 def test_training_goes_on_after_an_evaluation_in_bf16(session: TrainingSession) -> None:
-    # Weights cast by autocast in inference mode must not be met again by a backward pass.
+    # A backward pass must not use the weights that autocast cast in inference mode.
     rows = np.arange(4)
     outputs_of(session, rows, precision="bf16")
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -91,7 +91,7 @@ def test_a_pass_that_runs_out_of_memory_is_done_again_with_fewer_rows(session: T
         refused.append(count)
         most[0] //= 2
 
-    # Some rows fit beside the model, forty do not.
+    # The budget holds some rows beside the model, but not forty.
     device = CpuDevice((CpuDevice().live_bytes() + 2**20) / GIB)
     with device.enforce():
         outputs = predict_outputs(

@@ -1,4 +1,4 @@
-"""How much goes into one pass: found in few points, remembered while it holds, and with remedies where nothing fits."""
+"""Rows of one pass: found in few points, remembered while valid, and with remedies where nothing fits."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ from trainables.training.split import RowLimits
 
 LENGTH, EFFECTIVE = 48, 32
 BERT = BertConfig(vocab_size=600, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
-# A gradient of the embeddings weighs more than the activations of some rows.
+# The gradient of its embeddings is larger than the activations of some rows.
 WORDY = BertConfig(vocab_size=60_000, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
 ALBERT = AlbertConfig(
     vocab_size=600,
@@ -40,7 +40,7 @@ ALBERT = AlbertConfig(
 
 
 class Card(CpuDevice):
-    """Passes for a CUDA card, by name alone."""
+    """CUDA card by name alone."""
 
     @property
     def torch_device(self) -> torch.device:
@@ -52,7 +52,7 @@ class Card(CpuDevice):
 
 @dataclass
 class Truth:
-    """What passes really need, in place of running them: the prediction without a correction, times an error.
+    """Real needs of passes, instead of running them: the uncorrected prediction times an error.
 
     Attributes:
         tried: the points run: their kind and their rows.
@@ -84,7 +84,7 @@ class Truth:
 
 @dataclass
 class Machine:
-    """Makes fits of one workload in one budget."""
+    """Maker of fits for one workload in one budget."""
 
     settings: TrialSettings
     folder: Path
@@ -97,7 +97,7 @@ class Machine:
         return predict(workload, self.folder / "predictions")
 
     def allowing(self, rows: int, *, accumulating: bool = True, spare: float = 1.0001, **changes: Any) -> "Machine":
-        """A budget in which so many rows are predicted to fit, and hardly more."""
+        """Return a machine whose budget holds just so many rows, by the prediction."""
         need = self.plan(**changes).need_gib(rows, LENGTH, 2 if accumulating else 1)
         return replace(self, budget_gib=spare * need / (1 - self.settings.memory.headroom))
 
@@ -228,7 +228,7 @@ def test_of_a_fixed_micro_batch_and_a_free_evaluation_only_the_latter_is_probed(
     fit, truth = machine.allowing(2).changed(memory__micro_batch=7).probed()
     assert fit.micro_batch == 7
     assert {kind for kind, _ in truth.tried} == {"evaluation"}
-    # Nothing was said against its passes.
+    # Passes of the fixed size were not found too large.
     assert not fit.checkpointing
 
 
@@ -281,7 +281,7 @@ def another_torch(machine: Machine, _: Path, patch: pytest.MonkeyPatch) -> Machi
 
 
 def another_transformers(machine: Machine, _: Path, patch: pytest.MonkeyPatch) -> Machine:
-    # transformers puts another module of its name in its own place while it loads models: not every import is the same.
+    # While transformers loads models it replaces its own module, so that imports may differ.
     patch.setattr("trainables.memory.predict.plan.transformers.__version__", "9.9")
     return machine
 
@@ -385,7 +385,7 @@ def test_checkpointing_is_switched_on_where_no_row_is_predicted_to_fit_without(m
     assert truth.need_gib(fit.micro_batch, True) <= small.budget_gib * 0.9
     again, truth = small.probed()
     assert again.checkpointing
-    # It is remembered, too.
+    # The cached result includes checkpointing.
     assert truth.tried == []
     assert same(fit.limits, again.limits)
 
@@ -405,7 +405,7 @@ def test_checkpointing_is_not_switched_on_where_it_is_forbidden(machine: Machine
     small = machine.changed(memory__allow_checkpointing=False).allowing(1, spare=0.97)
     fit, _ = small.probed()
     assert not fit.checkpointing
-    # One row is tried all the same: the budget is more than what is allowed of it.
+    # One row is tried although it exceeds the allowed part of the budget: it may fit in the whole.
     assert fit.micro_batch == 1
     assert not fit.use_checkpointing()
 

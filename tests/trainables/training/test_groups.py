@@ -1,4 +1,4 @@
-"""Parameter groups: who learns at which rate, and that rates change what is trained."""
+"""Parameter groups: the learning rate of each parameter, and the effect of rates on training."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def classifier(family: str) -> TextClassifier:
 
 
 def by_name(model: nn.Module, settings: OptimSettings) -> dict[str, tuple[float, float]]:
-    """Name of each parameter in a group → its rate and weight decay."""
+    """Return each parameter's name in a group → its rate and weight decay."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     groups = parameter_groups(model, settings)
     found = [(names[p], (group["lr"], group["weight_decay"])) for group in groups for p in group["params"]]

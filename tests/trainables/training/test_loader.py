@@ -1,4 +1,4 @@
-"""Feeding: effective batch by effective batch, the same from this process as from others."""
+"""Loading batches: one effective batch after another, the same from this process as from others."""
 
 import multiprocessing
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ pads_ahead = pytest.mark.filterwarnings("ignore:This DataLoader will create:User
 def test_processes_that_pad_ahead_change_nothing(
     builtin_settings: TrialSettings, session_of: Callable[[TrialSettings], TrainingSession]
 ) -> None:
-    # With dropout: neither the batches nor the random state may differ.
+    # With dropout, both the batches and the random state must be equal.
     here, ahead = (
         session_of(with_params(builtin_settings, {"data.num_workers": workers})).train_epoch() for workers in (0, 2)
     )

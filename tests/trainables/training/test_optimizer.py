@@ -1,4 +1,4 @@
-"""The optimizers: their groups, what they read, their states, and their steps and the room for them."""
+"""Optimizers: their groups, the settings that they read, their states, their steps and the memory for them."""
 
 import subprocess
 import sys
@@ -33,7 +33,10 @@ def test_biases_and_normalisation_are_not_decayed_and_what_is_frozen_is_left_out
 
 
 def small_model() -> nn.Sequential:
-    """Weights enough for 8-bit states, and some too few; two of one size in a row, the largest last."""
+    """Return a model with weights large enough for 8-bit states, and some too small.
+
+    Two of equal size follow each other, and the largest comes last.
+    """
     torch.manual_seed(3)
     return nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64), nn.LayerNorm(64), nn.Linear(64, 200))
 
@@ -47,7 +50,7 @@ def steps(model: nn.Module, optimizer: torch.optim.Optimizer, count: int) -> Non
 
 
 def trained(settings: OptimSettings) -> dict[str, torch.Tensor]:
-    """Weights after four steps."""
+    """Return the weights after four steps."""
     model = small_model()
     optimizer = build_optimizer(model, settings)
     prepare_states(optimizer)
@@ -104,7 +107,7 @@ def test_states_are_prepared_as_the_first_step_would_make_them(optimizer_name: s
 
 
 class PeakOfNew(TorchDispatchMode):
-    """The most that storages made under it take at once, counted by a few lines of its own."""
+    """Counter of the peak of new storages, independent of the code under test."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,7 +189,7 @@ def test_a_model_without_biases_can_be_optimised() -> None:
 
 
 def taken_after(allocations: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others take all memory once the step has made so many square roots, of which it needs one a parameter."""
+    """Let others take all memory once the step has taken so many square roots; it takes one per parameter."""
     real, done = torch.Tensor.sqrt, [0]
 
     def sqrt(tensor: torch.Tensor) -> torch.Tensor:
@@ -209,7 +212,7 @@ def test_a_step_that_others_interrupt_is_never_taken_for_one_that_can_be_done_ag
     taken_after(1, monkeypatch)
     with pytest.raises(MemoryTakenError, match="neighbour: in the middle of an optimizer step: CPU out of memory"):
         apply_step(optimizer, list(model.parameters()), clip_norm=0.0)
-    # That is why: one parameter had moved.
+    # The step must not be repeated, because one parameter had changed.
     assert not torch.equal(model.weight, before)
 
 

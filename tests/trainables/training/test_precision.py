@@ -43,7 +43,7 @@ def test_bf16_keeps_weights_gradients_and_outputs_in_fp32(
     weights = list(session.model.parameters())
     assert {weight.dtype for weight in weights} == {torch.float32}
     assert gradients == {torch.float32}
-    # And it did run in bf16: the same epoch in fp32 has another loss, though not by much.
+    # Training ran in bf16: the same epoch in fp32 has a slightly different loss.
     in_fp32 = session_of(settings).train_epoch()
     assert loss != in_fp32
     assert loss == pytest.approx(in_fp32, rel=0.05)

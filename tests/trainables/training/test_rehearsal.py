@@ -1,4 +1,4 @@
-"""Rehearsals: the peak of a real step, and a run that does not know that they took place."""
+"""Rehearsals: they have the peak of a real step, and leave no trace in the run."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -25,7 +25,7 @@ TOO_MANY = 2000
 
 @dataclass
 class Stage:
-    """A session with dropout on a device of its own, whose budget is enforced."""
+    """Session with dropout on a device of its own, whose budget is enforced."""
 
     session: TrainingSession
     device: CpuDevice
@@ -42,7 +42,7 @@ class Stage:
         )
 
     def real_peak(self, passes: list[int]) -> int:
-        """Of a real step of so many rows a pass, all of full length."""
+        """Return the peak of a real step of so many rows a pass, all of full length."""
         session = self.session
         batches = [session.task.full_batch(rows, LENGTH) for rows in passes]
         session.model.train()
@@ -56,7 +56,7 @@ class Stage:
                 precision=session.precision,
             )
             session.optimizer.zero_grad(set_to_none=True)
-        # The batches are in the host's memory in a run.
+        # In a run the batches are in the host's memory.
         return measured.peak_bytes - sum(tensor.nbytes for batch in batches for tensor in batch.values())
 
 
@@ -69,7 +69,7 @@ def stage(builtin_settings: TrialSettings, cache: Path, machine_folder: Path) ->
 def any_stage(
     optimizer_name: str, builtin_settings: TrialSettings, cache: Path, machine_folder: Path
 ) -> Iterator[Stage]:
-    """The same with every optimizer."""
+    """Yield a stage for every optimizer."""
     yield from staged(with_params(builtin_settings, {"optim.name": optimizer_name}), cache, machine_folder)
 
 
@@ -78,13 +78,13 @@ def staged(settings: TrialSettings, cache: Path, machine_folder: Path) -> Iterat
     with device.enforce():
         session = TrainingSession(with_params(settings, {"head.pooling": "mean"}), cache, device)
         session.fit_to_memory(MachineFiles(machine_folder))
-        # A step behind it: no state is zero any more.
+        # After one step no state is zero any more.
         Stage(session, device).real_peak([4])
         yield Stage(session, device)
 
 
 def everything(stage: Stage) -> dict[str, Any]:
-    """All of a run that a rehearsal could change."""
+    """Return all state of a run that a rehearsal could change."""
     session = stage.session
     states = torch.optim.Optimizer.state_dict(session.optimizer)["state"]
     return {
@@ -206,7 +206,7 @@ def test_the_peak_is_that_of_a_real_step(rows: int, accumulating: bool, stage: S
     with stage.rehearsing() as rehearsal:
         peak = rehearsal.training_peak(rows, LENGTH, accumulating=accumulating)
     real = stage.real_peak([rows, rows] if accumulating else [rows])
-    # A real step adds its losses up, in a number or two.
+    # A real step also sums its losses, in a number or two.
     assert peak == pytest.approx(real, abs=32)
 
 
@@ -219,7 +219,7 @@ def test_after_going_on_from_a_checkpoint_nothing_changes_either_but_old_gradien
     session.train_epoch()
     session.resume(folder)
     with stage.rehearsing() as rehearsal:
-        # What is left over of an earlier step belongs to no first pass.
+        # Gradients of an earlier step are no part of a first pass.
         peak = rehearsal.training_peak(8, LENGTH, accumulating=False)
         assert all(parameter.grad is None for parameter in session.model.parameters())
         assert peak == rehearsal.training_peak(8, LENGTH, accumulating=False)

@@ -1,4 +1,4 @@
-"""Rungs: where they lie in an epoch, and which rows judge a trial there."""
+"""Rungs: their positions in an epoch, and the rows that score a trial there."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from trainables.training.rungs import rung_end, sample_rows
 
 LABELS = np.array([0] * 70 + [1] * 25 + [2] * 5).repeat(2)
-# Of 200 rows the data holds, those with even numbers.
+# The rows with even numbers of a data set of 200.
 ROWS = np.arange(0, 200, 2)
 
 

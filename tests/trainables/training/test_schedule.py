@@ -1,4 +1,4 @@
-"""The learning-rate schedules, held against those of transformers and torch."""
+"""Learning-rate schedules, compared with those of transformers and torch."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -35,7 +35,7 @@ def factors(name: str, steps: int, warmup_ratio: float = 0.0, **options: Any) ->
 
 
 def rates(schedule: Any) -> list[float]:
-    """The rates of 20 optimizer steps."""
+    """Return the rates of 20 optimizer steps."""
     seen = []
     for _ in range(20):
         seen.append(schedule.get_last_lr()[0])
@@ -62,7 +62,7 @@ def test_one_cycle_has_torchs_first_rate_peak_and_last_rate() -> None:
         theirs.optimizer.step()
         if len(theirs_seen) < 400:
             theirs.step()
-    # Torch counts from the first step to the last, we count those between: they are half a step apart or so.
+    # Torch counts from the first step to the last, Headroom counts the steps between: they differ by about half a step.
     assert ours == pytest.approx(theirs_seen, abs=0.02)
 
 

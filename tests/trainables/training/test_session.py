@@ -38,7 +38,7 @@ def test_padding_does_not_change_the_logits(
 def test_every_epoch_has_an_order_of_its_own(
     settings: TrialSettings, session_of: Callable[[TrialSettings], TrainingSession]
 ) -> None:
-    # A rate of zero freezes the weights, so that only the order can tell epochs apart.
+    # A rate of zero freezes the weights, so that only the order distinguishes epochs.
     session = session_of(with_params(settings, {"optim.lr": 0.0}))
     first = session.train_epoch()
     assert session.train_epoch() == first
@@ -49,7 +49,7 @@ def test_every_epoch_has_an_order_of_its_own(
 def test_ruined_weights_are_not_scored(
     settings: TrialSettings, session_of: Callable[[TrialSettings], TrainingSession]
 ) -> None:
-    # One step per epoch: its loss was still finite.
+    # With one step per epoch the loss was still finite.
     session = session_of(with_params(settings, {"optim.lr": 1e36, "train.batch_size": 1000, "train.clip_norm": 0.0}))
     session.train_epoch()
     with pytest.raises(NonFiniteLossError, match=r"outputs on validation are not finite: .*a lower optim\.lr"):
@@ -143,7 +143,10 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 def once(real: Callable[..., Any], when: Callable[..., bool], *, after: bool) -> Callable[..., Any]:
-    """The function, which runs out of memory the first time that it is to, before or after it has done its work."""
+    """Return the function with a fault.
+
+    The first time that ``when`` is true it runs out of memory, before or after its work.
+    """
     pending = [True]
 
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -184,7 +187,7 @@ def before_the_weights_change(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[int]]]:
-    """For every attempt at a step, what the state of the random generator was, and the rows of its passes."""
+    """Return the list of attempts at a step: the random generator's state, and the rows of the passes."""
     noted: list[tuple[int, list[int]]] = []
     real = session_module.train_step
 
@@ -227,7 +230,7 @@ def test_a_step_done_again_is_to_the_last_bit_that_of_a_run_that_was_cut_so_from
     loss = recovered.train_epoch()
     assert recovered.progress.recoveries == 1
     (first_random, first), (again_random, again), *_ = attempts
-    # It starts where it did, with the same rows in smaller parts.
+    # The second attempt has the same random state and the same rows, in smaller passes.
     assert first_random == again_random
     assert sum(first) == sum(again) == 32
     assert max(again) == recovered.fit.micro_batch < max(first)
@@ -255,7 +258,7 @@ def test_steps_that_were_done_are_not_done_again(
     with monkeypatch.context() as patch:
         patch.setattr(torch.nn.utils, "clip_grad_norm_", once(torch.nn.utils.clip_grad_norm_, nth(2), after=False))
         loss = session.train_epoch()
-    # Three steps, the second one twice.
+    # The epoch has three steps and repeats the second.
     assert [sum(rows) for _, rows in attempts][:3] == [32, 32, 32]
     assert len(attempts) == session.steps_per_epoch + 1
     assert session.schedule.last_epoch == session.steps_per_epoch
@@ -272,7 +275,7 @@ def step_losses(
     budget_gib: float | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> tuple[list[float], list[int], float]:
-    """Two epochs: the loss of every step, the rows of every pass, and the peak in GiB."""
+    """Train two epochs; return the loss of every step, the rows of every pass, and the peak in GiB."""
     losses: list[float] = []
     passes: list[int] = []
     real = session_module.train_step

@@ -20,19 +20,19 @@ LENGTHS = np.random.default_rng(0).integers(3, 60, size=300)
 
 
 def at_most(rows: int, alone: int | None = None) -> RowLimits:
-    """So many rows a pass, whatever their length."""
+    """Return limits of so many rows a pass, whatever their length."""
     limit = np.full(100, rows)
     return RowLimits(limit if alone is None else np.full(100, alone), limit, limit)
 
 
 def tokens(most: int) -> RowLimits:
-    """So many tokens a pass."""
+    """Return limits of so many tokens a pass."""
     limit = np.maximum(1, most // np.maximum(1, np.arange(100)))
     return RowLimits(limit, limit, limit)
 
 
 def computed(pieces: list[np.ndarray], lengths: np.ndarray) -> int:
-    """Tokens that the passes compute, and what the passes cost beside that."""
+    """Return the tokens that the passes compute, plus the fixed cost of every pass in tokens."""
     return sum(len(piece) * int(lengths[piece].max()) + PASS_COST_TOKENS for piece in pieces)
 
 
@@ -61,7 +61,7 @@ def test_every_row_comes_once_and_every_pass_is_within_its_limit(lengths: list[i
 
 
 def cheapest(lengths: list[int], limits: RowLimits) -> int:
-    """By trying every way to cut the sorted rows."""
+    """Return the lowest cost of all ways to split the sorted rows."""
     rows = sorted(lengths)
     ways = [
         [0, *(place for place in range(1, len(rows)) if cuts >> (place - 1) & 1), len(rows)]
@@ -99,7 +99,7 @@ def test_several_passes_are_not_made_for_fewer_tokens_where_no_row_fits_beside_t
     uneven = np.array([5] * 50 + [90] * 2)
     nothing_beside = RowLimits(np.full(100, 60), np.where(np.arange(100) < 50, 3, 0), np.full(100, 60))
     assert len(micro_batches(np.arange(52), uneven, nothing_beside)) == 1
-    # Where one pass does not hold all, it is tried row by row.
+    # Rows that do not fit in one pass are split row by row.
     cut = micro_batches(np.arange(52), uneven, nothing_beside.with_smaller_passes(52, 90))
     assert [len(piece) for piece in cut[:3]] == [1, 1, 3]
     assert nothing_beside.with_smaller_passes(3, 10).accumulating.tolist() == [1] * 50 + [0] * 50

@@ -1,4 +1,4 @@
-"""One optimizer step: the gradient of the whole effective batch, however it is cut."""
+"""One optimizer step: the gradient of the whole effective batch, however it is split."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -66,7 +66,7 @@ MODEL = small_model()
 
 
 def gradient() -> dict[str, torch.Tensor]:
-    """The gradient that the model holds now, taken off it."""
+    """Return the model's present gradient and clear it."""
     taken = {name: weight.grad.clone() for name, weight in MODEL.named_parameters() if weight.grad is not None}
     MODEL.zero_grad(set_to_none=True)
     return taken
@@ -79,10 +79,10 @@ def gradient() -> dict[str, torch.Tensor]:
 def test_the_gradient_is_that_of_the_whole_effective_batch_in_one_pass(
     rows: int, effective_batch: int, most: int, seed: int
 ) -> None:
-    # The last batch is the ragged one, the first a full one.
+    # Check a full batch, the first, and the ragged last one.
     batches = list(effective_batches(np.arange(rows), effective_batch, np.random.default_rng(seed)))
     for batch in {len(batch): batch for batch in (batches[0], batches[-1])}.values():
-        # Any budget: so many tokens a pass, at least one row.
+        # Any limit of tokens a pass, but at least one row.
         limit = np.maximum(1, most // np.maximum(1, np.arange(EXAMPLES.lengths.max() + 1)))
         pieces = micro_batches(batch, EXAMPLES.lengths, RowLimits(limit, limit, limit))
         assert sorted(np.concatenate(pieces).tolist()) == sorted(batch.tolist())

@@ -1,4 +1,4 @@
-"""The live pages: they show the study, change nothing, and nothing of them is left at the end."""
+"""Live pages: they show the study, change nothing, and leave nothing behind."""
 
 import contextlib
 import json
@@ -105,10 +105,10 @@ MAKE_STUDY = """
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of runs with a study of three trials, and MLflow's store; made by Optuna's and MLflow's own means."""
+    """Return a folder of runs with a study of three trials and MLflow's store, written by Optuna and MLflow."""
     runs = tmp_path_factory.mktemp("recorded")
     (runs / STUDY).mkdir()
-    # In a process of its own, where MLflow's warnings are no errors.
+    # A separate process, where MLflow's warnings are no errors.
     command = [sys.executable, "-c", textwrap.dedent(MAKE_STUDY), STUDY, str(runs)]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     return runs
@@ -116,13 +116,13 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run_dir(recorded: Path, tmp_path: Path) -> Path:
-    """The run directory of a study in a copy of what was recorded."""
+    """Return the run directory of a study in a copy of the recorded runs."""
     shutil.copytree(recorded, tmp_path / "runs")
     return tmp_path / "runs" / STUDY
 
 
 class Browser:
-    """Follows an address as a browser does: its redirect, with the cookie that comes with it."""
+    """Client that follows an address as a browser does: its redirect, with the cookie that comes with it."""
 
     def __init__(self, address: str) -> None:
         self._opener = build_opener(ProxyHandler({}), HTTPCookieProcessor(CookieJar()))
@@ -150,7 +150,7 @@ LAST_LINE = "only to look at, and for whoever has these addresses; Ctrl-C ends t
 
 @contextlib.contextmanager
 def opened(run_dir: Path, tracking: str) -> Iterator[tuple[subprocess.Popen[str], Told]]:
-    """Open the pages in a process of their own; it must have ended by the end of the block."""
+    """Open the pages in another process, which must have ended by the end of the block."""
     source = f"""
         from pathlib import Path
         from tune_app.commands.dashboard import open_dashboards
@@ -191,7 +191,7 @@ def test_both_pages_show_the_study_change_nothing_and_end_with_their_process(run
         experiment = mlflow.fragment.removeprefix("/experiments/").removesuffix("/runs")
         runs = mlflow.ask("POST", "/ajax-api/2.0/mlflow/runs/search", {"experiment_ids": [experiment]})
         assert runs[1]["runs"][0]["info"]["run_name"] == STUDY
-        # What the server behind the guard would do.
+        # Requests that the server behind the guard would obey.
         for browser, method, path, body in (
             (optuna, "DELETE", f"/api/studies/{study_id}", {}),
             (optuna, "POST", "/api/studies", {"study_name": "x", "directions": ["minimize"]}),

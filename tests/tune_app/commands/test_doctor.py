@@ -1,4 +1,4 @@
-"""What the doctor finds, and what it advises."""
+"""Findings and advice of the doctor."""
 
 import io
 import json
@@ -22,7 +22,7 @@ CUDA_TORCH = TorchFacts("2.13.0+cu128", "12.8", True, (TorchDevice("NVIDIA H200"
 
 @pytest.fixture
 def loopback_port() -> int:
-    """A port that nothing listens on."""
+    """Return a port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -112,7 +112,7 @@ def test_shared_memory_smaller_than_the_object_store_is_noted() -> None:
     assert docker_default.state == "note"
     assert "--shm-size=10g" in docker_default.remedy
     assert doctor.check_shared_memory(16 * 2**30, 32 * 2**30).state == "ok"
-    # Beyond 10 GB Ray takes no more than /dev/shm has.
+    # Above 10 GB Ray takes no more than /dev/shm has.
     assert doctor.check_shared_memory(16 * 2**30, 512 * 2**30).state == "ok"
 
 

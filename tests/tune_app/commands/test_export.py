@@ -1,4 +1,4 @@
-"""What a study leaves behind: a configuration that runs as it is, and a table of every trial."""
+"""Exports of a study: a configuration that runs unchanged, and a table of every trial."""
 
 import copy
 import csv
@@ -70,7 +70,7 @@ def test_the_best_configuration_is_complete_and_pinned(store: StudyStore, config
     assert (loaded.pinned.data_fingerprint, loaded.pinned.device) == ("f" * 64, "cpu")
     assert {"python", "torch", "transformers", "headroom"} <= set(loaded.pinned.versions)
     expected = config.with_params(store.trial(best).params).trial_settings()
-    # No equal texts were tied together when its data was split.
+    # Its data was split without tying equal texts together.
     assert loaded.trial_settings() == replace(expected, data=replace(expected.data, equal_texts="apart"))
     assert loaded.limits == config.limits, "what was let through is not judged otherwise when it is trained again"
     assert file.read_text().startswith("# Trial 1 of study test: macro_f1 0.750000 on validation.\n")

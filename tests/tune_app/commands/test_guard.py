@@ -1,4 +1,4 @@
-"""The guard before a page: who is let in, and what they may ask for."""
+"""Guard in front of a page: who may enter, and the requests that they may make."""
 
 import json
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ HOST = f"127.0.0.1:{PORT}"
 
 
 class Page:
-    """An application that keeps what reached it."""
+    """Application that records the requests that reach it."""
 
     def __init__(self, status: int = 200, error: str = "") -> None:
         self.reached: list[str] = []
@@ -29,7 +29,7 @@ class Page:
 
 
 class Visitor:
-    """Sends the cookie that was set to any host, as a browser does that was misled about who answers there."""
+    """Client that sends its cookie to any host, like a browser misled about who answers there."""
 
     def __init__(self, guard: Guard) -> None:
         self._client = Client(guard, use_cookies=False)

@@ -1,4 +1,4 @@
-"""``headroom study``: what it prints, what it exits with, and what it never does unasked."""
+"""``headroom study``: its output, its exit codes, and the changes that it makes only on request."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ space:
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A configuration and its study, of which two trials are complete and one is open."""
+    """Write a configuration and its study, of which two trials are complete and one is open."""
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "mine.yaml"
     file.write_text(CONFIG)

@@ -1,4 +1,4 @@
-"""What the commands print of a study."""
+"""Output of the commands that show a study."""
 
 import io
 from pathlib import Path

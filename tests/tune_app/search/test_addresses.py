@@ -1,4 +1,4 @@
-"""Which cluster a search is to join, and what cannot be one's address."""
+"""Address of the cluster that a search joins, and the values that cannot be an address."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""ASHA through Ray's interface: pausing, going on, ending, and resuming as if nothing had been interrupted."""
+"""ASHA through Ray's interface: it pauses, continues and stops trials, and resumes as if never interrupted."""
 
 import math
 from typing import Any
@@ -16,7 +16,7 @@ CONTINUE, PAUSE, STOP = TrialScheduler.CONTINUE, TrialScheduler.PAUSE, TrialSche
 
 
 class StandIn:
-    """As much of Ray's trial as schedulers look at."""
+    """Parts of Ray's trial that schedulers read."""
 
     def __init__(self, number: int, *, is_recommended: bool = False) -> None:
         self.trial_id = f"ray-{number}"
@@ -28,7 +28,7 @@ class StandIn:
 
 
 class Controller:
-    """Stops trials as Ray's controller does."""
+    """Controller that stops trials as Ray's does."""
 
     def __init__(self, scheduler: Any) -> None:
         self._scheduler = scheduler
@@ -64,7 +64,7 @@ def past(number: int, *values: float, is_open: bool = False, waits: bool = False
 
 
 def decision(scheduler: Any, trial: Any, step: int, value: float) -> str:
-    """Report a value; a trial that is to pause is paused, as Ray does it."""
+    """Report a value and return the decision; pause the trial as Ray does it."""
     trial.status = Trial.RUNNING
     decided = str(scheduler.on_trial_result(None, trial, {TIME: step, METRIC: value}))
     trial.status = Trial.PAUSED if decided == PAUSE else trial.status
@@ -175,7 +175,7 @@ def test_a_trial_that_is_retried_after_a_resume_is_never_paused_behind_rays_back
     assert trial.status == Trial.PENDING, "the best third goes on at once"
     for number in range(6, 16):
         decision(scheduler, added(scheduler, number), 1, 0.9)
-    # Its worker died, and Ray adds the trial once more.
+    # Its worker died, and Ray adds the trial again.
     scheduler.on_trial_add(None, trial)
     assert trial.status == Trial.PENDING
 

@@ -1,4 +1,4 @@
-"""A search in which everything fails for one reason is broken off; one in which some trials fail is not."""
+"""Circuit breaker: it ends a search in which everything fails for one reason, but none in which some trials fail."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def failed(error: str = "KeyError", place: int = 3) -> FrozenTrial:
 
 
 def breakages(trials: list[FrozenTrial]) -> list[tuple[int, Breakage]]:
-    """After how many trials it was broken off, and why."""
+    """Return how many trials had ended when the search was stopped, and the reason."""
     found: list[tuple[int, Breakage]] = []
     closed: list[FrozenTrial] = []
     breaker = CircuitBreaker(lambda breakage: found.append((len(closed), breakage)))

@@ -21,11 +21,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::pytest.Pytes
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """Three nodes; the head, on which the searches run, has no room for a trial."""
+    """Start three nodes; the head, on which the searches run, has no room for a trial."""
     import tune_app.search.ray_session  # noqa: F401, I001  # First, for Ray's environment.
     from ray.cluster_utils import Cluster
 
-    # That a node is gone is to be found out soon.
+    # Short health checks, so that Ray notices a lost node soon.
     quick = {"health_check_period_ms": 500, "health_check_timeout_ms": 500, "health_check_failure_threshold": 3}
     head = {"num_cpus": 0, "include_dashboard": False, "_system_config": quick}
     cluster = Cluster(initialize_head=True, head_node_args=head)
@@ -37,7 +37,7 @@ def cluster() -> Iterator[Any]:
 
 @pytest.fixture
 def search(plain_config: dict[str, Any], cluster: Any) -> Callable[..., Any]:
-    """Run a search on the cluster; returns the trials of its study and its output."""
+    """Return a function that runs a search on the cluster and returns the trials of its study and its output."""
     from tune_app.experiment import run_search
     from tune_app.study.store import load_study
 
@@ -52,7 +52,7 @@ def search(plain_config: dict[str, Any], cluster: Any) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch as ``slow_trial`` noted it."""
+    """Epoch as ``slow_trial`` recorded it."""
 
     lr: float
     number: int
@@ -75,7 +75,7 @@ class Epoch:
 
 
 def slow_trial(log: Path) -> Any:
-    """A trial of half a second an epoch that notes where and when it was trained."""
+    """Return a trial of half a second an epoch that records where and when each was trained."""
 
     def run_trial(settings: Any, report: Any, workspace: Any) -> None:
         import ray

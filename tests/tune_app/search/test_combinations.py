@@ -1,4 +1,4 @@
-"""Models and settings that do not go together: refused where fixed, turned away where sampled, before anything runs."""
+"""Models and settings that exclude each other: an error where fixed, rejected where sampled, before anything runs."""
 
 import json
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_both_encoders_of_a_pair_must_follow() -> None:
 
 
 def turned_away(config: RunConfig, **params: Any) -> str | None:
-    """The reason of the rule against combinations, or None."""
+    """Return the reason of the rule against combinations, or None."""
     sample = {name.replace("__", "."): value for name, value in params.items()}
     rules = combination_rules(config, model_names(config))
     found = violations(rules, Sample.of({**config.fixed_params(), **sample}))

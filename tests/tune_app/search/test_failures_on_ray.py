@@ -1,4 +1,4 @@
-"""Real Ray runs in which workers hang, crash and fail, and disks are full: nothing finished is lost."""
+"""Real Ray runs with hanging, crashing and failing workers and full disks: no finished trial is lost."""
 
 import errno
 import os
@@ -143,7 +143,7 @@ def test_what_is_no_trials_fault_ends_the_search_and_fails_none(run_scripted: An
     assert outcomes(store) == [Outcome.COMPLETE] * 3
     cut_short = store.trials()[1]
     assert sorted(cut_short.intermediate_values) == [1, 2, 3, 4]
-    # All epochs are equal, so the first is the best, and its checkpoint is there.
+    # All epochs are equal, so the first is the best, and its checkpoint exists.
     assert cut_short.user_attrs["resumed_at"] == 1
     why = cut_short.user_attrs["passed_over"]
     assert why.startswith("its checkpoint trial-00001-")
@@ -184,7 +184,7 @@ def test_a_database_that_is_gone_ends_the_search_in_a_line_that_says_so(
 
     def script(settings: Any, epoch: int) -> float:
         if settings.optim.lr == 0.2 and epoch == 2:
-            # Without a word to those who are connected.
+            # Kill the server, so that its clients get no notice.
             for process in [*psutil.Process(server).children(recursive=True), psutil.Process(server)]:
                 process.kill()
         return 0.5

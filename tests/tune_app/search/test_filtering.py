@@ -1,4 +1,4 @@
-"""Which rules a configuration chooses, what they turn away of a space, and when nothing is left of it."""
+"""Rules that a configuration chooses, their rejections in a space, and spaces of which nothing is left."""
 
 import re
 from typing import Any
@@ -57,7 +57,7 @@ def test_the_family_of_a_built_in_model_is_known() -> None:
 
 
 def linear_fit(sample: Sample) -> Fit:
-    """A card on which 1 GiB holds 16 samples of any model but ``giant``, which does not fit."""
+    """Return the fit on a card where 1 GiB holds 16 samples of any model but ``giant``, which does not fit."""
     if sample.model == "giant":
         return Fit(1.2, 1.0, 1.0, 0, None, checkpointing=False)
     return Fit(0.1, 1.0, 1.0, 16, -(-sample.effective_batch // 16), checkpointing=False)
@@ -75,7 +75,8 @@ def test_in_a_small_space_the_shares_are_exact_and_what_rules_do_not_look_at_doe
         }
     )
     found = turned_away([*PREDICTED, SizeClassRule(NAMED_LIMITS["users_24gb"], lambda model: None)], space, FIXED, 0)
-    # Of 20: giant always; batches of 128 and 256 of the others; batches above 16 of large and above 64 of base models.
+    # Of 20 configurations memory rejects all of giant, and accumulation the batches of 128 and 256 of the others.
+    # Size_limits rejects batches above 16 of large models and above 64 of base models.
     assert found.shares == pytest.approx({"memory": 5 / 20, "accumulation": 6 / 20, "size_limits": 10 / 20})
     assert (found.can_run, found.sampled) == (pytest.approx(7 / 20), False)
     assert str(found) == (

@@ -1,4 +1,4 @@
-"""Real Ray runs of trials in folds: what schedulers compare, what is resumed, what the study and its export say."""
+"""Real Ray runs of trials in folds: the scheduler's comparisons, resuming, and the contents of study and export."""
 
 import os
 import signal
@@ -13,7 +13,10 @@ FOLDS, EPOCHS = 3, 2
 
 
 def folded_trial(script: Any) -> Any:
-    """A trial that says what a real one in folds does: ``script(settings, fold, epoch) -> value``, both from 1."""
+    """Return a trial with the reports of a real one in folds.
+
+    Its values come from ``script(settings, fold, epoch) -> value``, both from 1.
+    """
 
     def run_trial(settings: Any, report: Any, workspace: Any) -> None:
         import json
@@ -67,7 +70,7 @@ def outcomes(store: Any) -> dict[float, str]:
 
 
 def test_a_trial_is_worth_the_mean_of_all_its_folds_and_keeps_no_model(search: Any) -> None:
-    # The mean falls from fold to fold; its highest is not what the trial is worth.
+    # The mean falls from fold to fold, and the trial's value is the last mean, not the highest.
     end, store, output = search(lambda settings, fold, epoch: settings.optim.lr - fold / 10 + epoch / 100)
     trials = store.trials()
     assert set(outcomes(store).values()) == {"complete"}
@@ -106,7 +109,7 @@ def test_hyperband_pauses_between_folds_and_its_survivors_run_all_of_them(search
         "search.trials=5",
         f"space.optim.lr.choices={lrs}",
     )
-    # A bracket of 2 that run through, and one of 3 of which one survives the first fold.
+    # In the bracket of 2 both trials run through; in that of 3 one survives the first fold.
     assert list(outcomes(store).values()) == ["complete", "complete", "stopped", "stopped", "complete"]
     assert [len(trial.intermediate_values) for trial in store.trials()] == [5, 5, 1, 1, 5]
 
@@ -133,7 +136,7 @@ def test_a_study_of_one_split_does_not_go_on_in_folds(run_scripted: Any, search:
     run_scripted(lambda settings, epoch: settings.optim.lr, "search.trials=1")
     with pytest.raises(UserError, match=r"data\.folds: null there, 3 here"):
         search(lambda settings, fold, epoch: settings.optim.lr, "study.on_change=refuse")
-    # Left to itself it is a new version, in which a value of one split is worth nothing.
+    # By default the search starts a new version, where values of one split do not count.
     end, store, _ = search(lambda settings, fold, epoch: settings.optim.lr, "search.trials=1")
     assert end.run_dir.name == "test-v2"
     (only,) = store.trials()

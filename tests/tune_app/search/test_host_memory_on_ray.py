@@ -1,4 +1,4 @@
-"""Real Ray whose memory monitor is on, as on clusters that others start: it takes a worker, and no more than that."""
+"""Real Ray with its memory monitor on, as on clusters that others start: it kills a worker, and nothing else."""
 
 import time
 from collections.abc import Iterator
@@ -15,7 +15,10 @@ TAKES_BYTES = 3 * 2**30
 
 @pytest.fixture(scope="module")
 def ray_with_one_slot() -> Iterator[None]:
-    """In the place of the one of all tests: it takes workers as soon as half of what the trial takes is taken."""
+    """Start Ray in place of the shared fixture, with a monitor on the host's memory.
+
+    It kills a worker as soon as half of the memory that the trial takes is in use.
+    """
     from tune_app.search.ray_session import ray
 
     memory = psutil.virtual_memory()

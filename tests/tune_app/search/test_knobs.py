@@ -1,4 +1,4 @@
-"""A parameter that nothing reads is refused before anything is trained."""
+"""Parameters that nothing reads: an error before any training."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def config_of(space: dict[str, Any]) -> Any:
 
 
 def checked(space: dict[str, Any]) -> list[str]:
-    """What is said, beside that it takes a moment, where nothing is refused."""
+    """Return the messages of the check after the first, which announces that it takes a moment."""
     said: list[str] = []
     check_knobs(config_of(space), [*map(str, space["model.name"]["choices"])], said.append)
     return said[1:]
@@ -63,7 +63,7 @@ def test_everything_that_can_be_searched_is_read(task: str) -> None:
 
 @pytest.fixture
 def deaf_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training takes of the schedule's settings its name alone."""
+    """Make training read only the name of the schedule's settings."""
     real = session.build_schedule
 
     def deaf(optimizer: Any, settings: ScheduleSettings, total_steps: int) -> Any:

@@ -1,4 +1,4 @@
-"""Decisions at a rung: the best go on, those with a chance wait, the others are stopped."""
+"""Decisions at a rung: the best trials continue, those with a chance wait, the others are stopped."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Schedulers under lost workers and resumes, driven without workers: every trial ends, none is waited for in vain."""
+"""Schedulers under lost workers and resumes, without real workers: every trial ends, and none waits for ever."""
 
 import importlib
 import random
@@ -18,7 +18,7 @@ BENCHES = Path(__file__).parents[3] / "scripts" / "bench"
 
 @dataclass(frozen=True)
 class Course:
-    """A search to replay: its size, how often a worker is lost, and how many trials it takes up in mid-course."""
+    """Search to replay: its size, the share of lost workers, and the number of trials resumed halfway."""
 
     scheduler: str
     steps: int
@@ -62,7 +62,7 @@ class ConstantCurves:
 
 
 class Searching:
-    """Suggests so many trials; paused ones hold no slot."""
+    """Searcher that suggests so many trials; paused ones hold no slot."""
 
     def __init__(self, course: Course, draw: random.Random) -> None:
         self._draw = draw
@@ -94,12 +94,15 @@ class Searching:
 
 @pytest.fixture
 def left_waiting(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Replay a course; returns the trials that wait once nothing runs any more."""
+    """Return a function that replays a course and returns the trials that still wait once nothing runs."""
     monkeypatch.syspath_prepend(BENCHES)
     ray_loop: Any = importlib.import_module("replay").RayLoop
 
     class LosingLoop(ray_loop):  # type: ignore[misc]
-        """Ray's loop whose workers are lost between two reports; as in Ray, the scheduler meets the trial anew."""
+        """Ray's loop whose workers are lost between two reports.
+
+        As in Ray, the trial is then added to the scheduler again.
+        """
 
         def __init__(self, course: Course, draw: random.Random, **parts: Any) -> None:
             super().__init__(ConstantCurves(course.steps), 0, callback=None, slots=course.slots, **parts)

@@ -1,4 +1,4 @@
-"""What is sent to nodes that do not see the driver's disk; a whole cluster of such nodes is in test_ray_jobs.py."""
+"""Files for nodes without access to the driver's disk; test_ray_jobs.py tests a whole cluster of such nodes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ READ = ("config.json", "model.safetensors", "sub/tokenizer.json")
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """A data file, and the folder of a model with weights in two forms."""
+    """Write a data file, and a model folder with weights in two forms."""
     model = tmp_path / "model"
     (model / "sub").mkdir(parents=True)
     (tmp_path / "rows.csv").write_text("text,label\na,1\n")
@@ -48,7 +48,7 @@ def sent(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[SentFiles]:
-    """They were sent, and this process takes itself for one on another node."""
+    """Yield the sent files in a process that takes itself for one on another node."""
     cached = tmp_path_factory.mktemp("run") / "0123abcd"
     with sealed_folder(cached) as partial:
         (partial / "texts.ids.npy").write_text("tokens")
@@ -87,7 +87,7 @@ def test_what_is_missing_or_something_else_is_fetched_whole(
         str(file.relative_to(model.path)): file.read_text() for file in Path(model.path).rglob("*") if file.is_file()
     }
     assert found == {name: name for name in ("config.json", "model.safetensors", "sub/tokenizer.json")}
-    # A second worker of the node finds it there, and fetches it again where it was damaged.
+    # A second worker of the node finds the file there, and fetches it again after damage.
     before = data.stat()
     nodes._found.clear()
     assert Path(sent.here(settings, tmp_path)[0].data.path).stat().st_ino == before.st_ino
@@ -102,7 +102,7 @@ def test_what_was_tokenised_once_is_tokenised_nowhere_else(
     _, cache = sent.here(settings, tmp_path / "cache")
     tokens = cache / "0123abcd" / "texts.ids.npy"
     assert tokens.read_text() == "tokens"
-    # Every worker of the node finds it there, and takes it again where it was damaged.
+    # Every worker of the node finds the file there, and fetches it again after damage.
     before = tokens.stat()
     sent.here(settings, tmp_path / "cache")
     assert tokens.stat() == before

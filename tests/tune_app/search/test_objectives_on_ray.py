@@ -1,4 +1,4 @@
-"""Real Ray runs of scripted trials with several objectives: which epoch counts, and what becomes of the unlucky."""
+"""Real Ray runs of scripted trials with several objectives: the epoch that counts, and trials that fail."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,10 @@ OBJECTIVES = "search.metric=[macro_f1, calibration_error, peak_gib]"
 
 
 def scripted(scores: dict[int, float], errors: dict[int, float], runs_out_at: int | None = None) -> Any:
-    """A trial of two epochs with these scores and calibration errors, that may run out of memory; its peak grows."""
+    """Return a trial of two epochs with these scores and calibration errors.
+
+    Its peak grows. It runs out of memory in the epoch ``runs_out_at``.
+    """
 
     def run_trial(settings: Any, report: Any, workspace: Any) -> None:
         from trainables.reports import TrialReport

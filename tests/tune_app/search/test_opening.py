@@ -1,4 +1,4 @@
-"""The lines on the data with which a search begins."""
+"""Lines about the data at the start of a search."""
 
 from pathlib import Path
 from typing import Any

@@ -17,7 +17,7 @@ from tune_app.search.packing import SHARES, Packing
 
 CARD = TrialDevice("cpu", 1.0, bf16=False)
 SETTINGS = TrialSettings(DataSettings("demo"), Seeds(1, 2, 3, 4))
-# A limit on rows of the user's own that never matters here.
+# The user's own limit on rows, too high to matter here.
 SETTINGS = replace(SETTINGS, memory=replace(SETTINGS.memory, micro_batch=65536))
 
 
@@ -48,7 +48,7 @@ def judged(given: Params, budget_gib: float, *, allow_checkpointing: bool = True
 
 @cache
 def planner() -> Planner:
-    """Neither the budget nor what is allowed changes a plan."""
+    """Return the planner; neither the budget nor the allowed memory changes a plan."""
     return Question(SETTINGS, "cpu", CARD.total_gib, "fp32").planner(MachineFiles())
 
 
@@ -158,7 +158,7 @@ def test_a_smaller_share_is_never_given_at_the_price_of_checkpointing() -> None:
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The workloads that are traced, or read from the folder of predictions."""
+    """Return the list of workloads that are traced, or read from the folder of predictions."""
     from trainables.memory import needs
 
     seen: list[Any] = []

@@ -1,4 +1,4 @@
-"""What is refused before a search begins."""
+"""Errors that a search raises before it starts."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ from tune_app.search.preconditions import check_models
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
-    """Of which models the hub was asked for the tokenizer; it gives none."""
+    """Return the list of models and revisions whose tokenizer was requested from the hub, which gives none."""
     names: list[tuple[str, str | None]] = []
 
     def refused(name: str, revision: str | None = None) -> Any:

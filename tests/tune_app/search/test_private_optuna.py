@@ -1,4 +1,4 @@
-"""Optuna's private names do what the sampler relies on; an upgrade that changes one fails here first."""
+"""Optuna's private names: they behave as the sampler requires; an upgrade that changes one fails here first."""
 
 import inspect
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""Projected gains: what a stopped trial's last report lets expect of its end."""
+"""Projected gains: the expected final value of a stopped trial, from its last report."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tune_app.search.projection import Reported, gains_to_end
 def test_a_stopped_trial_gains_what_those_gained_that_went_on() -> None:
     complete = [Reported({1: 0.50, 3: 0.60}, final=0.70), Reported({1: 0.60, 3: 0.80}, final=0.80)]
     stopped = [Reported({1: 0.40}), Reported({1: 0.55, 3: 0.75})]
-    # From step 1 to 3: 0.10, 0.20 and 0.20; from step 3 to the end: 0.10 and 0.
+    # Gains from step 1 to 3: 0.10, 0.20 and 0.20; from step 3 to the end: 0.10 and 0.
     assert gains_to_end([*complete, *stopped]) == pytest.approx({1: 0.5 / 3 + 0.05, 3: 0.05})
 
 

@@ -1,4 +1,4 @@
-"""Ray's files on this machine: where nobody else looks, under a path that its sockets can have."""
+"""Ray's files on this machine: in a private folder, under a path short enough for its sockets."""
 
 import io
 import os
@@ -21,7 +21,10 @@ def mode(path: Path) -> int:
 
 @pytest.fixture
 def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for temporary files with a short path: the tests' own is too long for sockets."""
+    """Set a folder for temporary files and return it; count its path as short enough for sockets.
+
+    The tests' own folder is too long for them.
+    """
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setattr("tune_app.search.ray_files._LONGEST_SOCKET", 10_000)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

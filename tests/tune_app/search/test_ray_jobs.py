@@ -50,7 +50,7 @@ class Ran:
 
 
 class Place:
-    """Folders of the head and of the worker, and the cluster of the two."""
+    """Folders of the head and of the worker, and their cluster."""
 
     def __init__(self, folder: Path) -> None:
         self.own, self.shared, self.worker_cache = folder / "own", folder / "shared", folder / "worker"
@@ -83,10 +83,10 @@ class Place:
         return Ran(ran.returncode, ran.stdout)
 
     def submit(self, *arguments: str, wait: bool = True, program: Sequence[str] = HEADROOM) -> Ran:
-        """A job that brings a working directory, as people submit one."""
+        """Submit a job with a working directory, as people do, and return its outcome."""
         working = self.own / "working"
         working.mkdir(exist_ok=True)
-        # Another one each time: Ray may be deleting the package of a job that has ended, and not send it again.
+        # A new working directory each time: Ray may be deleting the package of an earlier job, and not send it again.
         (working / "note.txt").write_text(f"something to bring {secrets.token_hex(8)}")
         command = ("ray", "job", "submit", "--working-dir", str(working), *([] if wait else ["--no-wait"]), "--")
         return self.run(*command, *program, *arguments)
@@ -110,12 +110,12 @@ def free_port() -> int:
 
 
 def own_agent() -> list[str]:
-    """Ray's agent on every node has one port for all of Ray on a machine, unless it is given another."""
+    """Return options that give Ray's agent a free port; by default all nodes on a machine use the same one."""
     return ["--block", "--dashboard-agent-listen-port", str(free_port())]
 
 
 def may_hide_folders() -> bool:
-    """Whether a process may have mounts of its own here: root may, unless a container forbids it."""
+    """Return True if a process may have its own mounts here: root may, unless a container forbids it."""
     if shutil.which("unshare") is None:
         return False
     tried = subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True)
@@ -151,7 +151,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         place.start("ray", "start", "--head", "--port", str(place.port), "--num-cpus", "0", *pages, *own_agent())
     ]
     try:
-        # The part that takes jobs comes last.
+        # Ray's job server starts last.
         wait_for(lambda: place.run("ray", "job", "submit", "--", "true"))
         hidden = " && ".join(f"mount -t tmpfs tmpfs {folder}" for folder in (place.own, RAYS_OWN))
         join = f"cd / && XDG_CACHE_HOME={place.worker_cache} exec ray start --address {address} --num-cpus 2"

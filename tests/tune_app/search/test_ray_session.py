@@ -1,4 +1,4 @@
-"""Joining Ray: what is not there is said at once."""
+"""Joining Ray: an absent cluster is an error at once."""
 
 import os
 import socket
@@ -94,7 +94,7 @@ def test_a_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) 
 
 
 class Taking:
-    """As much of Ray's controller as a failure of a trial is handled with."""
+    """Parts of Ray's controller that handle a trial's failure."""
 
     def __init__(self, *resetting: Any) -> None:
         self._resetting_trials = set(resetting)
@@ -165,7 +165,7 @@ def test_what_names_a_trial_s_folder_carries_the_study_s_id_and_can_be_pickled(
         def fit(self) -> None: ...
 
     monkeypatch.setattr(ray_session.tune, "Tuner", Tuner)
-    # What is said to a person goes through locks, as a console's.
+    # Messages to a person go through locks, as those of a console do.
     checkpoints = StudyCheckpoints(CheckpointStorage(str(tmp_path)), "checkpoints", "0f" * 16, threading.RLock().__eq__)
     with pytest.raises(TypeError, match="cannot pickle"):
         cloudpickle.dumps(checkpoints)

@@ -1,4 +1,4 @@
-"""Recommended configurations lie in the space, take turns between models, and are published values or near them."""
+"""Recommended configurations: in the space, in turn between models, and at or near published values."""
 
 import itertools
 

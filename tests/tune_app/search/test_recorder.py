@@ -1,4 +1,4 @@
-"""The recorder tells apart how a trial's time was spent, over a pause at a rung and over an interruption."""
+"""Recorder of a trial's times: it separates them by activity, over a pause at a rung and over an interruption."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ PARAMS_OF_TRIAL = {"optim.lr": 0.1}
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A clock that stands until it is set."""
+    """Return a clock that stands still until it is set."""
     clock = SimpleNamespace(s=0.0)
     monkeypatch.setattr(recorder, "time", SimpleNamespace(time=lambda: clock.s, monotonic=lambda: clock.s))
     return clock
@@ -71,7 +71,7 @@ def test_working_waiting_and_paused_time_are_stored(tmp_path: Path, now: SimpleN
     waiting.add(number)
     first.on_step_begin(0, [])
     assert store.trial(number).user_attrs["waits_at"] == 1
-    # The search is killed while the trial waits, and begun again the next day.
+    # The search is killed while the trial waits, and resumed the next day.
     at(90_000)
     second = recorder_of(store, waiting)
     again: Any = SimpleNamespace(trial_id="b", status=Trial.PENDING, config=trial.config)

@@ -1,4 +1,4 @@
-"""Where a trial goes on from: its newest checkpoint that is whole."""
+"""Checkpoint from which a trial resumes: the newest whole one."""
 
 import shutil
 from collections.abc import Callable
@@ -17,7 +17,7 @@ TRIAL = "trial-00003-a"
 
 @pytest.fixture
 def checkpoints(tmp_path: Path) -> list[Path]:
-    """Three of one trial, the newest first."""
+    """Write three checkpoints of one trial; return them, the newest first."""
     folders = [tmp_path / "checkpoints" / TRIAL / f"checkpoint_{number:06}" for number in (2, 1, 0)]
     for number, folder in enumerate(folders):
         folder.mkdir(parents=True)
@@ -76,7 +76,7 @@ def test_of_a_damaged_one_the_one_before_is_taken(
 ) -> None:
     newest, before, _ = checkpoints
     damage(newest)
-    # Of a trial that Ray paused the study named others at its launch.
+    # Ray's checkpoint of a paused trial is not among those that the study named at launch.
     rays = tune.Checkpoint(str(newest), LocalFileSystem()) if is_rays else None
     found = resumed(rays, [] if is_rays else [str(newest), str(before)], storage, tmp_path / "scratch")
     assert number_in(found.folder) == 1

@@ -1,4 +1,4 @@
-"""Proposals: nothing twice in a discrete space, the same from the same seed, and learnt from what was told."""
+"""Proposals: no repeats in a discrete space, the same for the same seed, and based on recorded trials."""
 
 import itertools
 import random
@@ -43,7 +43,7 @@ def proposer_for(store: StudyStore, sampler: str, seed: int = 0) -> Proposer:
 
 
 def tell(store: StudyStore, params: Params, value: float | None, place: int = 0) -> None:
-    """Record what became of a proposal; without a value the outcome goes through all the others."""
+    """Record the outcome of a proposal; without a value the outcome cycles through all the others."""
     if value is not None:
         store.close_trial(store.open_trial(params, {}), Outcome.COMPLETE, value=value)
         return
@@ -63,7 +63,7 @@ def tell(store: StudyStore, params: Params, value: float | None, place: int = 0)
 
 
 def propose(proposer: Proposer, count: int) -> list[Params | None]:
-    """As a search does it, without telling anything back."""
+    """Return the proposals of a search that records nothing."""
     found = []
     for _ in range(count):
         params = proposer.propose()
@@ -98,7 +98,7 @@ def test_a_discrete_space_is_gone_through_once_and_then_exhausted(sampler: str, 
 def test_a_resumed_search_proposes_nothing_that_the_study_holds(sampler: str, tmp_path: Path) -> None:
     store = new_store(tmp_path, DISCRETE)
     seen = set()
-    # Three trials at a time, each time with a new proposer, the seed repeated too.
+    # Three trials at a time, each time with a new proposer and the same seed.
     for start in range(4):
         proposer = proposer_for(store, sampler)
         for place in range(3):
@@ -189,7 +189,7 @@ def test_nothing_is_written_to_the_study_by_proposing(sampler: str, tmp_path: Pa
 
 
 def distance(params: Params) -> float:
-    """A bowl over the learning rate and a choice: 0 is best, at 0.5 and "b"."""
+    """Return the height of a bowl over the learning rate and a choice: 0 is best, at 0.5 and "b"."""
     return abs(float(params["optim.lr"]) - 0.5) + 0.3 * (params["head.pooling"] != "b")
 
 
@@ -217,7 +217,7 @@ def test_tpe_comes_closer_to_the_best_than_chance_does(tmp_path: Path) -> None:
 
 
 def proposals_beyond_the_limit(store: StudyStore, seed: int, tell_beyond: Any) -> int:
-    """Count proposals of 50 in the half of the space that cannot run, where the best lies at its edge."""
+    """Count the proposals of 50 in the half of the space that cannot run, at whose edge the best value lies."""
     proposer = proposer_for(store, "tpe", seed)
     beyond = 0
     for _ in range(50):
@@ -268,7 +268,7 @@ def test_rejected_samples_teach_tpe_nothing(tmp_path: Path) -> None:
 
 
 def test_stopped_and_open_trials_teach_tpe_by_what_their_reports_promise(tmp_path: Path) -> None:
-    """Complete trials far from the best value, stopped and open ones near it: draws go to the latter."""
+    """Record complete trials far from the best value, stopped and open ones near it; expect proposals near these."""
     store = new_store(tmp_path, {"optim.lr": {"low": 0.0, "high": 1.0}})
     for place in range(20):
         early = place / 20
@@ -313,7 +313,7 @@ def test_choices_that_are_numbers_are_learnt_by_their_rank(tmp_path: Path) -> No
         )
         rng = random.Random(seed)
         for _ in range(30):
-            # 128 is never tried: only its neighbours say that it is good.
+            # 128 is never tried: only its neighbours show that it is good.
             batch = rng.choice([8, 16, 32, 64, 256])
             tell(store, {"train.batch_size": batch, "optim.lr": rng.random()}, float(batch >= 64))
         proposed += [params["train.batch_size"] for params in propose(proposer_for(store, "tpe", seed), 4) if params]
@@ -347,7 +347,7 @@ def test_tpe_finds_the_corner_that_can_run_before_any_trial_was_launched(tmp_pat
     rejected = {"tpe": 0, "random": 0}
     for sampler, seed in ((sampler, seed) for sampler in rejected for seed in range(5)):
         store = new_store(tmp_path / f"{sampler}-{seed}", entries)
-        # As a search does it: down one list of proposals, recording what the rules reject.
+        # As a search does it: take one list of proposals in order, and record the rejected ones.
         for params in itertools.islice(proposer_for(store, sampler, seed).proposals(), 1000):
             if float(params["optim.lr"]) < 0.005:
                 break

@@ -1,4 +1,4 @@
-"""Real Ray runs that show the schedulers stopping the right trials, and nothing being lost on the way."""
+"""Real Ray runs in which the schedulers stop the right trials and lose none."""
 
 import os
 import signal
@@ -84,7 +84,7 @@ def test_hyperband_does_not_wait_for_a_trial_that_failed(run_scripted: Any) -> N
         f"space.optim.lr.choices={RISING[:9]}",
     )
     became = list(outcomes(store).values())
-    # The first trial stands outside the brackets, then 3 run through and 5 are halved, of whose two best one fails.
+    # The first trial is outside the brackets. Then 3 run through and 5 are halved; of the two best of these, one fails.
     assert became == ["complete"] * 4 + ["stopped"] * 3 + ["failed", "complete"]
 
 

@@ -1,4 +1,4 @@
-"""The searcher, driven as Ray drives it, on a real study and without Ray running."""
+"""Searcher, driven as Ray drives it, on a real study and without Ray running."""
 
 import itertools
 from pathlib import Path
@@ -47,7 +47,7 @@ def new_searcher(store: StudyStore, **changes: Any) -> HeadroomSearch:
 
 
 def suggest_all(searcher: HeadroomSearch, limit: int = 1000) -> list[dict[str, Any]]:
-    """Every suggestion up to the end, each trial ending at once."""
+    """Return every suggestion up to the end, where each trial ends at once."""
     found = []
     for turn in range(limit):
         suggested = searcher.suggest(f"t{turn}")
@@ -176,7 +176,7 @@ def test_an_exhausted_space_ends_the_search_while_its_last_trial_runs(tmp_path: 
 
 
 def by_batch(params: Params) -> float:
-    """A share that needs the whole configuration, whatever of it is sampled."""
+    """Return a share that depends on the whole configuration, fixed settings included."""
     return 0.25 if params["model.name"] == "bert-base" and params["train.batch_size"] == 16 else 1.0
 
 
@@ -368,7 +368,7 @@ def test_an_adopted_trial_stays_recommended(tmp_path: Path) -> None:
 
 
 class Improving:
-    """Rejects nine samples in ten of a TPE's start, so that a lot is walked through."""
+    """Rule that rejects nine in ten samples of TPE's start, so that the searcher goes through many."""
 
     name = "limit"
 

@@ -1,4 +1,4 @@
-"""GPU shares on real Ray whose two GPUs are claimed, not there: given per trial, recorded, and packed onto cards."""
+"""GPU shares on real Ray with two GPUs that are only claimed: given per trial, recorded, and packed onto cards."""
 
 import io
 from collections.abc import Iterator
@@ -20,7 +20,10 @@ def two_claimed_gpus(start_ray: Any) -> Iterator[None]:
 
 @pytest.fixture
 def search(plain_config: dict[str, Any], two_claimed_gpus: None) -> Any:
-    """Run a search over models and batches on cards of 0.5 GiB; returns the trials of its study and its output."""
+    """Return a function that runs a search over models and batches on cards of 0.5 GiB.
+
+    It returns the trials of the study and the output.
+    """
     from tune_app.config import parse_config
     from tune_app.experiment import run_search
     from tune_app.study.store import load_study
@@ -37,7 +40,7 @@ def search(plain_config: dict[str, Any], two_claimed_gpus: None) -> Any:
 
 
 def telling_trial() -> Any:
-    """A trial that trains nothing and tells what it was given."""
+    """Return a trial that trains nothing and reports the share and card that it got."""
 
     def run_trial(settings: Any, report: Any, workspace: Any) -> None:
         from trainables.reports import TrialReport
@@ -49,7 +52,7 @@ def telling_trial() -> Any:
 
 
 def meeting_trial(folder: Path, how_many: int) -> Any:
-    """A trial that ends well only once so many of them run at a time."""
+    """Return a trial that completes only once so many of them run at the same time."""
 
     def run_trial(settings: Any, report: Any, workspace: Any) -> None:
         import time

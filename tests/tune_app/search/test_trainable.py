@@ -1,4 +1,4 @@
-"""What a worker does where its trial can keep no checkpoints: wait, or let it run again elsewhere."""
+"""Workers whose trial cannot save checkpoints: they wait, or let it run again elsewhere."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ STORE = CheckpointStorage("s3://key:hush@bucket/runs")
 
 
 class Action:
-    """Fails with each of the errors before it is done."""
+    """Action that raises each of the errors before it succeeds."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)

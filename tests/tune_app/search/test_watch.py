@@ -24,7 +24,7 @@ class Clock:
 
 
 class Watched:
-    """A watch over trials, its clock, and what it did."""
+    """Watch over trials, with its clock and its actions."""
 
     def __init__(self, clock: Clock, timeout_s: float | None) -> None:
         self.clock = clock
@@ -36,7 +36,7 @@ class Watched:
         )
 
     def pass_s(self, seconds: float, *trials: Any) -> None:
-        """Let time pass in turns of half a second."""
+        """Advance the clock in steps of half a second."""
         for _ in range(int(2 * seconds)):
             self.clock.now += 0.5
             self.watch.on_step_end(0, list(trials))

@@ -1,4 +1,4 @@
-"""A real Ray run with a frozen worker and a killed raylet: the one is replaced, the other ends the search."""
+"""Real Ray run with a frozen worker and a killed raylet: the first is replaced, the second ends the search."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ def test_a_frozen_worker_is_replaced_and_a_search_that_lost_ray_ends_and_goes_on
         if settings.optim.lr == 0.2 and epoch == 3 and not os.path.exists(killed):
             Path(killed).touch()
             os.kill(os.getppid(), signal.SIGKILL)
-            time.sleep(60)  # It ends with its raylet.
+            time.sleep(60)  # The process ends with its raylet.
         return 0.5
 
     overrides = ("search.trials=2", "trial.timeout_s=5")

@@ -1,4 +1,4 @@
-"""What a finished trial is worth in another space: it fits where it could as well have been trained there."""
+"""Finished trials in another space: one is carried over where it could have been trained."""
 
 from typing import Any
 

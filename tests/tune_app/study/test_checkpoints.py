@@ -1,4 +1,4 @@
-"""Checkpoints: those of open trials and the best one of each of the best trials stay, the others go."""
+"""Checkpoints: those of open trials and the best one of each of the best trials stay, the others are deleted."""
 
 import shutil
 from pathlib import Path
@@ -31,7 +31,7 @@ def write_checkpoint(folder: Path) -> str:
 
 
 class Run:
-    """A run directory in which trials write checkpoints, as Ray lays them out."""
+    """Run directory in which trials write checkpoints, as Ray names them."""
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder = folder
@@ -49,7 +49,7 @@ class Run:
         self.keeper.settle(self.ended[number])
 
     def told(self, number: int, value: float | None, state: TrialState = TrialState.COMPLETE) -> None:
-        """Its end is in the study, and no more."""
+        """Record the trial's end in the study, and do nothing else."""
         trial = create_trial(state=state, value=value, user_attrs=dict(self.attributes.get(number, {})))
         trial.number = number
         self.ended[number] = trial
@@ -64,7 +64,7 @@ class Run:
         self.keeper = CheckpointKeeper(checkpoints_of(self.folder), keep, [*self.ended.values(), *running])
 
     def left(self) -> list[str]:
-        """What is left once the study is kept."""
+        """Return the checkpoints that are left after the keeper's sweep."""
         self.keeper.sweep()
         return sorted(f"{_short(path.parent)}/{path.name}" for path in self.folder.glob("checkpoints/trial-*/*"))
 
@@ -261,7 +261,7 @@ def test_what_no_trial_knows_of_is_gone_when_a_search_begins_again(tmp_path: Pat
     assert [path.name for path in (folder / first).iterdir()] == ["checkpoint_1"]
     checkpoints_of(tmp_path / "none yet", said).remove_orphans(trials)
     assert said == []
-    # A run directory that was moved: its checkpoints are the same.
+    # A moved run directory holds the same checkpoints.
     folder.rename(tmp_path / "moved")
     checkpoints_of(tmp_path, said, "moved").remove_orphans(trials)
     assert (tmp_path / "moved" / first / "checkpoint_1" / "state.pt").exists()

@@ -1,4 +1,4 @@
-"""On real Ray: a search whose space changed goes on with what its study knew, and so does the same command again."""
+"""Search with a changed space on real Ray: it uses the old study's trials, and resumes by the same command."""
 
 from pathlib import Path
 from typing import Any

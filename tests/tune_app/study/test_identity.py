@@ -1,4 +1,4 @@
-"""A study is one experiment: other settings than those it searches make another study."""
+"""Identity of a study: one experiment. A change of any setting that it does not search makes another study."""
 
 import re
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_a_model_folder_that_holds_something_else_is_another_study(
     (folder / "model.safetensors").write_text("other weights")
     (difference,) = there.differences(study_record(config))
     assert re.fullmatch(rf"model {folder}: fingerprint \w{{12}} there, fingerprint \w{{12}} here", str(difference))
-    # A study that was begun before models had fingerprints goes on.
+    # A study from before models had fingerprints can be resumed.
     before = there.as_dict()
     del before["models"]
     assert type(there).from_dict(before).differences(study_record(config)) == []

@@ -1,4 +1,4 @@
-"""The journal: Optuna's own format, one write for what belongs together, and nothing that a kill could break."""
+"""Journal: Optuna's own format, one write for records that belong together, and no damage from a kill."""
 
 import fcntl
 import json
@@ -43,7 +43,7 @@ def run_trials(storage: JournalStorage, count: int) -> optuna.Study:
 
 
 def start_writer(code: str, *arguments: object) -> subprocess.Popen[str]:
-    """Another process that runs the code with a journal at hand: ``journal``, and ``arguments`` as text."""
+    """Start another process that runs the code with ``journal``, and ``arguments`` as text."""
     head = "import sys, time\nfrom pathlib import Path\nfrom tune_app.study.journal import JournalFile\n"
     head += "journal, arguments = JournalFile(Path(sys.argv[1])), sys.argv[2:]\n"
     return subprocess.Popen(
@@ -63,7 +63,7 @@ def test_what_one_backend_writes_the_other_reads(write: Any, read: Any, tmp_path
     other = optuna.load_study(study_name="test", storage=JournalStorage(backend(read)))
     assert other.trials == written
     assert other.trials[0].constraints == {"memory": 0.5}
-    # … and goes on with it.
+    # … and appends to it.
     run_trials(JournalStorage(backend(read)), 2)
     again = optuna.load_study(study_name="test", storage=JournalStorage(backend(write)))
     assert [trial.state for trial in again.trials] == [TrialState.COMPLETE] * 5

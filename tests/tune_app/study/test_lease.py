@@ -1,4 +1,4 @@
-"""A lease in a store: one holder at a time; nobody takes it while it is renewed, and anybody once it is not."""
+"""Lease in a store: one holder at a time; nobody takes it while it is renewed, and anybody may afterwards."""
 
 import json
 import threading
@@ -190,7 +190,10 @@ def test_what_cannot_be_read_may_be_of_another_version_and_is_waited_for(
 
 
 def test_the_note_of_another_machine_is_none(store: Store, tmp_path: Path) -> None:
-    """A folder of copies may have been copied, or be on a disk that machines share."""
+    """Wait for a lease although its holder's note lies here.
+
+    The folder of working copies may have been copied, or be on a disk that machines share.
+    """
     store.put(OTHER)
     (tmp_path / "holder").write_text("other")
     told: list[str] = []

@@ -1,4 +1,4 @@
-"""What people read of a study: counts, the best and what it counts, what needs no model, how trials ended."""
+"""Lines that people read about a study: counts, the best trial and its metric, baselines, and outcomes."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The time left: from what trials worked, and from how many the scheduler lets go on."""
+"""Time left: from the working times of trials, and from the share that the scheduler lets continue."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def ended(outcome: Outcome, worked: float, steps: int = 0, **attributes: Any) ->
 
 
 def running(worked: float, steps: int = 0, ago: float = 0.0, **attributes: Any) -> FrozenTrial:
-    """An open trial whose last report was so many seconds ago."""
+    """Return an open trial whose last report was so many seconds ago."""
     clock = TrialClock(Doing.WORKING, NOW - ago, {**dict.fromkeys(Doing, 0.0), Doing.WORKING: worked})
     return create_trial(
         state=TrialState.RUNNING,
@@ -64,7 +64,7 @@ CASES = {
     "what it worked since its report counts": ([running(20, 2, ago=5)], 1, ALL, 35),
     "one without a report is as long as the others": ([COMPLETE, running(0, ago=12)], 2, ALL, 48),
     "never less than nothing": ([COMPLETE, running(0, ago=500)], 2, ALL, 0),
-    # 1 step, one in three 2 more, one in nine the last 3.
+    # 1 step, then 2 more for one in three, and the last 3 for one in nine.
     "few trials pass the rungs": ([ended(Outcome.STOPPED, 10, 1)], 2, RUNGS, 20),
     "recommended ones say nothing on the others' length": (
         [ended(Outcome.COMPLETE, 60, 6, recommended=True)],

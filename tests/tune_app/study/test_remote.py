@@ -1,4 +1,4 @@
-"""Studies that a store keeps: whoever opens one sees what the last one knew, and nothing that was told is lost."""
+"""Studies kept in a store: whoever opens one sees its last saved state, and no recorded trial is lost."""
 
 import shutil
 import threading
@@ -29,7 +29,7 @@ SPACE = [0.1, 0.2, 0.3]
 
 
 class Bucket:
-    """What a store holds, in a folder in its place; it can be out of reach."""
+    """Folder in place of a store's contents, which can be out of reach."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -37,7 +37,7 @@ class Bucket:
 
     def opened(self, place: str) -> tuple[FileSystem, str]:
         if self.is_out_of_reach:
-            # What pyarrow says of a store that does not answer; a folder that is a file says no better.
+            # pyarrow's error for a file in place of a folder is as vague as that for a store that does not answer.
             return SubTreeFileSystem(str(self.folder.parent / "nothing"), LocalFileSystem()), "bucket/runs"
         uri = urlsplit(place)
         path = f"{uri.netloc.rpartition('@')[2]}/{uri.path.strip('/')}".rstrip("/")
@@ -66,7 +66,10 @@ Machine = Callable[[str], Path]
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """Go to a machine by its name, each with a cache folder of its own; returns that of working copies."""
+    """Return a function that moves the test to a machine by its name.
+
+    Each machine has a cache folder of its own. The function returns the folder of its working copies.
+    """
 
     def go(name: str) -> Path:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
@@ -92,7 +95,7 @@ def recorded(config: RunConfig) -> StudyRecord:
 
 
 class Search:
-    """What a search does with its study, from its beginning to its end."""
+    """Search as far as its study sees it, from beginning to end."""
 
     def __init__(self, config: RunConfig | None = None) -> None:
         self.told: list[str] = []
@@ -118,13 +121,13 @@ class Search:
         self._stack.__exit__(*error)
 
     def complete(self, value: float) -> bool:
-        """A trial with that learning rate and value; whether the store has it."""
+        """Record a complete trial with that learning rate and value; return whether the store has it."""
         self.store.close_trial(self.store.open_trial({"optim.lr": value}, {}), Outcome.COMPLETE, value=value)
         return self.kept.save(at_once=True)
 
     @staticmethod
     def kill(machine: Path, *, torn: bytes = b"") -> None:
-        """Leave what one leaves that is killed before it could send its last trial, perhaps in the middle of a line."""
+        """Leave the files of a search killed before it sent its last trial, perhaps in the middle of a line."""
         with Search() as search:
             search.complete(0.1)
             sent = (machine / "x" / JOURNAL_FILE).read_bytes()
@@ -135,7 +138,7 @@ class Search:
 
 
 def out_of_reach_from_here(bucket: Bucket, search: Search, *values: float) -> None:
-    """Trials that are complete and do not come to the store, the first of which is the first at all."""
+    """Record complete trials that do not reach the store; the first value is the study's first trial."""
     bucket.is_out_of_reach = True
     for value in values:
         assert not search.complete(value)
@@ -146,7 +149,7 @@ def values(store: StudyStore) -> list[float | None]:
 
 
 def read(name: str = "x") -> StudyStore:
-    """As a command reads a study by its URI."""
+    """Load a study by its URI, as a command does."""
     run_dir = fetched(PLACE.replace("runs", f"runs/{name}"))
     return load_study(run_dir, name, stored_config(run_dir).study.storage)
 
@@ -308,7 +311,7 @@ def test_a_store_that_is_gone_at_the_end_is_an_error_that_says_where_the_study_i
 def test_a_search_that_was_suspended_writes_nothing_once_another_went_on(
     bucket: Bucket, machine: Machine, monkeypatch: pytest.MonkeyPatch, is_over: bool
 ) -> None:
-    """It renews its lease no more for a while; the other does not know that it is alive."""
+    """Suspend a search, so that it stops renewing its lease and the other one cannot know that it is alive."""
     monkeypatch.setattr(remote, "Lease", partial(lease.Lease, settle_s=0.0, beat_s=60.0, silent_s=0.1))
     suspended = Search().__enter__()
     suspended.complete(0.1)
@@ -404,7 +407,7 @@ def test_a_changed_space_takes_over_what_fits_on_any_machine(bucket: Bucket, mac
     with Search(config_of([0.2, 0.3])) as forked:
         assert (forked.store.name, values(forked.store)) == ("x-v2", [0.2])
         forked.complete(0.3)
-    # A fork of a fork finds what the first had no place for, wherever their copies lie.
+    # A fork of a fork finds trials that the first fork had no room for, wherever the copies are.
     shutil.rmtree(machine("A"))
     machine("C")
     with Search(config_of([0.1, 0.3])) as again:
@@ -437,7 +440,7 @@ def test_an_archive_that_could_not_be_sent_stays_on_its_machine(
 
 
 def test_checkpoints_stay_while_a_study_under_another_name_has_them(bucket: Bucket, machine: Machine) -> None:
-    """As a process leaves them that was killed while it set the study aside."""
+    """Leave a store as a process killed while archiving the study does."""
     with Search() as search:
         search.complete(0.1)
     left = {file: StoredStudies(PLACE).read(f"x/{file}") for file in (JOURNAL_FILE, CONFIG_FILE)}

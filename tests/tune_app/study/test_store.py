@@ -1,4 +1,4 @@
-"""The study keeps every trial and says what differs; the same on a journal file and on a database."""
+"""Study: it records every trial and reports differences; the same on a journal file and on a database."""
 
 import fcntl
 import os
@@ -488,7 +488,7 @@ with search_lock(Path(sys.argv[1])):
 
 def test_a_look_at_a_study_keeps_no_search_from_starting(tmp_path: Path) -> None:
     with (tmp_path / LOCK_FILE).open("w") as file:
-        # What search_is_running holds for an instant, held a little longer.
+        # search_is_running holds this lock for an instant; the test holds it a little longer.
         fcntl.flock(file, fcntl.LOCK_SH)
         release = threading.Timer(0.05, fcntl.flock, (file, fcntl.LOCK_UN))
         release.start()

@@ -1,4 +1,4 @@
-"""How a trial's time is told apart, over interruptions too."""
+"""Times of a trial by activity, over interruptions too."""
 
 from datetime import datetime
 from typing import Any
@@ -30,7 +30,7 @@ def test_a_clock_counts_what_a_trial_does_and_its_seconds_add_up() -> None:
 def test_the_night_between_two_searches_is_neither_work_nor_waiting() -> None:
     clock = TrialClock(Doing.WAITING, START)
     clock.turn_to(Doing.WORKING, START + 2)
-    # A report, after which the search is killed.
+    # The search is killed after this report.
     clock.turn_to(Doing.WORKING, START + 12)
     resumed = taken_up(open_trial(**{CLOCK_ATTRIBUTE: clock.as_dict()}), START + 40_000)
     resumed.turn_to(Doing.WORKING, START + 40_001)

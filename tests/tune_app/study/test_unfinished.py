@@ -1,4 +1,4 @@
-"""Studies that were refused after their making, or cut short in it: they leave nothing unseen or undeletable."""
+"""Studies that were refused or interrupted while they were made: they leave nothing hidden and nothing undeletable."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ space: {optim.lr: {choices: [0.1, 0.2, 0.3]}}
 
 
 class Killed(BaseException):
-    """Ends a command as a signal would: nothing handles it."""
+    """Signal that ends a command; nothing handles it."""
 
 
 def kill(*_: Any, **__: Any) -> None:
@@ -35,7 +35,7 @@ def kill(*_: Any, **__: Any) -> None:
 
 @pytest.fixture(params=["journal", "database"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str | None:
-    """Where studies are kept; a configuration lies in the working directory."""
+    """Return the storage of studies, in a working directory with a configuration."""
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text(CONFIG)
     monkeypatch.setattr(experiment, "check_knobs", lambda *_: None)

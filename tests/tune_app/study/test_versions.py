@@ -1,4 +1,4 @@
-"""Which study a configuration or a name means, and what becomes of one whose space or settings changed."""
+"""Study that a configuration or a name means, and versions for changed spaces or settings."""
 
 import datetime
 from dataclasses import dataclass, replace
@@ -36,7 +36,10 @@ class Shelf:
         )
 
     def search(self, choices: list[float], *launched: float, fresh: bool = False, **study: Any) -> StudyStore:
-        """What a search does with its study, each learning rate a trial that is complete with that value."""
+        """Run a search's calls on its study.
+
+        Each learning rate becomes a complete trial with that value.
+        """
         config = self.config(choices, **study)
         record = recorded(config)
         opening = choose(config, record, fresh=fresh)
@@ -65,7 +68,7 @@ def recorded(config: RunConfig) -> StudyRecord:
 
 
 def shown(store: StudyStore) -> list[tuple[float, str | None]]:
-    """Each trial's value, and where it came from."""
+    """Return each trial's value, and the trial that it was carried over from."""
     return [(trial.value or 0.0, str(carried_from(trial)) if carried_from(trial) else None) for trial in store.trials()]
 
 
@@ -277,7 +280,7 @@ def test_a_study_whose_file_is_lost_is_not_begun_anew_in_its_place(content: str 
     if content is None:
         journal.unlink()
     else:
-        # The first line makes the study.
+        # Without its first line the journal holds no study.
         journal.write_text("".join(journal.read_text().splitlines(keepends=True)[-1:]) if content else "")
     told = rf"study\.name: {journal} holds no study x, yet {run_dir}/checkpoints holds checkpoints of 1 trial; restore"
     with pytest.raises(UserError, match=told):
@@ -357,7 +360,7 @@ def test_a_study_of_whole_epochs_goes_on_so_unless_another_rung_is_asked_for(tmp
     old = shelf.config([0.1, 0.2])
     run_dir = Path(old.run_dir)
     run_dir.mkdir(parents=True)
-    # As studies were begun before trials could report within epochs.
+    # The record of a study from before trials could report within epochs.
     open_study(run_dir, "x", None, replace(recorded(old), per_epoch=1))
     assert old.unit.per_epoch == 2, "a search of three epochs that begins today reports every half epoch"
     opening = choose(old, replace(recorded(old), per_epoch=2))
