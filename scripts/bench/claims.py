@@ -1,10 +1,10 @@
-"""What users say that configurations need on their cards, beside what Headroom predicts: a table in Markdown.
+"""Memory that users claim for configurations on their cards, beside Headroom's predictions: a table in Markdown.
 
     python scripts/bench/claims.py [--measure]
 
-Their figures were told to us. Predicted is the need of training (context included) in passes of the batch that was
-sampled, and what Headroom would do on their card instead. ``--measure`` runs those passes in bf16 on this machine's
-CUDA device, as gpu_check does, and adds what they needed there.
+Users reported the claimed figures. The prediction is the need of training, context included, in passes of the sampled
+batch. Beside it stands what Headroom would do on their card instead. ``--measure`` runs those passes in bf16 on this
+machine's CUDA device, as gpu_check does, and adds their measured need.
 """
 
 import argparse
@@ -27,7 +27,7 @@ PRECISIONS = ("bf16", "fp32")
 
 @dataclass(frozen=True)
 class Claim:
-    """Batch, accumulation and length as sampled; what they say that it needs, and the size of their card."""
+    """Batch, accumulation and length as sampled, the need that users claim, and the size of their card."""
 
     model: str
     batch: int
@@ -95,7 +95,7 @@ def measured_gib(claim: Claim, device: CudaDevice) -> str:
 
 
 def instead(claim: Claim, files: MachineFiles) -> str:
-    """Passes × micro-batch of the whole effective batch, and their need."""
+    """Return passes × micro-batch of the whole effective batch, and their need, as text."""
     question = Question(SETTINGS, "cuda", claim.card_gib, "bf16")
     found = verdict(question, claim.model, claim.batch * claim.accumulation, claim.length, files)
     card = f"{claim.card_gib} GiB"

@@ -1,4 +1,4 @@
-"""What the benches share: the table, ratio and JSON line that each prints. Needs nothing but the standard library."""
+"""Common parts of the benches: the table, ratio and JSON line that each prints. Needs only the standard library."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def table_lines(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Columns as wide as they need to be, the first to the left, numbers to the right."""
+    """Return the lines of a table: columns as wide as needed, the first aligned left, numbers right."""
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
@@ -23,7 +23,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 
 
 def print_ratio(label: str, ratio: float, target: float, *, at_least: bool = False, unit: str = " ×") -> bool:
-    """``label: 0.43 × (target at most 0.60 ×: met)``; whether it is met."""
+    """Print ``label: 0.43 × (target at most 0.60 ×: met)`` and return True if the target is met."""
     met = ratio >= target if at_least else ratio <= target
     bound = "at least" if at_least else "at most"
     print(f"{label}: {ratio:.2f}{unit} (target {bound} {target:.2f}{unit}: {'met' if met else 'missed'})")
@@ -31,7 +31,7 @@ def print_ratio(label: str, ratio: float, target: float, *, at_least: bool = Fal
 
 
 def print_json(values: Mapping[str, Any]) -> None:
-    """The last line of a bench's output."""
+    """Print the last line of a bench's output."""
     print(json.dumps(values, sort_keys=True))
 
 

@@ -1,10 +1,10 @@
-"""What counting costs: training steps under a CPU budget against plain ones, in turn, in one process.
+"""Cost of counting: training steps under a CPU budget against plain ones, in turn, in one process.
 
     python scripts/bench/cpu_budget.py [--steps 30] [--quick]
 
-Each round takes one plain and one budgeted step of the same model, in alternating order, so that whatever else the
-machine does falls on both; the processor time is shown beside the clock's. ``--quick`` trains a tiny encoder instead
-of MiniLM and shows only that the bench runs.
+Each round takes one plain and one budgeted step of the same model, in alternating order, so that other load on the
+machine falls on both. The table shows processor time beside wall time. ``--quick`` trains a tiny encoder instead of
+MiniLM and shows only that the bench runs.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from trainables.training.optimizer import build_optimizer
 from trainables.training.step import train_step
 
 BATCH, LENGTH, TARGET = 8, 128, 1.10
-# Seconds by the clock, and of this process's processor time.
+# Wall time and this process's processor time, in seconds.
 Taken = tuple[float, float]
 # The tiny encoder's vocabulary; MiniLM's is larger.
 VOCABULARY = 1000
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def training_step(name: str) -> Callable[[], object]:
-    """One whole step of the ordinary training: forward, backward, clipping, optimizer."""
+    """Return a function that takes one whole training step: forward, backward, clipping, optimizer."""
     settings = TrialSettings(DataSettings("none"), trial_seeds(0))
     task = CriteriaTask(settings)
     model = task.build_model([encoder(name)], seed=0).train()

@@ -1,15 +1,15 @@
-"""A search that is killed again and again at random moments, and what that costs it.
+"""Search that is killed repeatedly at random moments, and the cost of that.
 
     python scripts/bench/crash.py [--kills 20] [--seed 0] [--within 12]
     python scripts/bench/crash.py --kills 5 -s data.path=pairs.csv -s data.max_rows=300 -s model.name=minilm-l6
 
-The driver of a real search (tiny encoders on the built-in data, ASHA, two trials at a time) is killed with SIGKILL at
-a random moment within so many seconds of the first epoch that it reports, and the same command is given again, until it
-was killed so often; then it may end.
+The search is real: tiny encoders on the built-in data, ASHA, two trials at a time. SIGKILL ends its driver at a random
+moment, at most ``--within`` seconds after the first epoch that it reports. The same command then resumes it, until the
+driver was killed so often; the last one may finish.
 
-Lost is a finished trial that is gone or says something else later, left open one that is not finished in the end,
-repeated an epoch that was trained more than once. The exit status is 1 if anything is lost, left open or recorded
-twice, if one kill cost more than one epoch per trial that was running, or if the search had ended before the last kill.
+A trial is lost if it finished but is gone or differs later. It is left open if it is not finished in the end. An epoch
+is repeated if it was trained more than once. The exit status is 1 if a trial is lost, left open or recorded twice, if a
+kill cost more than one epoch per running trial, or if the search ended before the last kill.
 """
 
 import argparse
@@ -47,12 +47,12 @@ _EPOCH_LINE = re.compile(r"trial +(\d+) +epoch (\d+):")
 
 @dataclass
 class Course:
-    """What came of the search so far.
+    """State of the search so far.
 
     Attributes:
-        epochs: how often each (trial, epoch) was reported by all drivers together.
-        told: what finished trials say of themselves, by number.
-        at_kill: trials that were running when the driver was killed, one number a kill.
+        epochs: how often all drivers together reported each (trial, epoch).
+        told: state, values, parameters and outcome of finished trials, by number.
+        at_kill: number of running trials at each kill of the driver.
     """
 
     epochs: Counter[tuple[int, int]] = field(default_factory=Counter)
@@ -64,7 +64,7 @@ class Course:
         self.epochs.update((int(number), int(epoch)) for number, epoch in _EPOCH_LINE.findall(output))
 
     def look(self, run_dir: Path) -> int:
-        """Compare the study with what was told before; returns how many trials are open."""
+        """Compare the study with the finished trials seen before; return the number of open trials."""
         trials = trials_of(run_dir)
         now = {
             trial.number: (trial.state.name, trial.values, trial.params, trial.user_attrs["outcome"])
@@ -144,7 +144,7 @@ def main() -> int:
 
 
 def run_and_kill(command: list[str], run_dir: Path, course: Course, *, wait_s: float) -> bool:
-    """Kill the search so many seconds after its first report; False if it ended before."""
+    """Kill the search so many seconds after its first report; return False if it ended before."""
     with tempfile.TemporaryFile("w+") as output:
         search = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         end = time.monotonic() + PATIENCE_S
@@ -169,7 +169,7 @@ def so_far(output: Any) -> str:
 
 
 def mlflow_children(run_dir: Path) -> Counter[str]:
-    """How many child runs MLflow has of each trial, by number."""
+    """Return the number of MLflow's child runs of each trial, by trial number."""
     import mlflow
 
     client = mlflow.MlflowClient(f"sqlite:///{run_dir.parent / 'mlflow.db'}")

@@ -1,11 +1,11 @@
-"""What a long study takes on the disk, while it runs and at its end, beside keeping every checkpoint.
+"""Disk space of a long study, while it runs and at its end, compared with keeping every checkpoint.
 
     python scripts/bench/disk.py [--trials 2000] [--concurrent 2]
 
-One trial of a tiny encoder is trained for real; the search's trials then repeat its reports, with values of their own
-and checkpoints of the same size, so that thousands of them are seen in minutes. Measured is the run directory by its
-parts, and MLflow's file beside it, without what Ray leaves in its own temporary folder. The exit status is 1 if
-the study exceeds the limit that README.md states.
+One trial of a tiny encoder is trained for real. The search's trials repeat its reports with other values and
+checkpoints of the same size, so that thousands of trials take minutes. Measured are the parts of the run directory and
+MLflow's file beside it, but not Ray's own temporary folder. The exit status is 1 if the study exceeds the limit that
+README.md states.
 """
 
 import argparse
@@ -96,7 +96,7 @@ def search_config(scratch: Path, trials: int, concurrent: int) -> RunConfig:
 
 
 def one_trial(settings: TrialSettings, scratch: Path) -> tuple[list[TrialReport], int]:
-    """The reports of a real trial, and how large its last checkpoint is."""
+    """Train a real trial; return its reports and the size of its last checkpoint in bytes."""
     reports: list[TrialReport] = []
     run_trial(settings, report=reports.append, places=TrialPlaces(scratch / "cache", scratch / "checkpoints"))
     last = reports[-1].checkpoint
@@ -118,7 +118,7 @@ def repeating(reports: list[TrialReport], checkpoint_bytes: int) -> Callable[...
 
 
 def size_of(place: Path) -> int:
-    """Bytes of a file, or of all files in a folder; what goes away meanwhile counts nothing."""
+    """Return the bytes of a file, or of all files in a folder; files that vanish meanwhile count 0."""
     total = 0
     for file in place.rglob("*") if place.is_dir() else [place]:
         try:
@@ -129,7 +129,7 @@ def size_of(place: Path) -> int:
 
 
 class Peak:
-    """The most that a folder held, looked at every second."""
+    """Peak size of a folder in bytes, measured every second."""
 
     def __init__(self, folder: Path) -> None:
         self.bytes = 0

@@ -59,10 +59,10 @@ LIMIT_TOLERANCE = 0.004
 FEW = 8
 
 DeviceKind = Literal["cpu", "cuda"]
-# Precision, checkpointing, and samples × length of a pass, passes of a step.
+# Precision, checkpointing, samples and length of a pass, and passes of a step.
 Shape = tuple[str, bool, int, int, int]
 
-# For a 24 GB card. Lengths that are no multiple of 8 make the attention kernels pad.
+# Shapes for a 24 GB card. Attention kernels pad lengths that are no multiple of 8.
 BASE: list[Shape] = [
     ("bf16", False, 64, 256, 1),
     ("bf16", False, 32, 512, 4),
@@ -82,7 +82,7 @@ LARGE: list[Shape] = [
 
 
 def halved(shapes: Sequence[Shape]) -> list[Shape]:
-    """For DeBERTa, whose attention takes several times as much."""
+    """Return the shapes with half of the samples, for DeBERTa, whose attention takes several times as much."""
     return [(precision, kept, samples // 2, length, passes) for precision, kept, samples, length, passes in shapes]
 
 
@@ -97,7 +97,7 @@ CUDA_SHAPES: dict[str, list[Shape]] = {
     "microsoft/deberta-v3-large": halved(LARGE),
     "google/electra-base-discriminator": BASE,
     "distilbert-base-uncased": BASE,
-    "albert-base-v2": [shape for shape in BASE if not shape[1]],  # It cannot be checkpointed.
+    "albert-base-v2": [shape for shape in BASE if not shape[1]],  # ALBERT cannot be checkpointed.
     "answerdotai/ModernBERT-base": BASE,
     "answerdotai/ModernBERT-large": LARGE,
 }
@@ -110,7 +110,7 @@ CPU_SHAPES: dict[str, list[Shape]] = {
 
 @dataclass(frozen=True)
 class Held:
-    """Peaks of a process in bytes: all of it, and its tensors alone."""
+    """Peaks of a process in bytes: its whole memory, and its tensors alone."""
 
     need: float
     tensors: float
@@ -118,7 +118,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Compared:
-    """One measurement beside its prediction."""
+    """One measurement and its prediction."""
 
     label: str
     predicted: Held
@@ -135,10 +135,10 @@ class Compared:
 
 @dataclass(frozen=True)
 class Summary:
-    """Of relative errors; ``median`` and ``p95`` are of their sizes, ``worst`` keeps its sign.
+    """Summary of relative errors; ``median`` and ``p95`` are of absolute values, ``worst`` has a sign.
 
     Attributes:
-        far_under: share of predictions that lie under the measurement by more than the headroom.
+        far_under: share of predictions that are below the measurement by more than the headroom.
     """
 
     median: float
@@ -189,7 +189,11 @@ def cases(kind: DeviceKind) -> Iterator[Case]:
 
 
 def compare_all(wanted: Sequence[Case], device: MemoryDevice) -> tuple[list[Compared], list[str], list[str]]:
-    """Measurements beside predictions, the configurations that were skipped, and those that ran out of memory."""
+    """Measure and predict the configurations.
+
+    Returns:
+        Measurements with predictions, the skipped configurations, and those that ran out of memory.
+    """
     plans = all_plans([case.workload for case in wanted])
     compared: list[Compared] = []
     skipped: list[str] = []
@@ -206,7 +210,7 @@ def compare_all(wanted: Sequence[Case], device: MemoryDevice) -> tuple[list[Comp
             skipped.append(f"{case}: needs {need_gib:.2f} GiB of {allowed_gib:.2f} allowed (predicted)")
             continue
         measured = measure_or_fail(case, device)
-        # Out of memory or not: by now nothing refers to the case's tensors.
+        # By now nothing refers to the case's tensors, even after running out of memory.
         device.release()
         if measured is None:
             exhausted.append(f"{case}: out of memory, though predicted to need {need_gib:.2f} GiB")
@@ -223,7 +227,7 @@ def compare_all(wanted: Sequence[Case], device: MemoryDevice) -> tuple[list[Comp
 
 
 def all_plans(workloads: Sequence[Workload]) -> list[MemoryPlan | None]:
-    """Of each workload; many are traced by all processors at a time. See ``plan_of``."""
+    """Return the plan of each workload, as ``plan_of``; many are traced on all processors in parallel."""
     if len(workloads) < FEW:
         return [plan_of(workload) for workload in workloads]
     print(f"tracing {len(workloads)} workloads", file=sys.stderr, flush=True)
@@ -232,7 +236,10 @@ def all_plans(workloads: Sequence[Workload]) -> list[MemoryPlan | None]:
 
 
 def plan_of(workload: Workload) -> MemoryPlan | None:
-    """None for DeBERTa in versions of transformers whose compiled functions refuse tensors without data."""
+    """Predict a workload's memory.
+
+    Return None for DeBERTa in versions of transformers whose compiled functions reject tensors without data.
+    """
     try:
         return predict(workload)
     except RuntimeError as error:
@@ -242,14 +249,14 @@ def plan_of(workload: Workload) -> MemoryPlan | None:
 
 
 def predictions(plan: MemoryPlan, case: Case) -> tuple[Held, Held]:
-    """Of training and of evaluation."""
+    """Return the predicted peaks of training and of evaluation."""
     training = plan.need_gib(case.micro_batch, case.length, case.accumulation) * GIB
     evaluation = plan.eval_need_gib(2 * case.micro_batch, case.length) * GIB
     return Held(training, training - plan.overhead_bytes), Held(evaluation, evaluation - plan.overhead_bytes)
 
 
 def measure_or_fail(case: Case, device: MemoryDevice) -> tuple[Held, Held] | None:
-    """Peaks of training and evaluation; None where memory ran out."""
+    """Return the peaks of training and evaluation, or None if memory ran out."""
     try:
         with device.enforce():
             return measure(case, device)
@@ -261,7 +268,7 @@ def measure_or_fail(case: Case, device: MemoryDevice) -> tuple[Held, Held] | Non
 
 def measure(case: Case, device: MemoryDevice) -> tuple[Held, Held]:
     workload, where = case.workload, device.torch_device
-    # On the CPU the memory of others cannot be told from what this process held before.
+    # On the CPU other memory is indistinguishable from the earlier holdings of this process.
     before = 0 if where.type == "cuda" else device.live_bytes()
     task = TASKS[workload.settings.task.name](workload.settings)
     with where:
@@ -287,7 +294,7 @@ def measure(case: Case, device: MemoryDevice) -> tuple[Held, Held]:
             task.kept(model(moved), moved)
 
     def fits() -> bool:
-        """Whether it runs now, as ``run``."""
+        """Return True if ``run`` fits in memory now."""
         fitted = True
         try:
             run()
@@ -319,7 +326,7 @@ def measure(case: Case, device: MemoryDevice) -> tuple[Held, Held]:
 
 
 def smallest_limit(fits: Callable[[], bool], *, above: int, enough: int) -> float:
-    """The smallest limit of the allocator, in bytes, under which ``fits``; it lies between the other two."""
+    """Return the allocator's smallest limit under which ``fits``, in bytes; it is between ``above`` and ``enough``."""
     total = torch.cuda.mem_get_info()[1]
     fraction = torch.cuda.get_per_process_memory_fraction()
     fails, works = float(above), float(max(above, enough))
@@ -342,7 +349,7 @@ def summarise(errors: Sequence[float]) -> Summary:
 
 
 def exit_status(errors: Sequence[float], problems: Sequence[str]) -> int:
-    """0 if predictions held: some were compared, none went wrong, and their errors are within the limits."""
+    """Return 0 if predictions held: some were compared, none failed, and their errors are within the limits."""
     if not errors or problems:
         return 1
     summary = summarise(errors)
@@ -360,7 +367,7 @@ def machine_lines(device: MemoryDevice) -> list[str]:
         lines += [
             f"CUDA {torch.version.cuda}, driver {nvml_facts().driver or 'unknown'},"
             f" allocator settings {allocator_settings()!r}",
-            # Exactly half a GiB is what is assumed where NVML cannot find this process, in a container for instance.
+            # Exactly half a GiB is the assumption where NVML cannot find this process, for instance in a container.
             f"held beyond torch's allocator: {beside.beyond_torch / GIB:.3f} GiB by this process,"
             f" {beside.others / GIB:.3f} GiB by others",
         ]
@@ -368,7 +375,7 @@ def machine_lines(device: MemoryDevice) -> list[str]:
 
 
 def allocator_settings() -> str:
-    """Under the name of newer versions of torch, or of older ones."""
+    """Return the allocator's settings, by their name in newer or in older versions of torch."""
     return os.environ.get("PYTORCH_ALLOC_CONF") or os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
 
 

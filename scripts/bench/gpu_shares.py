@@ -1,4 +1,4 @@
-"""Whether a device's budget is enforced: in one process, and between two that share the device."""
+"""Enforcement of a device's budget: in one process, and between two that share the device."""
 
 import multiprocessing
 from collections.abc import Callable
@@ -8,17 +8,20 @@ import torch
 
 from trainables.memory.device import MemoryDevice
 
-# Most of it goes into starting the processes.
+# Most of this time goes into starting the processes.
 PATIENCE_S = 120
 PIECES = 32
 
-# Whose turn it is to allocate, one after the other, and how much of its budget each of them wants.
+# Order in which the processes allocate, and the part of its budget that each wants.
 TURNS = {"greedy": 1.5, "modest": 0.8}
 EXPECTED = {"greedy": "out of memory", "modest": "has it all"}
 
 
 def cap_problems(device: MemoryDevice) -> list[str]:
-    """What is wrong with the enforcement of the device's budget; its share must leave as much again on the device."""
+    """Return the faults in the enforcement of the device's budget.
+
+    The device must have room for twice the budget.
+    """
     device.release()
     with device.enforce():
         device.reset_peak()
@@ -34,9 +37,9 @@ def cap_problems(device: MemoryDevice) -> list[str]:
 
 
 def neighbour_problems(make_device: Callable[[], MemoryDevice]) -> list[str]:
-    """What goes wrong between two processes with a budget each, one of which wants more than its own.
+    """Return the faults between two processes with a budget each, one of which wants more than its own.
 
-    The greedy one takes what it can and keeps it; then the modest one must still get all that it wants.
+    The greedy process takes as much as it can and holds it. Then the modest one must still get all that it wants.
     """
     context = multiprocessing.get_context("spawn")
     meeting, answers = context.Barrier(len(TURNS)), context.SimpleQueue()
@@ -55,13 +58,13 @@ def neighbour_problems(make_device: Callable[[], MemoryDevice]) -> list[str]:
 
 
 def live_beside(name: str, make_device: Callable[[], MemoryDevice], meeting: Any, answers: Any) -> None:
-    """One of the two processes."""
+    """Run one of the two processes."""
     device = make_device()
     held: list[torch.Tensor] = []
     with device.enforce():
         wanted = int(TURNS[name] * device.budget_bytes())
         for turn in TURNS:
-            # Nobody starts before all have their budget, nor before the one whose turn it was is done.
+            # A process waits until all have their budget, and until the one before it is done.
             meeting.wait(PATIENCE_S)
             if turn == name:
                 answers.put((name, take(device, wanted, PIECES, held)))
@@ -69,7 +72,7 @@ def live_beside(name: str, make_device: Callable[[], MemoryDevice], meeting: Any
 
 
 def take(device: MemoryDevice, size_bytes: int, pieces: int, held: list[torch.Tensor]) -> str:
-    """Allocate so much, in pieces, which are added to ``held`` as far as they come."""
+    """Allocate so many bytes in pieces and add each to ``held``, until memory runs out."""
     try:
         for _ in range(pieces):
             held.append(torch.empty(size_bytes // pieces, dtype=torch.uint8, device=device.torch_device))

@@ -1,13 +1,13 @@
 """Launched trials that run out of memory when half of the space does not fit and no rule is active.
 
-On the toy problem of ``toy.py``, with the same space, budget, objectives, seeds and number of launched trials on both
-sides, one trial at a time:
+Both sides search the toy problem of ``toy.py``, with the same space, budget, objectives, seeds and number of launched
+trials, one trial at a time:
 
-- ``ray``: stock ``OptunaSearch``; the trial raises, so Ray says "error" and Optuna is told FAIL, which TPE ignores.
+- ``ray``: stock ``OptunaSearch``; the trial raises, so Ray reports "error" and Optuna records FAIL, which TPE ignores.
 - ``headroom``: ``HeadroomSearch`` and ``StudyRecorder``; the trial reports by how much its need exceeds the budget, so
-  Optuna is told PRUNED with the constraint ``memory``. No configuration is launched twice.
+  Optuna records PRUNED with the constraint ``memory``. No configuration is launched twice.
 
-Ray's loop runs without its workers (``toy_search.py``); ``--ray`` runs one seed on real Ray as well and compares the
+Ray's loop runs without its workers (``toy_search.py``). ``--ray`` also runs one seed on real Ray and compares the
 counts.
 """
 
@@ -47,7 +47,7 @@ Search = Callable[[ToyProblem, int, int], ToyEnd]
 
 
 class OutOfMemory(RuntimeError):
-    """Stands for ``torch.OutOfMemoryError``; Ray's searcher interface hears nothing of its type."""
+    """Stand-in for ``torch.OutOfMemoryError``; Ray's searcher interface does not receive its type."""
 
 
 def main() -> None:
@@ -124,7 +124,7 @@ def headroom_ooms(problem: ToyProblem, seed: int, trials: int) -> int:
 
 
 def _check_on_ray(problems: Sequence[ToyProblem], sides: Mapping[str, Count], trials: int) -> dict[str, Any]:
-    """Seed 0 on real Ray: the counts beside those of the loop without workers."""
+    """Run seed 0 on real Ray; return its counts beside those of the loop without workers."""
     on_ray: dict[str, Count] = {"ray": stock_ooms_on_ray, "headroom": headroom_ooms_on_ray}
     found: dict[str, Any] = {}
     for problem in problems:
@@ -182,7 +182,7 @@ def headroom_ooms_on_ray(problem: ToyProblem, seed: int, trials: int) -> int:
 
 
 def _params_of(settings: TrialSettings, problem: ToyProblem) -> Params:
-    """The sampled values, read back from the settings that a trial is given."""
+    """Return the sampled values from a trial's settings."""
     return {name: getattr(getattr(settings, name.split(".")[0]), name.split(".")[1]) for name in problem.space}
 
 

@@ -1,13 +1,13 @@
-"""What Headroom adds to trials that cost nothing, and what one suggestion costs.
+"""Headroom's overhead on trials that cost nothing, and the cost of one suggestion.
 
-Part 1, ``trials``: trials that report once and return. Headroom's whole road (``run_search``: searcher, ASHA, journal
-file, MLflow on SQLite) against raw Ray Tune with the stock ``OptunaSearch`` (study in memory, no scheduler, no
-tracking), both with reused workers, on the same space, in processes of their own, in turn. Timed from the call that
-starts Ray to its return, Ray's start and end and the last write to MLflow included.
+Part 1, ``trials``: trials that report once and return. One side is a whole search of Headroom (``run_search``:
+searcher, ASHA, journal file, MLflow on SQLite). The other is raw Ray Tune with the stock ``OptunaSearch`` (study in
+memory, no scheduler, no tracking). Both reuse workers, search the same space, and run in turn in separate processes.
+The time covers the call that starts Ray up to its return, with Ray's start and end and the last write to MLflow.
 
-Part 2, ``suggest``: one suggestion of ``HeadroomSearch`` with rules, on the journal file, after 1,000 told trials of 14
-parameters, beside plain Optuna's ``study.ask`` with the same distributions in memory, on Optuna's own journal file and
-on SQLite.
+Part 2, ``suggest``: one suggestion of ``HeadroomSearch`` with rules, on the journal file, after 1,000 recorded trials
+of 14 parameters. Beside it runs plain Optuna's ``study.ask`` with the same distributions in memory, on Optuna's own
+journal file and on SQLite.
 """
 
 import argparse
@@ -44,7 +44,7 @@ OURS = "headroom, rules, journal"
 Timing = tuple[float, float]
 """Seconds of a call: on the clock, and of this thread's CPU time, which other work on the machine stretches less."""
 
-# Six parameters, four of them float ranges, so that it cannot be exhausted.
+# Six parameters, four of them float ranges, so that the space cannot be exhausted.
 TRIALS_SPACE = {
     "optim.lr": {"low": 1e-6, "high": 1e-3, "log": True},
     "optim.weight_decay": {"low": 0.0, "high": 0.3},
@@ -53,7 +53,7 @@ TRIALS_SPACE = {
     "train.batch_size": {"choices": [8, 16, 32, 64]},
     "tok.max_length": {"choices": [128, 256, 384, 512]},
 }
-# Fourteen, as users have them: seven with choices, seven ranges.
+# Fourteen parameters, as in users' searches: seven with choices, seven ranges.
 SUGGEST_SPACE = {
     "model.name": {"choices": ["bert-base-uncased", "roberta-base", "bert-large-uncased", "roberta-large"]},
     "tok.max_length": {"choices": [128, 256, 384, 512]},
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def compare_trials(trials: int, concurrent: int, rounds: int) -> dict[str, Any]:
-    """Run both sides in turn, each in a process of its own."""
+    """Run both sides in turn, each in another process."""
     seconds: dict[str, list[float]] = {side: [] for side in SIDES}
     driver_cpu: dict[str, list[float]] = {side: [] for side in SIDES}
     for turn in range(rounds):
@@ -140,7 +140,7 @@ def _run_side(side: str, trials: int, concurrent: int) -> dict[str, Any]:
 
 
 def headroom_side(trials: int, concurrent: int) -> dict[str, Any]:
-    """The whole road of ``headroom search``, but for the training."""
+    """Run a whole ``headroom search`` without the training."""
     from tune_app.config import parse_config
     from tune_app.console import Console
     from tune_app.experiment import run_search
@@ -154,7 +154,7 @@ def headroom_side(trials: int, concurrent: int) -> dict[str, Any]:
                 "train": {"epochs": 2},
                 "scheduler": {"rung": "epoch"},
                 "search": {"trials": trials, "max_concurrent": concurrent},
-                # What turns samples away is timed by itself.
+                # Part 2 times the rules.
                 "limits": None,
                 "space": TRIALS_SPACE,
             }
@@ -170,12 +170,15 @@ def _do_nothing(settings: TrialSettings, report: Report, workspace: object) -> N
 
 
 def _objective(lr: float) -> float:
-    """Best at 3e-5, so that the sampler has something to follow."""
+    """Return the value of a learning rate: best at 3e-5, so that the sampler has something to follow."""
     return -abs(math.log10(lr / 3e-5))
 
 
 def ray_side(trials: int, concurrent: int) -> dict[str, Any]:
-    """Ray Tune with its stock searcher, started and silenced as Headroom does it, its own records at their default."""
+    """Run Ray Tune with its stock searcher.
+
+    It starts and is silenced as in Headroom; its own records keep their defaults.
+    """
     from tune_app.search import ray_session  # isort: skip  # Sets the environment that Ray reads when imported.
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
@@ -208,7 +211,7 @@ SIDES: dict[str, Callable[[int, int], dict[str, Any]]] = {"headroom": headroom_s
 
 
 def compare_suggest(told: int, suggestions: int) -> dict[str, Any]:
-    """Time single suggestions, all sides in turn; each is told at once, so that the next has one more to learn from."""
+    """Time single suggestions, all sides in turn; each is recorded at once, so that the next one learns from it."""
     space = parse_space(SUGGEST_SPACE)
     with tempfile.TemporaryDirectory() as folder:
         sides = {OURS: _headroom_suggest(space, Path(folder), told, suggestions)}
@@ -222,7 +225,7 @@ def compare_suggest(told: int, suggestions: int) -> dict[str, Any]:
         ["", "ms", "CPU ms", "headroom ="],
         [[side, f"{wall[side]:.1f}", f"{cpu[side]:.1f}", f"{wall[OURS] / wall[side]:.2f} ×"] for side in sides],
     )
-    # By processor time: on a shared machine the clock counts what others do.
+    # The target is processor time, since other load on a shared machine changes the wall time.
     ratio = cpu[OURS] / SUGGEST_TARGET_MS
     print_ratio(f"headroom / {SUGGEST_TARGET_MS:.0f} ms of processor time", ratio, 1.0)
     return {"told": told, "suggestions": suggestions, "median_ms": wall, "median_cpu_ms": cpu, "ratio": ratio}

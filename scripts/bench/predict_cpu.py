@@ -2,9 +2,9 @@
 
     python scripts/bench/predict_cpu.py [--cases N] [--seed S]
 
-Every case runs two real steps, and an evaluation pass, under a mode that counts live storages. Replayed is the trace at
-other sizes, confirmed the one at the case's own, as it is made once a micro-batch is chosen. The exit status is 1 where
-a confirmed prediction is off by more than half a per cent.
+Every case runs two real steps and an evaluation pass under a mode that counts live storages. The replayed prediction
+comes from a trace at other sizes. The confirmed one comes from a trace at the case's own size, which Headroom makes
+once it has chosen a micro-batch. The exit status is 1 if a confirmed prediction is off by more than half a per cent.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def compare(case: Case, errors: dict[str, list[float]]) -> list[list[object]]:
-    """A row for training and one for evaluation; the relative errors are added to ``errors``."""
+    """Return a row for training and one for evaluation; add the relative errors to ``errors``."""
     plans = {"replayed": predict(case.workload), "confirmed": confirm(case.workload, case.micro_batch, case.length)}
     rows: list[list[object]] = []
     for part, measured_gib in zip(("training", "evaluation"), measure(case), strict=True):

@@ -3,12 +3,13 @@
     python scripts/bench/probe.py [--cases N] [--seed S]
 
 Every case is a random small configuration of one of 8 families in a random budget, which the CPU device enforces. A
-point is a real training step at full length. What fits is the same for all: a peak of at most budget × (1 − headroom).
-Doubling takes 1, 2, 4, … rows until a size does not fit and keeps the one before, as Lightning's power scaling does;
-bisection goes on between the two, as its binary search does. The true maximum is bisected for each case on measured
-peaks. The probe is run with predictions as they are, and with predictions put off by 10 and 30 per cent each way.
+point is a real training step at full length. A size fits for all methods if its peak is at most budget × (1 −
+headroom). Doubling takes 1, 2, 4, … rows until a size does not fit and keeps the one before, as Lightning's power
+scaling does. Bisection then continues between the two, as Lightning's binary search does. For each case the true
+maximum is bisected on measured peaks. The probe runs with the original predictions, and with predictions changed by 10
+and 30 per cent in each direction.
 
-The peak of a step at one size is the same every time, so that a size is run once for all that ask for it.
+A step's peak at one size never varies, so each size runs once for all methods.
 """
 
 import argparse
@@ -38,7 +39,7 @@ HEADROOM = 0.10
 MOST_ROWS = 200
 # Effective batches are seldom larger.
 WANTED = 512
-# Arithmetic of the largest step that fits, so that no case takes minutes.
+# Limit on the arithmetic of the largest step that fits, so that no case takes minutes.
 MOST_OPERATIONS = 2e10
 ERRORS = (0.0, -0.1, 0.1, -0.3, 0.3)
 
@@ -53,7 +54,7 @@ class Found:
 
 @dataclass
 class Result:
-    """What each way found in one case; the probe's by the error of its predictions."""
+    """Result of each method in one case; the probe's by the error of its predictions."""
 
     case: Case
     budget_gib: float
@@ -89,7 +90,7 @@ def run(draw: Random, family: str) -> Result:
     def predicted(count: int) -> float:
         return plan.need_gib(count, case.length, passes)
 
-    # Anywhere between what this many rows need and what one more needs.
+    # Any need between those of this many rows and of one more.
     need = draw.uniform(predicted(rows), predicted(rows + 1))
     budget_gib = need / (1 - HEADROOM) + CpuDevice().live_bytes() / GIB
     allowed = budget_gib * (1 - HEADROOM)
@@ -114,7 +115,7 @@ def run(draw: Random, family: str) -> Result:
 
 
 def draw_affordable(draw: Random, family: str) -> tuple[Case, MemoryPlan, int]:
-    """A case, its prediction, and how many rows are to fit."""
+    """Draw a case; return it, its prediction, and the number of rows that are to fit."""
     while True:
         case = draw_case(draw, family)
         config = case.workload.config
@@ -126,7 +127,7 @@ def draw_affordable(draw: Random, family: str) -> tuple[Case, MemoryPlan, int]:
 
 @contextmanager
 def trial(case: Case, budget_gib: float) -> Iterator[Rehearsal]:
-    """Real steps of the case under its budget."""
+    """Yield real steps of the case under its budget."""
     workload, device = case.workload, CpuDevice(budget_gib)
     settings = workload.settings
     with device.enforce():
@@ -150,7 +151,7 @@ def trial(case: Case, budget_gib: float) -> Iterator[Rehearsal]:
 
 
 def doubled(measure: Measure, allowed: float) -> tuple[int, int, int]:
-    """The last size that fitted (0 if none), the first that did not, and how many were run."""
+    """Return the last size that fitted (0 if none), the first that did not, and the number of sizes tried."""
     fits, rows, points = 0, 1, 0
     while rows <= WANTED:
         points += 1
@@ -161,7 +162,7 @@ def doubled(measure: Measure, allowed: float) -> tuple[int, int, int]:
 
 
 def bisected(measure: Measure, allowed: float, fits: int, fails: int) -> tuple[int, int]:
-    """The largest size that fits between the two, and how many were run."""
+    """Return the largest size that fits between the two, and the number of sizes tried."""
     points = 0
     while fails - fits > 1:
         rows = (fits + fails) // 2

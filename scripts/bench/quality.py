@@ -49,9 +49,9 @@ GOAL_RANDOM, GOAL_STOCK = 1 / 8, 1 / 2
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 PACKAGES = ("ray", "optuna", "scikit-learn")
 RANDOM, STOCK, HEADROOM, RECOMMENDED = "random", "stock + ASHA", "headroom", "recommended"
-# More than any budget lets a search launch.
+# Above the number of trials that any budget lets a search launch.
 _MANY = 10_000
-# A table that was only begun says too little of a space.
+# A table with few trainings represents its space badly.
 _LEAST_TRAININGS = 100
 _TUNED_ON = range(20, 26)
 _FLOORS = (0.0, 0.1, 0.15, 0.2, 0.3)

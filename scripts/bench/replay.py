@@ -119,7 +119,7 @@ def _excess(problem: Any, params: Mapping[str, Scalar]) -> float:
 
 
 class StandIn:
-    """As much of Ray's ``Trial`` as searcher, scheduler and recorder look at."""
+    """Parts of Ray's ``Trial`` that searcher, scheduler and recorder read."""
 
     max_failures = 0
     is_saving = False
@@ -260,7 +260,7 @@ class RayLoop:
         self._end("on_trial_error", trial)
 
     def _note(self, curve: Sequence[float], params: Params) -> None:
-        """Take note of a complete trial: it is worth its best epoch."""
+        """Record a complete trial, whose value is that of its best epoch."""
         every = self._problem.per_epoch
         epochs = curve[every - 1 :: every]
         best = max(epochs)
@@ -304,14 +304,14 @@ class Arm:
     least_bandwidth: float | None = None
 
 
-# Settings that rules look at, for problems that do not vary them.
+# Settings that rules read, for problems that do not vary them.
 _FIXED: Params = {"model.name": "any", "train.batch_size": 1, "train.grad_accum": 1, "tok.max_length": 1}
 SLOTS = 4
 """Trials that run at once."""
 
 
 class AtRungs:
-    """A problem of which only every n-th report is made."""
+    """Problem that makes only every n-th report."""
 
     def __init__(self, problem: Problem, per_epoch: int) -> None:
         if problem.per_epoch % per_epoch:
@@ -321,7 +321,7 @@ class AtRungs:
         self.per_epoch = per_epoch
 
     def __getattr__(self, name: str) -> Any:
-        # Need and budget, where a problem has them.
+        # Delegate need and budget, where a problem has them.
         return getattr(self._problem, name)
 
     def curve(self, params: Mapping[str, Scalar], seed: int) -> Sequence[float]:
@@ -403,7 +403,7 @@ def replay_headroom(
 
 
 class _Listed:
-    """Suggests listed configurations, as many at once as there are slots."""
+    """Searcher that suggests listed configurations, as many at once as there are slots."""
 
     def __init__(self, configurations: Sequence[Params], slots: int) -> None:
         self._left = list(configurations)

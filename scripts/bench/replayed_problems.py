@@ -1,8 +1,8 @@
-"""The problems that ``quality.py`` replays searches on: closed forms, and recorded trainings.
+"""Problems on which ``quality.py`` replays searches: closed forms, and recorded trainings.
 
-A recorded problem interpolates between the trainings of a table (``curves/``): extremely randomised trees predict the
-curve of any configuration of the table's space, and each run adds the noise of a recorded one: the difference of two
-seeds of the same configuration, all rungs together. ``fit_error`` says how far the trees are off on trainings that they
+A recorded problem interpolates between the trainings of a table (``curves/``). Extremely randomised trees predict the
+curve of any configuration in the table's space. Each run adds the noise of a recorded one: the difference between two
+seeds of the same configuration, for all rungs together. ``fit_error`` measures the trees' error on trainings that they
 did not see.
 """
 
@@ -43,7 +43,7 @@ _TOY_MODELS = {
 
 
 class ClosedForm:
-    """A problem of ``problems.py`` as a search of so many epochs."""
+    """Problem of ``problems.py`` as a search of so many epochs."""
 
     per_epoch = RUNGS_PER_EPOCH
 
@@ -79,7 +79,7 @@ class ClosedForm:
 
 
 class Recorded:
-    """A table of trainings as a search; everything fits."""
+    """Table of trainings as a search; every configuration fits."""
 
     per_epoch = RUNGS_PER_EPOCH
 
@@ -154,7 +154,7 @@ class Recorded:
 
 
 class _FiveGroups:
-    """Five folds over configurations."""
+    """Splits of configurations into five folds."""
 
     def split(
         self, X: object, y: object, groups: Sequence[int]

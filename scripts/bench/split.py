@@ -1,11 +1,11 @@
-"""Cutting effective batches by length: what it takes, and how many tokens are computed per real token.
+"""Splitting effective batches by length: its time, and the computed tokens per real token.
 
     python scripts/bench/split.py [--data FILE.csv] [--model NAME] [--max-length N] [--repeats N]
 
-A pass may hold a budget of 16 × 256 tokens, padding included. Compared are random micro-batches of 16 rows, in the
-order in which they were drawn; micro-batches of 16 after sorting; passes filled as full as they get after sorting; and
-Headroom's cut, a small dynamic programme. Every pass costs 64 tokens beside its own. The lengths are those of the rows
-of ``--data``, tokenised for ``--model``; without it they are drawn at random.
+A pass may hold a budget of 16 × 256 tokens, padding included. Four ways are compared: random micro-batches of 16 rows
+in the order in which they were drawn; micro-batches of 16 after sorting; passes filled as full as possible after
+sorting; and Headroom's way, a small dynamic programme. Every pass costs 64 tokens beside its own. The lengths are those
+of the rows of ``--data``, tokenised for ``--model``; without it they are drawn at random.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from trainables.training.split import PASS_COST_TOKENS, RowLimits, effective_bat
 
 EFFECTIVE_BATCH, ROWS, LENGTH = 64, 16, 256
 TIMED_BATCH = 128
-# Of rows as uneven as those of a set of text pairs, and of the random ones.
+# Targets for rows with lengths as uneven as in a set of text pairs, and for random lengths.
 TARGET, TARGET_RANDOM = 1.10, 1.20
 
 Cut = Callable[[np.ndarray, np.ndarray], list[np.ndarray]]
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def drawn_lengths(most: int) -> np.ndarray:
-    """As uneven as short posts are."""
+    """Draw lengths as uneven as those of short posts."""
     drawn = np.random.default_rng(0).lognormal(mean=4.6, sigma=0.6, size=5_000)
     return np.clip(drawn.astype(np.int64), 8, most)
 
@@ -79,7 +79,7 @@ def token_limits(longest: int) -> RowLimits:
 
 
 def compare(lengths: np.ndarray, limits: RowLimits) -> dict[str, dict[str, float]]:
-    """Tokens computed in one epoch by every way to cut, per real token."""
+    """Return the computed tokens per real token of one epoch, for every way to split."""
     ways: dict[str, Cut] = {
         "random 16": lambda batch, _: evenly(batch),
         "sorted 16": lambda batch, sizes: evenly(batch[np.argsort(-sizes[batch], kind="stable")]),
@@ -121,7 +121,7 @@ def evenly(rows: np.ndarray) -> list[np.ndarray]:
 
 
 def filled(rows: np.ndarray, lengths: np.ndarray, limits: RowLimits) -> list[np.ndarray]:
-    """Longest first, every pass as full as it gets."""
+    """Fill each pass as full as possible, longest rows first."""
     pieces, start = [], 0
     while start < len(rows):
         end = start + int(limits.accumulating[lengths[rows[start]]])
@@ -131,7 +131,7 @@ def filled(rows: np.ndarray, lengths: np.ndarray, limits: RowLimits) -> list[np.
 
 
 def compare_times(lengths: np.ndarray, limits: RowLimits, repeats: int) -> dict[str, float]:
-    """Median time to cut a batch, in turn."""
+    """Return the median time to split a batch, with the ways in turn."""
     rng = np.random.default_rng(2)
     ways: dict[str, Cut] = {
         "even": lambda batch, sizes: evenly(batch[np.argsort(-sizes[batch], kind="stable")]),

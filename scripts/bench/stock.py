@@ -1,4 +1,4 @@
-"""What the stock searcher is given: the same space, without a detour through Headroom."""
+"""Space of the stock searcher: the same as Headroom's, converted to Optuna's distributions directly."""
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 

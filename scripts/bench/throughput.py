@@ -1,13 +1,13 @@
-"""Samples per second of our training and evaluation beside those of transformers' Trainer, in turn, in one process.
+"""Samples per second of Headroom's training and evaluation beside transformers' Trainer, in turn, in one process.
 
     python scripts/bench/throughput.py PAIRS_CSV [--rows 400] [--rounds 3] [--threads 1]
 
-The same model (MiniLM), rows, split, effective batch (64), largest micro-batch (16; 8 in evaluation), precision (fp32),
-AdamW and threads. The Trainer pads each batch to its own longest row, and neither saves nor logs; grouping by length is
-off, because it decides which rows meet in an effective batch. A round is one epoch and one evaluation of each, in
-alternating order, so that whatever else the machine does falls on both. Loading and tokenising are left out. Ours runs
-without the counted budget, by which a CPU stands in for a card that counts by itself. The Trainer needs accelerate,
-which Headroom does not: pip install accelerate.
+Both use the same model (MiniLM), rows, split, effective batch (64), largest micro-batch (16; 8 in evaluation),
+precision (fp32), AdamW and threads. The Trainer pads each batch to its own longest row, and neither saves nor logs.
+Grouping by length is off, because it decides which rows meet in an effective batch. A round is one epoch and one
+evaluation of each side, in alternating order, so that other load on the machine falls on both. The time excludes
+loading and tokenising. Headroom runs without its counted budget, which makes a CPU stand in for a card that counts by
+itself. The Trainer needs accelerate, which Headroom does not: pip install accelerate.
 """
 
 import argparse
@@ -42,14 +42,14 @@ EFFECTIVE_BATCH, MICRO_BATCH, MAX_LENGTH = 64, 16, 256
 # The Trainer's default, which suits it: it evaluates in file order, where larger batches pad more, and a CPU computes
 # small batches about 10 % faster per token.
 EVAL_BATCH = 8
-# Sorting a whole set pays by its size; a real validation part is larger still.
+# Sorting a whole set gains more the larger the set is, and a real validation part is larger than this one.
 VALIDATION_SHARE, TEST_SHARE = 0.55, 0.1
 TARGET = 1.4
 
 
 @dataclass(frozen=True)
 class Took:
-    """Seconds by the clock and of processor time, and tokens: real ones, and those computed, padding included."""
+    """Wall and processor time in seconds, real tokens, and computed tokens, padding included."""
 
     clock_s: float
     processor_s: float
@@ -58,7 +58,7 @@ class Took:
 
 
 class TokenCount:
-    """Adds up the attention masks that a model is given."""
+    """Sum of the attention masks that a model receives."""
 
     def __init__(self) -> None:
         self.real = self.computed = 0
@@ -69,7 +69,7 @@ class TokenCount:
 
 
 class Side:
-    """One of the two that are compared: times what it does."""
+    """One of the two compared sides, with a timer."""
 
     def __init__(self, rows: dict[str, int], tokens: TokenCount) -> None:
         self.rows = rows
@@ -198,7 +198,7 @@ def trainer_side(
 
 
 class EpochClock(TrainerCallback):
-    """Times the epoch alone, without what ``train`` sets up around it."""
+    """Timer of the epoch alone, without what ``train`` sets up around it."""
 
     def __init__(self, side: Side) -> None:
         self._side = side

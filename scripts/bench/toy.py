@@ -21,13 +21,13 @@ from search_spaces.space import Params, Scalar, Space, parse_space
 
 GIB = 2**30
 OBJECTIVES = ("random", "big")
-# How much of ``big`` is the model's size; the rest is noise.
+# Part of the model's size in ``big``; the rest is noise.
 _WEIGHT_OF_SIZE = 0.7
 
 
 @dataclass(frozen=True)
 class ToyModel:
-    """An encoder as far as its need goes."""
+    """Encoder reduced to the sizes that set its need."""
 
     parameters: float
     layers: int
@@ -35,7 +35,7 @@ class ToyModel:
     heads: int
 
     def need_gib(self, batch: int, length: int) -> float:
-        """Peak of one training step with ``batch`` samples of ``length`` tokens at once."""
+        """Return the peak of one training step with ``batch`` samples of ``length`` tokens at once, in GiB."""
         per_token = self.hidden * (34 + 5 * self.heads * length / self.hidden)
         return (16 * self.parameters + self.layers * batch * length * per_token) / GIB
 
@@ -54,7 +54,7 @@ MODELS: dict[str, ToyModel] = {
 
 @dataclass(frozen=True)
 class ToyProblem:
-    """The space, what a configuration needs and what it is worth."""
+    """Search space, and the need and value of its configurations."""
 
     objective: str
 
@@ -76,7 +76,7 @@ class ToyProblem:
 
     @cached_property
     def budget_gib(self) -> float:
-        """Between the two middle needs."""
+        """Return the mean of the two middle needs."""
         needs = sorted(need_gib(params) for params in self.configurations())
         return (needs[len(needs) // 2 - 1] + needs[len(needs) // 2]) / 2
 
@@ -96,7 +96,7 @@ class ToyProblem:
         return sum(fitting) / len(fitting)
 
     def value(self, params: Mapping[str, Scalar], seed: int) -> float:
-        """What a configuration is worth, between 0 and 1, higher is better."""
+        """Return the value of a configuration, between 0 and 1, higher is better."""
         drawn = noise(f"{self.objective}:{seed}:{self.space.key(params)}")
         if self.objective == "random":
             return drawn
@@ -104,7 +104,7 @@ class ToyProblem:
 
 
 def need_gib(params: Mapping[str, Scalar]) -> float:
-    """What one step of a configuration needs where its whole batch is run at once; accumulation adds nothing."""
+    """Return the need of a configuration's step in GiB, with its whole batch at once; accumulation adds nothing."""
     model = MODELS[str(params["model.name"])]
     return model.need_gib(int(params["train.batch_size"]), int(params["tok.max_length"]))
 
@@ -116,7 +116,7 @@ def relative_size(model: str) -> float:
 
 
 def noise(key: str) -> float:
-    """Evenly drawn from [0, 1), equal for equal keys."""
+    """Return a number that is uniform in [0, 1) and equal for equal keys."""
     digest = hashlib.sha256(key.encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 

@@ -1,7 +1,7 @@
-"""The searches of the problems of ``toy.py`` and ``problems.py``, one trial at a time: stock and Headroom's.
+"""Searches of the problems of ``toy.py`` and ``problems.py``, one trial at a time: stock and Headroom's.
 
-Both are driven by the calls that Ray's loop makes, in Ray's order, without its workers (``replay.py``), because each
-trial that raises costs Ray a fresh worker of several seconds.
+Both are driven by the calls of Ray's loop in Ray's order, without its workers (``replay.py``). A trial that raises
+costs Ray a fresh worker, which takes several seconds.
 """
 
 import argparse
@@ -47,12 +47,12 @@ class SearchProblem(Protocol):
 
 @dataclass(frozen=True)
 class ToyEnd:
-    """What a search came to.
+    """Outcome of a search.
 
     Attributes:
         ooms: launched trials that ran out of memory.
         best: value of the best trial, 0 where none ran.
-        turned_away: configurations that a rule turned away before launch.
+        turned_away: configurations that a rule rejected before launch.
     """
 
     ooms: int
@@ -61,7 +61,7 @@ class ToyEnd:
 
 
 def new_parser(description: str | None) -> argparse.ArgumentParser:
-    """The options of a bench that runs these searches."""
+    """Return a parser with the options of a bench that runs these searches."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=100, help="launched, per objective, seed and side")
     parser.add_argument("--seeds", type=int, default=30)
@@ -74,13 +74,13 @@ def trials_and_seeds(arguments: argparse.Namespace) -> tuple[int, int]:
 
 
 def hush() -> None:
-    """Have Optuna and Ray keep to themselves that a trial failed."""
+    """Stop Optuna and Ray from logging failed trials."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("ray").setLevel(logging.CRITICAL)
 
 
 def search_with_stock(problem: SearchProblem, seed: int, trials: int) -> ToyEnd:
-    """Stock ``OptunaSearch``, called as Ray's controller does for a function that reports once, or raises."""
+    """Run stock ``OptunaSearch``, called as Ray's controller does for a function that reports once, or raises."""
     searcher = OptunaSearch(distributions(problem.space), metric=METRIC, mode="max", seed=seed)
     ooms, best = 0, 0.0
     for index in range(trials):
@@ -98,7 +98,7 @@ def search_with_stock(problem: SearchProblem, seed: int, trials: int) -> ToyEnd:
 
 
 def search_with_headroom(problem: SearchProblem, seed: int, trials: int, rules: Sequence[Rule] = ()) -> ToyEnd:
-    """Headroom's searcher and recorder, called as Ray's controller does; what came of it is read from the study."""
+    """Run Headroom's searcher and recorder, called as Ray's controller does; return the outcome from the study."""
     with tempfile.TemporaryDirectory() as folder:
         store = open_study(Path(folder), "toy", None, StudyRecord(problem.space, "criteria", "macro_f1", "max", "toy"))
         replay_headroom(
@@ -110,7 +110,7 @@ def search_with_headroom(problem: SearchProblem, seed: int, trials: int, rules: 
 
 
 class _OneReport:
-    """A problem whose trials report once."""
+    """Problem whose trials report once."""
 
     epochs = per_epoch = 1
 
@@ -136,7 +136,7 @@ class _OneReport:
         return [self._problem.value(params, seed)]
 
     def true_curve(self, params: Mapping[str, Scalar]) -> Sequence[float]:
-        """Return the reports of the search itself: of these problems no value without noise is known."""
+        """Return the search's own reports, since these problems have no value without noise."""
         return self.curve(params, self._seed)
 
     def recommended(self, seed: int) -> Iterator[Turn]:
@@ -144,7 +144,7 @@ class _OneReport:
 
 
 def toy_report(problem: SearchProblem, params: Mapping[str, Scalar], seed: int) -> TrialReport:
-    """What a trial of Headroom says that trains one epoch, or runs out of memory."""
+    """Return the report of a trial of Headroom that trains one epoch, or runs out of memory."""
     if problem.fits(params):
         return TrialReport(1, problem.value(params, seed), ended="complete")
     need = _need_gib(problem, params)

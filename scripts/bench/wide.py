@@ -2,9 +2,9 @@
 
     python scripts/bench/wide.py [--samples 200]
 
-A small encoder with random weights stands in for each of the space's models, on a small card that is made of the CPU's
-memory, so that the rules have something to turn away. A sample is drawn, checked as a configuration of its own, held
-against the rules, and trained from loading to its last report. None may fail, and each that is turned away says why.
+A small encoder with random weights replaces each of the space's models. The card is small and made of the CPU's memory,
+so that the rules have something to reject. A sample is drawn, validated as a configuration, checked against the rules,
+and trained from loading to its last report. None may fail, and each rejected sample names its reasons.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from tune_app.search.preconditions import model_names
 
 CARD_GIB = 0.12
 ROWS = 48
-LAYERS = 6  # As many as the space freezes.
+LAYERS = 6  # As many layers as the space can freeze.
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def small_models(folder: Path) -> list[str]:
-    """A folder per model of the space, with a small one of its family."""
+    """Save a small model of the same family for each model of the space; return their folders."""
     names = CATALOGUE["wide"].entries["model.name"]["choices"]
     return [str(small_model(encoder_config(name, None), folder / name.replace("/", "-"), LAYERS)) for name in names]
 
@@ -85,7 +85,7 @@ def config_of(task: str, models: list[str], folder: Path) -> RunConfig:
 
 
 def ends(config: RunConfig, files: MachineFiles, samples: int, rng: random.Random) -> Iterator[str]:
-    """How each sample ended: ``complete``, ``oom``, ``failed``, or the rules that turned it away."""
+    """Yield the end of each sample: ``complete``, ``oom``, ``failed``, or the rules that rejected it."""
     space = config.active_space()
     device = TrialDevice("cpu", CARD_GIB, bf16=False)
     packing = Packing(

@@ -1,4 +1,4 @@
-"""Small workloads of every family, and what their steps really hold on the CPU: for the tests and the benches."""
+"""Small workloads of every family, and the memory of their real steps on the CPU, for tests and benches."""
 
 import weakref
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ from trainables.training.step import train_step
 
 GIB = 2**30
 
-# One published model per family, whose every choice but its size is kept.
+# One published model per family; small models keep all of its settings but the size.
 FAMILIES = {
     "bert": "bert-base-uncased",
     "roberta": "roberta-base",
@@ -45,7 +45,7 @@ SETTINGS = TrialSettings(DataSettings("none"), trial_seeds(0))
 
 @dataclass(frozen=True)
 class Case:
-    """A workload and the sizes at which it is run."""
+    """Workload, and the sizes at which it runs."""
 
     family: str
     workload: Workload
@@ -79,13 +79,13 @@ def small_config(family: str, *, layers: int, heads: int, hidden: int, vocab_siz
         }
     if family == "electra":
         values["embedding_size"] = hidden // 2
-    values.pop("layer_types", None)  # It follows from the number of layers.
+    values.pop("layer_types", None)  # transformers derives it from the number of layers.
     tokens = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0, "sep_token_id": 2}
     return AutoConfig.for_model(values.pop("model_type"), **(values | tokens | {"vocab_size": vocab_size}))
 
 
 def draw_case(draw: Random, family: str) -> Case:
-    """A random workload of the family, from tiny to MiniLM's size."""
+    """Draw a random workload of the family, from tiny to MiniLM's size."""
     layers = draw.choice((2, 3, 4, 6))
     heads = draw.choice((2, 4, 6, 12))
     config = small_config(
@@ -126,7 +126,7 @@ def draw_case(draw: Random, family: str) -> Case:
 
 
 def measure(case: Case) -> tuple[float, float]:
-    """Peaks in GiB of real training, two steps long, and of an evaluation pass after it."""
+    """Return the peaks in GiB of real training, two steps long, and of an evaluation pass after it."""
     workload = case.workload
     task = TASKS[workload.settings.task.name](workload.settings)
     encoder = build_encoder(workload.config, seed=0)
@@ -159,7 +159,7 @@ def measure(case: Case) -> tuple[float, float]:
 
 
 def batch(task: Task, samples: int, length: int, seed: int) -> Batch:
-    """The task's largest batch of these sizes with random tokens in it."""
+    """Return the task's largest batch of these sizes, with random tokens."""
     rng = np.random.default_rng(seed)
     full = task.full_batch(samples, length)
     tokens = {
@@ -169,7 +169,7 @@ def batch(task: Task, samples: int, length: int, seed: int) -> Batch:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the storages that live: the model's, and all that operations make, but not the batches'."""
+    """Counter of the bytes of live storages: the model's and those that operations make, but not the batches'."""
 
     def __init__(self, model: nn.Module, batches: list[Batch]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -182,7 +182,7 @@ class LiveBytes(TorchDispatchMode):
             self._count(tensor)
 
     def take_peak(self) -> int:
-        """The peak since the last call."""
+        """Return the peak since the last call."""
         peak, self._peak = self._peak, self._now
         return peak
 

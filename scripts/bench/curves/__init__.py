@@ -1,1 +1,1 @@
-"""Tables of real training curves, and what makes and reads them."""
+"""Tables of real training curves, and the code that makes and reads them."""

@@ -106,7 +106,7 @@ def _drawn(entry: Entry, rng: random.Random) -> Scalar:
         return rng.choice(choices)
     low, high = float(str(entry["low"])), float(str(entry["high"]))
     value = math.exp(rng.uniform(math.log(low), math.log(high))) if entry.get("log") else rng.uniform(low, high)
-    # The file holds the very number that was trained with.
+    # The file holds exactly the number used in training.
     return float(f"{value:.4g}")
 
 
@@ -157,7 +157,7 @@ def make(table: str, data: str, file: Path) -> None:
 
 
 def check(curves: Sequence[Curve], majority: float) -> None:
-    """Print what makes the curves a problem worth searching: spread, ranks that change, noise between seeds."""
+    """Print the features that make the curves a useful problem: spread, changing ranks, noise between seeds."""
     whole = [curve for curve in curves if not curve.failed]
     best = sorted(max(curve.epochs) for curve in whole)
     first, last = ([curve.epochs[place] for curve in whole] for place in (0, -1))
@@ -212,7 +212,7 @@ def main() -> None:
         check(read_table(given.table, file), majority_macro_f1(given.table, given.data))
         return
     torch.set_num_threads(1)
-    # Evaluation is a large part of runs this short; scores by criterion are not in the tables.
+    # Evaluation dominates runs this short, so skip input checks and scores by criterion, which the tables do not hold.
     sklearn.set_config(assume_finite=True, skip_parameter_validation=True)
     criteria.MOST_CRITERIA = 0
     make(given.table, given.data, file)

@@ -79,7 +79,7 @@ class Curve:
 
     @property
     def epochs(self) -> tuple[float, ...]:
-        """The values at the ends of epochs: (epochs,)."""
+        """Return the values at the ends of epochs: (epochs,)."""
         return self.values[RUNGS_PER_EPOCH - 1 :: RUNGS_PER_EPOCH]
 
 
