@@ -4,17 +4,18 @@
 
 Base and large models are built on the device from their configurations, with random weights and no download. Each
 configuration takes training steps, whose peak counts from the second, and an evaluation pass over twice the
-micro-batch, once the gradients are gone. Two things are compared:
+micro-batch, after the gradients are freed. Two figures are compared:
 
-    need     the smallest limit under which the same step still runs, found by halving to 0.4 %, and by NVML what lies
-             beyond the allocator (context, libraries). This is what a prediction promises.
-    tensors  what the allocator handed out, against the prediction without its constants for context, workspaces and
-             pages. A difference here is the replay's. (cuBLAS's workspaces are among the measured tensors only.)
+    need     the smallest limit under which the same step still runs, found by halving to 0.4 %, plus the memory outside
+             the allocator (context, libraries) as NVML reports it. A prediction promises this figure.
+    tensors  the allocator's peak of allocated bytes, against the prediction without its constants for context,
+             workspaces and pages. A difference here comes from the replay. (The measured tensors alone include cuBLAS's
+             workspaces.)
 
-Before that it tries whether a share of the card is enforced, alone and against a greedy neighbour. The exit status is
-1 if the need's errors exceed 5 % (median) or 10 % (95th percentile), if a configuration that was predicted to fit ran
-out of memory, or if a share was not enforced; 2 without a CUDA device. ``--device cpu`` takes the same road with tiny
-models under a counted budget. It needs torch, transformers and what else ``trainables`` needs, nothing more.
+First it checks that a share of the card is enforced, alone and against a greedy neighbour. The exit status is 1 if the
+need's errors exceed 5 % (median) or 10 % (95th percentile), if a configuration that was predicted to fit ran out of
+memory, or if a share was not enforced; 2 without a CUDA device. ``--device cpu`` runs the same steps with tiny models
+under a counted budget. The check needs only torch, transformers and the other requirements of ``trainables``.
 """
 
 import argparse

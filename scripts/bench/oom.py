@@ -1,34 +1,35 @@
-"""Launched trials that run out of memory with the memory rule, and what the rule turns away.
+"""Launched trials that run out of memory despite the memory rule, and the configurations that it rejects.
 
-On the toy problems of ``toy.py``, of which half does not fit, one trial at a time without Ray's workers
-(``toy_search.py``), the same number of launched trials on every side:
+The searches run on the toy problems of ``toy.py``, of which half does not fit: one trial at a time, without Ray's
+workers (``toy_search.py``). Every side launches the same number of trials:
 
-- ``stock``: Ray's ``OptunaSearch``; the trial raises, and Optuna is told FAIL.
-- ``told PRUNED``: Headroom without rules, so that Optuna is told PRUNED with the constraint ``memory``.
-- ``rule, exact``: Headroom with the rule ``memory``, which is told every need as it is.
-- ``rule, errors``: the same, but the need that the rule is told is off by a random share.
+- ``stock``: Ray's ``OptunaSearch``; the trial raises, and Optuna records FAIL.
+- ``told PRUNED``: Headroom without rules, so that Optuna records PRUNED with the constraint ``memory``.
+- ``rule, exact``: Headroom with the rule ``memory``, whose predicted needs are exact.
+- ``rule, errors``: the same, but each predicted need is off by a random share.
 
-A trial runs out of memory where its true need exceeds the budget of its card. The rule rejects what it believes to need
-more than is allowed: the budget less the headroom, 10 % as by default. Of what was turned away, that would have run
-whose true need is at most what is allowed; beside it stands the stricter count, true need at most the budget, which
-holds what the headroom costs.
+A trial runs out of memory if its true need exceeds the budget of its card. The rule rejects a configuration if its
+predicted need exceeds the allowed memory: the budget less the headroom, 10 % as by default. A rejected configuration
+would have run if its true need is at most the allowed memory. Beside that share stands the stricter one, whose true
+need is at most the budget; it includes the cost of the headroom.
 
-The errors are drawn anew for each seed, one for each model, batch and length, as a Weibull distribution of either sign
-whose size has the median and the 95th percentile that are the goal for predictions on a GPU: 3 % and 8 %. 0.8 % of them
-are then too small by more than the headroom. Errors that one model's sizes have in common, corrections learnt from the
-trials before and the remedies of a trial at its end of memory are left out, and a batch runs at once: Headroom cuts it
-into micro-batches, so that its rule asks for the need of one sample.
+The errors are drawn anew for each seed, one for each model, batch and length. They follow a Weibull distribution of
+either sign, whose size has the median and the 95th percentile that are the goal for predictions on a GPU: 3 % and 8 %.
+Of these errors 0.8 % are too small by more than the headroom. The bench leaves out errors that one model's sizes have
+in common, corrections learnt from earlier trials, and the remedies of a trial that runs out of memory. A batch runs at
+once, whereas Headroom splits it into micro-batches, so that its rule needs the need of one sample.
 
-Told exact needs, the rule launches nothing that runs out and turns nothing away that would have run, provided that
-nothing gets past it: the goals are asked of this side, and the exit status is 1 where one is missed. The errors say
-what is left of that. Only what was predicted too small by more than the headroom can run out of memory. What needs
-nearly all that is allowed is turned away where its prediction is a little too large, so that the share that would have
-run says how dense the space is just below that limit; another headroom moves the limit, not the share. The few
-searches meet few such configurations: the line on errors gives both for the whole space and many draws.
+With exact needs, the rule launches nothing that runs out of memory and rejects nothing that would have run, provided
+that nothing bypasses it. The goals apply to this side, and the exit status is 1 if one is missed. The side with errors
+shows how much of that remains. Only a need predicted too small by more than the headroom can run out of memory. A
+configuration that needs nearly all of the allowed memory is rejected if its prediction is a little too large. The share
+that would have run therefore shows how dense the space is just below that limit; another headroom moves the limit, not
+the share. The searches meet few such configurations, so the line on errors gives both figures for the whole space and
+many draws.
 
-All sides may use the same memory: sides without the rule run on a card whose budget is what the rule allows. So the
-best values, each with its standard error over the seeds, show what the searchers find, beside the best there is; a
-search that finds nothing stands where the value of an average configuration does.
+All sides may use the same memory: sides without the rule run on a card whose budget is the memory that the rule allows.
+The best values, each with its standard error over the seeds, therefore compare the searchers. Beside them stand the
+best possible value, and the value of an average configuration, which a search that finds nothing reaches.
 """
 
 import math
@@ -51,9 +52,9 @@ MEDIAN_ERROR, P95_ERROR = 0.03, 0.08
 PACKAGES = ("ray", "optuna")
 STOCK, EXACT, ERRORS = "stock", "rule, exact", "rule, errors"
 
-# Of the errors, for what they come to in the whole space.
+# Number of draws of the errors for their effect on the whole space.
 _DRAWS = 200
-# Of the distribution of the errors' size, 1 - exp(-(size / scale) ** shape), from its two percentiles.
+# The size of an error has the distribution 1 - exp(-(size / scale) ** shape), fitted to its two percentiles.
 _SHAPE: float = math.log(math.log(20) / math.log(2)) / math.log(P95_ERROR / MEDIAN_ERROR)
 _SCALE: float = MEDIAN_ERROR / math.log(2) ** (1 / _SHAPE)
 
@@ -64,7 +65,7 @@ def no_error(params: Mapping[str, Any]) -> float:
 
 @dataclass(frozen=True)
 class SmallerCard:
-    """A problem on a card that has no more than the rule allows."""
+    """Problem on a card that has no more memory than the rule allows."""
 
     problem: ToyProblem
 
@@ -81,7 +82,7 @@ class SmallerCard:
 
 @dataclass(frozen=True)
 class Errors:
-    """Relative errors of predicted needs, equal for configurations that need the same."""
+    """Relative errors of predicted needs, equal for configurations with the same need."""
 
     seed: int
 
@@ -96,7 +97,7 @@ def allowed_gib(problem: ToyProblem) -> float:
 
 
 def memory_rule(problem: ToyProblem, error: Callable[[Mapping[str, Any]], float]) -> MemoryRule:
-    """Headroom's rule, which is told every need with its error."""
+    """Return Headroom's rule with an error in every predicted need."""
     allowed = allowed_gib(problem)
 
     def predict(sample: Sample) -> Fit:
@@ -140,15 +141,16 @@ SIDES: dict[str, Callable[[ToyProblem, int, int], ToyEnd]] = {
 
 @dataclass(frozen=True)
 class Figures:
-    """One side of one problem over all seeds. Shares and what is turned away are in percent.
+    """One side of one problem over all seeds. Shares and rejections are in percent.
 
     Attributes:
         ooms: launched trials that ran out of memory, by seed.
-        to_stock: their sum by that of the stock searcher.
-        best: mean of the best values, and its standard error.
-        turned_away: configurations, by 100 launched trials.
-        within_allowed: of those turned away, the share whose true need is at most what is allowed.
-        within_budget: and at most the budget.
+        to_stock: their sum divided by that of the stock searcher.
+        best: mean of the best values.
+        best_error: standard error of ``best``.
+        turned_away: rejected configurations per 100 launched trials.
+        within_allowed: share of these whose true need is at most the allowed memory.
+        within_budget: share of these whose true need is at most the budget.
     """
 
     ooms: list[int]
@@ -203,14 +205,14 @@ def _print_space(problem: ToyProblem, seeds: Sequence[int]) -> None:
 
 
 def _known_values(problem: ToyProblem, seeds: Sequence[int]) -> str:
-    """Return the best value there is and that of an average configuration."""
+    """Return the best possible value and that of an average configuration, as text."""
     allowed = [params for params in problem.configurations() if need_gib(params) <= allowed_gib(problem)]
     values = [[problem.value(params, seed) for params in allowed] for seed in seeds]
     return f"best {statistics.mean(map(max, values)):.3f}, average {statistics.mean(map(statistics.mean, values)):.3f}"
 
 
 def compare(problem: ToyProblem, seeds: Sequence[int], trials: int) -> dict[str, Figures]:
-    """What became of the launched trials and of what was turned away, by side."""
+    """Return the figures of the launched trials and of the rejected configurations, by side."""
     ends = {side: [search(problem, seed, trials) for seed in seeds] for side, search in SIDES.items()}
     of_stock = sum(end.ooms for end in ends[STOCK])
     return {side: _figures(problem, own, of_stock, trials) for side, own in ends.items()}
@@ -231,7 +233,7 @@ def _figures(problem: ToyProblem, ends: Sequence[ToyEnd], of_stock: int, trials:
 
 
 def _percent(whether: Sequence[bool]) -> float:
-    """Of nothing it is 0."""
+    """Return the share of true values in percent; 0 without values."""
     return 100 * sum(whether) / max(1, len(whether))
 
 
@@ -259,7 +261,7 @@ def _cells(own: Figures) -> list[str]:
 
 
 def _print_goals(label: str, found: Sequence[Figures], trials: int) -> list[str]:
-    """Print the goals beside the worst seed and the worse objective; the names of those missed."""
+    """Print the goals beside the worst seed and the worse objective; return the names of the missed ones."""
     ooms = 100 * max(max(figures.ooms) for figures in found) / trials
     would_have_run = max(figures.within_allowed for figures in found)
     goals = [

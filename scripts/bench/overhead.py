@@ -42,7 +42,7 @@ TRIALS_TARGET, SUGGEST_TARGET_MS = 1.1, 20.0
 PACKAGES = ("ray", "optuna", "mlflow")
 OURS = "headroom, rules, journal"
 Timing = tuple[float, float]
-"""Seconds of a call: on the clock, and of this thread's CPU time, which other work on the machine stretches less."""
+"""Seconds of a call: wall time, and this thread's CPU time, which other load on the machine changes less."""
 
 # Six parameters, four of them float ranges, so that the space cannot be exhausted.
 TRIALS_SPACE = {

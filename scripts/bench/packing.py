@@ -3,35 +3,36 @@
     python scripts/bench/packing.py
 
 Part 1, ``simulation``: no GPU was measured. Only the shares and passes are Headroom's own answers: ``Packing`` on the
-CUDA predictions for a 24 GiB card in bf16, for configurations in the style of the users' searches drawn by
-the random sampler and let through by the default rules. The clock is a model, and this is all that it assumes:
+CUDA predictions for a 24 GiB card in bf16. The configurations resemble the users' searches; the random sampler draws
+them, and the default rules accept them. The clock is a model with only these assumptions:
 
 - Alone on a card, a trial starts up for 30 to 60 s, drawn at random, in which the card idles (the users' figure). Then
-  it trains. The card's work in that is proportional to parameters × tokens per step × steps: every trial goes through
-  the same rows at full length. Doubt: real tokens are fewer than full length, a scheduler stops trials early, and work
-  of attention is not proportional to parameters.
+  it trains. The card's work is proportional to parameters × tokens per step × steps: every trial processes the same
+  rows at full length. Doubt: real tokens are fewer than full length, a scheduler stops trials early, and attention's
+  work is not proportional to parameters.
 - The host's work, in which the card idles too, is the same for every pass. It is set so that the queue, one trial per
-  card, keeps a card busy for the given *utilisation* of the time it trains; so small passes leave a card idle more. A
+  card, keeps a card busy for the given *utilisation* of its training time; so small passes leave a card idle more. A
   trial in a share takes more and smaller passes and pays for each. Users report 82 to 90 %. Doubt: that counts the time
   in which any kernel runs, not how much of the card it fills.
-- Trials that train on one card ask together for the sum of what each keeps it busy alone. Where that is more than the
-  *gain* that sharing brings, all of them slow down alike: of n that never idle each gets gain / n. At 1.0 sharing only
-  fills the gaps, and fills all of them. Below, time slices cost, or gaps are missed; above, kernels of several trials
-  run side by side, which drivers do not do for separate processes unless told to (MPS). Doubt: nobody measured it.
+- Trials that train on one card together demand the sum of the shares of time for which each keeps it busy alone. If
+  that exceeds the *gain* of sharing, all of them slow down alike: of n that never idle each gets gain / n. At 1.0
+  sharing only fills the gaps, and fills all of them. Below, time slices cost, or gaps stay; above, kernels of several
+  trials run side by side, which drivers do not do for separate processes without MPS. Doubt: nobody measured it.
 - Start-up slows nobody and is slowed by nobody, and no host's work slows another's. Doubt: disks and cores are shared.
 
-Trials wait and are placed as Ray does it: the searcher is asked in order, at most ``search.max_concurrent`` trials are
-open, as long as one of them waits for its share nothing behind it is asked for, and of the cards with room the fullest
-is taken. What it would bring to do otherwise is printed too. ``floor`` is what no packing can go below: the cards' work
-over the gain, against one trial per card. ``slower`` is a trial's time from launch to end over its time alone.
+Trials wait and are placed as in Ray. The searcher suggests them in order, and at most ``search.max_concurrent`` are
+open. While one of them waits for its share, the searcher suggests no further trial. Of the cards with room, the fullest
+is taken. The bench also prints the effect of other policies. ``floor`` is the limit of any packing: the cards' work
+divided by the gain, against one trial per card. ``slower`` is a trial's time from launch to end divided by its time
+alone.
 
-Part 2, ``ray``: the first trials of a queue drawn alike on real Ray with two GPUs that are claimed, not there, through
-``run_search`` with ``resources.gpu: auto`` and then ``1``. Its predictions are of the CPU, in bf16, and a trial sleeps:
-trials do not slow each other, so this checks that shares reach Ray, and what Ray's own work costs, and nothing else.
-That work is worth seconds a launch whatever a trial lasts, so the shorter the sleep the more it counts: a worker is
-used again only for a trial of an equal share. A short queue ends in a tail in which cards stand empty, so it is as long
-as a simulated one, and takes 17 minutes. The CPU's needs are larger than CUDA's, so its card is larger than in part 1,
-or it would be given in larger shares.
+Part 2, ``ray``: the first trials of a similar queue on real Ray with two GPUs that are only claimed, through
+``run_search`` with ``resources.gpu: auto`` and then ``1``. The predictions are for the CPU, in bf16, and a trial
+sleeps. Trials do not slow each other, so this part checks only that shares reach Ray, and the cost of Ray's own work.
+That work takes seconds a launch whatever a trial lasts, so a shorter sleep gives it more weight: a worker is reused
+only for a trial of an equal share. A short queue ends in a tail of empty cards, so this one is as long as a simulated
+one and takes 17 minutes. The CPU's needs are larger than CUDA's, so the card is larger than in part 1; otherwise the
+shares would be larger.
 """
 
 import argparse
@@ -85,18 +86,18 @@ SPACE: dict[str, Any] = {
 
 START_UP_S = (30.0, 60.0)
 MINUTES = (2.0, 10.0, 60.0)
-# Not even a gap; the middle of what users report; and below it, should their figure flatter.
+# No gap at all, the middle of the users' figures, and a lower value in case their figures are too high.
 UTILISATIONS = (1.0, 0.86, 0.6)
 GAINS = (0.9, 1.0, 1.2, 1.5)
 CARDS = (1, 2)
-# Trials open per card. Two is the least that packs anything, eight is all that the smallest share allows.
+# Trials open per card. Packing needs at least two, and the smallest share allows eight.
 OPEN_PER_CARD = (2, 4, 8)
 RAY_CARDS, RAY_OPEN, RAY_MINUTES = 2, 8, 10.0
 
 
 @dataclass(frozen=True)
 class Assumption:
-    """What is not known: mean minutes of training alone, how busy that keeps a card, and what sharing gains."""
+    """Unknown figures: mean minutes of training alone, the card's utilisation in them, and the gain of sharing."""
 
     minutes: float
     utilisation: float
@@ -137,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True)
 class Queued:
-    """A configuration that may be launched, its share, and the passes of its step there and on a whole card."""
+    """Configuration to launch, its share, and the passes of its step in that share and on a whole card."""
 
     params: Params
     share: float
@@ -146,7 +147,7 @@ class Queued:
 
     @property
     def work(self) -> float:
-        """The card's, in no unit: parameters × tokens, the rows being the same for every trial."""
+        """Return the card's work without a unit: parameters × tokens, as every trial has the same rows."""
         return training_work(str(self.params["model.name"]), int(self.params["tok.max_length"]))
 
     def passes_per_row(self, passes: int) -> float:
@@ -171,7 +172,7 @@ def queue_config(folder: str, *changes: str) -> RunConfig:
 
 
 class Predictions:
-    """``Packing`` on a card, with a folder of its own: what this machine's trials have measured does not count."""
+    """``Packing`` on a card, with a separate folder that ignores this machine's measurements."""
 
     def __init__(self, folder: str, config: RunConfig) -> None:
         self._config = config
@@ -181,7 +182,7 @@ class Predictions:
         self.rules = build_rules(config.limits, config.memory.max_accumulation, self._auto)
 
     def queued(self, params: Params) -> Queued:
-        """A configuration that the rules let through."""
+        """Return a configuration that the rules accept as a queued trial."""
         whole = {**self._config.fixed_params(), **params}
         share = self._auto.gpus(whole)
         return Queued(params, share, self._passes(whole, share), self._passes(whole, 1.0))
@@ -198,7 +199,7 @@ class Predictions:
 
 
 def draw_queue(config: RunConfig, predictions: Predictions, seed: int, size: int) -> tuple[list[Queued], int]:
-    """The first configurations of the random sampler that the rules let through, and how many they turned away."""
+    """Return the random sampler's first configurations that the rules accept, and the number of rejected ones."""
     assert config.space is not None
     space, rng = config.space, random.Random(seed)
     proposer = Proposer(ActiveSpace(space), lambda: [space.sample(rng)], seed)
@@ -217,8 +218,14 @@ def draw_queue(config: RunConfig, predictions: Predictions, seed: int, size: int
 
 @dataclass(frozen=True)
 class Job:
-    """A trial as far as the clock goes: its share of a card, and seconds of start-up, of the card's and the host's work
-    alone."""
+    """Trial as the clock sees it.
+
+    Attributes:
+        share: share of a card.
+        start_up_s: seconds of start-up.
+        card_s: seconds of the card's work alone.
+        host_s: seconds of the host's work alone.
+    """
 
     share: float
     start_up_s: float
@@ -235,12 +242,12 @@ class Job:
 
     @property
     def busy(self) -> float:
-        """The part of its training in which it keeps a card busy that it has for itself."""
+        """Return the part of its training in which the trial keeps a card of its own busy."""
         return self.card_s / self.training_s
 
 
 def make_jobs(queue: Sequence[Queued], assumed: Assumption, seed: int) -> tuple[list[Job], list[Job]]:
-    """The queue one trial per card, and the same in shares."""
+    """Return the queue with one trial per card, and the same queue in shares."""
     rng = random.Random(f"start-up:{seed}")
     training_s = 60 * assumed.minutes * len(queue)
     card_s = assumed.utilisation * training_s / sum(trial.work for trial in queue)
@@ -259,8 +266,12 @@ def make_jobs(queue: Sequence[Queued], assumed: Assumption, seed: int) -> tuple[
 
 @dataclass(frozen=True)
 class Policy:
-    """``pass_waiting``: trials are asked for and placed past those that wait for their share. ``emptiest_card``: of the
-    cards with room that with the most is taken, not that with the least."""
+    """Policy of waiting and placing.
+
+    Attributes:
+        pass_waiting: trials are suggested and placed past those that wait for their share.
+        emptiest_card: of the cards with room, the one with the most is taken, not the one with the least.
+    """
 
     pass_waiting: bool = False
     emptiest_card: bool = False
@@ -291,7 +302,7 @@ class _Open:
 
 @dataclass(frozen=True)
 class Run:
-    """When each trial was launched and when it ended, by its place in the queue."""
+    """Time of each trial's launch and end, by its position in the queue."""
 
     launched: Mapping[int, float]
     ended: Mapping[int, float]
@@ -309,7 +320,7 @@ def simulate(jobs: Sequence[Job], *, cards: int, max_open: int, gain: float, pol
 
     Args:
         max_open: trials that run or wait for their share.
-        gain: what trials that share a card may ask of it together without slowing down.
+        gain: demand on a card that its trials may have together without slowing down.
         policy: of waiting and placing.
     """
     queue = iter(enumerate(jobs))
@@ -336,7 +347,7 @@ def simulate(jobs: Sequence[Job], *, cards: int, max_open: int, gain: float, pol
         step = min(left)
         now += step
         for trial, rate, seconds in zip(list(running), rates, left, strict=True):
-            # Not by subtraction, which would leave rounding behind.
+            # Set the end exactly, because a subtraction would leave a rounding error.
             is_over = seconds == step
             if not trial.trains:
                 trial.start_up_s = 0.0 if is_over else trial.start_up_s - step
@@ -355,7 +366,7 @@ def _place(
         free = [1.0 - sum(other.job.share for other in running if other.card == card) for card in range(cards)]
         with_room = [card for card in range(cards) if free[card] >= trial.job.share]
         if with_room:
-            # The first of equals, as Ray takes it.
+            # Of equal cards take the first, as Ray does.
             trial.card = min(with_room, key=lambda card: -free[card] if policy.emptiest_card else free[card])
             launched[trial.number] = now
             waiting.remove(trial)
@@ -363,7 +374,7 @@ def _place(
 
 
 def _rates(running: Sequence[_Open], gain: float) -> list[float]:
-    """How fast each trains, of its speed alone."""
+    """Return the speed of each trial, as a share of its speed alone."""
     training = [trial for trial in running if trial.trains]
     rates = []
     for trial in running:
@@ -375,8 +386,14 @@ def _rates(running: Sequence[_Open], gain: float) -> list[float]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Packed against one trial per card: the makespans' ratio, the least that it can be, and how much slower trials
-    are on the mean and at worst."""
+    """Packed trials against one trial per card.
+
+    Attributes:
+        ratio: ratio of the makespans.
+        floor: least possible ratio.
+        slower: mean ratio of a trial's time to its time alone.
+        slowest: the worst such ratio.
+    """
 
     ratio: float
     floor: float
@@ -399,7 +416,7 @@ def compare(
     before = simulate(alone, cards=cards, max_open=cards, gain=1.0)
     after = simulate(packed, cards=cards, max_open=cards * per_card, gain=assumed.gain, policy=policy)
     slower = [after.lasted_s(number) / job.alone_s for number, job in enumerate(alone)]
-    # A card that a trial has for itself is worth one card, whatever sharing would make of it.
+    # A card with a single trial does one card's work, whatever the gain of sharing.
     least_s = sum(job.card_s for job in alone) / (cards * max(1.0, assumed.gain))
     return Comparison(
         after.makespan_s / before.makespan_s, least_s / before.makespan_s, statistics.mean(slower), max(slower)
@@ -409,7 +426,7 @@ def compare(
 def mean_comparison(
     queues: Sequence[Sequence[Queued]], assumed: Assumption, *, cards: int, per_card: int, policy: Policy = RAYS_OWN
 ) -> Comparison:
-    """The mean over queues of everything but the slowest trial, which is that of all of them."""
+    """Return the mean over queues of all figures but the slowest trial, which is the slowest of all queues."""
     found = [
         compare(queue, assumed, seed, cards=cards, per_card=per_card, policy=policy)
         for seed, queue in enumerate(queues)
@@ -507,8 +524,10 @@ def _print_summary(cells: Cells) -> dict[str, Any]:
 
 
 def _print_otherwise(queues: Sequence[Sequence[Queued]]) -> dict[str, dict[str, float]]:
-    """What it would bring to let trials wait, or to place them, otherwise than Ray does; and the least that shares of
-    memory allow, were cards so fast that neighbours did not matter."""
+    """Print the effect of other policies of waiting and placing than Ray's.
+
+    The last column is the least makespan that shares of memory allow, on cards so fast that neighbours do not matter.
+    """
     found: dict[str, dict[str, float]] = {}
     for cards in CARDS:
         for per_card in OPEN_PER_CARD:
@@ -528,10 +547,10 @@ def _print_otherwise(queues: Sequence[Sequence[Queued]]) -> dict[str, dict[str, 
 
 
 def compare_on_ray(trials: int, minute_s: float, card_gib: float) -> dict[str, Any]:
-    """The same queue on real Ray, in shares and one trial per claimed GPU."""
+    """Run the same queue on real Ray, in shares and with one trial per claimed GPU."""
     sides = {"auto": RAY_OPEN, "1": RAY_CARDS}
     with tempfile.TemporaryDirectory() as folder:
-        # What is known of memory on this machine would change the shares.
+        # Memory measured on this machine would change the shares.
         os.environ["XDG_CACHE_HOME"] = folder
         with _claimed_cards():
             done = {
@@ -581,7 +600,7 @@ def compare_on_ray(trials: int, minute_s: float, card_gib: float) -> dict[str, A
 
 @contextmanager
 def _claimed_cards() -> Iterator[None]:
-    """Ray as a search would start it, but for GPUs that may not be there and the dashboard."""
+    """Start Ray as a search does, but with GPUs that may be absent and without the dashboard."""
     from tune_app.search import ray_session  # noqa: F401  # isort: skip  # Sets the environment that Ray reads when imported.
     import ray
 
@@ -603,7 +622,7 @@ def _claimed_cards() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Slept:
-    """A trial on real Ray, as its study tells of it."""
+    """Trial on real Ray, as its study records it."""
 
     params: Params
     share: float
@@ -626,7 +645,7 @@ class RaySide:
         return len({trial.worker for trial in self.trials})
 
     def launches_s(self, *, reused: bool) -> list[float]:
-        """Seconds from asked for to begun, of trials whose worker was there before or was not."""
+        """Return the seconds from suggestion to start, of trials whose worker was reused or of the others."""
         known: set[str] = set()
         found = []
         for trial in self.trials:
@@ -636,7 +655,7 @@ class RaySide:
         return found
 
     def ideal_s(self, max_open: int) -> float:
-        """The makespan that the simulation gives where nothing but sleep takes time."""
+        """Return the makespan of the simulation when only the sleep takes time."""
         jobs = [Job(trial.share, 0.0, 0.0, trial.slept_s) for trial in self.trials]
         return simulate(jobs, cards=RAY_CARDS, max_open=max_open, gain=1.0).makespan_s
 
@@ -677,7 +696,10 @@ def _seconds(values: Sequence[float]) -> str:
 
 
 def sleeping_trial(minute_s: float) -> Any:
-    """A trial that sleeps for as long as the simulation lets one of its size run alone, ``minute_s`` to the minute."""
+    """Return a trial that sleeps as long as the simulation lets one of its size run alone.
+
+    One minute of the simulation takes ``minute_s`` seconds.
+    """
     mean_work = statistics.mean(
         training_work(model, length)
         for model in SPACE["model.name"]["choices"]

@@ -64,7 +64,7 @@ RANKED = (
     "loss.gamma",
     "train.batch_size",
 )
-"""Parameters with a quadratic loss around an optimum. The batch stands for the effective batch."""
+"""Parameters with a quadratic loss around an optimum. The batch size means the effective batch."""
 UNRANKED = ("schedule.name", "head.pooling", "loss.name", "loss.class_weighting")
 PAIRS = (
     ("optim.layer_decay", "head.pooling"),

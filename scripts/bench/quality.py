@@ -44,7 +44,7 @@ from search_spaces.space import Params
 
 TRIALS = 100
 POINTS = 0.002
-"""How near to random's final value counts as reached: 0.2 points."""
+"""Largest distance from random's final value that counts as reached: 0.2 points."""
 GOAL_RANDOM, GOAL_STOCK = 1 / 8, 1 / 2
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 PACKAGES = ("ray", "optuna", "scikit-learn")

@@ -37,7 +37,7 @@ FAMILIES = {
 }
 
 BUDGET_GIB = 0.02
-"""So little that a batch of long inputs takes several passes."""
+"""Budget so small that a batch of long inputs takes several passes."""
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

@@ -154,7 +154,7 @@ def test_what_is_used_under_a_condition_is_read_where_it_holds(name: str, machin
 
 
 UNREAD = [name for name, found in CONDITIONS.items() if not any(isinstance(condition, IsNo) for condition in found)]
-"""Where the condition does not hold, these may have any value; others are refused there."""
+"""Parameters that may have any value where the condition does not hold; others are rejected there."""
 
 
 @pytest.mark.parametrize("name", UNREAD)

@@ -17,7 +17,7 @@ BENCHES = Path(__file__).parents[2] / "scripts" / "bench"
 
 
 Printed = tuple[str, dict[str, Any]]
-"""What a bench prints, and its last line as data."""
+"""Output of a bench, and its last line as data."""
 
 
 class RunBench(Protocol):

@@ -53,7 +53,7 @@ SPACES: dict[str, dict[str, Entry]] = {
         "tok.max_length": {"choices": (64, 96, 128)},
     },
 }
-"""By table the space, in the notation of a configuration file."""
+"""Space of each table, in the notation of a configuration file."""
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ class Browser:
 
 
 Told = dict[str, str]
-"""Page → where it is."""
+"""Page → its address."""
 
 LAST_LINE = "only to look at, and for whoever has these addresses; Ctrl-C ends the pages\n"
 

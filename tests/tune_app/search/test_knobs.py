@@ -27,7 +27,7 @@ SPACE = {
     "head.layers": {"low": 0, "high": 2},
     "head.width": {"choices": [16, 32]},
 }
-"""Parameters that exclude each other are among them: no one configuration reads them all."""
+"""Space with parameters that exclude each other: no single configuration reads them all."""
 
 
 def config_of(space: dict[str, Any]) -> Any:
