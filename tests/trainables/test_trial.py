@@ -328,7 +328,7 @@ def test_only_a_whole_first_epoch_teaches_later_predictions(
     assert len(ledger.read_text().splitlines()) == (2 if resumed else 3)
 
 
-# Memory that runs out
+# Out of memory
 
 
 @pytest.mark.parametrize(
@@ -438,7 +438,7 @@ def test_a_report_may_end_the_trial(settings: TrialSettings, cache: Path, tmp_pa
     assert run(settings)[-1].ended == "complete"
 
 
-# Going on from a checkpoint
+# Resuming from a checkpoint
 
 
 def test_a_resumed_trial_reports_what_it_would_have_reported(builtin_settings: TrialSettings, run: Runner) -> None:
@@ -479,7 +479,7 @@ def test_patience_counts_epochs_from_before_the_interruption(settings: TrialSett
     assert [(said.step, said.ended) for said in resumed] == [(2, None), (3, "complete")]
 
 
-# The same again
+# Reproducibility
 
 
 def test_the_same_seeds_give_the_same_reports(builtin_settings: TrialSettings, run: Runner) -> None:
@@ -508,7 +508,7 @@ def test_accumulation_is_only_another_name_for_a_larger_batch(settings: TrialSet
     assert told(one) == told(two)
 
 
-# On its own
+# Imports
 
 
 @pytest.mark.slow

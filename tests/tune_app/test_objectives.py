@@ -53,7 +53,7 @@ def complete(store: StudyStore, *values: float, lr: float = 0.5) -> int:
     return number
 
 
-# What can be asked for
+# Valid choices
 
 
 def configured(metric: Any, **changes: Any) -> RunConfig:
@@ -357,7 +357,7 @@ def test_the_command_writes_all_three(exported: tuple[StudyStore, RunConfig], tm
     assert sorted(path.name for path in (tmp_path / "to").iterdir()) == ["best.yaml", "front.csv", "leaderboard.csv"]
 
 
-# What samplers learn
+# Learning of samplers
 
 
 def proposer_for(store: StudyStore, sampler: str, seed: int = 0) -> Proposer:

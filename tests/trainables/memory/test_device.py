@@ -78,7 +78,7 @@ def counted(request: pytest.FixtureRequest, device: MemoryDevice) -> Any:
             yield device
 
 
-# What lives
+# Live bytes
 
 
 def test_a_tensor_counts_while_it_lives(counted: MemoryDevice) -> None:

@@ -142,7 +142,7 @@ def same(one: RowLimits, other: RowLimits) -> bool:
     return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in names)
 
 
-# What is found
+# Finding the rows
 
 
 @pytest.mark.parametrize("rows", [1, 5, 20, 31])
@@ -209,7 +209,7 @@ def test_more_tokens_never_allow_more_rows_and_one_is_always_tried(
     assert fit.micro_batch >= 1
 
 
-# When there is nothing to find out
+# Settings that leave nothing to find
 
 
 def test_what_is_certain_is_not_probed(machine: Machine) -> None:
@@ -237,7 +237,7 @@ def test_a_small_fixed_micro_batch_leaves_a_certain_evaluation_unprobed(machine:
     assert truth.tried == []
 
 
-# What is remembered
+# Cached fits
 
 
 def test_a_second_run_of_the_same_probes_nothing(machine: Machine) -> None:
@@ -346,7 +346,7 @@ def test_a_damaged_memory_is_none(damage: Callable[[str], str], machine: Machine
     assert file.read_text() == written
 
 
-# Checkpointing that the settings ask for
+# Checkpointing by the settings
 
 
 @pytest.mark.parametrize("allowed", [True, False])
@@ -473,7 +473,7 @@ def test_evaluation_has_a_ladder_of_its_own(machine: Machine) -> None:
     assert not fit.checkpointing
 
 
-# What the ledger is told
+# Entries of the ledger
 
 
 def test_a_peak_is_entered_beside_its_prediction_without_the_correction(machine: Machine, machine_folder: Path) -> None:
