@@ -1,1 +1,1 @@
-"""The search itself, with Ray and Optuna: proposes, filters and packs trials, runs them, records what came of each."""
+"""Search with Ray and Optuna: proposal, filtering and packing of trials, their execution, and the recorded outcomes."""

@@ -1,4 +1,4 @@
-"""Which Ray cluster a search is to join, if any, and what names it."""
+"""Address of the Ray cluster that a search joins, if any, and the option or variable that gives it."""
 
 import os
 import re
@@ -32,12 +32,14 @@ class ClusterAddress:
 
 
 def cluster_address(given: str | None, environ: Mapping[str, str] = os.environ) -> ClusterAddress | None:
-    """Return the cluster to join; None where Ray is to be started here.
+    """Return the cluster to join; None if Ray shall start here.
 
-    ``RAY_ADDRESS`` names one to every Ray program, and to a job that of its own cluster; ``local`` stands for none.
+    ``RAY_ADDRESS`` names a cluster for every Ray program; in a job it names the job's own cluster. ``local`` means no
+    cluster.
 
     Args:
-        given: with ``--address``; it goes before the variable.
+        given: address given with ``--address``, which takes precedence over the variable.
+        environ: environment that holds the variable.
     """
     if given is not None:
         return ClusterAddress("--address", given)
@@ -46,10 +48,10 @@ def cluster_address(given: str | None, environ: Mapping[str, str] = os.environ) 
 
 
 def check_address(given: str | None) -> None:
-    """Refuse what cannot be a cluster's address; Ray itself tries it for a while.
+    """Refuse an impossible cluster address at once; Ray itself would try it for a while.
 
     Raises:
-        UserError: it is neither auto nor a host and its port.
+        UserError: the address is neither auto nor a host and its port.
     """
     cluster = cluster_address(given)
     if cluster is not None and not re.fullmatch(_ADDRESS, cluster.address):

@@ -1,4 +1,4 @@
-"""Ray's scheduler interface over the ladder: trials that wait are paused, and go on from their checkpoints."""
+"""Ray scheduler on top of the ladder: waiting trials are paused, and resume from their checkpoints."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _DECISIONS = {
 
 @dataclass
 class _Climb:
-    """A trial in progress: the last step it reported, and the rung it waits at, if it does."""
+    """Trial in progress, with its last reported step and the rung that it waits at, if any."""
 
     trial: Trial
     step: int = 0
@@ -29,16 +29,16 @@ class _Climb:
 
 
 class Asha(FIFOScheduler):
-    """ASHA that fills a rung before any of its trials runs on alone, and never stops the trials it is told to spare.
+    """ASHA that fills a rung before any of its trials continues alone, and never stops spared trials.
 
     A spared trial that is not among the best waits like any other, and runs to its end once no new trial comes. A
-    resumed search enters the reports of the study, so that its rungs are those of a search that was never interrupted.
-    A trial that waited goes on waiting.
+    resumed search enters the study's reports, so its rungs are those of an uninterrupted search. A trial that was
+    waiting keeps waiting.
 
     Args:
-        steps: of a complete trial.
+        steps: steps of a complete trial.
         warmup: step of the first rung.
-        no_more: returns whether no further trial will be launched; then the rungs are settled from the lowest up.
+        no_more: returns whether no further trial will be launched. The rungs are then settled from the lowest up.
         slots: trials that may run at a time.
         pauses: whether trials write checkpoints to go on from.
     """
@@ -71,12 +71,12 @@ class Asha(FIFOScheduler):
 
     @property
     def waiting(self) -> frozenset[int]:
-        """Numbers of the trials that hold no slot: they wait, and may not go on yet."""
+        """Numbers of the trials that hold no slot, because they wait and may not go on yet."""
         waiting = [climb for climb in self._waiting() if self._verdict(climb) is not Verdict.GO]
         return frozenset(number_of(climb.trial) for climb in waiting)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Take up a trial, new or retried. One that waited when its search was interrupted waits on."""
+        """Add a new or retried trial. A trial that was waiting when its search was interrupted keeps waiting."""
         number = number_of(trial)
         climb = self._climbs[number] = _Climb(trial, self._steps.get(number, 0))
         self._spared.add(trial)
@@ -85,11 +85,11 @@ class Asha(FIFOScheduler):
         if resumed is None or not resumed.waits or rung is None or number not in rung.values or not self._pauses:
             return
         if self._stand(climb, rung) is not Verdict.GO:
-            # Before Ray sorts the trial in: it would start a pending one unasked.
+            # Pause the trial before Ray queues it: Ray would start a pending one unasked.
             trial.set_status(Trial.PAUSED)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Decide on a report."""
+        """Decide on a trial from its report."""
         if decides_nothing(result):
             return str(TrialScheduler.CONTINUE)
         number = number_of(trial)
@@ -107,13 +107,13 @@ class Asha(FIFOScheduler):
         self._climbs.pop(number_of(trial), None)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        """Forget a trial that was stopped while it waited; its reports stay."""
+        """Forget a trial that was stopped while waiting; its reports stay."""
         self._climbs.pop(number_of(trial), None)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """Return the waiting trial that may go on and got furthest, else one that is pending.
+        """Return the most advanced waiting trial that may go on, else a pending one.
 
-        Stop waiting trials without a chance.
+        Stop the waiting trials that have no chance.
         """
         verdicts = [(climb, self._verdict(climb)) for climb in self._waiting()]
         for climb, verdict in verdicts:
@@ -130,7 +130,7 @@ class Asha(FIFOScheduler):
         return next(pending, None)
 
     def _stand(self, climb: _Climb, rung: Rung) -> Verdict:
-        """Put a trial at a rung, where it stays unless it goes on at once."""
+        """Put a trial at a rung, where it stays unless it may go on at once, and return the verdict."""
         climb.rung = rung
         verdict = self._verdict(climb)
         if verdict is Verdict.GO:
@@ -149,7 +149,7 @@ class Asha(FIFOScheduler):
         return verdict
 
     def _is_final(self, rung: Rung) -> bool:
-        """Return whether no trial will reach the rung any more: none comes, and none below it can go on."""
+        """Return whether no further trial can reach the rung: none will be launched, and none below can go on."""
         if not self._no_more():
             return False
         below = [climb for climb in self._climbs.values() if climb.step < rung.step]

@@ -1,4 +1,4 @@
-"""Ends a search in which trials fail for one and the same reason, before it has failed them all."""
+"""Circuit breaker that ends a search in which many trials fail, before all of them have failed."""
 
 import re
 from collections.abc import Callable
@@ -9,27 +9,27 @@ from optuna.trial import FrozenTrial
 from tune_app.outcomes import OUTCOME_ATTRIBUTE, REASON_ATTRIBUTE, Outcome
 
 IN_A_ROW = 5
-"""So many failures in a row with one error, of one type and from one place, are the search's and not the trials'."""
+"""Number of failures in a row with the same error type and source line that shows a problem of the search itself."""
 
 FIRST_TRIALS = 20
-"""Of the first so many trials of a search, no more than half may fail."""
+"""Number of first trials of a search of which at most half may fail."""
 
 _FRAME = re.compile(r'File "(.+)", line (\d+)')
 
 
 @dataclass(frozen=True)
 class Breakage:
-    """Why a search was broken off, and the error that did it."""
+    """Reason for which a search was aborted, and the error behind it."""
 
     why: str
     traceback: str
 
 
 class CircuitBreaker:
-    """Counts the failures of one run of a search; those of the runs before it may be mended.
+    """Counter of the failures in one run of a search; the causes of earlier runs' failures may be fixed.
 
     Args:
-        broken: called once, when there are too many.
+        broken: called once, when there are too many failures.
     """
 
     def __init__(self, broken: Callable[[Breakage], None]) -> None:
@@ -40,7 +40,7 @@ class CircuitBreaker:
         self._in_a_row = 0
 
     def closed(self, trial: FrozenTrial) -> None:
-        """Take note of what became of a launched trial."""
+        """Count the outcome of a launched trial."""
         self._closed += 1
         if trial.user_attrs[OUTCOME_ATTRIBUTE] != Outcome.FAILED:
             self._same, self._in_a_row = None, 0
@@ -63,6 +63,6 @@ class CircuitBreaker:
 
 
 def _error_of(trial: FrozenTrial) -> tuple[str, str]:
-    """The error's type, and the file and line that it came from; empty where that is not known."""
+    """Return the error's type, and the file and line of its source; empty if unknown."""
     frames = _FRAME.findall(trial.user_attrs.get("error_traceback") or "")
     return str(trial.user_attrs.get("error_type")), ":".join(frames[-1]) if frames else ""

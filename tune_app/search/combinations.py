@@ -1,4 +1,4 @@
-"""Models and settings that do not go together: those that are fixed are refused at once, sampled ones by a rule."""
+"""Models and settings that do not go together: fixed ones are refused at once, sampled ones rejected by a rule."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -20,21 +20,21 @@ def check_combinations(config: RunConfig, models: Sequence[str]) -> None:
         models: every model that a trial may use.
 
     Raises:
-        UserError: naming the setting, the family and the remedy.
+        UserError: there is such a setting; the message names it, the family and the remedy.
     """
     searched = config.space.entries if config.space else {}
     found = [obstacle for model in models if (obstacle := fixed_obstacle(config, model))]
-    # Several models that are not searched are used by one and the same trial.
+    # If no model is searched, every trial uses all of the models.
     is_choice = "model.name" in searched or "model.criteria_name" in searched
     if found and (len(found) == len(models) or not is_choice):
         raise UserError(f"{found[0]}, or take another model than {', '.join(models)}")
 
 
 def fixed_obstacle(config: RunConfig, model: str, **settings: Any) -> Obstacle | None:
-    """The first setting outside the space that a model cannot follow, or None.
+    """Return the first setting outside the space that a model cannot follow; None without one.
 
     Args:
-        settings: in place of the configuration's, with ``__`` for the dot.
+        settings: settings that replace the configuration's, with ``__`` for the dot.
     """
     searched = config.space.entries if config.space else {}
     fixed = {name: value for name, value in config.fixed_params().items() if name not in searched}
@@ -43,7 +43,7 @@ def fixed_obstacle(config: RunConfig, model: str, **settings: Any) -> Obstacle |
 
 
 def combination_rules(config: RunConfig, models: Sequence[str]) -> list[Rule]:
-    """The rule against such combinations, where the space holds one.
+    """Return the rule against such combinations, if the space holds any; else nothing.
 
     Args:
         models: every model that a trial may use.
@@ -55,7 +55,7 @@ def combination_rules(config: RunConfig, models: Sequence[str]) -> list[Rule]:
 
     def can_hit(model: str, name: str, value: Scalar) -> bool:
         params = {**some, name: value} | ({"model.name": model} if "model.name" in entries else {})
-        if config.task.name != "joint":  # There the model may be the second, which no condition looks at.
+        if config.task.name != "joint":  # In a joint task, the model may be the second one, which no condition covers.
             params = active.normalised(params)
         found = _obstacles(with_params(settings, {"model.name": model}), model, {**fixed, **params})
         return any(obstacle.setting == name for obstacle in found)
@@ -81,14 +81,14 @@ def _cannot(settings: TrialSettings) -> Callable[[Mapping[str, Any]], list[str]]
 
 
 def _obstacles(settings: TrialSettings, model: str, params: Mapping[str, Any]) -> Iterator[Obstacle]:
-    """What a model cannot do of a configuration, as far as a run of it reads that."""
+    """Return the settings of a configuration that a run reads and the model cannot follow."""
     read = {name: value for name, value in params.items() if name in TURNABLE and _is_read(name, params)}
-    # The hub, which may be out of reach, is asked only where the answer may matter.
+    # Query the hub only if the answer may matter, since it may be unreachable.
     found = architecture(model, revision_of(settings.model, model), fetch=not any_can_follow(read))
     return iter(obstacles(found, read) if found else [])
 
 
 def _is_read(name: str, params: Mapping[str, Any]) -> bool:
-    # Whether the model can follow is asked here, and not of a condition on its name.
+    # Ignore conditions on the model's name: the caller finds out whether the model can follow.
     conditions = [condition for condition in CONDITIONS.get(name, ()) if condition.name == "task.name"]
     return all(condition.holds(params[condition.name]) for condition in conditions if condition.name in params)

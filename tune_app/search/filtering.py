@@ -1,4 +1,4 @@
-"""The rules that a configuration chooses, and what part of its space each of them turns away."""
+"""Rules that a configuration chooses, and the share of its space that each of them rejects."""
 
 import random
 from collections import Counter
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from tune_app.config import Limit
     from tune_app.search.packing import Packing
 
-# What rules may look at: how an optimizer is set changes neither size nor memory, which one it is does.
+# Settings that rules may read. The choice of optimizer changes memory, its parameters do not.
 _LOOKED_AT = ("model", "tok", "head", "loss", "train", "optim.name")
-# What the rule against combinations looks at beside.
+# Further settings that the rule against combinations reads.
 _COMBINED = ("optim.layer_decay",)
 _MOST_COUNTED = 2_000
 _SAMPLES = 1_000
@@ -41,7 +41,7 @@ _REMEDIES = {
 
 
 def build_rules(limits: Sequence["Limit"], max_accumulation: int | None, packing: "Packing") -> list[Rule]:
-    """The rules for the setting ``limits``, each of which turns samples away before launch."""
+    """Build the rules for the setting ``limits``, each of which rejects samples before launch."""
     from trainables.models.sizes import model_type, parameter_count
 
     rules: list[Rule] = []
@@ -59,13 +59,13 @@ def build_rules(limits: Sequence["Limit"], max_accumulation: int | None, packing
 
 @dataclass(frozen=True)
 class TurnedAway:
-    """What rules turn away of a space.
+    """Shares of a space that rules reject.
 
     Attributes:
-        shares: of the space, by rule; a configuration may be turned away by several.
-        can_run: share of the space that every rule lets through.
-        sampled: whether these are estimates from random configurations.
-        nearest: by rule, the violation with the least excess.
+        shares: rejected share of the space, by rule. Several rules may reject the same configuration.
+        can_run: share of the space that every rule accepts.
+        sampled: whether the shares are estimates from random configurations.
+        nearest: violation with the least excess, by rule.
     """
 
     shares: dict[str, float]
@@ -86,12 +86,15 @@ def _percent(share: float) -> str:
 
 
 def turned_away(rules: Sequence[Rule], space: Space, fixed: Params, seed: int) -> TurnedAway:
-    """Count what each rule turns away: in all that the rules can tell apart, or of many, in a random sample.
+    """Count the configurations that each rule rejects.
+
+    All configurations that the rules can distinguish are counted; if there are too many, a random sample of them.
 
     Args:
-        rules: at least one.
-        fixed: every setting that rules look at, as it is outside the space.
-        seed: of the sample.
+        rules: rules to apply, at least one.
+        space: whole space, of which only the entries that rules read matter.
+        fixed: every setting that rules read, with its value outside the space.
+        seed: seed of the sample.
     """
     names = dict.fromkeys(rule.name for rule in rules)
     watched = (*_LOOKED_AT, *(_COMBINED if any(isinstance(rule, CombinationRule) for rule in rules) else ()))
@@ -116,7 +119,7 @@ def turned_away(rules: Sequence[Rule], space: Space, fixed: Params, seed: int) -
 
 
 def _configurations(space: ActiveSpace, seed: int) -> tuple[bool, Iterator[Params]]:
-    """Whether they are a sample, and all configurations of a space or a random sample of them."""
+    """Return all configurations of a space or a random sample of them, preceded by whether it is a sample."""
     if space.size is not None and space.size <= _MOST_COUNTED:
         return False, map(space.config_at, range(space.size))
     rng = random.Random(seed)
@@ -124,10 +127,10 @@ def _configurations(space: ActiveSpace, seed: int) -> tuple[bool, Iterator[Param
 
 
 def check_something_runs(found: TurnedAway, packing: "Packing") -> None:
-    """Refuse a space of which the rules let nothing through.
+    """Refuse a space that the rules reject entirely.
 
     Raises:
-        UserError: naming the configuration that comes nearest, and the remedy.
+        UserError: the rules reject the whole space; the message names the nearest configuration and the remedy.
     """
     if found.can_run > 0:
         return

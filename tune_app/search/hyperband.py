@@ -1,4 +1,4 @@
-"""Ray's HyperBand as a search uses it."""
+"""Ray's HyperBand, adapted to a search."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +12,10 @@ from tune_app.search.spared import Spared
 
 
 class _WholeBracket(_Bracket):
-    """A bracket that is full once as many trials were added as it holds, also after some of them have ended.
+    """Bracket that is full once enough trials were added, even if some of them have ended.
 
-    Ray's own counts the living: where trials run one after another, each ends before the next is added, and the first
-    bracket, in which nothing is ever stopped, takes them all.
+    Ray's own bracket counts only live trials. If trials run one after another, each ends before the next is added. The
+    first bracket, which never stops a trial, would then take them all.
     """
 
     def filled(self) -> bool:
@@ -23,9 +23,9 @@ class _WholeBracket(_Bracket):
 
 
 class LenientHyperBand(HyperBandScheduler):
-    """HyperBand whose brackets begin at ``warmup`` steps or later, beside which spared trials run to their end.
+    """HyperBand whose brackets begin at ``warmup`` steps or later. Spared trials run to their end outside of them.
 
-    A resumed search begins with new brackets, since in one of its own all trials are alive.
+    A resumed search starts with new brackets, since a bracket needs all of its trials alive.
     """
 
     def __init__(self, *, spared: Spared, warmup: int, **options: Any) -> None:
@@ -36,7 +36,7 @@ class LenientHyperBand(HyperBandScheduler):
         first_rung: Callable[[int], int] = self._get_r0
 
         def first_rung_after_warmup(bracket: int) -> int:
-            # HyperBand itself skips a bracket that would begin at 0 steps.
+            # HyperBand skips a bracket whose first rung is at 0 steps.
             return first_rung(bracket) if first_rung(bracket) >= warmup else 0
 
         self._get_r0: Callable[[int], int] = first_rung_after_warmup
@@ -49,14 +49,14 @@ class LenientHyperBand(HyperBandScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         if decides_nothing(result) or number_of(trial) in self._spared:
-            # A trial that reports its end ends by itself; its bracket hears of it then.
+            # A trial that reports its end ends by itself, and its bracket is informed then.
             return TrialScheduler.CONTINUE
         decision: str = super().on_trial_result(tune_controller, trial, result)
         return decision
 
     @property
     def waiting(self) -> frozenset[int]:
-        """Numbers of the trials that hold no slot: they are paused."""
+        """Numbers of the trials that hold no slot, because they are paused."""
         return frozenset(number_of(trial) for trial in self._trial_info if trial.status == Trial.PAUSED)
 
     def _create_bracket(self, s: int) -> _Bracket:
@@ -71,10 +71,10 @@ class LenientHyperBand(HyperBandScheduler):
         )
 
     def _process_bracket(self, tune_controller: Any, bracket: _Bracket) -> str:
-        """Halve a bracket until one of its trials has a step to go.
+        """Halve a bracket until one of its trials can go on.
 
         A retried or resumed trial enters a new bracket at the step that it had reached, perhaps beyond the bracket's
-        next rung. Ray halves once and has such trials wait for those below them, even where there are none.
+        next rung. Ray halves once and lets such trials wait for lower ones, even if there are none.
         """
         decision: str = TrialScheduler.PAUSE
         while bracket.current_trials():
@@ -84,8 +84,8 @@ class LenientHyperBand(HyperBandScheduler):
         return decision
 
     def _halve(self, tune_controller: Any, bracket: _Bracket) -> str:
-        # Ray sets this mark and never takes it back, so that a trial which fails after the first halving would leave
-        # those that wait for it paused for ever.
+        # Ray sets this mark and never resets it. A trial that fails after the first halving would leave the trials that
+        # wait for it paused forever.
         try:
             decision: str = super()._process_bracket(tune_controller, bracket)
             return decision

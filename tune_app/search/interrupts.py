@@ -1,4 +1,4 @@
-"""Signals that end a search: the first in good order, the second at once."""
+"""Signals that end a search: the first gracefully, the second at once."""
 
 import os
 import signal
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 @contextmanager
 def interruptible(tell: Callable[[], None] = lambda: None) -> Iterator[threading.Event]:
-    """Turn the first SIGINT or SIGTERM into a graceful end of Ray's loop, and remember that it came.
+    """Turn the first SIGINT or SIGTERM into a graceful end of Ray's loop, and set the event that is yielded.
 
-    Ray ends its loop in good order on SIGUSR1 and on its own SIGINT handler, but returns normally, and on SIGTERM it
-    dies in a native dump. The second signal ends the process at once.
+    Ray ends its loop gracefully on SIGUSR1 and in its own SIGINT handler, but then returns as if nothing had happened.
+    On SIGTERM it dies with a native dump. The second signal ends the process at once.
 
     Args:
-        tell: called at the first signal, so that a person sees that it came.
+        tell: called at the first signal, so that a person sees that it arrived.
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -39,7 +39,7 @@ def interruptible(tell: Callable[[], None] = lambda: None) -> Iterator[threading
 
 
 def end_loop() -> bool:
-    """End Ray's loop in good order; False where it is not running yet, or not any more, or not in the main thread."""
+    """End Ray's loop gracefully; return False if it is not running, or not in the main thread."""
     if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
         return False
     signal.raise_signal(signal.SIGUSR1)

@@ -1,4 +1,4 @@
-"""Refuses a space with a parameter that no run reads, before anything is trained."""
+"""Check for parameters of a space that no run reads, made before any training."""
 
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -13,24 +13,24 @@ from tune_app.config import RunConfig
 from tune_app.errors import UserError
 from tune_app.search.combinations import combination_rules
 
-# A sample may be one that cannot run.
+# Dry runs that may fail per family, since a sample may be impossible to run.
 _TRIES = 10
-# Of samples of which the family cannot do something, which the search turns away.
+# Draws until a sample passes the rule against combinations, which rejects samples that the family cannot follow.
 _DRAWS = 500
 
 
 def check_knobs(config: RunConfig, models: Sequence[str], say: Callable[[str], None]) -> None:
-    """Try the space on a small stand-in for each model family; see ``trainables.dry_run``.
+    """Check which parameters runs read, on a small stand-in for each model family; see ``trainables.dry_run``.
 
-    The configuration that is tried has the values that conditions look at set so that most parameters are read; where
-    some exclude each other, several are tried.
+    The tried configuration has the values under which most parameters are read. If some parameters exclude each other,
+    several configurations are tried.
 
     Args:
         models: every model that a trial may use.
-        say: told that it takes a moment, and of a family that could not be tried.
+        say: called with a message that the check takes a moment, and on every family that could not be checked.
 
     Raises:
-        UserError: a parameter is never read.
+        UserError: no run reads a parameter.
     """
     from trainables.memory.needs import encoder_config
     from trainables.models.checkpoint import ModelLoadError
@@ -52,7 +52,7 @@ def check_knobs(config: RunConfig, models: Sequence[str], say: Callable[[str], N
 
 
 def _space_with(config: RunConfig, model: str) -> ActiveSpace:
-    """The space with one model in it."""
+    """Return the space restricted to one model."""
     space = config.active_space()
     entries = dict(space.space.entries)
     if "model.name" in entries:
@@ -63,7 +63,13 @@ def _space_with(config: RunConfig, model: str) -> ActiveSpace:
 def _check_family(
     config: RunConfig, models: Sequence[str], space: ActiveSpace, family: str, rng: random.Random
 ) -> str | None:
-    """None, or why no configuration could be tried; None too where the search turns away all of them."""
+    """Check one model family, and return the reason if no configuration could be tried.
+
+    Return None if the check passed, or if the rule against combinations rejects every sample.
+
+    Raises:
+        UserError: no run reads a parameter.
+    """
     from trainables.dry_run import settings_read
 
     settings, files = config.trial_settings(), MachineFiles()
@@ -80,7 +86,7 @@ def _check_family(
             return None
         try:
             read |= settings_read(with_params(settings, params), files)
-        except Exception as error:  # It is one that cannot run, for any reason that a trial may fail for.
+        except Exception as error:  # The configuration cannot run, for any reason for which a trial may fail.
             failures += 1
             if failures == _TRIES:
                 return f"{type(error).__name__}: {error}"
@@ -97,7 +103,7 @@ def _check_family(
 
 
 def _reading_most(space: ActiveSpace, params: Params, names: Iterable[str]) -> tuple[Params, set[str]]:
-    """The configuration with other values where conditions look, and those of the names that it makes a run read."""
+    """Return the configuration changed so that runs read as many of the names as possible, and the names they read."""
     active: set[str] = set()
     for name in sorted(names):
         changed = space.activated(name, params)

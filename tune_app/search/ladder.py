@@ -1,8 +1,8 @@
-"""Asynchronous successive halving, decided from reports alone: who goes on at a rung, who waits, who is stopped.
+"""Asynchronous successive halving from reports alone: which trials go on at a rung, which wait, which are stopped.
 
-L. Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, algorithm 2. Their trials all
-pause at every rung, and wait there until the end. Here a trial that is among the best when it comes goes straight on,
-and one that only many worse arrivals could promote is stopped.
+L. Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, algorithm 2. In the paper, all
+trials pause at every rung and wait there until the end. Here, a trial that is among the best on arrival goes straight
+on, and a trial that only many worse arrivals could promote is stopped.
 """
 
 import math
@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """Decision on a trial that stands at a rung."""
+    """Decision on a trial at a rung."""
 
     GO = "go"
     WAIT = "wait"
@@ -21,13 +21,13 @@ class Verdict(StrEnum):
 
 @dataclass
 class Rung:
-    """Reports of the trials that reached a step: trial number → value, in the order in which they came."""
+    """Reports of the trials that reached a step: trial number → value, in order of arrival."""
 
     step: int
     values: dict[int, float] = field(default_factory=dict)
 
     def rank(self, number: int) -> int:
-        """Return a trial's rank from 1, the best; the earlier comes first among equals."""
+        """Return a trial's rank, where 1 is the best; among equals the earlier arrival ranks first."""
         mine = _comparable(self.values[number])
         better = 0
         is_before = True
@@ -43,9 +43,9 @@ class Ladder:
     """Rungs at ascending steps, at each of which one trial in ``reduction_factor`` goes on.
 
     Args:
-        steps: of the rungs, ascending.
+        steps: steps of the rungs, ascending.
         reduction_factor: at least 2.
-        pauses: whether trials can wait at a rung. Where they cannot, each is judged as it comes: the first goes on.
+        pauses: whether trials can wait at a rung. If not, each is judged on arrival, and the first one goes on.
     """
 
     def __init__(self, steps: Sequence[int], reduction_factor: int, *, pauses: bool = True) -> None:
@@ -55,7 +55,7 @@ class Ladder:
         self._passed: dict[int, int] = {}
 
     def add(self, number: int, step: int, value: float) -> Rung | None:
-        """Enter a report; return the rung that the trial reached with it, if any."""
+        """Enter a report, and return the rung that the trial reached with it, if any."""
         reached = None
         for rung in self.rungs[self._passed.get(number, 0) :]:
             if step < rung.step:
@@ -66,9 +66,10 @@ class Ladder:
         return reached
 
     def enter(self, number: int, values: Mapping[int, float]) -> None:
-        """Enter the reports of a trial of an earlier search.
+        """Enter the reports of an earlier search's trial.
 
-        A rung without a report at its step is passed, but not filled: values of other steps cannot be compared there.
+        The trial passes a rung without a report at its step, but does not fill it: values of other steps cannot be
+        compared there.
         """
         last = max(values, default=0)
         for rung in self.rungs:
@@ -83,13 +84,13 @@ class Ladder:
         return next((rung for rung in self.rungs if rung.step == step), None)
 
     def verdict(self, rung: Rung, number: int, *, is_final: bool = False) -> Verdict:
-        """Decide on a trial that stands at a rung.
+        """Decide on a trial at a rung.
 
-        The best 1 / ``reduction_factor`` of the trials that reached the rung go on. Another waits while
-        ``reduction_factor`` ² further trials, all of them worse, would promote it.
+        The best 1 / ``reduction_factor`` of the trials that reached the rung go on. Another trial waits as long as
+        ``reduction_factor`` ² further trials, if all were worse, would promote it.
 
         Args:
-            is_final: no further trial will reach the rung. Then at least one trial goes on.
+            is_final: whether no further trial will reach the rung. At least one trial goes on then.
         """
         count, rank = len(rung.values), rung.rank(number)
         if not self._pauses:

@@ -1,4 +1,4 @@
-"""A trial in progress as the driver knows it."""
+"""The driver's knowledge of a trial in progress."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,11 +9,11 @@ from tune_app.unit import Unit
 
 @dataclass
 class Live:
-    """What a trial has reported so far, over all its resumes where they left values in the study.
+    """Trial in progress with its reports so far, including those of earlier searches that the study holds.
 
-    ``values`` holds the objective by step, counted in ``unit``. ``fold_epoch`` tells how far the fold in hand is; None
-    between folds, and where there are none. ``heard_at`` is when it last started or reported, on the monotonic
-    clock. ``waits`` tells that the scheduler paused it. ``clock`` counts how its time was spent.
+    ``values`` holds the objective by step, counted in ``unit``. ``fold_epoch`` is the epoch of the current fold; None
+    between folds and without folds. ``heard_at`` is the monotonic time of the last start or report. ``waits`` is
+    whether the scheduler paused the trial. ``clock`` counts the trial's time in each state.
     """
 
     number: int
@@ -35,10 +35,10 @@ class Live:
 
     @property
     def step(self) -> int:
-        """Steps finished."""
+        """Number of finished steps."""
         return max(self.values, default=0)
 
     @property
     def telling_step(self) -> int:
-        """The step whose report stands for the trial, as the trial itself counts it."""
+        """Step whose report represents the trial; see ``Unit.telling_step``."""
         return self.unit.telling_step(self.values)

@@ -1,4 +1,4 @@
-"""The live table of a running search: a summary on top, then the trials that fit the terminal."""
+"""Live table of a running search: a summary on top, then the trials that fit the terminal."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ from tune_app.voice import Voice
 
 _REFRESH_S = 1.0
 _BEST = 5
-# Below so many rows there is no room for titles.
+# Rows below which titles are left out.
 _ROOM_FOR_TITLES = 8
 
 _STYLES = {
@@ -40,7 +40,7 @@ _STYLES = {
 
 
 class LiveTable(Quiet):
-    """One table that renews itself every second, and redraws itself where the terminal's size has changed."""
+    """Table that refreshes every second, and is redrawn when the terminal's size has changed."""
 
     def __init__(self, voice: Voice, store: StudyStore, course: Course) -> None:
         self._voice = voice
@@ -80,7 +80,7 @@ class LiveTable(Quiet):
         self._last_drawn = time.monotonic()
         self._voice.heard()
         if self._size is not None and self._voice.console.width < self._size.width:
-            # Terminals fold what is wider than they have become, and nobody knows in how many lines.
+            # A narrowed terminal folds the old table into an unknown number of lines.
             self._voice.console.clear()
         self._size = self._voice.console.size
         view = search_view(self._store, self._live, self._course, is_running=is_running)
@@ -89,7 +89,7 @@ class LiveTable(Quiet):
 
 @dataclass(frozen=True)
 class Row:
-    """A trial's line: its cells, and the style that its state has."""
+    """Line of a trial: its cells, and the style of its state."""
 
     cells: tuple[str, ...]
     style: str
@@ -97,11 +97,11 @@ class Row:
 
 @dataclass(frozen=True)
 class SearchView:
-    """What the live table shows, cut to the terminal's height when it is drawn.
+    """Content of the live table, cut to the terminal's height when it is drawn.
 
     Attributes:
         running: trials at work, which come first.
-        newest: other launched trials, the newest first. One that is shown among the best is not repeated.
+        newest: other launched trials, the newest first. Trials shown among the best are not repeated.
         best: complete trials, the best first.
     """
 
@@ -112,7 +112,7 @@ class SearchView:
     best: Sequence[Row]
 
     def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> RenderResult:
-        # The cursor takes a line of its own.
+        # Leave a line for the cursor.
         room = console.size.height - 1
         lines = [line for text in self.summary for line in Text(text).wrap(console, options.max_width)][:room]
         yield from lines
@@ -134,7 +134,7 @@ class SearchView:
         return table
 
     def fitting(self, room: int) -> Iterator[Row | str]:
-        """Yield at most ``room`` rows and titles: those at work, then the newest and the best of the others."""
+        """Yield at most ``room`` rows and titles: trials at work, then the newest and the best of the others."""
         at_work = self.running[:room]
         if len(self.running) > room:
             yield from at_work[:-1]
@@ -153,7 +153,7 @@ class SearchView:
 
 
 def search_view(store: StudyStore, live: Sequence[Live], course: Course, *, is_running: bool = True) -> SearchView:
-    """Return what the live table shows of a study now."""
+    """Return the current content of a study's live table."""
     trials, record = store.trials(), store.record
     launched = [trial for trial in trials if outcome_of(trial) is not Outcome.INFEASIBLE]
     ranked = leaderboard(launched, record.objectives)
@@ -179,12 +179,12 @@ def search_view(store: StudyStore, live: Sequence[Live], course: Course, *, is_r
 
 @dataclass(frozen=True)
 class _Rows:
-    """Makes rows.
+    """Builder of rows.
 
     Attributes:
-        live: what running trials have said beyond the study.
-        names: parameters that are worth a word.
-        best: numbers of the trials that are marked.
+        live: running trials, with reports that the study lacks.
+        names: parameters to show.
+        best: numbers of the trials to mark as best.
     """
 
     live: Mapping[int, Live]
@@ -217,7 +217,7 @@ class _Rows:
 def _values_so_far(
     trial: FrozenTrial, live: Live | None, objectives: Sequence[Objective], unit: Unit
 ) -> tuple[float | None, ...]:
-    """One per objective where the trial is complete or in progress; at least the first where it has reported."""
+    """Return a trial's values so far: all objectives if it is complete or in progress, else the first one alone."""
     first = unit.last_value(trial.intermediate_values)
     if first is None or trial.state.is_finished():
         return values_of(trial) or (first,)
@@ -225,7 +225,7 @@ def _values_so_far(
 
 
 def _steps_text(values: Mapping[int, float], live: Live | None, unit: Unit) -> str:
-    """Return the steps finished, and epochs of the fold in hand: ``2``, ``0.75``, ``2 + 3 epochs``."""
+    """Return the finished steps, and the epochs of the current fold: ``2``, ``0.75``, ``2 + 3 epochs``."""
     done = unit.shown(max(values)) if values else ""
     if live is None or live.fold_epoch is None:
         return done

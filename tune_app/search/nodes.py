@@ -1,8 +1,8 @@
-"""Several machines in one cluster: what each must reach, and what is sent to those that do not see the driver's disk.
+"""Clusters of several machines: the storage that each must reach, and the files sent to nodes without a shared disk.
 
-A trial reads the data and the model from files that the configuration names as the driver sees them. Where a node has
-the very same at the same path (a shared mount), they are read there. To the others they go through Ray's object store,
-once per node, and stay in the user's cache folder under a digest of their content.
+A trial reads data and models from files that the configuration names by their paths on the driver. A node that has the
+same files at the same paths (a shared mount) reads them there. Other nodes receive them through Ray's object store,
+once per node, and keep them in the user's cache folder under a digest of their content.
 """
 
 import hashlib
@@ -29,13 +29,13 @@ from tune_app.study.checkpoints import CheckpointStorage
 _ANSWER_S = 60.0
 _CHUNK_BYTES = 64 * 2**20
 _UNUSED_S = 30 * 24 * 3600
-# Weights for other libraries, which lie in many model folders and may be larger than all that is read.
+# Weights for other libraries, which many model folders contain and which may be larger than all files that are read.
 _NOT_READ = (".h5", ".msgpack", ".ot", ".onnx", ".tflite", ".mlmodel")
 
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of the cluster, with what it offers in all."""
+    """Machine of the cluster, with its total resources."""
 
     id: str
     address: str
@@ -44,7 +44,7 @@ class Node:
 
 
 def living_nodes() -> list[Node]:
-    """The nodes of the cluster that this process has joined."""
+    """Return the living nodes of the cluster that this process has joined."""
     return [
         Node(
             node["NodeID"],
@@ -62,13 +62,14 @@ def own_node() -> str:
 
 
 def require_reach(storage: CheckpointStorage, setting: str, *, cpu: float) -> None:
-    """Refuse storage that a node with the CPUs for a trial does not reach; the head of a cluster may have none.
+    """Refuse storage that a node with enough CPUs for a trial cannot reach; the head of a cluster may have no CPUs.
 
     Args:
-        setting: that names the storage, with its value.
+        setting: setting that names the storage, with its value.
+        cpu: CPUs of a trial.
 
     Raises:
-        UserError: naming the node, why, and what would do.
+        UserError: a node cannot reach the storage; the message names the node, the reason and the remedy.
     """
     nodes = [node for node in living_nodes() if node.cpus >= cpu and node.id != own_node()]
     unreached = not_reached(storage, nodes)
@@ -82,12 +83,12 @@ def require_reach(storage: CheckpointStorage, setting: str, *, cpu: float) -> No
 
 
 def not_reached(storage: CheckpointStorage, nodes: Sequence[Node]) -> dict[str, str]:
-    """The nodes that do not read and write the same storage as this process, by their ids, and why.
+    """Return the ids of the nodes that do not read and write the same storage as this process, with the reasons.
 
-    Every node is asked to find a file that is written here, and to answer with one of its own.
+    Every node must find a file that this process writes, and answer with one of its own.
 
     Raises:
-        UserError: not even this process reaches it.
+        UserError: this process cannot reach the storage either.
     """
     storage.check()
     filesystem, place = storage.opened()
@@ -118,7 +119,7 @@ def _answer(storage: CheckpointStorage, asked: str, node: Node) -> None:
 
 
 def _ask(nodes: Sequence[Node], question: Callable[[Node], None]) -> dict[Node, str | None]:
-    """Have every node do something, all at a time; None, or why it could not."""
+    """Run a function on every node at the same time, and return for each node the reason if it failed, else None."""
     ask = ray.remote(num_cpus=0, max_retries=0)(question)
     asked = {
         node: ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote(node)
@@ -145,15 +146,15 @@ def _why(error: Exception) -> str:
 
 
 class TrialFiles(Protocol):
-    """What a trial in a worker reads, wherever that worker runs."""
+    """Files that a trial reads, on whichever node its worker runs."""
 
     def here(self, settings: TrialSettings, cache: Path) -> tuple[TrialSettings, Path]:
-        """The settings with paths as they are on this machine, and a folder to cache in."""
+        """Return the settings with this machine's paths, and this machine's cache folder."""
         ...
 
 
 class OneMachine:
-    """Every worker sees the driver's disk."""
+    """Files of a search whose workers all see the driver's disk."""
 
     def here(self, settings: TrialSettings, cache: Path) -> tuple[TrialSettings, Path]:
         return settings, cache
@@ -161,7 +162,7 @@ class OneMachine:
 
 @dataclass(frozen=True)
 class _File:
-    """A file's content in Ray's store, under the name that it has in what is sent."""
+    """Content of a file in Ray's store, with its name within the folder that is sent."""
 
     name: str
     chunks: tuple[Any, ...]
@@ -169,12 +170,12 @@ class _File:
 
 @dataclass(frozen=True)
 class _Sent:
-    """A file, or a folder with all in it that is read, ready to be fetched by any node.
+    """File, or folder with all files that trials read, ready for any node to fetch.
 
     Attributes:
-        path: where it lies on the driver's machine.
-        name: of the file; None of a folder.
-        digest: of names and content.
+        path: path on the driver's machine.
+        name: name of the file; None for a folder.
+        digest: digest of names and content.
     """
 
     path: str
@@ -183,13 +184,13 @@ class _Sent:
     files: tuple[_File, ...]
 
     def fetched(self) -> Path:
-        """Where it lies on this machine, by now. A process looks once."""
+        """Return the path on this machine, after fetching the content if necessary. A process looks only once."""
         if self.digest not in _found:
             _found[self.digest] = self._find()
         return _found[self.digest]
 
     def copied_into(self, folder: Path) -> None:
-        """See that a sealed folder lies, whole and under its own name, in a folder of this machine."""
+        """Copy a sealed folder into a local folder under its own name, unless an undamaged copy is there."""
         copy = folder / Path(self.path).name
         with locked(folder / f"{copy.name}.lock"):
             try:
@@ -206,7 +207,7 @@ class _Sent:
         folder = _sent_folder() / self.digest
         with locked(folder.with_name(f"{self.digest}.lock")):
             found = folder / self.name if self.name else folder
-            # A damaged copy is fetched again.
+            # Fetch a missing or damaged copy again, unless the driver's path holds the same content here.
             if _digest(found) != self.digest:
                 if _digest(Path(self.path)) == self.digest:
                     return Path(self.path)
@@ -227,14 +228,13 @@ def _write(path: Path, chunks: Sequence[Any]) -> None:
 
 
 class SentFiles:
-    """The data and the models of a search, put into Ray's store for the nodes that do not have them.
+    """Data and models of a search, put into Ray's store for the nodes that lack them.
 
     Args:
-        settings: of every trial, for the data.
-        models: every model that a trial may use; built-in ones and those of the hub are not sent: nodes make or fetch
-            them themselves.
-        cached: folders of the cache of this machine that trials will open: tokenised texts, trained tokenizers. What is
-            not among them a node makes itself, once; it comes out alike.
+        settings: settings of every trial, which name the data.
+        models: every model that a trial may use. Built-in and hub models are not sent: nodes make or fetch them.
+        cached: folders of this machine's cache that trials will open (tokenised texts, trained tokenizers). A node
+            makes other cache folders itself, once and with the same content.
     """
 
     def __init__(self, settings: TrialSettings, models: Sequence[str], cached: Sequence[Path] = ()) -> None:
@@ -266,7 +266,7 @@ def _send(path: Path) -> _Sent:
 
 
 def _digest(path: Path) -> str:
-    """Of the names and the content of all that is sent of a file or folder; of none where it cannot be read."""
+    """Return a digest of the names and content that are sent of a file or folder; empty if it cannot be read."""
     digest = hashlib.blake2b(digest_size=16)
     try:
         for name, file in _files_of(path):
@@ -294,7 +294,7 @@ def _chunks(file: Path) -> Iterator[bytes]:
 
 
 def _remove_unused(folder: Path) -> None:
-    """Take away what no trial has used for a month, so that a node's disk does not fill over the years."""
+    """Delete folders that no trial has used for a month, so that a node's disk does not fill up over the years."""
     for old in folder.iterdir():
         if old.is_dir() and time.time() - old.stat().st_mtime > _UNUSED_S:
             shutil.rmtree(old, ignore_errors=True)

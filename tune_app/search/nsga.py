@@ -13,21 +13,21 @@ from search_spaces.space import Params
 from tune_app.search.private_optuna import ChildNsga
 
 _STARTUP_TRIALS = 10
-# Optuna's own 50 parents are more trials than many a search has.
+# Optuna's default of 50 parents exceeds the number of trials in many searches.
 _POPULATION = 20
-# Half of the mutated values of a range stay within a tenth of it.
+# With this index, half of the mutated values stay within a tenth of their range.
 _MUTATION_ETA = 5
-# Children of the same parents, and so many times new parents before the proposer looks for anything unseen.
+# Children per set of parents, and number of sets before the proposer takes any unseen configuration.
 _CHILDREN = 4
 _GENERATIONS = 250
 
 
 class NsgaDraw:
-    """Draw children of the best trials so far; random until ten trials teach.
+    """Draw of children of the best trials so far; random until ten trials are informative.
 
-    The parents are the best of all ended trials, so that no trial waits for a generation and short searches learn, too.
-    Trials that were rejected or ran out of memory stand behind all that ran, by their excess (constrained domination):
-    they are parents only while there are too few others.
+    The parents are the best of all ended trials, so no trial waits for a generation and short searches learn, too.
+    Trials that were rejected or ran out of memory rank behind all that ran, by their excess (constrained domination).
+    They are parents only while there are too few others.
 
     K. Deb et al., "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II", IEEE Transactions on Evolutionary
     Computation 6(2), 2002; section VI on constraints.
@@ -38,14 +38,14 @@ class NsgaDraw:
     ) -> None:
         self._space = space.space
         self._study = study
-        # A parameter with one value has nothing to cross, and Optuna does not take it.
+        # A parameter with a single value cannot be crossed, and Optuna does not accept it.
         self._crossed = {name: dist for name, dist in distributions.items() if not dist.single()}
         self._sampler = ChildNsga(seed=seed, population=_POPULATION, mutation_eta=_MUTATION_ETA)
         self._rng = random.Random(seed)
 
     def __call__(self) -> Iterator[Params]:
         for _ in range(_GENERATIONS):
-            # Rejected children teach the next ones.
+            # Reload the trials, so that rejected children inform the next ones.
             ended = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
             individuals = [
                 _as_individual(trial, len(self._study.directions)) for trial in ended if _teaches(trial, self._crossed)
@@ -53,19 +53,19 @@ class NsgaDraw:
             learns = bool(self._crossed) and len(individuals) >= _STARTUP_TRIALS
             for _ in range(_CHILDREN):
                 child = self._sampler.child(self._study, individuals, self._crossed) if learns else {}
-                # A choice that mutates is drawn anew.
+                # A mutated choice is missing from the child and is drawn anew.
                 values = {**self._space.sample(self._rng), **child}
                 yield {name: values[name] for name in self._space}
 
 
 def _teaches(trial: FrozenTrial, crossed: Mapping[str, BaseDistribution]) -> bool:
-    """Return whether a told trial has values, or violated a constraint, and all parameters."""
+    """Return whether an ended trial has all parameters, and either values or a violated constraint."""
     is_known = trial.state == TrialState.COMPLETE or any(excess > 0 for excess in trial.constraints.values())
     return is_known and crossed.keys() <= trial.params.keys()
 
 
 def _as_individual(trial: FrozenTrial, objectives: int) -> FrozenTrial:
-    """Return a trial as NSGA-II takes it: a pruned one as complete, ranked by its excess alone."""
+    """Return a trial in the form that NSGA-II accepts: a pruned one as complete, ranked by its excess alone."""
     if trial.state == TrialState.COMPLETE:
         return trial
     shown = copy.copy(trial)

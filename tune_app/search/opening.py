@@ -1,4 +1,4 @@
-"""Lines on the data with which a search or a training run begins: what was read, and what a score on it can tell."""
+"""Opening lines of a search or a training run: the data that was read, and what a score on it can show."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -16,11 +16,11 @@ _MOST_LENGTHS = 4
 
 
 def data_lines(config: RunConfig, *, from_here: bool) -> list[str]:
-    """Return what a person should know of the data before the first trial.
+    """Return the lines on the data that a person should see before the first trial.
 
     Args:
-        config: with the classes of its data.
-        from_here: whether models of the hub are fetched by this machine.
+        config: configuration with the classes of its data.
+        from_here: whether this machine fetches models of the hub.
 
     Raises:
         UserError: the data cannot be used.
@@ -45,7 +45,7 @@ def data_lines(config: RunConfig, *, from_here: bool) -> list[str]:
 
 
 def _table(parts: Sequence["Part"], names: Sequence[str]) -> list[str]:
-    """Return rows, groups and rows of each class by part, as a table; of many classes the rarest alone."""
+    """Return a table of rows, groups and rows of each class, by part; with many classes, only of the rarest."""
     shown = list(range(len(names)))
     if len(names) > _MOST_CLASSES:
         totals = sum(part.of_class for part in parts)
@@ -75,7 +75,7 @@ def _tied(config: RunConfig, development: "Development") -> list[str]:
 
 
 def _cut(config: RunConfig, *, from_here: bool) -> list[str]:
-    """Return how many rows each model's inputs are cut of, by ``tok.max_length``."""
+    """Return lines on the number of rows that ``tok.max_length`` cuts, by model."""
     from trainables.inputs import cut_shares
     from trainables.machine import MachineFiles
     from trainables.models.checkpoint import ModelLoadError
@@ -99,7 +99,7 @@ def _cut(config: RunConfig, *, from_here: bool) -> list[str]:
 
 
 def _lengths(config: RunConfig) -> list[int]:
-    """Return the lengths that trials may have; of many some, the ends among them."""
+    """Return the lengths that trials may have; if there are many, an even selection with both ends."""
     entry = config.space.entries.get("tok.max_length") if config.space else None
     if not isinstance(entry, Choices | IntRange):
         return [config.tok.max_length]
@@ -109,7 +109,7 @@ def _lengths(config: RunConfig) -> list[int]:
 
 
 def baselines_of(config: RunConfig) -> dict[str, float]:
-    """Return what the first objective is without having learned anything, by how one answers.
+    """Return the first objective of answers that need no model, by answer.
 
     Raises:
         UserError: the data cannot be used.

@@ -1,4 +1,4 @@
-"""What trials need of the device they share, and which share each is given, all of it predicted."""
+"""Predicted memory needs of trials on a shared device, and the share that each trial gets."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from trainables.memory.needs import Cut, Planner
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
-"""The shares of a device that are derived from needs: few, so that workers of one share serve many trials."""
+"""Shares of a device that ``auto`` may choose. They are few, so that a worker with one share serves many trials."""
 
 Gpus = float | Literal["auto"]
 
 
 class Packing:
-    """Predicts how configurations fit on a device, and derives the GPUs that Ray gives each trial.
+    """Prediction of how configurations fit on a device, and of the GPUs that Ray gives each trial.
 
     Args:
-        settings: of every trial; a configuration's values are put in place of its own.
-        device: that a trial gets a share of, and the whole of where it is given no GPU.
-        gpus: of each trial: a share of one or a whole number, 0 for none, or ``auto`` for a share by need.
-        passes: with ``auto``, how many a step may take in the share.
-        files: what is known on this machine: traced predictions, and how far earlier ones were off.
-        say: told when a prediction will take seconds, and what cannot be predicted.
+        settings: settings of every trial, whose searched values a configuration replaces.
+        device: device that trials share. A trial without a GPU gets all of it.
+        gpus: GPUs of each trial: a share of one or a whole number, 0 for none, or ``auto`` for a share by need.
+        passes: most passes of a step in the share that ``auto`` chooses.
+        files: this machine's traced predictions and the errors of earlier ones.
+        say: called with a message when a prediction will take seconds, and on models that cannot be predicted.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Packing:
         self._told: set[tuple[str, str]] = set()
 
     def fit(self, sample: Sample) -> Fit | None:
-        """How a sample fits in the largest share that a trial may have; None where nothing can be predicted.
+        """Predict the fit of a sample in the largest share that a trial may have; None if that is impossible.
 
         Raises:
             UserError: there is no such model.
@@ -71,10 +71,10 @@ class Packing:
         )
 
     def gpus(self, params: Mapping[str, Scalar]) -> float:
-        """The GPUs to give a trial of these values.
+        """Return the GPUs for a trial with these values.
 
-        By need it is the smallest share in which a step takes few enough passes at full length, without
-        checkpointing; else the whole card, or so much of it as the trial's own budget lets it use.
+        With ``auto``, that is the smallest share in which a step takes few enough passes at full length, without
+        checkpointing. If there is none, it is the whole card, or the share that the trial's memory budget can use.
 
         Raises:
             UserError: there is no such model.
@@ -93,12 +93,12 @@ class Packing:
         return SHARES[-1]
 
     def refusal(self, violation: Violation, whose: str, remedy: str) -> UserError:
-        """The error for what cannot run at all.
+        """Return the error for a configuration that cannot run at all.
 
         Args:
-            violation: of the rule ``memory``.
-            whose: of whom the need is told, e.g. ``any model of the space``.
-            remedy: beside raising the setting that keeps the memory of a trial as low as it is.
+            violation: violation of the rule ``memory``.
+            whose: owner of the need in the message, e.g. ``any model of the space``.
+            remedy: remedy besides raising the setting that limits the trial's memory.
         """
         memory, device, share = self._settings.memory, self._device, self._largest_share
         if memory.budget_gib is not None and memory.budget_gib <= share * device.total_gib:
@@ -108,19 +108,19 @@ class Packing:
         elif memory.device_gib is not None:
             scarce = f"memory.device_gib: {memory.device_gib:g}"
         else:
-            # Nobody can raise what the machine has.
+            # The machine's own memory cannot be raised.
             whole = f"model.name: the device's {device.total_gib:.4g} GiB ({device.kind})"
             return UserError(f"{whole} is less than {whose} needs ({violation.reason}); {remedy}")
         return UserError(f"{scarce} is less than {whose} needs ({violation.reason}); raise it, or {remedy}")
 
     @property
     def _largest_share(self) -> float:
-        # Of several cards a trial uses the first.
+        # A trial with several cards uses only the first.
         return 1.0 if self._gpus == "auto" or self._gpus == 0 else min(1.0, self._gpus)
 
     def _passes_allowed(self, settings: TrialSettings) -> int:
         rows = settings.memory.micro_batch
-        # Passes that the user's own limit on rows asks for would be as many on any card.
+        # The user's limit on rows requires this many passes on any card.
         least = -(-settings.train.effective_batch // rows) if isinstance(rows, int) else 1
         return max(self._passes, least)
 
@@ -142,7 +142,7 @@ class Packing:
         except (UnknownModelError, ModelLoadError) as error:
             raise UserError(f"model.name: {error}") from None
         except Exception as error:
-            # What cannot be traced can be trained all the same, and what cannot be built fails with its own error.
+            # A model that cannot be traced may still train, and one that cannot be built fails with its own error.
             problem = (str(error).splitlines() or [""])[0]
             self._tell_once(
                 model,

@@ -1,6 +1,6 @@
-"""What a search needs before it can begin: data that can be used, models and optimizers that are there.
+"""Preconditions of a search: usable data, and available models and optimizers.
 
-Everything that can be refused is refused here, before anything is started or written.
+They are checked before anything is started or written.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ def development_of(config: RunConfig) -> "Development":
     """Read the data that a configuration names.
 
     Raises:
-        UserError: it cannot be used.
+        UserError: the data cannot be used.
     """
     from trainables.data.errors import DataError
     from trainables.data.rows import require_evidence
@@ -43,19 +43,19 @@ def with_classes_of_data(config: RunConfig) -> RunConfig:
     """Return the configuration with the classes that its data holds.
 
     Raises:
-        UserError: the data cannot be used, or its classes are not what a setting says.
+        UserError: the data cannot be used, or its classes contradict a setting.
     """
     return config.with_classes(development_of(config).rows.class_names)
 
 
 def study_record(config: RunConfig) -> StudyRecord:
-    """Return what the study is about, with everything checked that a search needs before anything is started.
+    """Check everything that a search needs before it starts, and return the record of its study.
 
     Args:
-        config: with the classes of its data.
+        config: configuration with the classes of its data.
 
     Raises:
-        UserError: there is no space, the data cannot be used, a model is unknown, or an optimizer not installed.
+        UserError: there is no space, the data cannot be used, a model is unknown, or an optimizer is not installed.
     """
     from trainables.models.names import UnknownModelError, resolve_model
 
@@ -88,10 +88,10 @@ def study_record(config: RunConfig) -> StudyRecord:
 
 
 def _model_fingerprints(sources: Iterable["ModelSource"]) -> dict[str, str]:
-    """Return the fingerprints of the models that are folders, by their names.
+    """Return the fingerprints of the models that are folders, by model name.
 
     Raises:
-        UserError: a file in one cannot be read.
+        UserError: a file in a model folder cannot be read.
     """
     from trainables.content import model_fingerprint
 
@@ -102,14 +102,14 @@ def _model_fingerprints(sources: Iterable["ModelSource"]) -> dict[str, str]:
 
 
 def check_models(config: RunConfig, *, from_here: bool) -> None:
-    """Refuse models that no trial could load: folders in which something is missing, names that the hub does not give.
+    """Refuse models that no trial could load: incomplete folders, and names that the hub does not provide.
 
     Args:
-        from_here: whether trials run on this machine, so that what the hub does not give here they would not get. No
-            more than the tokenizers is fetched for it, which they need, too.
+        from_here: whether trials run on this machine, and so need the hub's models here. The check fetches only their
+            tokenizers, which trials need as well.
 
     Raises:
-        UserError: naming the model and what is wrong with it.
+        UserError: a model cannot be loaded; the message names the model and the problem.
     """
     from trainables.models.load import ModelLoadError, check_files, load_tokenizer
     from trainables.models.names import resolve_model
@@ -128,14 +128,14 @@ def check_models(config: RunConfig, *, from_here: bool) -> None:
 
 
 def check_families(config: RunConfig, models: Sequence[str], *, from_here: bool = True) -> None:
-    """Refuse models of families that no trial can train or score; a small model of each is tried (a second).
+    """Refuse models of families that no trial can train or score, by trying a small model of each (about a second).
 
     Args:
         models: every model that a trial may use. Built-in ones are not tried.
-        from_here: whether a model of which nothing can be had here is refused, too.
+        from_here: whether to refuse models whose configuration is unavailable on this machine, too.
 
     Raises:
-        UserError: naming the model and what is wrong with its family.
+        UserError: a family is unusable; the message names the model and the problem.
     """
     from trainables.memory.needs import encoder_config
     from trainables.models.checkpoint import ModelLoadError
@@ -145,7 +145,7 @@ def check_families(config: RunConfig, models: Sequence[str], *, from_here: bool 
 
     settings = config.trial_settings()
     searched = config.space is not None and "head.pooling" in config.space.entries
-    # A task of spans alone pools nothing.
+    # A task of spans alone does not pool.
     pooling = "mean" if config.task.name == "evidence" else None if searched else config.head.pooling
     tried: set[str] = set()
     for name in models:
@@ -167,7 +167,7 @@ def check_families(config: RunConfig, models: Sequence[str], *, from_here: bool 
 
 
 def model_names(config: RunConfig) -> list[str]:
-    """Every model that a trial of the search may use."""
+    """Return the names of all models that a trial of the search may use."""
     names = _names(config, "model.name", config.model.name)
     if config.task.name == "joint":
         names += _names(config, "model.criteria_name", config.model.criteria_name or config.model.name)
@@ -178,7 +178,7 @@ def check_cpu(config: RunConfig) -> None:
     """Refuse more CPU cores for a trial than this machine gives this process.
 
     Raises:
-        UserError: naming both numbers.
+        UserError: there are too few cores; the message names both numbers.
     """
     wanted, there = config.resources.cpu, cpu_cores()
     if wanted > there:
@@ -186,10 +186,10 @@ def check_cpu(config: RunConfig) -> None:
 
 
 def check_gpus(config: RunConfig) -> None:
-    """Refuse more of a GPU for a trial than this machine has.
+    """Refuse more GPUs for a trial than this machine has.
 
     Raises:
-        UserError: naming both numbers.
+        UserError: there are too few GPUs; the message names both numbers.
     """
     from trainables.memory.facts import torch_facts
 
@@ -203,10 +203,10 @@ def check_gpus(config: RunConfig) -> None:
 
 
 def check_optimizers(config: RunConfig) -> None:
-    """Refuse an optimizer that a trial may use and that is not here; nothing is imported for it.
+    """Refuse an optimizer that a trial may use and that is not installed, without importing anything.
 
     Raises:
-        UserError: naming the extra that brings it.
+        UserError: an optimizer is missing; the message names the extra that provides it.
     """
     for name in _names(config, "optim.name", config.optim.name):
         try:
