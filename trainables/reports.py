@@ -8,8 +8,10 @@ from typing import Literal
 Fact = bool | int | float | str | None
 
 FOLD_EPOCH, FOLD_EPOCHS, FOLD_DEVIATION = "fold_epoch", "fold_epochs", "fold_deviation"
-"""Metric names of a trial in folds: the last fold's best epoch, its number of epochs, and the standard deviation of the
-objective over the folds so far.
+"""Names of a trial's metrics in folds.
+
+Their values are the last fold's best epoch, its number of epochs, and the standard deviation of the objective over the
+folds so far.
 """
 
 

@@ -22,9 +22,7 @@ from trainables.tasks import TASKS
 from trainables.tasks.protocol import Scores
 
 FORMAT_VERSION = 4
-"""Version of saved model folders: raise it whenever an older program could not read a new folder, or would misread
-it.
-"""
+"""Version of saved model folders: raise it whenever an older program could not read, or would misread, a new folder."""
 _READABLE = (3, FORMAT_VERSION)
 
 _OWN_FILE = "headroom_head.safetensors"

@@ -132,9 +132,7 @@ class TokSettings:
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """The head: ``layers`` hidden layers of ``width``, each followed by ``activation``; without layers neither is
-    read.
-    """
+    """The head: ``layers`` hidden layers of ``width``, each followed by ``activation``; 0 layers ignore both."""
 
     pooling: str = "cls"
     layers: int = 0

@@ -1,4 +1,4 @@
-"""Small encoders with random weights that stand in for a model of their family, and what can be found out from one."""
+"""Small encoders with random weights that replace a model of their family, and checks that run on such an encoder."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +21,7 @@ from trainables.settings import DataSettings, HeadSettings, TrialSettings
 
 STAND_IN_DATA = DataSettings("demo", max_rows=48)
 LAYERS = 2
-# Of a configuration, what makes an encoder narrow.
+# Fields of a configuration that make an encoder narrow.
 _NARROW = {
     "hidden_size": 32,
     "num_attention_heads": 2,
@@ -32,11 +32,11 @@ _NARROW = {
 }
 _MOST_PARAMETERS = 300_000_000
 
-# A vocabulary for tries without a tokenizer.
+# A vocabulary for checks without a tokenizer.
 _SPECIALS = {"pad": 0, "bos": 1, "eos": 2, "cls": 1, "sep": 2}
 _VOCABULARY = 200
 _TEXTS, _TOKENS, _PADDED = 2, 13, 29
-# As a share of the largest output; rounding makes 1e-6, the slightest leak from padding seen in any family 6e-3.
+# Relative to the largest output. Rounding causes 1e-6; the slightest leak from padding in any family is 6e-3.
 _TOLERANCE = 1e-4
 _REMEDY = "take a model of another family, such as bert, roberta or deberta-v2"
 
@@ -45,7 +45,7 @@ def small_model(config: PreTrainedConfig, folder: Path, layers: int = LAYERS) ->
     """Write a model folder: a small encoder of the configuration's family and a tokenizer of the demo data's words.
 
     Raises:
-        ModelLoadError: there is no such encoder.
+        ModelLoadError: such an encoder cannot be built or run.
     """
     logging.disable_progress_bar()
     rows = read_rows(STAND_IN_DATA)
@@ -58,9 +58,9 @@ def small_model(config: PreTrainedConfig, folder: Path, layers: int = LAYERS) ->
 def small_encoder(
     config: PreTrainedConfig, vocabulary: int, specials: Mapping[str, int], layers: int = LAYERS
 ) -> PreTrainedModel:
-    """Return an encoder of the configuration's family, as small as can be built and run; in evaluation mode.
+    """Return the smallest encoder of the configuration's family that can be built and run, in evaluation mode.
 
-    Not every family takes smaller sizes one by one: then only its layers are fewer, or it is as the configuration says.
+    Some families reject smaller sizes. Then the encoder only has fewer layers, or it is unchanged.
 
     Args:
         specials: ids of the special tokens by their names in a configuration, such as ``pad``.
@@ -81,21 +81,22 @@ def small_encoder(
                 encoder = build_encoder(small, seed=0)
             _hidden(encoder, _some_tokens(vocabulary), _TOKENS)
             return encoder
-        except Exception as error:  # A family's code may refuse sizes in any way.
+        except Exception as error:  # A family's code may reject sizes in any way.
             problem = error if error.__cause__ is None else error.__cause__
     assert problem is not None
     raise refused(f"model type {config.model_type!r} gives no outputs of a text's tokens", problem, _REMEDY)
 
 
 def check_trainable(name: str, config: PreTrainedConfig, pooling: str | None = None) -> None:
-    """Refuse a model of a family that no trial can train, or none can score, found by trying a small one.
+    """Reject a model of a family that no trial can train or score, by a check on a small encoder.
 
     Args:
-        pooling: that every trial uses; None where it is searched.
+        pooling: the pooling of every trial; None if it is searched.
 
     Raises:
-        ModelLoadError: it does not run on tokens and mask alone, padding changes what it makes of a text, its memory
-            cannot be predicted, or its first token, where that may be pooled, knows nothing of the others.
+        ModelLoadError: the encoder does not run on tokens and mask alone, padding changes its outputs for a text, or
+            its memory cannot be predicted. Or its first token, if it may be pooled, does not depend on the other
+            tokens.
     """
     what = f"model {name!r}"
     try:
@@ -157,13 +158,13 @@ def _parameters(config: PreTrainedConfig) -> int:
 
 
 def _some_tokens(vocabulary: int) -> Tensor:
-    """Return tokens (texts, tokens) without special ones."""
+    """Return random tokens (texts, tokens), none of them special."""
     return torch.randint(5, vocabulary, (_TEXTS, _TOKENS), generator=torch.Generator().manual_seed(0))
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep transformers from advice on a model that nobody uses."""
+    """Suppress transformers' advice about a model that nobody uses."""
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -175,7 +176,7 @@ def _quietly() -> Iterator[None]:
 @torch.inference_mode()
 @_quietly()
 def _hidden(encoder: PreTrainedModel, tokens: Tensor, length: int) -> Tensor:
-    """Return the outputs (texts, tokens, hidden) of tokens that are padded to a length, without the padding's."""
+    """Return the outputs (texts, tokens, hidden) of tokens padded to ``length``, without the padding's outputs."""
     texts, count = tokens.shape
     ids, mask = torch.zeros((texts, length), dtype=torch.long), torch.zeros((texts, length), dtype=torch.long)
     ids[:, :count], mask[:, :count] = tokens, 1

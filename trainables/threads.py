@@ -1,8 +1,8 @@
-"""How many threads torch computes with."""
+"""The number of threads that torch computes with."""
 
 import torch
 
 
 def limit_threads(threads: int) -> None:
-    """Fix torch's threads for this process: sums over another number of them round differently."""
+    """Fix torch's number of threads for this process: sums round differently with another number."""
     torch.set_num_threads(threads)

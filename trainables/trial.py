@@ -1,4 +1,4 @@
-"""One trial from top to bottom: load, predict, probe, split, train, report. No Ray, no Optuna; ``report`` leaves it."""
+"""One trial from start to end: load, predict, probe, split, train, report. It knows no Ray and no Optuna."""
 
 import math
 import statistics
@@ -26,10 +26,10 @@ class TrialPlaces:
     """Folders of one trial.
 
     Attributes:
-        cache: shared by the trials of a study on this node: tokenised texts, tokenizers.
-        checkpoints: the trial's own; a folder per report is written here before it is made. None: none is written.
-        resume_from: a checkpoint to go on from, or None to start afresh.
-        machine: shared by all studies of this machine: what is known of memory.
+        cache: folder shared by the trials of a study on this node: tokenised texts, tokenizers.
+        checkpoints: the trial's own folder, to which each checkpoint is written before its report; None writes none.
+        resume_from: a checkpoint to resume from, or None for a new run.
+        machine: files about memory, shared by all studies of this machine.
     """
 
     cache: Path
@@ -43,21 +43,20 @@ def run_trial(
 ) -> None:
     """Run one trial under its memory budget and report every epoch. Running out of memory is reported, never raised.
 
-    With ``rungs.per_epoch`` above 1 it reports within epochs, too, which changes nothing of how it trains.
+    With ``rungs.per_epoch`` above 1 it also reports within epochs, which does not change the training.
 
-    Where the data is in folds they are trained one after the other, each from the start, in the same order in every
-    trial; then a step is a fold, and epochs are reported as being within one. The last report is made when the trial's
-    memory was given back.
+    Folds are trained one after the other, each from the start, in the same order in every trial. A step is then a fold,
+    and epochs are reported as part of one. The last report is sent after the trial's memory was given back.
 
     Args:
         report: called after every epoch or rung and at an early end. It may raise to stop the trial.
-        device: where to run; None takes the first CUDA device, else the CPU, with the memory that the settings give.
+        device: the device to run on; None uses the first CUDA device, else the CPU, with the settings' memory.
 
     Raises:
-        ValueError: there are several rungs to an epoch, and the data is in folds.
-        MemoryTakenError: memory ran out, but not by the trial's own need. It may run again in another process.
-        DataError, ModelLoadError, UnknownModelError, NonFiniteLossError: as loading and training raise them; these
-            and all other exceptions are failures of the trial.
+        ValueError: an epoch has several rungs, and the data is in folds.
+        MemoryTakenError: memory ran out, but not by the trial's own need. The trial may be retried in another process.
+        DataError, ModelLoadError, UnknownModelError, NonFiniteLossError: raised by loading and training; these and all
+            other exceptions are failures of the trial.
     """
     if settings.rungs.per_epoch > 1 and settings.data.folds is not None:
         raise ValueError(
@@ -74,7 +73,7 @@ def run_trial(
             failure = OutOfMemory.of(error, device)
             if failure is None:
                 raise
-        # Outside the block, whose traceback keeps the failed frames' tensors alive.
+        # Release outside the ``except`` block, whose traceback keeps the failed frames' tensors alive.
         device.release()
         trial.stages.reached("trial end")
         if failure is None:
@@ -86,7 +85,7 @@ def run_trial(
 
 
 class _Trial:
-    """What a trial knows of itself from its start to its end; the session, which holds the memory, is not kept."""
+    """The state of a trial from its start to its end, without the session, which holds the memory."""
 
     def __init__(self, settings: TrialSettings, report: Report, places: TrialPlaces, device: MemoryDevice) -> None:
         self._settings = settings
@@ -103,7 +102,7 @@ class _Trial:
         self.stages.reached("trial start")
 
     def run(self) -> TrialReport:
-        """Make every report but the last, which is returned: by then, nothing of the session is left."""
+        """Send every report but the last and return that one; by then nothing of the session is left."""
         settings, progress = self._settings, self._progress
         session = TrainingSession(settings, self._places.cache, self._device, progress)
         self.stages.reached("model loaded")
@@ -112,7 +111,7 @@ class _Trial:
             session.resume(self._places.resume_from)
             said = self._report_of(session, checkpoint=None)
             if said.ended:
-                # It was interrupted between its last checkpoint and its end: only that is left to be said.
+                # The trial was interrupted between its last checkpoint and its end, so only the last report is missing.
                 return said
 
         self._begin_training()
@@ -131,7 +130,7 @@ class _Trial:
                 session.begin_fold(len(progress.folds))
 
     def _train_to_next_report(self, session: TrainingSession) -> None:
-        """Train up to the next rung or the epoch's end, measure there and record both."""
+        """Train up to the next rung or the epoch's end, evaluate there and record both."""
         progress, rung = self._progress, len(self._progress.rung_values) + 1
         is_inner = rung < self._settings.rungs.per_epoch
         try:
@@ -140,12 +139,12 @@ class _Trial:
             else:
                 self._train_epoch(session)
         finally:
-            # A trial that runs out of memory reports what it tried, too.
+            # The report of an out-of-memory end includes these facts too.
             self._facts |= session.facts()
-        # Kept with the checkpoint: the peak of a trial is that of all its resumes.
+        # Stored with the checkpoint: the peak of a trial covers all its resumes.
         progress.peak_bytes = max(progress.peak_bytes, self._device.peak_bytes())
         if not is_inner:
-            # What lived before the trial is not its need.
+            # Tensors that lived before the trial are not part of its need.
             session.settle_memory(self._device.peak_bytes() - self._held_before)
 
     def _train_epoch(self, session: TrainingSession) -> None:
@@ -158,7 +157,7 @@ class _Trial:
         progress = self._progress
         end = rung_end(rung, self._settings.rungs.per_epoch, session.steps_per_epoch)
         if end == len(progress.step_losses):
-            # An epoch of fewer steps than rungs: nothing has changed since the rung before.
+            # An epoch with fewer steps than rungs: nothing has changed since the previous rung.
             progress.add_rung(progress.rung_values[-1], progress.metrics)
             return
         loss = session.train_to(end)
@@ -169,7 +168,7 @@ class _Trial:
         return scores.metrics[self._settings.task.metric]
 
     def report(self, said: TrialReport) -> None:
-        """Report with the figures of memory as they stand."""
+        """Send the report with the current memory figures."""
         peak = max(self._peak, self._progress.peak_bytes, self._device.peak_bytes())
         memory: dict[str, Fact] = {"peak_gib": peak / GIB, "budget_gib": self._budget / GIB, **self.stages.facts()}
         self._report(replace(said, facts={**said.facts, **memory}))
@@ -188,7 +187,7 @@ class _Trial:
         return TrialReport(step=step, value=math.nan, facts=facts, ended="oom", reason=reason)
 
     def _begin_training(self) -> None:
-        """From here on the peak is that of the passes, which is what was predicted; loading has one of its own."""
+        """Restart the peak for training: only the passes were predicted, and loading has its own peak."""
         self.stages.reached("training start")
         self._peak = self._device.peak_bytes()
         self._device.release()
@@ -201,7 +200,7 @@ class _Trial:
 
 
 def _said(progress: Progress, settings: TrialSettings) -> TrialReport:
-    """Return the report of the last fold, epoch or rung, as far as the progress knows it."""
+    """Return the report of the last fold, epoch or rung, as far as the progress determines it."""
     folds = settings.data.folds
     if folds is not None:
         done = len(progress.folds)
@@ -223,23 +222,23 @@ def _said(progress: Progress, settings: TrialSettings) -> TrialReport:
 
 
 def _steps_done(progress: Progress, settings: TrialSettings) -> int:
-    """Return the folds finished, or the rungs, of which an epoch has one unless the settings say otherwise."""
+    """Return the number of finished folds, or of finished rungs; by default an epoch is one rung."""
     if settings.data.folds is not None:
         return len(progress.folds)
     return progress.epoch * settings.rungs.per_epoch + len(progress.rung_values)
 
 
 def _is_over(progress: Progress, settings: TrialSettings) -> bool:
-    """Whether the run, or the fold in hand, trains no more; patience looks at its own epochs alone."""
+    """Return whether the run, or the current fold, is over; patience counts the current fold's epochs alone."""
     patience = settings.train.patience
     waited = progress.epoch - progress.best_epoch
     return progress.epoch >= settings.train.epochs or (patience is not None and waited >= patience)
 
 
 def _over_folds(folds: Sequence[Mapping[str, float]], objective: str) -> tuple[float, dict[str, float]]:
-    """The mean objective of the folds so far, NaN before any, and the means of all that was measured in each of them.
+    """Return the mean objective of the folds so far, NaN before any, and the means of all their measurements.
 
-    Beside the means: how far the folds differ, and what the last one came to.
+    The measurements also include the deviation between folds, and the last fold's own values.
     """
     if not folds:
         return math.nan, {}
@@ -252,7 +251,7 @@ def _over_folds(folds: Sequence[Mapping[str, float]], objective: str) -> tuple[f
 
 
 def _mean_by_criterion(folds: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
-    """The means over the folds that a criterion has scores in; of what is counted, too."""
+    """Return the means, counts included, over the folds in which a criterion has scores."""
     found: dict[str, list[Mapping[str, float]]] = {}
     for fold in folds:
         for criterion, scores in fold.items():

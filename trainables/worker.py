@@ -1,4 +1,4 @@
-"""Whether a process that has run trials before may run another one."""
+"""The check whether a process that has run trials before may run another one."""
 
 from trainables.memory.device import GIB, MemoryDevice
 from trainables.memory.errors import is_device_error
@@ -8,7 +8,7 @@ _TOLERANCE_BYTES = 16 * 2**20
 
 
 class RunAgainError(RuntimeError):
-    """The trial could not run through no fault of its configuration; it may run again, in another process."""
+    """The trial could not run, through no fault of its configuration. It may be retried in another process."""
 
 
 class WorkerNotCleanError(RunAgainError):
@@ -19,7 +19,7 @@ class MemoryTakenError(RunAgainError):
     """Memory ran out that the trial was entitled to.
 
     Args:
-        cause: ``neighbour``, where others held it, or ``fragmentation``, where it was there but in pieces.
+        cause: ``neighbour`` if other processes held it, or ``fragmentation`` if it was free but in pieces.
     """
 
     def __init__(self, cause: str, message: str) -> None:
@@ -32,10 +32,12 @@ _trials = 0
 
 
 def check_worker_is_clean(device: MemoryDevice) -> None:
-    """Call at the start of each trial of a process; the first call sets what counts as clean.
+    """Check that no earlier trial left memory behind; call this at the start of each trial of a process.
+
+    The first call sets what counts as clean.
 
     Raises:
-        WorkerNotCleanError: more lives on the device, after a release, than 16 MiB beyond what lived there at first.
+        WorkerNotCleanError: after a release, the device holds more than 16 MiB beyond what lived there at first.
     """
     global _clean_bytes, _trials
     _trials += 1
@@ -48,8 +50,8 @@ def check_worker_is_clean(device: MemoryDevice) -> None:
 
 
 def is_trials_own(error: Exception) -> bool:
-    """Whether a failed trial of this process would fail in another one, too.
+    """Return whether a failed trial of this process would fail in another one too.
 
-    An error of the device in a process that ran trials before may come from a context that one of those broke.
+    A device error in a process that ran trials before may come from a context that one of those trials broke.
     """
     return not isinstance(error, RunAgainError) and not (_trials > 1 and is_device_error(error))

@@ -83,8 +83,9 @@ class SharedBudget:
         return claimed
 
     def _mapped(self) -> memoryview:
-        """Return the file's cells. A forked process opens the file anew, so as not to share its parent's lock and
-        slot.
+        """Return the file's cells.
+
+        A forked process opens the file anew; otherwise it would share its parent's lock and slot.
         """
         pid = os.getpid()
         if pid != self._pid:

@@ -70,7 +70,7 @@ _LEGACY_ENDINGS = ((".gamma", ".weight"), (".beta", ".bias"))
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What loading did. Names are the checkpoint's in the first field and the model's in the second.
+    """The result of loading. The first field has the checkpoint's names, the second the model's.
 
     ``unused_checkpoint_tensors`` are heads, or index buffers that the model makes itself. ``freshly_initialised`` is
     empty for a checkpoint and holds every parameter of a built-in encoder. ``checkpoint_dtype`` is the type of the

@@ -64,8 +64,10 @@ COMMON: Values = {
     "train.checkpointing": False,
     "augment.name": "none",
 }
-"""Settings shared by recipes that name no others: AdamW on the whole model, a linear layer on the first token, plain
-cross-entropy. Most sources imply them without a word.
+"""Settings of every recipe unless it sets others.
+
+AdamW trains the whole model, with a linear layer on the first token and plain cross-entropy. Most sources imply these
+without a word.
 """
 
 

@@ -39,8 +39,9 @@ class SharedModel(nn.Module):
         self._encoder_inputs = accepted_inputs(encoder)
 
     def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return logits ``(batch, classes)`` and span scores ``(batch, length, 2)``; ``batch`` as in
-        ``TextClassifier``.
+        """Return logits ``(batch, classes)`` and span scores ``(batch, length, 2)``.
+
+        ``batch`` is as in ``TextClassifier``.
         """
         outputs = self.encoder(**{name: batch[name] for name in self._encoder_inputs if name in batch})
         logits = self.criteria_head(self.pooler(outputs, batch["attention_mask"]))

@@ -1,4 +1,4 @@
-"""What a trial is asked to learn: one module per task behind one protocol."""
+"""The tasks that a trial can learn: one module per task behind one protocol."""
 
 from trainables.tasks.criteria import CriteriaTask
 from trainables.tasks.evidence import EvidenceTask

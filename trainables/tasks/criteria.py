@@ -1,4 +1,4 @@
-"""Task ``criteria``: does the text meet the criterion (or which of k classes is it)?"""
+"""Task ``criteria``: whether the text meets the criterion, or which of k classes it is."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,12 +21,12 @@ from trainables.tasks.protocol import Batch, Decision, Scores
 from trainables.tasks.thresholds import best_cut, cuts, yes_counts
 
 THRESHOLD = "threshold"
-"""Name of the probability of class 1 above which it is chosen, where there are two classes."""
+"""Name of the threshold for two classes: class 1 is chosen if its probability is above it."""
 
 _EVEN = 0.5
 _BINS = 15
 MOST_CRITERIA = 50
-"""Those with the most rows have scores of their own; where every row has a criterion of its own, they say little."""
+"""Number of criteria with separate scores, those with the most rows first; scores of one-row criteria say little."""
 
 
 class PairExamples:
@@ -62,7 +62,7 @@ class PairExamples:
 
 
 class CriteriaTask:
-    """Own head of ``task.classes`` logits on the pooled encoder output; the objective is macro-F1."""
+    """A task with a head of ``task.classes`` logits on the pooled encoder output; the objective is macro-F1."""
 
     def __init__(self, settings: TrialSettings) -> None:
         self._settings = settings
@@ -100,10 +100,10 @@ class CriteriaTask:
 
 
 def full_inputs(samples: int, length: int) -> Batch:
-    """What an encoder reads of inputs without content that fill ``length`` tokens."""
+    """Return encoder inputs without content that fill ``length`` tokens."""
     shape = (samples, length)
     batch = {name: torch.ones(shape, dtype=torch.int64) for name in ("input_ids", "attention_mask")}
-    # Attention goes another way, one that takes less, where nothing is masked at all.
+    # Without any masked token, attention takes another code path that needs less memory.
     batch["attention_mask"][:, -1] = 0
     batch["token_type_ids"] = torch.zeros(shape, dtype=torch.int64)
     return batch
@@ -121,9 +121,9 @@ def class_scores(
     Args:
         logits: (rows, classes).
         labels: (rows,).
-        criteria: of every row, for scores by criterion.
+        criteria: criterion of every row, for scores by criterion.
         decision: holds the threshold to apply; None applies the fixed one or, with ``tuned``, chooses it for macro-F1.
-        settings: name the classes, and fix the threshold or have it tuned.
+        settings: the names of the classes, and the threshold or ``tuned``.
     """
     classes = logits.shape[1]
     probabilities = logits.float().softmax(dim=-1).numpy().astype(np.float64)
@@ -149,7 +149,7 @@ def class_scores(
     }
     if classes == 2:
         scores["binary_f1"] = float(f1_score(labels, predicted, pos_label=1, zero_division=0.0))
-    # The area under the curve is defined only where every class occurs.
+    # The area under the curve is defined only if every class occurs.
     if len(np.unique(labels)) == classes:
         if classes == 2:
             scores["auc"] = float(roc_auc_score(labels, probabilities[:, 1]))
@@ -160,11 +160,12 @@ def class_scores(
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Expected calibration error: how far confidence and accuracy lie apart, from 0 (never) to 1.
+    """Return the expected calibration error: the gap between confidence and accuracy, from 0 (none) to 1.
 
-    The rows are sorted into 15 bins of equal width by confidence, the probability of their likeliest class; a bin's
-    gap between its accuracy and its mean confidence weighs by its rows. Guo et al., "On Calibration of Modern Neural
-    Networks", ICML 2017, equation 3, with their number of bins. It judges the probabilities: thresholds play no part.
+    The rows are sorted into 15 bins of equal width by confidence, the probability of their likeliest class. The gap
+    between a bin's accuracy and its mean confidence is weighted by its rows. Source: Guo et al., "On Calibration of
+    Modern Neural Networks", ICML 2017, equation 3, with their number of bins. The error judges probabilities and does
+    not depend on thresholds.
 
     Args:
         probabilities: (rows, classes).
@@ -172,7 +173,7 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """
     confidence = probabilities.max(axis=-1)
     right = probabilities.argmax(axis=-1) == labels
-    # A bin holds its upper edge, as theirs do.
+    # A bin includes its upper edge, as in the paper.
     places = np.clip(np.ceil(confidence * _BINS).astype(np.int64) - 1, 0, _BINS - 1)
     gaps = np.bincount(places, weights=right - confidence, minlength=_BINS)
     return float(np.abs(gaps).sum() / len(labels))
@@ -186,7 +187,7 @@ def _threshold(positive: np.ndarray, labels: np.ndarray, setting: float | str) -
     hits, said = yes_counts(positive, is_one, candidates), yes_counts(positive, np.ones(len(labels)), candidates)
     ones, rows = is_one.sum(), len(labels)
     right_zeros = rows - ones - (said - hits)
-    # F1 = 2 TP / (predicted + true), 0 where a class neither occurs nor is guessed, as in the score itself.
+    # F1 = 2 TP / (predicted + true), and 0 for a class that neither occurs nor is predicted, as in the score itself.
     f1_one = 2 * hits / np.maximum(1, said + ones)
     f1_zero = 2 * right_zeros / np.maximum(1, (rows - said) + (rows - ones))
     return best_cut(candidates, (f1_one + f1_zero) / 2, _EVEN)
@@ -211,7 +212,7 @@ def _by_criterion(
 
 
 def _class_counts(labels: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:
-    """Return the rows of each class by name; of two classes those of the second alone, as ``positives``."""
+    """Return the rows of each class by name; for two classes only those of the second, as ``positives``."""
     counts = np.bincount(labels, minlength=len(class_names)).astype(float).tolist()
     if len(class_names) == 2:
         return {"positives": counts[1]}

@@ -1,4 +1,4 @@
-"""Task ``evidence``: which words of the text show the criterion, or none do?"""
+"""Task ``evidence``: which words of the text show the criterion, if any."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -26,15 +26,15 @@ from trainables.tasks.squad import exact_match, token_f1
 from trainables.tasks.thresholds import best_cut, cuts, yes_counts
 
 NULL_THRESHOLD = "null_threshold"
-"""Name of the margin over no span above which the best span is said."""
+"""Name of the threshold for the margin over no span: the best span is the answer if its margin is above it."""
 
 _NO_PREFERENCE = 0.0
 
 
 class WindowExamples:
-    """Rows as windows over their texts; where a row's evidence lies in a window, its first and last token.
+    """Rows as windows over their texts, with the first and last token of the evidence that lies in each window.
 
-    Every window weighs 1 / windows of its row, so that a batch counts rows, long and short ones alike.
+    Every window weighs 1 / windows of its row, so that a batch counts long and short rows alike.
     """
 
     def __init__(self, rows: Rows, reading: Reading, tok: TokSettings) -> None:
@@ -81,7 +81,7 @@ class WindowExamples:
 
 
 def _shortened(windows: Windows, spans: NDArray[np.int64], texts: AugmentedTexts) -> tuple[Windows, NDArray[np.int64]]:
-    """What is left of windows, and where their evidence is, (inputs, 2), in texts of which tokens are left out."""
+    """Return the windows and their evidence spans, (inputs, 2), in texts from which tokens were deleted."""
     first, end, moved = windows.first.copy(), windows.first + windows.text_tokens, spans.copy()
     for row in np.flatnonzero(texts.chosen):
         positions = texts.told(int(row)).positions
@@ -97,9 +97,9 @@ def _shortened(windows: Windows, spans: NDArray[np.int64], texts: AugmentedTexts
 
 
 def _spans_in_windows(evidence: NDArray[np.int64], texts: TokenColumn, windows: Windows) -> NDArray[np.int64]:
-    """First and last token of each window's evidence, counted in the input: (inputs, 2); 0 and 0 where it has none.
+    """Return the first and last token of each window's evidence, counted in the input: (inputs, 2); 0 and 0 for none.
 
-    Evidence that a window cuts is none of that window's.
+    A window has no evidence if it cuts the evidence.
     """
     tokens = tokens_of_characters(texts, evidence)
     first, last = (tokens[windows.row] - windows.first[:, None]).T
@@ -109,7 +109,7 @@ def _spans_in_windows(evidence: NDArray[np.int64], texts: TokenColumn, windows: 
 
 
 def full_windows(samples: int, length: int) -> Batch:
-    """Windows without content that fill ``length`` tokens, as ``WindowExamples.batch`` gives them."""
+    """Return windows without content that fill ``length`` tokens, in the form of ``WindowExamples.batch``."""
     nothing = torch.zeros(samples, dtype=torch.int64)
     return {
         **full_inputs(samples, length),
@@ -122,7 +122,7 @@ def full_windows(samples: int, length: int) -> Batch:
 
 
 class EvidenceTask:
-    """Start and end scores of every token; the objective is token F1, or exact match."""
+    """A task that scores every token as start and end; the objective is token F1 or exact match."""
 
     def __init__(self, settings: TrialSettings) -> None:
         self._settings = settings
@@ -160,7 +160,7 @@ class EvidenceTask:
 
 
 class SpanScorer:
-    """Chooses spans, or none, and holds them against the rows' evidence."""
+    """Scorer that chooses spans, or none, and compares them with the rows' evidence."""
 
     def __init__(self, rows: Rows, examples: WindowExamples, settings: TaskSettings) -> None:
         self._rows = rows
@@ -169,7 +169,7 @@ class SpanScorer:
         self._settings = settings
 
     def best_spans(self, kept: Tensor, rows: np.ndarray) -> BestSpans:
-        """The best span of each row, kept (inputs, k) being those of all its windows."""
+        """Return the best span of each row; kept (inputs, k) belongs to all windows of the rows."""
         return best_spans(
             kept.numpy().astype(np.float64),
             self._windows.of_rows(rows),
@@ -217,7 +217,7 @@ class SpanScorer:
         return text[start:end]
 
     def _first_words(self, rows: np.ndarray, truth: Sequence[str]) -> list[str]:
-        """What someone says who always takes a text's first words, as many as evidence here has in the middle."""
+        """Return the answers of a baseline that takes a text's first words, as many as the median evidence has here."""
         lengths = [len(answer.split()) for answer in truth if answer]
         words = int(np.median(lengths)) if lengths else 0
         return [" ".join(self._rows.texts[row].split()[:words]) for row in rows]
@@ -252,7 +252,7 @@ def _compared(prefix: str, answers: Sequence[str], truth: Sequence[str]) -> dict
 def _tuned(
     margin: NDArray[np.float64], said: Sequence[str], truth: Sequence[str], measure: Callable[[str, str], float]
 ) -> float:
-    """The threshold at which the mean of a measure is highest."""
+    """Return the threshold at which the mean of a measure is highest."""
     if_said = np.array([measure(span, answer) for span, answer in zip(said, truth, strict=True)])
     if_not = np.array([measure("", answer) for answer in truth])
     tried = cuts(margin)

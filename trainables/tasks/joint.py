@@ -1,4 +1,4 @@
-"""Task ``joint``: both questions with two encoders, what the first reads being told to the second."""
+"""Task ``joint``: both questions with two encoders, where the criteria encoder's vector informs the evidence."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -19,7 +19,7 @@ from trainables.tasks.share import ShareTask
 
 
 class JointExamples(WindowExamples):
-    """Windows for the evidence encoder, and beside each the row as the criteria encoder reads it, cut to one input."""
+    """Windows for the evidence encoder, each with its row as an input of the criteria encoder, cut to one input."""
 
     def __init__(self, rows: Rows, evidence: Reading, criteria: Reading, tok: TokSettings) -> None:
         super().__init__(rows, evidence, tok)
@@ -27,7 +27,7 @@ class JointExamples(WindowExamples):
         self._count_both()
 
     def _count_both(self) -> None:
-        """Both are padded by themselves; what a pass needs is counted as if both had the longer's tokens."""
+        """Count both inputs by the longer length, although each encoder pads separately."""
         self.lengths = np.maximum(self.windows.lengths, self._pairs.lengths[self.windows.row])
 
     def batch(self, inputs: Sequence[int] | np.ndarray) -> Batch:
@@ -46,7 +46,7 @@ def _for_criteria(pairs: Batch) -> Batch:
 
 
 class JointTask(ShareTask):
-    """As ``share``, but the criteria and the evidence have an encoder each."""
+    """The task ``share`` with separate encoders for the criteria and the evidence."""
 
     def full_batch(self, samples: int, length: int) -> Batch:
         return full_windows(samples, length) | _for_criteria(full_inputs(samples, length))

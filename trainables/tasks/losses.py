@@ -1,4 +1,4 @@
-"""Losses of a choice between classes and of a choice of a span, summed so that the cut of a batch changes nothing."""
+"""Losses for a choice between classes and for a choice of a span, as sums that do not depend on a batch's split."""
 
 import numpy as np
 import torch
@@ -8,20 +8,20 @@ from torch.nn import functional
 from trainables.settings import LossSettings
 
 _BETA = 0.999
-"""Of the effective number of samples: from some thousand rows on, more of a class add hardly anything new."""
+"""Parameter of the effective number of samples: beyond some thousand rows, more of a class add hardly anything new."""
 
 _IMPOSSIBLE = -1e20
-"""Below this log-probability a position was masked."""
+"""A log-probability below this means a masked position."""
 
 _LEAST = 1e-6
-"""Keeps the slope of (1 - p)^gamma finite where p is 1."""
+"""A bound that keeps the slope of (1 - p)^gamma finite at p = 1."""
 
 
 class ClassLoss:
-    """Cross-entropy, smoothed or focal, each row weighted by its class.
+    """Cross-entropy, smoothed or focal, with each row weighted by its class.
 
-    The sum of a batch's losses over the sum of its weights is what is minimised. Until ``learn_from`` every class
-    weighs the same.
+    Training minimises the sum of a batch's losses divided by the sum of its weights. Until ``learn_from`` is called,
+    every class has the same weight.
     """
 
     def __init__(self, settings: LossSettings, classes: int) -> None:
@@ -32,20 +32,20 @@ class ClassLoss:
             self._weigh(np.ones(classes))
 
     def learn_from(self, labels: np.ndarray) -> None:
-        """Weigh the classes by how often they occur in the training part, labels (rows,)."""
+        """Set the class weights from the class frequencies in the training part, labels (rows,)."""
         if self._weights is not None:
             counts = np.bincount(labels, minlength=self._classes)
             self._weigh(class_weights(counts, self._settings.class_weighting))
 
     def sum(self, logits: Tensor, labels: Tensor, row_weight: Tensor | None = None) -> Tensor:
-        """Weighted sum over the rows; a scalar in fp32.
+        """Return the weighted sum of losses over the rows; a scalar in fp32.
 
         Args:
             logits: (rows, classes), of any type.
             labels: (rows,).
-            row_weight: (rows,), what each counts beside its class's weight; None: 1.
+            row_weight: (rows,), factor for each row beside its class's weight; None means 1.
         """
-        # The logits come in the autocast type; a sum of losses wants fp32.
+        # The logits have the autocast type, but a sum of losses needs fp32.
         logits = logits.float()
         weights = self.weights_on(logits.device)
         if self._settings.name == "focal":
@@ -58,11 +58,11 @@ class ClassLoss:
         return losses.sum() if row_weight is None else (losses * row_weight).sum()
 
     def weight(self, labels: Tensor) -> float:
-        """What rows with these labels (rows,), on the CPU, weigh together."""
+        """Return the total weight of rows with these labels (rows,), on the CPU."""
         return float(len(labels)) if self._weights is None else float(self._weights[labels.numpy()].sum())
 
     def weights_on(self, device: torch.device) -> Tensor | None:
-        """Weights (classes,) of a row by its class in fp32; None where all are 1."""
+        """Return the weights (classes,) of a row by its class in fp32; None if all are 1."""
         if self._weights is None:
             return None
         return torch.tensor(self._weights, dtype=torch.float32, device=device)
@@ -74,9 +74,9 @@ class ClassLoss:
 
 
 class SpanLoss:
-    """The same losses over the positions of a span's first and last token, of which their mean is taken.
+    """The same losses over the positions of a span's first and last token, as the mean of both.
 
-    Rows without a span are the first class, rows with one the second: so they are weighted, and so ``alpha`` is meant.
+    Rows without a span are the first class and rows with one the second, both for the weights and for ``alpha``.
     """
 
     def __init__(self, settings: LossSettings) -> None:
@@ -84,16 +84,16 @@ class SpanLoss:
         self._classes = ClassLoss(settings, classes=2)
 
     def learn_from(self, has_span: np.ndarray) -> None:
-        """Weigh the two by how often they occur in the training part, has_span (rows,)."""
+        """Set the weights of both classes from their frequencies in the training part, has_span (rows,)."""
         self._classes.learn_from(has_span.astype(np.int64))
 
     def sum(self, scores: Tensor, span: Tensor, weight: Tensor) -> Tensor:
-        """Weighted sum over the inputs; a scalar in fp32.
+        """Return the weighted sum of losses over the inputs; a scalar in fp32.
 
         Args:
             scores: (inputs, length, 2) in fp32, impossible positions masked.
             span: (inputs, 2), positions of the first and last token; 0 and 0 for no span.
-            weight: (inputs,), what each counts before its class is looked at.
+            weight: (inputs,), weight of each input apart from its class.
         """
         settings = self._settings
         log_p = scores.log_softmax(dim=1)
@@ -108,7 +108,7 @@ class SpanLoss:
         return (losses.mean(dim=1) * self._weights(span, weight)).sum()
 
     def weight(self, span: Tensor, weight: Tensor) -> float:
-        """What these inputs, on the CPU, weigh together."""
+        """Return the total weight of these inputs, on the CPU."""
         return float(self._weights(span, weight).sum())
 
     def _weights(self, span: Tensor, weight: Tensor) -> Tensor:
@@ -117,10 +117,11 @@ class SpanLoss:
 
 
 def class_weights(counts: np.ndarray, weighting: str) -> np.ndarray:
-    """Weights (classes,) for classes that occur so often (classes,), the mean weight of a row being 1.
+    """Return weights (classes,) for class counts (classes,), scaled so that a row's mean weight is 1.
 
-    ``inverse`` is 1 / n; ``effective_number`` is (1 - b) / (1 - b^n) with b = 0.999: Cui et al., "Class-Balanced Loss
-    Based on Effective Number of Samples" (2019), equation 2. A class that does not occur weighs as one that does once.
+    ``inverse`` is 1 / n; ``effective_number`` is (1 - b) / (1 - b^n) with b = 0.999. Source: Cui et al.,
+    "Class-Balanced Loss Based on Effective Number of Samples" (2019), equation 2. An absent class has the weight of a
+    class with one row.
 
     Raises:
         ValueError: the weighting is unknown.
@@ -139,7 +140,10 @@ def class_weights(counts: np.ndarray, weighting: str) -> np.ndarray:
 
 
 def _focal(logits: Tensor, labels: Tensor, weights: Tensor | None, gamma: float) -> Tensor:
-    """Lin et al., "Focal Loss for Dense Object Detection" (2017), equation 5: what is right already counts less."""
+    """Return focal losses, in which correct rows count less.
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection" (2017), equation 5.
+    """
     assert weights is not None
     log_p = logits.log_softmax(dim=-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
     return -weights[labels] * _missed(log_p) ** gamma * log_p

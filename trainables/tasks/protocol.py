@@ -1,4 +1,4 @@
-"""The seam between tasks and training: what a task must say about inputs, losses and scores."""
+"""The interface between tasks and training: what a task provides for inputs, losses and scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,14 +18,14 @@ Batch = dict[str, torch.Tensor]
 
 
 Decision = Mapping[str, float]
-"""Thresholds by name, as they were tuned or fixed."""
+"""Thresholds by name, tuned or fixed."""
 
 
 class Examples(Protocol):
-    """Rows made ready for one trial: inputs of the model, one or several to a row, with known lengths."""
+    """Rows prepared for one trial: inputs of the model, one or several per row, with known lengths."""
 
     def __len__(self) -> int:
-        """How many inputs there are."""
+        """Return the number of inputs."""
         ...
 
     @property
@@ -35,31 +35,31 @@ class Examples(Protocol):
 
     @property
     def counts(self) -> np.ndarray:
-        """Inputs of each row: int array (rows,)."""
+        """Number of inputs of each row: int array (rows,)."""
         ...
 
     def inputs_of(self, rows: np.ndarray) -> np.ndarray:
-        """Numbers of all inputs of these rows, row by row."""
+        """Return the numbers of all inputs of these rows, row by row."""
         ...
 
     def batch(self, inputs: Sequence[int] | np.ndarray) -> Batch:
-        """The inputs padded to the longest of them, what they are to be held against included."""
+        """Return the inputs, padded to the longest of them, together with their targets."""
         ...
 
     def with_texts(self, texts: Sequence[AugmentedTexts]) -> Self:
-        """The same inputs, none of them longer, with other texts: those of each reading as they are told now."""
+        """Return the same inputs, none of them longer, with each reading's augmented texts."""
         ...
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model is worth on one part of the data.
+    """The scores of a model on one part of the data.
 
     Attributes:
-        metrics: by name, the objective among them.
-        decision: by which the answers were chosen.
-        by_criterion: criterion → name → value, of those with the most rows; empty where texts stand alone.
-        collapsed: whether every row got the same answer, although that is not the truth.
+        metrics: values by name, the objective among them.
+        decision: thresholds that chose the answers.
+        by_criterion: criterion → name → value, for those with the most rows; empty for data without criteria.
+        collapsed: whether every row got the same answer although the true answers differ.
     """
 
     metrics: Mapping[str, float]
@@ -69,48 +69,48 @@ class Scores:
 
 
 class Task(Protocol):
-    """One task. Training and evaluation know it only through this."""
+    """A task. Training and evaluation use it only through this interface."""
 
     def __init__(self, settings: TrialSettings) -> None: ...
 
     def learn_from(self, rows: Rows, train: np.ndarray) -> None:
-        """Take from the training part, row numbers (n,), what the loss depends on, such as how often classes occur."""
+        """Read from the training part, row numbers (n,), what the loss depends on, such as class frequencies."""
         ...
 
     def examples(self, rows: Rows, readings: Sequence[Reading]) -> Examples:
-        """The rows as inputs, as each of the encoders reads them. What ``score`` is given is of these rows."""
+        """Return the rows as inputs for each of the encoders; later calls of ``score`` refer to these rows."""
         ...
 
     def full_batch(self, samples: int, length: int) -> Batch:
-        """Inputs without content that fill ``length`` tokens, as ``Examples.batch`` gives them: the worst case."""
+        """Return inputs without content that fill ``length`` tokens, as ``Examples.batch`` does: the worst case."""
         ...
 
     def build_model(self, encoders: Sequence[LoadedEncoder], seed: int) -> nn.Module:
-        """Encoders and heads. Nothing but the heads is freshly initialised, from ``seed`` alone."""
+        """Build a model of encoders and heads; only the heads are freshly initialised, from ``seed`` alone."""
         ...
 
     def counted(self, batch: Batch) -> float:
-        """How much the batch weighs in the loss: the number of counted samples, or their weights' sum."""
+        """Return the batch's weight in the loss: the number of counted samples, or the sum of their weights."""
         ...
 
     def loss_sum(self, outputs: Any, batch: Batch) -> torch.Tensor:
-        """Loss summed over the counted samples: a scalar.
+        """Return the loss summed over the counted samples: a scalar.
 
-        Training divides by ``counted`` of the whole effective batch, so the gradient does not depend on the split.
+        Training divides it by ``counted`` of the whole effective batch, so the gradient does not depend on the split.
         """
         ...
 
     def kept(self, outputs: Any, batch: Batch) -> torch.Tensor:
-        """What is kept of an evaluation pass, (inputs, k) in fp32 with the same k for every pass."""
+        """Return what scoring needs of an evaluation pass, (inputs, k) in fp32 with the same k for every pass."""
         ...
 
     def score(self, kept: torch.Tensor, rows: np.ndarray, decision: Decision | None = None) -> Scores:
-        """How good the answers are.
+        """Return the scores of the answers.
 
         Args:
-            kept: of all inputs of the rows in their order, (inputs, k), on the CPU.
-            rows: the part that is scored, (rows,).
-            decision: thresholds that were chosen on another part; None chooses them on this one, or takes those that
-                are fixed.
+            kept: outputs of ``kept`` for all inputs of the rows in their order, (inputs, k), on the CPU.
+            rows: row numbers of the part to score, (rows,).
+            decision: thresholds that were chosen on another part; None chooses them on this part, or uses the fixed
+                ones.
         """
         ...

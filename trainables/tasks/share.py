@@ -1,4 +1,4 @@
-"""Task ``share``: does the text meet the criterion, and which words show it? One encoder, both heads."""
+"""Task ``share``: whether the text meets the criterion, and which words show it, with one encoder and both heads."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,10 +21,10 @@ Outputs = tuple[Tensor, Tensor]
 
 
 class ShareTask:
-    """The weighted sum of both losses; the objective is the mean of macro-F1 and the spans' exact match.
+    """A task that minimises a weighted sum of both losses; the objective is the mean of macro-F1 and exact match.
 
-    ``task.criteria_weight`` is the share of the criteria's loss in the sum. Every window of a row says something of the
-    row's class; their probabilities are averaged.
+    ``task.criteria_weight`` is the share of the criteria's loss in the sum. Every window of a row predicts the row's
+    class, and their probabilities are averaged.
     """
 
     def __init__(self, settings: TrialSettings) -> None:
@@ -57,7 +57,7 @@ class ShareTask:
         return SharedModel(encoder.model, classes=self._classes, head=self._settings.head, seed=seed)
 
     def counted(self, batch: Batch) -> float:
-        """Rows, whatever their classes weigh: each loss is normalised by weights whose mean over all rows is 1."""
+        """Return the number of rows, without class weights: each loss is normalised to a mean weight of 1 per row."""
         return float(batch["weight"].sum())
 
     def loss_sum(self, outputs: Outputs, batch: Batch) -> Tensor:
@@ -83,11 +83,11 @@ class ShareTask:
 
 
 def row_logits(logits: Tensor, counts: Sequence[int] | np.ndarray) -> Tensor:
-    """Log-probabilities (rows, classes) whose probabilities are the means over each row's windows.
+    """Return log-probabilities (rows, classes) of the probabilities' means over each row's windows.
 
     Args:
-        logits: (inputs, classes), the windows of a row one after the other.
-        counts: windows of each row.
+        logits: (inputs, classes), with the windows of a row in sequence.
+        counts: number of windows of each row.
     """
     probabilities = logits.float().softmax(dim=1)
     per_row = [window.mean(dim=0) for window in probabilities.split([int(count) for count in counts])]
@@ -95,9 +95,9 @@ def row_logits(logits: Tensor, counts: Sequence[int] | np.ndarray) -> Tensor:
 
 
 def both(classes: Scores, spans: Scores) -> Scores:
-    """The parts' scores beside each other, and the mean of macro-F1 and exact match as ``mean_score``.
+    """Return both parts' scores together, and the mean of macro-F1 and exact match as ``mean_score``.
 
-    ``majority_empty_mean_score`` is that of someone who always guesses the most frequent class and no words.
+    ``majority_empty_mean_score`` belongs to a baseline that always predicts the most frequent class and no words.
     """
     mean = (classes.metrics["macro_f1"] + spans.metrics["exact_match"]) / 2
     blind = (classes.metrics["majority_macro_f1"] + spans.metrics["empty_exact_match"]) / 2

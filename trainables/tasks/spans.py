@@ -1,4 +1,4 @@
-"""Spans of text from start and end scores: the best of a row over its windows, or none, as characters of the text."""
+"""Spans of text from start and end scores: a row's best span over its windows, or none, in characters of the text."""
 
 from dataclasses import dataclass
 
@@ -11,15 +11,15 @@ from trainables.data.tokens import TokenColumn
 from trainables.data.windows import Windows
 
 _IMPOSSIBLE = -1e30
-"""The score of a position that no span may begin or end at; finite, so that scores add up."""
+"""Score of a position where no span may begin or end; finite, so that scores add up."""
 
 
 def masked(logits: Tensor, text_at: Tensor, text_tokens: Tensor) -> Tensor:
-    """Scores in fp32 with all positions but the text's and the first, which stands for no span, made impossible.
+    """Return scores in fp32 in which only the text's positions, and the first for no span, are possible.
 
     Args:
-        logits: (batch, length, 2), of a span's first and last token.
-        text_at, text_tokens: (batch,), where the text begins and how many tokens it has.
+        logits: (batch, length, 2), scores of a span's first and last token.
+        text_at, text_tokens: (batch,), the text's first position and its number of tokens.
     """
     allowed = _is_text(logits, text_at, text_tokens)
     allowed[:, 0] = True
@@ -33,9 +33,10 @@ def _is_text(logits: Tensor, text_at: Tensor, text_tokens: Tensor) -> Tensor:
 
 
 def candidates(logits: Tensor, text_at: Tensor, text_tokens: Tensor, n_best: int) -> Tensor:
-    """What is kept of an evaluation pass: (batch, 1 + 4 × n_best) in fp32.
+    """Return what scoring needs of an evaluation pass: (batch, 1 + 4 × n_best) in fp32.
 
-    The score of no span, then the scores of the ``n_best`` best starts, their text tokens, and the same of ends.
+    The columns are the score of no span, the scores of the ``n_best`` best starts, their text tokens, and the same for
+    the ends.
     """
     scores = masked(logits, text_at, text_tokens)
     no_span = scores[:, 0].sum(dim=1, keepdim=True)
@@ -45,7 +46,7 @@ def candidates(logits: Tensor, text_at: Tensor, text_tokens: Tensor, n_best: int
     columns = [no_span]
     for side in range(2):
         token = (best.indices[..., side] - text_at.unsqueeze(1)).float()
-        # A short input has fewer positions than are asked for.
+        # A short input may have fewer than ``n_best`` positions.
         columns += [_widened(best.values[..., side], n_best, _IMPOSSIBLE), _widened(token, n_best, 0.0)]
     return torch.cat(columns, dim=1)
 
@@ -56,10 +57,10 @@ def _widened(columns: Tensor, width: int, filling: float) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class BestSpans:
-    """The best span of each row, whether or not no span is better: ``(rows,)`` each, ``characters`` ``(rows, 2)``.
+    """The best span of each row, even if no span is better: ``(rows,)`` each, ``characters`` ``(rows, 2)``.
 
-    ``margin`` is by how much its score exceeds that of no span. A text in which no span is possible has -1 and -1, and
-    a margin far below any threshold.
+    ``margin`` is the span's score minus the score of no span. A text without a possible span has -1 and -1, and a
+    margin far below any threshold.
     """
 
     characters: NDArray[np.int64]
@@ -75,12 +76,12 @@ def best_spans(
 ) -> BestSpans:
     """Choose among the ``candidates`` of all windows of the rows.
 
-    No span scores as in the window that sees least against it: the lowest of the windows' scores.
+    A row's score of no span is the lowest over its windows.
 
     Args:
         kept: (inputs, 1 + 4 × n_best), in the order of ``inputs``.
-        inputs: numbers of the windows, the windows of a row one after the other.
-        max_answer_length: tokens of the longest span.
+        inputs: numbers of the windows, with the windows of a row in sequence.
+        max_answer_length: number of tokens of the longest span.
     """
     starts_at = np.flatnonzero(np.diff(windows.row[inputs], prepend=-1))
     n_best = (kept.shape[1] - 1) // 4
@@ -93,7 +94,7 @@ def best_spans(
     row_best = np.maximum.reduceat(best, starts_at)
     margin = row_best - np.minimum.reduceat(kept[:, 0], starts_at)
 
-    # The first window of a row that holds its best span.
+    # Choose the first window of a row that holds its best span.
     run = np.repeat(np.arange(len(starts_at)), np.diff([*starts_at, len(inputs)]))
     at_best = np.flatnonzero(best == row_best[run])
     chosen = at_best[np.searchsorted(run[at_best], np.arange(len(starts_at)))]
@@ -108,7 +109,7 @@ def best_spans(
 
 
 def stripped(text: str, start: int, end: int) -> tuple[int, int]:
-    """The span without white space at its ends: some tokenizers count a space as part of the word after it."""
+    """Return the span without white space at its ends: some tokenizers include the space before a word."""
     span = text[start:end]
     if not span.strip():
         return start, start

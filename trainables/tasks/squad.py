@@ -9,17 +9,17 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalised(answer: str) -> list[str]:
-    """The words of an answer that count: lower case, without ASCII punctuation and English articles."""
+    """Return the words of an answer that count: lower case, without ASCII punctuation and English articles."""
     return _ARTICLES.sub(" ", answer.lower().translate(_NO_PUNCTUATION)).split()
 
 
 def exact_match(predicted: str, truth: str) -> float:
-    """1 where both come to the same words, else 0; an empty answer matches an empty one."""
+    """Return 1 if both have the same normalised words, else 0; an empty answer matches an empty one."""
     return float(normalised(predicted) == normalised(truth))
 
 
 def token_f1(predicted: str, truth: str) -> float:
-    """Harmonic mean of precision and recall over words; with an empty answer on either side, exact match."""
+    """Return the harmonic mean of precision and recall over words; exact match if either answer is empty."""
     guessed, true = normalised(predicted), normalised(truth)
     if not guessed or not true:
         return float(guessed == true)

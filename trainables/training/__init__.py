@@ -1,1 +1,1 @@
-"""How a trial learns: effective batches cut exactly, steps, schedules, evaluation, checkpoints."""
+"""Training of a trial: exactly split effective batches, steps, schedules, evaluation, checkpoints."""

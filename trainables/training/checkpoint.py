@@ -1,4 +1,4 @@
-"""A trial's state after a report: written whole or not at all, read without running code."""
+"""The checkpoint of a trial at a report: written whole or not at all, and read without running code."""
 
 import math
 import zipfile
@@ -21,20 +21,20 @@ ByCriterion = dict[str, dict[str, float]]
 
 @dataclass
 class Progress:
-    """How far a trial has come.
+    """The progress of a trial.
 
     Attributes:
-        folds: of every finished fold, in order, what its best epoch measured; empty where the data is not in folds.
-        values: the objective of every epoch so far, oldest first; of the fold in hand alone.
-        step_losses: the loss of every optimizer step so far of the epoch in hand.
-        rung_values: the objective at every rung so far of the epoch in hand, its end excluded.
+        folds: the measurements of each finished fold's best epoch, in order; empty if the data is not in folds.
+        values: the objective of every epoch so far, oldest first; of the current fold alone.
+        step_losses: the loss of every optimizer step so far in the current epoch.
+        rung_values: the objective at every rung so far in the current epoch, without its end.
         metrics: everything measured at the last rung or epoch's end.
-        best_metrics: everything measured in the best epoch so far; of the fold in hand alone.
+        best_metrics: everything measured in the best epoch so far; of the current fold alone.
         by_criterion: scores of every criterion in that epoch.
-        folds_by_criterion: the same of every finished fold.
-        peak_bytes: most memory that was held in training and evaluation.
-        seconds_per_sample: of the quickest evaluation, a row's share of the model's answers; None before any. What
-            others do on the machine only ever slows one down.
+        folds_by_criterion: the same for every finished fold.
+        peak_bytes: the most memory that was held in training and evaluation.
+        seconds_per_sample: a row's share of the quickest evaluation's time; None before any. Other load on the machine
+            only ever slows an evaluation down.
     """
 
     folds: list[dict[str, float]] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Progress:
 
     @property
     def epoch(self) -> int:
-        """Epochs finished; of the fold in hand alone."""
+        """Number of finished epochs; of the current fold alone."""
         return len(self.values)
 
     @property
@@ -64,14 +64,14 @@ class Progress:
 
     @property
     def name(self) -> str:
-        """A name of this state that no other report of the run has."""
+        """A name that no other report of the run has."""
         name = f"epoch-{self.epoch}" if not self.folds else f"folds-{len(self.folds)}-epoch-{self.epoch}"
         return f"{name}-rung-{len(self.rung_values)}" if self.rung_values else name
 
     def add_epoch(
         self, value: float, metrics: Mapping[str, float], by_criterion: Mapping[str, Mapping[str, float]] | None = None
     ) -> None:
-        """Record the end of an epoch: what was measured there."""
+        """Record the end of an epoch and its measurements."""
         self.values.append(value)
         self.rung_values = []
         self.metrics = dict(metrics)
@@ -80,16 +80,16 @@ class Progress:
             self.by_criterion = {criterion: dict(scores) for criterion, scores in (by_criterion or {}).items()}
 
     def add_rung(self, value: float, metrics: Mapping[str, float]) -> None:
-        """Record a rung within an epoch: what was measured there."""
+        """Record a rung within an epoch and its measurements."""
         self.rung_values.append(value)
         self.metrics = dict(metrics)
 
     def add_evaluation(self, seconds: float, rows: int) -> None:
-        """The model has answered so many rows in so many seconds."""
+        """Record that the model answered ``rows`` rows in ``seconds``."""
         self.seconds_per_sample = min(seconds / rows, self.seconds_per_sample or math.inf)
 
     def finish_fold(self) -> None:
-        """The fold in hand is over; its best epoch counts."""
+        """End the current fold; its best epoch counts."""
         self.folds.append({**self.best_metrics, FOLD_EPOCH: self.best_epoch, FOLD_EPOCHS: self.epoch})
         self.folds_by_criterion.append(self.by_criterion)
         self.values, self.metrics, self.best_metrics, self.by_criterion = [], {}, {}, {}
@@ -103,10 +103,10 @@ def save_checkpoint(
     schedule: torch.optim.lr_scheduler.LRScheduler,
     progress: Progress,
 ) -> None:
-    """Write what is needed to go on as if nothing had happened, random states included, to ``folder``."""
+    """Write everything needed to resume exactly, random states included, to ``folder``."""
     state: dict[str, Any] = {
         "model": model.state_dict(),
-        # The base class's: a subclass may nest what does not belong to single weights, for the sake of others.
+        # Use the base class's method: a subclass may nest values that belong to no single weight, for compatibility.
         "optimizer": torch.optim.Optimizer.state_dict(optimizer),
         "schedule": schedule.state_dict(),
         "progress": asdict(progress),
@@ -117,20 +117,20 @@ def save_checkpoint(
 
 
 def save_progress(folder: Path, progress: Progress) -> None:
-    """Write what is needed to go on between two folds: the next one begins with a model of its own."""
+    """Write everything needed to resume between two folds: the next fold starts with its own model."""
     _save(folder, {"progress": asdict(progress)})
 
 
 def _save(folder: Path, state: Mapping[str, Any]) -> None:
-    # Through a file of Python's: given a path, torch hides the error of a full disk behind one of its own.
+    # Use a Python file: given a path, torch hides the error of a full disk behind one of its own.
     with whole_folder(folder) as partial, (partial / _FILE).open("wb") as stream:
         torch.save(state, stream)
 
 
 def damage_of(folder: Path) -> str | None:
-    """Return what is wrong with the files of a checkpoint; None where they hold what was written.
+    """Return the damage to the files of a checkpoint; None if they hold what was written.
 
-    Torch writes a checksum beside every tensor, and does not look at it when it loads.
+    Torch writes a checksum beside every tensor, but does not check it when loading.
     """
     files = [path for path in folder.rglob("*") if path.is_file()]
     if not files:
@@ -148,13 +148,13 @@ def _is_whole(archive: Path) -> bool:
 
 
 def load_progress(folder: Path, progress: Progress) -> None:
-    """Put the progress of a checkpoint of either kind in place.
+    """Load the progress of either kind of checkpoint.
 
     Raises:
         FileNotFoundError: ``folder`` holds no checkpoint.
     """
     with uncounted():
-        # Mapped into memory, of which the tensors are not touched.
+        # Map the file into memory, because its tensors are not needed.
         state = torch.load(folder / _FILE, map_location="cpu", mmap=True, weights_only=True)
     for name, value in state["progress"].items():
         setattr(progress, name, value)
@@ -167,16 +167,16 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
 ) -> None:
-    """Put everything but the progress back in place.
+    """Restore everything but the progress.
 
-    The optimizer's states exist already. All values are copied into the tensors that are there, so that no more of the
-    device's memory is needed than the run needs anyway.
+    The optimizer's states exist already. All values are copied into the existing tensors, so that restoring needs no
+    more of the device's memory than the run itself.
 
     Raises:
         FileNotFoundError: ``folder`` holds no checkpoint.
     """
     with uncounted():
-        # In the host's memory, whichever device they are for.
+        # Load into the host's memory, whichever device the tensors are for.
         state = torch.load(folder / _FILE, map_location="cpu", weights_only=True)
     model.load_state_dict(state["model"])
     _load_optimizer(optimizer, state["optimizer"])
@@ -188,7 +188,7 @@ def load_checkpoint(
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
     prepared = dict(optimizer.state)
-    # Its own way makes new states beside the old ones.
+    # The optimizer's own method would make new states beside the old ones.
     optimizer.load_state_dict({**saved, "state": {}})
     optimizer.state.update(prepared)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -1,4 +1,4 @@
-"""Finds what diverged in a run whose loss or outputs are not finite any more, and which setting may help."""
+"""Diagnosis of a run whose loss or outputs are no longer finite: what diverged, and which setting may help."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from trainables.memory.counting import uncounted
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The training loss, or an output in evaluation, became NaN or infinite: the configuration diverged."""
+    """The training loss or an output in evaluation became NaN or infinite: the configuration diverged."""
 
 
 def diverged(
@@ -18,10 +18,10 @@ def diverged(
     """Return the error for outputs that are not finite.
 
     Args:
-        what: was seen, such as ``training loss became nan``.
-        optimizer: as it is after its last step.
+        what: the symptom, such as ``training loss became nan``.
+        optimizer: in its state after the last step.
     """
-    # On the host and tensor by tensor: the device may have no room left.
+    # Work on the host and tensor by tensor: the device may have no memory left.
     with uncounted(), torch.no_grad():
         return NonFiniteLossError(f"{what}: {_cause(model, optimizer, clip_norm, precision)}")
 
@@ -56,7 +56,7 @@ def _cause(model: nn.Module, optimizer: torch.optim.Optimizer, clip_norm: float,
 
 
 def _moments(optimizer: torch.optim.Optimizer, weights: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Yield what an optimizer remembers of the gradients of some weights, by its names."""
+    """Yield an optimizer's states for some weights, by name."""
     for name, value in optimizer.state.get(weights, {}).items():
         if isinstance(value, Tensor) and name != "step":
             yield name, value

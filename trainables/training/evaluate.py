@@ -1,4 +1,4 @@
-"""What a model says to a part of the data."""
+"""Evaluation of a model on a part of the data."""
 
 from collections.abc import Callable
 
@@ -25,15 +25,16 @@ def predict_outputs(
     ran_out: Callable[[OutOfMemory, int, int], None],
     precision: str,
 ) -> torch.Tensor:
-    """What the task keeps of the outputs for ``inputs``, in their order, on the CPU in fp32: (inputs, k).
+    """Return what scoring needs of the outputs for ``inputs``, in their order, on the CPU in fp32: (inputs, k).
 
-    The whole part is sorted by length first, longest first: little padding, and memory is at its highest in the first
-    pass. The model is left in the mode it came in.
+    The whole part is sorted by length, longest first. This needs little padding, and memory peaks in the first pass.
+    The model keeps its mode.
 
     Args:
-        rows_at: given the tokens that the next pass is padded to and how many inputs are left, how many it may hold.
-        ran_out: told when a pass ran out of memory, with the number of its inputs and their tokens; the pass is done
-            again, so it must make ``rows_at`` answer less for them, or raise.
+        rows_at: given the padded length of the next pass and the number of inputs left, returns how many inputs it may
+            hold.
+        ran_out: called when a pass ran out of memory, with the number of its inputs and their length. The pass is
+            retried, so the callback must lower ``rows_at`` for them, or raise.
     """
     order = np.argsort(-examples.lengths[inputs], kind="stable")
     was_training = model.training
@@ -60,7 +61,7 @@ def predict_outputs(
                 ran_out(failure, len(part), length)
     finally:
         model.train(was_training)
-    # Brought back once, at the end: the host need not wait for the device between passes.
+    # Copy to the host once, at the end: it need not wait for the device between passes.
     by_length = torch.cat(outputs).cpu()
     restored = torch.empty_like(by_length)
     restored[torch.from_numpy(order)] = by_length

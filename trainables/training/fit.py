@@ -1,4 +1,4 @@
-"""How much goes into one pass: predicted, confirmed by a probe, and made less where memory ran out all the same."""
+"""The size of a pass: predicted, confirmed by a probe, and reduced if memory runs out nevertheless."""
 
 import hashlib
 import json
@@ -24,32 +24,32 @@ from trainables.training.rehearsal import Rehearsal
 from trainables.training.split import RowLimits
 
 _EVALUATION_TOKENS = 2**15
-"""More tokens in one pass of evaluation would make it no faster."""
+"""More tokens in one evaluation pass would not make it faster."""
 
 _CERTAIN = 0.5
-"""A predicted need below this share of what is allowed is not probed: no prediction is off by a factor of two."""
+"""A predicted need below this share of the allowance is not probed: no prediction is wrong by a factor of two."""
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What a probe of training and of evaluation found, as it is remembered."""
+    """The stored results of the probes of training and evaluation."""
 
     training: Probed
     evaluation: Probed
 
 
 class Fit:
-    """The limits by which a run's batches are cut, from prediction and probe; lowered when memory ran out.
+    """The limits by which a run's batches are cut, from prediction and probe; lowered when memory runs out.
 
     Args:
-        encoders: are switched to gradient checkpointing where the settings ask for it; and where nothing fits without,
-            or in too many passes, and the settings allow it. See ``let_go`` for a run with several models, one after
-            the other.
+        encoders: switched to gradient checkpointing if the settings ask for it. They are also switched if the settings
+            allow it and nothing fits without, or only in too many passes. See ``let_go`` for a run with several models
+            in sequence.
         precision: ``fp32`` or ``bf16``, resolved.
-        step_inputs: the most inputs of one step: the effective batch, or more where rows take several windows.
+        step_inputs: the most inputs of one step: the effective batch, or more if rows take several windows.
 
     Raises:
-        UnsupportedError: the settings ask for checkpointing, and the encoder cannot.
+        UnsupportedError: the settings ask for checkpointing, and the encoder does not support it.
     """
 
     def __init__(
@@ -95,19 +95,19 @@ class Fit:
 
     @property
     def eval_batch(self) -> int:
-        """The largest batch of evaluation at full length."""
+        """The largest evaluation batch at full length."""
         return int(self.limits.evaluation[self._length])
 
     @property
     def predicted_gib(self) -> float:
-        """Predicted peak of the passes planned so far; before any, that of a step at full length."""
+        """Predicted peak of the passes planned so far; before any, the peak of a step at full length."""
         if self._ran_gib:
             return self._ran_gib * self._plan.correction
         passes = -(-self._step_inputs // self.micro_batch)
         return self._plan.need_gib(self.micro_batch, self._length, passes)
 
     def probe(self, rehearsing: AbstractContextManager[Rehearsal]) -> None:
-        """Confirm or correct the limits by running the worst case, unless that is certain, fixed or known already."""
+        """Confirm or correct the limits by running the worst case, unless they are certain, fixed or stored."""
         memory = self._settings.memory
         if memory.micro_batch != "auto" and memory.eval_batch != "auto":
             return
@@ -123,35 +123,35 @@ class Fit:
         self.limits = self._limits(found.training.factor, found.evaluation.factor)
 
     def use_checkpointing(self) -> bool:
-        """Compute activations again in the backward pass, if that is allowed and not done yet; whether it is now."""
+        """Recompute activations in the backward pass from now on; return whether this call switched it on."""
         if self.checkpointing or not self._settings.memory.allow_checkpointing:
             return False
         try:
             enable_checkpointing(*self._encoders)
         except UnsupportedError:
-            return False  # ALBERT: there is no such remedy.
+            return False  # ALBERT does not support this remedy.
         self.checkpointing = True
         self._workload = replace(self._workload, checkpointing=True)
         self._plan = self._predicted()
-        # Evaluation computes nothing twice, and what was found out about it holds.
+        # Evaluation recomputes nothing, so its probed limits remain valid.
         self.limits = replace(self._limits(1.0, 1.0), evaluation=self.limits.evaluation)
         return True
 
     def let_go(self) -> None:
-        """Hold the encoders no more, so that their memory can be given back; ``take_up`` follows."""
+        """Release the encoders, so that their memory can be given back; ``take_up`` follows."""
         self._encoders = ()
 
     def take_up(self, encoders: Sequence[PreTrainedModel]) -> None:
-        """Go on with other encoders of the same kind, switched as those before were."""
+        """Continue with other encoders of the same kind; checkpointing is switched on if it was before."""
         self._encoders = encoders
         if self.checkpointing:
             enable_checkpointing(*encoders)
 
     def shrink_training(self, pieces: Sequence[np.ndarray], lengths: np.ndarray) -> bool:
-        """After a step that was cut so ran out of memory: let its largest pass hold half.
+        """Halve the largest pass of a step that ran out of memory.
 
-        Of one row there is no half: then it is the largest pass of more, since which one ran out is not known, and
-        where there is none, gradient checkpointing. False if no remedy is left.
+        A pass of one row cannot be halved. The largest pass of several rows is then halved, because it is unknown which
+        pass ran out. If there is none, gradient checkpointing is switched on. Return False if no remedy is left.
         """
         sizes = _sizes(pieces, lengths)
         rows, length = max(sizes, key=lambda size: (size[0] > 1, self._plan.need_gib(*size)))
@@ -161,25 +161,25 @@ class Fit:
         return True
 
     def shrink_evaluation(self, rows: int, length: int) -> bool:
-        """The same for a pass of evaluation."""
+        """Halve an evaluation pass that ran out of memory; return False if no remedy is left."""
         if rows == 1:
             return False
         self.limits = self.limits.with_smaller_evaluation(rows, length)
         return True
 
     def plans(self, steps: Sequence[Sequence[np.ndarray]], lengths: np.ndarray) -> None:
-        """Take note of what the passes of these steps will need."""
+        """Record the predicted needs of these steps' passes."""
         for pieces in steps:
             for rows, length in _sizes(pieces, lengths):
                 need = self._plan.need_gib(rows, length, len(pieces)) / self._plan.correction
                 self._ran_gib = max(self._ran_gib, need)
 
     def plans_evaluation(self, rows: int, length: int) -> None:
-        """Take note of what a pass of evaluation will need."""
+        """Record the predicted need of an evaluation pass."""
         self._ran_gib = max(self._ran_gib, self._plan.eval_need_gib(rows, length) / self._plan.correction)
 
     def settle(self, measured_bytes: int) -> None:
-        """Enter the peak that was measured over all planned passes in the machine's ledger."""
+        """Record the measured peak over all planned passes in the machine's ledger."""
         if self._ran_gib:
             self._files.ledger.add(self._where, predicted_gib=self._ran_gib, measured_gib=measured_bytes / GIB)
 
@@ -195,7 +195,7 @@ class Fit:
     def _takes_too_many_passes(self) -> bool:
         memory = self._settings.memory
         passes = self._plan.passes(self._step_inputs, self._allowed_gib, self._length)
-        # A fixed number of rows a pass says how many passes are wanted.
+        # A fixed number of rows per pass implies the number of passes that the user wants.
         most = memory.max_accumulation if memory.micro_batch == "auto" else None
         return too_many_passes(passes, most)
 
@@ -204,12 +204,12 @@ class Fit:
         if self._settings.memory.micro_batch == "auto":
             if self.micro_batch < self._step_inputs:
                 return False
-            # In several passes where that computes less.
+            # Several passes are used if they compute less.
             needs.append(self._plan.need_gib(self.micro_batch, self._length, self._step_inputs))
         return max(needs) <= _CERTAIN * self._allowed_gib
 
     def _limits(self, training_factor: float, evaluation_factor: float) -> RowLimits:
-        """By the prediction, times what a probe found it to be off by."""
+        """Return the limits by the prediction, corrected by the factors that a probe measured."""
         plan, memory = self._plan, self._settings.memory
         lengths = np.arange(self._length + 1)
         lengths[0] = 1
@@ -224,7 +224,7 @@ class Fit:
             evaluation = np.minimum(evaluation, _most_in_evaluation(lengths))
         else:
             evaluation = np.full(len(lengths), memory.eval_batch)
-        # One row is tried whatever the prediction says: the budget is larger than what is allowed.
+        # Try one row even if it exceeds the prediction's limit: the budget is larger than the allowance.
         return RowLimits(np.maximum(1, alone), accumulating, np.maximum(1, evaluation))
 
     def _probed(self, rehearsal: Rehearsal) -> _Found:
@@ -245,7 +245,7 @@ class Fit:
         return _Found(training, evaluation)
 
     def _probed_training(self, rehearsal: Rehearsal) -> Probed:
-        """All in one pass where that should fit, else the most that fits beside all gradients."""
+        """Probe all inputs in one pass if that should fit, else the most that fit beside all gradients."""
         effective, length, allowed = self._step_inputs, self._length, self._allowed_gib
         need = self._plan.need_gib(effective, length)
 
@@ -273,11 +273,11 @@ class Fit:
         if not whole.points:
             if found.rows == effective or need * found.factor > allowed:
                 return found
-            # It is less than was predicted, and a single pass, where no gradients lie beside, may hold all.
+            # The need is less than predicted, so a single pass, without gradients beside it, may hold all inputs.
             whole = in_one_pass() if found.points < MOST_POINTS else Probed(0, 0, 1.001 * allowed / need)
             if whole.rows:
                 return replace(found, rows=effective, points=found.points + 1)
-        # What did not fit in one pass is not to be tried so again.
+        # The larger factor prevents another try of the single pass that did not fit.
         return Probed(found.rows, whole.points + found.points, max(whole.factor, found.factor))
 
     def _remembered(self) -> _Found | None:
@@ -288,7 +288,7 @@ class Fit:
                 self.use_checkpointing()
             return known if found["checkpointing"] == self.checkpointing else None
         except (OSError, ValueError, KeyError, TypeError):
-            return None  # Absent, damaged or of another version: it is found anew.
+            return None  # The file is absent, damaged or of another version, so the probe runs again.
 
     def _remember(self, found: _Found) -> None:
         write_checked(
@@ -301,12 +301,12 @@ class Fit:
         )
 
     def _memory_file(self) -> Path:
-        """Named by all that a probe depends on."""
+        """Return a file whose name depends on everything that a probe depends on."""
         memory = self._settings.memory
         depends = [
             fingerprint(replace(self._workload, checkpointing=self._settings.train.checkpointing)),
             device_name(self._device.torch_device),
-            # Beside others there is a little less or more each time: a probe holds for sizes that are nearly the same.
+            # With other processes the allowance varies slightly: a probe is valid for nearly equal sizes.
             round(self._allowed_gib, 2 if self._allowed_gib > 1 else 4),
             self._plan.correction,
             self._length,
@@ -317,12 +317,12 @@ class Fit:
 
 
 def _sizes(pieces: Sequence[np.ndarray], lengths: np.ndarray) -> list[tuple[int, int]]:
-    """Rows and padded length of every piece."""
+    """Return the rows and the padded length of every piece."""
     return [(len(rows), int(lengths[rows].max())) for rows in pieces]
 
 
 def _most_in_evaluation(lengths: Any) -> Any:
-    """Rows of a pass of evaluation for a length, or for each of an array of them."""
+    """Return the rows of an evaluation pass for a length, or for each of an array of lengths."""
     return np.maximum(1, _EVALUATION_TOKENS // lengths)
 
 

@@ -1,4 +1,4 @@
-"""Which parameters learn at which rate and decay: groups for any optimizer."""
+"""Parameter groups for any optimizer, each with its learning rate and weight decay."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -12,15 +12,15 @@ from trainables.settings import OptimSettings
 
 
 def parameter_groups(model: nn.Module, settings: OptimSettings) -> list[dict[str, Any]]:
-    """Every trainable parameter in one group: ``params`` with their ``lr`` and ``weight_decay``.
+    """Return groups that hold every trainable parameter once: ``params`` with their ``lr`` and ``weight_decay``.
 
-    Heads, poolers and whatever else stands above an encoder's layers learn at ``settings.lr``; each layer at
-    ``settings.layer_decay`` times the rate of the one above it, and what lies beneath the first at that of one more
-    (Clark et al., "ELECTRA", 2020, table 7). A model of several encoders has that in each of them. Biases and
-    normalisation weights (one dimension) are not decayed. No group is empty; the highest rates come first.
+    Heads, poolers and everything else above an encoder's layers train at ``settings.lr``. Each layer trains at
+    ``settings.layer_decay`` times the rate of the layer above, and everything beneath the first layer as if it were one
+    more layer (Clark et al., "ELECTRA", 2020, table 7). This applies to each encoder of a model separately. Biases and
+    normalisation weights (one dimension) have no weight decay. No group is empty; the highest rates come first.
 
     Raises:
-        UnsupportedError: ``layer_decay`` is below 1, and an encoder's layers are not known or one and the same.
+        UnsupportedError: ``layer_decay`` is below 1, and an encoder's layers are unknown or shared.
     """
     levels = _levels(model, settings.layer_decay) if settings.layer_decay < 1 else {}
     kinds = [
@@ -40,7 +40,7 @@ def parameter_groups(model: nn.Module, settings: OptimSettings) -> list[dict[str
 
 
 def _levels(model: nn.Module, layer_decay: float) -> dict[nn.Parameter, int]:
-    """How many steps below the head the parameters of encoder layers, and of what lies beneath these, are."""
+    """Return the number of steps below the head for the parameters of encoder layers and of the modules beneath."""
     levels: dict[nn.Parameter, int] = {}
     for encoder in _encoders(model):
         check_supported(encoder.config, {"optim.layer_decay": layer_decay})

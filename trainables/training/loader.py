@@ -1,4 +1,4 @@
-"""Feeds padded micro-batches to the training loop, effective batch by effective batch."""
+"""The stream of padded micro-batches for the training loop, one effective batch at a time."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -23,13 +23,13 @@ class _ByRows(Dataset[Batch]):
 
 
 class _Sent:
-    """A batch on its way from the process that padded it, through a pipe.
+    """A batch sent through a pipe by the process that padded it.
 
-    Tensors would go through shared memory. Containers have little of it, and a process that finds none left has the
-    loader wait for ever.
+    Tensors would go through shared memory. Containers have little of it, and a process that finds none left makes the
+    loader wait forever.
     """
 
-    # The loader's types know lists of samples alone; a row of ours is a whole batch.
+    # The loader's types know only lists of samples; a row here is a whole batch.
     def __init__(self, batch: Any) -> None:
         self._arrays = {name: tensor.numpy() for name, tensor in batch.items()}
 
@@ -37,7 +37,7 @@ class _Sent:
         return {name: torch.from_numpy(array) for name, array in self._arrays.items()}
 
     def pin_memory(self) -> Batch:
-        """Return the batch in page-locked memory; the loader asks for it by this name."""
+        """Return the batch in page-locked memory; the loader calls the method by this name."""
         return {name: tensor.pin_memory() for name, tensor in self.received().items()}
 
 
@@ -51,9 +51,9 @@ def stream_batches(
     """Yield each effective batch as the list of its padded micro-batches.
 
     Args:
-        plan: per effective batch, the row numbers of each of its micro-batches.
-        num_workers: processes that pad ahead; 0 pads in this one.
-        pin_memory: copy batches to page-locked memory, for a faster way to a CUDA device.
+        plan: for each effective batch, the row numbers of its micro-batches.
+        num_workers: number of processes that pad ahead; 0 pads in this process.
+        pin_memory: copy batches to page-locked memory, for faster transfer to a CUDA device.
     """
     flat = [rows for micro_batches in plan for rows in micro_batches]
     loader: DataLoader[Batch | _Sent] = DataLoader(
@@ -63,8 +63,8 @@ def stream_batches(
         num_workers=num_workers,
         collate_fn=_Sent if num_workers else None,
         pin_memory=pin_memory,
-        # A loader draws the seed of its workers: not from the generator that dropout draws from, which must not know
-        # how often loading was begun anew.
+        # A loader draws its workers' seed. It must not draw from dropout's generator, whose state may not depend on how
+        # often loading restarted.
         generator=torch.Generator(),
     )
     with uncounted():

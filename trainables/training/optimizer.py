@@ -1,4 +1,4 @@
-"""The optimizers, with weight decay where it belongs: their states before the first step, and their steps."""
+"""The optimizers, with weight decay on the right parameters: their states before the first step, and their steps."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,13 +17,13 @@ Groups = list[dict[str, Any]]
 
 
 def build_optimizer(model: nn.Module, settings: OptimSettings, *, fused: bool | None = None) -> torch.optim.Optimizer:
-    """The optimizer ``settings.name`` over the trainable parameters.
+    """Build the optimizer ``settings.name`` over the trainable parameters.
 
-    ``fused`` takes one kernel for all parameters in place of a loop over them, where there is one; None does so on CUDA
+    ``fused`` uses one kernel for all parameters instead of a loop, if the optimizer has one; None does so on CUDA
     alone.
 
     Raises:
-        OptimizerMissingError: its package is not installed.
+        OptimizerMissingError: the optimizer's package is not installed.
     """
     check_installed(settings.name)
     groups = parameter_groups(model, settings)
@@ -38,14 +38,14 @@ def _adamw(groups: Groups, settings: OptimSettings, fused: bool) -> torch.optim.
         lr=settings.lr,
         betas=(settings.beta1, settings.beta2),
         eps=settings.eps,
-        # Said outright, because the default differs by device: one fused kernel on CUDA, the plain loop on CPU.
+        # Set explicitly, because the default differs by device: one fused kernel on CUDA, the plain loop on CPU.
         fused=fused,
         foreach=False,
     )
 
 
 def _adafactor(groups: Groups, settings: OptimSettings, fused: bool) -> torch.optim.Optimizer:
-    # Its epsilons are of another kind than ``optim.eps``, and its second moment decays by the number of steps.
+    # Adafactor's epsilons differ in kind from ``optim.eps``, and its second moment decays with the number of steps.
     return torch.optim.Adafactor(groups, lr=settings.lr, foreach=False)
 
 
@@ -57,7 +57,7 @@ def _lion(groups: Groups, settings: OptimSettings, fused: bool) -> torch.optim.O
 
 
 def _adamw_8bit(groups: Groups, settings: OptimSettings, fused: bool) -> torch.optim.Optimizer:
-    # Its modules make tensors of their own, which are no part of what is counted or traced just now.
+    # The package makes tensors of its own at import, which must be neither counted nor traced.
     with uncounted():
         from bitsandbytes.optim import AdamW8bit
 
@@ -75,7 +75,7 @@ _BUILDERS: dict[str, Callable[[Groups, OptimSettings, bool], torch.optim.Optimiz
 
 
 def prepare_states(optimizer: torch.optim.Optimizer) -> None:
-    """Make the optimizer's states at once, as its first step would: from here on every step needs the same memory."""
+    """Make the optimizer's states now, as its first step would, so that every step needs the same memory."""
     make = _STATES[type(optimizer).__name__]
     for number, group in enumerate(optimizer.param_groups):
         for place in range(len(group["params"])):
@@ -121,11 +121,11 @@ _STATES: dict[str, Callable[[Any, int, int], None]] = {
     "Lion": _lion_state,
     "AdamW8bit": _adamw_8bit_state,
 }
-"""Makes the states of one parameter, given by its group and its place there."""
+"""Functions that make the states of one parameter, given by its group and its index there."""
 
 
 def room_bytes(optimizer: torch.optim.Optimizer) -> int:
-    """The most that the temporaries of a step take at once, beside gradients and states."""
+    """Return the most bytes that a step's temporaries take at once, beside gradients and states."""
     room = _ROOM.get(type(optimizer).__name__, _two_tensors)
     groups = [[p for p in group["params"] if p.grad is not None] for group in optimizer.param_groups]
     if optimizer.defaults.get("fused"):
@@ -134,7 +134,7 @@ def room_bytes(optimizer: torch.optim.Optimizer) -> int:
 
 
 def _adamw_room(parameters: list[Tensor]) -> int:
-    """The loop makes two tensors of the size of the parameter it is at, and still holds one of that before it."""
+    """Return the room of AdamW's loop: two tensors of the current parameter's size, and one of the previous one's."""
     before = most = 0
     for parameter in parameters:
         most = max(most, before + 2 * parameter.nbytes)
@@ -143,7 +143,10 @@ def _adamw_room(parameters: list[Tensor]) -> int:
 
 
 def _adafactor_room(parameters: list[Tensor]) -> int:
-    """Update, means of rows and of columns, and a vector's square live on until the next one of their kind is made."""
+    """Return the room of Adafactor's loop.
+
+    The update, the means of rows and columns, and a vector's square live until the next one of their kind is made.
+    """
     row_means = column_means = update = square = most = 0
     for parameter in parameters:
         size, norm = parameter.nbytes, parameter.element_size()
@@ -164,7 +167,7 @@ def _adafactor_room(parameters: list[Tensor]) -> int:
 
 
 def _two_tensors(parameters: list[Tensor]) -> int:
-    """What a loop takes that forgets a parameter before it comes to the next."""
+    """Return the room of a loop that frees one parameter's temporaries before the next parameter."""
     return 2 * max(parameter.nbytes for parameter in parameters)
 
 
@@ -176,21 +179,21 @@ _ROOM: dict[str, Callable[[list[Tensor]], int]] = {
     "AdamW": _adamw_room,
     "Adafactor": _adafactor_room,
     "Lion": _two_tensors,
-    # One kernel per parameter. The CPU's stand-in for it takes memory inside, which is counted nowhere.
+    # One kernel per parameter. Its CPU replacement takes memory inside that is not counted.
     "AdamW8bit": _none_seen,
 }
-"""Bytes for one group's parameters, those with a gradient, in order; what is left of a group is gone with it."""
+"""Bytes for one group's parameters with gradients, in order; a group's temporaries are freed at its end."""
 
 
 def apply_step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip_norm: float) -> None:
-    """Clip the gradients (0: not) and step, after proof that the step's own memory is there.
+    """Clip the gradients (0: no clipping) and step, after checking that the step's own memory is available.
 
-    A step that runs out of memory half-way has changed some weights and not others, and nothing could undo that. What
-    runs out before it can be done again from the batch.
+    A step that runs out of memory half-way has changed some weights but not others, and cannot be undone. If memory
+    runs out before the step, the batch can be retried.
 
     Raises:
         torch.OutOfMemoryError: there is no room for the step; no weight was changed.
-        MemoryTakenError: others took the room after it had been proved; the weights are of no use any more.
+        MemoryTakenError: other processes took the room after the check; the weights are no longer usable.
     """
     if clip_norm > 0:
         nn.utils.clip_grad_norm_(parameters, clip_norm)

@@ -1,4 +1,4 @@
-"""Number formats: autocast to bf16 where the device is good at it, fp32 elsewhere, TF32 for fp32 matrix products."""
+"""Number formats: autocast to bf16 on devices with bf16 units, fp32 elsewhere, TF32 for fp32 matrix products."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -9,10 +9,10 @@ _BF16_CAPABILITY = (8, 0)
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """``fp32`` or ``bf16`` for the setting ``train.precision`` on this device.
+    """Return ``fp32`` or ``bf16`` for the setting ``train.precision`` on this device.
 
-    ``auto`` means bf16 on CUDA devices with bf16 matrix units and fp32 elsewhere: few CPUs have them, and a result
-    should not depend on which one a trial met.
+    ``auto`` means bf16 on CUDA devices with bf16 matrix units and fp32 elsewhere. Few CPUs have such units, and a
+    result should not depend on the CPU that runs the trial.
 
     Raises:
         ValueError: the setting is none of auto, fp32, bf16.
@@ -26,13 +26,13 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """The context in which forward passes run; weights stay fp32."""
+    """Return the context for forward passes; weights stay fp32."""
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def set_tf32(enabled: bool) -> None:
-    """Let fp32 matrix products on CUDA use TF32 units (or not), for this process."""
+    """Allow or forbid TF32 units for fp32 matrix products on CUDA, for this process."""
     torch.backends.cuda.matmul.allow_tf32 = enabled
     torch.backends.cudnn.allow_tf32 = enabled

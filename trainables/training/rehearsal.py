@@ -1,4 +1,4 @@
-"""Worst-case passes, run for their peaks alone: afterwards the run is as if they had not been."""
+"""Worst-case passes that run only to measure their peaks; afterwards the run is as if they had not happened."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ class RandomState:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        # Not the run's memory: predictions know nothing of it.
+        # This is not the run's memory, so predictions do not include it.
         with uncounted():
             self._host = torch.get_rng_state()
             self._cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
@@ -34,10 +34,10 @@ class RandomState:
 
 
 class Rehearsal:
-    """Runs full passes of a run at any size. Use it through ``rehearsing``, which puts everything back.
+    """Runner of full passes of a run at any size. Use it through ``rehearsing``, which restores everything.
 
     Attributes:
-        disturbed: whether memory ran out that the run is entitled to: that says nothing about the next run.
+        disturbed: whether memory that the run is entitled to ran out. The result then says nothing about the next run.
     """
 
     def __init__(
@@ -59,15 +59,15 @@ class Rehearsal:
         self.disturbed = False
 
     def training_peak(self, rows: int, length: int, *, accumulating: bool) -> int | None:
-        """Peak in bytes of one optimizer step with such a pass; None if memory ran out.
+        """Return the peak in bytes of one optimizer step with such a pass; None if memory ran out.
 
         Args:
-            accumulating: beside the gradients of the passes before it.
+            accumulating: whether the gradients of earlier passes live beside it.
         """
         return self._peak(self._train, rows, length, accumulating)
 
     def evaluation_peak(self, rows: int, length: int) -> int | None:
-        """Peak in bytes of one evaluation pass; None if memory ran out."""
+        """Return the peak in bytes of one evaluation pass; None if memory ran out."""
         return self._peak(self._evaluate, rows, length, False)
 
     def _peak(self, run: Callable[[int, int, bool], None], rows: int, length: int, accumulating: bool) -> int | None:
@@ -81,8 +81,8 @@ class Rehearsal:
                     raise
                 fits = False
                 self.disturbed |= failure.cause != "own"
-            # After the ``except`` block, whose traceback holds what the failed frames held, and before the measured one
-            # ends: the outer peak counts what that leaves behind.
+            # Release after the ``except`` block, whose traceback holds the failed frames' memory, but before the
+            # measured block ends, because the outer peak counts what that leaves behind.
             self._optimizer.zero_grad(set_to_none=True)
             self._device.release()
         return measured.peak_bytes if fits else None
@@ -118,18 +118,18 @@ def rehearsing(
     clip_norm: float,
     precision: str,
 ) -> Iterator[Rehearsal]:
-    """Rehearse within the block; weights, optimizer, random states and the modules' modes are put back at its end.
+    """Rehearse within the block; restore weights, optimizer, random states and the modules' modes at its end.
 
-    The originals wait in the host's memory: on a device there may be no room for a second copy. Gradients, which belong
-    to a step that is over, are given up.
+    The originals wait in the host's memory, because a device may lack room for a second copy. Gradients, which belong
+    to a finished step, are dropped.
     """
     optimizer.zero_grad(set_to_none=True)
     kept = [*model.parameters(), *model.buffers(), *_state_tensors(optimizer)]
-    # What an optimizer keeps beside tensors, such as a count of its steps.
+    # Optimizer states that are no tensors, such as a step count.
     plain = {parameter: _plain_values(state) for parameter, state in optimizer.state.items()}
     with uncounted():
         originals = [tensor.detach().to("cpu", copy=True) for tensor in kept]
-    # Not all of one mode: a freshly loaded encoder is in evaluation, the head on it in training.
+    # Modes differ between modules: a freshly loaded encoder is in evaluation, its head in training.
     random, modes = RandomState(device.torch_device), [(module, module.training) for module in model.modules()]
     try:
         yield Rehearsal(model, task, optimizer, device, clip_norm=clip_norm, precision=precision)

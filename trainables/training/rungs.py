@@ -1,28 +1,28 @@
-"""Rungs: the optimizer steps within an epoch at which a trial reports, and the rows that judge it there."""
+"""Rungs: the optimizer steps within an epoch at which a trial reports, and the rows that score it there."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def rung_end(rung: int, per_epoch: int, steps_per_epoch: int) -> int:
-    """Return the optimizer steps of an epoch that its ``rung``-th rung, counted from 1, comes after; at least 1."""
+    """Return the number of an epoch's optimizer steps up to its ``rung``-th rung, counted from 1; at least 1."""
     return -(-steps_per_epoch * rung // per_epoch)
 
 
 def sample_rows(rows: NDArray[np.int64], labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Return ``count`` of the rows, ascending, drawn from ``seed`` alone; all of them where there are no more.
+    """Return ``count`` of the rows, ascending, drawn from ``seed`` alone; all rows if there are no more.
 
     Each class gets a row, rare classes first, and then its share of the rest.
 
     Args:
         rows: row numbers (n,).
-        labels: of every row of the data, indexed by row number.
+        labels: labels of all rows of the data, indexed by row number.
     """
     if count >= len(rows):
         return rows
     drawn = np.random.default_rng(seed).permutation(rows)
     _, class_of, sizes = np.unique(labels[drawn], return_inverse=True, return_counts=True)
-    # The i-th of a class's n rows comes at i/n, so that any prefix holds its share of every class.
+    # The i-th of a class's n rows gets position i/n, so that any prefix holds its share of every class.
     by_class = np.argsort(class_of, kind="stable")
     place = np.empty(len(drawn))
     place[by_class] = np.concatenate([np.arange(size) / size for size in sizes])

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: every one rises over its warm-up first, then takes a shape of its own."""
+"""Learning-rate schedules: each rises during its warm-up, then follows its own shape."""
 
 import math
 from collections.abc import Callable
@@ -7,8 +7,8 @@ import torch
 
 from trainables.settings import ScheduleSettings
 
-# Of Smith and Topin, "Super-Convergence" (2018), as torch's OneCycleLR has them: the first rate is a 25th of the peak,
-# the last a 10,000th of the first.
+# Smith and Topin, "Super-Convergence" (2018), with the values of torch's OneCycleLR: the first rate is a 25th of the
+# peak, the last a 10,000th of the first.
 _ONE_CYCLE_START = 1 / 25
 _ONE_CYCLE_END = _ONE_CYCLE_START / 10_000
 
@@ -16,7 +16,7 @@ _ONE_CYCLE_END = _ONE_CYCLE_START / 10_000
 def build_schedule(
     optimizer: torch.optim.Optimizer, settings: ScheduleSettings, total_steps: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """The learning-rate schedule over ``total_steps`` optimizer steps.
+    """Build the learning-rate schedule over ``total_steps`` optimizer steps.
 
     Raises:
         ValueError: ``schedule.name`` is unknown.
@@ -25,12 +25,12 @@ def build_schedule(
 
 
 def rate_factor(step: int, total_steps: int, settings: ScheduleSettings) -> float:
-    """Share of the peak learning rate used by optimizer step ``step`` (from 0).
+    """Return the share of the peak learning rate at optimizer step ``step`` (from 0).
 
-    Rises over the first ``warmup_ratio`` of the steps: linearly, with ``one_cycle`` along half a cosine. Then, up to
-    ``total_steps``, it falls to 0 linearly, along half a cosine, along ``cycles`` of them one after the other
-    (``cosine_restarts``) or as the power ``power`` of what is left (``polynomial``); nearly to 0 with ``one_cycle``;
-    or not at all (``constant``).
+    The rate rises over the first ``warmup_ratio`` of the steps: linearly, or along half a cosine with ``one_cycle``.
+    Then, up to ``total_steps``, it falls to 0 linearly, along half a cosine, along ``cycles`` half cosines in sequence
+    (``cosine_restarts``), or as the power ``power`` of the remaining share (``polynomial``). It falls nearly to 0 with
+    ``one_cycle``, and not at all with ``constant``.
 
     Raises:
         ValueError: ``settings.name`` is no known schedule.
@@ -47,7 +47,7 @@ def rate_factor(step: int, total_steps: int, settings: ScheduleSettings) -> floa
 
 
 def _between(start: float, end: float, done: float) -> float:
-    """Half a cosine from ``start`` to ``end``."""
+    """Return the value at ``done`` on half a cosine from ``start`` to ``end``."""
     return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
@@ -64,6 +64,6 @@ _SHAPES: dict[str, Callable[[float, ScheduleSettings], float]] = {
     "one_cycle": lambda done, _: _between(1.0, _ONE_CYCLE_END, done),
     "constant": lambda done, _: 1.0,
 }
-"""What is left of the peak rate when a share ``done`` of the steps after the warm-up is over."""
+"""Share of the peak rate after a share ``done`` of the steps that follow the warm-up."""
 
 SCHEDULES = tuple(_SHAPES)

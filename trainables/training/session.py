@@ -1,6 +1,6 @@
-"""Everything one training run holds, and the few things it can do: some steps, an evaluation, a checkpoint.
+"""The state of one training run and its operations: train some steps, evaluate, write a checkpoint.
 
-Where memory runs out in a step or a pass, it is done again in smaller parts; what was computed stays exact.
+A step or pass that runs out of memory is retried in smaller parts; the result stays exact.
 """
 
 import logging
@@ -49,10 +49,10 @@ _LOG = logging.getLogger("headroom.memory")
 
 @dataclass(frozen=True, eq=False)
 class _Epoch:
-    """One epoch's training data, derived from the seeds and its number, so that it can be resumed within.
+    """One epoch's training data, derived from the seeds and the epoch's number, so that it can be resumed midway.
 
     Attributes:
-        number: counted from 1.
+        number: number of the epoch, counted from 1.
         batches: row numbers of each effective batch.
         examples: the training part as this epoch augments it.
     """
@@ -63,9 +63,9 @@ class _Epoch:
 
 
 class TrainingSession:
-    """Inputs, model, optimizer and schedule of one run, and how far it has come.
+    """Inputs, model, optimizer and schedule of one run, and its progress.
 
-    Where the data is in folds it begins with the first, and ``begin_fold`` takes it to another.
+    If the data is in folds, the session starts with the first, and ``begin_fold`` moves it to another.
     """
 
     def __init__(
@@ -81,13 +81,13 @@ class TrainingSession:
 
         Args:
             cache: folder shared by all trials of a study on this node.
-            progress: kept up to date in place, for a caller who needs it when the session itself failed.
-            with_test: load the test part, too, which no trial of a search may.
+            progress: updated in place, for a caller that needs it after the session failed.
+            with_test: load the test part too; no trial of a search may do so.
 
         Raises:
-            DataError, UnknownModelError, ModelLoadError: what is to be loaded cannot be.
-            InputsChangedError: it is not that of the settings' content.
-            UnsupportedError: the encoder cannot do what a setting asks of it.
+            DataError, UnknownModelError, ModelLoadError: the data or a model cannot be loaded.
+            InputsChangedError: the inputs differ from the settings' content.
+            UnsupportedError: the encoder cannot follow a setting.
         """
         start = time.perf_counter()
         self._device = device
@@ -108,14 +108,14 @@ class TrainingSession:
         self._load_s = time.perf_counter() - start
 
     def _share_of_rows_that_are_cut(self) -> float:
-        """How many of the rows are longer than ``tok.max_length``; none where texts are read in windows."""
+        """Return the share of rows longer than ``tok.max_length``; 0 if texts are read in windows."""
         if self.settings.task.finds_spans:
             return 0.0
         uncut = self.inputs.readings[0].tokens.lengths(ANY_LENGTH)
         return float(np.mean(uncut > self.settings.tok.max_length))
 
     def _load_model(self) -> None:
-        """Model, optimizer and schedule for the split in hand, as if there had been none before."""
+        """Load model, optimizer and schedule for the current split, as if there had been none before."""
         settings, part = self.settings, self.inputs.split.train
         check_models(settings)
         self._epoch: _Epoch | None = None
@@ -144,9 +144,9 @@ class TrainingSession:
         self.schedule = build_schedule(self.optimizer, settings.schedule, settings.train.epochs * self.steps_per_epoch)
 
     def fit_to_memory(self, files: MachineFiles) -> None:
-        """Decide how much goes into one pass: predict it, and probe it where that is not certain.
+        """Set the size of a pass by prediction, and by a probe if the prediction is uncertain.
 
-        Call it before ``resume`` and before anything is trained or evaluated.
+        Call this before ``resume`` and before any training or evaluation.
         """
         start = time.perf_counter()
         fit = self.fit = Fit(
@@ -173,9 +173,9 @@ class TrainingSession:
         self._fit_s = time.perf_counter() - start
 
     def begin_fold(self, fold: int) -> None:
-        """Take up a fold, counted from 0, with a model, an optimizer and a schedule of its own.
+        """Start a fold, counted from 0, with its own model, optimizer and schedule.
 
-        What the fold before held is given back first. How much goes into one pass was decided and stays so.
+        The previous fold's memory is given back first. The size of a pass stays as decided.
         """
         start = time.perf_counter()
         self.fit.let_go()
@@ -187,9 +187,9 @@ class TrainingSession:
         self._load_s += time.perf_counter() - start
 
     def resume(self, checkpoint: Path) -> None:
-        """Go on from a checkpoint as if nothing had happened, in the epoch and the fold that it was written in.
+        """Resume exactly from a checkpoint, in its epoch and its fold.
 
-        After the last fold there is nothing to go on with: then only the progress is put in place.
+        After the last fold nothing is left to train, so only the progress is loaded.
         """
         self._resumed = True
         load_progress(checkpoint, self.progress)
@@ -199,10 +199,10 @@ class TrainingSession:
             load_checkpoint(checkpoint, model=self.model, optimizer=self.optimizer, schedule=self.schedule)
 
     def train_epoch(self) -> float:
-        """Train what is left of the epoch in hand; return the mean loss of all its effective batches.
+        """Train the rest of the current epoch; return the mean loss of all its effective batches.
 
         Raises:
-            NonFiniteLossError, MemoryExhaustedError: as ``train_to``.
+            NonFiniteLossError, MemoryExhaustedError: see ``train_to``.
         """
         loss = self.train_to(self.steps_per_epoch)
         self.progress.step_losses = []
@@ -210,13 +210,13 @@ class TrainingSession:
         return loss
 
     def train_to(self, step: int) -> float:
-        """Train the epoch in hand up to the end of its ``step``-th optimizer step; return its mean loss so far.
+        """Train the current epoch up to the end of its ``step``-th optimizer step; return its mean loss so far.
 
-        The mean is over the epoch's effective batches. A step that runs out of memory is done again, cut smaller.
+        The mean is over the epoch's effective batches. A step that runs out of memory is retried in smaller parts.
 
         Raises:
             NonFiniteLossError: the run diverged.
-            MemoryExhaustedError: not even one row fits, every remedy tried.
+            MemoryExhaustedError: not even one row fits after every remedy.
         """
         start = time.perf_counter()
         progress, epoch = self.progress, self._epoch_in_hand()
@@ -231,23 +231,23 @@ class TrainingSession:
         return float(np.mean(progress.step_losses))
 
     def _epoch_in_hand(self) -> _Epoch:
-        """Return the epoch after those finished, made when it begins or is resumed."""
+        """Return the epoch after the finished ones; make it when it begins or is resumed."""
         number = self.progress.epoch + 1
         if self._epoch is None or self._epoch.number != number:
-            # Drawn from seed and epoch, not from a running state: a resumed epoch sees the order it would have.
+            # Draw from seed and epoch instead of a running state, so that a resumed epoch has the same order.
             rng = np.random.default_rng([self.settings.seeds.order, number])
             batches = effective_batches(self.inputs.split.train, self.settings.train.effective_batch, rng)
             self._epoch = _Epoch(number, list(batches), self._told_in(number))
         return self._epoch
 
     def _told_in(self, epoch: int) -> Examples:
-        """The training part as it is told in an epoch, from 1; a function of the seed and the epoch alone."""
+        """Return the training part as augmented in an epoch, from 1; it depends on the seed and the epoch alone."""
         if self._augmentation is None:
             return self.examples
         return self.examples.with_texts(self._augmentation.texts_in(epoch, self.inputs.part("train")))
 
     def _train_until_out_of_memory(self, examples: Examples, batches: Sequence[np.ndarray]) -> list[float]:
-        """The losses of the steps done. If they are fewer than the batches, the next one will be cut smaller."""
+        """Return the losses of the finished steps; if they are fewer than the batches, the next step is cut smaller."""
         lengths = examples.lengths
         plan = [micro_batches(examples.inputs_of(rows), lengths, self.fit.limits) for rows in batches]
         self.fit.plans(plan, lengths)
@@ -270,7 +270,10 @@ class TrainingSession:
         return losses
 
     def _try_step(self, effective_batch: list[Batch]) -> "float | OutOfMemory":
-        """One step's loss. If memory ran out, everything is as it was before, and the batch can be tried again."""
+        """Return one step's loss, or the out-of-memory failure.
+
+        On failure the state from before the step is restored, so that the batch can be retried.
+        """
         random = RandomState(self._device.torch_device)
         try:
             return train_step(
@@ -285,7 +288,7 @@ class TrainingSession:
             failure = OutOfMemory.of(error, self._device)
             if failure is None:
                 raise
-        # The block had to be left first: its traceback keeps what the failed frames held.
+        # Clean up after the ``except`` block, whose traceback holds the failed frames' memory.
         self.optimizer.zero_grad(set_to_none=True)
         self._device.release()
         random.restore()
@@ -303,21 +306,21 @@ class TrainingSession:
         )
 
     def evaluate(self, part: Part, decision: Decision | None = None) -> Scores:
-        """Return the task's scores on one part of the data, decided by thresholds of another part, or of its own.
+        """Return the task's scores on one part of the data, with the thresholds of ``decision`` or the part's own.
 
-        A pass that runs out of memory is done again with fewer rows.
+        A pass that runs out of memory is retried with fewer rows.
 
         Raises:
-            NonFiniteLossError: the last step before it ruined the weights, which no training loss has shown yet.
+            NonFiniteLossError: the last training step ruined the weights before any training loss showed it.
             MemoryExhaustedError: not even one row fits.
         """
         return self._evaluate_rows(self.inputs.part(part), part, decision)
 
     def evaluate_rung(self) -> Scores:
-        """Return the scores within an epoch: on ``rungs.rows`` of the validation part, the same in every trial.
+        """Return the scores within an epoch, on ``rungs.rows`` of the validation part, the same in every trial.
 
         Raises:
-            NonFiniteLossError, MemoryExhaustedError: as ``evaluate``.
+            NonFiniteLossError, MemoryExhaustedError: see ``evaluate``.
         """
         rows, count = self.inputs.part("validation"), self.settings.rungs.rows
         if count is not None:
@@ -326,7 +329,7 @@ class TrainingSession:
 
     def _evaluate_rows(self, rows: np.ndarray, part: Part, decision: Decision | None) -> Scores:
         start = time.perf_counter()
-        # Evaluation needs no gradients, and its batches may be larger for it.
+        # Evaluation needs no gradients, and without them its batches may be larger.
         self.optimizer.zero_grad(set_to_none=True)
         kept = predict_outputs(
             self.model,
@@ -362,16 +365,16 @@ class TrainingSession:
         self._recovered(failure)
 
     def settle_memory(self, peak_bytes: int) -> None:
-        """Let later predictions learn from the first epoch's peak; call it at every epoch's end.
+        """Record the first epoch's peak for later predictions; call this at every epoch's end.
 
-        They learn nothing from one in which memory ran out, or which was resumed: its peak may lie before.
+        An epoch that ran out of memory or was resumed is not recorded: its peak may lie before the resume.
         """
         is_first = self.progress.epoch == 1 and not self.progress.folds
         if is_first and not self._resumed and not self.progress.recoveries:
             self.fit.settle(peak_bytes)
 
     def save(self, folder: Path) -> Path:
-        """Write a checkpoint; between two folds, where no model is worth keeping, one without a model."""
+        """Write a checkpoint; between two folds it holds no model, because none is needed."""
         if self.progress.folds and not self.progress.epoch:
             save_progress(folder, self.progress)
             return folder
@@ -385,7 +388,7 @@ class TrainingSession:
         return folder
 
     def facts(self) -> dict[str, Fact]:
-        """What is known of the run so far, under the attribute names of the study. Seconds add up over resumes."""
+        """Return facts about the run so far, under the study's attribute names; seconds add up over resumes."""
         progress, fit, effective = self.progress, self.fit, self.settings.train.effective_batch
         rows_of_a_step = min(effective, max(len(split.train) for split in self.inputs.splits))
         return {

@@ -1,4 +1,4 @@
-"""One optimizer step over an effective batch, and the passes it is made of."""
+"""One optimizer step over an effective batch, and its passes."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -21,8 +21,8 @@ def accumulate_gradient(
 ) -> float:
     """Add the gradient of the effective batch's mean loss to the parameters' ``grad``; return that mean loss.
 
-    Each micro-batch's summed loss is divided by ``counted``, the weight of the *whole* effective batch, so the sum
-    over micro-batches is the gradient of one pass over all of it, however it was cut.
+    Each micro-batch's summed loss is divided by ``counted``, the weight of the *whole* effective batch. The sum over
+    micro-batches is therefore the gradient of a single pass, whatever the cut.
     """
     device = next(model.parameters()).device
     total = torch.zeros((), device=device)
@@ -32,9 +32,9 @@ def accumulate_gradient(
 
 
 def backward_pass(model: nn.Module, task: Task, batch: Batch, counted: float, precision: str) -> torch.Tensor:
-    """Forward and backward over one micro-batch on the model's device; returns its share of the mean loss.
+    """Run forward and backward over one micro-batch on the model's device; return its share of the mean loss.
 
-    A function of its own, so that nothing of one micro-batch is alive during the next.
+    A separate function ensures that nothing of one micro-batch is alive during the next.
     """
     with autocast(precision, batch["input_ids"].device):
         outputs = model(batch)
@@ -52,19 +52,19 @@ def train_step(
     clip_norm: float,
     precision: str,
 ) -> float:
-    """One step of the optimizer over one effective batch; returns its mean loss per counted sample.
+    """Run one optimizer step over one effective batch; return its mean loss per counted sample.
 
     Args:
         micro_batches: the whole effective batch, cut; on the CPU.
-        clip_norm: largest gradient norm; 0 switches clipping off.
+        clip_norm: largest gradient norm; 0 disables clipping.
 
     Raises:
         NonFiniteLossError: the loss is NaN or infinite; no step was taken.
-        torch.OutOfMemoryError: no step was taken either; the same batch may be tried again, cut otherwise.
-        MemoryTakenError: others took memory in the middle of the step, which cannot be tried again.
+        torch.OutOfMemoryError: no step was taken either; the same batch may be retried with another cut.
+        MemoryTakenError: other processes took memory in the middle of the step, which cannot be retried.
     """
     counted = sum(task.counted(batch) for batch in micro_batches)
-    # Zeroed before and not after the step, so that a step which failed half-way leaves nothing for the next one.
+    # Zero the gradients before the step, so that a step that failed half-way leaves nothing for the next one.
     optimizer.zero_grad(set_to_none=True)
     loss = accumulate_gradient(model, task, micro_batches, counted, precision)
     if not math.isfinite(loss):
