@@ -16,7 +16,8 @@ def recording(settings: TrialSettings) -> tuple[TrialSettings, set[str]]:
     """Return equal settings, and the set to which they add the dotted name of each setting that is read from now on.
 
     A read is an attribute access by code that trains. ``vars``, ``dataclasses.asdict``, comparing, hashing, printing
-    and the prediction of memory do not count. A section that ``dataclasses.replace`` makes from one also records.
+    and the prediction of memory do not count. A section that ``dataclasses.replace`` makes of a recording section
+    records too.
     """
     read: set[str] = set()
     sections = {

@@ -1,8 +1,7 @@
 """A trial's settings as plain, frozen dataclasses.
 
 The names of the nested fields are the dotted names that users write and search over: ``TrialSettings.optim.lr`` is
-    ``optim.lr``. The builder of these objects (``tune_app.config``) validates them; a trial trusts them.
-``optim.lr``. Validation belongs to whoever builds these objects (``tune_app.config``); a trial trusts them.
+``optim.lr``. The builder of these objects (``tune_app.config``) validates them; a trial trusts them.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""One trial from start to end: load, predict, probe, split, train, report. It knows no Ray and no Optuna."""
+"""One trial from start to end: load, predict, probe, split, train, ``report``. It knows no Ray and no Optuna."""
 
 import math
 import statistics

@@ -188,7 +188,8 @@ class PairTemplate:
     def text_places(
         self, criterion_lengths: NDArray[np.int64] | None, text_lengths: NDArray[np.int64], max_length: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        """Return each criterion's cut length and the text's position, ``(rows,)`` each, and the room for both.
+        """Return the criteria's lengths and the texts' positions after ``assemble``, ``(rows,)``, and the room for
+        both.
 
         Raises:
             ValueError: the special tokens alone fill ``max_length``.

@@ -8,8 +8,8 @@ import torch
 
 GIB = 2**30
 
-# Why memory ran out: the process needs more than it is entitled to (own), others hold what it is entitled to
-# (neighbour), or enough is free but in pieces that are too small (fragmentation).
+# Why memory ran out. ``own``: the process needs more than it is entitled to. ``neighbour``: others hold what it is
+# entitled to. ``fragmentation``: enough is free, but in pieces that are too small.
 Cause = Literal["own", "neighbour", "fragmentation"]
 
 

@@ -1,10 +1,8 @@
 """The holdings of a simulated card's processes, in a small file that all of them map.
 
 Each process has a slot of three whole numbers: its id, its start time, and the bytes that it holds or has claimed.
-    Nothing needs cleaning up: the slot of a dead process counts as nothing, and the next process takes it. All
-    processes must see the same process ids (one machine, one container).
-Nothing needs cleaning up: the slot of a process that is gone counts as nothing and is taken by the next one. All
-processes must see the same process ids (one machine, one container).
+Nothing needs cleaning up: the slot of a dead process counts as nothing, and the next process takes it. All processes
+must see the same process ids (one machine, one container).
 """
 
 import fcntl

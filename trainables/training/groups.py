@@ -15,8 +15,8 @@ def parameter_groups(model: nn.Module, settings: OptimSettings) -> list[dict[str
     """Return groups that hold every trainable parameter once: ``params`` with their ``lr`` and ``weight_decay``.
 
     Heads, poolers and everything else above an encoder's layers train at ``settings.lr``. Each layer trains at
-    ``settings.layer_decay`` times the rate of the layer above, and everything beneath the first layer as if it were one
-    more layer (Clark et al., "ELECTRA", 2020, table 7). This applies to each encoder of a model separately. Biases and
+    ``settings.layer_decay`` times the rate of the layer above. Everything beneath the first layer trains as one more
+    layer (Clark et al., "ELECTRA", 2020, table 7). This applies to each encoder of a model separately. Biases and
     normalisation weights (one dimension) have no weight decay. No group is empty; the highest rates come first.
 
     Raises:

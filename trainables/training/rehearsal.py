@@ -81,8 +81,8 @@ class Rehearsal:
                     raise
                 fits = False
                 self.disturbed |= failure.cause != "own"
-            # Release after the ``except`` block, whose traceback holds the failed frames' memory, but before the
-            # measured block ends, because the outer peak counts what that leaves behind.
+            # Release after the ``except`` block, whose traceback holds the failed frames' memory. Release before the
+            # measured block ends, because the outer peak counts what that block leaves behind.
             self._optimizer.zero_grad(set_to_none=True)
             self._device.release()
         return measured.peak_bytes if fits else None

@@ -28,9 +28,9 @@ def rate_factor(step: int, total_steps: int, settings: ScheduleSettings) -> floa
     """Return the share of the peak learning rate at optimizer step ``step`` (from 0).
 
     The rate rises over the first ``warmup_ratio`` of the steps: linearly, or along half a cosine with ``one_cycle``.
-    Then, up to ``total_steps``, it falls to 0 linearly, along half a cosine, along ``cycles`` half cosines in sequence
-    (``cosine_restarts``), or as the power ``power`` of the remaining share (``polynomial``). It falls nearly to 0 with
-    ``one_cycle``, and not at all with ``constant``.
+    Then it falls to 0 at ``total_steps``: linearly, along half a cosine, or along ``cycles`` half cosines in sequence
+    (``cosine_restarts``). With ``polynomial`` it falls as the power ``power`` of the remaining share. It falls nearly
+    to 0 with ``one_cycle``, and not at all with ``constant``.
 
     Raises:
         ValueError: ``settings.name`` is no known schedule.

@@ -367,7 +367,8 @@ class TrainingSession:
     def settle_memory(self, peak_bytes: int) -> None:
         """Record the first epoch's peak for later predictions; call this at every epoch's end.
 
-        An epoch that ran out of memory or was resumed is not recorded: its peak may lie before the resume.
+        An epoch that ran out of memory or was resumed is not recorded: a resumed epoch's peak may lie before the
+        resume.
         """
         is_first = self.progress.epoch == 1 and not self.progress.folds
         if is_first and not self._resumed and not self.progress.recoveries:

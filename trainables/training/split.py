@@ -21,8 +21,8 @@ class RowLimits:
 
     Attributes:
         alone: limit for the only pass of a step; at least 1.
-        accumulating: limit for a step of several passes, beside all gradients; 0 if not even one row should fit.
-            Several passes are used without fitting only if a single pass cannot hold all rows.
+        accumulating: limit for a step of several passes, beside all gradients; 0 if not even one row should fit. Even
+            then one row is tried if a single pass cannot hold all rows.
         evaluation: limit for an evaluation pass; at least 1.
     """
 
