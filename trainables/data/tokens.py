@@ -188,8 +188,7 @@ class PairTemplate:
     def text_places(
         self, criterion_lengths: NDArray[np.int64] | None, text_lengths: NDArray[np.int64], max_length: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        """Return the criteria's lengths and the texts' positions after ``assemble``, ``(rows,)``, and the room for
-        both.
+        """Return criterion lengths and text positions after ``assemble``, ``(rows,)`` each, and the room for both.
 
         Raises:
             ValueError: the special tokens alone fill ``max_length``.
