@@ -81,7 +81,7 @@ def _cannot(settings: TrialSettings) -> Callable[[Mapping[str, Any]], list[str]]
 
 
 def _obstacles(settings: TrialSettings, model: str, params: Mapping[str, Any]) -> Iterator[Obstacle]:
-    """Return the settings of a configuration that a run reads and the model cannot follow."""
+    """Return the obstacles for a model among the settings of a configuration that a run reads."""
     read = {name: value for name, value in params.items() if name in TURNABLE and _is_read(name, params)}
     # Query the hub only if the answer may matter, since it may be unreachable.
     found = architecture(model, revision_of(settings.model, model), fetch=not any_can_follow(read))

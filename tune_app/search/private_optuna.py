@@ -1,6 +1,6 @@
-"""Every private name of Optuna that a search rests on, as read in Optuna 5.0.0.
+"""All private names of Optuna that a search uses, as read in Optuna 5.0.0.
 
-``tests/tune_app/search/test_private_optuna.py`` asserts that each exists and does what is relied on here.
+``tests/tune_app/search/test_private_optuna.py`` asserts that each exists and behaves as this module expects.
 """
 
 import warnings
@@ -18,7 +18,7 @@ from optuna.samplers.nsgaii import BLXAlphaCrossover, PolynomialMutation
 from optuna.trial import FrozenTrial, TrialState
 
 Columns = dict[str, NDArray[np.float64]]
-"""The parameters of trials as numbers: name → one number a trial, in the order of the trials."""
+"""Parameters of trials as numbers: name → array of shape ``(trials,)``, in the order of the trials."""
 
 
 class _SmoothEstimator(_ParzenEstimator):
@@ -33,11 +33,11 @@ class _SmoothEstimator(_ParzenEstimator):
 
 
 class CandidateTpe(TPESampler):
-    """Multivariate TPE that yields candidates instead of one draw, and learns from the trials that it is given.
+    """Multivariate TPE that yields many candidates instead of one draw, and learns from the trials it is given.
 
     Args:
-        least_bandwidth: floor under the bandwidth of numeric kernels, as a share of the parameter's range.
-        columns: returns the parameters of trials as numbers; a trial that lacks some is left out.
+        least_bandwidth: lower bound of the bandwidth of numeric kernels, as a share of the parameter's range.
+        columns: returns the parameters of trials as numbers, without trials that lack some of them.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class CandidateTpe(TPESampler):
         lots: int,
         size: int,
     ) -> Iterator[dict[str, Any]]:
-        """Yield draws from l(x), those of each lot by falling l(x) / g(x).
+        """Yield draws from l(x), within each lot by decreasing l(x) / g(x).
 
         Args:
-            trials: finished and running ones, all of which teach; running ones count as bad (constant liar).
-            space: parameters as TPE is to see them; none of them with a single value.
-            lots: number of lots; one is drawn when the lot before is used up.
+            trials: finished and running trials to learn from. Running ones count as bad (constant liar).
+            space: parameters in the form that TPE shall see; none may have a single value.
+            lots: number of lots. A lot is drawn only when the previous one is used up.
             size: draws in a lot.
         """
         gamma = default_gamma if len(study.directions) == 1 else default_gamma_multiobjective
@@ -87,17 +87,17 @@ class CandidateTpe(TPESampler):
 
 
 class ChildNsga(NSGAIISampler):
-    """NSGA-II that makes one child of the best of given trials, and writes nothing to the storage.
+    """NSGA-II that makes one child of the best of the given trials, and writes nothing to the storage.
 
     Args:
         population: number of parents.
-        mutation_eta: distribution index of polynomial mutation: the higher, the nearer to the parent.
+        mutation_eta: distribution index of polynomial mutation. A higher index keeps children nearer to the parent.
     """
 
     def __init__(self, *, seed: int, population: int, mutation_eta: float) -> None:
         with warnings.catch_warnings():
-            # Optuna marks them as experimental. Its default draws mutated values from anywhere in the range, so that a
-            # search that still looks for what can run comes no nearer to it.
+            # Optuna marks both classes as experimental. Its default mutation draws from the whole range, so a search
+            # for configurations that can run would make no progress.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             crossover, mutation = BLXAlphaCrossover(), PolynomialMutation(mutation_eta)
         super().__init__(population_size=population, crossover=crossover, mutation=mutation, seed=seed)
@@ -105,6 +105,6 @@ class ChildNsga(NSGAIISampler):
     def child(
         self, study: optuna.Study, individuals: list[FrozenTrial], space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return a child of the best individuals; a parameter whose choice mutates is left out."""
+        """Return a child of the best individuals, without categorical parameters that mutate."""
         parents = self._elite_population_selection_strategy(study, individuals)
         return self._child_generation_strategy(study, space, parents)

@@ -1,4 +1,4 @@
-"""Shows a running search: one live table in a terminal, plain lines elsewhere, nothing with ``--quiet``."""
+"""Display of a running search: a live table in a terminal, plain lines elsewhere, nothing with ``--quiet``."""
 
 import time
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ from tune_app.voice import Voice
 _REFRESH_S = 1.0
 _SHOWN_REJECTIONS = 3
 _SHOWN_AT_WORK = 4
-# Reports within an epoch are printed only after so long a silence.
+# Silence in seconds after which reports within an epoch are printed.
 _SILENCE_S = 10.0
 
 
 class Progress(Protocol):
-    """Told of what happens in a search. Calls come from the driver's main thread."""
+    """Listener to the events of a search. All calls come from the driver's main thread."""
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *error: object) -> None: ...
@@ -36,7 +36,7 @@ class Progress(Protocol):
 
 
 class Quiet:
-    """Says nothing."""
+    """Display that prints nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -50,7 +50,7 @@ class Quiet:
 
 
 class PlainLines(Quiet):
-    """One line per event, for logs and pipes."""
+    """Display with one line per event, for logs and pipes."""
 
     def __init__(self, voice: Voice, store: StudyStore, course: Course) -> None:
         self._voice = voice
@@ -95,7 +95,7 @@ class PlainLines(Quiet):
             self._counts_are_due = False
             status = study_status(self._store, is_running=True)
             self.message("; ".join(summary_lines(status, _remaining_s(self._store, self._course))))
-        # Ray's loop turns many times a second, and there may be thousands of trials to look through.
+        # Ray's loop runs many times a second, and there may be thousands of trials to search.
         if time.monotonic() - self._last_look < _REFRESH_S:
             return
         self._last_look = time.monotonic()
@@ -126,7 +126,7 @@ class PlainLines(Quiet):
             self.message(f"            and {len(rejected) - _SHOWN_REJECTIONS} more rejected")
 
     def _at_work(self) -> str:
-        """Return what the trials do that are at work, for how long; the voice asks from its own thread."""
+        """Return the activity of the trials at work, with durations; the voice calls this from its own thread."""
         at_work = [live for live in self._live if not live.waits]
         if not at_work:
             return "waiting for a trial to start"
@@ -147,5 +147,5 @@ def _remaining_s(store: StudyStore, course: Course) -> float | None:
 
 
 def retry_line(live: Live, why: str) -> str:
-    """Return that a trial is run again after no fault of its own, and why."""
+    """Return the line on a trial that is run again through no fault of its own, with the reason."""
     return f"is run again ({live.retries} of {MOST_RETRIES} times at most): {why}"

@@ -1,8 +1,8 @@
-"""Final values of trials that were stopped, wait or still run, projected from their last report.
+"""Projection of the final values of stopped, waiting and running trials from their last report.
 
-A sampler learns from all trials at once, but early stopping leaves most of them with early reports, which lie below
-the final ones. Ranked by how far they came, complete trials are good whatever they are worth, and the first few that
-completed teach for the rest of the search. Projected to their end, all trials are ranked by value.
+A sampler learns from all trials at once. Early stopping leaves most of them with early reports, which are below the
+final ones. If trials were ranked by their progress, complete trials would count as good whatever their values, and the
+first few would shape the rest of the search. Projected to their end, all trials can be ranked by value.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,11 +12,11 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class Reported:
-    """A trial's reports.
+    """Reports of a trial.
 
     Attributes:
-        values: report by step; at least one.
-        final: value of a trial that completed; None for any other.
+        values: reported value by step; at least one.
+        final: final value of a complete trial; None for any other.
     """
 
     values: Mapping[int, float]
@@ -28,11 +28,11 @@ class Reported:
 
 
 def gains_to_end(trials: Sequence[Reported]) -> dict[int, float]:
-    """Return, by the steps at which trials stand or stopped, what such a trial can be expected to gain until its end.
+    """Return the expected gain until the end, by the step at which a trial stands or stopped.
 
-    The gain is the sum of mean gains from rung to rung, each over the trials that went on there. Those are the better
-    ones at a rung, which early noise favoured, so that their mean gain is a careful one. A rung that no trial left adds
-    nothing.
+    The gain is the sum of the mean gains from rung to rung, each over the trials that went on there. Those trials are
+    the better ones at a rung and were favoured by early noise, so their mean gain is conservative. A rung that no trial
+    left adds nothing.
     """
     rungs = sorted({trial.last_step for trial in trials if trial.final is None})
     gains: dict[int, float] = {}
@@ -46,7 +46,7 @@ def gains_to_end(trials: Sequence[Reported]) -> dict[int, float]:
 
 
 def _mean_gain(trials: Iterable[Reported], step: int, beyond: int | None) -> float:
-    """Return the mean gain from one step to another, or to the end; 0 where no trial has both values."""
+    """Return the mean gain from one step to another, or to the end; 0 if no trial has both values."""
     gains = []
     for trial in trials:
         later = trial.final if beyond is None else trial.values.get(beyond)

@@ -1,4 +1,4 @@
-"""Files of a Ray that is started on this machine, kept from its other users: its sessions and its token."""
+"""Protection of a local Ray's files, its sessions and its token, from the machine's other users."""
 
 import os
 import secrets
@@ -12,18 +12,18 @@ from trainables.private import NotOursError, user_name
 from trainables.scratch import hold, remove_taken, take_abandoned, temporary_folder
 from tune_app.errors import UserError
 
-# Ray's sockets lie below its folder, and the kernel allows their paths so many bytes.
+# Ray's sockets lie below its folder, and the kernel limits their paths to this many bytes.
 _LONGEST_SOCKET = 107
 _SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
-# Logs of earlier searches are kept so long, for whoever wants to know why a worker ended.
+# Logs of earlier searches are kept this long, so that people can find out why a worker ended.
 _LOGS_S = 7 * 24 * 3600.0
 
 
 def sessions_folder() -> Path:
-    """Return the folder for Ray's sessions; those that nothing has used for a week are removed from it.
+    """Return the folder for Ray's sessions, after deleting sessions that were unused for a week.
 
     Raises:
-        UserError: no folder will do.
+        UserError: no folder is suitable.
     """
     sessions = find_sessions_folder()
     remove_taken(take_abandoned(sessions, "session_*", unused_s=_LOGS_S))
@@ -31,13 +31,13 @@ def sessions_folder() -> Path:
 
 
 def find_sessions_folder() -> Path:
-    """Return where Ray's sessions lie on this machine, or will.
+    """Return the folder of Ray's sessions on this machine, which need not exist yet.
 
-    It lies in the user's private folder for temporary files: in that of ``RAY_TMPDIR`` or ``TMPDIR``, or elsewhere
-    where that path is too long for a socket. Ray opens the folder itself to everyone.
+    It is in the user's private folder for temporary files, since Ray makes the folder itself accessible to everyone.
+    That private folder is in ``RAY_TMPDIR`` or ``TMPDIR``, or elsewhere if their path is too long for a socket.
 
     Raises:
-        UserError: no folder will do.
+        UserError: no folder is suitable.
     """
     given = os.environ.get("RAY_TMPDIR")
     setting, first = ("RAY_TMPDIR", given) if given else ("TMPDIR", tempfile.gettempdir())
@@ -56,7 +56,7 @@ def find_sessions_folder() -> Path:
 
 
 def _unusable(folder: Path) -> str | None:
-    """Return why Ray would not work in a folder, None where it would."""
+    """Return the reason why Ray would not work in a folder; None if it would."""
     if len(os.fsencode(folder / _SOCKET)) > _LONGEST_SOCKET:
         return f"{folder} is too long a path"
     environment = os.environ.get("VIRTUAL_ENV")
@@ -67,7 +67,7 @@ def _unusable(folder: Path) -> str | None:
 
 @contextmanager
 def session_in_use(folder: Path) -> Iterator[None]:
-    """Keep other searches from removing a session's folder."""
+    """Prevent other searches from deleting a session's folder."""
     held = hold(folder)
     try:
         yield
@@ -76,14 +76,14 @@ def session_in_use(folder: Path) -> Iterator[None]:
 
 
 def check_announced(file: Path, setting: str) -> None:
-    """Refuse a cluster that another user announces to this machine: whoever joins it sends it code and the token.
+    """Refuse a cluster announced on this machine by another user: joining it would send that user code and the token.
 
     Args:
-        file: in which Ray's start notes the address that ``auto`` stands for.
-        setting: that says ``auto``.
+        file: file in which Ray records at its start the address that ``auto`` stands for.
+        setting: setting whose value is ``auto``.
 
     Raises:
-        UserError: another user than root wrote it.
+        UserError: a user other than this one and root wrote the file.
     """
     if file.exists() and (owner := file.stat().st_uid) not in (0, os.geteuid()):
         raise UserError(
@@ -93,16 +93,16 @@ def check_announced(file: Path, setting: str) -> None:
 
 
 def protect_token(*, may_make: bool) -> None:
-    """See that Ray's token is readable by this user alone.
+    """Ensure that only this user can read Ray's token.
 
-    Left to itself Ray makes ``~/.ray/auth_token`` readable for everyone. A token that the environment holds or
-    names is its owner's business.
+    By default, Ray makes ``~/.ray/auth_token`` readable for everyone. A token that the environment holds or names is
+    its owner's responsibility.
 
     Args:
-        may_make: make one where there is none, as Ray does when it is started; one that is joined may want none.
+        may_make: whether to make a missing token, as Ray does when it starts. A cluster to join may need none.
 
     Raises:
-        UserError: it cannot be made or protected.
+        UserError: the token cannot be made or protected.
     """
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
         return

@@ -1,4 +1,4 @@
-"""Starting Ray or joining it, quietly, and running Tune on it."""
+"""Session with Ray: starting or joining it without output, and running Tune on it."""
 
 import gc
 import logging
@@ -12,23 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-# Read by Ray when it is imported or when it starts its processes, so they come before the import.
+# Ray reads these variables when it is imported or starts its processes, so they are set before the import.
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "60",
-    # Our own handlers end the loop; see interrupts.py.
+    # Headroom's own signal handlers end the loop; see interrupts.py.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # A kill by Ray's memory monitor would abort the whole search, not the trial alone.
+    # A kill by Ray's memory monitor would abort the whole search, not only the trial.
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
-    # Ray's own record of the search, which nothing reads: once at the end is often enough.
+    # Nothing reads Ray's own record of the search, so writing it once at the end suffices.
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
-    # Workers that load tokenizers after a fork would warn about it again and again.
+    # Workers that load tokenizers after a fork would warn about it repeatedly.
     "TOKENIZERS_PARALLELISM": "false",
-    # What Ray's processes start imports nothing from the working directory.
+    # Keep the processes that Ray starts from importing files of the working directory.
     "PYTHONSAFEPATH": "1",
 }
 for _name, _value in _ENVIRONMENT.items():
@@ -68,10 +68,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Cluster:
-    """What Ray offers: its resources by name, and where its dashboard is, if it has one.
+    """Ray's resources by name, and the address of its dashboard, if it has one.
 
-    ``joined`` tells a cluster that was there before, perhaps of several machines. ``node`` is the one that this process
-    runs on.
+    ``joined`` is whether the cluster existed before, perhaps with several machines. ``node`` is the id of the node that
+    this process runs on.
     """
 
     resources: dict[str, float]
@@ -80,17 +80,17 @@ class Cluster:
     node: str = ""
 
     def gpus_per_trial(self, wanted: "Gpus") -> "Gpus":
-        """The GPUs of a trial: as asked for; none where a share by need is asked for and there is no GPU."""
+        """Return the GPUs of a trial: as wanted, or none if ``auto`` is wanted and there is no GPU."""
         return 0.0 if wanted == "auto" and self.resources.get("GPU", 0) < 1 else wanted
 
     def most_on_a_node(self, cpus: float) -> int:
-        """How many trials of so many CPUs run on one machine of the cluster at a time, at most."""
+        """Return the largest number of trials with so many CPUs that one node of the cluster runs at a time."""
         return max(int(node.cpus // cpus) for node in living_nodes())
 
     def where_gpus_are(self, question: Callable[[], T]) -> T:
-        """What ``question`` answers where trials with a GPU run: in a worker with a GPU on some node of a cluster.
+        """Return the result of ``question`` as run where trials with a GPU run: in a GPU worker on a cluster's node.
 
-        It is asked in this process where Ray runs on this machine alone, or where nothing of a GPU is free for now.
+        The function runs in this process instead if Ray runs on this machine alone, or if no GPU is free at present.
         """
         if not self.joined:
             return question()
@@ -102,7 +102,7 @@ class Cluster:
             return question()
 
     def check_fits(self, *, cpu: float, gpu: "Gpus") -> None:
-        """Refuse a trial that no amount of waiting would start; ``auto`` gives it a whole GPU at most.
+        """Refuse a trial that could never start; ``auto`` counts as a whole GPU.
 
         Raises:
             UserError: no node has enough CPUs or GPUs for one trial.
@@ -120,16 +120,18 @@ class Cluster:
 
 @contextmanager
 def joined(address: str | None, cpus: int, gpus: int | None = None) -> Iterator[Cluster]:
-    """Start Ray here, or join the cluster at ``address`` or the one whose job this is; leave it at the end.
+    """Start Ray here, or join the cluster at ``address`` or this job's cluster, and leave it at the end.
 
-    Ray that the caller has started in this process already is used as it is, and left running.
+    If Ray already runs in this process, it is used as it is and left running.
 
     Args:
-        cpus: to offer where Ray is started here, so that as many trials run at once as are wanted.
-        gpus: to claim there, whether or not they exist; None takes those that Ray finds.
+        address: address of a cluster; None starts Ray here, unless the environment names a cluster.
+        cpus: CPUs to offer if Ray starts here, so that as many trials run at once as wanted.
+        gpus: GPUs to claim if Ray starts here, whether or not they exist; None takes those that Ray finds.
 
     Raises:
-        UserError: there is no cluster at ``address``, or Ray does not start here: no folder will do for its files, say.
+        UserError: there is no cluster at ``address``, or Ray does not start here, for example because no folder is
+            suitable for its files.
     """
     if ray.is_initialized():
         yield Cluster(dict(ray.cluster_resources()), None)
@@ -151,7 +153,7 @@ def joined(address: str | None, cpus: int, gpus: int | None = None) -> Iterator[
         _keep_off_the_screen()
         with _passwords_kept(), nullcontext() if cluster else _on_loopback(options):
             context = ray.init(**options)
-    except Exception as error:  # A start that takes Ray too long raises nothing narrower.
+    except Exception as error:  # Ray raises a plain Exception if its start takes too long.
         if cluster is None:
             _leave()
             raise _not_started(error) from error
@@ -174,10 +176,10 @@ def _session_folder() -> Path:
 
 
 def _leave() -> None:
-    """End Ray, or leave the cluster; of a Ray that does not answer any more only the processes are ended.
+    """Shut Ray down, or leave the cluster. If Ray no longer answers, only kill its processes.
 
-    Meanwhile no garbage is collected: another thread, such as MLflow's, would do that too, and would find Ray's
-    own objects among it. Ray ends a process, with exit code 1, that touches it while it ends.
+    Garbage collection is disabled meanwhile. It may run in another thread, such as MLflow's, and collect Ray's own
+    objects. Ray ends a process that uses it during its shutdown, with exit code 1.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -199,7 +201,7 @@ def _abandon() -> None:
 
 
 def _in_time(action: Callable[[], object]) -> bool:
-    """Do what may wait for an answer of Ray for ever; return whether it came."""
+    """Run an action that may wait forever for Ray, and return whether it ended in time."""
     doing = threading.Thread(target=action, daemon=True)
     doing.start()
     doing.join(_KNOCK_S)
@@ -208,10 +210,10 @@ def _in_time(action: Callable[[], object]) -> bool:
 
 @contextmanager
 def _on_loopback(options: dict[str, Any]) -> Iterator[None]:
-    """Have the processes of a Ray that is started inside listen on this machine alone.
+    """Make a Ray that is started in the block listen on this machine alone.
 
-    Left to itself Ray listens on every interface, also where it serves one machine. It has a mode for machines whose
-    firewalls ask a person about that, and takes the loopback address in that mode alone.
+    By default, Ray listens on every interface, even if it serves one machine. It accepts the loopback address only in a
+    mode for machines whose firewalls would ask a person.
     """
     options["_node_ip_address"] = _LOOPBACK
     before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
@@ -221,24 +223,24 @@ def _on_loopback(options: dict[str, Any]) -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
-# Without the others of its processes, those of its pages and logs, Ray runs on.
+# Ray keeps running without its other processes, which serve its pages and logs.
 _NEEDED = (ray_constants.PROCESS_TYPE_RAYLET, ray_constants.PROCESS_TYPE_GCS_SERVER)
 
 
 def dead_processes() -> list[str]:
-    """Return the names of the processes that Ray needs, that this process started, and that have died."""
+    """Return the names of dead processes that Ray needs and that this process started."""
     node = ray_worker._global_node
     return [] if node is None else [name for name, _ in node.dead_processes() if name in _NEEDED]
 
 
 def _keep_off_the_screen() -> None:
-    """Have Ray print nothing of its own: what it says of a worker's end at length is said in a line of ours."""
+    """Suppress Ray's own output: headroom reports a worker's end in one line instead."""
     ray_worker.print_to_stdstream = lambda *_, **__: None
 
 
 @contextmanager
 def _passwords_kept() -> Iterator[None]:
-    """Keep passwords from Ray, which records the command line of whoever starts or joins it and shows it to all."""
+    """Hide passwords from Ray, which records the command line that starts or joins it and shows it to everyone."""
     as_it_is = ray_utils.get_entrypoint_name
     ray_utils.get_entrypoint_name = lambda: without_password(as_it_is())  # type: ignore[no-untyped-call]
     try:
@@ -248,10 +250,10 @@ def _passwords_kept() -> Iterator[None]:
 
 
 def require_listener(cluster: ClusterAddress) -> None:
-    """See whether anything answers at a cluster's address; Ray itself knocks for minutes before it gives up.
+    """Check that something answers at a cluster's address; Ray itself would try for minutes before it gives up.
 
     Raises:
-        UserError: nothing does.
+        UserError: nothing answers.
     """
     host, _, port = cluster.address.removeprefix("ray://").rpartition(":")
     if not port.isdigit() or "/" in host:
@@ -263,21 +265,21 @@ def require_listener(cluster: ClusterAddress) -> None:
 
 
 class _OwnImports(JobConfig):
-    """A job whose workers import what is installed, and what lies beside the script that searches.
+    """Job configuration whose workers import only installed modules and those beside the script that searches.
 
-    Left to itself Ray puts the driver's working directory first on its workers' import path, and a file there that
-    bears a library's name, such as tokenize.py, takes the library's place.
+    By default, Ray puts the driver's working directory first on its workers' import path. A file there with a library's
+    name, such as tokenize.py, would replace the library.
     """
 
     def __init__(self) -> None:
         # Headroom may be run from a source tree that is not installed.
         paths = [str(Path(__file__).parents[2])]
         script = os.path.dirname(os.path.realpath(sys.argv[0]))
-        # As Ray does: a script that is run by its module's name has no folder of its own.
+        # Like Ray, leave out the script's folder if the script was run by its module name.
         super().__init__(_py_driver_sys_path=[script, *paths] if script in sys.path else paths)
 
     def _runtime_env_has_working_dir(self) -> bool:
-        # Asked before Ray adds the working directory, and for nothing else.
+        # Ray calls this only to decide whether to add the working directory.
         return True
 
 
@@ -299,15 +301,15 @@ def fit(
     retries: int,
     is_lost: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Run Tune's loop until the searcher has nothing more to suggest and every trial has ended, or a signal came.
+    """Run Tune's loop until the searcher has nothing left to suggest and every trial has ended, or a signal arrives.
 
-    Every trial is given ``cpus`` and the GPUs that its configuration names. What became of the trials is in the study;
-    Tune's own result says less.
+    Every trial gets ``cpus`` and the GPUs that its configuration names. The study holds the trials' outcomes; Tune's
+    own result says less.
 
     Args:
-        checkpoints: of the study; trials' are copied there.
-        retries: how often a trial is run again whose worker died.
-        is_lost: returns whether Ray is there no more.
+        checkpoints: checkpoints of the study, where those of the trials are copied.
+        retries: number of times to run a trial again whose worker died.
+        is_lost: returns whether Ray is lost.
     """
     storage = checkpoints.storage
     filesystem, place = storage.opened()
@@ -316,7 +318,7 @@ def fit(
         gpus = config.get(GPU, 0)
         return tune.PlacementGroupFactory([{"CPU": cpus, **({"GPU": gpus} if gpus else {})}])
 
-    # Ray pickles the function, and what it refers to with it.
+    # Ray pickles the function with everything it refers to, so it refers to the id alone.
     study_id = checkpoints.study_id
 
     def folder_of(trial: Any) -> str:
@@ -325,7 +327,7 @@ def fit(
     tune_config = tune.TuneConfig(
         search_alg=searcher,
         scheduler=scheduler,
-        # The searcher counts; Tune would count retried and resumed trials otherwise than the study does.
+        # The searcher counts the trials: Tune would count retried and resumed trials differently from the study.
         num_samples=-1,
         reuse_actors=True,
         trial_dirname_creator=folder_of,
@@ -347,22 +349,22 @@ def fit(
             with _unrecorded(), _deaths_are_the_trials(), _left_as_it_is_once(is_lost):
                 tune.Tuner(trial, tune_config=tune_config, run_config=run_config).fit()
     finally:
-        # A store that does not answer now keeps some small files that nobody reads.
+        # If a store does not answer now, some small files that nobody reads stay there.
         with suppress(OSError) if is_store(storage.place) else nullcontext():
             checkpoints.remove_rays_records()
 
 
 @contextmanager
 def _unrecorded() -> Iterator[None]:
-    """Have Ray write into the storage neither what a Tuner is given nor the state of a search.
+    """Prevent Ray from writing a Tuner's arguments and the state of a search to the storage.
 
-    The study is the record, and among what a Tuner is given may be keys: those by which its storage is reached.
+    The study is the record, and a Tuner's arguments may contain the keys of its storage.
     """
     given, state = TunerInternal.__getstate__, TuneController.save_to_dir
 
     def save_nothing(self: TuneController) -> None:
         assert self._storage is not None
-        # The file itself Ray wants to find at the end, and where no trial was launched, reads.
+        # Ray needs the file at the end, and reads it if no trial was launched.
         folder = Path(self._storage.experiment_driver_staging_path)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / self.experiment_state_file_name).write_text('{"trial_data": []}')
@@ -377,16 +379,16 @@ def _unrecorded() -> Iterator[None]:
 
 
 class WorkerTaken(RayActorError):
-    """A worker's end for which Ray has no actor's error: taken by its memory monitor, or with what the node held."""
+    """Error of a lost worker for which Ray has no actor error: killed by its memory monitor, or lost with its node."""
 
 
 @contextmanager
 def _deaths_are_the_trials() -> Iterator[None]:
-    """Have the end of a worker be that of its trial, which is run again, however Ray calls it, and whenever it comes.
+    """Make every loss of a worker fail only its trial, which is then run again, whatever error Ray raises and when.
 
-    Ray's loop knows errors of an actor and of a task. What else it is told of a worker, first of all that a node's
-    memory monitor took it for want of host memory, ends the whole loop. A trial whose worker, used before, dies while
-    it takes the trial over would fail without being run again.
+    Ray's loop handles actor and task errors. Any other error of a worker ends the whole loop, above all a kill by a
+    node's memory monitor for lack of host memory. A trial whose reused worker dies while taking it over would fail
+    without being run again.
     """
     as_it_is, trial_failed = RayActorManager._actor_task_failed, TuneController._trial_task_failure
 
@@ -397,7 +399,7 @@ def _deaths_are_the_trials() -> Iterator[None]:
 
     def failed_while_taken_over(self: TuneController, trial: Any, exception: Exception) -> None:
         if trial in self._resetting_trials and isinstance(exception, RayActorError):
-            # What Ray does where a new worker dies before it is ready.
+            # Do the same as Ray does if a new worker dies before it is ready.
             self._resetting_trials.discard(trial)
             self._unstage_trial_with_resources(trial)
             self._set_trial_status(trial, trial.RUNNING)
@@ -414,7 +416,7 @@ def _deaths_are_the_trials() -> Iterator[None]:
 
 @contextmanager
 def _left_as_it_is_once(is_lost: Callable[[], bool]) -> Iterator[None]:
-    """Have Ray's loop end no worker of a Ray that is lost: it would wait for answers that never come."""
+    """Prevent Ray's loop from ending the workers of a lost Ray: it would wait for answers that never arrive."""
     as_it_is = TuneController.cleanup
 
     def cleanup(self: TuneController) -> None:

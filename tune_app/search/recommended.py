@@ -9,19 +9,19 @@ from search_spaces.space import Params
 from trainables.models.families import Architecture
 from trainables.models.recommended import recommendations
 
-# Draws of what a recommendation leaves open, one of which the rules may accept.
+# Draws of a recommendation's open parameters, one of which the rules may accept.
 _DRAWS = 3
 
 Turn = Iterator[Params]
-"""Draws of one recommendation; they differ in the parameters that it leaves open."""
+"""Draws of one recommendation, which differ in the parameters that it leaves open."""
 
 
 def recommended_turns(space: ActiveSpace, models: Mapping[str, Architecture | None], seed: int) -> Iterator[Turn]:
     """Yield the recommendations for every model in turn: first the best of each, then the second best, and so on.
 
     Args:
-        models: every model that a trial may use, with what its configuration says of it.
-        seed: of what the recommendations leave open.
+        models: every model that a trial may use, with its architecture; None if that is unknown.
+        seed: seed of the parameters that the recommendations leave open.
     """
     wanted = {name: recommendations(architecture) for name, architecture in models.items()}
     for place in range(max(map(len, wanted.values()), default=0)):

@@ -1,7 +1,7 @@
-"""Tells the study what became of every trial, from all that Ray reports of it.
+"""Recorder of every trial's outcome in the study, from Ray's callbacks.
 
-Ray's searcher interface hides the report at which a scheduler stops a trial, and says of an error only that there was
-one; its callbacks see everything.
+Ray's searcher interface hides the report at which a scheduler stops a trial, and the content of errors. Ray's callbacks
+see everything.
 """
 
 import math
@@ -51,27 +51,28 @@ from tune_app.unit import Unit
 
 _DOING = {Trial.PENDING: Doing.WAITING, Trial.PAUSED: Doing.WAITING, Trial.RUNNING: Doing.WORKING}
 
-# How Ray calls it that a worker is there no more.
+# Ray errors that mean the worker is gone.
 _DEATHS = ("ActorDiedError", "ActorUnavailableError", "WorkerCrashedError", "WorkerLost")
 
-# What a trial raises that can keep no checkpoints. After its retries that is the search's trouble.
+# Error of a trial that cannot save checkpoints. After the trial's retries, it ends the search.
 _OUT_OF_REACH = "CheckpointsOutOfReachError"
 
 
 class StudyRecorder(tune.Callback):
-    """Ray's callback that keeps the study true.
+    """Ray callback that records every trial in the study.
 
     Args:
-        kept: what keeps the study for good; checkpoints that it may still name are not deleted.
-        unit: what trials report in.
-        timeout_s: after so many seconds without a report a worker ends itself; None if it never does.
-        on_report: called with every live trial after each of its steps.
-        on_retry: called with every live trial that is run again, and why.
-        on_note: called with a live trial and what a person should know of it.
-        on_halt: called with what is no trial's fault and lets none run: the search is to end.
-        on_close: called with every trial once it was told.
+        kept: permanent storage of the study. Checkpoints that it may still name are not deleted.
+        unit: unit of the trials' reports.
+        scheduler: name of the scheduler, for the reason of a stopped trial.
+        timeout_s: seconds without a report after which a worker ends itself; None if it never does.
+        on_report: called with a live trial and its value after each of its steps.
+        on_retry: called with a live trial that is run again, and the reason.
+        on_note: called with a live trial and a note on it for a person.
+        on_halt: called with a reason for which no trial can run, so that the search ends.
+        on_close: called with every trial once its outcome is recorded.
         on_step: called at every turn of Ray's loop with the trials in progress.
-        waiting: returns the numbers of the trials that the scheduler paused, so that they hold no slot.
+        waiting: returns the numbers of the trials that the scheduler paused and that hold no slot.
     """
 
     def __init__(
@@ -111,11 +112,11 @@ class StudyRecorder(tune.Callback):
         self._take_up()
 
     def __getstate__(self) -> dict[str, Any]:
-        # Ray pickles callbacks into its own experiment state, which nothing reads here: the study is the record.
+        # Ray pickles callbacks into its own experiment state, which nothing reads: the study is the record.
         return {}
 
     def _take_up(self) -> None:
-        """Count the time since an earlier search as a pause of the trials that it left open."""
+        """Count the time since the previous search as a pause of the trials that it left open."""
         now = time.time()
         for trial in self._store.trials():
             if not trial.state.is_finished():
@@ -166,7 +167,7 @@ class StudyRecorder(tune.Callback):
             self._on_halt(str(live.reason))
             return
         if live.ended in ("oom", "failed"):
-            # Its own doing: running it again would end the same way.
+            # The trial itself caused its end: running it again would end the same way.
             trial.max_failures = 0
             return
         live.fold_epoch = result.get(FOLD_EPOCH)
@@ -184,11 +185,11 @@ class StudyRecorder(tune.Callback):
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
         live = self._live_of(trial)
-        # Of a trial in folds there is no one model to keep, only a state to go on from.
+        # A trial in folds has no single best model, only a state to resume from.
         is_best = None if self._unit.is_fold else live.telling_step == live.step
         attributes: dict[str, Any] = self._checkpoints.add(live.number, checkpoint, is_best=is_best)
         if live.fold_epoch is None:
-            # One attribute a step: what a resumed trial measured before it was cut short stays known.
+            # One attribute per step preserves the metrics that a resumed trial measured before it was interrupted.
             attributes = {**attributes, metrics_attribute(self._unit.name, live.step): live.metrics}
             if live.by_criterion and live.telling_step == live.step:
                 attributes[BY_CRITERION_ATTRIBUTE] = live.by_criterion
@@ -240,7 +241,7 @@ class StudyRecorder(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         live = self._live_of(trial)
         if live.ended == HALTED:
-            # Open in the study, it is taken up again.
+            # The trial stays open in the study, so the next search resumes it.
             del self._live[trial.trial_id]
             return
         if live.ended == "oom":
@@ -282,7 +283,7 @@ class StudyRecorder(tune.Callback):
                 best_metrics=dict(stored.user_attrs.get(best) or {}),
                 facts=dict(stored.user_attrs.get(FACTS_ATTRIBUTE) or {}),
                 retries=int(stored.user_attrs.get("retries", 0)),
-                # Written anew at the next turn, where the trial goes on by now.
+                # The next turn of the loop updates this if the trial goes on by then.
                 waits=stored.user_attrs.get(WAITS_ATTRIBUTE) is not None,
             )
         return self._live[trial.trial_id]
@@ -299,7 +300,7 @@ class StudyRecorder(tune.Callback):
         live = self._live.pop(trial.trial_id)
         del self._trials[trial.trial_id]
         attributes = {
-            # Also of a trial that ended before it could say anything.
+            # Every trial has all attributes, even if it ended before its first report.
             **dict.fromkeys(TRIAL_ATTRIBUTES),
             "gpu_fraction": trial.config[GPU],
             **{doing.value: seconds for doing, seconds in live.clock.at(time.time()).items()},
@@ -307,9 +308,9 @@ class StudyRecorder(tune.Callback):
             **(live.error or {}),
         }
         if live.values:
-            # In folds every one has a best epoch of its own, which is among its metrics.
+            # Every fold has its own best epoch, which is among its metrics.
             best_epoch = None if self._unit.is_fold else live.telling_step // self._unit.per_epoch or None
-            # Over folds it is the share of them.
+            # Over folds, the metric is the share of collapsed folds.
             collapsed = live.best_metrics.get("collapsed", 0.0) >= 0.5
             attributes |= {"best_epoch": best_epoch, "metrics": live.best_metrics, "collapsed": collapsed}
         self._store.close_trial(
@@ -326,7 +327,7 @@ class StudyRecorder(tune.Callback):
 
 
 def _excess(live: Live) -> float:
-    """By how much, relatively, the need exceeded what was allowed; a small excess where only the fact is known."""
+    """Return the excess of the needed over the allowed memory, need / allowed − 1; a small one if it is unknown."""
     need, allowed = live.facts.get("need_gib"), live.facts.get("allowed_gib")
     if need and allowed and need > allowed:
         return float(need) / float(allowed) - 1
@@ -334,12 +335,12 @@ def _excess(live: Live) -> float:
 
 
 def _error_of(trial: Trial, losses: int) -> dict[str, str]:
-    """What Ray knows of an error that the trial could not report itself: its worker died, or was not fit to use.
+    """Return Ray's account of an error that the trial could not report: its worker died, or was unusable.
 
     Args:
-        losses: how often the trial has lost its worker by now.
+        losses: number of times that the trial has lost its worker so far.
     """
-    # Trial.get_pickled_error() looks in the storage, to which the file may not have been copied yet.
+    # Trial.get_pickled_error() reads from the storage, where the file may not have been copied yet.
     file = trial.pickled_error_file
     if not file or not Path(file).exists():
         return {"error_type": "WorkerLost", "error_message": "its worker ended without a word", "error_traceback": ""}
@@ -347,7 +348,7 @@ def _error_of(trial: Trial, losses: int) -> dict[str, str]:
     cause = getattr(error, "cause", None) or error
     message = str(cause)
     if isinstance(error, ray.exceptions.RayActorError):
-        # What comes before names Ray's own objects.
+        # The text before this phrase only names Ray's own objects.
         why = " ".join(message.split()).rpartition("The actor is dead because ")[2][:300]
         message = f"its worker was lost {'once' if losses == 1 else f'{losses} times; the last time'}: {why}"
     return {"error_type": type(cause).__name__, "error_message": message, "error_traceback": str(error)}

@@ -1,4 +1,4 @@
-"""The checkpoint that a trial goes on from: its newest that is whole, or none."""
+"""Choice of the checkpoint that a trial resumes from: its newest undamaged one, or none."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -10,17 +10,17 @@ from ray import tune
 
 from tune_app.study.checkpoints import CheckpointStorage
 
-# Errors of a checkpoint that is not there to be read; all others are the storage's.
+# Errors that mean the checkpoint itself is gone or unreadable; all other errors concern the storage.
 _GONE = (FileNotFoundError, NotADirectoryError, PermissionError)
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """Where a trial goes on from.
+    """Checkpoint that a trial resumes from.
 
     Attributes:
-        folder: holds the checkpoint; None where the trial starts from its beginning.
-        passed_over: says why that is not the newest checkpoint, for a person; None where it is.
+        folder: folder that holds the checkpoint; None if the trial starts from its beginning.
+        passed_over: reason, for a person, why this is not the newest checkpoint; None if it is.
     """
 
     folder: Path | None = None
@@ -30,12 +30,12 @@ class Resumed:
 def resumed(
     newest: tune.Checkpoint | None, recorded: Sequence[str], storage: CheckpointStorage, scratch: Path
 ) -> Resumed:
-    """Fetch the newest checkpoint of a trial that is whole.
+    """Fetch the newest undamaged checkpoint of a trial.
 
     Args:
-        newest: Ray's, of a trial that it paused or runs again; None where an earlier search left the trial.
+        newest: Ray's checkpoint of a trial that it paused or runs again; None if an earlier search left the trial.
         recorded: checkpoints that the study named when the trial was launched, the newest first.
-        scratch: folder of this trial for what is fetched.
+        scratch: folder of this trial for fetched checkpoints.
 
     Raises:
         OSError: the storage does not answer.
@@ -54,10 +54,10 @@ def resumed(
 def _candidates(
     newest: tune.Checkpoint | None, recorded: Sequence[str], storage: CheckpointStorage
 ) -> Iterator[tuple[FileSystem, str]]:
-    """Every checkpoint of the trial that may still be there, once, the newest first."""
+    """Yield each checkpoint of the trial that may still exist, once, the newest first."""
     seen: set[str] = set()
     if newest is not None:
-        # What is older and still there is that of the trial's best epoch.
+        # An older checkpoint that still exists is that of the trial's best epoch.
         filesystem: FileSystem = newest.filesystem
         folder, _, name = newest.path.rpartition("/")
         found = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
@@ -70,8 +70,8 @@ def _candidates(
 
 
 def _fetch(filesystem: FileSystem, path: str, folder: Path) -> str | None:
-    """Copy a checkpoint; return what is wrong with it, or None."""
-    # Torch is there by now, or is about to be: the trial trains.
+    """Copy a checkpoint, and return its damage; None if it is whole."""
+    # The trial trains and needs torch anyway, so importing it here costs nothing extra.
     from trainables.training.checkpoint import damage_of
 
     try:

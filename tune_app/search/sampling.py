@@ -1,6 +1,6 @@
-"""Proposes configurations: TPE, NSGA-II, random or exhaustive; none twice, as long as there are others.
+"""Proposal of unseen configurations by TPE, NSGA-II, random or exhaustive sampling.
 
-A proposal is a whole configuration, drawn before any trial exists for it, so that a trial's record is written once.
+A proposal is a whole configuration, drawn before a trial exists for it, so that a trial's record is written once.
 """
 
 import itertools
@@ -15,19 +15,20 @@ from search_spaces.space import Params, Scalar
 from tune_app.search.nsga import NsgaDraw
 from tune_app.search.tpe import TpeDraw
 
-# Random draws after which an endless space counts as exhausted: what is endless in it cannot be read.
+# Random draws without an unseen configuration after which an infinite space counts as exhausted: its float ranges are
+# never read.
 _CHANCES = 1_000
 _RANDOM_DRAWS = 10
 
 Draw = Callable[[], Iterable[Params]]
-"""Yields configurations, the most promising first; they may repeat. Each call starts a new draw."""
+"""Function that yields configurations, the most promising first. They may repeat. Each call starts a new draw."""
 
 
 class Proposer:
-    """Proposes configurations that this study has not seen, every value that nothing reads at its one value.
+    """Proposer of normalised configurations that the study has not seen.
 
     Args:
-        draw: None goes through a discrete space in its fixed order.
+        draw: source of configurations; None goes through a discrete space in its fixed order.
     """
 
     def __init__(self, space: ActiveSpace, draw: Draw | None, seed: int) -> None:
@@ -38,21 +39,21 @@ class Proposer:
         self._next_in_order = 0
 
     def mark_seen(self, params: Mapping[str, Scalar]) -> None:
-        """Never propose this configuration again."""
+        """Mark a configuration as seen, so that it is never proposed again."""
         self._seen.add(self._space.key(params))
 
     def is_seen(self, params: Mapping[str, Scalar]) -> bool:
-        """Return whether the study holds this configuration, or another that trains the same."""
+        """Return whether this configuration, or another that trains the same, was seen."""
         return self._space.key(params) in self._seen
 
     def propose(self) -> Params | None:
-        """Return a configuration to try next, or None when the space holds no unseen one."""
+        """Return an unseen configuration; None if the space holds no other."""
         return next(self.proposals(), None)
 
     def proposals(self) -> Iterator[Params]:
         """Yield unseen configurations, the most promising first, until the space holds no other.
 
-        A search takes the first that its rules accept, and marks those before it as seen.
+        A search takes the first one that its rules accept, and marks the ones before it as seen.
         """
         if self._is_exhausted():
             return
@@ -74,7 +75,7 @@ class Proposer:
                 yield params
 
     def _anywhere(self) -> Params | None:
-        """Return an unseen configuration from anywhere in the space, or the next in its order."""
+        """Return an unseen configuration from anywhere in the space; if there is no draw, the next in its order."""
         size = self._space.size
         if size is None:
             drawn = (self._space.space.sample(self._rng) for _ in range(_CHANCES))
@@ -99,14 +100,14 @@ def build_proposer(
     *,
     least_bandwidth: float | None = None,
 ) -> Proposer:
-    """Build a proposer for the setting ``search.sampler`` that knows every trial of the study.
+    """Build the proposer for the setting ``search.sampler``, with every trial of the study marked as seen.
 
     Args:
-        seed: for this start of the search. A resumed search must come with another one, or it repeats its first draws.
-        least_bandwidth: of ``tpe``, in place of its default.
+        seed: seed of this start of the search. A resumed search must use another one, or it repeats its first draws.
+        least_bandwidth: least bandwidth of ``tpe``; None takes its default.
 
     Raises:
-        ValueError: the sampler is unknown, or ``exhaustive`` in an endless space.
+        ValueError: the sampler is unknown, or it is ``exhaustive`` and the space infinite.
     """
     if sampler == "exhaustive" and space.size is None:
         raise ValueError("search.sampler: exhaustive needs a space without float ranges")

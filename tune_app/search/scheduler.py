@@ -1,4 +1,4 @@
-"""The scheduler for the setting ``scheduler.name``. All of them count a trial's own, absolute steps."""
+"""Schedulers for the setting ``scheduler.name``. All of them count a trial's own, absolute steps."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -28,13 +28,14 @@ def build_scheduler(
     """Build the scheduler for the setting ``scheduler.name``.
 
     Args:
-        steps: of a complete trial: its epochs, its rungs within epochs, or its folds.
+        steps: steps of a complete trial, which are epochs, rungs within epochs, or folds.
         warmup: first step at which a trial may be stopped.
-        startup_trials: the first so many trials of the study are never stopped.
-        past: the launched trials that the study holds already.
+        reduction_factor: one trial in this many survives a rung.
+        startup_trials: number of first trials of the study that are never stopped.
+        past: launched trials that the study already holds.
         no_more: returns whether no further trial will be launched.
         slots: trials that may run at a time.
-        pauses: whether trials write checkpoints, so that they can wait; HyperBand needs them.
+        pauses: whether trials write checkpoints and so can wait. HyperBand needs this.
 
     Raises:
         ValueError: the name is unknown.
@@ -60,7 +61,7 @@ def build_scheduler(
             reduction_factor=reduction_factor,
             spared=spared,
             warmup=warmup,
-            # Rungs grow by the reduction factor, and the last may lie before a trial's end; survivors go on to that.
+            # The last rung may lie before a trial's end, and its survivors run to the end.
             stop_last_trials=False,
         )
     if name == "none":
@@ -69,5 +70,5 @@ def build_scheduler(
 
 
 def waiting_trials(scheduler: TrialScheduler) -> frozenset[int]:
-    """Return the numbers of the trials that are paused and hold no slot, so that others may be launched meanwhile."""
+    """Return the numbers of the paused trials. They hold no slot, so other trials may be launched meanwhile."""
     return scheduler.waiting if isinstance(scheduler, Asha | LenientHyperBand) else frozenset()

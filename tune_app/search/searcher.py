@@ -1,7 +1,7 @@
-"""The searcher that Ray asks for trials: proposes, checks the rules, records what they reject, and asks again.
+"""Searcher that suggests trials to Ray: it takes proposals, records those that the rules reject, and launches the rest.
 
-A subclass of Ray's ``OptunaSearch``, which would launch a configuration twice, knows no rules, and tells Optuna too
-little of how a trial ended: that is left to ``tune_app.search.recorder``, which sees every report.
+It subclasses Ray's ``OptunaSearch``, which may launch a configuration twice, has no rules, and records too little of a
+trial's end. ``tune_app.search.recorder``, which sees every report, records the ends instead.
 """
 
 import itertools
@@ -24,9 +24,9 @@ from tune_app.study.store import StudyStore
 
 @dataclass(frozen=True)
 class OpenTrial:
-    """A trial that an interrupted search left open, to be taken up again under its number.
+    """Trial to launch under its number, in particular one that an interrupted search left open.
 
-    ``checkpoints`` are those to go on from, the newest first; of a damaged one the next is taken.
+    ``checkpoints`` are the ones to resume from, the newest first. The next one is used if one is damaged.
     """
 
     number: int
@@ -36,19 +36,20 @@ class OpenTrial:
 
 
 class HeadroomSearch(OptunaSearch):
-    """Suggests configurations that no rule turns away and that were not launched before.
+    """Searcher that suggests unseen configurations that every rule accepts.
 
     Args:
-        fixed: every setting that rules look at, as it is outside the space.
-        gpus: answers how many GPUs, or what share of one, a trial of a whole configuration is given.
-        adopt: trials to take up before new ones are proposed.
-        total: launched trials that the study is to hold; the adopted ones count.
+        fixed: every setting that rules read, with its value outside the space.
+        gpus: returns the GPUs, or the share of one, for a trial of a whole configuration.
+        adopt: open trials to resume before new ones are proposed.
+        launched: launched trials that the study already holds, including the open ones.
+        total: launched trials that the study shall hold, including the adopted ones.
         max_concurrent: trials that may run at a time.
         ask_ahead: trials that may wait beside the running ones; HyperBand fills its brackets with them.
-        max_rejections: samples turned away in a row after which the space counts as exhausted.
+        max_rejections: rejected samples in a row after which the space counts as exhausted.
         recommended: groups of configurations to launch before the proposer is asked. Each group is one recommendation
-            with its open parameters drawn anew; the first that the rules accept is launched.
-        most_recommended: number of them to launch.
+            with several draws of its open parameters; the first one that the rules accept is launched.
+        most_recommended: number of recommendations to launch.
     """
 
     def __init__(
@@ -90,12 +91,12 @@ class HeadroomSearch(OptunaSearch):
         self._most_recommended = most_recommended
         self._open: set[str] = set()
         self.paused = 0
-        """Open trials that hold no slot, because the scheduler paused them. Kept up to date by the recorder."""
+        """Number of open trials that hold no slot, because the scheduler paused them. The recorder updates it."""
         self.end: str | None = None
-        """Why there is nothing more to suggest, or None while there is."""
+        """Reason why there is nothing left to suggest; None while there is."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Ray omits FINISHED
-        """The next configuration, ``Searcher.FINISHED``, or None while all slots are taken."""
+        """Return the next configuration, ``Searcher.FINISHED``, or None while all slots are taken."""
         if self._adopt:
             if self._slots_taken():
                 return None
@@ -117,18 +118,18 @@ class HeadroomSearch(OptunaSearch):
         return self._launch(trial_id, OpenTrial(number, params, is_recommended=bool(recommended)))
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Nothing: the recorder sees every report, this method not all of them."""
+        """Do nothing: the recorder sees every report, while this method misses some."""
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        """Free the trial's slot; what became of it is told by the recorder."""
+        """Free the trial's slot; the recorder records the outcome."""
         self._open.discard(trial_id)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Ray pickles its searcher into an experiment state of its own, which nothing reads: the study is the record.
+        # Ray pickles the searcher into its own experiment state, which nothing reads: the study is the record.
         return {}
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the study is the record that a search resumes from."""
+        """Do nothing: a search resumes from the study."""
 
     def restore(self, checkpoint_path: str) -> None:
         raise NotImplementedError("a search is resumed from its study: run the same command again")
@@ -143,14 +144,17 @@ class HeadroomSearch(OptunaSearch):
         return {**launch, RECOMMENDED: True} if trial.is_recommended else launch
 
     def _next_recommended(self) -> Params | None:
-        """Return the next recommended configuration that the rules accept; None once there are enough or no more."""
+        """Return the next recommended configuration that the rules accept, and record the rejected ones.
+
+        Return None if enough were launched or none is left.
+        """
         while self._most_recommended > 0:
             turn = next(self._recommended, None)
             if turn is None:
                 return None
             for params in turn:
                 if self._proposer.is_seen(params):
-                    # An earlier search, or another turn, had it.
+                    # An earlier search or another recommendation has used this configuration.
                     break
                 if self._is_accepted(params):
                     self._most_recommended -= 1
@@ -158,7 +162,7 @@ class HeadroomSearch(OptunaSearch):
         return None
 
     def _next_allowed(self) -> Params | None:
-        """Return the first proposal that every rule accepts, and record the others. None ends the search."""
+        """Return the first proposal that every rule accepts, and record the rejected ones. None ends the search."""
         rejections = 0
         for params in itertools.islice(self._proposer.proposals(), self._max_rejections):
             if self._is_accepted(params):
@@ -174,7 +178,7 @@ class HeadroomSearch(OptunaSearch):
         return None
 
     def _is_accepted(self, params: Params) -> bool:
-        """Return whether every rule accepts a configuration, which is then never proposed again; record a rejection."""
+        """Return whether every rule accepts a configuration; record a rejection. It is never proposed again."""
         self._proposer.mark_seen(params)
         rejected = violations(self._rules, Sample.of({**self._fixed, **params}))
         if rejected:

@@ -1,4 +1,4 @@
-"""Trials that no scheduler stops, and what a resumed search knows of earlier ones."""
+"""Trials that no scheduler stops, and a resumed search's view of earlier trials."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from tune_app.search.messages import is_recommended, number_of
 
 @dataclass(frozen=True)
 class PastTrial:
-    """A launched trial of a study that is resumed.
+    """Launched trial of a resumed study.
 
     Attributes:
-        values: its reports, by step.
-        is_open: it was cut short, and is taken up again.
-        waits: the scheduler had paused it at its last report.
+        values: reports of the trial, by step.
+        is_open: whether the trial was interrupted and is resumed.
+        waits: whether the scheduler had paused the trial at its last report.
     """
 
     number: int
@@ -26,7 +26,7 @@ class PastTrial:
 
 
 class Spared:
-    """The first so many trials of a study, and those with recommended configurations."""
+    """Spared trials: a number of first trials of a study, and those with recommended configurations."""
 
     def __init__(self, most: int, past: Sequence[PastTrial]) -> None:
         self._most = most
@@ -34,7 +34,7 @@ class Spared:
         self._recommended = {trial.number for trial in past if trial.is_recommended}
 
     def add(self, trial: Trial) -> bool:
-        """Take note of a trial that is launched; return whether it is spared."""
+        """Add a launched trial, and return whether it is spared."""
         if len(self._first) < self._most:
             self._first.add(number_of(trial))
         if is_recommended(trial):

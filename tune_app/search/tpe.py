@@ -18,19 +18,19 @@ from tune_app.search.projection import Reported, gains_to_end
 from tune_app.study.reporting import is_infeasible
 
 LEAST_BANDWIDTH = 0.15
-"""Floor under the bandwidth of numeric and ranked parameters, as a share of their range.
+"""Lower bound of the bandwidth of numeric and ranked parameters, as a share of their range.
 
 Optuna's own bandwidths shrink to range / min(100, trials + 2). Ranks of choices repeat, so the bad trials become spikes
-in g(x), and l(x) / g(x) peaks beside them at the same few good kernels for the rest of the search. The value was chosen
-by ``scripts/bench/quality.py --tune`` on problems and seeds other than those it reports.
+in g(x). Then l(x) / g(x) peaks beside them, at the same few good kernels for the rest of the search. The value was
+chosen by ``scripts/bench/quality.py --tune`` on problems and seeds other than those it reports.
 """
 STARTUP_TRIALS = 10
-"""Launched trials that have reported before the model is asked; until then draws are spread evenly."""
+"""Number of launched trials that must have reported before TPE is used. Until then, draws are spread evenly."""
 _LOTS = 4
 _LOT_SIZE = 24
-# Even draws after which the proposer looks for anything unseen.
+# Even draws after which the proposer takes any unseen configuration.
 _EVEN_DRAWS = 1_000
-# Rejections in a row after which draws look for the part of the space that can run, and such draws between two fits.
+# Rejections in a row after which draws target the part of the space that can run, and number of such draws per fit.
 _LOST_AFTER = 30
 _DRAWS_A_FIT = 4
 
@@ -38,16 +38,17 @@ _DRAWS_A_FIT = 4
 class TpeDraw:
     """Draw from a multivariate TPE; a scrambled Sobol sequence until ten launched trials have reported.
 
-    Rejected samples teach nothing: the rules keep them out of the draw, and as trials they would dilute the good ones.
-    Only after thirty rejections in a row draws go where the rejected samples' excess is smaller. A trial that ran out
-    of memory ranks behind all that ran, by its excess. A stopped or open trial ranks among the complete ones by the
-    final value that its last report lets expect (``projection``). An open trial without a report counts as bad
-    (constant liar), so that trials asked for at once differ. With several objectives the draw is Optuna's
-    multi-objective TPE, which ranks complete trials alone. Choices that are numbers are learnt by their rank: batch 64
-    then tells something of batch 128.
+    TPE does not learn from rejected samples: the rules keep them out of the draw, and as trials they would dilute the
+    good ones. Only after thirty rejections in a row do draws move to where the rejected samples' excess is smaller.
+
+    A trial that ran out of memory ranks behind all that ran, by its excess. A stopped or open trial ranks among the
+    complete ones by the final value projected from its last report (``projection``). An open trial without a report
+    counts as bad (constant liar), so that concurrent trials differ. With several objectives, the draw is Optuna's
+    multi-objective TPE, which ranks complete trials alone. Numeric choices are learnt by their rank, so batch 64 is
+    informative about batch 128.
 
     Args:
-        least_bandwidth: floor under the bandwidth of numeric and ranked parameters, as a share of their range.
+        least_bandwidth: lower bound of the bandwidth of numeric and ranked parameters, as a share of their range.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class TpeDraw:
     ) -> None:
         self._space = space.space
         self._study = study
-        # A parameter with one value has nothing to teach, and TPE does not take it.
+        # A parameter with a single value is not informative, and TPE does not accept it.
         self._scales = {name: _Scale(dist) for name, dist in distributions.items() if not dist.single()}
         self._fixed = {name: entry.examples[0] for name, entry in self._space.entries.items()}
         self._seen_by_tpe = {name: scale.distribution for name, scale in self._scales.items()}
@@ -83,8 +84,8 @@ class TpeDraw:
         return [trial for trial in self._study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL]
 
     def _projected_to_their_end(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
-        """Return the trials; those that reported but did not complete appear complete, with their projected values."""
-        # With several objectives the reports are of the first alone.
+        """Return the trials; incomplete ones with reports appear complete, with their projected values."""
+        # With several objectives, trials report only the first one.
         if len(self._study.directions) > 1:
             return trials
         reports = [self._reports_of(trial) for trial in trials]
@@ -103,7 +104,7 @@ class TpeDraw:
         found = None
         if trial.intermediate_values:
             found = Reported(trial.intermediate_values, trial.value if trial.state == TrialState.COMPLETE else None)
-        # Every draw asks of every trial, and what has ended does not change.
+        # Cached, because every draw reads every trial, and ended trials do not change.
         if trial.state.is_finished():
             self._reports[number] = found
         return found
@@ -124,13 +125,13 @@ class TpeDraw:
         known = self._rejected.get(number)
         if known is None:
             known = trial.state.is_finished() and is_infeasible(trial)
-            # Every draw asks of every trial, and what has ended does not change.
+            # Cached, because every draw reads every trial, and ended trials do not change.
             if trial.state.is_finished():
                 self._rejected[number] = known
         return known
 
     def _evenly(self) -> Iterator[Params]:
-        """Yield draws spread over the space; after many rejections in a row, most near the least excessive of them."""
+        """Yield draws spread over the space; after many rejections in a row, mostly near those of least excess."""
         for _ in range(_EVEN_DRAWS):
             yield self._space.at(self._points.random(1)[0].tolist())
             rejected = list(itertools.takewhile(self._is_rejected, reversed(self._trials())))
@@ -143,8 +144,8 @@ class TpeDraw:
             yield {name: values[name] for name in self._space}
 
     def _columns(self, trials: Sequence[FrozenTrial]) -> Columns:
-        # Every draw looks at every trial, and parameters never change: each trial's numbers are computed once. A trial
-        # that lacks some parameters, as other programs may write it, is left out, as Optuna does.
+        # Cached, because every draw reads every trial, and parameters never change. Like Optuna, leave out a trial that
+        # lacks some parameters, which other programs may have written.
         rows = []
         for trial in trials:
             number = trial.number
@@ -157,7 +158,7 @@ class TpeDraw:
 
 
 class _Scale:
-    """A parameter as TPE sees it: as the study stores it, but numbers among choices by their rank."""
+    """Parameter in the form that TPE sees: as the study stores it, but with numeric choices replaced by their rank."""
 
     def __init__(self, stored: BaseDistribution) -> None:
         self.distribution = stored
@@ -167,11 +168,11 @@ class _Scale:
             self.distribution = IntDistribution(0, len(self._ranked) - 1)
 
     def number(self, value: Any) -> float:
-        """Return the number that TPE computes with for a trial's value."""
+        """Return the number by which TPE represents a trial's value."""
         return self.distribution.to_internal_repr(value if self._ranked is None else self._ranked.index(value))
 
     def value(self, drawn: Any) -> Scalar:
-        """Return the value of the space for what TPE drew."""
+        """Return the space's value for a value that TPE drew."""
         value: Scalar = drawn if self._ranked is None else self._ranked[drawn]
         return value
 

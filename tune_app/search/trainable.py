@@ -1,4 +1,4 @@
-"""The function that Ray runs in a worker: one trial of ``trainables``, its reports turned into Ray's."""
+"""Function that Ray runs in a worker: one trial of ``trainables``, with its reports converted to Ray's."""
 
 import faulthandler
 import logging
@@ -45,30 +45,31 @@ from tune_app.study.checkpoints import CheckpointStorage
 from tune_app.study.places import PlaceAwayError, store_errors
 from tune_app.uris import is_store
 
-# Beyond this a traceback only repeats itself, and every report is kept in the driver's memory.
+# Characters of a traceback to keep: longer ones only repeat themselves, and the driver keeps every report in memory.
 _LONGEST_TRACEBACK = 20_000
-# A store that does not answer is waited for so long, and asked again after every pause.
+# Total time to wait for a store that does not answer, and pause between two attempts.
 _PATIENCE_S = 600.0
 _PAUSE_S = 5.0
-# The worker's own clock, which says where it hangs, begins later than the driver's and is to ring before it.
+# Grace of the driver's clock: the worker's own clock, which logs where the worker hangs, starts later and must ring
+# first.
 _LEAST_GRACE_S, _MOST_GRACE_S = 5.0, 30.0
 
 T = TypeVar("T")
 
 
 class RunTrial(Protocol):
-    """What is run per trial: ``trainables.trial.run_trial``, or a stand-in in tests and benches."""
+    """Function that runs a trial: ``trainables.trial.run_trial``, or a stand-in in tests and benches."""
 
     def __call__(self, settings: TrialSettings, report: Report, workspace: "Workspace") -> None: ...
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """What a trial may work with: a cache shared on the node, a folder of its own, a checkpoint to go on from.
+    """Resources of a trial: a cache shared on the node, a folder for checkpoints, and a checkpoint to resume from.
 
-    ``checkpoints`` is where in its folder it writes them; None where none are kept.
-    ``share`` is the part of a card that is its own, or of the host's memory. ``card`` is the number that Ray gave the
-    card on this node, whether it is there or only claimed, or ``cpu``.
+    ``checkpoints`` is the folder for its checkpoints; None if none are saved. ``share`` is the trial's share of a card,
+    or of the host's memory. ``card`` is Ray's number of the card on this node, whether the card exists or is only
+    claimed, or ``cpu``.
     """
 
     cache: Path
@@ -80,11 +81,11 @@ class Workspace:
 
 
 class DiscardWorker(Exception):
-    """Ends a trial whose outcome was reported, in a way that makes Ray throw the worker away."""
+    """Error that ends a trial after its outcome was reported, so that Ray discards the worker."""
 
 
 def train_encoder(settings: TrialSettings, report: Report, workspace: Workspace) -> None:
-    """Run one real trial; the imports are heavy and happen in the worker alone."""
+    """Run one real trial. The imports are heavy and happen only in the worker."""
     from trainables.content import inputs_checked
     from trainables.memory.current import current_device
     from trainables.threads import limit_threads
@@ -107,7 +108,7 @@ def train_encoder(settings: TrialSettings, report: Report, workspace: Workspace)
 
 
 def _log_to_stderr() -> None:
-    """Let the trial's log lines reach this worker's own log file, which Ray keeps; the driver prints none of it."""
+    """Send the trial's log lines to this worker's own log file, which Ray keeps and the driver does not print."""
     logger = logging.getLogger("headroom")
     if not logger.handlers:
         handler = logging.StreamHandler()
@@ -129,17 +130,18 @@ def make_trainable(
     timeout_s: float | None,
     run_trial: RunTrial,
 ) -> Callable[[Mapping[str, Any]], None]:
-    """The function for Ray's Tuner.
+    """Return the function for Ray's Tuner.
 
     Args:
-        base: the settings of every trial; a sample's values are put in place of its own.
+        base: settings of every trial, whose searched values a sample replaces.
         cache: folder on the driver's node that trials share.
-        files: what they read, on any node.
-        storage: where their checkpoints lie; None: they write none.
-        folder: of the study's trials in it.
-        threads: for torch; fixed, because sums over another number of threads round differently.
-        host_share: of the host's memory, for a trial that is given no part of a card.
-        timeout_s: between two reports; a worker that takes longer ends itself. None waits for ever.
+        files: files that trials read, on any node.
+        storage: storage of the trials' checkpoints; None if they write none.
+        folder: folder of the study's trials in the storage.
+        threads: number of torch threads, which is fixed because sums over another number of threads round differently.
+        host_share: share of the host's memory for a trial without a share of a card.
+        timeout_s: most seconds between two reports. A worker that takes longer ends itself; None waits forever.
+        run_trial: function that runs a trial.
     """
 
     def trainable(config: Mapping[str, Any]) -> None:
@@ -153,7 +155,7 @@ def make_trainable(
                 ends.append(said)
             if resume.passed_over:
                 said = replace(said, facts={**said.facts, PASSED_OVER_ATTRIBUTE: resume.passed_over})
-            # The time that the report itself takes is not the trial's.
+            # The time that the report itself takes does not count as the trial's.
             faulthandler.cancel_dump_traceback_later()
             _patiently(storage, lambda: _report(said))
             _end_unless_heard(timeout_s)
@@ -171,13 +173,13 @@ def make_trainable(
                 None if storage is None else scratch / "checkpoints",
                 resume.folder,
                 threads,
-                # Of several cards a trial uses the first.
+                # A trial with several cards uses only the first.
                 share=min(1.0, config[GPU] or host_share),
                 card=_claimed_card(),
             )
             run_trial(settings, report, workspace)
         except Exception as error:
-            # Torch is there by now: the trial ran.
+            # The trial ran, so torch is imported already.
             from trainables.worker import is_trials_own
 
             if why := _no_trials_fault(error, storage):
@@ -196,14 +198,14 @@ def make_trainable(
 
 
 class CheckpointsOutOfReachError(Exception):
-    """The trial can keep no checkpoint here and now; it is run again, as if its worker had died."""
+    """Error of a trial that cannot save checkpoints at present; it is run again, as if its worker had died."""
 
 
 def _require_reach(storage: CheckpointStorage, folder: str) -> None:
-    """See that this node has the folder of the checkpoints; it may have joined after every node was asked.
+    """Check that this node has the folder of the checkpoints, since it may have joined after the search's own check.
 
     Raises:
-        CheckpointsOutOfReachError: it has none.
+        CheckpointsOutOfReachError: the node lacks the folder.
     """
     filesystem, path = storage.opened()
     if filesystem.get_file_info(f"{path}/{folder}").type != FileType.Directory:
@@ -214,12 +216,12 @@ def _require_reach(storage: CheckpointStorage, folder: str) -> None:
 
 
 def _patiently(storage: CheckpointStorage | None, action: Callable[[], T]) -> T:
-    """Do something that needs the store of the checkpoints, and again for a while if that does not answer.
+    """Run an action that needs the store of the checkpoints, and retry for a while if the store does not answer.
 
-    On a disk it is done once: one that is full or read-only does not mend itself.
+    On a disk, run it once: a full or read-only disk does not recover by itself.
 
     Raises:
-        CheckpointsOutOfReachError: it was tried long enough.
+        CheckpointsOutOfReachError: the store has not answered for too long.
     """
     if storage is None or not is_store(storage.place):
         return action()
@@ -229,7 +231,7 @@ def _patiently(storage: CheckpointStorage | None, action: Callable[[], T]) -> T:
             with store_errors():
                 return action()
         except FileNotFoundError:
-            # The store has answered.
+            # A missing file is an answer of the store, so retrying is pointless.
             raise
         except (OSError, PlaceAwayError) as error:
             why = f"the store of the checkpoints does not answer: {storage.why(error)}"
@@ -240,19 +242,19 @@ def _patiently(storage: CheckpointStorage | None, action: Callable[[], T]) -> T:
 
 
 def _end_unless_heard(timeout_s: float | None) -> None:
-    """End this process after so many seconds, unless it is called again; where it hangs is written to its log.
+    """End this process after a timeout, unless this is called again; the stack at that moment goes to its log.
 
-    The clock runs in a thread that needs nothing of the interpreter, so it rings in the middle of native code, too.
+    The clock runs in a thread that does not need the interpreter, so it works during native code, too.
     """
     if timeout_s is not None:
-        # Ray may have put something without a file descriptor in the place of sys.stderr.
+        # Ray may have replaced sys.stderr by an object without a file descriptor.
         faulthandler.dump_traceback_later(timeout_s, exit=True, file=sys.__stderr__ or 2)
 
 
 def watch_timeout_s(timeout_s: float | None, storage: CheckpointStorage) -> float | None:
-    """Return the silence after which the driver ends a worker whose own clock has not rung; None: never.
+    """Return the silence in seconds after which the driver ends a worker whose own clock failed; None means never.
 
-    That clock stands still while the worker waits for the store of the checkpoints.
+    The worker's clock stops while it waits for the store of the checkpoints.
     """
     if timeout_s is None:
         return None
@@ -279,12 +281,12 @@ def _report(said: TrialReport) -> None:
     checkpoint = None if said.checkpoint is None else tune.Checkpoint.from_directory(str(said.checkpoint))
     tune.report(result, checkpoint=checkpoint)
     if said.checkpoint is not None:
-        # Ray has copied it to its storage by now.
+        # Ray has already copied the checkpoint to its storage.
         shutil.rmtree(said.checkpoint, ignore_errors=True)
 
 
 def _no_trials_fault(error: Exception, storage: CheckpointStorage | None) -> str | None:
-    """Return why no trial could run here and now, as an error says it; None of any other error."""
+    """Return the reason of an error that would stop any trial at present; None for any other error."""
     if isinstance(error, InputsChangedError):
         return str(error)
     failure = storage_failure(error)

@@ -1,7 +1,7 @@
-"""The driver's watch: a worker that hangs is ended, and a search whose Ray is lost ends.
+"""Watch of the driver, which ends workers that hang and halts a search that has lost Ray.
 
-A worker's own clock (``trainable.py``) rings first and says where it hangs. It does not ring in a process that is
-frozen, nor on a node that is cut off.
+A worker's own clock (``trainable.py``) rings first and logs where the worker hangs. It does not ring in a frozen
+process, nor on a node that is cut off.
 """
 
 import threading
@@ -19,11 +19,11 @@ from ray.tune.experiment import Trial
 from tune_app.search.nodes import Node, living_nodes, own_node
 
 _LOOK_S = 1.0
-# A driver that was stopped for a while, as by Ctrl-Z, has heard of nobody meanwhile.
+# Longest gap to count: a driver that was stopped for a while (by Ctrl-Z, say) has heard from no worker meanwhile.
 _MOST_BETWEEN_LOOKS_S = 5.0
 _ASK_S = 2.0
 _NO_ANSWER_S = 60.0
-# A cluster may be given another node.
+# Time without a suitable node after which Ray counts as lost, since a cluster may get another node.
 _NO_NODE_S = 300.0
 
 _REMEDY = "what was finished is kept: run the same command again"
@@ -31,19 +31,19 @@ _REMEDY = "what was finished is kept: run the same command again"
 
 @dataclass
 class _Silence:
-    """Seconds since a trial was heard of in its worker."""
+    """Seconds since the last report of a trial in its worker."""
 
     worker: Any
     seconds: float = 0.0
 
 
 class Watch(tune.Callback):
-    """Ray's callback that ends workers which hang, and halts a search that has lost Ray.
+    """Ray callback that ends workers that hang, and halts a search that has lost Ray.
 
     Args:
-        timeout_s: silence after which a worker is killed; None: never.
-        lost: returns why Ray is lost, or None while it is there.
-        on_halt: called with that; the search is to end.
+        timeout_s: silence in seconds after which a worker is killed; None means never.
+        lost: returns the reason why Ray is lost; None while it answers.
+        on_halt: called with the reason, so that the search ends.
         kill: ends a worker.
     """
 
@@ -67,7 +67,7 @@ class Watch(tune.Callback):
         return {}
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Look at every worker and at Ray, once a second."""
+        """Check every worker and Ray, once a second."""
         passed_s = time.monotonic() - self._looked_at
         if passed_s < _LOOK_S:
             return
@@ -79,17 +79,17 @@ class Watch(tune.Callback):
             self._on_halt(f"{why}; {_REMEDY}")
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Hear of a trial."""
+        """Reset the silence of a trial that starts."""
         self._silences.pop(trial.trial_id, None)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """Hear of a trial."""
+        """Reset the silence of a trial that reports."""
         self._silences.pop(trial.trial_id, None)
 
     def _look_at(self, trial: Trial, passed_s: float) -> None:
-        # Also that of a trial which is not running yet: a worker that is used again may hang before it begins.
+        # Include trials that are not running yet: a reused worker may hang before it starts one.
         worker = trial.temporary_state.ray_actor
         silence = self._silences.get(trial.trial_id)
         if worker is None:
@@ -99,21 +99,21 @@ class Watch(tune.Callback):
         else:
             silence.seconds += passed_s
             if self._timeout_s is not None and silence.seconds > self._timeout_s:
-                # Ray tells the loop of the worker's end, as of any other.
+                # Ray reports this end of a worker to the loop like any other.
                 self._kill(worker)
                 silence.seconds = 0.0
 
 
 @dataclass
 class RayHealth:
-    """Answers of Ray on its own state, asked for by a thread that may wait for them.
+    """State of Ray, queried by a thread of its own, which may have to wait for answers.
 
-    ``is_lost`` tells that ``lost`` has found a reason.
+    ``is_lost`` is whether ``lost`` has found a reason.
 
     Args:
-        cpu: of a trial.
-        own: the driver's node.
-        dead: returns the names of Ray's processes that this one started and that are no more.
+        cpu: CPUs of a trial.
+        own: id of the driver's node.
+        dead: returns the names of the dead Ray processes that this process started.
     """
 
     cpu: float
@@ -128,29 +128,29 @@ class RayHealth:
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Ask again and again while the block runs."""
+        """Query Ray repeatedly while the block runs."""
         asker = threading.Thread(target=self._ask_on, name="ray-health", daemon=True)
         asker.start()
         try:
             yield
         finally:
             self._stopped.set()
-            # It may be waiting for an answer that never comes.
+            # The thread may be waiting for an answer that never arrives.
             asker.join(_ASK_S)
 
     def _ask_on(self) -> None:
         while not self._stopped.is_set():
-            # An error is no answer, and counted as silence.
+            # An error counts as silence.
             with suppress(RayError):
                 self.heard(living_nodes())
             self._stopped.wait(_ASK_S)
 
     def heard(self, nodes: Sequence[Node]) -> None:
-        """Take note of the nodes that are alive."""
+        """Record the living nodes of an answer."""
         self._nodes, self._unanswered_s = nodes, 0.0
 
     def lost(self) -> str | None:
-        """Return why no trial can run any more, or None while some can; to be called again and again."""
+        """Return the reason why no trial can run any more; None while some can. Call this regularly."""
         why = self._why_lost()
         self.is_lost = self.is_lost or why is not None
         return None if why is None else f"Ray was lost: {why}"
