@@ -1,25 +1,26 @@
 """Search quality by epochs spent: Headroom beside random search, the stock searcher and fixed recipes.
 
-Searches are replayed (``replay.py``) on closed-form problems and on recorded trainings (``replayed_problems.py``),
-four trials at a time:
+Searches are replayed (``replay.py``) on closed-form problems and on recorded trainings (``replayed_problems.py``), four
+trials at a time:
 
 - ``random``: 100 random trials that fit, trained to their end.
 - ``random + ASHA``: the same with Headroom's ASHA, whole epochs.
 - ``stock + ASHA``: Ray's ``OptunaSearch`` with Ray's ``ASHAScheduler``, both at their defaults. A trial that does not
   fit raises, and costs nothing.
 - ``Optuna TPE``: the same searcher without a scheduler.
-- ``recommended``: nothing but the published settings of the problem's models, in turn, trained to their end.
+- ``recommended``: only the published settings of the problem's models, in turn, trained to their end.
 - ``headroom``: TPE, rules, ASHA with the rungs of ``scheduler.rung: auto``, four recommended configurations first.
 
-Every other side may spend half as many epochs as ``random``. What a search found is the best value without noise among
-its complete trials, each valued at its best epoch. To tell the best from the lucky ones is another matter: ``chosen``
-is the value without noise of the trial that the study calls the best. ``epochs to it`` are trained until what was found
-lies within 0.2 points of random's mean after all its trials, in the median; a search that does not get there counts
-with all epochs of ``random``. A launched trial that runs out of memory costs no epochs here, though it costs a start.
+Every other side may spend half as many epochs as ``random``. A search's result is the best value without noise among
+its complete trials, each valued at its best epoch. ``chosen`` measures how well the study tells the best trial from the
+lucky ones: the value without noise of the trial that the study calls the best. ``epochs to it`` is the median number of
+epochs trained until the result is within 0.2 points of random's mean after all its trials. A search that does not get
+there counts with all epochs of ``random``. A launched trial that runs out of memory costs no epochs here, though it
+costs a start.
 
-``below recommended`` counts searches that end with a trial which is worth less, without noise, than the best
-recommended configuration that they trained; the shortfall is its mean in points. By its own reports no search of
-Headroom ends below them, since they are among its complete trials.
+``below recommended`` counts searches whose ``chosen`` is below the value without noise of the best recommended
+configuration that they trained; the shortfall is its mean in points. By its own reports no search of Headroom ends
+below them, since they are among its complete trials.
 
 ``--tune`` compares floors under TPE's bandwidth on other problems and seeds than those of the report.
 """
@@ -59,7 +60,7 @@ _FLOORS = (0.0, 0.1, 0.15, 0.2, 0.3)
 
 @dataclass(frozen=True)
 class Name:
-    """A problem by name, which every process builds for itself."""
+    """Problem by name, which every process builds for itself."""
 
     name: str
     epochs: int
@@ -70,7 +71,7 @@ class Name:
 
 @cache
 def problem_of(name: Name) -> Any:
-    """Build a problem; once in a process, since fitting trees takes seconds."""
+    """Build a problem, once in a process, since fitting trees takes seconds."""
     if name.name in NAMED:
         return ClosedForm(NAMED[name.name], name.epochs)
     if name.name.startswith("seed "):
@@ -125,21 +126,21 @@ class Job:
 
     @property
     def budget(self) -> float:
-        """Epochs that the search may train."""
+        """Return the number of epochs that the search may train."""
         whole = float(TRIALS * self.problem.epochs)
         return whole if self.side == RANDOM else max(SHARES) * whole
 
 
 @dataclass(frozen=True)
 class Ran:
-    """A replayed search, and the best value without noise of the recommended configurations that it trained."""
+    """Replayed search, and the best value without noise of the recommended configurations that it trained."""
 
     replay: Replay
     recommended: float | None
 
 
 def run(job: Job) -> Ran:
-    """Replay one search; called in a process of its own."""
+    """Replay one search in a separate process."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     problem = problem_of(job.problem)
     if job.side == RECOMMENDED:
@@ -163,7 +164,7 @@ def _recipes_alone(problem: Any, seed: int) -> Replay:
 
 @dataclass(frozen=True)
 class Figures:
-    """A side on a problem, over all seeds.
+    """Figures of a side on a problem, over all seeds.
 
     Attributes:
         cost: median epochs to the target, and as a share of random's budget.

@@ -1,8 +1,8 @@
-"""Searches replayed through the product's own searcher, scheduler and recorder, without workers and without waiting.
+"""Searches replayed with the product's own searcher, scheduler and recorder, without workers and without waiting.
 
-``RayLoop`` makes the calls of Ray's controller in Ray's order, for several trials at once, on a clock of its own: a
-report takes as many epochs as it covers. What a trial reports comes from a problem: closed form (``problems.py``) or
-recorded trainings (``curves/``).
+``RayLoop`` makes the calls of Ray's controller in Ray's order, for several trials at once. Its clock counts epochs: a
+report takes as many as it covers. A trial's reports come from a problem: closed form (``problems.py``) or recorded
+trainings (``curves/``).
 """
 
 import heapq
@@ -37,7 +37,7 @@ from tune_app.unit import Unit
 
 
 class Problem(Protocol):
-    """A search problem whose trials report ``per_epoch`` times in each of ``epochs`` epochs."""
+    """Search problem whose trials report ``per_epoch`` times in each of ``epochs`` epochs."""
 
     @property
     def space(self) -> Space: ...
@@ -50,7 +50,7 @@ class Problem(Protocol):
         ...
 
     def curve(self, params: Mapping[str, Scalar], seed: int) -> Sequence[float]:
-        """Return what a trial reports, (epochs × per_epoch) scores in 0..1; equal for equal arguments."""
+        """Return the reports of a trial: (epochs × per_epoch) scores in 0..1; equal for equal arguments."""
         ...
 
     def true_curve(self, params: Mapping[str, Scalar]) -> Sequence[float]:
@@ -64,7 +64,7 @@ class Problem(Protocol):
 
 @dataclass(frozen=True)
 class Point:
-    """The best value without noise among the complete trials at a moment, and the epochs trained until then."""
+    """Best value without noise among the complete trials at a moment, and the epochs trained until then."""
 
     cost: float
     true_value: float
@@ -72,13 +72,13 @@ class Point:
 
 @dataclass
 class Replay:
-    """A replayed search.
+    """Replayed search.
 
     Attributes:
-        path: a point whenever a complete trial was better than all before it, by rising cost.
+        path: a point for every complete trial better than all before it, by rising cost.
         chosen: value without noise of the complete trial that the study calls the best, by its reports; 0 before any.
-        cost: epochs trained in all.
-        launched: trials.
+        cost: number of epochs trained.
+        launched: number of launched trials.
         ooms: launched trials that ran out of memory.
         recommended: configurations of the recommended trials that were trained to their end.
     """
@@ -95,12 +95,12 @@ class Replay:
         return next((point.true_value for point in reversed(self.path) if point.cost <= cost), 0.0)
 
     def cost_of(self, value: float) -> float:
-        """Return the epochs after which a complete trial is worth so much, without noise; infinite if none is."""
+        """Return the epochs after which a complete trial reaches a value, without noise; infinite if none does."""
         return next((point.cost for point in self.path if point.true_value >= value), math.inf)
 
 
 class Fits:
-    """The memory rule with exact needs: rejects what the problem says does not run."""
+    """Memory rule with exact needs: it rejects configurations whose trials would not run."""
 
     name = "memory"
 
@@ -136,7 +136,7 @@ class StandIn:
 
 
 class RayLoop:
-    """The calls of Ray's controller for trials that report a curve; a run is one ``run`` call.
+    """Calls of Ray's controller for trials that report a curve; a run is one ``run`` call.
 
     Args:
         slots: trials that run at once.
@@ -181,7 +181,7 @@ class RayLoop:
         return self.replay
 
     def get_trials(self) -> list[StandIn]:
-        """Return the trials that have not ended, which is as much as schedulers ask for."""
+        """Return the trials that have not ended; schedulers ask for no others."""
         return list(self._live.values())
 
     def stop_trial(self, trial: StandIn) -> None:

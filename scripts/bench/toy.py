@@ -1,14 +1,14 @@
-"""A toy search problem, published whole: half of its space does not fit in memory.
+"""Toy search problem, published whole: half of its space does not fit in memory.
 
-Eight encoders by their published shapes, batch and length, which set what a step needs, and accumulation and learning
-rate, which do not. Need is the closed formula of ``ToyModel.need_gib``: 16 bytes per parameter (weight, gradient and
-two moments of Adam in fp32) and per layer the activations of Korthikanti et al., "Reducing activation recomputation in
-large transformer models" (2022): batch · length · hidden · (34 + 5 · heads · length / hidden) bytes. The budget lies
+Model (eight encoders by their published shapes), batch and length set a step's need; accumulation and learning rate do
+not. The need is the closed formula of ``ToyModel.need_gib``. It counts 16 bytes per parameter (weight, gradient and two
+moments of Adam in fp32) and the activations of each layer: batch · length · hidden · (34 + 5 · heads · length / hidden)
+bytes, from Korthikanti et al., "Reducing activation recomputation in large transformer models" (2022). The budget lies
 between the two middle needs of all configurations, so that exactly half of the space fits.
 ``python scripts/bench/toy.py`` prints the shares.
 
-Objectives: ``random`` has nothing to do with the configuration; ``big`` favours big models, so that quality pulls a
-searcher to where memory ends. Both draw their noise from a hash of seed and configuration: equal for equal arguments.
+Objectives: ``random`` is unrelated to the configuration; ``big`` favours big models, so that quality pulls a
+searcher to the limit of memory. Both draw their noise from a hash of seed and configuration: equal for equal arguments.
 """
 
 import hashlib

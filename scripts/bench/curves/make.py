@@ -1,22 +1,22 @@
-"""Makes the tables of training curves that ``table.py`` reads, by training every configuration to its end.
+"""Maker of the tables of training curves that ``table.py`` reads: it trains every configuration to its end.
 
 - ``tiny``: 400 configurations, 8 epochs, 2 seeds. Built-in two-layer encoders from scratch on 400 rows of the built-in
   demo data (259 to train, 100 to validate), inputs cut to 40 tokens; fp32. 14 parameters.
 - ``minilm``: 150 configurations, 4 epochs, 1 seed. The pre-trained MiniLM on 400 rows of a file of your own, in the
-  columns of a criteria task (264 to train, 98 to validate); bf16. 13 parameters. The committed table is of pairs
-  (passage, question) from XQuAD's English part, negatives being other passages of the
-  same article, which do not hold the answer.
+  columns of a criteria task (264 to train, 98 to validate); bf16. 13 parameters. The committed table uses pairs
+  (passage, question) from XQuAD's English part. Its negatives are other passages of the same article, which do not hold
+  the answer.
 
 All trials of a table share the split of the data. A configuration is drawn from its table and index alone. Each epoch
 reports four times: three times on a fixed sample of the validation part, at its end on all of it. Memory is neither
-counted nor limited, since counting slows encoders this small; it changes nothing of what they learn.
+counted nor limited, since counting slows encoders this small and changes no result.
 
-A row is written as soon as its run ends; the rows in the file are not made again, so that a stopped command is simply
-given again. Threads are one to a process. From the repository's root:
+A row is written as soon as its run ends. Rows in the file are not made again, so the same command resumes a stopped
+one. Each process has one thread. From the repository's root:
 
     PYTHONPATH=scripts/bench python -m curves.make tiny
     PYTHONPATH=scripts/bench python -m curves.make minilm --data pairs.csv
-    PYTHONPATH=scripts/bench python -m curves.make tiny --check   # what the rows so far are worth as a problem
+    PYTHONPATH=scripts/bench python -m curves.make tiny --check   # the quality of the rows so far as a problem
 """
 
 import argparse
@@ -81,7 +81,7 @@ _FIXED: dict[str, dict[str, Scalar]] = {
 
 
 class UncountedDevice(CpuDevice):
-    """The CPU, whose memory is neither counted nor limited."""
+    """CPU whose memory is neither counted nor limited."""
 
     @contextmanager
     def enforce(self) -> Iterator[None]:
@@ -95,7 +95,7 @@ class UncountedDevice(CpuDevice):
 
 
 def configuration(table: str, index: int) -> dict[str, Scalar]:
-    """Return the configuration of a number: the same in every run of this script."""
+    """Return the configuration with this index: the same in every run of this script."""
     rng = random.Random(f"{table}:{index}")
     return {name: _drawn(entry, rng) for name, entry in SPACES[table].items()}
 

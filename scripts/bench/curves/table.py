@@ -1,7 +1,7 @@
 """Tables of real training curves beside this file, and the spaces that their configurations were drawn from.
 
-A bench replays searches on them: every configuration was trained to its end, so a search that stops trials early can
-be compared with what it stopped. ``make.py`` says how the tables were made. Needs nothing but the standard library.
+A bench replays searches on them. Every configuration was trained to its end, so a search that stops trials early can be
+compared with the full curves. ``make.py`` describes how the tables were made. Needs only the standard library.
 
 A table is a CSV file with one row per configuration and seed: ``index``, ``seed``, the configuration by dotted name,
 ``v1`` to ``vK``, ``cpu_s`` and ``failed``. Rows come in the order in which they were trained, all of seed 0 first.

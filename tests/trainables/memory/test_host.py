@@ -1,4 +1,4 @@
-"""The memory of the host and of control groups, from files as the kernel writes them."""
+"""Memory of the host and of control groups, from files in the kernel's format."""
 
 from pathlib import Path
 

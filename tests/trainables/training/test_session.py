@@ -1,4 +1,4 @@
-"""A training session on tiny encoders of every family."""
+"""Training session on tiny encoders of every family."""
 
 from collections.abc import Callable
 from itertools import count

@@ -1,4 +1,4 @@
-"""The live table fits its terminal and shows first what matters."""
+"""Live table: it fits its terminal and shows the important trials first."""
 
 import io
 from pathlib import Path
@@ -19,7 +19,7 @@ TRIALS = 40
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> StudyStore:
-    """Return a study of 40 trials, of which every tenth runs; of the others the ninth is the best, then the first."""
+    """Return a study of 40 trials, of which every tenth runs. Of the others the ninth is the best, then the first."""
     space = parse_space({"optim.lr": {"low": 0.1, "high": 0.9}, "head.pooling": {"choices": ["cls", "mean"]}})
     record = StudyRecord(space, "criteria", "macro_f1", "max", "data", fixed={"train.epochs": 4})
     store = open_study(tmp_path_factory.mktemp("live"), "x", None, record)

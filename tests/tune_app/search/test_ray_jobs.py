@@ -1,7 +1,7 @@
-"""A search as a job on a cluster that ``ray start`` made: tokens on, and a worker that does not see the head's files.
+"""Search as a job on a cluster that ``ray start`` made: with tokens, and a worker without access to the head's files.
 
-The head has no room for trials. The worker runs in a mount namespace of its own, in which the data, the model and Ray's
-own files are not those of the head; only the folder of the studies is the same in both.
+The head has no room for trials. The worker runs in a separate mount namespace, where the data, the model and Ray's own
+files differ from the head's. Only the folder of the studies is the same in both.
 """
 
 import json
