@@ -1,4 +1,4 @@
-"""Models that no trial can train or score: a small one of the same family shows that, whatever the family."""
+"""Models that no trial can train or score: a check with a small one rejects them, whatever the family."""
 
 from pathlib import Path
 

@@ -238,7 +238,7 @@ def test_an_allocation_that_others_leave_no_room_for_is_refused_and_the_error_kn
         assert caught.value.others_bytes == 200 * MIB
         assert device.cause_of(caught.value) == "neighbour"
         assert device.needed_bytes(caught.value) == device.live_bytes() + 32 * MIB
-        # A request beyond the whole card is no neighbour's fault.
+        # A request that can never fit is no neighbour's fault.
         with pytest.raises(BudgetExceededError) as caught:
             tensor(250)
         assert device.cause_of(caught.value) == "own"

@@ -1,4 +1,4 @@
-"""Studies that were refused or interrupted while they were made: they leave nothing hidden and nothing undeletable."""
+"""Studies that were refused once made, or interrupted while being made: nothing hidden or undeletable is left."""
 
 from pathlib import Path
 from typing import Any
