@@ -1,3 +1,3 @@
-"""Talks to Ray, Optuna, MLflow and the person: command line, experiment, searcher, study, tracking, export."""
+"""Hyperparameter search on Ray, Optuna and MLflow: command line, experiment, searcher, study, tracking, export."""
 
 __version__ = "0.1.0"

@@ -4,7 +4,7 @@ import os
 import sys
 
 if __name__ == "__main__" and sys.path[0] == os.getcwd() != os.path.dirname(os.path.dirname(os.path.abspath(__file__))):
-    # Python puts the working directory first, where a file may bear a library's name, such as tokenize.py.
+    # Python puts the working directory first, where a file may have a library's name, such as tokenize.py.
     del sys.path[0]
 
 import atexit
@@ -17,10 +17,10 @@ from tune_app.quiet import quiet_libraries
 
 @dataclass
 class _Leaving:
-    """Ends this process at once when everything that was registered after it has run.
+    """Exit handler that ends this process at once, after all handlers registered later have run.
 
-    The destructors of Ray and torch take ten seconds and more on a busy machine. Nobody knows what is waited for then,
-    and everything is written by that time.
+    The destructors of Ray and torch take ten seconds and more on a busy machine. A person would not know what they wait
+    for, and everything is written by that time.
 
     Attributes:
         code: the command's exit code; None leaves the end to the interpreter.
@@ -36,7 +36,7 @@ class _Leaving:
             sys.stdout.flush()
             sys.stderr.flush()
         except (OSError, ValueError):
-            # Nobody reads any more: the interpreter has its own way to say so.
+            # Nobody reads the output any more: leave the error message to the interpreter.
             return
         os._exit(self.code)
 
@@ -45,7 +45,7 @@ def main() -> None:
     """Run the command that this process was started for, and end the process with it."""
     quiet_libraries()
     leaving = _Leaving()
-    # What is registered first runs last.
+    # Register this handler first, so that it runs last.
     atexit.register(leaving)
     try:
         run_command()

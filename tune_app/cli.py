@@ -1,4 +1,4 @@
-"""The command line. Imports are lazy: ``--help`` answers at once, and ``status`` never waits for Ray or torch."""
+"""Command line. Imports are lazy: ``--help`` answers at once, and ``status`` never waits for Ray or torch."""
 
 import json
 import shlex
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _defect(error: Exception) -> str:
-    """Return the whole traceback of an error that no input explains."""
+    """Return the whole traceback, without passwords, of an error that no input explains."""
     return without_password("".join(traceback.format_exception(error)).rstrip())
 
 
@@ -80,7 +80,7 @@ def search(
     from tune_app.config import load_config
 
     extra = () if trials is None else (f"search.trials={trials}",)
-    # All are checked before the first is run.
+    # Check all configurations before running the first.
     loaded = [load_config(config, (*overrides, *extra)) for config in configs]
 
     def run(config: "RunConfig") -> "SearchEnd":
@@ -94,7 +94,7 @@ def search(
 def _search_several(
     files: Sequence[str], configs: Sequence["RunConfig"], run: "Callable[[RunConfig], SearchEnd]"
 ) -> int:
-    """One study after the other. One that fails is said, and the next one runs."""
+    """Run one study after the other. If one fails, report it and run the next."""
     from tune_app.commands.tables import SearchLine, print_searches
 
     ran: list[SearchLine] = []
@@ -109,7 +109,7 @@ def _search_several(
         except Exception as error:
             code, problem = NOTHING_COMPLETE, storage_failure(error)
             if problem is None:
-                # A defect need not be the next study's.
+                # The next study need not have the same defect.
                 echo(_defect(error), err=True)
                 problem = f"{type(error).__name__}: {error}"
             else:
@@ -157,7 +157,7 @@ def status(study: str, every: bool, as_json: bool, watch: bool) -> int:
     from tune_app.study.versions import version_text
 
     console = make_console()
-    # Looked for once: every later version is opened for it.
+    # Computed only once, because it opens every later version.
     version: str | None = None
     while True:
         store, config, run_dir = open_named(study)

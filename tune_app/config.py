@@ -1,7 +1,7 @@
-"""The configuration of a run: typed sections, prose beside each setting, unknown keys refused.
+"""Configuration of a run: typed sections with a description of each setting. Unknown keys are refused.
 
-One YAML file gives a run; ``-s a.b=value`` overrides single settings. What is loaded here is complete and checked; the
-rest of the program takes explicit values from it and never reads a file.
+One YAML file describes a run; ``-s a.b=value`` overrides single settings. A loaded configuration is complete and
+checked. The rest of the program takes explicit values from it and never reads a file.
 """
 
 import copy
@@ -43,14 +43,14 @@ from tune_app.uris import below, is_in_memory, is_store, working_copies
 
 
 class Section(BaseModel):
-    """A group of settings. YAML's own types are taken as they are: "3" is no number."""
+    """Group of settings. YAML's types are not converted: "3" is no number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
     def _plain(cls, value: object) -> object:
-        """What no setting can mean, and files, databases or torch would choke on."""
+        """Refuse values that no setting can mean and that would break files, databases or torch."""
         if isinstance(value, str) and any(unicodedata.category(sign) in ("Cc", "Cs") for sign in value):
             raise ValueError("holds a control character or half a surrogate pair; leave it out")
         if isinstance(value, str) and not value.strip():
@@ -64,7 +64,7 @@ _LARGEST = 2**63 - 1
 
 
 class _FieldError(ValueError):
-    """What is wrong with one setting beside the others of its section."""
+    """Error of one setting that conflicts with others of its section."""
 
     def __init__(self, field: str, value: object, problem: str) -> None:
         super().__init__(problem)
@@ -193,7 +193,7 @@ NumberOrTuned = Annotated[float | Literal["tuned"], BeforeValidator(_number_or_t
 
 
 def _class_names(value: object) -> object:
-    """Class names as the data's labels are read: 1.0 is 1."""
+    """Convert class names as the data's labels are converted: 1.0 becomes 1."""
     if value is None:
         return None
     if not isinstance(value, list | tuple):
@@ -244,7 +244,7 @@ class TaskSection(Section):
 
     @property
     def count(self) -> int:
-        """How many classes there are; two until the data says otherwise."""
+        """Number of classes; two until the data is read."""
         return self.classes or len(self.labels or ()) or 2
 
 
@@ -340,7 +340,7 @@ class AugmentSection(Section):
 
 
 MOST_GIB = 1_000_000
-"""More memory than any device has."""
+"""Upper bound for memory settings, which exceeds the memory of any device."""
 
 
 class MemorySection(Section):
@@ -371,7 +371,7 @@ class MemorySection(Section):
 
 
 class MetricSection(Section):
-    """One of the objectives of a search. The name alone, as text, means the same."""
+    """One objective of a search. A text with the name alone means the same."""
 
     name: str
     mode: Mode | None = Field(default=None, description="null: as it is better.")
@@ -432,10 +432,10 @@ def _share_of_an_epoch(value: object) -> object:
 
 _MOST_RUNGS = 20
 _FEW_EPOCHS = 4
-"""Up to so many epochs, trials report every half of one unless ``scheduler.rung`` says otherwise.
+"""Most epochs with which ``scheduler.rung: auto`` makes trials report every half epoch.
 
-After less than half an epoch most of what tells trials apart is noise: on recorded trainings of a tiny encoder the rank
-correlation with the last epoch is 0.31 after a quarter of the first epoch and 0.64 after all of it.
+After less than half an epoch, most of the differences between trials are noise. On recorded trainings of a tiny
+encoder, the rank correlation with the last epoch is 0.31 after a quarter of the first epoch and 0.64 after all of it.
 """
 
 
@@ -479,7 +479,7 @@ class ResourcesSection(Section):
     @field_validator("gpu", mode="before")
     @classmethod
     def _auto_or_share_or_whole(cls, gpu: object) -> object:
-        # Studies that were begun before there was a share by need have null in their configuration.
+        # Studies begun before shares by need existed have null in their configuration.
         if gpu is None or gpu == "auto":
             return "auto"
         if isinstance(gpu, bool) or not isinstance(gpu, int | float):
@@ -549,7 +549,7 @@ class CheckpointSection(Section):
 
 
 class PinnedSection(Section):
-    """What an exported configuration's result came from, for comparison when it is trained again."""
+    """Origin of an exported configuration's result, for comparison when it is trained again."""
 
     study: str
     trial: int
@@ -567,7 +567,7 @@ _LIMIT_NAMES = (*get_args(LimitName), *NAMED_LIMITS)
 
 
 def _parsed_limits(value: object) -> tuple[Limit, ...]:
-    """One limit or a list of them; None is none at all."""
+    """Parse one limit or a list of them; None means no limits."""
     given = [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
     limits: list[Limit] = []
     for item in given:
@@ -605,7 +605,7 @@ def _parsed_space(value: object) -> Space | None:
 
 
 class RunConfig(Section):
-    """One run. ``space`` gives what a search varies; every other setting is fixed."""
+    """Configuration of one run. A search varies the settings in ``space``; all others are fixed."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -646,7 +646,7 @@ class RunConfig(Section):
 
     @property
     def unit(self) -> Unit:
-        """The unit in which trials report and schedulers count."""
+        """Unit of the trials' reports and the schedulers' steps."""
         return Unit.of(folds=self.data.folds, epochs=self.train.epochs, per_epoch=self._per_epoch)
 
     @property
@@ -655,31 +655,31 @@ class RunConfig(Section):
         if self.space is None or rung == "epoch":
             return 1
         if rung == "auto":
-            # A first rung after a whole epoch leaves reports within it nothing to decide.
+            # If the first rung is a whole epoch or later, reports within the first epoch decide nothing.
             stops_early = self.scheduler.name != "none" and (self.scheduler.warmup or 0) < 1
             return 2 if stops_early and self.train.epochs <= _FEW_EPOCHS else 1
         return round(1 / rung)
 
     @property
     def first_rung(self) -> int:
-        """The first step at which a scheduler may stop a trial."""
+        """First step at which a scheduler may stop a trial."""
         warmup = self.scheduler.warmup
         return 1 if warmup is None else math.ceil(warmup * self.unit.per_epoch)
 
     def with_reports(self, per_epoch: int) -> "RunConfig":
-        """Return this configuration with so many reports an epoch."""
+        """Return this configuration with another number of reports an epoch."""
         rung: float | str = "epoch" if per_epoch == 1 else 1 / per_epoch
         return self.model_copy(update={"scheduler": self.scheduler.model_copy(update={"rung": rung})})
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """What a search improves; by the first, a metric of the task, the epochs of a trial are compared."""
+        """Objectives of a search. The first one, a metric of the task, compares the epochs of a trial."""
         names = [metric.name for metric in self.search.metric] or [self.trial_settings().task.metric]
         return tuple(Objective(name, _mode(name)) for name in names)
 
     @property
     def study_folder(self) -> str:
-        """The folder on this machine that holds the run directories: of a store's URI, that of the working copies."""
+        """Folder on this machine that holds the run directories; for a store's URI, that of the working copies."""
         place = self.study.dir
         return str(working_copies(place)) if is_store(place) else place.rstrip("/")
 
@@ -690,19 +690,19 @@ class RunConfig(Section):
 
     @property
     def place(self) -> str:
-        """The run directory by which people name the study: its path, or its URI."""
+        """Path or URI by which people name the study: its run directory, or its location in a store."""
         return below(self.study.dir, self.study.name)
 
     @property
     def checkpoint_dir(self) -> str:
-        """Where the study's checkpoints lie: a folder, or a URI."""
+        """Storage location of the study's checkpoints: a folder, or a URI."""
         return below(self.checkpoint.dir or self.study.dir, self.study.name)
 
     def named(self, name: str) -> "RunConfig":
-        """This configuration for a study of another name.
+        """Return this configuration for a study of another name.
 
         Raises:
-            UserError: the name cannot be one.
+            UserError: the name is invalid.
         """
         try:
             study = StudySection.model_validate({**self.study.model_dump(), "name": name})
@@ -711,11 +711,11 @@ class RunConfig(Section):
         return self.model_copy(update={"study": study})
 
     def stored_in(self, url: str | None) -> "RunConfig":
-        """This configuration with its study in another database, or, with None, in its run directory."""
+        """Return this configuration with its study in another database, or, with None, in its run directory."""
         return self.model_copy(update={"study": self.study.model_copy(update={"storage": url})})
 
     def fixed_params(self) -> Params:
-        """Every searchable setting by its dotted name, as fixed outside the space."""
+        """Return every searchable setting by its dotted name, with its value outside the space."""
         return {
             f"{section}.{field}": value
             for section in SEARCHABLE
@@ -724,14 +724,14 @@ class RunConfig(Section):
         }
 
     def active_space(self) -> ActiveSpace:
-        """The space, with what else decides which of its values a trial reads; call it where there is a space."""
+        """Return the space with the fixed settings that decide which parameters a trial reads. A space must be set."""
         assert self.space is not None
         return ActiveSpace(self.space, self.fixed_params())
 
     def fixed_for_study(self) -> dict[str, Any]:
-        """Settings outside the space that a trial's value depends on, by dotted name.
+        """Return the settings outside the space that a trial's value depends on, by dotted name.
 
-        Not among them: what decides how fast a trial runs, how many there are, and what is improved.
+        They exclude the settings that affect only a trial's speed, the number of trials, or the choice of objectives.
         """
         sections = {section: getattr(self, section).model_dump() for section in SEARCHABLE}
         values = {f"{section}.{name}": value for section, fields in sections.items() for name, value in fields.items()}
@@ -750,7 +750,7 @@ class RunConfig(Section):
         """Return this configuration with the classes that its data holds.
 
         Raises:
-            UserError: ``task.classes`` is another number, or another setting does not fit so many.
+            UserError: ``task.classes`` is another number, or another setting does not fit this number of classes.
         """
         if self.task.classes not in (None, len(names)):
             listed = ", ".join(names[:20])
@@ -765,7 +765,7 @@ class RunConfig(Section):
             raise UserError(_one_line(error, "the configuration")) from None
 
     def with_params(self, params: Mapping[str, Scalar]) -> "RunConfig":
-        """This configuration with a sample's values in place and nothing left to search."""
+        """Return this configuration with a sample's values in place and without a space."""
         sections: dict[str, dict[str, Any]] = {}
         for name, value in params.items():
             section, field = name.split(".", 1)
@@ -776,7 +776,7 @@ class RunConfig(Section):
         return self.model_copy(update={**update, "space": None})
 
     def trial_settings(self) -> plain.TrialSettings:
-        """The settings of a trial without any sampled value, as the plain data that ``trainables`` takes."""
+        """Return the settings of a trial without sampled values, as the plain data that ``trainables`` takes."""
         data = self.data.model_dump()
         columns = plain.ColumnNames(**data.pop("columns"))
         task = {**self.task.model_dump(), "classes": self.task.count}
@@ -799,7 +799,7 @@ class RunConfig(Section):
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data from which ``parse_config`` makes an equal configuration."""
+        """Return plain data from which ``parse_config`` makes an equal configuration."""
         values = self.model_dump(mode="python", by_alias=True, exclude={"space"})
         limits = list(values["limits"])
         if self.task.labels is not None:
@@ -815,7 +815,7 @@ class RunConfig(Section):
 
 
 SEARCHABLE = ("model", "tok", "head", "loss", "optim", "schedule", "train", "augment", "task")
-# They decide how fast a trial runs alone; the objectives are named by themselves.
+# The first two affect only a trial's speed; the record names the objectives separately.
 _NOT_COMPARED = ("train.tf32", "train.checkpointing", "task.objective")
 _FIXED_PER_STUDY = {
     "task.name": "another task is another study; set it outside the space",
@@ -831,12 +831,12 @@ _FIXED_PER_STUDY = {
 
 
 def _own_names(labels: Sequence[str] | None) -> list[str] | None:
-    """Names of classes for a study's record; None where they are called by their numbers, as in every older study."""
+    """Return the class names for a study's record; None if they are the classes' numbers, as in every older study."""
     return None if labels is None or tuple(labels) == plain.numbered(len(labels)) else list(labels)
 
 
 def searchable_names() -> list[str]:
-    """The dotted names that a space may vary."""
+    """Return the dotted names that a space may vary."""
     names = [f"{section}.{field}" for section in SEARCHABLE for field in _section(section).model_fields]
     return [name for name in names if name not in _FIXED_PER_STUDY]
 
@@ -845,7 +845,7 @@ def _check_parameter(name: str) -> None:
     """Refuse a name in the space that no parameter has.
 
     Raises:
-        UserError: naming the parameter that it may mean, or those that there are.
+        UserError: the name is unknown; the message names the parameter that it may mean, or the known ones.
     """
     if name not in searchable_names():
         raise UserError(f"space.{short(name)}: no such parameter{_parameter_hint(name)}")
@@ -872,10 +872,10 @@ def _mode(metric: str) -> Mode:
 
 
 def _check_metric(config: RunConfig) -> None:
-    """Refuse objectives that trials of the task do not measure, or that are not clear.
+    """Refuse objectives that trials of the task do not measure, or that are ambiguous.
 
     Raises:
-        UserError: naming the one, and what would be right.
+        UserError: an objective is refused; the message names it and the remedy.
     """
     task, names = config.task, [metric.name for metric in config.search.metric]
     scores, costs = plain.OBJECTIVES[task.name], plain.COSTS[task.name]
@@ -912,10 +912,10 @@ def _check_metric(config: RunConfig) -> None:
 
 
 def _check_several(config: RunConfig) -> None:
-    """Refuse what one objective alone, or only several of them, allow.
+    """Refuse settings that do not suit the number of objectives.
 
     Raises:
-        UserError: naming the setting.
+        UserError: a setting is refused; the message names it.
     """
     names = [metric.name for metric in config.search.metric]
     if len(names) > 1 and config.scheduler.name != "none":
@@ -931,10 +931,10 @@ def _check_several(config: RunConfig) -> None:
 
 
 def _check_scheduler(config: RunConfig) -> None:
-    """Refuse a scheduler that would never stop a trial, or could not let one go on.
+    """Refuse a scheduler that could never stop a trial, or could not resume one.
 
     Raises:
-        UserError: it has no rung before the last report, or pauses trials that write no checkpoints.
+        UserError: the scheduler has no rung before the last report, or pauses trials that write no checkpoints.
     """
     scheduler, unit = config.scheduler, config.unit
     if scheduler.name == "hyperband" and config.checkpoint.keep == "none":
@@ -1002,20 +1002,20 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read one YAML file, apply ``KEY=VALUE`` overrides and check everything.
 
     Raises:
-        UserError: the file or a setting is wrong; one line that names it, its value and what would be right.
+        UserError: the file or a setting is wrong; the message names it, its value and the remedy in one line.
     """
     return parse_config(_read_yaml(Path(path)), overrides, where=str(path))
 
 
 def parse_config(raw: dict[str, Any], overrides: Sequence[str] = (), where: str = "the configuration") -> RunConfig:
-    """Check plain data, after the overrides; see ``load_config``."""
+    """Apply overrides to plain data and check it; see ``load_config``."""
     raw = copy.deepcopy(raw)
     named = None
     in_epochs = _rename_warmup(raw)
     _keep_split(raw)
     for override in overrides:
         if override.startswith("space.") and not override.startswith(f"space.{FROM}="):
-            # It may change a single field of an entry, or remove it.
+            # Write the named space out first: the override may change a single field of an entry, or remove it.
             named = write_out(raw, _check_parameter) or named
         _apply_override(raw, override)
         name = override.partition("=")[0].strip()
@@ -1040,17 +1040,17 @@ def _fixed_outside(raw: dict[str, Any]) -> Params:
 
 
 WARMUP, OLD_WARMUP = "scheduler.warmup", "scheduler.warmup_epochs"
-"""A setting, and its name from before there were folds, which is still understood."""
+"""A setting, and its old name from before folds existed, which is still accepted."""
 
 
 def _keep_split(raw: dict[str, Any]) -> None:
-    """Split an export from before there was ``data.equal_texts`` as its study did."""
+    """Keep the split of an export from before ``data.equal_texts`` existed the same as in its study."""
     if raw.get("pinned") is not None and isinstance(raw.get("data"), dict):
         raw["data"].setdefault("equal_texts", "apart")
 
 
 def _rename_warmup(raw: dict[str, Any]) -> bool:
-    """Give the setting its new name; whether it had the old one."""
+    """Rename the old warmup setting, and return whether it was there."""
     scheduler = raw.get("scheduler")
     old, new = OLD_WARMUP.split(".")[1], WARMUP.split(".")[1]
     if not isinstance(scheduler, dict) or old not in scheduler:
@@ -1062,7 +1062,7 @@ def _rename_warmup(raw: dict[str, Any]) -> bool:
 
 
 def dump_yaml(values: Mapping[str, Any], target: Path, comment: str = "") -> None:
-    """Write plain data as YAML, whole or not at all."""
+    """Write plain data as YAML, completely or not at all."""
     building = target.with_name(f".{target.name}.{os.getpid()}")
     with building.open("w", encoding="utf-8") as stream:
         if comment:
@@ -1080,7 +1080,7 @@ _MOST_LEVELS = 50
 
 
 class _BoundedConstructor(SafeConstructor):
-    """Makes plain data of YAML, as long as its aliases do not stand for more of it than anyone can have meant."""
+    """YAML constructor of plain data that refuses documents whose aliases expand to excessive data."""
 
     def construct_document(self, node: Node) -> Any:
         _count_values(node, {}, level=0)
@@ -1088,13 +1088,14 @@ class _BoundedConstructor(SafeConstructor):
 
 
 def _count_values(node: Node, counts: dict[int, int], level: int) -> int:
-    """The values under a node, its own among them, aliases counted as often as they stand there.
+    """Count the values under a node, itself included and with every alias expanded.
 
     Args:
-        counts: by the identity of nodes, those that were counted; filled in.
+        counts: counts of nodes so far, by the nodes' ``id``; this function fills it.
+        level: nesting level of the node.
 
     Raises:
-        MarkedYAMLError: there are too many, they are nested too deeply, or a value holds itself.
+        MarkedYAMLError: there are too many values, they are nested too deeply, or a value contains itself.
     """
     if level > _MOST_LEVELS:
         raise MarkedYAMLError(problem=f"more than {_MOST_LEVELS} levels", problem_mark=node.start_mark)
@@ -1112,7 +1113,7 @@ def _parse_yaml(text: str) -> Any:
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = _BoundedConstructor
     with warnings.catch_warnings():
-        # An anchor set anew is right in YAML 1.2.
+        # YAML 1.2 allows an anchor to be defined again.
         warnings.simplefilter("ignore", ReusedAnchorWarning)
         return yaml.load(text)
 
@@ -1121,7 +1122,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         require_file(path)
         with path.open(encoding="utf-8-sig") as file:
-            # Not more of it: the path may be that of a data file.
+            # Limit the length, since the path may be that of a data file.
             text = file.read(_MOST_CHARACTERS + 1)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give the path of a YAML configuration") from None
@@ -1186,7 +1187,7 @@ _ENTRY_FIELDS = ("choices", "low", "high", "step", "log", "type")
 
 
 def _split_space_key(key: str, space: Mapping[str, Any]) -> tuple[str, str | None]:
-    """``train.batch_size.choices`` → (``train.batch_size``, ``choices``); names themselves hold dots."""
+    """Split ``train.batch_size.choices`` into ``train.batch_size`` and ``choices``; names themselves contain dots."""
     name, _, field = key.rpartition(".")
     if key in space or not name:
         return key, None
@@ -1214,7 +1215,7 @@ def _set(raw: dict[str, Any], path: list[str], value: object, key: str) -> None:
 
 
 def _own_limits(raw: dict[str, Any]) -> dict[str, Any]:
-    """The limits of one's own among ``limits``, there to be changed; added to the other limits where there are none."""
+    """Return the user's own limits among ``limits``, ready to be changed; add empty ones if there are none."""
     given = raw.get("limits", "predicted")
     limits = [] if given is None else list(given) if isinstance(given, list) else [given]
     for place, limit in enumerate(limits):
@@ -1231,11 +1232,12 @@ def _own_limits(raw: dict[str, Any]) -> dict[str, Any]:
 def _one_line(
     error: ValidationError, where: str, *, root: type[BaseModel] | None = None, prefix: Sequence[str] = ()
 ) -> str:
-    """A validation error as one line.
+    """Return a validation error as one line.
 
     Args:
-        root: the model that was validated; None: RunConfig.
-        prefix: where in the configuration that model stands.
+        where: source of the configuration, for the message.
+        root: model that was validated; None means RunConfig.
+        prefix: path of that model in the configuration.
     """
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
@@ -1254,7 +1256,7 @@ def _one_line(
 
 
 def _hint(name: str, value: object) -> str:
-    """Return the question whether a known setting is meant by an unknown one; nothing where none is near."""
+    """Return a question that suggests a known setting for an unknown one; empty if none is close."""
     sections = list(RunConfig.model_fields)
     found = meant(name, sections) if isinstance(value, Mapping) and "." not in name else None
     found = found or meant(name, setting_names())
@@ -1290,7 +1292,7 @@ def _problem(details: Any, value: object) -> str:
     }
     message = kinds.get(details["type"], message[:1].lower() + message[1:])
     if details["type"] == "greater_than_equal":
-        # pydantic writes the digits of 1e-20 out.
+        # Pydantic writes 1e-20 with all its digits.
         message = f"input should be greater than or equal to {details['ctx']['ge']:g}"
     if value is None and details["type"] in kinds:
         message += "; leave the setting out for its default"
@@ -1306,7 +1308,7 @@ def _keys_at(path: Iterable[str], root: type[BaseModel] | None = None) -> list[s
     model: Any = root or RunConfig
     for part in path:
         if part.isdecimal():
-            # The place in a list, whose items are what its annotation holds.
+            # The part is a list index, and the annotation of the list already gives its items' model.
             continue
         field = model.model_fields.get(part)
         model = field.annotation if field else None
@@ -1318,7 +1320,11 @@ def _keys_at(path: Iterable[str], root: type[BaseModel] | None = None) -> list[s
 
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
-    """Relative paths mean the working directory; stored absolute they keep their meaning anywhere."""
+    """Return the configuration with absolute paths. Relative ones are relative to the working directory.
+
+    Raises:
+        UserError: a URL lacks its password or has an unescaped one, or ``data.path`` is a URL.
+    """
     update: dict[str, Any] = {}
     study, data, tracking = config.study, config.data, config.tracking
     for name, url in (("study.storage", study.storage), ("tracking.uri", tracking.uri)):
@@ -1364,13 +1370,13 @@ def _absolute(path: str) -> str:
 
 
 def _absolute_folder(folder: str) -> str:
-    """A folder by its absolute path, also if it is given as a file: URI; any other URI as it is."""
+    """Return a folder's absolute path, also for a ``file:`` URI; return any other URI unchanged."""
     if folder.startswith("file:///"):
         folder = url2pathname(urlsplit(folder).path)
     return folder if "://" in folder else _absolute(folder)
 
 
 def _absolute_model(name: str) -> str:
-    """A local folder by its absolute path; a built-in or hub name as it is."""
+    """Return a local folder's absolute path; return a built-in or hub name unchanged."""
     is_folder = name not in (*BUILTIN_NAMES, OFFLINE_NAME) and os.path.isdir(os.path.expanduser(name))
     return _absolute(name) if is_folder else name

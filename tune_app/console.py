@@ -1,4 +1,4 @@
-"""The console that everything is printed to: it shows every text as it is."""
+"""Console for all output, which shows every text literally."""
 
 from collections.abc import Iterable
 from typing import IO, Any
@@ -11,18 +11,18 @@ from tune_app.printable import printable
 
 
 class Console(rich_console.Console):
-    """Console that reads no markup, emoji name or escape sequence out of what it is given.
+    """Console that does not interpret markup, emoji names or escape sequences.
 
     Args:
-        file: where it prints to; None for the standard output.
-        options: rich's own, such as ``width``.
+        file: stream to print to; None for the standard output.
+        options: options of rich's console, such as ``width``.
     """
 
     def __init__(self, *, file: IO[str] | None = None, **options: Any) -> None:
         super().__init__(file=file, markup=False, emoji=False, highlight=False, **options)
 
     def say(self, text: str) -> None:
-        """Print lines of any length, unfolded."""
+        """Print lines of any length without folding them."""
         self.print(text, soft_wrap=True)
 
     def render_str(self, text: str, **options: Any) -> Text:
@@ -32,6 +32,6 @@ class Console(rich_console.Console):
     def render(
         self, renderable: rich_console.RenderableType, options: rich_console.ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Yield what is printed; rich's own control segments stay."""
+        """Yield the segments to print, made printable except for rich's own control segments."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(printable(segment.text), segment.style)

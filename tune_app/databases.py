@@ -1,6 +1,6 @@
-"""Addresses of databases, as SQLAlchemy writes and reads them, and whose tables a database holds.
+"""Addresses of databases in SQLAlchemy's form, and the owner of a database's tables.
 
-No other module takes such an address apart: a path in it is quoted, and another path than what it spells.
+No other module parses such an address, since the path in it may be quoted.
 """
 
 import os
@@ -23,19 +23,19 @@ def sqlite_url(file: str | os.PathLike[str]) -> str:
 
     path = os.path.abspath(file)
     plain = f"sqlite:///{path}"
-    # MLflow makes the folder that it sees in an address of this very kind, quoted as it may be.
+    # MLflow creates the folder of an address in this plain form, even if the path is quoted.
     is_read_as_meant = sqlite_file(plain) == path
     return plain if is_read_as_meant else _written(URL.create("sqlite+pysqlite", database=path))
 
 
 def sqlite_file(url: str) -> str | None:
-    """Return the path of the file that an address names; None of other databases, and of those in memory."""
+    """Return the path of the SQLite file that an address names; None for other databases and for those in memory."""
     parsed = _parsed(url)
     return None if parsed is None else _file_of(parsed)
 
 
 def with_absolute_file(url: str) -> str:
-    """Return the address of a SQLite file with its absolute path; any other address as it is."""
+    """Return the address of a SQLite file with its absolute path; return any other address unchanged."""
     parsed = _parsed(url) if url.startswith("sqlite") else None
     if parsed is None or parsed.host or not parsed.database or parsed.database.startswith(("/", ":memory:", "file:")):
         return url
@@ -43,7 +43,7 @@ def with_absolute_file(url: str) -> str:
 
 
 def moved(url: str, there: str, here: str) -> str:
-    """Return the address as it is once a folder was moved in which its SQLite file may lie."""
+    """Return the address after a folder was moved that may contain its SQLite file."""
     parsed, file = _parsed(url), sqlite_file(url)
     if parsed is None or file is None or not file.startswith(f"{there}/"):
         return url
@@ -64,20 +64,20 @@ def is_same(one: str, other: str) -> bool:
 
 
 def owner(url: str) -> str | None:
-    """Return the program whose tables a database holds, as a person names it; None of an empty one. Writes nothing.
+    """Return the name of the program whose tables a database holds; None for an empty one. Write nothing.
 
-    A server's database may hold tables of several programs. They part ways where both keep a version of their tables by
-    Alembic, as Optuna and MLflow do: under the same name.
+    A server's database may hold tables of several programs. They conflict if both use Alembic for the version of their
+    tables, as Optuna and MLflow do, because Alembic uses the same table name.
 
     Raises:
-        Exception: the database cannot be read; SQLAlchemy and the drivers have many.
+        Exception: the database cannot be read; SQLAlchemy and the drivers raise many types.
     """
     from sqlalchemy import create_engine, inspect, text
     from sqlalchemy.pool import NullPool
 
     file = sqlite_file(url)
     if file is not None and not os.path.exists(file):
-        # To open it would make it.
+        # Opening the file would create it.
         return None
     engine = create_engine(url, poolclass=NullPool)
     with engine.connect() as connection:
@@ -85,7 +85,7 @@ def owner(url: str) -> str | None:
         versions: list[str] = []
         if "alembic_version" in tables:
             versions = [str(row[0]) for row in connection.execute(text("SELECT version_num FROM alembic_version"))]
-    # Optuna numbers its tables by its own versions, as in v3.0.0.d.
+    # Optuna uses its own versions for its tables, such as v3.0.0.d.
     if any(version.startswith("v") for version in versions) or {"studies", "version_info"} <= tables - _MLFLOW_TABLES:
         return "Optuna"
     if "alembic_version" in tables:
@@ -117,7 +117,7 @@ def _file_of(url: "URL") -> str | None:
     if url.get_backend_name() != "sqlite" or not file or file.startswith(":memory:"):
         return None
     if file.startswith("file:"):
-        # SQLite's own kind of address, which may name a database in memory, too.
+        # SQLite has its own form of address, which may also name a database in memory.
         file = unquote(file.removeprefix("file:").partition("?")[0])
         if url.query.get("mode") == "memory" or not file or file.startswith(":memory:"):
             return None
@@ -126,6 +126,6 @@ def _file_of(url: "URL") -> str | None:
 
 def _server_of(url: "URL") -> tuple[object, ...]:
     backend, host = url.get_backend_name(), (url.host or "").lower()
-    # PostgreSQL's option search_path parts a database in several.
+    # PostgreSQL's option search_path divides a database into several.
     where = "" if host in _LOOPBACK else host, url.port or _PORTS.get(backend)
     return backend, *where, url.database, url.query.get("options")

@@ -2,7 +2,7 @@
 
 
 def duration_text(seconds: float) -> str:
-    """``75`` → ``1 min 15 s``; two units at most."""
+    """Return a duration in at most two units, such as ``1 min 15 s`` for 75 seconds."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -1,4 +1,4 @@
-"""Errors that a person can mend: shown as one line, without a traceback and without passwords."""
+"""Errors that a person can fix: shown as one line, without a traceback and without passwords."""
 
 import difflib
 import errno
@@ -12,12 +12,12 @@ from trainables.private import NotOursError
 from tune_app.printable import printable
 
 _HIDDEN = "***"
-# What such options of a URL are called as nobody else is to know.
+# Names of URL options whose values are secret.
 _SECRETS = "pass|pwd|secret|token|key|credential"
 
 
 class UserError(Exception):
-    """Bad input. The message is one line: the setting, its value and what would be right; passwords are left out."""
+    """Error for bad input. The message is one line with the setting, its value and the remedy, without passwords."""
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
@@ -30,7 +30,7 @@ _LONGEST_LINE = 1500
 def one_line(message: str) -> str:
     """Return a message fit for a terminal: one line of bounded length, without passwords and control characters.
 
-    What is too long loses its middle: the setting stands at the beginning, the remedy at the end.
+    A message that is too long loses its middle, since the setting is at the beginning and the remedy at the end.
     """
     words = " ".join(without_password(message).splitlines()).split(" ")
     line = _without_middle(" ".join(_without_middle(word, _LONGEST_WORD) for word in words), _LONGEST_LINE)
@@ -42,15 +42,15 @@ def _without_middle(text: str, most: int) -> str:
 
 
 class StorageError(Exception):
-    """What keeps a study does not keep it any more. The message is one line, for a person, without passwords."""
+    """Error of a study's storage that no longer works. The message is one line, for a person, without passwords."""
 
 
 @contextmanager
 def foreign_refused() -> Iterator[None]:
-    """Report a folder or file in the place of ours that another user prepared as bad input.
+    """Report a folder or file of another user in the place of ours as bad input.
 
     Raises:
-        UserError: there is one.
+        UserError: there is such a folder or file.
     """
     try:
         yield
@@ -60,12 +60,12 @@ def foreign_refused() -> Iterator[None]:
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 _NO_TEMPORARY = "No usable temporary directory"
-# Optuna's and SQLAlchemy's, known by name: to import them takes long.
+# Errors of Optuna and SQLAlchemy by name, since importing them takes long.
 _DATABASE_ERRORS = {"StorageInternalError", "OperationalError", "InterfaceError"}
 
 
 def storage_failure(error: BaseException) -> str | None:
-    """What to tell of an error that comes from a disk, a database or a store, however wrapped; None of any other."""
+    """Return the message for an error caused by a disk, a database or a store, however wrapped; None for any other."""
     causes = list(_chain(error))
     if told_so := [str(cause) for cause in causes if isinstance(cause, StorageError)]:
         return told_so[0]
@@ -76,7 +76,7 @@ def storage_failure(error: BaseException) -> str | None:
     database = [cause for cause in causes if type(cause).__name__ in _DATABASE_ERRORS]
     if not disk and not database:
         return None
-    # Of a database's the innermost knows what happened; the statement behind it is of no help.
+    # The innermost database error knows the cause; the SQL statement after it does not help.
     told = str(disk[0] if disk else database[-1]).partition("[SQL:")[0]
     remedy = "make room there, or have it writable again," if disk else "see that the database answers"
     text = without_password(" ".join(told.split()))[:300]
@@ -87,13 +87,13 @@ def storage_failure(error: BaseException) -> str | None:
 
 
 def _temporary_failure(error: OSError) -> str | None:
-    """Return what to tell of a folder for temporary files that cannot be used; None of any other error."""
+    """Return the message for an unusable folder of temporary files; None for any other error."""
     kept = "what was finished is kept: run the same command again"
     if _NO_TEMPORARY in str(error):
         return f"TMPDIR: no folder for temporary files can be written; set TMPDIR to one that can; {kept}"
     for setting in ("RAY_TMPDIR", "TMPDIR"):
         folder = os.environ.get(setting) or ("/tmp" if setting == "TMPDIR" else None)
-        # Ray's, and headroom's own; a study may lie there, too.
+        # Match only Ray's and headroom's own files, since a study may lie there, too.
         ours = folder and re.match(
             rf"{re.escape(folder.rstrip('/'))}(/(ray|headroom-[^/]*)(/|$)|$)", str(error.filename)
         )
@@ -114,35 +114,35 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message; its type's name where it has none."""
+    """Return the first line of an error's message; the name of its type if the message is empty."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """``"; did you mean X?"`` for the closest known word, or an empty text where none is close."""
+    """Return ``"; did you mean X?"`` for the closest known word; an empty text if none is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
 
 
-# Up to the last @: a password may hold one, unescaped.
+# The match extends to the last @, since a password may contain an unescaped one.
 _PASSWORD = re.compile(r"(?P<before>://[^:/@\s]*:)(?P<password>\S*)@")
 _SECRET_OPTION = re.compile(rf"(?i)(?P<before>[?&;][\w.-]*(?:{_SECRETS})[\w.-]*=)(?P<password>[^&;\s'\"]+)")
 
 
 def without_password(text: str) -> str:
-    """A URL, or a text that quotes some, fit to be shown: passwords and keys in them are replaced by ``***``."""
+    """Return a URL, or a text that quotes URLs, with the passwords and keys replaced by ``***``."""
     return _SECRET_OPTION.sub(rf"\g<before>{_HIDDEN}", _PASSWORD.sub(rf"\g<before>{_HIDDEN}@", text))
 
 
 def without_password_of(url: str, message: str) -> str:
     """Return another library's message about a URL, without the URL's secrets.
 
-    A secret goes where it stands as a part of the URL, whole or torn: before an @, or behind the name of an option. The
-    same letters elsewhere in the message stay.
+    A secret is removed where it is part of the URL, whole or cut: before an @, or after the name of an option. The same
+    letters elsewhere in the message stay.
     """
     message = without_password(message.replace(url, without_password(url)))
     for secret in (match["password"] for match in _PASSWORD.finditer(url)):
-        # Of a password that holds an @ some libraries take what is behind it for the host.
+        # If a password contains an @, some libraries take the text after it for the host.
         parts = [secret, *(secret[at.end() :] for at in re.finditer("@", secret))]
         for part in _spellings(*parts):
             message = re.sub(rf"{_EDGE}{re.escape(part)}@", f"{_HIDDEN}@", message)
@@ -152,12 +152,12 @@ def without_password_of(url: str, message: str) -> str:
     return message
 
 
-# Where a part of a URL may begin.
+# Position at which a part of a URL may begin.
 _EDGE = r"(?<![^\s'\"(/:@=])"
 
 
 def _without_value(secret: str, message: str) -> str:
-    """Return the message without the secret behind names of secret options: ``password=…``, ``'password': '…'``."""
+    """Return the message without the secret after names of secret options: ``password=…``, ``'password': '…'``."""
     for value in _spellings(secret):
         named = rf"(?i)(?P<before>\b[\w.-]*(?:{_SECRETS})[\w.-]*['\"]?\s*[=:]\s*['\"]?){re.escape(value)}(?!\w)"
         message = re.sub(named, rf"\g<before>{_HIDDEN}", message)
@@ -165,16 +165,16 @@ def _without_value(secret: str, message: str) -> str:
 
 
 def _spellings(*parts: str) -> list[str]:
-    """Return the parts of a URL as they stand, decoded and encoded, the longest first."""
+    """Return the parts of a URL as written, decoded and encoded, the longest first."""
     found = {way for part in parts if part for way in (part, unquote(part), quote(part, safe=""))}
     return sorted(found, key=len, reverse=True)
 
 
 def check_password(setting: str, url: str) -> None:
-    """Refuse a URL whose password is not written as one: every library would end it somewhere else.
+    """Refuse a URL whose password contains unescaped reserved characters: each library would end it elsewhere.
 
     Raises:
-        UserError: naming the sign, and not the URL, of which nobody can tell where the secret ends.
+        UserError: there is such a character. The message names it, but not the URL, since the secret's end is unclear.
     """
     secret = re.search(r"://[^:/@?#]*:(?!\d+/)(?P<password>.*)@", url, re.DOTALL)
     for sign in _RESERVED:
@@ -186,5 +186,5 @@ _RESERVED = {" ": "blank", "\t": "tab", "\n": "line break", "/": "/", "?": "?", 
 
 
 def lacks_password(url: str) -> bool:
-    """Whether the URL is one whose password was left out."""
+    """Return whether the password was left out of a URL."""
     return f":{_HIDDEN}@" in url or f"={_HIDDEN}" in url

@@ -1,7 +1,6 @@
-"""Assembles a search and runs it: the one module that knows all the others.
+"""Assembly and execution of a search: the only module that knows all the others.
 
-Read from top to bottom it is the whole road: configuration → data → study → searcher, scheduler, recorder → Ray → what
-came of it.
+From top to bottom, it shows the whole run: configuration → data → study → searcher, scheduler, recorder → Ray → result.
 """
 
 import sys
@@ -74,11 +73,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchEnd:
-    """How a search ended. ``why`` says it in a sentence; ``warnings`` are for the person.
+    """End of a search. ``why`` gives the reason in a sentence; ``warnings`` are for the person.
 
     Attributes:
-        place: by which the commands find the study again: its run directory, or that in a store.
-        breakage: why it was broken off, if it was.
+        place: path or URI by which the commands find the study again.
+        breakage: reason for which the search was aborted; None if it was not.
     """
 
     status: StudyStatus
@@ -100,15 +99,15 @@ def run_search(
     consent: Consent | None = None,
     run_trial: "RunTrial | None" = None,
 ) -> SearchEnd:
-    """Run a study until it holds ``search.trials`` launched trials; resumes it where it exists.
+    """Run a study until it holds ``search.trials`` launched trials, or resume it if it exists.
 
-    Where its space, settings or data changed, ``study.on_change`` says what becomes of it.
+    If its space, settings or data changed, ``study.on_change`` decides on the existing study.
 
     Args:
-        address: of a Ray cluster to join; None starts Ray on this machine, or joins the job's cluster.
+        address: address of a Ray cluster to join; None starts Ray on this machine, or joins the job's cluster.
         fresh: begin a new version of the study beside it.
-        consent: asks whether a study is to be deleted; None deletes none.
-        run_trial: what is run per trial; None trains an encoder.
+        consent: asks whether to delete a study; None deletes none.
+        run_trial: function that runs a trial; None trains an encoder.
 
     Raises:
         UserError: the configuration, the data or the storage does not allow the search.
@@ -132,7 +131,7 @@ def _run_search(
         check_cpu(config)
         if not _ray_runs_here():
             check_gpus(config)
-            # Refused before there is a study: no folder may do for Ray's sockets.
+            # Check before there is a study: no folder may be suitable for Ray's sockets.
             find_sessions_folder()
     say = voice.say
     voice.doing("reading the data")
@@ -140,7 +139,7 @@ def _run_search(
     record = study_record(config)
     voice.doing("looking for the study and its versions")
     opening = choose(config, record, fresh=fresh, say=say)
-    # A person may be asked now.
+    # Be silent now, since a person may be asked a question.
     voice.doing("")
     if opening.changed is not None and not voice.is_quiet:
         print_differences(voice.console, opening.changed.name, opening.differences)
@@ -163,7 +162,7 @@ def _run_search(
         elif config.checkpoint.dir is not None and config.checkpoint.keep != "none":
             # Ray copies checkpoints there only after the first epoch.
             checkpoint_storage(config).check()
-        # Everything that can be refused was refused.
+        # All checks that can refuse the search have passed.
         voice.doing("opening the study and carrying over what fits")
         if told := make_room(opening):
             say(told)
@@ -187,7 +186,7 @@ def _run_search(
             try:
                 end, tracking = _search(config, record, store, keeps, progress, voice, address, screen, run_trial)
             except UserError:
-                # What only Ray, or a node of a cluster, knows to refuse.
+                # Only Ray or a node of a cluster can detect some problems, so withdraw the study that was just begun.
                 if opening.is_new and not is_store(config.study.dir) and not _own(store.trials()):
                     withdraw(store, run_dir)
                 raise
@@ -206,10 +205,10 @@ def _run_search(
 
 
 def fork(parent: StudyStore, parent_dir: Path, config: RunConfig) -> tuple[RunConfig, str]:
-    """Begin the study of a configuration with what fits of another one's trials; nothing is run.
+    """Begin the study of a configuration with the fitting trials of another study, without running anything.
 
     Returns:
-        The configuration as the new study is named, and what was carried over in a sentence.
+        The configuration with the new study's name, and a sentence on the trials carried over.
 
     Raises:
         UserError: the configuration, the data or the storage does not allow the study.
@@ -251,7 +250,7 @@ def _search(
     run_trial: "RunTrial | None",
 ) -> tuple[_LoopEnd, Tracking]:
     voice.doing("starting Ray" if _ray_starts_here(address) else "joining Ray")
-    # Ray takes seconds to import; everything that can be refused was refused before.
+    # Ray takes seconds to import, so all checks that can refuse the search come before.
     from trainables.memory.facts import torch_facts
     from tune_app.search import ray_session
     from tune_app.search.recommended import recommended_turns
@@ -272,7 +271,7 @@ def _search(
     checkpoints = study_checkpoints(config, store.id, progress.message)
     storage = checkpoints.storage
     with storage.told():
-        # Not by what the store of the study does not know yet: it names others.
+        # Only once the store has our latest records: its own may still name older checkpoints.
         if keeps.save(at_once=True):
             checkpoints.remove_orphans(own)
         open_trials = _open_trials(store, checkpoints)
@@ -299,7 +298,7 @@ def _search(
         slots=search.max_concurrent,
         pauses=keep != "none",
     )
-    # A card that is made of the CPU is packed as one that is there.
+    # A card simulated on the CPU is packed like an existing one.
     claimed = 1 if config.memory.device_gib is not None and not torch_facts().devices else None
     cpus = search.max_concurrent * resources.cpu
     breakages: list[Breakage] = []
@@ -324,7 +323,7 @@ def _search(
             run_trial=run_trial or train_encoder,
         )
         voice.doing("bringing MLflow up to date")
-        # Not before: of a search that is refused nothing is tracked.
+        # Open tracking only now, so that a refused search is not tracked.
         tracking = open_tracking(config, store)
         searcher = HeadroomSearch(
             store,
@@ -333,7 +332,7 @@ def _search(
                 config.active_space(),
                 store.study,
                 store.distributions,
-                # Another seed at every start, or a resumed search would draw its first points again.
+                # Every start has another seed, or a resumed search would draw its first points again.
                 sub_seed(search.seed, f"sampler:{len(trials)}"),
             ),
             rules=screen.rules,
@@ -343,7 +342,7 @@ def _search(
             launched=sum(map(was_launched, trials)),
             total=store.target,
             max_concurrent=search.max_concurrent,
-            # HyperBand compares the trials of a bracket, so it must see one coming while another runs.
+            # HyperBand compares the trials of a bracket, so it must see the next one while another runs.
             ask_ahead=1 if scheduling.name == "hyperband" else 0,
             max_rejections=search.max_rejections,
             recommended=recommended_turns(
@@ -395,7 +394,7 @@ def _search(
             )
         voice.doing("ending Ray and its workers")
         if is_store(storage.place) and keeps.save(at_once=True):
-            # What was cut off while it was written, and tried again. If it cannot be now, the next search does it.
+            # Delete checkpoints whose writing was interrupted. If that fails, the next search does it.
             with suppress(OSError, PlaceAwayError), store_errors():
                 checkpoints.remove_orphans(_own(store.trials()))
     if asked.is_set():
@@ -407,17 +406,17 @@ def _search(
 
 @dataclass(frozen=True)
 class _Screen:
-    """What turns configurations away before launch, and what share of a GPU the others get."""
+    """Rules that reject configurations before launch, and packing of the accepted ones."""
 
     packing: "Packing"
     rules: list[Rule]
 
 
 def _screen(config: RunConfig, device: "TrialDevice", gpus: "Gpus", say: Callable[[str], None]) -> _Screen:
-    """Predict what the space needs on the device, and say what share of it each rule turns away.
+    """Build the packing and the rules for a device, and report the share of the space that each rule rejects.
 
     Raises:
-        UserError: the rules leave nothing.
+        UserError: the rules reject the whole space.
     """
     from tune_app.search.filtering import build_rules, check_something_runs, turned_away
     from tune_app.search.packing import Packing
@@ -437,7 +436,7 @@ def _screen(config: RunConfig, device: "TrialDevice", gpus: "Gpus", say: Callabl
 
 
 def _screen_here(config: RunConfig, say: Callable[[str], None]) -> _Screen:
-    """The same before Ray is there, for a search that will start it on this machine."""
+    """Build packing and rules before Ray starts, for a search that will start it on this machine."""
     from trainables.memory.facts import torch_facts, trial_device
 
     memory, gpus = config.memory, config.resources.gpu
@@ -448,13 +447,13 @@ def _screen_here(config: RunConfig, say: Callable[[str], None]) -> _Screen:
 
 
 def _host_share(config: RunConfig, cluster: "Cluster | None") -> float:
-    """The part of a host's memory that a trial on the CPU may take: as many run on it at a time.
+    """Return the share of a host's memory for a trial on the CPU: 1 / the number of trials that run there at a time.
 
     Args:
-        cluster: None before there is one, on this machine alone.
+        cluster: cluster of the search; None before Ray starts on this machine alone.
     """
     if config.memory.device_gib is not None:
-        # A card that is made of the CPU is shared out like one.
+        # A card simulated on the CPU is shared like a real one.
         return 1.0
     at_once = config.search.max_concurrent
     if cluster is not None and cluster.joined:
@@ -476,7 +475,7 @@ def _screen_on(cluster: "Cluster", config: RunConfig, gpus: "Gpus", say: Callabl
 
 
 def _files_for(config: RunConfig, cluster: "Cluster", say: Callable[[str], None]) -> "TrialFiles":
-    """What trials read, on whatever node they run."""
+    """Return the files that trials read, on any node."""
     from trainables.inputs import prepare_inputs
     from trainables.models.names import resolve_model
     from tune_app.search.nodes import OneMachine, SentFiles
@@ -484,19 +483,19 @@ def _files_for(config: RunConfig, cluster: "Cluster", say: Callable[[str], None]
     if not cluster.joined:
         return OneMachine()
     models, settings = model_names(config), config.trial_settings()
-    # The tokenizers of the hub are fetched by the nodes that use them, with the models.
+    # Nodes fetch the hub's tokenizers themselves, with the models.
     prepared = [name for name in models if resolve_model(name).kind != "hub"]
     say(f"preparing data and models for the cluster's nodes ({len(models)} models)")
     return SentFiles(settings, models, prepare_inputs(settings, prepared, Path(config.run_dir) / CACHE))
 
 
 def _ray_starts_here(address: str | None) -> bool:
-    """Whether there is no cluster to join, nor Ray in this process already."""
+    """Return whether the search starts Ray: there is no cluster to join, and no Ray in this process."""
     return cluster_address(address) is None and not _ray_runs_here()
 
 
 def _joins(address: str | None) -> bool:
-    """Whether there is a cluster to join: one that is named, or the one whose job this is."""
+    """Return whether the search joins a cluster: a named one, or that of the job it runs in."""
     return cluster_address(address) is not None and not _ray_runs_here()
 
 
@@ -506,10 +505,10 @@ def _ray_runs_here() -> bool:
 
 
 def _check_cluster(config: RunConfig, address: str | None) -> None:
-    """Refuse a cluster on which no trial could run, or none could write its checkpoints.
+    """Refuse a cluster on which trials could not run or not write their checkpoints.
 
     Raises:
-        UserError: naming what is missing, and where.
+        UserError: the cluster is refused; the message names what is missing, and where.
     """
     # Ray takes seconds to import.
     from tune_app.search.nodes import require_reach
@@ -524,12 +523,12 @@ def _check_cluster(config: RunConfig, address: str | None) -> None:
 
 
 def _changed_course(store: StudyStore, config: RunConfig) -> list[str]:
-    """Return the settings that decide how a search goes on and are others than when it last ran, with their values."""
+    """Return the settings of the search's course that changed since it last ran, with their values."""
     if store.config is None:
         return []
     before = flat(store.config)
     sections = ("search", "scheduler", "resources", "limits", "memory", "trial")
-    # Another scheduler.rung is another study, and of auto the study knows what it became.
+    # A changed scheduler.rung makes another study, and the study records the value that auto stands for.
     others = ("search.trials", "scheduler.rung")
     return [
         f"{name}={value}"
@@ -544,7 +543,7 @@ def _has_work(store: StudyStore) -> bool:
 
 
 def open_tracking(config: RunConfig, store: StudyStore) -> Tracking:
-    """The mirror of a study in MLflow, which is brought up to date at once; none where the configuration wants none."""
+    """Open a study's mirror in MLflow and start updating it; return a null object if tracking is disabled."""
     if not config.tracking.enabled:
         return NoTracking()
     artifacts = Path(config.run_dir) / ARTIFACTS
@@ -585,7 +584,7 @@ def _opening(config: RunConfig, store: StudyStore, dashboard_url: str | None) ->
 
 
 def _architectures(config: RunConfig) -> "dict[str, Architecture | None]":
-    """Return each model's architecture, None where this machine lacks its configuration."""
+    """Return each model's architecture; None for a model whose configuration this machine lacks."""
     from trainables.models.sizes import architecture
     from trainables.settings import revision_of
 
@@ -594,17 +593,17 @@ def _architectures(config: RunConfig) -> "dict[str, Architecture | None]":
 
 
 def _recommended_left(config: RunConfig, trials: Sequence[FrozenTrial]) -> int:
-    """Return how many recommended configurations are still to be launched before others."""
+    """Return the number of recommended configurations to launch before any others."""
     own = [trial for trial in _own(trials) if was_launched(trial)]
-    # Those of another version count, too.
+    # Trials carried over from another version count, too.
     launched = sum(map(is_recommended, trials))
-    # Once others came, the start is over; an exhaustive search reaches every configuration in its own order.
+    # The start is over once another trial was launched. An exhaustive search reaches every configuration anyway.
     is_over = not all(map(is_recommended, own)) or config.search.sampler == "exhaustive"
     return 0 if is_over else max(0, config.search.recommended - launched)
 
 
 def _own(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Those that the study launched itself; the others' checkpoints are where they were trained."""
+    """Return the trials that the study launched itself. The others' checkpoints belong to another study."""
     return [trial for trial in trials if carried_from(trial) is None]
 
 

@@ -1,4 +1,4 @@
-"""Folders that a command writes to: made, tried, and taken away again where nothing came into them."""
+"""Folders that a command writes to: created, checked, and deleted again if they stay empty."""
 
 import os
 import tempfile
@@ -12,10 +12,10 @@ from tune_app.errors import UserError, foreign_refused
 
 
 def check_own_folders() -> None:
-    """Refuse to work where another user prepared our folders: of what this machine knows, and for temporary files.
+    """Refuse to work if another user owns headroom's folder for this machine's cache or for temporary files.
 
     Raises:
-        UserError: naming the folder and its owner.
+        UserError: another user owns a folder; the message names the folder and its owner.
     """
     with foreign_refused():
         temporary_folder()
@@ -24,16 +24,16 @@ def check_own_folders() -> None:
 
 @contextmanager
 def made_folder(folder: Path, setting: str, *, traces: Collection[str] = ()) -> Iterator[None]:
-    """Make a folder, or see that it can be written; what was made and is empty at the end is taken away again.
+    """Create a folder, or check that it is writable; delete it at the end if it was created and is still empty.
 
     Args:
-        setting: that names it, for the message.
-        traces: files that do not count as something in it.
+        setting: setting that names the folder, for the message.
+        traces: names of files that do not count as content.
 
     Raises:
-        UserError: it cannot be made or written.
+        UserError: the folder cannot be created or written.
     """
-    # os.path's own takes any text: a name too long for a folder, say.
+    # Unlike Path.exists, os.path.exists accepts any text, such as a name too long for a folder.
     missing = [place for place in (folder, *folder.parents) if not os.path.exists(place)]
     try:
         try:

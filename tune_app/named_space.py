@@ -1,4 +1,4 @@
-"""Spaces of the catalogue in a configuration: ``space: {from: wide, …}``, written out in full before it is checked."""
+"""Named spaces in a configuration: ``space: {from: wide, …}``, written out in full before the space is checked."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -14,16 +14,17 @@ FROM = "from"
 
 
 def write_out(raw: dict[str, Any], check_name: Callable[[str], None]) -> NamedSpace | None:
-    """Put the entries of the space that is named in its place; an entry beside the name replaces, null removes.
+    """Replace the name of a space by its entries. An entry beside the name replaces the space's own, null removes it.
 
     Args:
-        check_name: raises UserError where a name, which is to be removed, is that of no parameter.
+        raw: raw configuration, changed in place.
+        check_name: called with each name to remove; raises UserError if no parameter has it.
 
     Returns:
-        The space of the catalogue; None where none is named.
+        The space of the catalogue; None if none is named.
 
     Raises:
-        UserError: there is no such space, or an entry that is removed cannot be in any.
+        UserError: there is no such space, or no parameter has the name of an entry to remove.
     """
     space = raw.get("space")
     if isinstance(space, str):
@@ -45,13 +46,15 @@ def write_out(raw: dict[str, Any], check_name: Callable[[str], None]) -> NamedSp
 def settle(
     raw: dict[str, Any], named: NamedSpace, fixed_outside: Callable[[dict[str, Any]], Mapping[str, Scalar]]
 ) -> None:
-    """Let what the configuration says itself stand before what comes with a space of the catalogue.
+    """Give the configuration's own settings precedence over those of a named space.
 
-    A setting that it gives is not searched; those that go with the space are set where it gives none; and an entry that
-    no run would read with these settings is left out.
+    A setting that the configuration gives is not searched. The space's settings apply unless the configuration gives
+    them. An entry that no run would read with these settings is left out.
 
     Args:
-        fixed_outside: every setting of a configuration by its dotted name, as it is outside the space.
+        raw: raw configuration, changed in place.
+        named: space of the catalogue that the configuration names.
+        fixed_outside: returns every setting of a configuration by its dotted name, with its value outside the space.
     """
     space = raw.get("space")
     if not isinstance(space, dict):
@@ -67,7 +70,7 @@ def settle(
     try:
         unread = ActiveSpace(parse_space(space), fixed_outside(raw)).never_read()
     except SpaceError:
-        return  # It is said when the space is checked.
+        return  # The check of the space reports the problem.
     for name in _from_catalogue(space, named) & unread.keys():
         del space[name]
 

@@ -1,4 +1,4 @@
-"""What can become of a trial, and what Optuna is told of each: the one place where that is decided."""
+"""Outcomes of trials, and the state in which Optuna records each of them."""
 
 import re
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from enum import StrEnum
 from optuna.trial import FrozenTrial, TrialState
 
 MOST_RETRIES = 2
-"""How often a trial is run again that died through no fault of its configuration."""
+"""Number of times to run a trial again that died through no fault of its configuration."""
 
 
 class Outcome(StrEnum):
-    """What became of a trial. The values are stored in studies and printed in JSON."""
+    """Outcome of a trial. The values are stored in studies and printed in JSON."""
 
     COMPLETE = "complete"
     STOPPED = "stopped"
@@ -21,7 +21,7 @@ class Outcome(StrEnum):
 
     @property
     def state(self) -> TrialState:
-        """The state in which Optuna keeps such a trial: TPE learns from all but the failed."""
+        """State in which Optuna records such a trial. TPE learns from all but the failed ones."""
         return _STATES[self]
 
 
@@ -56,16 +56,16 @@ TRIAL_ATTRIBUTES = (
     "seconds_per_sample",
     "tokens_per_s",
 )
-"""What every launched trial stores beside its outcome and reason; null where it did not become known."""
+"""Attributes that every launched trial stores besides its outcome and reason; null if unknown."""
 
 
 def metrics_attribute(unit: str, step: int) -> str:
-    """Return the name of the attribute with the metrics of one epoch or rung, or of the folds up to one."""
+    """Return the name of the attribute for the metrics of one epoch or rung, or of all folds up to one."""
     return f"metrics.{unit}_{step}"
 
 
 def step_of_metrics(attribute: str) -> int | None:
-    """The step whose measures an attribute of this name holds; None where it holds something else."""
+    """Return the step whose metrics an attribute of this name holds; None if it holds something else."""
     named = re.fullmatch(r"metrics\.(?:epoch|rung|fold)_(\d+)", attribute)
     return int(named[1]) if named else None
 
@@ -74,24 +74,24 @@ BY_CRITERION_ATTRIBUTE = "by_criterion"
 """Attribute that holds the scores of every criterion in the best epoch, or over the folds: criterion → name → value."""
 
 WAITS_ATTRIBUTE = "waits_at"
-"""Attribute of an open trial that its scheduler paused: the step of its last report; null once it goes on."""
+"""Attribute of an open trial that its scheduler paused: the step of its last report; null once the trial goes on."""
 
 FACTS_ATTRIBUTE = "facts"
-"""Attribute of an open trial: the facts that it reported so far, by the names of attributes."""
+"""Attribute of an open trial: the facts that it has reported so far, by attribute name."""
 
 PASSED_OVER_ATTRIBUTE = "passed_over"
-"""Attribute of a trial that could not go on from its newest checkpoint: why, and where it went on instead."""
+"""Attribute of a trial that could not resume from its newest checkpoint: the reason, and where it resumed instead."""
 
 RECOMMENDED_ATTRIBUTE = "recommended"
 """Attribute of a trial that runs a recommended configuration; absent from all others."""
 
 CARRIED_ATTRIBUTE = "carried_from"
-"""Attribute of a trial that another study launched: which one, and its number there."""
+"""Attribute of a trial that another study launched: the study's name and the trial's number there."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The study that launched a trial, by its name, and the trial's number there."""
+    """Origin of a trial: the name of the study that launched it, and its number there."""
 
     study: str
     trial: int
@@ -101,6 +101,6 @@ class Origin:
 
 
 def carried_from(trial: FrozenTrial) -> Origin | None:
-    """Where a trial was launched that another study took over; None for a study's own."""
+    """Return the origin of a trial that was carried over; None for a study's own trial."""
     stored = trial.user_attrs.get(CARRIED_ATTRIBUTE)
     return Origin(**stored) if stored else None

@@ -1,4 +1,4 @@
-"""Texts from outside (names, paths, values, messages of libraries) made fit for a terminal, a log or a report."""
+"""Conversion of external texts (names, paths, values, messages of libraries) for a terminal, a log or a report."""
 
 import logging
 import unicodedata
@@ -17,7 +17,7 @@ def printable(text: str) -> str:
 
 
 class PrintableFormatter(logging.Formatter):
-    """Formatter whose lines steer no terminal that the log is shown on."""
+    """Formatter whose lines cannot control a terminal that shows the log."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))

@@ -1,4 +1,4 @@
-"""Keeps what libraries have to say to developers off a person's terminal."""
+"""Suppression of libraries' messages to developers on a person's terminal."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ import warnings
 from tune_app.printable import PrintableFormatter
 
 _LEVELS = {
-    # Read by the library when it is imported, here and in the processes that are started.
+    # The libraries read these when they are imported, here and in child processes.
     "HF_HUB_VERBOSITY": "error",
     "TRANSFORMERS_VERBOSITY": "error",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
@@ -18,13 +18,13 @@ _LEVELS = {
 def quiet_libraries() -> None:
     """Silence libraries' warnings in this process, and show those of headroom's own log as lines.
 
-    Whoever wants to see them sets ``PYTHONWARNINGS`` or the library's own variable.
+    ``PYTHONWARNINGS`` or the library's own variable makes them visible again.
     """
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     for name, level in _LEVELS.items():
         os.environ.setdefault(name, level)
-    # Python prints warnings of libraries that set up no log of their own.
+    # Python's last resort would print warnings of libraries that configure no logging.
     logging.lastResort = logging.NullHandler()
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter("headroom: %(message)s"))

@@ -1,12 +1,12 @@
-"""After which steps a scheduler may stop a trial, without asking Ray, which takes seconds to import."""
+"""Steps after which a scheduler may stop a trial, computed without Ray, which takes seconds to import."""
 
 import math
 
 
 def stopping_steps(scheduler: str, steps: int, warmup: int, reduction_factor: int) -> list[int]:
-    """Steps after which ``scheduler`` compares trials that report ``steps`` of them, ascending.
+    """Return the steps after which ``scheduler`` compares trials of ``steps`` steps, ascending.
 
-    A rung at the last step is none: the trial ends there by itself. Ray places the rungs so.
+    The last step is never a rung, because a trial ends there by itself. Ray places the rungs in the same way.
     """
     if scheduler == "asha":
         return _before(steps, warmup, reduction_factor, rungs=steps)
@@ -23,7 +23,7 @@ def stopping_steps(scheduler: str, steps: int, warmup: int, reduction_factor: in
 
 
 def _before(steps: int, first: int, factor: int, rungs: int) -> list[int]:
-    """At most ``rungs`` of first, first x factor, first x factor^2, … that lie before ``steps``."""
+    """Return at most ``rungs`` of first, first x factor, first x factor^2, … that are below ``steps``."""
     found: list[int] = []
     while first < steps and len(found) < rungs:
         found.append(first)

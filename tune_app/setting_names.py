@@ -1,4 +1,4 @@
-"""Settings by the names that other programs give them, so that an unknown name is answered with the right one."""
+"""Names of settings in other programs, from which the right name is suggested for an unknown one."""
 
 import difflib
 import re
@@ -104,14 +104,14 @@ COMMON_NAMES: Mapping[str, tuple[str, ...]] = {
     "checkpoint.keep": ("save_total_limit", "num_to_keep", "keep_checkpoints"),
     "checkpoint.dir": ("checkpoint_dir", "checkpoint_path"),
 }
-"""By setting or section, its names in transformers, Lightning, Optuna, Ray, scikit-learn and everyday speech."""
+"""Setting or section → its names in transformers, Lightning, Optuna, Ray, scikit-learn and everyday speech."""
 
 
 def meant(name: str, known: Iterable[str]) -> str | None:
-    """Return the setting that an unknown dotted name most likely means, or None.
+    """Return the setting that an unknown dotted name most likely means; None without a good match.
 
-    A common name of other programs comes first, then the same name in another section, then what is spelt alike, in
-    its own section before others.
+    Common names in other programs come first, then the same name in another section, then similar spellings, in the
+    name's own section before others.
 
     Args:
         known: the dotted names of all settings, or the names of all sections.
@@ -138,7 +138,7 @@ def _leaf(name: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """``batchSize``, ``batch-size`` and ``Batch.size`` are all one."""
+    """Return a normalised name, which is equal for ``batchSize``, ``batch-size`` and ``Batch.size``."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
@@ -148,6 +148,6 @@ def _same(name: str, found: Mapping[str, str]) -> str | None:
 
 def _alike(name: str, found: Mapping[str, str], cutoff: float) -> str | None:
     close = difflib.get_close_matches(name.lower(), found, n=3, cutoff=cutoff)
-    # Letters that changed places are the likelier slip.
+    # Prefer names with the same letters in another order, which are the likelier mistake.
     close.sort(key=lambda other: sorted(other) != sorted(name.lower()))
     return found[close[0]] if close else None

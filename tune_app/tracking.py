@@ -1,7 +1,7 @@
-"""MLflow, written by the driver alone, in batches behind the search's back.
+"""MLflow mirror of a study, which the driver alone writes, in batches and in a thread of its own.
 
-The study is the record; MLflow mirrors it. A thread writes what has ended; a server that fails costs a warning, and
-what it missed is written when the search starts again.
+The study is the record; MLflow mirrors it. The thread writes ended trials. If a server fails, the search warns, and
+writes the missing trials when it starts again.
 """
 
 import os
@@ -28,18 +28,18 @@ from tune_app.outcomes import (
 from tune_app.study.reporting import is_recommended, outcome_of, was_launched
 from tune_app.study.store import StudyStore
 
-# MLflow's page guesses it where it is missing, and writes down its guess, which a page that only shows cannot.
+# Without this tag MLflow's page guesses it and saves the guess, which a read-only page cannot do.
 _KIND_TAG, _KIND = "mlflow.experimentKind", "custom_model_development"
 _PARENT_TAG = "headroom.study"
 _ID_TAG = "headroom.id"
 _NUMBER_TAG = "headroom.trial"
 _LONGEST_PARAM = 500
 _LONGEST_TAG = 5000
-# How long a flush waits for a server that takes nothing.
+# Time for which a flush waits for a server that accepts nothing.
 _STALLED_S = 30.0
-# MLflow's own defaults keep trying for minutes; what a server misses is written at the next start anyway.
+# MLflow retries for minutes by default. The next start writes missing trials anyway.
 _ENVIRONMENT = {
-    # Tables being created and the like are nothing for a person to read; MLflow sets its level when imported.
+    # MLflow's messages, on the creation of tables for instance, do not concern a person. It sets its level at import.
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -48,16 +48,16 @@ _ENVIRONMENT = {
 
 
 class Tracking(Protocol):
-    """A mirror of the study for people to look at."""
+    """Mirror of a study for people to look at."""
 
     def trial_closed(self, trial: FrozenTrial) -> None: ...
     def flush(self) -> list[str]:
-        """Write all that waits; returns what went wrong since the last flush, one line each."""
+        """Write all waiting trials, and return the problems since the last flush, one line each."""
         ...
 
 
 class NoTracking:
-    """For ``tracking.enabled: false``."""
+    """Null object for ``tracking.enabled: false``."""
 
     def trial_closed(self, trial: FrozenTrial) -> None: ...
     def flush(self) -> list[str]:
@@ -65,12 +65,12 @@ class NoTracking:
 
 
 class MlflowTracking:
-    """One parent run per study, one child per launched trial; children that exist already are left alone.
+    """Mirror with one parent run per study and one child run per launched trial. Existing child runs are left alone.
 
     Args:
-        uri: of the MLflow store or server.
-        artifacts: folder for what a store that is no server keeps beside its database; a server has its own.
-        config: the resolved configuration, flat, for the parent's parameters.
+        uri: URI of the MLflow store or server.
+        artifacts: folder for the artifacts of a local store; a server has its own.
+        config: resolved configuration, flat, for the parent's parameters.
     """
 
     def __init__(self, store: StudyStore, uri: str, config: Mapping[str, Any], artifacts: Path | None = None) -> None:
@@ -109,7 +109,7 @@ class MlflowTracking:
                 self._write(mirror, waiting)
             mirror.finish(self._store.trials())
         except Exception as error:
-            # Whatever a tracking server does must not reach a trial; it is told at the end, mended at the next start.
+            # No error of a tracking server may affect a trial. It is reported at the end; the next start catches up.
             text = without_password_of(self._uri, (str(error).splitlines() or [""])[0])
             self._problems.append(f"{type(error).__name__}: {text}")
 
@@ -119,7 +119,7 @@ class MlflowTracking:
 
 
 class _Mirror:
-    """The MLflow side: knows the parent run and which trials have a child."""
+    """MLflow's side of the mirror: the parent run, and the trials that have a child run."""
 
     def __init__(
         self, client: Any, experiment_id: str, parent_id: str, objectives: Sequence[str], written: set[int]
@@ -138,14 +138,14 @@ class _Mirror:
         from mlflow.tracking import MlflowClient
 
         study = store.name
-        # Another study may have borne the name before, and its runs stay.
+        # Tag the run with the id, since an earlier study of the same name keeps its runs.
         tags = {_PARENT_TAG: study, **({_ID_TAG: store.id} if store.id else {})}
         file = sqlite_file(uri)
         if file is not None:
             _write_without_waiting(file)
         client = MlflowClient(tracking_uri=uri)
         experiment = client.get_experiment_by_name(study)
-        # Left to itself, a store that is no server would put them under whatever the working directory is.
+        # By default, a local store would put artifacts below the working directory.
         place = artifacts.absolute().as_uri() if artifacts and file is not None else None
         experiment_id = experiment.experiment_id if experiment else client.create_experiment(study, place)
         if experiment is None or _KIND_TAG not in experiment.tags:
@@ -201,7 +201,7 @@ class _Mirror:
         self._written.add(trial.number)
 
     def finish(self, trials: list[FrozenTrial]) -> None:
-        """Write the counts on the parent, ours by outcome and under the users' own names."""
+        """Write the counts of outcomes to the parent run, under headroom's names and the users' own."""
         from mlflow.entities import Metric
 
         outcomes = [outcome_of(trial) for trial in trials if carried_from(trial) is None]
@@ -225,7 +225,7 @@ def _with_tags(tags: Mapping[str, str]) -> str:
 
 
 def _measured(trial: FrozenTrial, objective: str) -> dict[int, dict[str, float]]:
-    """What was measured by step; at least the objective."""
+    """Return a trial's metrics by step, with at least the objective."""
     measured = {step: {objective: value} for step, value in trial.intermediate_values.items()}
     for name, value in trial.user_attrs.items():
         step = step_of_metrics(name)
@@ -239,7 +239,7 @@ def _is_number(value: object) -> bool:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"a": {"b": 1}}`` → ``{"a.b": 1}``."""
+    """Flatten nested mappings: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
@@ -248,7 +248,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _children(client: Any, experiment_id: str, parent_id: str) -> set[int]:
-    """Numbers of the trials that have a whole child run; one that was cut short in writing is deleted."""
+    """Return the numbers of the trials with a complete child run, and delete incomplete child runs."""
     numbers: set[int] = set()
     token = None
     while True:
@@ -266,10 +266,10 @@ def _children(client: Any, experiment_id: str, parent_id: str) -> set[int]:
 
 
 def _write_without_waiting(file: str) -> None:
-    """Have SQLite not wait for the disk at every one of MLflow's half a dozen commits a trial.
+    """Prevent SQLite from waiting for the disk at each of MLflow's half a dozen commits per trial.
 
-    A write-ahead log keeps the file whole at any moment; what a power failure takes from it, the study still holds, and
-    the next start writes it again.
+    A write-ahead log keeps the file consistent at any moment. The study still holds any data that a power failure
+    destroys, and the next start writes it again.
     """
     from sqlalchemy import event
     from sqlalchemy.engine import Engine

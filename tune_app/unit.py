@@ -1,4 +1,4 @@
-"""The unit in which trials report and schedulers count: an epoch, a share of one, or a fold."""
+"""Unit in which trials report and schedulers count: an epoch, a share of one, or a fold."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ UnitName = Literal["epoch", "rung", "fold"]
 
 @dataclass(frozen=True)
 class Unit:
-    """A trial's steps.
+    """Unit of a trial's steps.
 
     Attributes:
-        count: steps of a trial that nothing ends early.
-        per_epoch: steps in an epoch; above 1 a step is a rung.
+        count: number of steps of a trial that nothing ends early.
+        per_epoch: number of steps in an epoch; if it is above 1, a step is a rung.
     """
 
     name: UnitName
@@ -29,7 +29,7 @@ class Unit:
 
     @property
     def setting(self) -> str:
-        """The setting that says how many steps there are."""
+        """Setting that determines the number of steps."""
         return "data.folds" if self.name == "fold" else "train.epochs"
 
     @property
@@ -38,11 +38,11 @@ class Unit:
 
     @property
     def noun(self) -> str:
-        """Name of the scale on which people read steps."""
+        """Noun of the scale on which steps are shown to people."""
         return "fold" if self.is_fold else "epoch"
 
     def shown(self, step: int) -> str:
-        """Return a step as people read it: ``3``, or ``0.75`` where a rung is a quarter of an epoch."""
+        """Return a step as shown to people: ``3``, or ``0.75`` if a rung is a quarter of an epoch."""
         return f"{step / self.per_epoch:.4g}"
 
     def label(self, step: int) -> str:
@@ -50,9 +50,9 @@ class Unit:
         return f"{self.noun} {self.shown(step)}"
 
     def telling_step(self, values: Mapping[int, float]) -> int:
-        """Return the step whose report stands for the trial: its best whole epoch, or its last fold.
+        """Return the step whose report represents the trial: its best whole epoch, or its last fold; 0 without one.
 
-        The first counts among equal epochs. A fold's report is a mean over all folds so far. 0 where there is none.
+        Among equal epochs the first counts. A fold's report is a mean over all folds so far.
         """
         if self.is_fold:
             return max(values, default=0)
@@ -61,7 +61,7 @@ class Unit:
         return min((step for step, value in whole.items() if value == best), default=0)
 
     def value_so_far(self, values: Mapping[int, float]) -> float | None:
-        """Return a trial's value by its reports so far; None before the first whole epoch or fold."""
+        """Return a trial's value from its reports so far; None before the first whole epoch or fold."""
         return values.get(self.telling_step(values))
 
     def last_value(self, values: Mapping[int, float]) -> float | None:

@@ -1,4 +1,4 @@
-"""Places given by the URI of a store, such as ``s3://bucket/runs?region=eu-west-1``, beside those that are folders."""
+"""Storage locations given by the URI of a store, such as ``s3://bucket/runs?region=eu-west-1``, or by a folder."""
 
 import hashlib
 from pathlib import Path
@@ -9,30 +9,30 @@ from tune_app.errors import foreign_refused
 
 
 def is_store(place: str) -> bool:
-    """Whether a place is given by the URI of a store. A folder that is given by one is a plain path once it is read."""
+    """Return whether a location is given by the URI of a store. Folders given by a URI become plain paths when read."""
     return "://" in place
 
 
 def below(place: str, name: str) -> str:
-    """A folder of a place. Options of a URI stay behind it."""
+    """Return a folder of a location. A URI's options stay at its end."""
     path, options = _split(place)
     return f"{path.rstrip('/')}/{name}{options}"
 
 
 def parted(place: str) -> tuple[str, str]:
-    """The other way round: a place → the place around it, and the name of its last folder."""
+    """Split a location into its parent and the name of its last folder, as the inverse of ``below``."""
     path, options = _split(place)
     around, _, name = path.rstrip("/").rpartition("/")
     return f"{around}{options}", name
 
 
 def working_copies(place: str) -> Path:
-    """The folder of this machine for copies of what a store holds at a place, however its URI is written.
+    """Return this machine's folder for working copies of a store's location, regardless of how its URI is written.
 
-    What the store is reached with, keys and a region say, is no part of where it is.
+    Keys, a region and similar options do not identify the location.
 
     Raises:
-        UserError: the folder that they lie in belongs to another user.
+        UserError: the parent of the folder belongs to another user.
     """
     uri = urlsplit(place)
     server = parse_qs(uri.query).get("endpoint_override", [""])[0]
@@ -42,7 +42,7 @@ def working_copies(place: str) -> Path:
 
 
 def is_in_memory(url: str) -> bool:
-    """Return whether a database's URL means one that SQLite keeps in the memory of whoever opens it."""
+    """Return whether a URL names a SQLite database in memory, which only its process can read."""
     scheme, sign, rest = url.partition("://")
     path, _, options = rest.partition("?")
     in_memory = path in ("", "/") or ":memory:" in path or "mode=memory" in options
@@ -50,6 +50,6 @@ def is_in_memory(url: str) -> bool:
 
 
 def _split(place: str) -> tuple[str, str]:
-    """A path, or a URI without its options, and the options with their question mark."""
+    """Split a path or a URI into the part without options, and the options with their question mark."""
     path, mark, options = place.partition("?") if is_store(place) else (place, "", "")
     return path, mark + options

@@ -1,4 +1,4 @@
-"""Says what a long command does: its lines, with the time in a log, and a word where there would be silence."""
+"""Output of a long command: its lines, with the time if they go to a log, and a message after a long silence."""
 
 import threading
 import time
@@ -14,13 +14,13 @@ _LONGEST_SILENCE_S = 600.0
 
 
 class Voice:
-    """Prints lines, and after ten seconds without one says what is being done, then after twice as long each time.
+    """Printer of lines that also reports the current activity after ten seconds of silence, then after twice as long.
 
-    A thread does the latter, since the work keeps the caller's own. It runs inside the ``with`` block.
+    A thread prints these reports, since the work occupies the caller's own. It runs inside the ``with`` block.
 
     Args:
         quiet: print nothing.
-        silence_s: how long nothing is said at first.
+        silence_s: seconds of silence before the first report.
     """
 
     def __init__(self, console: Console, *, quiet: bool = False, silence_s: float = _SILENCE_S) -> None:
@@ -54,15 +54,15 @@ class Voice:
         self._print(text)
 
     def doing(self, what: str | Callable[[], str]) -> None:
-        """Take note of what is done from now on; nothing is printed unless it lasts.
+        """Set the current activity, which is printed only if it lasts.
 
         Args:
-            what: the words, to which the time is added that it took so far; or a function that returns all of them.
+            what: description, to which the elapsed time is added; or a function that returns the whole text.
         """
         self._what, self._since, self._gap = what, time.monotonic(), self._silence_s
 
     def heard(self) -> None:
-        """Take note that something was shown by other means."""
+        """Note that something was shown by other means."""
         self._spoke, self._gap = time.monotonic(), self._silence_s
 
     def _break_silence(self) -> None:

@@ -1,1 +1,1 @@
-"""What the verbs of the command line do and show, each in a module of its own; ``search`` is tune_app.experiment."""
+"""Commands of the command line, each in a module of its own; ``search`` is in tune_app.experiment."""

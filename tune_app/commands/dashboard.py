@@ -1,4 +1,4 @@
-"""``headroom dashboard``: Optuna Dashboard and MLflow's own pages on a study, to look at, until Ctrl-C."""
+"""``headroom dashboard``: read-only pages of Optuna Dashboard and MLflow on a study, until Ctrl-C."""
 
 import http.client
 import json
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tune_app.config import RunConfig
     from tune_app.study.store import StudyStore
 
-# Ray takes the next port where the first is taken, e.g. by another search.
+# If a port is taken, by another search for instance, Ray takes the next one.
 RAY_PORTS = range(8265, 8270)
 
 _FOLLOW_S = 10.0
@@ -31,7 +31,7 @@ _FOLLOW_S = 10.0
 
 @dataclass(frozen=True)
 class Page:
-    """A page to look at; ``address`` is empty where there is none, and ``note`` says why."""
+    """Page to look at. ``address`` is empty if there is none, and ``note`` gives the reason."""
 
     name: str
     address: str
@@ -47,8 +47,8 @@ def open_dashboards(
     """Show a study's pages until Ctrl-C or SIGTERM.
 
     Args:
-        storage_url: database of the study; None: its journal in ``run_dir``.
-        tracking_uri: MLflow's store, which is served here, or an http(s) server, which is only named.
+        storage_url: database of the study; None means its journal in ``run_dir``.
+        tracking_uri: MLflow's store, which is served here, or an http(s) server, whose address is only printed.
 
     Raises:
         UserError: a page's package is missing, or its store cannot be opened.
@@ -63,10 +63,10 @@ def open_dashboards(
 
 @contextmanager
 def followed(store: "StudyStore", config: "RunConfig", run_dir: Path, console: Console) -> Iterator[None]:
-    """Keep the copy of a study up to date that a store keeps, while its pages are shown.
+    """Keep the working copy of a study in a store up to date while its pages are shown.
 
-    What MLflow shows is filled from the study first, since the search may have been on another machine; of one that
-    goes on there it does not follow.
+    MLflow's runs are filled from the study first, since the search may have run on another machine. They do not follow
+    a search that goes on there.
     """
     from tune_app.experiment import open_tracking
     from tune_app.study.remote import StoredStudies
@@ -82,7 +82,7 @@ def followed(store: "StudyStore", config: "RunConfig", run_dir: Path, console: C
 
     def follow() -> None:
         while not is_over.wait(_FOLLOW_S):
-            # One that cannot be read now is read the next time.
+            # If the study cannot be read now, try again at the next turn.
             with suppress(UserError):
                 studies.fetch(config.study.name)
 
@@ -99,7 +99,7 @@ def followed(store: "StudyStore", config: "RunConfig", run_dir: Path, console: C
 def dashboards(
     run_dir: Path, study_name: str, storage_url: str | None, tracking_uri: str, voice: Voice
 ) -> Iterator[tuple[Page, ...]]:
-    """Serve a study's pages, to be read alone, to whoever has their addresses.
+    """Serve a study's pages, read-only, to anyone who has their addresses.
 
     Raises:
         UserError: a page's package is missing, or its store cannot be opened.
@@ -121,7 +121,7 @@ def dashboards(
 
 
 def get(port: int, path: str, timeout_s: float = 5.0) -> tuple[int, bytes] | None:
-    """Status and body of a page on this machine, whatever proxy the environment names; None where nothing answers."""
+    """Return status and body of a page on this machine, ignoring proxies; None if nothing answers."""
     connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
     try:
         connection.request("GET", path)
@@ -134,7 +134,7 @@ def get(port: int, path: str, timeout_s: float = 5.0) -> tuple[int, bytes] | Non
 
 
 def ray_pages(ports: Iterable[int] = RAY_PORTS) -> list[Page]:
-    """Ray's dashboards on this machine: one per running search or cluster."""
+    """Return Ray's dashboards on this machine, one per running search or cluster."""
     pages = []
     for port in ports:
         answer = get(port, "/", timeout_s=2.0)
@@ -155,18 +155,18 @@ def _show(console: Console, pages: Sequence[Page]) -> None:
 
 
 def _unserved(tracking_uri: str) -> Page | None:
-    """The page to name in place of one that is served here: another's server, or a store that is not there yet."""
+    """Return MLflow's page if it is not served here: that of an existing server, or none for a missing store."""
     if tracking_uri.startswith(("http://", "https://")):
         return Page("MLflow", without_password(tracking_uri))
     file = sqlite_file(tracking_uri)
-    # MLflow would create it.
+    # MLflow would create the file.
     if file is not None and not os.path.exists(file):
         return Page("MLflow", "", f"nothing is recorded yet: {file} does not exist")
     return None
 
 
 def _json(port: int, path: str) -> dict[str, Any]:
-    """The object at a page, empty if it has none: what it is asked for makes an address better, not possible."""
+    """Return the JSON object of a page; empty if it has none, since callers only refine an address with it."""
     answer = get(port, path)
     if answer is None or answer[0] != 200:
         return {}
@@ -179,11 +179,11 @@ def _json(port: int, path: str) -> dict[str, Any]:
 
 @contextmanager
 def _until_a_signal() -> Iterator[None]:
-    """End the block in good order on SIGINT, SIGTERM and a closed terminal, wherever it is."""
+    """End the block gracefully on SIGINT, SIGTERM and a closed terminal, at any point."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # nohup ignores SIGHUP, and that stays so.
+    # Under nohup, SIGHUP stays ignored.
     numbers = [
         number
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -1,7 +1,7 @@
-"""``headroom doctor``: looks at the machine, says what would hamper a search here, and what to do about it.
+"""``headroom doctor``: checks of the machine for problems that would hamper a search, each with a remedy.
 
-Each check is a function from plain facts to findings; ``diagnose`` gathers the facts. Nothing is started, and
-nothing is left changed.
+Each check is a function from plain facts to findings; ``diagnose`` gathers the facts. The checks start nothing and
+leave nothing changed.
 """
 
 import importlib.metadata
@@ -39,18 +39,17 @@ _COLOURS: dict[State, str] = {"ok": "green", "note": "yellow", "problem": "bold 
 
 # A worker process that has imported torch and transformers takes 1 to 2 GiB before its model.
 _LITTLE_MEMORY_GIB = 4.0
-# Three checkpoints of a large encoder with its optimizer take 12 GiB.
+# Disk space for three checkpoints of a large encoder with its optimizer (12 GiB) and some more.
 _LITTLE_DISK_GIB = 15.0
 _NO_DISK_GIB = 1.0
-# Driver and display take some hundred MiB of a card; what exceeds this share is somebody's work.
+# Driver and display take some hundred MiB of a card. A larger used share means that another program uses it.
 _MUCH_USED_SHARE = 0.1
 _CONNECT_S = 3.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. A ``note`` is worth knowing, but a search runs all the same; ``remedy`` is empty where all
-    is well."""
+    """Result of one check. A search still runs despite a ``note``. ``remedy`` is empty if all is well."""
 
     subject: str
     state: State
@@ -65,13 +64,13 @@ def diagnose(
     torch_seen: TorchFacts | None = None,
     nvml_seen: NvmlFacts | None = None,
 ) -> list[Finding]:
-    """Look at everything that a search rests on.
+    """Check everything that a search needs.
 
     Args:
-        run_root: the folder that holds the run directories (``study.dir``); need not exist.
-        environ: the environment to judge; None: this process's.
-        torch_seen: what torch says; None: ask it, which imports it.
-        nvml_seen: what the driver says; None: ask it.
+        run_root: folder that holds the run directories (``study.dir``); it need not exist.
+        environ: environment to check; None takes this process's.
+        torch_seen: facts from torch; None imports and queries it.
+        nvml_seen: facts from the GPU driver; None queries it.
     """
     environ = os.environ if environ is None else environ
     nvml_seen = nvml_seen or nvml_facts()
@@ -89,16 +88,16 @@ def diagnose(
 
 
 def diagnose_cluster(run_root: str, address: str) -> list[Finding]:
-    """Look at every node of a cluster: what it offers to trials, and whether it reaches the place of their checkpoints.
+    """Check every node of a cluster: its resources, and whether it reaches the storage location of checkpoints.
 
     Args:
-        run_root: the folder that is to hold the run directories, or the URI of a store for checkpoints.
-        address: of the cluster.
+        run_root: folder for the run directories, or the URI of a store for checkpoints.
+        address: address of the cluster.
 
     Raises:
-        UserError: nothing answers there, or the place is none.
+        UserError: nothing answers at the address, or the storage location is invalid.
     """
-    # Ray takes seconds to import, and is perhaps not there at all.
+    # Ray takes seconds to import, and may not be installed.
     from tune_app.search.nodes import living_nodes, not_reached, own_node
     from tune_app.search.ray_session import joined
     from tune_app.study.checkpoints import CheckpointStorage
@@ -126,7 +125,7 @@ def diagnose_cluster(run_root: str, address: str) -> list[Finding]:
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
-    """0 unless there is a problem; notes do not count."""
+    """Return 1 if there is a problem, else 0; notes do not count."""
     return int(any(finding.state == "problem" for finding in findings))
 
 
@@ -135,7 +134,7 @@ def as_json(findings: Sequence[Finding]) -> str:
 
 
 def show(findings: Sequence[Finding], console: Console) -> None:
-    """A table on a terminal; elsewhere plain lines of any length, so that they can be searched."""
+    """Print the findings as a table on a terminal, and elsewhere as unfolded plain lines, which can be searched."""
     if console.is_terminal:
         console.print(_table(findings))
     else:
@@ -188,7 +187,7 @@ def _check_torch_and_gpus(environ: Mapping[str, str], torch_seen: TorchFacts | N
 
 
 def check_torch(torch: TorchFacts, nvml: NvmlFacts, *, hidden: bool) -> Finding:
-    """Whether torch can use the GPUs that the driver shows.
+    """Check whether torch can use the GPUs that the driver shows.
 
     Args:
         hidden: whether the environment hides all GPUs on purpose.
@@ -216,7 +215,7 @@ def check_torch(torch: TorchFacts, nvml: NvmlFacts, *, hidden: bool) -> Finding:
 
 
 def check_gpus(nvml: NvmlFacts) -> list[Finding]:
-    """The driver and each GPU, whether or not this process may use it."""
+    """Check the driver and each GPU, whether or not this process may use it."""
     if nvml.driver is None:
         remedy = "trials run on the CPU; for GPUs install NVIDIA's driver, until nvidia-smi lists them"
         return [Finding("GPU driver", "note", f"none ({nvml.absent})", remedy)]
@@ -240,7 +239,7 @@ def _gpu(subject: str, name: str, total_gib: float | None, used_gib: float | Non
 
 
 def check_units(torch: TorchFacts) -> list[Finding]:
-    """The fast number formats of each GPU that torch may use."""
+    """Check the fast number formats of each GPU that torch may use."""
     findings = []
     for index, device in enumerate(torch.devices):
         capability = f"{device.name}, compute capability {device.capability[0]}.{device.capability[1]}"
@@ -286,7 +285,7 @@ def _check_host() -> list[Finding]:
 
 
 def check_memory(total_gib: float, available_gib: float, *, limited: bool = False) -> Finding:
-    """The host's memory, or what a container may use of it."""
+    """Check the host's memory, or the part of it that a container may use."""
     found = (
         f"{total_gib:.1f} GiB{' (the limit of this container)' if limited else ''}, {available_gib:.1f} GiB available"
     )
@@ -297,10 +296,10 @@ def check_memory(total_gib: float, available_gib: float, *, limited: bool = Fals
 
 
 def check_shared_memory(free_bytes: int, available_bytes: int) -> Finding:
-    """Whether Ray's object store finds room in ``/dev/shm``.
+    """Check whether Ray's object store fits in ``/dev/shm``.
 
-    Ray 2.60 wants 30 % of the memory available, at most 95 % of ``/dev/shm`` but never less than 10 GB for its sake
-    (``ray._private.utils.resolve_object_store_memory``), and goes to ``/tmp`` if that does not fit.
+    Ray 2.60 wants 30 % of the available memory, but at most the larger of 10 GB and 95 % of ``/dev/shm``
+    (``ray._private.utils.resolve_object_store_memory``). It uses ``/tmp`` if that does not fit.
     """
     wanted = min(0.3 * available_bytes, max(10e9, 0.95 * free_bytes))
     found = f"{free_bytes / GIB:.1f} GiB free; Ray's object store takes {wanted / GIB:.1f} GiB"
@@ -331,7 +330,7 @@ def _check_ray(environ: Mapping[str, str]) -> list[Finding]:
 
 
 def check_ray_folder() -> Finding:
-    """Whether a folder will do for the files of a Ray that a search starts: its sockets want a short path."""
+    """Check whether a folder is suitable for the files of a Ray that a search starts: its sockets need a short path."""
     try:
         return Finding("Ray's folder", "ok", str(find_sessions_folder()))
     except UserError as error:
@@ -339,7 +338,7 @@ def check_ray_folder() -> Finding:
 
 
 def check_ray_address(environ: Mapping[str, str]) -> Finding:
-    """Whether ``RAY_ADDRESS``, which every Ray program obeys, names something that answers."""
+    """Check whether something answers at ``RAY_ADDRESS``, which every Ray program obeys."""
     address = environ.get("RAY_ADDRESS", "")
     if address in ("", "local"):
         return Finding("RAY_ADDRESS", "ok", f"{address or 'not set'}: a search starts Ray itself")
@@ -364,7 +363,7 @@ def check_ray_address(environ: Mapping[str, str]) -> Finding:
 
 
 def check_ray_token(environ: Mapping[str, str], home: Path) -> Finding:
-    """Whether ``ray job submit``, and joining a cluster, would find a token. The token itself is never shown."""
+    """Check whether ``ray job submit``, and joining a cluster, would find a token. Never show the token itself."""
     mode = environ.get("RAY_AUTH_MODE", "")
     try:
         source = _token_source(environ, home)
@@ -384,7 +383,11 @@ def check_ray_token(environ: Mapping[str, str], home: Path) -> Finding:
 
 
 def _token_source(environ: Mapping[str, str], home: Path) -> str | None:
-    """Where Ray would read its token, in its own order of preference."""
+    """Return the source of Ray's token, in Ray's own order of preference; None without a token.
+
+    Raises:
+        OSError: the file that ``RAY_AUTH_TOKEN_PATH`` names cannot be read, or is empty.
+    """
     if environ.get("RAY_AUTH_TOKEN"):
         return "RAY_AUTH_TOKEN"
     named = environ.get("RAY_AUTH_TOKEN_PATH")
@@ -400,7 +403,7 @@ def _token_source(environ: Mapping[str, str], home: Path) -> str | None:
 
 
 def check_run_root(run_root: str) -> Finding:
-    """Whether run directories can be made and filled in ``run_root``; makes none. A file is written and deleted."""
+    """Check whether run directories can be created and filled in ``run_root``, by writing and deleting a file."""
     if is_store(run_root):
         return _check_store(run_root)
     folder = Path(run_root).expanduser().absolute()
@@ -433,7 +436,7 @@ def _disk(found: str, free_gib: float) -> Finding:
 
 
 def check_package(name: str) -> Finding:
-    """Whether a package whose page ``headroom dashboard`` shows is there."""
+    """Check whether a package whose page ``headroom dashboard`` shows is installed."""
     try:
         return Finding(name, "ok", importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:

@@ -1,6 +1,6 @@
-"""Writes what a study found: ``best.yaml``, which ``headroom train`` runs as it is, and ``leaderboard.csv``.
+"""Export of a study's results: ``best.yaml``, which ``headroom train`` runs unchanged, and ``leaderboard.csv``.
 
-Of a study with several objectives there is ``front.csv`` beside them: the trials that no other beats.
+A study with several objectives also gets ``front.csv``: the trials that no other beats.
 """
 
 import csv
@@ -31,16 +31,16 @@ LEADERBOARD_FILE = "leaderboard.csv"
 FRONT_FILE = "front.csv"
 
 _PINNED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
-# A training run has no study to write to and nothing to be stopped by.
+# Sections that a training run does not use, since it has no study and no scheduler.
 _SEARCH_ONLY = ("space", "scheduler", "tracking", "checkpoint")
 
 
 def export_best(store: StudyStore, config: RunConfig, folder: Path, number: int | None = None) -> Path:
-    """Write the best trial, or another one, as a complete configuration; returns its path.
+    """Write the best trial, or another one, as a complete configuration, and return its path.
 
     Args:
-        config: the study's own, as resolved when it ran.
-        number: of the trial; None takes the best, of several objectives by the first.
+        config: the study's own configuration, as resolved when it ran.
+        number: number of the trial; None takes the best one, by the first objective.
 
     Raises:
         UserError: the study holds no complete trial or none of that number, or the folder cannot be written.
@@ -64,7 +64,7 @@ def export_best(store: StudyStore, config: RunConfig, folder: Path, number: int 
 
 
 def best_config(store: StudyStore, config: RunConfig, trial: FrozenTrial) -> dict[str, Any]:
-    """A trial's complete configuration as plain data, with what its value depends on pinned beside it."""
+    """Return a trial's complete configuration as plain data, with the origin of its value pinned."""
     first, *further = named_values(trial, store.record.objectives).items()
     pinned = PinnedSection(
         study=store.name,
@@ -79,23 +79,23 @@ def best_config(store: StudyStore, config: RunConfig, trial: FrozenTrial) -> dic
     own = config.with_params(trial.params).model_copy(update={"pinned": pinned})
     values = shown_config(own)
     values["study"]["storage"] = None
-    # Of a study from before there was the setting its configuration does not know.
+    # The configuration of a study from before the setting existed lacks it; the record fills in its value.
     values["data"]["equal_texts"] = store.record.all_fixed[EQUAL_TEXTS]
-    # How a batch is cut follows from it, and dropout draws otherwise for another cut.
+    # The budget determines how a batch is cut, and dropout differs with another cut.
     values["memory"]["budget_gib"] = trial.user_attrs.get("budget_gib") or own.memory.budget_gib
     return {section: value for section, value in values.items() if section not in _SEARCH_ONLY}
 
 
 def installed_versions() -> dict[str, str]:
-    """Return the versions of what a result depends on, Python included."""
+    """Return the versions of Python and of the packages that a result depends on."""
     installed = {package: importlib.metadata.version(package) for package in _PINNED_PACKAGES}
     return {"python": platform.python_version(), **installed, "headroom": __version__}
 
 
 def export_leaderboard(store: StudyStore, folder: Path) -> Path:
-    """Write every trial, the complete ones first and best first; returns the path of the CSV file.
+    """Write every trial, the complete ones first in the order of the leaderboard, and return the path of the CSV file.
 
-    Of several objectives those that no other trial beats come first, the best by the first objective before the others.
+    With several objectives, the trials that no other beats come first. The first objective orders both groups.
 
     Raises:
         UserError: the folder cannot be written.
@@ -109,7 +109,7 @@ def export_leaderboard(store: StudyStore, folder: Path) -> Path:
 
 
 def export_front(store: StudyStore, folder: Path) -> Path | None:
-    """Write the trials that no other beats, as in the leaderboard; None where there is one objective.
+    """Write the trials that no other beats, as in the leaderboard; return None if there is only one objective.
 
     Raises:
         UserError: the folder cannot be written.
@@ -123,10 +123,10 @@ def export_front(store: StudyStore, folder: Path) -> Path | None:
 
 
 def _write_table(store: StudyStore, trials: Sequence[FrozenTrial], target: Path) -> Path:
-    """A line per trial, the complete ones numbered as they come."""
+    """Write a line per trial, with ranks for the complete ones in the given order, and return the path."""
     names = list(store.record.space)
     objectives = [objective.name for objective in store.record.objectives]
-    # What is an objective stands at the front already.
+    # Attributes that are objectives have their columns at the front already.
     attributes = [name for name in TRIAL_ATTRIBUTES if name not in objectives]
     building = target.with_name(f".{target.name}.{os.getpid()}")
     with building.open("w", newline="", encoding="utf-8") as stream:
@@ -135,7 +135,7 @@ def _write_table(store: StudyStore, trials: Sequence[FrozenTrial], target: Path)
         writer.writerow([*columns, CARRIED_ATTRIBUTE, "reason"])
         for rank, trial in enumerate(trials, start=1):
             values = values_of(trial)
-            # Of a trial that is not complete the first objective is known so far, and others that are attributes.
+            # An incomplete trial has its last report of the first objective, and objectives that are attributes.
             so_far = (
                 store.record.unit.last_value(trial.intermediate_values),
                 *map(trial.user_attrs.get, objectives[1:]),
@@ -180,10 +180,10 @@ def _comment(store: StudyStore, trial: FrozenTrial) -> str:
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Make the folder and write to it.
+    """Create the folder, and convert errors of writing to it.
 
     Raises:
-        UserError: that cannot be done.
+        UserError: the folder cannot be created or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

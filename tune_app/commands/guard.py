@@ -1,4 +1,4 @@
-"""A read-only view of another program's page, for whoever was given its address."""
+"""Read-only view of another program's page, for anyone who has its address."""
 
 import io
 import json
@@ -22,23 +22,23 @@ _TOKEN = "token"
 _READ_METHODS = ("GET", "HEAD")
 _NOTHING = r"(?!)"
 _HEADERS = (
-    # Another page learns neither that this one was open nor where, and cannot show it as its own.
+    # Other pages must not learn this page's address, nor embed it.
     ("Referrer-Policy", "same-origin"),
     ("X-Frame-Options", "SAMEORIGIN"),
 )
 
 
 class Guard:
-    """WSGI application that lets a page be read and nothing be written.
+    """WSGI application that allows reading a page and no writing.
 
-    It answers requests that name this machine as their host, come from no other page, and hold its token: in the
-    address at first, in a cookie from then on.
+    It answers requests that name this machine as their host, come from no other page, and hold its token. The token is
+    in the address at first, and in a cookie from then on.
 
     Args:
-        app: the page's own application, which must be reachable through the guard alone.
+        app: the page's own application, which must be reachable only through the guard.
         readable: pattern of the paths whose POST requests only read.
-        hidden: pattern of the paths that are refused whatever the method.
-        say: told in a line of a request that the application failed to answer.
+        hidden: pattern of the paths that are refused for every method.
+        say: called with a line on each request that the application failed to answer.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Guard:
         self._failed: set[str] = set()
 
     def address(self, port: int, path: str = "/", fragment: str = "") -> str:
-        """Return the address that opens a page; whoever knows it may read."""
+        """Return the address that opens a page; anyone who knows it may read."""
         return f"http://{HOST}:{port}{path}?{_TOKEN}={self._token}" + (f"#{fragment}" if fragment else "")
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -91,7 +91,7 @@ class Guard:
         return method in _READ_METHODS or (method == "POST" and self._readable.fullmatch(path) is not None)
 
     def _let_in(self, request: Request, port: str) -> Response:
-        """Answer with the same address without its token, so that it stays out of the browser's history."""
+        """Redirect to the same address without its token, which so stays out of the browser's history."""
         answer = redirect(request.path, code=303, Response=Response)
         answer.set_cookie(_cookie(port), self._token, httponly=True, samesite="Lax")
         return answer
@@ -113,18 +113,18 @@ class Guard:
 
 
 def _cookie(port: str) -> str:
-    # Browsers keep one set of cookies for all ports of a host.
+    # Browsers share cookies between all ports of a host.
     return f"headroom-{port}"
 
 
 class _SilentHandler(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: object) -> None:
-        """Leave requests out of the terminal; the guard reports those that fail."""
+        """Print nothing: the guard reports requests that fail."""
 
 
 @contextmanager
 def served(guard: Guard) -> Iterator[int]:
-    """Serve a guarded page on a free port of this machine; yields the port."""
+    """Serve a guarded page on a free port of this machine, and yield the port."""
     server = make_server(HOST, 0, guard, threaded=True, request_handler=_SilentHandler)
     thread = threading.Thread(target=server.serve_forever, name="page", daemon=True)
     thread.start()

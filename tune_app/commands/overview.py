@@ -1,4 +1,4 @@
-"""What studies there are and what each is about, for ``headroom study list`` and ``show``."""
+"""Overviews of studies, for ``headroom study list`` and ``show``."""
 
 import datetime
 import json
@@ -38,11 +38,11 @@ from tune_app.uris import is_store
 
 @dataclass(frozen=True)
 class Overview:
-    """A study at a glance.
+    """Overview of a study.
 
     Attributes:
         parent: name of the study that it is a changed version of.
-        changed: when a trial last began or ended; None while there is none.
+        changed: time at which a trial last began or ended; None without trials.
     """
 
     run_dir: Path
@@ -63,7 +63,7 @@ class Overview:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A run directory whose study cannot be read, and why in one line."""
+    """Run directory whose study cannot be read, with the problem in one line."""
 
     run_dir: Path
     problem: str
@@ -87,10 +87,10 @@ def overview(store: StudyStore, config: RunConfig, run_dir: Path) -> Overview:
 
 
 def studies_in(place: str) -> list[Overview | Unreadable]:
-    """All studies whose run directories lie in a folder, the last changed first; those that cannot be read last.
+    """Return all studies with run directories in a folder, the last changed first and unreadable ones last.
 
     Args:
-        place: the folder, or the URI of a store.
+        place: folder, or URI of a store.
 
     Raises:
         UserError: there is no such folder.
@@ -119,13 +119,13 @@ def _run_dirs(place: str) -> list[Path]:
     folder = Path(place)
     if not folder.is_dir():
         raise UserError(f"--dir: {folder}: no such folder; give the study.dir of your searches")
-    # A study whose making was cut short has no configuration yet.
+    # A study whose creation was interrupted has no configuration yet.
     found = {file.parent.resolve() for name in (CONFIG_FILE, JOURNAL_FILE) for file in folder.glob(f"*/{name}")}
     return sorted(found)
 
 
 def print_studies(console: Console, studies: Sequence[Overview | Unreadable], folder: str) -> None:
-    """One line per study."""
+    """Print one line per study."""
     if not studies:
         console.say(f"no study in {folder}; headroom search begins one")
         return
@@ -158,7 +158,7 @@ def _remarks(study: Overview) -> list[str]:
 
 
 def status_dict(store: StudyStore, shown: Overview, config: RunConfig, version: str) -> dict[str, Any]:
-    """Return what ``headroom status --json`` prints: the contract's keys, and beside them every trial and more."""
+    """Return the content of ``headroom status --json``: the contract's keys, every trial, and further facts."""
     status, now = shown.status, time.time() if shown.is_running else None
     left = remaining_s(store.trials(), status.target, Course.of(config)) if shown.is_running else None
     return {
@@ -192,7 +192,7 @@ def _trial_dict(trial: FrozenTrial, store: StudyStore, is_running: bool, now: fl
 
 
 def print_study(console: Console, store: StudyStore, shown: Overview, config: RunConfig, version: str) -> None:
-    """Print what a study is about, its space, what it sets otherwise than the defaults, and its outcomes."""
+    """Print a study's subject, space, settings that differ from the defaults, and outcomes."""
     record = store.record
     lines = [
         ("run directory", str(shown.run_dir)),
@@ -210,7 +210,7 @@ def print_study(console: Console, store: StudyStore, shown: Overview, config: Ru
 
 
 def _unlike_defaults(record: StudyRecord) -> list[tuple[str, Any]]:
-    """Return the settings outside the space that are not as they would be if nothing were set."""
+    """Return the settings outside the space that differ from their defaults."""
     least = {"study": {"name": "defaults"}, "data": {"path": "demo"}, "task": {"name": record.task}}
     defaults = parse_config(least).fixed_for_study()
     return [(name, value) for name, value in record.fixed.items() if value != defaults.get(name)]

@@ -1,6 +1,6 @@
-"""Optuna Dashboard's and MLflow's own pages as applications of this process, each behind a guard.
+"""Pages of Optuna Dashboard and MLflow as applications in this process, each behind a guard.
 
-They end with the process, however it ends, and nothing reaches them around their guard.
+They end with the process, however it ends, and are reachable only through their guard.
 """
 
 import logging
@@ -30,7 +30,7 @@ _MLFLOW_READS = (
 )
 """POST requests of MLflow 3.17's page that only read."""
 _MLFLOW_HIDDEN = r".*/(gateway|gateway-proxy|webhooks)(/.*)?"
-"""Pages of MLflow about other things than runs: keys of language models, and requests in this machine's name."""
+"""Pages of MLflow unrelated to runs: keys of language models, and requests made in this machine's name."""
 
 _MLFLOW_ENVIRONMENT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -74,13 +74,13 @@ def mlflow_page(tracking_uri: str, study_name: str, say: Say) -> tuple[Guard, st
     except ImportError:
         raise _missing("mlflow") from None
 
-    # The guard reports what fails; MLflow would print its tracebacks between the addresses.
+    # The guard reports failures; MLflow would print its tracebacks between the addresses.
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     try:
-        # As mlflow server does. Without a place for artifacts it would make one in the working directory.
+        # Like ``mlflow server``, name a location for artifacts: by default MLflow creates one in the working directory.
         handlers.initialize_backend_stores(tracking_uri, default_artifact_root="mlflow-artifacts:/")
     except Exception as error:
-        # Errors of SQLAlchemy, of drivers and MLflow's own all mean the same here, and all may quote the URI.
+        # Errors of SQLAlchemy, of drivers and of MLflow need the same remedy, and all may quote the URI.
         problem = without_password_of(tracking_uri, first_line(error))
         raise UserError(
             f"tracking.uri: {tracking_uri} cannot be opened ({type(error).__name__}: {problem}); mend that and run"
@@ -92,7 +92,7 @@ def mlflow_page(tracking_uri: str, study_name: str, say: Say) -> tuple[Guard, st
 
 
 def _json(app: "WSGIApplication", path: str, **query: str) -> dict[str, Any]:
-    """Return what an application answers, empty where that is an error."""
+    """Return an application's JSON answer; empty if it is an error."""
     answer = Client(app).get(path, query_string=query)
     return dict(answer.get_json()) if answer.status_code == 200 else {}
 

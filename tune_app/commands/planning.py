@@ -1,4 +1,4 @@
-"""``headroom memory``: what models need on a device, before anything runs."""
+"""``headroom memory``: memory needs of models on a device, predicted before anything runs."""
 
 import json
 import math
@@ -42,7 +42,7 @@ def print_needs(
     """Print the table of needs, or with ``model``, ``batch`` and ``length`` the verdict on one configuration.
 
     Raises:
-        UserError: the three are not given together, or a model's configuration cannot be had.
+        UserError: the three are not given together, or a model's configuration is unavailable.
     """
     _check_question(config, budget_gib=budget_gib, model=model, batch=batch, length=length)
     # torch and transformers take seconds to import.
@@ -118,10 +118,10 @@ def print_needs(
 def _check_question(
     config: RunConfig, *, budget_gib: float | None, model: str | None, batch: int | None, length: int | None
 ) -> None:
-    """Refuse what has no answer, before anything slow is imported.
+    """Refuse questions without an answer, before anything slow is imported.
 
     Raises:
-        UserError: naming the option or the setting.
+        UserError: the question is refused; the message names the option or the setting.
     """
     if budget_gib is not None and math.isnan(budget_gib):
         raise UserError("--budget-gib: nan is no number; give the memory of the card, e.g. 24")
@@ -142,7 +142,11 @@ def _check_question(
 
 
 def _models_and_lengths(config: RunConfig) -> tuple[list[tuple[str, int]], list[str]]:
-    """Those of the space that go together, and of the others the model and why not."""
+    """Return the compatible pairs of model and length in the space, and lines on the other models with the problem.
+
+    Raises:
+        UserError: no pair is compatible.
+    """
     able, left_out = [], dict[str, None]()
     for model in model_names(config):
         for length in _lengths(config):
@@ -157,12 +161,16 @@ def _models_and_lengths(config: RunConfig) -> tuple[list[tuple[str, int]], list[
 
 
 def _contracted(answer: "ModelNeed | Verdict") -> dict[str, Any]:
-    """The keys that scripts know."""
+    """Return the keys of the JSON contract."""
     return {name: value for name, value in asdict(answer).items() if name != "checkpointing"}
 
 
 def _budget_gib(config: RunConfig, kind: Device, here: "TrialDevice") -> float:
-    """What a trial may hold here when the whole device is its own."""
+    """Return the memory that a trial may hold when it has the whole device.
+
+    Raises:
+        UserError: the device is not of this machine, and its memory is not given.
+    """
     if kind != here.kind:
         given = config.memory.budget_gib or config.memory.device_gib
         if given is None:
@@ -174,14 +182,14 @@ def _budget_gib(config: RunConfig, kind: Device, here: "TrialDevice") -> float:
 
 
 def _precision(config: RunConfig, kind: Device, here: "TrialDevice") -> str:
-    """What ``auto`` becomes there: a card that is not here is taken to be one with bf16 units."""
+    """Return the precision that ``auto`` stands for; a card that is not here is assumed to have bf16 units."""
     if config.train.precision != "auto":
         return config.train.precision
     return here.auto_precision if kind == here.kind else "bf16"
 
 
 def _lengths(config: RunConfig) -> list[int]:
-    """The lengths that the configuration may sample; of a long range some, evenly, the ends among them."""
+    """Return the lengths that the configuration may sample; for a long range, an even selection with both ends."""
     entry = config.space.entries.get("tok.max_length") if config.space else None
     if not isinstance(entry, Choices | IntRange):
         return [config.tok.max_length]

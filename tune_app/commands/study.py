@@ -1,4 +1,4 @@
-"""``headroom study``: what studies there are, what differs from a configuration, and setting them aside."""
+"""``headroom study``: listing studies, comparing them with a configuration, and archiving or deleting them."""
 
 import json
 import shlex
@@ -69,7 +69,7 @@ def diff_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
     wanted = with_classes_of_data(load_config(config, overrides))
     record = study_record(wanted)
     if is_name(study):
-        # A search of the configuration would go on with it.
+        # Prefer the version with which a search of the configuration would go on.
         store = matching(named.named(store.version_of), wanted, record) or store
     differences = store.record.differences(with_rung_of(store, wanted, record))
     if not differences:
@@ -136,7 +136,7 @@ def delete_study(study: str, yes: bool) -> int:
 
 
 def _unfinished(study: str, folder: str = "runs") -> Path | None:
-    """Return the run directory, by its path or its name, of a study whose making was cut short; None of any other."""
+    """Return the run directory, given by path or name, of a study whose creation was interrupted; None for others."""
     from tune_app.study.unfinished import what_is_missing
 
     places = [] if is_store(study) else [Path(study), Path(folder) / study]

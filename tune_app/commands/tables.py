@@ -1,4 +1,4 @@
-"""What the commands print at the end: leaderboard, counts, and what to do next."""
+"""Final output of the commands: leaderboard, counts, and next steps."""
 
 import shlex
 import time
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
     from tune_app.experiment import SearchEnd
 
 _TOP = 10
-# Fewer rows that are cut are not worth a line.
+# Share of cut rows below which they are not reported.
 _SOME = 0.01
 
 
 def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> None:
-    """The best trials, and the baselines that any of them should beat.
+    """Print the best trials, and the baselines that each of them should beat.
 
-    Of several objectives all trials of the front are shown, which stand first, and the best of the others.
+    With several objectives, print the whole front first, and then the best of the other trials.
     """
     objectives = store.record.objectives
     ranked = leaderboard(store.trials(), objectives)
@@ -78,14 +78,14 @@ def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> N
 
 
 def cut_lines(share: object) -> list[str]:
-    """That texts were cut, if they were; of trials of an earlier version the share is not known."""
+    """Return a line on the share of texts that were cut, if any. Trials of earlier versions lack the share."""
     if not isinstance(share, float) or share < _SOME:
         return []
     return [f"{share:.0%} of the rows are longer than tok.max_length and were cut to it"]
 
 
 def print_end(console: Console, end: "SearchEnd") -> None:
-    """How a search ended, its counts, and the commands to look further."""
+    """Print how a search ended, its counts, and commands for more."""
     status = end.status
     how = "interrupted" if end.interrupted else "broken off" if end.breakage else "search ended"
     for line in [
@@ -100,7 +100,7 @@ def print_end(console: Console, end: "SearchEnd") -> None:
     ]:
         console.say(line)
     name = status.study
-    # A path may hold a blank, and the options of a URI what a shell takes for its own.
+    # A path may contain a blank, and the options of a URI may contain characters that are special in a shell.
     place = shlex.quote(end.place)
     commands = {"export": f"headroom export {place} --to exports/{name}"} if status.best else {}
     commands |= {"all trials": f"headroom status {place}", "live pages": f"headroom dashboard {place}"}
@@ -116,7 +116,7 @@ def _best_lines(status: StudyStatus) -> list[str]:
 
 
 def recommended_lines(status: StudyStatus) -> list[str]:
-    """Compare the best trial with the recommended configuration; nothing where none was launched."""
+    """Return a comparison of the best trial with the recommended configuration; nothing without a recommended trial."""
     best, recommended = status.best, status.recommended
     if best is None or recommended is None:
         return []
@@ -130,7 +130,7 @@ def recommended_lines(status: StudyStatus) -> list[str]:
 
 
 def _front_lines(status: StudyStatus) -> list[str]:
-    """The trials that no other beats, the best by the first objective first."""
+    """Return lines on the trials that no other beats, the best by the first objective first."""
     lines = [
         f"  {mark_of(trial)}: {shown_values(status.objectives, list(trial.values.values()))},"
         f" {params_text(trial.params)}"
@@ -142,13 +142,13 @@ def _front_lines(status: StudyStatus) -> list[str]:
 
 
 def _all_of(names: Sequence[str]) -> str:
-    """``a and b``, ``a, b and c``."""
+    """Join names to ``a and b`` or ``a, b and c``."""
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 @dataclass(frozen=True)
 class SearchLine:
-    """One of several searches: its study, its exit code, and how it ended or the problem that kept it from ending."""
+    """Line on one of several searches: its study, its exit code, and its end or the problem that prevented it."""
 
     study: str
     code: int
@@ -157,7 +157,7 @@ class SearchLine:
 
 
 def print_searches(console: Console, ran: Sequence[SearchLine]) -> None:
-    """What became of several searches, one line each."""
+    """Print the results of several searches, one line each."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("study", "exit", "launched", "best", "configuration or problem"):
         table.add_column(column, justify="right" if column == "exit" else "left", overflow="fold")
@@ -177,10 +177,10 @@ def print_searches(console: Console, ran: Sequence[SearchLine]) -> None:
 def print_status(
     console: Console, store: StudyStore, status: StudyStatus, *, running: bool, course: Course, version: str
 ) -> None:
-    """Print counts and time left, the last errors, the best trials, and what is better so far than they.
+    """Print counts and time left, the last errors, the best trials, and an open trial that is ahead of them.
 
     Args:
-        version: which version of a study it is; empty where there are no others.
+        version: text on the version of the study; empty if there is only one.
     """
     state = "running" if running else "not running"
     console.say(f"study {status.study} ({'; '.join(filter(None, (state, version)))})")
@@ -199,7 +199,7 @@ def print_status(
 
 
 def print_trials(console: Console, store: StudyStore, *, running: bool) -> None:
-    """Print every trial of a study, a line each, in the order of their numbers."""
+    """Print every trial of a study, one line each, in the order of their numbers."""
     trials, record = store.trials(), store.record
     table = Table(box=None, pad_edge=False, header_style="bold")
     names = varying(trials)

@@ -1,4 +1,4 @@
-"""What the commands share: options, the console that they print to, the study that a person names."""
+"""Shared parts of the commands: options, the console for output, and the lookup of a study that a person names."""
 
 import os
 import sys
@@ -31,31 +31,32 @@ quiet_option = click.option("--quiet", is_flag=True, help="Print the result only
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print lines, to the standard error where ``err``; nothing in them steers the terminal."""
+    """Print lines, to the standard error if ``err`` is set; nothing in them can control the terminal."""
     click.echo(printable(text), err=err)
 
 
 def make_console() -> "Console":
-    """The terminal, or a pipe, which gets no colours."""
+    """Return the console for a terminal, or for a pipe, which gets no colours."""
     from tune_app.console import Console
 
     console = Console()
-    # A pipe has no width; 80 columns would fold every row of a table.
+    # A pipe has no width, and the default of 80 columns would fold every row of a table.
     return console if console.is_terminal else Console(width=_PIPE_WIDTH)
 
 
 def open_named(study: str, folder: str = "runs", *, exact: bool = False) -> tuple["StudyStore", "RunConfig", Path]:
-    """Open a study by its name (under ``folder``), its run directory or its URI; its run directory comes with it.
+    """Open a study by its name (under ``folder``), its run directory or its URI.
 
-    A name means the newest version of the study, a run directory and a URI that very one.
+    A name means the newest version of the study; a run directory or a URI means exactly that version.
 
     Args:
-        exact: refuse a name that several versions bear.
+        exact: refuse a name that stands for several versions.
 
-    The configuration is the one that the study records; a file that says something else is reported.
+    Returns:
+        The study, its recorded configuration and its run directory. Differences in the configuration file are reported.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such study.
     """
     from tune_app.study.run_dir import CONFIG_FILE, recorded_config, stored_config
     from tune_app.study.store import load_study
@@ -79,12 +80,12 @@ def open_named(study: str, folder: str = "runs", *, exact: bool = False) -> tupl
             f"{f'; and {more} more' if more > 0 else ''}); what the study records counts",
             err=True,
         )
-    # Not resolved: a run directory that is a link is to be known for one.
+    # Do not resolve links, since callers must recognise a run directory that is a link.
     return store, config, run_dir.absolute()
 
 
 def is_name(study: str) -> bool:
-    """Return whether a person gives a study's name, not its run directory or URI."""
+    """Return whether a person gave a study's name rather than its run directory or URI."""
     from tune_app.study.run_dir import CONFIG_FILE
 
     return not is_store(study) and not os.path.isfile(Path(study) / CONFIG_FILE)
@@ -98,7 +99,7 @@ def _run_dir_of(study: str, folder: str) -> Path:
     if not is_name(study):
         return fetched(study) if is_store(study) else Path(study)
     run_dir = newest_run_dir(Path(folder), study) or Path(folder) / study
-    # os.path's own takes any text: a name too long for a folder, say.
+    # Unlike Path.is_file, os.path.isfile accepts any text, such as a name too long for a folder.
     if not os.path.isfile(run_dir / CONFIG_FILE):
         raise UserError(
             f"{study}: no study of that name in ./{folder} and no run directory at that path{_near(study, folder)}; a"
@@ -113,10 +114,10 @@ def _near(study: str, folder: str) -> str:
 
 
 def consent(yes: bool, question: str) -> None:
-    """Ask a person whether something is to be deleted; ``yes`` is their answer given beforehand.
+    """Ask a person to agree to a deletion; ``yes`` means that they agreed beforehand.
 
     Raises:
-        UserError: there is nobody to be asked, or the answer is no.
+        UserError: there is nobody to ask, or the answer is no.
     """
     if yes:
         return

@@ -33,10 +33,9 @@ from tune_app.voice import Voice
 
 @dataclass(frozen=True)
 class TrainEnd:
-    """What a training run came to; the values are of ``metric``, the task's objective.
+    """End of a training run; the values are those of ``metric``, the task's objective.
 
-    ``further`` holds what became of the objectives after it, if there are several, ready to be shown; ``remarks`` what
-    puts the test score in its place.
+    ``further`` shows the values of further objectives as text. ``remarks`` are lines that qualify the test score.
     """
 
     folder: Path
@@ -50,11 +49,11 @@ class TrainEnd:
 
 
 def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bool = False) -> TrainEnd:
-    """Train, keep the best epoch, save it as a model folder.
+    """Train, and save the best epoch as a model folder.
 
     Raises:
-        UserError: the configuration still holds a space, its data, model or optimizer cannot be used, it cannot
-            run by prediction, or ``folder`` is taken.
+        UserError: the configuration still holds a space, its data, model or optimizer cannot be used, it is predicted
+            not to fit, or ``folder`` is not empty.
     """
     if config.space is not None:
         raise UserError(
@@ -68,7 +67,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
     check_combinations(config, model_names(config))
     config = with_classes_of_data(config)
 
-    # torch and transformers take seconds to import; what can be refused was refused before.
+    # torch and transformers take seconds to import, so the checks that can refuse the run come before.
     from trainables.data.rows import DataError
     from trainables.export import save_best_epoch
     from trainables.memory.errors import is_out_of_memory
@@ -145,7 +144,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
 
 
 def _further(config: RunConfig, scores: Mapping[str, float], facts: Mapping[str, Any]) -> str:
-    """``peak_gib 0.0513 (trial: 0.0513)``: the objectives after the first, beside what the exported trial had."""
+    """Return the further objectives beside the exported trial's values, such as ``peak_gib 0.0513 (trial: 0.0513)``."""
     objectives = config.objectives
     _, *values = measured(objectives, math.nan, scores, facts)
     shown = []
@@ -161,10 +160,10 @@ def _out_of_memory(folder: Path, metric: str, reason: str | None) -> TrainEnd:
 
 
 def _check_it_fits(config: RunConfig, say: Callable[[str], None]) -> None:
-    """Refuse what cannot run by prediction, unless the configuration asks for no prediction (``limits``).
+    """Refuse a configuration that is predicted not to fit, unless its ``limits`` exclude ``predicted``.
 
     Raises:
-        UserError: not even one sample fits; or there is no such model.
+        UserError: not even one sample fits, or there is no such model.
     """
     from search_spaces.rules import MemoryRule, Sample
     from trainables.machine import MachineFiles
@@ -187,7 +186,7 @@ def _check_it_fits(config: RunConfig, say: Callable[[str], None]) -> None:
 
 
 def _what_differs(config: RunConfig) -> list[str]:
-    """Lines that tell why an exported configuration may not reproduce its value here."""
+    """Return the reasons, as lines, why an exported configuration may not reproduce its value here."""
     from trainables.data.split import read_development
 
     if config.pinned is None:
