@@ -13,7 +13,7 @@ _LARGE_MODELS = ["bert-large-uncased", "roberta-large", "microsoft/deberta-v3-la
 
 @dataclass(frozen=True)
 class NamedSpace:
-    """A space of the catalogue.
+    """Named space of the catalogue.
 
     Attributes:
         entries: entries of the space as a configuration writes them.

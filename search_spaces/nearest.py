@@ -18,11 +18,11 @@ def nearest(
     """Return the configuration of the space that is nearest to the wanted settings.
 
     Every parameter gets its value nearest to the wanted one; among equally near values the smaller. Nearness is
-    measured on a log scale in log ranges and among positive choices, else by difference. A parameter is drawn evenly
-    if no value is wanted, or if the wanted value cannot be compared with its own (a text that is not a choice, say).
+    measured on a log scale in log ranges and among positive choices, else by difference. A parameter without a wanted
+    value is drawn evenly. So is one whose values cannot be compared with the wanted one (a text that is no choice).
 
     Batch size and gradient accumulation are chosen together: the pair whose product is nearest to the wanted product
-    on a log scale; among equals the one with the least accumulation.
+    on a log scale. Among equal pairs, the one with the least accumulation is chosen.
 
     Args:
         wanted: settings by dotted name. The only settings outside the space that are read are batch size and

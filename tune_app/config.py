@@ -434,8 +434,8 @@ _MOST_RUNGS = 20
 _FEW_EPOCHS = 4
 """Most epochs with which ``scheduler.rung: auto`` makes trials report every half epoch.
 
-After less than half an epoch, most of the differences between trials are noise. On recorded trainings of a tiny
-encoder, the rank correlation with the last epoch is 0.31 after a quarter of the first epoch and 0.64 after all of it.
+After less than half an epoch, most of the differences between trials are noise. The rank correlation with the last
+epoch is 0.31 after a quarter of the first epoch and 0.64 after all of it (recorded trainings of a tiny encoder).
 """
 
 

@@ -52,8 +52,8 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
     """Train, and save the best epoch as a model folder.
 
     Raises:
-        UserError: the configuration still holds a space, its data, model or optimizer cannot be used, it is predicted
-            not to fit, or ``folder`` is not empty.
+        UserError: the configuration still holds a space, or is predicted not to fit. Or its data, model or optimizer
+            cannot be used, or ``folder`` is not empty.
     """
     if config.space is not None:
         raise UserError(

@@ -1,8 +1,8 @@
 """Projection of the final values of stopped, waiting and running trials from their last report.
 
 A sampler learns from all trials at once. Early stopping leaves most of them with early reports, which are below the
-final ones. If trials were ranked by their progress, complete trials would count as good whatever their values, and the
-first few would shape the rest of the search. Projected to their end, all trials can be ranked by value.
+final ones. If trials were ranked by their progress, complete trials would count as good whatever their values. The
+first few would then shape the rest of the search. Projected to their end, all trials can be ranked by value.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,8 +1,8 @@
 """Choice of the study that a configuration means, and the handling of changed studies.
 
-A study whose space, data or settings changed is another study: a *version* of the first, named ``name-v2``, ``name-v3``
-and so on, and marked as such. A name stands for its study and all later versions. A configuration means the newest of
-them whose record equals its own.
+A study whose space, data or settings changed is another study: a *version* of the first, and marked as such. Versions
+are named ``name-v2``, ``name-v3`` and so on. A name stands for its study and all later versions. A configuration means
+the newest of them whose record equals its own.
 """
 
 import datetime
