@@ -11,10 +11,13 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class ColumnNames:
-    """Names of the columns in the user's file; without ``group_id`` every row is its own group."""
+    """Names of the columns in the user's file.
+
+    Without ``criterion`` texts stand alone; without ``group_id`` every row is its own group.
+    """
 
     text: str = "text"
-    criterion: str = "criterion"
+    criterion: str | None = "criterion"
     label: str = "label"
     group_id: str | None = "group_id"
     evidence_start: str = "evidence_start"

@@ -135,7 +135,9 @@ def _checked_place(folder: str) -> str:
 
 class ColumnsSection(Section):
     text: str = "text"
-    criterion: str = Field(default="criterion", description="May be absent from the data: then texts stand alone.")
+    criterion: str | None = Field(
+        default="criterion", description="May be absent from the data, or null: then texts stand alone."
+    )
     label: str = "label"
     group_id: str | None = Field(
         default="group_id",
@@ -151,7 +153,7 @@ class ColumnsSection(Section):
         for role, name in self.model_dump().items():
             other = roles.setdefault(name, role)
             if name is not None and other != role:
-                without = ", or set data.columns.group_id=null" if role == "group_id" else ""
+                without = f", or set data.columns.{role}=null" if role in ("criterion", "group_id") else ""
                 raise _FieldError(role, name, f"is the column of {other} already; name a column of its own{without}")
         return self
 

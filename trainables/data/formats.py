@@ -141,6 +141,8 @@ def _read_csv(path: Path, is_gzipped: bool, expected: Sequence[str]) -> DataFile
     except pd.errors.EmptyDataError:
         return DataFile(pd.DataFrame(), form)
     except pd.errors.ParserError as error:
+        if "EOF inside string" in str(error):
+            remedy = "a quote is opened and never closed; close it, or double it where it belongs to a text"
         raise DataError(f"{path} is not a proper CSV file: {one_line(error)}; {remedy}") from error
     if not isinstance(frame.index, pd.RangeIndex):
         raise DataError(f"{path}: the rows hold more fields than the header names; {remedy}")

@@ -128,7 +128,9 @@ def _groups_of_one(texts: Sequence[str]) -> list[str]:
 def _remarks(table: Table) -> tuple[str, ...]:
     """Return one line for each surprising choice made when the file was read."""
     remarks = []
-    if not table.has("criterion"):
+    if table.columns.criterion is None:
+        remarks.append("texts alone (data.columns.criterion is null)")
+    elif not table.has("criterion"):
         remarks.append(f"texts alone: the data has no column {table.columns.criterion!r}")
     if table.columns.group_id is None:
         remarks.append("every row is its own group (data.columns.group_id is null)")

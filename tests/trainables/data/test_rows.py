@@ -340,6 +340,15 @@ def test_without_a_group_column_every_row_is_its_own_group(tmp_path: Path, colum
     assert set(mirrored.groups) == set(rows.groups), "the order of the file does not matter"
 
 
+def test_a_criterion_column_may_be_left_unread(tmp_path: Path) -> None:
+    rows = read_text(tmp_path, as_csv(records()), columns=ColumnNames(criterion=None))
+    assert rows.criteria is None
+    assert rows.remarks == (
+        "texts alone (data.columns.criterion is null)",
+        "columns that are not read: 'criterion'",
+    )
+
+
 def test_columns_without_a_role_and_absent_ones_are_told(tmp_path: Path) -> None:
     rows = read_text(tmp_path, as_csv([{**row, "author": "x"} for row in without("criterion")]))
     assert rows.remarks == (
