@@ -267,6 +267,7 @@ SETTINGS = [
     ),
     setting("tokenizer={max_length: 64}", "tokenizer: unknown setting; did you mean tok?"),
     setting("space.optim.learning_rate={choices: [0.1]}", "no such parameter; did you mean optim.lr?"),
+    setting("space.optim.learning_rate=1", "no such parameter; did you mean optim.lr?"),
     setting("space.seed={choices: [1]}", "space.seed: ", "did you mean search.seed, which is set outside the space?"),
     setting("space.train.nonsense={choices: [1]}", "space.train.nonsense: ", "known: train.batch_size"),
     setting("space.optim.lrr=null", "space.optim.lrr: no such parameter; did you mean optim.lr?"),

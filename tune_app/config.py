@@ -600,6 +600,11 @@ def _parsed_limit(value: object) -> Limit:
 def _parsed_space(value: object) -> Space | None:
     if value is None or isinstance(value, Space):
         return value
+    if isinstance(value, Mapping):
+        for name, entry in value.items():
+            # The error of a bare value advises to set it outside the space: only a setting can be.
+            if isinstance(name, str) and isinstance(entry, str | int | float) and name not in setting_names():
+                _check_parameter(name)
     try:
         return parse_space(value)
     except SpaceError as error:
