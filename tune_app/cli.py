@@ -14,7 +14,7 @@ import click
 from tune_app import __version__
 from tune_app.commands.study import study_group
 from tune_app.commands.terminal import consent, echo, make_console, open_named, overrides_option, quiet_option
-from tune_app.errors import UserError, one_line, storage_failure, without_password
+from tune_app.errors import UserError, foreign_refused, one_line, storage_failure, without_password
 
 if TYPE_CHECKING:
     from tune_app.config import RunConfig
@@ -26,7 +26,8 @@ DONE, NOTHING_COMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its code."""
     try:
-        code = cli.main(args=arguments, prog_name="headroom", standalone_mode=False)
+        with foreign_refused():
+            code = cli.main(args=arguments, prog_name="headroom", standalone_mode=False)
     except UserError as error:
         echo(f"headroom: {error}", err=True)
         code = BAD_INPUT

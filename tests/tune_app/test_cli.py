@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from trainables.optimizers import OPTIMIZERS
+from trainables.scratch import temporary_folder
 from tune_app.cli import cli
 from tune_app.config import parse_config
 from tune_app.outcomes import Outcome
@@ -416,3 +418,16 @@ program.main()
 def test_a_process_ends_with_its_command_once_everything_is_written(tmp_path: Path) -> None:
     ran = python(LEAVES, tmp_path)
     assert (ran.returncode, ran.stdout, ran.stderr) == (130, "said registered by a library\n", "")
+
+
+def test_a_link_in_the_place_of_a_file_of_ours_is_bad_input(
+    headroom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "c.yaml").write_text(LEAST)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "precious").write_text("kept")
+    (temporary_folder() / "lock").symlink_to(tmp_path / "precious")
+    assert_bad_input(
+        headroom("train", "c.yaml", "--to", "m", "--quiet"), "lock: is a link and is not followed; remove it"
+    )
+    assert (tmp_path / "precious").read_text() == "kept"

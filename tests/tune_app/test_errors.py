@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from tune_app.errors import UserError, nearest, storage_failure, without_password, without_password_of
+from tune_app.errors import UserError, first_line, nearest, storage_failure, without_password, without_password_of
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,14 @@ from tune_app.errors import UserError, nearest, storage_failure, without_passwor
 def test_the_nearest_known_word_is_offered_if_one_is_near(word: str, answer: str) -> None:
     assert nearest(word, ["batch_size", "epochs", "patience"]) == answer
     assert nearest(word, []) == ""
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [("one\ntwo", "one"), ("\n \nthe node timed out\nsee", "the node timed out"), ("\n", "OSError")],
+)
+def test_the_first_line_of_an_error_says_something(message: str, line: str) -> None:
+    assert first_line(OSError(message)) == line
 
 
 @pytest.mark.parametrize(
