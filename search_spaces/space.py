@@ -258,7 +258,7 @@ class Space:
     def describe(self) -> str:
         """Return one line with the numbers of parameters and configurations."""
         size = "endless" if self.size is None else f"{self.size:,} configurations"
-        return f"{len(self)} parameters, {size}"
+        return f"{len(self)} parameter{'' if len(self) == 1 else 's'}, {size}"
 
 
 def parse_space(raw: object) -> Space:

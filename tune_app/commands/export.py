@@ -79,8 +79,9 @@ def best_config(store: StudyStore, config: RunConfig, trial: FrozenTrial) -> dic
     own = config.with_params(trial.params).model_copy(update={"pinned": pinned})
     values = shown_config(own)
     values["study"]["storage"] = None
-    # The configuration of a study from before the setting existed lacks it; the record fills in its value.
-    values["data"]["equal_texts"] = store.record.all_fixed[EQUAL_TEXTS]
+    # A study from before the setting existed was split by another default than today's, which its record knows.
+    if "equal_texts" not in config.data.model_fields_set:
+        values["data"]["equal_texts"] = store.record.all_fixed[EQUAL_TEXTS]
     # The budget determines how a batch is cut, and dropout differs with another cut.
     values["memory"]["budget_gib"] = trial.user_attrs.get("budget_gib") or own.memory.budget_gib
     return {section: value for section, value in values.items() if section not in _SEARCH_ONLY}

@@ -76,6 +76,16 @@ def test_the_best_configuration_is_complete_and_pinned(store: StudyStore, config
     assert file.read_text().startswith("# Trial 1 of study test: macro_f1 0.750000 on validation.\n")
 
 
+@pytest.mark.parametrize("given", ["together", "apart"])
+def test_a_study_that_says_how_equal_texts_are_split_keeps_that(
+    given: str, store: StudyStore, config: RunConfig, tmp_path: Path
+) -> None:
+    complete(store, 0.5)
+    data = type(config.data).model_validate({**config.data.model_dump(), "equal_texts": given})
+    exported = export_best(store, config.model_copy(update={"data": data}), tmp_path)
+    assert load_config(exported).data.equal_texts == given
+
+
 def test_the_budget_that_the_trial_had_is_kept(store: StudyStore, config: RunConfig, tmp_path: Path) -> None:
     complete(store, 0.5, budget_gib=1 / 3)
     assert load_config(export_best(store, config, tmp_path)).memory.budget_gib == 1 / 3
