@@ -305,7 +305,7 @@ def test_the_same_seed_draws_the_same() -> None:
     ("raw", "text"),
     [
         ({"a": {"choices": [1, 2]}, "b": {"low": 1, "high": 600}}, "2 parameters, 1,200 configurations"),
-        ({"a": {"low": 0.0, "high": 1.0}}, "1 parameters, endless"),
+        ({"a": {"low": 0.0, "high": 1.0}}, "1 parameter, endless"),
     ],
 )
 def test_a_space_says_how_large_it_is(raw: Any, text: str) -> None:
