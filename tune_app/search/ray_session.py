@@ -28,8 +28,6 @@ _ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     # Workers that load tokenizers after a fork would warn about it repeatedly.
     "TOKENIZERS_PARALLELISM": "false",
-    # Keep the processes that Ray starts from importing files of the working directory.
-    "PYTHONSAFEPATH": "1",
 }
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
@@ -59,6 +57,7 @@ if TYPE_CHECKING:
     from tune_app.study.checkpoints import StudyCheckpoints
 
 _LOOPBACK = "127.0.0.1"
+_SAFE_PATH = "PYTHONSAFEPATH"
 _KNOCK_S = 5.0
 _ANSWER_S = 60.0
 _LEAST_OF_A_GPU = 0.01
@@ -151,7 +150,7 @@ def joined(address: str | None, cpus: int, gpus: int | None = None) -> Iterator[
     protect_token(may_make=cluster is None)
     try:
         _keep_off_the_screen()
-        with _passwords_kept(), nullcontext() if cluster else _on_loopback(options):
+        with _passwords_kept(), _working_directory_off_the_path(), nullcontext() if cluster else _on_loopback(options):
             context = ray.init(**options)
     except Exception as error:  # Ray raises a plain Exception if its start takes too long.
         if cluster is None:
@@ -247,6 +246,20 @@ def _passwords_kept() -> Iterator[None]:
         yield
     finally:
         ray_utils.get_entrypoint_name = as_it_is
+
+
+@contextmanager
+def _working_directory_off_the_path() -> Iterator[None]:
+    """Keep processes that are started in the block, and theirs, from importing files of the working directory."""
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = before or "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 def require_listener(cluster: ClusterAddress) -> None:

@@ -62,13 +62,13 @@ def test_a_worker_that_hangs_is_ended_and_its_trial_run_again_from_its_checkpoin
         return 0.5
 
     _, store, _ = run_scripted(
-        script, "search.trials=2", "space.optim.lr.choices=[0.1, 0.2]", "trial.timeout_s=2", "train.epochs=4"
+        script, "search.trials=2", "space.optim.lr.choices=[0.1, 0.2]", "trial.timeout_s=4", "train.epochs=4"
     )
     once, always = store.trials()
     assert once.user_attrs["outcome"] == Outcome.COMPLETE
     assert (once.user_attrs["retries"], sorted(once.intermediate_values)) == (1, [1, 2, 3, 4])
     assert once.user_attrs["resumed_at"] == 2
-    assert once.user_attrs["retry_1"].startswith("TrialHung: no report for 2 s")
+    assert once.user_attrs["retry_1"].startswith("TrialHung: no report for 4 s")
     assert always.user_attrs["outcome"] == Outcome.FAILED
     assert (always.user_attrs["retries"], always.user_attrs["error_type"]) == (2, "TrialHung")
     assert "trial.timeout_s" in always.user_attrs["reason"]

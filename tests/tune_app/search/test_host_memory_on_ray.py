@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-TAKES_BYTES = 3 * 2**30
+TAKES_BYTES = 6 * 2**30
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from tune_app.config import parse_config
 from tune_app.outcomes import metrics_attribute
 from tune_app.search.preconditions import study_record
-from tune_app.study.checkpoints import LATEST
+from tune_app.study.checkpoints import LATEST, trial_folder
 from tune_app.study.store import open_study
 
 pytestmark = pytest.mark.slow
@@ -66,12 +66,12 @@ def test_what_was_measured_before_an_interruption_counts_after_it(
 ) -> None:
     config = parse_config(plain_config, [OBJECTIVES])
     run_dir = Path(config.run_dir)
-    checkpoint = tmp_path / "trial" / "checkpoint"
-    for folder in (run_dir, checkpoint):
-        folder.mkdir(parents=True)
-    (checkpoint / "epoch").write_text("1")
+    run_dir.mkdir(parents=True)
     store = open_study(run_dir, "test", None, study_record(config))
     number = store.open_trial({"optim.lr": 0.1}, {})
+    checkpoint = run_dir / "checkpoints" / trial_folder(number, store.id, "a") / "checkpoint_0"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "epoch").write_text("1")
     store.report(number, 1, 0.9)
     measured = {"macro_f1": 0.9, "calibration_error": 0.3}
     store.set_attributes(number, {metrics_attribute("epoch", 1): measured, LATEST: str(checkpoint)})

@@ -66,7 +66,27 @@ def test_workers_do_not_import_from_the_working_directory(tmp_path: Path, monkey
     assert callable(JobConfig._runtime_env_has_working_dir)
     assert job._runtime_env_has_working_dir()
     assert job._py_driver_sys_path == [str(beside), str(Path(ray_session.__file__).parents[2])]
-    assert os.environ["PYTHONSAFEPATH"] == "1"
+
+
+@pytest.mark.parametrize("before", [None, "", "1"])
+def test_only_processes_that_ray_starts_have_the_working_directory_off_their_path(
+    before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs that the caller starts later find their own folder."""
+    if before is None:
+        monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    else:
+        monkeypatch.setenv("PYTHONSAFEPATH", before)
+    seen: list[str] = []
+
+    def start(**options: Any) -> None:
+        seen.append(os.environ["PYTHONSAFEPATH"])
+        raise RuntimeError("started")
+
+    monkeypatch.setattr(ray_session.ray, "init", start)
+    with pytest.raises(UserError):
+        ray_session.joined(None, cpus=1).__enter__()
+    assert (seen, os.environ.get("PYTHONSAFEPATH")) == (["1"], before)
 
 
 def test_the_command_imports_nothing_from_the_working_directory(tmp_path: Path) -> None:
