@@ -42,6 +42,20 @@ def headroom(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: py
 
 
 @pytest.fixture
+def mine_yaml() -> str:
+    """Return the configuration of a small study named ``mine``, with one searched parameter."""
+    return """
+study: {name: mine}
+data: {path: demo, max_rows: 200}
+model: {name: tiny-bert}
+limits: null
+tracking: {enabled: false}
+space:
+  optim.lr: {choices: [0.1, 0.2, 0.3]}
+"""
+
+
+@pytest.fixture
 def wait_for() -> Callable[[Callable[[], object]], None]:
     """Return a function that waits until a condition holds, and fails the test after 20 seconds."""
 

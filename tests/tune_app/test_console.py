@@ -36,16 +36,6 @@ NASTY = "[/red][bold]\x1b[31m:boom:"
 FOLDER = "[red][bold]"
 SHOWN = "[/red][bold]\\x1b[31m:boom:"
 
-CONFIG = """
-study: {name: mine}
-data: {path: demo, max_rows: 200}
-model: {name: tiny-bert}
-limits: null
-tracking: {enabled: false}
-space:
-  optim.lr: {choices: [0.1, 0.2]}
-"""
-
 
 @pytest.mark.parametrize(
     ("text", "shown"),
@@ -118,12 +108,12 @@ def printing(node: ast.AST) -> Iterator[str]:
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> tuple[Path, StudyStore]:
+def study(mine_yaml: str, tmp_path: Path) -> tuple[Path, StudyStore]:
     """Write a study in a folder with a nasty name; one of its values and some messages are nasty too."""
     folder = tmp_path / FOLDER
     folder.mkdir()
     file = folder / "c.yaml"
-    file.write_text(CONFIG)
+    file.write_text(mine_yaml)
     config = load_config(file, [f"study.dir={json.dumps(str(folder / 'runs'))}"])
     run_dir = Path(config.run_dir)
     run_dir.mkdir(parents=True)

@@ -13,23 +13,13 @@ from tune_app.search.preconditions import study_record
 from tune_app.study.run_dir import write_config
 from tune_app.study.store import JOURNAL_FILE, load_study, open_study, search_lock
 
-CONFIG = """
-study: {name: mine}
-data: {path: demo, max_rows: 200}
-model: {name: tiny-bert}
-limits: null
-tracking: {enabled: false}
-space:
-  optim.lr: {choices: [0.1, 0.2, 0.3]}
-"""
-
 
 @pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def config(mine_yaml: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Write a configuration and its study, of which two trials are complete and one is open."""
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "mine.yaml"
-    file.write_text(CONFIG)
+    file.write_text(mine_yaml)
     config = load_config(file)
     run_dir = Path(config.run_dir)
     run_dir.mkdir(parents=True)

@@ -15,15 +15,6 @@ from tune_app.study import versions
 from tune_app.study.run_dir import keep_config
 from tune_app.study.store import find_study, open_study
 
-CONFIG = """
-study: {name: mine}
-data: {path: demo, max_rows: 200}
-model: {name: tiny-bert}
-limits: null
-tracking: {enabled: false}
-space: {optim.lr: {choices: [0.1, 0.2, 0.3]}}
-"""
-
 
 class Killed(BaseException):
     """Signal that ends a command; nothing handles it."""
@@ -34,10 +25,12 @@ def kill(*_: Any, **__: Any) -> None:
 
 
 @pytest.fixture(params=["journal", "database"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str | None:
+def storage(
+    mine_yaml: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> str | None:
     """Return the storage of studies, in a working directory with a configuration."""
     monkeypatch.chdir(tmp_path)
-    Path("mine.yaml").write_text(CONFIG)
+    Path("mine.yaml").write_text(mine_yaml)
     monkeypatch.setattr(experiment, "check_knobs", lambda *_: None)
     return None if request.param == "journal" else f"sqlite:///{tmp_path}/studies.db"
 
