@@ -11,7 +11,7 @@ from functools import cached_property
 from math import prod
 from typing import Protocol
 
-from search_spaces.space import Entry, FloatRange, Params, Scalar, Space, SpaceError
+from search_spaces.space import Entry, FloatRange, Params, Scalar, Space, SpaceError, described
 
 
 class Condition(Protocol):
@@ -231,8 +231,7 @@ class ActiveSpace:
 
     def describe(self) -> str:
         """Return one line with the numbers of parameters and configurations."""
-        size = "endless" if self.size is None else f"{self.size:,} configurations"
-        return f"{len(self.space)} parameters, {size}"
+        return described(len(self.space), self.size)
 
     def shape(self) -> list[str]:
         """Return one line per parameter: its values, and the conditions under which a run reads them."""

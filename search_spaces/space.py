@@ -257,8 +257,13 @@ class Space:
 
     def describe(self) -> str:
         """Return one line with the numbers of parameters and configurations."""
-        size = "endless" if self.size is None else f"{self.size:,} configurations"
-        return f"{len(self)} parameter{'' if len(self) == 1 else 's'}, {size}"
+        return described(len(self), self.size)
+
+
+def described(parameters: int, size: int | None) -> str:
+    """Return one line for a space with so many parameters and configurations; None if these are infinite."""
+    configurations = "endless" if size is None else f"{size:,} configurations"
+    return f"{parameters} parameter{'' if parameters == 1 else 's'}, {configurations}"
 
 
 def parse_space(raw: object) -> Space:

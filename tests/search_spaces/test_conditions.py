@@ -170,3 +170,4 @@ def test_the_shape_says_what_each_parameter_may_be_and_when_it_is_read() -> None
     ]
     assert space.describe() == "5 parameters, endless"
     assert space_of(LOSSES).describe() == "4 parameters, 12 configurations"
+    assert space_of({"optim.lr": {"low": 1e-5, "high": 1e-4}}).describe() == "1 parameter, endless"
