@@ -76,11 +76,11 @@ def take_abandoned(root: Path, pattern: str, *, unused_s: float = 0.0) -> dict[P
     """
     taken = {}
     for folder in root.glob(pattern):
-        if folder.is_dir() and not folder.is_symlink() and time.time() - folder.stat().st_mtime >= unused_s:
-            try:
+        try:
+            if folder.is_dir() and not folder.is_symlink() and time.time() - folder.stat().st_mtime >= unused_s:
                 taken[folder] = hold(folder)
-            except (BlockingIOError, FileNotFoundError):
-                continue  # The folder is in use, or its own process has just removed it.
+        except (BlockingIOError, FileNotFoundError):
+            continue  # The folder is in use, or its own process has just removed it.
     return taken
 
 

@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from trainables.scratch import scratch_folder, temporary_folder
+from trainables.scratch import scratch_folder, take_abandoned, temporary_folder
 
 _HOLDER = """
 from trainables.scratch import scratch_folder
@@ -64,6 +66,21 @@ def test_a_killed_process_s_folder_is_removed_by_the_next_and_a_living_one_s_is_
         assert folders(temporary) == {theirs}, "of another purpose"
     with scratch_folder("trial") as next_one:
         assert folders(temporary) == {next_one}
+
+
+def test_a_folder_that_its_own_process_removes_meanwhile_is_no_error(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary_folder()
+    theirs = temporary / "trial-theirs"
+    theirs.mkdir()
+
+    def removed_first() -> float:
+        theirs.rmdir()
+        return time.time()
+
+    monkeypatch.setattr("trainables.scratch.time", SimpleNamespace(time=removed_first))
+    assert take_abandoned(temporary, "trial-*") == {}
 
 
 def test_links_are_not_taken_for_folders(temporary: Path, tmp_path: Path) -> None:
