@@ -142,19 +142,24 @@ def cut_shares(settings: TrialSettings, model: str, lengths: Sequence[int], cach
     development = read_development(settings.data, settings.task.labels, settings.seeds.split)
     every = len(development.rows)
     sample = development.rows.take(np.unique(np.linspace(0, every - 1, min(every, _MOST_MEASURED)).astype(np.int64)))
-    source = resolve_model(model)
-    folder = _trained_tokenizer(source, development, cache) if source.kind == "builtin" else None
-    tokenizer = load_tokenizer(folder or source.path or source.name, revision_of(settings.model, model))
+    _, _, tokenizer = _tokenizer_of(model, settings.model, development, cache)
     with scratch_folder("lengths") as scratch:
         uncut = tokenise_rows(sample, tokenizer, scratch).lengths(ANY_LENGTH)
     return {length: float(np.mean(uncut > length)) for length in lengths}
 
 
 def _reader(name: str, model: ModelSettings, rows: Rows, development: Development, cache: Path) -> Reader:
-    source = resolve_model(name)
-    tokenizer_folder = _trained_tokenizer(source, development, cache) if source.kind == "builtin" else None
-    tokenizer = load_tokenizer(tokenizer_folder or source.path or source.name, revision_of(model, name))
+    source, tokenizer_folder, tokenizer = _tokenizer_of(name, model, development, cache)
     return Reader(source, tokenizer, tokenizer_folder, tokenise_rows(rows, tokenizer, cache))
+
+
+def _tokenizer_of(
+    name: str, model: ModelSettings, development: Development, cache: Path
+) -> tuple[ModelSource, Path | None, PreTrainedTokenizerBase]:
+    """Return an encoder's source, the folder of its tokenizer if that is trained on the data, and the tokenizer."""
+    source = resolve_model(name)
+    folder = _trained_tokenizer(source, development, cache) if source.kind == "builtin" else None
+    return source, folder, load_tokenizer(folder or source.path or source.name, revision_of(model, name))
 
 
 def builtin_vocabulary(settings: TrialSettings, cache: Path) -> int:
