@@ -35,7 +35,8 @@ class Table:
     @property
     def unread(self) -> list[str]:
         """Names of columns without a role."""
-        return [name for name in self.present if name not in asdict(self.columns).values()]
+        read = set(asdict(self.columns).values())
+        return [name for name in self.present if name not in read]
 
     def has(self, role: str) -> bool:
         """Return whether a role's column exists; ``require_columns`` has checked the columns that must exist."""
