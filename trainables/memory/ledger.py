@@ -75,11 +75,10 @@ class Ledger:
         for line in self._latest_lines():
             try:
                 entry = json.loads(line)
-                if entry.pop("checksum") == checksum(entry) and all(
-                    entry[name] == value for name, value in wanted.items()
-                ):
+                matches = all(entry[name] == value for name, value in wanted.items())
+                if matches and entry.pop("checksum") == checksum(entry):
                     ratios.append(float(entry["measured_gib"]) / float(entry["predicted_gib"]))
-            except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
+            except (ValueError, KeyError, TypeError, ZeroDivisionError):
                 continue  # A line that was cut off when its process died, that is damaged, or that has another version.
         return ratios
 
