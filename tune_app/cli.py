@@ -112,7 +112,7 @@ def _search_several(
             if problem is None:
                 # The next study need not have the same defect.
                 echo(_defect(error), err=True)
-                problem = f"{type(error).__name__}: {error}"
+                problem = one_line(f"{type(error).__name__}: {error}")
             else:
                 echo(f"headroom: {file}: {problem}", err=True)
         ran.append(SearchLine(end.status.study if end else config.study.name, code, end, problem))

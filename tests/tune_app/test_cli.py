@@ -161,13 +161,14 @@ def test_of_several_searches_one_that_fails_does_not_stop_the_next(
     assert headroom("search", failed, good, "--quiet").code == 1
 
     def defect(*_: Any, **__: Any) -> None:
-        raise ZeroDivisionError("planted")
+        raise ZeroDivisionError("planted, at sqlite://me:hush@host")
 
     monkeypatch.setattr("tune_app.commands.tables.print_end", defect)
     ran = headroom("search", good, failed, "--quiet")
     assert ran.code == 1
     assert ran.err.count("Traceback") == 2
     assert "ZeroDivisionError: planted" in ran.out
+    assert "hush" not in ran.out + ran.err
 
 
 def test_what_is_wrong_with_memory_or_shares_is_bad_input(headroom: Any, tmp_path: Path) -> None:
