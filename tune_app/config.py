@@ -32,7 +32,7 @@ from trainables.given import NotAFileError, require_file
 from trainables.models.names import BUILTIN_NAMES, OFFLINE_NAME
 from trainables.seeds import trial_seeds
 from tune_app.databases import with_absolute_file
-from tune_app.errors import UserError, check_password, lacks_password, nearest
+from tune_app.errors import UserError, check_password, first_line, lacks_password, nearest
 from tune_app.named_space import FROM, settle, write_out
 from tune_app.objectives import Mode, Objective
 from tune_app.printable import printable
@@ -1152,7 +1152,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise UserError(f"{path}:{line}: not valid YAML: {error.problem or error.context}") from None
     except (YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{path}: not valid YAML: {first_line(error)}") from None
     if raw is None:
         raise UserError(f"{path}: is empty; a configuration needs at least study.name and data.path")
     if not isinstance(raw, dict):

@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 from optuna.trial import FrozenTrial
 
 from tune_app.databases import sqlite_file
-from tune_app.errors import without_password, without_password_of
+from tune_app.errors import first_line, without_password, without_password_of
 from tune_app.objectives import values_of
 from tune_app.outcomes import (
     BY_CRITERION_ATTRIBUTE,
@@ -110,7 +110,7 @@ class MlflowTracking:
             mirror.finish(self._store.trials())
         except Exception as error:
             # No error of a tracking server may affect a trial. It is reported at the end; the next start catches up.
-            text = without_password_of(self._uri, (str(error).splitlines() or [""])[0])
+            text = without_password_of(self._uri, first_line(error))
             self._problems.append(f"{type(error).__name__}: {text}")
 
     def _write(self, mirror: "_Mirror", trial: FrozenTrial) -> None:

@@ -8,7 +8,7 @@ from search_spaces.space import Scalar
 from trainables.machine import MachineFiles
 from trainables.memory.ledger import Circumstances
 from trainables.settings import TrialSettings, with_params
-from tune_app.errors import UserError
+from tune_app.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from trainables.memory.facts import TrialDevice
@@ -143,11 +143,10 @@ class Packing:
             raise UserError(f"model.name: {error}") from None
         except Exception as error:
             # A model that cannot be traced may still train, and one that cannot be built fails with its own error.
-            problem = (str(error).splitlines() or [""])[0]
             self._tell_once(
                 model,
-                f"what {model} needs cannot be predicted ({type(error).__name__}: {problem}): nothing of it is turned"
-                " away, and a share by need is the whole card",
+                f"what {model} needs cannot be predicted ({type(error).__name__}: {first_line(error)}): nothing of it"
+                " is turned away, and a share by need is the whole card",
             )
             return None
 

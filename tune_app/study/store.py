@@ -30,7 +30,7 @@ from search_spaces.space import Choices, Entry, IntRange, Params
 from trainables.given import require_file
 from trainables.private import open_unlinked
 from tune_app import databases
-from tune_app.errors import UserError, foreign_refused, without_password_of
+from tune_app.errors import UserError, first_line, foreign_refused, without_password_of
 from tune_app.objectives import Objective
 from tune_app.outcomes import OUTCOME_ATTRIBUTE, REASON_ATTRIBUTE, Outcome
 from tune_app.study.journal import JournalFile
@@ -465,7 +465,7 @@ def _open_storage(run_dir: Path, url: str | None) -> tuple[BaseStorage, JournalF
             return RDBStorage(url), None
     except Exception as error:
         # SQLAlchemy's many errors, driver errors and missing drivers need the same remedy, and all may quote the URL.
-        problem = without_password_of(url, next(iter(str(error).splitlines()), ""))
+        problem = without_password_of(url, first_line(error))
         raise UserError(
             f"study.storage: {url} cannot be opened ({type(error).__name__}: {problem}); check the address and that its"
             " driver is installed (PostgreSQL's: pip install 'psycopg[binary]'), or set null for a journal file"
