@@ -11,7 +11,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from rich.table import Table
 
-from tune_app.commands.tables import print_status
+from tune_app.commands.tables import best_cell, print_status
 from tune_app.config import RunConfig, parse_config
 from tune_app.console import Console
 from tune_app.errors import UserError
@@ -134,14 +134,14 @@ def print_studies(console: Console, studies: Sequence[Overview | Unreadable], fo
         table.add_column(column, overflow="fold")
     read = [study for study in studies if isinstance(study, Overview)]
     for study in read:
-        status, best = study.status, study.status.best
+        status = study.status
         table.add_row(
             status.study,
             f"{status.launched} of {status.target}",
             str(status.trials["complete"]),
             str(status.trials["infeasible"] or ""),
             str(sum(status.carried.values()) or ""),
-            f"{status.metric} {best.value:.4f}{' (collapsed)' if best.is_collapsed else ''}" if best else "",
+            best_cell(status),
             f"{study.changed:%Y-%m-%d %H:%M}" if study.changed else "",
             ", ".join(_remarks(study)),
         )

@@ -168,10 +168,16 @@ def print_searches(console: Console, ran: Sequence[SearchLine]) -> None:
             line.study,
             str(line.code),
             f"{status.launched} of {status.target}" if status else "",
-            f"{status.metric} {best.value:.4f}{' (collapsed)' if best.is_collapsed else ''}" if status and best else "",
+            best_cell(status) if status else "",
             line.problem or (params_text(best.params) if best else line.end.why if line.end else ""),
         )
     console.print(table)
+
+
+def best_cell(status: StudyStatus) -> str:
+    """Return the best trial's value for a table with a line per study; empty without a complete trial."""
+    best = status.best
+    return f"{status.metric} {best.value:.4f}{' (collapsed)' if best.is_collapsed else ''}" if best else ""
 
 
 def print_status(
