@@ -190,13 +190,14 @@ def export(study: str, folder: Path, number: int | None) -> int:
     """
     from tune_app.commands.export import export_best, export_front, export_leaderboard
     from tune_app.commands.tables import print_leaderboard
+    from tune_app.study.lines import study_line
     from tune_app.study.versions import version_text
 
     store, config, _ = open_named(study)
     version = version_text(store, config)
     best = export_best(store, config, folder, number)
     board, front = export_leaderboard(store, folder), export_front(store, folder)
-    echo(f"study {store.name}{f' ({version})' if version else ''}")
+    echo(study_line(store.name, version))
     print_leaderboard(make_console(), store)
     what = "best configuration" if number is None else f"trial {number}"
     echo(f"{what:<18}  {best}\nevery trial         {board}")
@@ -289,13 +290,14 @@ def memory(
 def dashboard(study: str) -> int:
     """Open the live pages of a study, Optuna Dashboard and MLflow, until Ctrl-C; names Ray's too."""
     from tune_app.commands.dashboard import followed, open_dashboards
+    from tune_app.study.lines import study_line
     from tune_app.study.run_dir import tracking_uri
     from tune_app.study.versions import version_text
 
     store, config, run_dir = open_named(study)
     console = make_console()
     version = version_text(store, config)
-    console.say(f"study {store.name}{f' ({version})' if version else ''}")
+    console.say(study_line(store.name, version))
     with followed(store, config, run_dir, console):
         open_dashboards(run_dir, config.study.name, config.study.storage, tracking_uri(config), console)
     return DONE

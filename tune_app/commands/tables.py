@@ -20,6 +20,7 @@ from tune_app.study.lines import (
     best_text,
     counts_line,
     mark_of,
+    study_line,
     summary_lines,
     what_of,
 )
@@ -188,8 +189,7 @@ def print_status(
     Args:
         version: text on the version of the study; empty if there is only one.
     """
-    state = "running" if running else "not running"
-    console.say(f"study {status.study} ({'; '.join(filter(None, (state, version)))})")
+    console.say(study_line(status.study, "running" if running else "not running", version))
     trials = store.trials()
     left = remaining_s(trials, status.target, course) if running else None
     for line in summary_lines(status, left):

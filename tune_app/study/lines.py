@@ -23,6 +23,12 @@ from tune_app.unit import Unit
 COLLAPSED = "collapsed: one answer for every row"
 
 
+def study_line(name: str, *remarks: str) -> str:
+    """Return ``study demo (running; newest version of demo)``, without the remarks that are empty."""
+    shown = "; ".join(filter(None, remarks))
+    return f"study {name} ({shown})" if shown else f"study {name}"
+
+
 def counts_line(status: StudyStatus) -> str:
     """Return ``7 of 12 launched: 4 complete, 2 running, 1 waiting at a rung; 9 rejected; 3 carried over``."""
     counts = {
