@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tune_app.commands.terminal import consent, echo, is_name, make_console, open_named, overrides_option
+from tune_app.commands.terminal import RUNS, consent, echo, is_name, make_console, open_named, overrides_option
 from tune_app.errors import without_password
 from tune_app.uris import is_store
 
@@ -135,9 +135,9 @@ def delete_study(study: str, yes: bool) -> int:
     return 0
 
 
-def _unfinished(study: str, folder: str = "runs") -> Path | None:
+def _unfinished(study: str) -> Path | None:
     """Return the run directory, given by path or name, of a study whose creation was interrupted; None for others."""
     from tune_app.study.unfinished import what_is_missing
 
-    places = [] if is_store(study) else [Path(study), Path(folder) / study]
+    places = [] if is_store(study) else [Path(study), RUNS / study]
     return next((place.absolute() for place in places if what_is_missing(place) is not None), None)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tune_app.console import Console
     from tune_app.study.store import StudyStore
 
+RUNS = Path("runs")
+"""Folder, in the working directory, that holds the run directories of studies given by name."""
+
 _PIPE_WIDTH = 200
 _SHOWN_DIFFERENCES = 3
 
@@ -44,8 +47,8 @@ def make_console() -> "Console":
     return console if console.is_terminal else Console(width=_PIPE_WIDTH)
 
 
-def open_named(study: str, folder: str = "runs", *, exact: bool = False) -> tuple["StudyStore", "RunConfig", Path]:
-    """Open a study by its name (under ``folder``), its run directory or its URI.
+def open_named(study: str, *, exact: bool = False) -> tuple["StudyStore", "RunConfig", Path]:
+    """Open a study by its name (under ``RUNS``), its run directory or its URI.
 
     A name means the newest version of the study; a run directory or a URI means exactly that version.
 
@@ -61,8 +64,8 @@ def open_named(study: str, folder: str = "runs", *, exact: bool = False) -> tupl
     from tune_app.study.run_dir import CONFIG_FILE, recorded_config, stored_config
     from tune_app.study.store import load_study
 
-    run_dir = _run_dir_of(study, folder)
-    own = Path(folder) / study
+    run_dir = _run_dir_of(study)
+    own = RUNS / study
     if exact and is_name(study) and run_dir != own:
         there = [str(path) for path in (own, run_dir) if path.is_dir()]
         raise UserError(
@@ -91,25 +94,25 @@ def is_name(study: str) -> bool:
     return not is_store(study) and not os.path.isfile(Path(study) / CONFIG_FILE)
 
 
-def _run_dir_of(study: str, folder: str) -> Path:
+def _run_dir_of(study: str) -> Path:
     from tune_app.study.remote import fetched
     from tune_app.study.run_dir import CONFIG_FILE
     from tune_app.study.versions import newest_run_dir
 
     if not is_name(study):
         return fetched(study) if is_store(study) else Path(study)
-    run_dir = newest_run_dir(Path(folder), study) or Path(folder) / study
+    run_dir = newest_run_dir(RUNS, study) or RUNS / study
     # Unlike Path.is_file, os.path.isfile accepts any text, such as a name too long for a folder.
     if not os.path.isfile(run_dir / CONFIG_FILE):
         raise UserError(
-            f"{study}: no study of that name in ./{folder} and no run directory at that path{_near(study, folder)}; a"
+            f"{study}: no study of that name in ./{RUNS} and no run directory at that path{_near(study)}; a"
             f" run directory holds {CONFIG_FILE}"
         )
     return run_dir
 
 
-def _near(study: str, folder: str) -> str:
-    known = [path.name for path in Path(folder).iterdir() if path.is_dir()] if Path(folder).is_dir() else []
+def _near(study: str) -> str:
+    known = [path.name for path in RUNS.iterdir() if path.is_dir()] if RUNS.is_dir() else []
     return nearest(Path(study).name, known)
 
 
