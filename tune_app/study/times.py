@@ -28,9 +28,6 @@ class Doing(StrEnum):
     """No search was running, because the previous one was interrupted or killed."""
 
 
-TIME_ATTRIBUTES = tuple(doing.value for doing in Doing)
-
-
 def _no_seconds() -> dict[Doing, float]:
     return dict.fromkeys(Doing, 0.0)
 
