@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from tune_app import databases
@@ -389,27 +390,36 @@ def _has_a_twin(store: StudyStore, config: RunConfig) -> bool:
 
 
 class _Versions:
-    """Studies that a configuration's name stands for: the one of that name, and its later versions.
-
-    Attributes:
-        base: name of the study that they are all versions of. A study whose name only looks like a version's has
-            another base.
-    """
+    """Studies that a configuration's name stands for: the one of that name, and its later versions."""
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
         self._stem, self._first = _split(config.study.name)
         names = study_names(Path(config.study_folder), config.study.storage)
         self._numbers = {number for stem, number in map(_split, names) if stem == self._stem}
-        named = self.find(self._first)
-        self.base = config.study.name if named is None else named.version_of
+
+    @cached_property
+    def base(self) -> str:
+        """Name of the study that they are all versions of.
+
+        A study whose name only looks like a version's has another base.
+        """
+        return self._config.study.name if self._named is None else self._named.version_of
+
+    @cached_property
+    def _named(self) -> StudyStore | None:
+        # Cached and opened on demand, because opening a study reads its whole journal.
+        return self.find(self._first)
 
     def newest_first(self) -> Iterator[StudyStore]:
         """Yield the existing versions, the newest first."""
-        for number in [*self.later_numbers(), self._first]:
+        base = self.base
+        for number in self.later_numbers():
             store = self.find(number)
-            if store is not None and (number == self._first or store.version_of == self.base):
+            if store is not None and store.version_of == base:
                 yield store
+        if self._named is not None:
+            yield self._named
 
     def free_name(self) -> str:
         """Return an unused name for a new version."""
