@@ -97,8 +97,9 @@ def remaining_s(
         for trial, cost in zip(launched, costs, strict=True)
         if not trial.state.is_finished()
     ]
-    to_come = range(len(launched), target)
-    left += [_whole_s(paced, untimely, course, is_spared=place < course.startup) for place in to_come]
+    # Computed once each, because every future trial costs one of the two, and computing it reads all earlier ones.
+    spared_s, other_s = (_whole_s(paced, untimely, course, is_spared=is_spared) for is_spared in (True, False))
+    left += [spared_s if place < course.startup else other_s for place in range(len(launched), target)]
     # Slots are empty while the last trials end, so the longest trial may determine the time.
     return max(sum(left) / course.slots, max(left, default=0.0))
 
