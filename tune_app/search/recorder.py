@@ -242,7 +242,7 @@ class StudyRecorder(tune.Callback):
         live = self._live_of(trial)
         if live.ended == HALTED:
             # The trial stays open in the study, so the next search resumes it.
-            del self._live[trial.trial_id]
+            self._forget(trial)
             return
         if live.ended == "oom":
             self._close(trial, Outcome.OOM, reason=live.reason, constraints={"memory": _excess(live)})
@@ -250,7 +250,7 @@ class StudyRecorder(tune.Callback):
         if live.error is None:
             live.error = self._error_of(trial, live, losses=live.retries + 1)
         if live.error["error_type"] == _OUT_OF_REACH:
-            del self._live[trial.trial_id]
+            self._forget(trial)
             self._on_halt(live.error["error_message"])
             return
         reason = f"{live.error['error_type']}: {live.error['error_message']}".splitlines()[0]
@@ -288,6 +288,10 @@ class StudyRecorder(tune.Callback):
             )
         return self._live[trial.trial_id]
 
+    def _forget(self, trial: Trial) -> Live:
+        del self._trials[trial.trial_id]
+        return self._live.pop(trial.trial_id)
+
     def _close(
         self,
         trial: Trial,
@@ -297,8 +301,7 @@ class StudyRecorder(tune.Callback):
         value: Sequence[float] | None = None,
         constraints: dict[str, float] | None = None,
     ) -> None:
-        live = self._live.pop(trial.trial_id)
-        del self._trials[trial.trial_id]
+        live = self._forget(trial)
         attributes = {
             # Every trial has all attributes, even if it ended before its first report.
             **dict.fromkeys(TRIAL_ATTRIBUTES),
