@@ -46,7 +46,7 @@ from ray.tune.impl.tuner_internal import TunerInternal  # noqa: E402
 
 from tune_app.errors import UserError, first_line, without_password  # noqa: E402
 from tune_app.search.addresses import ClusterAddress, cluster_address  # noqa: E402
-from tune_app.search.messages import GPU  # noqa: E402
+from tune_app.search.messages import GPU, number_of  # noqa: E402
 from tune_app.search.nodes import living_nodes  # noqa: E402
 from tune_app.search.ray_files import check_announced, protect_token, session_in_use, sessions_folder  # noqa: E402
 from tune_app.study.checkpoints import trial_folder  # noqa: E402
@@ -335,7 +335,7 @@ def fit(
     study_id = checkpoints.study_id
 
     def folder_of(trial: Any) -> str:
-        return trial_folder(int(trial.config["number"]), study_id, trial.trial_id)
+        return trial_folder(number_of(trial), study_id, trial.trial_id)
 
     tune_config = tune.TuneConfig(
         search_alg=searcher,
