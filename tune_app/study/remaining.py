@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Self
 
 from optuna.trial import FrozenTrial
 
-from tune_app.outcomes import FACTS_ATTRIBUTE, Outcome
+from tune_app.outcomes import Outcome
 from tune_app.rungs import stopping_steps
 from tune_app.study.reporting import is_recommended, outcome_of, waits_at_rung, was_launched
-from tune_app.study.times import QUEUED_ATTRIBUTE, working_s
+from tune_app.study.times import QUEUED_ATTRIBUTE, facts_of, working_s
 
 if TYPE_CHECKING:
     from tune_app.config import RunConfig
@@ -124,7 +124,7 @@ class _Cost:
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> Self:
-        facts = {**(trial.user_attrs.get(FACTS_ATTRIBUTE) or {}), **trial.user_attrs}
+        facts = facts_of(trial)
         worked = working_s(trial)
         # A trial that does not measure its phases is taken to spend all its time on steps.
         stepping = min(worked, sum(facts.get(name) or 0.0 for name in ("train_s", "eval_s"))) or worked

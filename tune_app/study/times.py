@@ -83,6 +83,11 @@ def taken_up(trial: FrozenTrial, began: float) -> TrialClock:
     return clock
 
 
+def facts_of(trial: FrozenTrial) -> dict[str, Any]:
+    """Return a trial's attributes, with the facts that an open trial has reported so far."""
+    return {**(trial.user_attrs.get(FACTS_ATTRIBUTE) or {}), **trial.user_attrs}
+
+
 def working_s(trial: FrozenTrial, now: float | None = None) -> float:
     """Return the seconds that a trial worked, without its waits and pauses.
 
@@ -98,7 +103,7 @@ def working_s(trial: FrozenTrial, now: float | None = None) -> float:
         clock = clock_of(trial)
         return (clock.seconds if now is None else clock.at(now))[Doing.WORKING]
     # Earlier versions recorded only the phases, or only start and end.
-    facts = {**(trial.user_attrs.get(FACTS_ATTRIBUTE) or {}), **trial.user_attrs}
+    facts = facts_of(trial)
     phases = [facts.get(name) for name in ("load_s", "train_s", "eval_s")]
     if all(phase is not None for phase in phases):
         return float(sum(phase or 0.0 for phase in phases))
