@@ -102,7 +102,7 @@ class SearchView:
     Attributes:
         running: trials at work, which come first.
         newest: other launched trials, the newest first. Trials shown among the best are not repeated.
-        best: complete trials, the best first.
+        best: best complete trials, the best first, at most ``_BEST``.
     """
 
     summary: Sequence[str]
@@ -144,7 +144,7 @@ class SearchView:
         room -= len(at_work)
         titles = 2 if room >= _ROOM_FOR_TITLES else 0
         room -= titles
-        best = self.best[: min(_BEST, room // 2)]
+        best = self.best[: room // 2]
         newest = [row for row in self.newest if row not in best][: room - len(best)]
         for title, rows in (("newest", newest), ("best", best)):
             if rows:
@@ -173,7 +173,7 @@ def search_view(store: StudyStore, live: Sequence[Live], course: Course, *, is_r
         ("trial", "outcome", record.unit.noun, *(own.name for own in record.objectives), "time", "configuration"),
         [build.row(trial) for trial in running],
         [build.row(trial) for trial in reversed(launched) if trial.number not in numbers],
-        [build.row(trial) for trial in ranked],
+        [build.row(trial) for trial in ranked[:_BEST]],
     )
 
 
