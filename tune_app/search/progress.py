@@ -94,7 +94,8 @@ class PlainLines(Quiet):
         if self._counts_are_due:
             self._counts_are_due = False
             status = study_status(self._store, is_running=True)
-            self.message("; ".join(summary_lines(status, _remaining_s(self._store, self._course))))
+            left_s = remaining_s(self._store.trials(), self._store.target, self._course)
+            self.message("; ".join(summary_lines(status, left_s)))
         # Ray's loop runs many times a second, and there may be thousands of trials to search.
         if time.monotonic() - self._last_look < _REFRESH_S:
             return
@@ -140,10 +141,6 @@ def _activity(live: Live) -> str:
     """Return ``trial 3 (after epoch 2 for 42 s)``."""
     place = f"after {live.unit.label(live.step)}" if live.values else "before its first report"
     return f"trial {live.number} ({place} for {duration_text(time.monotonic() - live.heard_at)})"
-
-
-def _remaining_s(store: StudyStore, course: Course) -> float | None:
-    return remaining_s(store.trials(), store.target, course)
 
 
 def retry_line(live: Live, why: str) -> str:
