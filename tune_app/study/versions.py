@@ -169,11 +169,11 @@ def newest_run_dir(folder: Path, name: str) -> Path | None:
 
     Args:
         folder: folder that holds the run directories.
-        name: name of any version; earlier versions are ignored.
+        name: name of the study; a later version's own name means that version alone.
     """
     stem, first = _split(name)
     names = {path.parent.name for path in folder.glob(f"*/{CONFIG_FILE}")}
-    numbers = [number for own, number in map(_split, names) if own == stem and number >= first]
+    numbers = [number for own, number in map(_split, names) if own == stem and first in (1, number)]
     for number in sorted(numbers, reverse=True):
         run_dir = folder / _joined(stem, number)
         if number == first:
@@ -181,7 +181,7 @@ def newest_run_dir(folder: Path, name: str) -> Path | None:
         with suppress(UserError):
             config = stored_config(run_dir)
             store = load_study(run_dir, config.study.name, config.study.storage)
-            if first == 1 and store.version_of == name:
+            if store.version_of == name:
                 return run_dir
     return None
 
