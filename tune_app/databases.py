@@ -1,6 +1,7 @@
 """Addresses of databases in SQLAlchemy's form, and the owner of a database's tables.
 
-No other module parses such an address, since the path in it may be quoted.
+No other module parses the path in such an address, since it may be quoted. ``uris.is_in_memory``, which a configuration
+calls, looks for a few words alone, so that it needs no SQLAlchemy.
 """
 
 import os

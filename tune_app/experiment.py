@@ -358,6 +358,9 @@ def _search(
             searcher.end = breakage.why
             end_loop()
 
+        def halt(why: str) -> None:
+            break_off(Breakage(why, traceback=""))
+
         recorder = StudyRecorder(
             store,
             searcher,
@@ -369,7 +372,7 @@ def _search(
             on_report=progress.reported,
             on_retry=progress.retried,
             on_note=lambda live, note: progress.message(f"trial {live.number:>4}  {note}"),
-            on_halt=lambda why: break_off(Breakage(why, traceback="")),
+            on_halt=halt,
             on_close=_each(tracking.trial_closed, progress.closed, CircuitBreaker(break_off).closed),
             on_step=progress.step,
             waiting=lambda: waiting_trials(scheduler),
@@ -379,7 +382,7 @@ def _search(
         watch = Watch(
             timeout_s=watch_timeout_s(config.trial.timeout_s, storage),
             lost=health.lost,
-            on_halt=lambda why: break_off(Breakage(why, traceback="")),
+            on_halt=halt,
         )
         with health.asking():
             ray_session.fit(
