@@ -22,13 +22,14 @@ from trainables.optimizers import OPTIMIZERS
 from trainables.seeds import trial_seeds
 from tune_app.config import (
     SEARCHABLE,
-    OptimSection,
     RunConfig,
     dump_yaml,
     load_config,
     parse_config,
     searchable_names,
+    with_classes,
 )
+from tune_app.config.training_sections import OptimSection
 from tune_app.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -610,7 +611,7 @@ def test_a_condition_that_can_hold_lets_its_parameter_be_searched() -> None:
 
 
 def test_a_configuration_takes_the_classes_of_its_data() -> None:
-    config = parse().with_classes(("no", "yes", "maybe"))
+    config = with_classes(parse(), ("no", "yes", "maybe"))
     task = config.trial_settings().task
     assert (task.classes, task.labels) == (3, ("no", "yes", "maybe"))
     assert config.fixed_for_study()["task.labels"] == ["no", "yes", "maybe"]
@@ -618,7 +619,7 @@ def test_a_configuration_takes_the_classes_of_its_data() -> None:
 
 
 def test_classes_called_by_their_numbers_leave_a_study_what_it_was() -> None:
-    assert parse().with_classes(("0", "1")).fixed_for_study()["task.labels"] is None
+    assert with_classes(parse(), ("0", "1")).fixed_for_study()["task.labels"] is None
 
 
 def test_labels_are_read_as_those_of_the_data() -> None:
@@ -637,7 +638,7 @@ def test_labels_are_read_as_those_of_the_data() -> None:
 )
 def test_settings_for_other_classes_than_the_datas_are_refused(overrides: list[str], names: str, message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
-        parse("space.optim.lr.choices=[0.1]", *overrides).with_classes(tuple(names))
+        with_classes(parse("space.optim.lr.choices=[0.1]", *overrides), tuple(names))
 
 
 # Folds

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tune_app.config import parse_config, searchable_names, setting_names
+from tune_app.config.common_names import COMMON_NAMES
 from tune_app.errors import UserError
-from tune_app.setting_names import COMMON_NAMES
 
 LEAST: dict[str, Any] = {
     "study": {"name": "a"},

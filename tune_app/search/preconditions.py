@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from trainables.machine import cpu_cores
 from trainables.optimizers import OptimizerMissingError, check_installed
-from tune_app.config import RunConfig
+from tune_app.config import RunConfig, with_classes
 from tune_app.errors import UserError
 from tune_app.search.combinations import check_combinations
 from tune_app.study.record import EQUAL_TEXTS, StudyRecord
@@ -45,7 +45,7 @@ def with_classes_of_data(config: RunConfig) -> RunConfig:
     Raises:
         UserError: the data cannot be used, or its classes contradict a setting.
     """
-    return config.with_classes(development_of(config).rows.class_names)
+    return with_classes(config, development_of(config).rows.class_names)
 
 
 def study_record(config: RunConfig) -> StudyRecord:

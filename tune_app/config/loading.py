@@ -1,0 +1,83 @@
+"""Loading of configurations: a YAML file and its overrides become a complete, checked configuration."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from search_spaces.space import Params
+from tune_app.config.checks import check
+from tune_app.config.messages import one_line
+from tune_app.config.named_space import FROM, settle, write_out
+from tune_app.config.old_names import OLD_WARMUP, WARMUP, keep_split, rename_warmup
+from tune_app.config.overrides import apply_override
+from tune_app.config.parameters import check_parameter, parsed_space
+from tune_app.config.paths import with_absolute_paths
+from tune_app.config.run import RunConfig
+from tune_app.config.yaml_files import read_yaml
+from tune_app.errors import UserError
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read one YAML file, apply ``KEY=VALUE`` overrides and check everything.
+
+    Raises:
+        UserError: the file or a setting is wrong; the message names it, its value and the remedy in one line.
+    """
+    return parse_config(read_yaml(Path(path)), overrides, where=str(path))
+
+
+def parse_config(raw: dict[str, Any], overrides: Sequence[str] = (), where: str = "the configuration") -> RunConfig:
+    """Apply overrides to plain data and check it; see ``load_config``."""
+    raw = copy.deepcopy(raw)
+    named = None
+    in_epochs = rename_warmup(raw)
+    keep_split(raw)
+    for override in overrides:
+        if override.startswith("space.") and not override.startswith(f"space.{FROM}="):
+            # Write the named space out first: the override may change a single field of an entry, or remove it.
+            named = write_out(raw, check_parameter) or named
+        apply_override(raw, override)
+        name = override.partition("=")[0].strip()
+        in_epochs = name == OLD_WARMUP or (in_epochs and name != WARMUP)
+    named = write_out(raw, check_parameter) or named
+    try:
+        if named is not None:
+            settle(raw, named, _fixed_outside)
+        config = RunConfig.model_validate({**raw, "space": parsed_space(raw.get("space"))})
+    except ValidationError as error:
+        raise UserError(one_line(error, where, root=RunConfig)) from None
+    check(config)
+    if in_epochs and config.unit.is_fold:
+        raise UserError(
+            f"{OLD_WARMUP}: {config.scheduler.warmup} counts epochs, and with data.folds {config.data.folds} trials"
+            f" report folds; give {WARMUP} instead, in folds"
+        )
+    return with_absolute_paths(config)
+
+
+def _fixed_outside(raw: dict[str, Any]) -> Params:
+    return RunConfig.model_validate({**raw, "space": None}).fixed_params()
+
+
+def with_classes(config: RunConfig, names: Sequence[str]) -> RunConfig:
+    """Return the configuration with the classes that its data holds.
+
+    Raises:
+        UserError: ``task.classes`` is another number, or another setting does not fit this number of classes.
+    """
+    if config.task.classes not in (None, len(names)):
+        listed = ", ".join(names[:20])
+        raise UserError(
+            f"task.classes: {config.task.classes}: the data holds {len(names)} classes ({listed}), and a class"
+            " without rows lowers every mean over classes; leave task.classes out"
+        )
+    task = {**config.task.model_dump(), "classes": len(names), "labels": tuple(names)}
+    try:
+        changed = RunConfig.model_validate({**dict(config), "task": task})
+    except ValidationError as error:
+        raise UserError(one_line(error, "the configuration", root=RunConfig)) from None
+    check(changed)
+    return changed
