@@ -40,7 +40,10 @@ def text(cell: object) -> str:
 
 
 def group(cell: object) -> str:
-    """Return the name of a group without surrounding blanks; a whole number loses its decimals."""
+    """Return the name of a group without surrounding blanks; a whole number loses its decimals.
+
+    Leading zeros stay, in every format: 007 may be a code, and another group than 7.
+    """
     found = (written(cell) or "").strip()
     if not found:
         raise ValueError(

@@ -104,14 +104,16 @@ def _checked_rows(table: Table, names: Sequence[str] | None) -> Rows:
     texts = table.parse("text", cells.text)
     criteria = tuple(table.parse("criterion", cells.text)) if table.has("criterion") else None
     labels = read_labels(table, names)
+    has_groups = table.has("group_id")
+    groups = table.parse("group_id", cells.group) if has_groups else _groups_of_one(texts)
     return Rows(
         texts=tuple(texts),
         criteria=criteria,
         labels=labels.numbers,
-        groups=tuple(table.parse("group_id", cells.group) if table.has("group_id") else _groups_of_one(texts)),
+        groups=tuple(groups),
         evidence=_evidence(table, texts),
         class_names=labels.class_names,
-        remarks=_remarks(table),
+        remarks=(*_remarks(table), *(_zeros_remark(table, groups) if has_groups else ())),
     )
 
 
@@ -139,6 +141,22 @@ def _remarks(table: Table) -> tuple[str, ...]:
     if table.unread:
         remarks.append(f"columns that are not read: {listed(table.unread)}")
     return tuple(remarks)
+
+
+def _zeros_remark(table: Table, groups: Sequence[str]) -> list[str]:
+    """Return a line on group ids that differ in leading zeros alone; none without such ids."""
+    ids_of_number: dict[str, list[str]] = {}
+    for group in sorted(set(groups)):
+        if group.isdecimal():
+            ids_of_number.setdefault(group.lstrip("0"), []).append(group)
+    alike = [ids for ids in ids_of_number.values() if len(ids) > 1]
+    if not alike:
+        return []
+    pair = " and ".join(map(repr, alike[0][:2]))
+    return [
+        f"column {table.columns.group_id!r}: {pair} are two groups ({len(alike):,} such numbers); write the leading"
+        " zeros everywhere or nowhere where they mean the same"
+    ]
 
 
 def _evidence(table: Table, texts: list[str]) -> NDArray[np.int64]:

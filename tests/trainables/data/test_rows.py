@@ -367,6 +367,15 @@ def test_one_number_is_one_group_however_it_is_written(tmp_path: Path, written: 
     assert read_text(tmp_path, as_jsonl(rows + rest), "rows.jsonl").groups == ("7", "7", "7", "1000", "007", "007")
 
 
+@pytest.mark.parametrize(("write", "name"), [(as_csv, "rows.csv"), (as_jsonl, "rows.jsonl")])
+def test_leading_zeros_make_another_group_and_are_remarked(tmp_path: Path, write: Any, name: str) -> None:
+    ids = ("007", "007", "7", "7.0", "0a", "a")
+    rows = read_text(tmp_path, write([row | {"group_id": own} for row, own in zip(records(), ids, strict=True)]), name)
+    assert rows.groups == ("007", "007", "7", "7", "0a", "a")
+    (remark,) = rows.remarks
+    assert remark.startswith("column 'group_id': '007' and '7' are two groups (1 such numbers)")
+
+
 @pytest.mark.parametrize("form", [as_csv, as_jsonl])
 def test_numbers_may_stand_in_text_columns(tmp_path: Path, form: Any) -> None:
     name = "rows.csv" if form is as_csv else "rows.jsonl"
