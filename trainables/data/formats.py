@@ -24,6 +24,7 @@ from trainables.data.errors import DataError, one_line
 
 _DELIMITERS = (",", ";", "\t", "|")
 _HEAD_CHARACTERS = 100_000  # Below the longest field that csv reads.
+_HEAD_LINES = 100
 _LONGEST_FIELD = 2**31 - 1
 _GZIP = b"\x1f\x8b"
 _SEP_LINE = re.compile(r'"?sep=([,;|:\t])"?', re.IGNORECASE)
@@ -167,6 +168,7 @@ def _csv_form(path: Path, is_gzipped: bool, expected: Sequence[str]) -> CsvForm:
     if sep_line:
         head = rest
     delimiter = sep_line[1] if sep_line else _delimiter(head, expected)
+    _require_header_first(path, head, expected)
     padded = _header(head, delimiter, skips_blanks=False)[1:]
     return CsvForm(
         path,
@@ -179,15 +181,32 @@ def _csv_form(path: Path, is_gzipped: bool, expected: Sequence[str]) -> CsvForm:
     )
 
 
+def _require_header_first(path: Path, head: str, expected: Sequence[str]) -> None:
+    """Reject a file whose header stands below a title or a comment.
+
+    Raises:
+        DataError: the first line names no expected column, and a later one names two.
+    """
+    first, *others = [line for line in head.splitlines() if line.strip()][:_HEAD_LINES] or [""]
+    if _worth(first, _delimiter(first, expected), expected)[0]:
+        return
+    for line in others:
+        if _worth(line, _delimiter(line, expected), expected)[0] > 1:
+            raise DataError(
+                f"{path}: its first line, {reprlib.repr(first)}, stands above the line with the columns' names,"
+                f" {reprlib.repr(line)}; remove everything above that line"
+            )
+
+
 def _delimiter(head: str, expected: Sequence[str]) -> str:
     """Return the delimiter that gives the header most of the expected names, else the most names; a comma on a tie."""
-    wanted = {name.lower() for name in expected}
+    return max(_DELIMITERS, key=lambda delimiter: _worth(head, delimiter, expected))
 
-    def worth(delimiter: str) -> tuple[int, int]:
-        names = {name.strip().lower() for name in _header(head, delimiter)}
-        return len(names & wanted), len(names)
 
-    return max(_DELIMITERS, key=worth)
+def _worth(head: str, delimiter: str, expected: Sequence[str]) -> tuple[int, int]:
+    """Return how many expected names and how many names the header has with a delimiter."""
+    names = {name.strip().lower() for name in _header(head, delimiter)}
+    return len(names & {name.lower() for name in expected}), len(names)
 
 
 def _header(head: str, delimiter: str, *, skips_blanks: bool = True) -> list[str]:

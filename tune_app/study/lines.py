@@ -45,8 +45,8 @@ def counts_line(status: StudyStatus) -> str:
 
 
 def left_text(seconds: float | None) -> str:
-    """Return ``about 2 min 5 s left``; empty while that is not known."""
-    return "" if seconds is None else f"about {duration_text(seconds)} left"
+    """Return ``about 2 min 5 s left``, never less than a second; empty while that is not known."""
+    return "" if seconds is None else f"about {duration_text(max(1.0, seconds))} left"
 
 
 def best_text(status: StudyStatus) -> str:

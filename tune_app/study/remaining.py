@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tune_app.config import RunConfig
 
 _UNTIMELY = (Outcome.OOM, Outcome.FAILED)
+# Least share of its expected time that a trial still needs, however long it has worked already.
+_LEAST_LEFT = 0.1
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,13 @@ def _left_s(
     waits = waits_at_rung(trial)
     steps = course.expected_steps(own.steps, waits=waits, is_spared=is_spared)
     if own.step_s is None:
-        return max(0.0, mean.whole_s(steps) - working_s(trial, now))
+        return _still_s(mean.whole_s(steps), working_s(trial, now))
     # A trial that goes on from a rung is loaded again.
     loads = (1.0 if is_spared else 1 / course.reduction_factor) if waits else 0.0
     since_report = working_s(trial, now) - own.worked_s
-    return max(0.0, own.step_s * steps - since_report) + loads * mean.load_s
+    return _still_s(own.step_s * steps, since_report) + loads * mean.load_s
+
+
+def _still_s(expected_s: float, worked_s: float) -> float:
+    """Return the seconds that work still takes; work that takes longer than expected is not over yet either."""
+    return max(expected_s - worked_s, _LEAST_LEFT * expected_s)

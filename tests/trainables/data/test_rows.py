@@ -413,6 +413,12 @@ def test_files_are_read_as_programs_write_them(tmp_path: Path, name: str, conten
     assert rows.fingerprint == read_text(tmp_path, as_csv(plain(records())), "plain.csv").fingerprint
 
 
+@pytest.mark.parametrize("above", ["# made by hand\n", "# posts, labelled\n\n", "Posts;2024\nby hand\n"])
+def test_a_header_below_other_lines_is_named(tmp_path: Path, above: str) -> None:
+    with pytest.raises(DataError, match="first line, .*, stands above the line with the columns' names, 'text,"):
+        read_text(tmp_path, above + as_csv(records()))
+
+
 def test_parquet_may_be_compressed(tmp_path: Path) -> None:
     pd.DataFrame(records()).to_parquet(tmp_path / "rows.parquet")
     (tmp_path / "rows.parquet.gz").write_bytes(gzip.compress((tmp_path / "rows.parquet").read_bytes()))

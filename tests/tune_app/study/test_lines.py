@@ -54,6 +54,11 @@ def test_the_summary_tells_waiting_from_running_and_the_best_from_what_is_ahead(
     assert summary_lines(interrupted, None)[-1].startswith("ahead, but not complete: trial 1 (interrupted)")
 
 
+def test_something_is_left_of_what_runs(store: StudyStore) -> None:
+    trial(store, None, 0.5)
+    assert summary_lines(study_status(store, is_running=True), 0.2)[0].startswith("about 1 s left; ")
+
+
 def test_a_trial_that_waits_no_more_runs(store: StudyStore) -> None:
     number = trial(store, None, 0.3, waits_at=1)
     store.report(number, 2, 0.4)

@@ -63,7 +63,8 @@ CASES = {
     "an open one has the rest of its own way": ([running(20, 2)], 1, ALL, 40),
     "what it worked since its report counts": ([running(20, 2, ago=5)], 1, ALL, 35),
     "one without a report is as long as the others": ([COMPLETE, running(0, ago=12)], 2, ALL, 48),
-    "never less than nothing": ([COMPLETE, running(0, ago=500)], 2, ALL, 0),
+    "one that takes longer than the others is not over yet": ([COMPLETE, running(0, ago=500)], 2, ALL, 6),
+    "nor is one whose last step takes longer": ([running(50, 5, ago=500)], 1, ALL, 1),
     # 1 step, then 2 more for one in three, and the last 3 for one in nine.
     "few trials pass the rungs": ([ended(Outcome.STOPPED, 10, 1)], 2, RUNGS, 20),
     "recommended ones say nothing on the others' length": (
