@@ -371,6 +371,9 @@ DATA = [
     data("compressed, cut", gzip.compress(as_csv(RECORDS).encode())[:-20], "is a damaged gzip file"),
     data("more fields than names", "text,label\na,1,2\n", "more fields than the header names; quote fields"),
     data("more fields in one row", "text,label\na,1\nb,1,2\n", "is not a proper CSV file: Error tokenizing data"),
+    data(
+        "a comment above the header", "# by me\n" + as_csv(RECORDS), "first line, '# by me'", "remove everything above"
+    ),
     data("an open quote", 'text,label\n"a,1\n', "is not a proper CSV file", "a quote is opened and never closed"),
     data("semicolons", "text;label\na;1;2\na;1\n", "quote fields that hold semicolons"),
     data("a column twice", "text," + as_csv(RECORDS), "column 'text' stands in the header 2 times; keep one"),
@@ -442,7 +445,10 @@ MODELS = [
     model("a padding token that is text", with_config(pad_token_id="x"), "pad_token_id", "'x'"),
     model("a size that is text", with_config(hidden_size="big"), "hidden_size", "'big'"),
     model("sizes that do not fit", with_config(num_attention_heads=7), "attention heads (7)", "mend its config.json"),
-    model("a function nobody knows", with_config(hidden_act="nosuch"), "'nosuch'", "mend its config.json"),
+    model("no function", with_config(hidden_act="nosuch"), 'config.json: hidden_act: "nosuch": ', 'default is "gelu"'),
+    model("memory, no function", with_config(hidden_act="nosuch"), 'hidden_act: "nosuch": ', "mend it", verb="memory"),
+    model("memory, a decoder", with_config(is_decoder=True), "config.json: is_decoder: true: ", "mend", verb="memory"),
+    model("memory, fewer layers", with_config(num_hidden_layers=1), "mend num_hidden_layers", verb="memory"),
     model("other shapes", with_config(intermediate_size=48), "other shapes in the checkpoint", "(48, 32)"),
     model("a tokenizer of another model", smaller_vocabulary, "its tokenizer numbers tokens", "put the tokenizer"),
     model("a tokenizer that pads in front", padding_in_front, "padding_side is left", "tokenizer_config.json"),

@@ -13,8 +13,9 @@ from transformers.utils import logging
 from trainables.data.rows import read_rows
 from trainables.memory.predict import Workload, predict
 from trainables.models.builtin import build_encoder, train_tokenizer
-from trainables.models.checkpoint import ModelLoadError, refused
+from trainables.models.checkpoint import ModelLoadError, first_line
 from trainables.models.encoder import accepted_inputs
+from trainables.models.faults import find_fault
 from trainables.models.load import MODEL_LOCK, build_empty, load_tokenizer
 from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, HeadSettings, TrialSettings
@@ -84,7 +85,7 @@ def small_encoder(
         except Exception as error:  # A family's code may reject sizes in any way.
             problem = error if error.__cause__ is None else error.__cause__
     assert problem is not None
-    raise refused(f"model type {config.model_type!r} gives no outputs of a text's tokens", problem, _REMEDY)
+    raise _UnusableError(f"model type {config.model_type!r} gives no outputs of a text's tokens: {first_line(problem)}")
 
 
 def check_trainable(name: str, config: PreTrainedConfig, pooling: str | None = None) -> None:
@@ -98,30 +99,57 @@ def check_trainable(name: str, config: PreTrainedConfig, pooling: str | None = N
             its memory cannot be predicted. Or its first token, if it may be pooled, does not depend on the other
             tokens.
     """
-    what = f"model {name!r}"
     try:
-        encoder = small_encoder(config, _VOCABULARY, _SPECIALS)
-    except ModelLoadError as error:
-        raise ModelLoadError(f"{what}: {error}") from None
+        _check(config, pooling)
+    except _UnusableError as error:
+        fault = find_fault(config, lambda other: _is_trainable(other, pooling))
+        if fault is not None:
+            raise ModelLoadError(fault.explained(error.problem)) from None
+        raise ModelLoadError(f"model {name!r}: {error}") from None
+
+
+class _UnusableError(ModelLoadError):
+    """An encoder that no trial can train or score; the message adds the remedy to the problem."""
+
+    def __init__(self, problem: str, remedy: str = _REMEDY) -> None:
+        super().__init__(f"{problem}; {remedy}")
+        self.problem = problem
+
+
+def _is_trainable(config: PreTrainedConfig, pooling: str | None) -> bool:
+    try:
+        _check(config, pooling)
+    except _UnusableError:
+        return False
+    return True
+
+
+def _check(config: PreTrainedConfig, pooling: str | None) -> None:
+    """Check a small encoder of a configuration, as ``check_trainable`` describes.
+
+    Raises:
+        _UnusableError: no trial can train or score such an encoder.
+    """
+    encoder = small_encoder(config, _VOCABULARY, _SPECIALS)
     family, tokens = f"{config.model_type} encoders", _some_tokens(_VOCABULARY)
     alone = _hidden(encoder, tokens, _TOKENS)
     if _differ(alone, _hidden(encoder, tokens, _PADDED)):
-        raise ModelLoadError(
-            f"{what}: the outputs of {family} change with the padding behind a text, so that scores would depend on"
-            f" the batch; {_REMEDY}"
+        raise _UnusableError(
+            f"the outputs of {family} change with the padding behind a text, so that scores would depend on the batch"
         )
     other = torch.cat([tokens[:, :1], 5 + (tokens[:, 1:] + 50) % (_VOCABULARY - 5)], dim=1)
     if pooling in (None, "cls") and not _differ(alone[:, :1], _hidden(encoder, other, _TOKENS)[:, :1]):
-        raise ModelLoadError(
-            f"{what}: in {config.model_type} models the first token, which head.pooling: cls takes, knows nothing of"
-            f" the others; set head.pooling to mean, or {_REMEDY}"
+        raise _UnusableError(
+            f"in {config.model_type} models the first token, which head.pooling: cls takes, knows nothing of the"
+            " others",
+            f"set head.pooling to mean, or {_REMEDY}",
         )
     plain = TrialSettings(STAND_IN_DATA, trial_seeds(0), head=HeadSettings(pooling or "mean"))
     try:
         predict(Workload(plain, encoder.config, has_pooler=getattr(encoder, "pooler", None) is not None))
     except Exception as error:  # Tracing code that needs values of tensors may raise anything.
-        problem = f"{what}: the memory of {family} cannot be predicted, so that none can be trained"
-        raise refused(problem, error, _REMEDY) from None
+        problem = f"the memory of {family} cannot be predicted, so that none can be trained"
+        raise _UnusableError(f"{problem}: {first_line(error)}") from None
 
 
 def _narrow(config: PreTrainedConfig, layers: int) -> None:

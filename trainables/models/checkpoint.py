@@ -83,7 +83,8 @@ def read_config(source: ModelSource, revision: str | None = None) -> PreTrainedC
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
     except Exception as error:  # transformers can fail anywhere on a malformed file.
-        raise refused(str(path), error, "give a folder in the transformers layout") from error
+        remedy = "mend it, or give another folder in the transformers layout"
+        raise refused(str(path), error, remedy) from error
     # The format and the chunking of an encoder's outputs are settings of ours, not of the model.
     config.return_dict, config.chunk_size_feed_forward = True, 0
     if getattr(config, "quantization_config", None) is not None:
@@ -108,6 +109,11 @@ def read_checkpoint(source: ModelSource, revision: str | None = None) -> dict[st
         f"model {source.name!r}: no weights in {source.path or 'the hub cache, and the hub gave none'}; "
         f"it needs one of {', '.join(_WEIGHT_FILES)}"
     )
+
+
+def has_weights(source: ModelSource) -> bool:
+    """Return whether a model folder holds weights, without reading them."""
+    return any(fetch(source, filename, None) for filename in _WEIGHT_FILES)
 
 
 def _read_shards(source: ModelSource, index: Path, revision: str | None) -> dict[str, Tensor]:

@@ -31,6 +31,7 @@ from trainables.models import hub
 from trainables.models.builtin import build_encoder, builtin_config
 from trainables.models.checkpoint import (
     ModelLoadError,
+    first_line,
     hub_remedy,
     listed,
     read_checkpoint,
@@ -38,6 +39,7 @@ from trainables.models.checkpoint import (
     refused,
 )
 from trainables.models.families import set_dropout
+from trainables.models.faults import find_fault
 from trainables.models.names import ModelSource
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "build_empty",
     "check_files",
     "check_vocabulary",
+    "check_weights",
     "load_encoder",
     "load_tokenizer",
 ]
@@ -142,6 +145,15 @@ def check_files(source: ModelSource) -> None:
     assert source.path is not None
     config = read_config(source, None)
     check_vocabulary(source.name, load_tokenizer(source.path), config)
+    check_weights(source, config)
+
+
+def check_weights(source: ModelSource, config: PreTrainedConfig) -> None:
+    """Reject a model folder whose weights are not those of its configuration.
+
+    Raises:
+        ModelLoadError: the weights are missing or damaged, or do not match the configuration.
+    """
     checkpoint = read_checkpoint(source)
     with MODEL_LOCK:
         try:
@@ -232,15 +244,30 @@ def build_empty(config: PreTrainedConfig, device: Literal["cpu", "meta"] = "cpu"
         ModelLoadError: transformers cannot build an encoder from the configuration.
     """
     try:
-        with torch.device(device), _NoRandomFill():
-            model: PreTrainedModel = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        return _built(config, device)
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # A configuration may be wrong in any way.
+        fault = find_fault(config, _can_be_built)
+        if fault is not None:
+            raise ModelLoadError(fault.explained(first_line(error))) from error
         remedy = "mend its config.json, or take another model"
         raise refused(f"no encoder of model type {config.model_type!r}", error, remedy) from error
+
+
+def _built(config: PreTrainedConfig, device: Literal["cpu", "meta"]) -> PreTrainedModel:
+    with torch.device(device), _NoRandomFill():
+        model: PreTrainedModel = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
     model.eval()
     return model
+
+
+def _can_be_built(config: PreTrainedConfig) -> bool:
+    try:
+        _built(config, "meta")
+    except Exception:  # A configuration may be wrong in any way.
+        return False
+    return True
 
 
 def _fill(model: PreTrainedModel, checkpoint: Mapping[str, Tensor], name: str) -> LoadReport:

@@ -15,7 +15,7 @@ from tune_app.console import Console
 from tune_app.errors import UserError
 from tune_app.folders import check_own_folders
 from tune_app.search.combinations import check_combinations, fixed_obstacle
-from tune_app.search.preconditions import check_families, check_optimizers, model_names
+from tune_app.search.preconditions import check_families, check_optimizers, check_weights, model_names
 from tune_app.voice import Voice
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def print_needs(
     from trainables.models.checkpoint import ModelLoadError
     from trainables.models.names import UnknownModelError
 
-    check_families(config, [model] if model is not None else model_names(config))
+    asked = [model] if model is not None else model_names(config)
+    check_families(config, asked)
+    check_weights(asked)
     here = trial_device(config.memory.device_gib, use_cuda=device != "cpu")
     kind: Device = device or ("cuda" if budget_gib is not None else here.kind)
     budget_gib = budget_gib or _budget_gib(config, kind, here)

@@ -127,6 +127,24 @@ def check_models(config: RunConfig, *, from_here: bool) -> None:
     check_families(config, model_names(config), from_here=from_here)
 
 
+def check_weights(models: Sequence[str]) -> None:
+    """Refuse model folders whose weights do not match their ``config.json``; a folder without weights is accepted.
+
+    Raises:
+        UserError: weights do not match, or a model's files cannot be read; the message names the model.
+    """
+    from trainables.models import load
+    from trainables.models.checkpoint import ModelLoadError, has_weights, read_config
+    from trainables.models.names import UnknownModelError, resolve_model
+
+    try:
+        for source in map(resolve_model, models):
+            if source.kind == "folder" and has_weights(source):
+                load.check_weights(source, read_config(source))
+    except (UnknownModelError, ModelLoadError) as error:
+        raise UserError(f"model.name: {error}") from None
+
+
 def check_families(config: RunConfig, models: Sequence[str], *, from_here: bool = True) -> None:
     """Refuse models of families that no trial can train or score, by trying a small model of each (about a second).
 

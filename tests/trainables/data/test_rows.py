@@ -415,7 +415,7 @@ def test_files_are_read_as_programs_write_them(tmp_path: Path, name: str, conten
 
 @pytest.mark.parametrize("above", ["# made by hand\n", "# posts, labelled\n\n", "Posts;2024\nby hand\n"])
 def test_a_header_below_other_lines_is_named(tmp_path: Path, above: str) -> None:
-    with pytest.raises(DataError, match="first line, .*, stands above the line with the columns' names, 'text,"):
+    with pytest.raises(DataError, match=r"first line, .*, stands above the line with the columns' names, 'text,"):
         read_text(tmp_path, above + as_csv(records()))
 
 
