@@ -100,7 +100,7 @@ def instead(claim: Claim, files: MachineFiles) -> str:
     found = verdict(question, claim.model, claim.batch * claim.accumulation, claim.length, files)
     card = f"{claim.card_gib} GiB"
     if not found.fits:
-        return f"{card}: turned away, needs {found.need_gib:.1f}"
+        return f"{card}: rejected, needs {found.need_gib:.1f}"
     how = " with checkpointing" if found.checkpointing else ""
     return f"{card}: {found.accumulation_steps} × {found.micro_batch}{how}, needs {found.need_gib:.1f}"
 

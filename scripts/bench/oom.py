@@ -148,7 +148,7 @@ class Figures:
         to_stock: their sum divided by that of the stock searcher.
         best: mean of the best values.
         best_error: standard error of ``best``.
-        turned_away: rejected configurations per 100 launched trials.
+        rejected: rejected configurations per 100 launched trials.
         within_allowed: share of these whose true need is at most the allowed memory.
         within_budget: share of these whose true need is at most the budget.
     """
@@ -157,7 +157,7 @@ class Figures:
     to_stock: float
     best: float
     best_error: float
-    turned_away: float
+    rejected: float
     within_allowed: float
     within_budget: float
 
@@ -193,12 +193,12 @@ def _print_space(problem: ToyProblem, seeds: Sequence[int]) -> None:
     drawn = [(need, Errors(draw)(params)) for draw in range(_DRAWS) for need, params in shapes]
     sizes = statistics.quantiles((abs(error) for _, error in drawn), n=20)
     let_through = [need > problem.budget_gib for need, error in drawn if need * (1 + error) <= allowed]
-    turned_away = [need <= allowed for need, error in drawn if need * (1 + error) > allowed]
+    rejected = [need <= allowed for need, error in drawn if need * (1 + error) > allowed]
     print(
         f"errors, {_DRAWS} draws for the whole space: median {sizes[9]:.1%}, 95th percentile {sizes[18]:.1%}, too small"
         f" by more than the headroom {_percent([error < -HEADROOM for _, error in drawn]):.1f}%;\n"
-        f"  of what the rule lets through {_percent(let_through):.2f}% runs out of memory, of what it turns away"
-        f" {_percent(turned_away):.2f}% would have run"
+        f"  of what the rule accepts {_percent(let_through):.2f}% runs out of memory, of what it rejects"
+        f" {_percent(rejected):.2f}% would have run"
     )
     known = [f"{objective} {_known_values(ToyProblem(objective), seeds)}" for objective in OBJECTIVES]
     print(f"values as allowed, mean of the seeds: {'; '.join(known)}")
@@ -219,14 +219,14 @@ def compare(problem: ToyProblem, seeds: Sequence[int], trials: int) -> dict[str,
 
 
 def _figures(problem: ToyProblem, ends: Sequence[ToyEnd], of_stock: int, trials: int) -> Figures:
-    needs = [need_gib(params) for end in ends for params in end.turned_away]
+    needs = [need_gib(params) for end in ends for params in end.rejected]
     ooms = [end.ooms for end in ends]
     return Figures(
         ooms=ooms,
         to_stock=sum(ooms) / of_stock,
         best=statistics.mean(end.best for end in ends),
         best_error=standard_error([end.best for end in ends]),
-        turned_away=100 * len(needs) / (trials * len(ends)),
+        rejected=100 * len(needs) / (trials * len(ends)),
         within_allowed=_percent([need <= allowed_gib(problem) for need in needs]),
         within_budget=_percent([need <= problem.budget_gib for need in needs]),
     )
@@ -238,8 +238,8 @@ def _percent(whether: Sequence[bool]) -> float:
 
 
 def _print_figures(found: Mapping[str, Mapping[str, Figures]], trials: int) -> None:
-    print(f"\nout of memory, of {trials} launched; turned away for 100 launched, and what of it would have run")
-    last = ["best value", "turned away", "need ≤ allowed", "need ≤ budget"]
+    print(f"\nout of memory, of {trials} launched; rejected for 100 launched, and what of it would have run")
+    last = ["best value", "rejected", "need ≤ allowed", "need ≤ budget"]
     print_table(
         ["objective", "side", "mean", "worst", "to stock", *last],
         [
@@ -255,8 +255,8 @@ def _cells(own: Figures) -> list[str]:
     return [
         f"{own.to_stock:.2f} ×",
         f"{own.best:.3f} ± {own.best_error:.3f}",
-        f"{own.turned_away:.1f}",
-        *(shares if own.turned_away else "--"),
+        f"{own.rejected:.1f}",
+        *(shares if own.rejected else "--"),
     ]
 
 
@@ -266,7 +266,7 @@ def _print_goals(label: str, found: Sequence[Figures], trials: int) -> list[str]
     would_have_run = max(figures.within_allowed for figures in found)
     goals = [
         ("out of memory of 100 launched, worst seed", ooms, OOM_TARGET, ""),
-        ("of what was turned away would have run", would_have_run, WOULD_HAVE_RUN_TARGET, " %"),
+        ("of what was rejected would have run", would_have_run, WOULD_HAVE_RUN_TARGET, " %"),
     ]
     return [
         what for what, value, target, unit in goals if not print_ratio(f"{label}, {what}", value, target, unit=unit)

@@ -469,7 +469,7 @@ def _print_queue(queue: Sequence[Queued], rejected: int, seed: int) -> None:
     shares = Counter(trial.share for trial in queue)
     more = statistics.mean(trial.passes_in_share for trial in queue) / statistics.mean(t.passes_alone for t in queue)
     print(
-        f"queue {seed}: {len(queue)} trials, {rejected} turned away; "
+        f"queue {seed}: {len(queue)} trials, {rejected} rejected; "
         + ", ".join(f"{shares[share]} of {share:g}" for share in SHARES)
         + f"; mean share {statistics.mean(trial.share for trial in queue):.2f}; {more:.1f} × the passes"
     )

@@ -148,11 +148,11 @@ def test_cpu_budget_compares_plain_and_budgeted_steps(run_bench: RunBench) -> No
     assert found["ratio"] > 0.5
 
 
-def test_the_readme_shows_the_table_of_claims_that_was_printed() -> None:
+def test_the_docs_show_the_table_of_claims_that_was_printed() -> None:
     printed = (BENCHES / "results" / "claims.txt").read_text(encoding="utf-8")
     table = [line for line in printed.splitlines() if line.startswith("|")]
     assert len(table) == 2 + 11
-    assert "\n".join(table) in (BENCHES.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert "\n".join(table) in (BENCHES.parents[1] / "docs" / "memory.md").read_text(encoding="utf-8")
 
 
 def test_a_claim_is_set_beside_the_prediction(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_claim_is_set_beside_the_prediction(monkeypatch: pytest.MonkeyPatch, t
     assert 1 < float(bf16) < float(fp32)
     assert instead.startswith("24 GiB: 1 × 128, needs ")
     too_small = claims.Claim("distilbert-base-uncased", 64, 2, 128, 3, card_gib=1)
-    assert claims.instead(too_small, MachineFiles(tmp_path)).startswith("1 GiB: turned away, needs ")
+    assert claims.instead(too_small, MachineFiles(tmp_path)).startswith("1 GiB: rejected, needs ")
 
 
 def test_packing_compares_the_same_queue_in_shares_and_one_per_card(run_bench: RunBench) -> None:

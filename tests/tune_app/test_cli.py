@@ -224,7 +224,7 @@ def test_a_search_of_which_nothing_can_run_is_bad_input(headroom: Any, tmp_path:
         ran = headroom("search", "c.yaml", "--quiet", *options)
         assert_bad_input(ran, *parts, "any model of the space needs (model tiny-bert", "smaller models or lengths")
     ran = headroom("search", "c.yaml", "--quiet", "-s", "limits={small: {batch: 8}}")
-    assert_bad_input(ran, "limits: the rules turn away all of the space", "batch 16 > 8", "raise the limits")
+    assert_bad_input(ran, "limits: the rules reject the whole space", "batch 16 > 8", "raise the limits")
     ran = headroom("search", "c.yaml", "--quiet", "-s", "resources.gpu=1")
     assert_bad_input(ran, "resources.gpu: 1 is more than the 0", "lower it")
 

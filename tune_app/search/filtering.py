@@ -75,7 +75,7 @@ class TurnedAway:
 
     def __str__(self) -> str:
         (first, share), *others = self.shares.items()
-        parts = [f"{first} turns away {_percent(share)} of the space"]
+        parts = [f"{first} rejects {_percent(share)} of the space"]
         parts += [f"{name} {_percent(share)}" for name, share in others]
         about = "about " if self.sampled else ""
         return f"rules: {', '.join(parts)}; {about}{_percent(self.can_run)} can run"
@@ -143,4 +143,4 @@ def check_something_runs(found: TurnedAway, packing: "Packing") -> None:
         )
     name, violation = min(found.nearest.items(), key=lambda item: item[1].excess)
     remedy = _REMEDIES.get(name, "raise the limits, or set limits: predicted")
-    raise UserError(f"limits: the rules turn away all of the space (the nearest: {violation.reason}); {remedy}")
+    raise UserError(f"limits: the rules reject the whole space (the nearest: {violation.reason}); {remedy}")

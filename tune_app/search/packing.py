@@ -145,8 +145,8 @@ class Packing:
             # A model that cannot be traced may still train, and one that cannot be built fails with its own error.
             self._tell_once(
                 model,
-                f"what {model} needs cannot be predicted ({type(error).__name__}: {first_line(error)}): nothing of it"
-                " is turned away, and a share by need is the whole card",
+                f"cannot predict the memory of {model} ({type(error).__name__}: {first_line(error)}): none of its"
+                " configurations is rejected, and its trials get a whole card",
             )
             return None
 

@@ -80,7 +80,7 @@ def test_in_a_small_space_the_shares_are_exact_and_what_rules_do_not_look_at_doe
     assert found.shares == pytest.approx({"memory": 5 / 20, "accumulation": 6 / 20, "size_limits": 10 / 20})
     assert (found.can_run, found.sampled) == (pytest.approx(7 / 20), False)
     assert str(found) == (
-        "rules: memory turns away 25.0 % of the space, accumulation 30.0 %, size_limits 50.0 %; 35.0 % can run"
+        "rules: memory rejects 25.0 % of the space, accumulation 30.0 %, size_limits 50.0 %; 35.0 % can run"
     )
 
 
@@ -147,7 +147,7 @@ def test_a_space_that_several_rules_turn_away_is_refused_with_what_comes_nearest
     with pytest.raises(UserError) as caught:
         check_something_runs(found, new_packing())
     message = str(caught.value)
-    assert message.startswith("limits: the rules turn away all of the space (the nearest: model giant, batch 80")
+    assert message.startswith("limits: the rules reject the whole space (the nearest: model giant, batch 80")
     assert message.endswith("add smaller models or lengths to the space")
     accumulation = turned_away(PREDICTED[1:], parse_space({"train.batch_size": {"choices": [80, 512]}}), FIXED, 0)
     with pytest.raises(UserError, match=r"batch 80.* 5 > 4\); raise memory\.max_accumulation"):

@@ -80,7 +80,7 @@ def test_every_trial_is_given_its_share_and_the_study_holds_it(search: Any) -> N
     assert len(set(shares.values())) >= 3
     assert [trial.user_attrs["share_given"] for trial in launched] == list(shares.values())
     assert {trial.user_attrs["card"] for trial in launched} <= {"0", "1"}
-    assert "  rules: memory turns away 0.0 % of the space, accumulation " in output
+    assert "  rules: memory rejects 0.0 % of the space, accumulation " in output
 
 
 def test_two_quarter_card_trials_run_on_one_card_at_a_time(search: Any, tmp_path: Path) -> None:
