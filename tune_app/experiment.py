@@ -421,7 +421,7 @@ def _screen(config: RunConfig, device: "TrialDevice", gpus: "Gpus", say: Callabl
     Raises:
         UserError: the rules reject the whole space.
     """
-    from tune_app.search.filtering import build_rules, check_something_runs, turned_away
+    from tune_app.search.filtering import build_rules, check_something_runs, count_rejections
     from tune_app.search.packing import Packing
 
     assert config.space is not None
@@ -432,7 +432,7 @@ def _screen(config: RunConfig, device: "TrialDevice", gpus: "Gpus", say: Callabl
         *build_rules(config.limits, config.memory.max_accumulation, packing),
     ]
     if rules:
-        found = turned_away(rules, config.space, config.fixed_params(), sub_seed(config.search.seed, "rules"))
+        found = count_rejections(rules, config.space, config.fixed_params(), sub_seed(config.search.seed, "rules"))
         check_something_runs(found, packing)
         say(str(found))
     return _Screen(packing, rules)

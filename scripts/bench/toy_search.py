@@ -52,12 +52,12 @@ class ToyEnd:
     Attributes:
         ooms: launched trials that ran out of memory.
         best: value of the best trial, 0 where none ran.
-        turned_away: configurations that a rule rejected before launch.
+        rejected: configurations that a rule rejected before launch.
     """
 
     ooms: int
     best: float
-    turned_away: Sequence[Params] = ()
+    rejected: Sequence[Params] = ()
 
 
 def new_parser(description: str | None) -> argparse.ArgumentParser:
@@ -105,8 +105,8 @@ def search_with_headroom(problem: SearchProblem, seed: int, trials: int, rules: 
             _OneReport(problem, seed), seed, Arm(scheduler="none"), trials=trials, slots=1, store=store, rules=rules
         )
         status = study_status(store, is_running=False)
-        turned_away = [dict(trial.params) for trial in store.trials() if is_infeasible(trial)]
-        return ToyEnd(status.trials["oom"], status.best.value if status.best else 0.0, turned_away)
+        rejected = [dict(trial.params) for trial in store.trials() if is_infeasible(trial)]
+        return ToyEnd(status.trials["oom"], status.best.value if status.best else 0.0, rejected)
 
 
 class _OneReport:

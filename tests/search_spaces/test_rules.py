@@ -71,7 +71,7 @@ def test_the_corners_of_the_24_gb_limits_pass(model: str, batch: int, accumulati
         ("bert-base-uncased", 8, 1, 1024, 1.0, "length 1024 > 512"),
     ],
 )
-def test_one_step_beyond_a_corner_is_turned_away_with_its_excess(
+def test_one_step_beyond_a_corner_is_rejected_with_its_excess(
     model: str, batch: int, accumulation: int, length: int, excess: float, what: str
 ) -> None:
     found = USERS_24GB.check(sample(model, batch, accumulation, length))
@@ -89,11 +89,11 @@ def test_the_reason_names_model_batch_accumulation_and_length() -> None:
     assert found.reason.endswith(" for a large model")
 
 
-@pytest.mark.parametrize(("model", "turned_away"), [("bert-large-uncased", 28), ("bert-base-uncased", 0)])
-def test_28_of_42_large_draws_are_turned_away_and_no_base_draw(model: str, turned_away: int) -> None:
+@pytest.mark.parametrize(("model", "expected"), [("bert-large-uncased", 28), ("bert-base-uncased", 0)])
+def test_28_of_42_large_draws_are_rejected_and_no_base_draw(model: str, expected: int) -> None:
     draws = list(product([8, 12, 16, 24, 32, 48, 64], [1, 2, 3, 4, 6, 8]))
     rejected = [draw for draw in draws if USERS_24GB.check(sample(model, *draw, length=384))]
-    assert (len(rejected), len(draws)) == (turned_away, 42)
+    assert (len(rejected), len(draws)) == (expected, 42)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def predicted(need_gib: float, passes: int | None, *, micro_batch: int = 8, chec
 LARGE = sample("bert-large-uncased", 64, 4, 512)
 
 
-def test_what_does_not_fit_at_one_sample_a_pass_is_turned_away_with_its_excess() -> None:
+def test_what_does_not_fit_at_one_sample_a_pass_is_rejected_with_its_excess() -> None:
     found = MemoryRule(lambda _: predicted(27.4, None, checkpointing=True)).check(LARGE)
     assert found == Violation(
         rule="memory",
@@ -204,7 +204,7 @@ def test_what_does_not_fit_at_one_sample_a_pass_is_turned_away_with_its_excess()
     assert "at micro-batch 1, 21.60 allowed" in plain.reason
 
 
-def test_what_takes_more_passes_than_allowed_is_turned_away_with_its_excess() -> None:
+def test_what_takes_more_passes_than_allowed_is_rejected_with_its_excess() -> None:
     found = AccumulationRule(lambda _: predicted(6.0, 32), max_accumulation=16).check(LARGE)
     assert found == Violation(
         rule="accumulation",
@@ -226,7 +226,7 @@ def test_of_what_cannot_run_at_all_only_the_rule_of_memory_speaks() -> None:
     assert [violation.rule for violation in found] == ["memory"]
 
 
-def test_where_nothing_can_be_predicted_nothing_is_turned_away() -> None:
+def test_where_nothing_can_be_predicted_nothing_is_rejected() -> None:
     assert violations([MemoryRule(lambda _: None), AccumulationRule(lambda _: None, 1)], LARGE) == []
 
 
@@ -269,7 +269,7 @@ def family_sample(model: str, batch: int, length: int, **params: Any) -> Sample:
         ("distilbert-base-uncased", 4096, 8192, 9),
     ],
 )
-def test_the_corners_of_the_family_limits_pass_and_one_step_beyond_is_turned_away(
+def test_the_corners_of_the_family_limits_pass_and_one_step_beyond_is_rejected(
     model: str, batch: int, length: int, layers: int
 ) -> None:
     rule = FamilyRule(NAMED_FAMILY_LIMITS["users_families"], unknown_type)
@@ -344,7 +344,7 @@ def test_an_incomplete_configuration_cannot_be_checked(missing: str) -> None:
         Sample.of(params)
 
 
-def test_what_cannot_be_built_is_turned_away_and_nothing_more_is_asked_of_it() -> None:
+def test_what_cannot_be_built_is_rejected_and_nothing_more_is_asked_of_it() -> None:
     def never(_: Sample) -> Fit | None:
         raise AssertionError("there is no memory to predict")
 

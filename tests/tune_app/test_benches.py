@@ -80,7 +80,7 @@ def test_outcomes_counts_both_sides_of_the_same_problems(run_bench: RunBench) ->
 
 
 @pytest.mark.slow
-def test_oom_counts_what_runs_out_and_what_is_turned_away_on_every_side(run_bench: RunBench) -> None:
+def test_oom_counts_what_runs_out_and_what_is_rejected_on_every_side(run_bench: RunBench) -> None:
     output, found = run_bench("oom", "--quick")
     assert found["missed"] == []
     assert set(found["figures"]) == {"random", "big"}
@@ -91,7 +91,7 @@ def test_oom_counts_what_runs_out_and_what_is_turned_away_on_every_side(run_benc
             assert all(0 <= count <= found["trials"] for count in own["ooms"])
             assert own["to_stock"] == pytest.approx(sum(own["ooms"]) / sum(sides["stock"]["ooms"]))
             assert 0 < own["best"] <= 1
-            assert (own["turned_away"] > 0) == side.startswith("rule")
+            assert (own["rejected"] > 0) == side.startswith("rule")
             assert 0 <= own["within_allowed"] <= own["within_budget"] <= 100
         assert sides["rule, exact"]["ooms"] == [0] * found["seeds"]
         assert sides["rule, exact"]["within_allowed"] == 0

@@ -456,7 +456,7 @@ def test_trials_that_ran_out_of_memory_teach_the_sampler(sampler: str, tmp_path:
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_the_corner_that_can_run_is_found_before_any_trial_was_launched(sampler: str, tmp_path: Path) -> None:
-    def turned_away(name: str, seed: int) -> int:
+    def rejected(name: str, seed: int) -> int:
         store = new_store(tmp_path / f"{name}-{seed}", MEMORY)
         proposer = proposer_for(store, name, seed)
         for place in range(200):
@@ -468,7 +468,7 @@ def test_the_corner_that_can_run_is_found_before_any_trial_was_launched(sampler:
             store.record_infeasible(params, [Violation("memory", "too large", excess)])
         return 200
 
-    found = {name: sum(turned_away(name, seed) for seed in range(4)) for name in (sampler, "random")}
+    found = {name: sum(rejected(name, seed) for seed in range(4)) for name in (sampler, "random")}
     assert found[sampler] < 0.6 * found["random"], found
 
 

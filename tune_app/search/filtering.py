@@ -58,7 +58,7 @@ def build_rules(limits: Sequence["Limit"], max_accumulation: int | None, packing
 
 
 @dataclass(frozen=True)
-class TurnedAway:
+class Rejections:
     """Shares of a space that rules reject.
 
     Attributes:
@@ -85,7 +85,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def turned_away(rules: Sequence[Rule], space: Space, fixed: Params, seed: int) -> TurnedAway:
+def count_rejections(rules: Sequence[Rule], space: Space, fixed: Params, seed: int) -> Rejections:
     """Count the configurations that each rule rejects.
 
     All configurations that the rules can distinguish are counted; if there are too many, a random sample of them.
@@ -115,7 +115,7 @@ def turned_away(rules: Sequence[Rule], space: Space, fixed: Params, seed: int) -
         for violation in found:
             if violation.rule not in nearest or violation.excess < nearest[violation.rule].excess:
                 nearest[violation.rule] = violation
-    return TurnedAway({name: counts[name] / total for name in names}, running / total, sampled, nearest)
+    return Rejections({name: counts[name] / total for name in names}, running / total, sampled, nearest)
 
 
 def _configurations(space: ActiveSpace, seed: int) -> tuple[bool, Iterator[Params]]:
@@ -126,7 +126,7 @@ def _configurations(space: ActiveSpace, seed: int) -> tuple[bool, Iterator[Param
     return True, (space.sample(rng) for _ in range(_SAMPLES))
 
 
-def check_something_runs(found: TurnedAway, packing: "Packing") -> None:
+def check_something_runs(found: Rejections, packing: "Packing") -> None:
     """Refuse a space that the rules reject entirely.
 
     Raises:

@@ -73,7 +73,7 @@ def test_both_encoders_of_a_pair_must_follow() -> None:
     assert "albert encoders" in message
 
 
-def turned_away(config: RunConfig, **params: Any) -> str | None:
+def rejected(config: RunConfig, **params: Any) -> str | None:
     """Return the reason of the rule against combinations, or None."""
     sample = {name.replace("__", "."): value for name, value in params.items()}
     rules = combination_rules(config, model_names(config))
@@ -82,37 +82,37 @@ def turned_away(config: RunConfig, **params: Any) -> str | None:
     return found[0].reason if found else None
 
 
-def test_samples_that_cannot_be_are_turned_away_and_no_others() -> None:
+def test_samples_that_cannot_be_are_rejected_and_no_others() -> None:
     space = {"model.name": MODELS, "train.checkpointing": {"choices": [True]}, "tok.max_length": {"choices": [64, 600]}}
     config = config_of("optim.layer_decay=0.8", space=space)
-    assert turned_away(config, model__name="bert-base-uncased", train__checkpointing=True, tok__max_length=64) is None
-    reason = turned_away(config, model__name="bert-base-uncased", train__checkpointing=True, tok__max_length=600)
+    assert rejected(config, model__name="bert-base-uncased", train__checkpointing=True, tok__max_length=64) is None
+    reason = rejected(config, model__name="bert-base-uncased", train__checkpointing=True, tok__max_length=600)
     assert reason is not None
     assert reason.endswith("the combination: tok.max_length: 600: this bert encoder knows 512 positions")
-    reason = turned_away(config, model__name="albert-base-v2", train__checkpointing=True, tok__max_length=64)
+    reason = rejected(config, model__name="albert-base-v2", train__checkpointing=True, tok__max_length=64)
     assert reason is not None
     assert reason.startswith("model albert-base-v2, batch 16, accumulation 1, length 64: the combination: ")
     assert "train.checkpointing: true: albert" in reason
     assert "optim.layer_decay: 0.8: the layers of albert" in reason
 
 
-def test_an_albert_under_another_name_is_turned_away_too(tmp_path: Path) -> None:
+def test_an_albert_under_another_name_is_rejected_too(tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "config.json").write_text(json.dumps({"model_type": "albert", "num_hidden_layers": 12}))
     models = {"choices": [str(mine), "tiny-bert"]}
     config = config_of(space={"model.name": models, "train.checkpointing": {"choices": [True, False]}})
-    assert turned_away(config, model__name=str(mine), train__checkpointing=True) is not None
-    assert turned_away(config, model__name=str(mine), train__checkpointing=False) is None
-    assert turned_away(config, model__name="tiny-bert", train__checkpointing=True) is None
+    assert rejected(config, model__name=str(mine), train__checkpointing=True) is not None
+    assert rejected(config, model__name=str(mine), train__checkpointing=False) is None
+    assert rejected(config, model__name="tiny-bert", train__checkpointing=True) is None
 
 
 def test_the_second_encoder_of_a_sample_is_looked_at_too() -> None:
     space = {"model.criteria_name": MODELS, "train.checkpointing": {"choices": [True, False]}}
     config = config_of("task.name=joint", "model.name=tiny-bert", space=space)
-    assert turned_away(config, model__criteria_name="bert-base-uncased", train__checkpointing=True) is None
-    assert turned_away(config, model__criteria_name="albert-base-v2", train__checkpointing=True) is not None
-    assert turned_away(config, model__criteria_name="albert-base-v2", train__checkpointing=False) is None
+    assert rejected(config, model__criteria_name="bert-base-uncased", train__checkpointing=True) is None
+    assert rejected(config, model__criteria_name="albert-base-v2", train__checkpointing=True) is not None
+    assert rejected(config, model__criteria_name="albert-base-v2", train__checkpointing=False) is None
 
 
 @pytest.mark.parametrize("limits", ["null", "predicted"])

@@ -13,7 +13,7 @@ from trainables.memory.facts import TrialDevice
 from trainables.memory.predict.kernels import CudaKernels
 from tune_app.config import parse_config
 from tune_app.errors import UserError
-from tune_app.search.filtering import build_rules, check_something_runs, turned_away
+from tune_app.search.filtering import build_rules, check_something_runs, count_rejections
 from tune_app.search.packing import Packing
 
 FIXED: Params = {"model.name": "bert-base", "train.batch_size": 16, "train.grad_accum": 1, "tok.max_length": 128}
@@ -74,7 +74,9 @@ def test_in_a_small_space_the_shares_are_exact_and_what_rules_do_not_look_at_doe
             "optim.lr": {"low": 1e-5, "high": 1e-3, "log": True},
         }
     )
-    found = turned_away([*PREDICTED, SizeClassRule(NAMED_LIMITS["users_24gb"], lambda model: None)], space, FIXED, 0)
+    found = count_rejections(
+        [*PREDICTED, SizeClassRule(NAMED_LIMITS["users_24gb"], lambda model: None)], space, FIXED, 0
+    )
     # Of 20 configurations memory rejects all of giant, and accumulation the batches of 128 and 256 of the others.
     # Size_limits rejects batches above 16 of large models and above 64 of base models.
     assert found.shares == pytest.approx({"memory": 5 / 20, "accumulation": 6 / 20, "size_limits": 10 / 20})
@@ -86,11 +88,11 @@ def test_in_a_small_space_the_shares_are_exact_and_what_rules_do_not_look_at_doe
 
 def test_a_large_space_is_estimated_from_a_sample_that_is_the_same_every_time() -> None:
     space = parse_space({"train.batch_size": {"low": 1, "high": 128}, "head.dropout": {"low": 0.0, "high": 0.5}})
-    found = turned_away(PREDICTED, space, FIXED, seed=7)
+    found = count_rejections(PREDICTED, space, FIXED, seed=7)
     assert found.sampled
     assert found.shares["accumulation"] == pytest.approx(0.5, abs=0.06)
-    assert turned_away(PREDICTED, space, FIXED, seed=7) == found
-    assert turned_away(PREDICTED, space, FIXED, seed=8) != found
+    assert count_rejections(PREDICTED, space, FIXED, seed=7) == found
+    assert count_rejections(PREDICTED, space, FIXED, seed=8) != found
     assert "; about 5" in str(found)
 
 
@@ -100,14 +102,14 @@ def test_which_optimizer_it_is_is_looked_at() -> None:
         return Fit(0.5 if fits else 1.5, 1.0, 1.0, int(fits), 1 if fits else None, checkpointing=False)
 
     space = parse_space({"optim.name": {"choices": ["adamw", "adafactor"]}, "optim.eps": {"low": 1e-9, "high": 1e-6}})
-    found = turned_away([MemoryRule(fit)], space, FIXED, 0)
+    found = count_rejections([MemoryRule(fit)], space, FIXED, 0)
     assert (found.can_run, found.sampled) == (0.5, False)
 
 
 @pytest.mark.parametrize(("batch", "can_run"), [(16, 1.0), (1024, 0.0)])
 def test_where_rules_look_at_nothing_that_is_searched_all_or_nothing_runs(batch: int, can_run: float) -> None:
     space = parse_space({"optim.lr": {"low": 1e-5, "high": 1e-3}})
-    found = turned_away(PREDICTED, space, {**FIXED, "train.batch_size": batch}, 0)
+    found = count_rejections(PREDICTED, space, {**FIXED, "train.batch_size": batch}, 0)
     assert (found.can_run, found.sampled) == (can_run, False)
 
 
@@ -127,7 +129,7 @@ def test_a_space_of_which_nothing_fits_is_refused_with_the_least_need(
     overrides: list[str], options: Any, start: str
 ) -> None:
     packing = new_packing(*overrides, **options)
-    found = turned_away(build_rules(("predicted",), 16, packing), parse_space(MODELS), FIXED, 0)
+    found = count_rejections(build_rules(("predicted",), 16, packing), parse_space(MODELS), FIXED, 0)
     with pytest.raises(UserError) as caught:
         check_something_runs(found, packing)
     message = str(caught.value)
@@ -143,12 +145,12 @@ def test_a_space_of_which_nothing_fits_is_refused_with_the_least_need(
 
 def test_a_space_that_several_rules_turn_away_is_refused_with_what_comes_nearest() -> None:
     space = parse_space({"model.name": {"choices": ["giant", "tiny"]}, "train.batch_size": {"choices": [80, 512]}})
-    found = turned_away(PREDICTED, space, FIXED, 0)
+    found = count_rejections(PREDICTED, space, FIXED, 0)
     with pytest.raises(UserError) as caught:
         check_something_runs(found, new_packing())
     message = str(caught.value)
     assert message.startswith("limits: the rules reject the whole space (the nearest: model giant, batch 80")
     assert message.endswith("add smaller models or lengths to the space")
-    accumulation = turned_away(PREDICTED[1:], parse_space({"train.batch_size": {"choices": [80, 512]}}), FIXED, 0)
+    accumulation = count_rejections(PREDICTED[1:], parse_space({"train.batch_size": {"choices": [80, 512]}}), FIXED, 0)
     with pytest.raises(UserError, match=r"batch 80.* 5 > 4\); raise memory\.max_accumulation"):
         check_something_runs(accumulation, new_packing())

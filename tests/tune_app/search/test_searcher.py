@@ -152,7 +152,7 @@ def test_the_end_comes_at_once_even_while_all_slots_are_taken(tmp_path: Path) ->
     assert searcher.suggest("b") == Searcher.FINISHED
 
 
-def test_the_total_counts_what_was_launched_before_but_nothing_turned_away(tmp_path: Path) -> None:
+def test_the_total_counts_what_was_launched_before_but_nothing_rejected(tmp_path: Path) -> None:
     store = new_store(tmp_path, MIXED)
     assert len(suggest_all(new_searcher(store, rules=USERS_24GB, total=2))) == 2
     assert len(store.trials()) == 3
