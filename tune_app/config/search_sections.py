@@ -54,7 +54,7 @@ class SearchSection(Section):
         default=1000,
         gt=0,
         le=1_000_000,
-        description="Samples turned away in a row after which the space counts as exhausted.",
+        description="Rejected samples in a row after which the space counts as exhausted.",
     )
 
 
