@@ -393,7 +393,7 @@ def _search(
                 cpus=resources.cpu,
                 checkpoints=checkpoints,
                 retries=MOST_RETRIES,
-                is_lost=lambda: health.is_lost,
+                answers=health.answers,
             )
         voice.doing("ending Ray and its workers")
         if is_store(storage.place) and keeps.save(at_once=True):

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 _LOOPBACK = "127.0.0.1"
 _SAFE_PATH = "PYTHONSAFEPATH"
 _KNOCK_S = 5.0
+_LOOK_S = 0.2
 _ANSWER_S = 60.0
 _LEAST_OF_A_GPU = 0.01
 
@@ -207,6 +208,26 @@ def _in_time(action: Callable[[], object]) -> bool:
     return not doing.is_alive()
 
 
+def _while(answers: Callable[[], bool], action: Callable[[], object]) -> None:
+    """Run an action that may wait forever for Ray, and abandon it once Ray no longer answers."""
+    errors: list[BaseException] = []
+
+    def do() -> None:
+        try:
+            action()
+        except BaseException as error:
+            errors.append(error)
+
+    doing = threading.Thread(target=do, daemon=True)
+    if answers():
+        doing.start()
+    while doing.is_alive() and answers():
+        doing.join(_LOOK_S)
+    # An abandoned action fails because Ray is gone, which the caller knows.
+    if errors and answers():
+        raise errors[0]
+
+
 @contextmanager
 def _on_loopback(options: dict[str, Any]) -> Iterator[None]:
     """Make a Ray that is started in the block listen on this machine alone.
@@ -312,7 +333,7 @@ def fit(
     cpus: int,
     checkpoints: "StudyCheckpoints",
     retries: int,
-    is_lost: Callable[[], bool] = lambda: False,
+    answers: Callable[[], bool] = lambda: True,
 ) -> None:
     """Run Tune's loop until the searcher has nothing left to suggest and every trial has ended, or a signal arrives.
 
@@ -322,7 +343,7 @@ def fit(
     Args:
         checkpoints: checkpoints of the study, where those of the trials are copied.
         retries: number of times to run a trial again whose worker died.
-        is_lost: returns whether Ray is lost.
+        answers: returns whether Ray still answers.
     """
     storage = checkpoints.storage
     filesystem, place = storage.opened()
@@ -359,7 +380,7 @@ def fit(
     try:
         with storage.told():
             trial = tune.with_resources(trainable, resources)
-            with _unrecorded(), _deaths_are_the_trials(), _left_as_it_is_once(is_lost):
+            with _unrecorded(), _deaths_are_the_trials(), _ended_while(answers):
                 tune.Tuner(trial, tune_config=tune_config, run_config=run_config).fit()
     finally:
         # If a store does not answer now, some small files that nobody reads stay there.
@@ -428,13 +449,15 @@ def _deaths_are_the_trials() -> Iterator[None]:
 
 
 @contextmanager
-def _left_as_it_is_once(is_lost: Callable[[], bool]) -> Iterator[None]:
-    """Prevent Ray's loop from ending the workers of a lost Ray: it would wait for answers that never arrive."""
+def _ended_while(answers: Callable[[], bool]) -> Iterator[None]:
+    """Make Ray's loop end its workers only while Ray answers; otherwise it would wait for answers that never arrive.
+
+    A service manager or batch system signals every process at once, so that Ray dies while its loop ends the workers.
+    """
     as_it_is = TuneController.cleanup
 
     def cleanup(self: TuneController) -> None:
-        if not is_lost():
-            as_it_is(self)  # type: ignore[no-untyped-call]
+        _while(answers, lambda: as_it_is(self))  # type: ignore[no-untyped-call]
 
     TuneController.cleanup = cleanup  # type: ignore[method-assign]
     try:

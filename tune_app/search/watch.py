@@ -23,6 +23,8 @@ _LOOK_S = 1.0
 _MOST_BETWEEN_LOOKS_S = 5.0
 _ASK_S = 2.0
 _NO_ANSWER_S = 60.0
+# A search that ends loses nothing if it leaves a slow Ray to the operating system, so it waits less.
+_SILENCE_AT_END_S = 8.0
 # Time without a suitable node after which Ray counts as lost, since a cluster may get another node.
 _NO_NODE_S = 300.0
 
@@ -108,8 +110,6 @@ class Watch(tune.Callback):
 class RayHealth:
     """State of Ray, queried by a thread of its own, which may have to wait for answers.
 
-    ``is_lost`` is whether ``lost`` has found a reason.
-
     Args:
         cpu: CPUs of a trial.
         own: id of the driver's node.
@@ -119,8 +119,9 @@ class RayHealth:
     cpu: float
     own: str
     dead: Callable[[], Sequence[str]]
-    is_lost: bool = False
     _nodes: Sequence[Node] | None = None
+    _is_lost: bool = False
+    _heard_at: float = field(default_factory=lambda: time.monotonic())
     _asked_at: float = field(default_factory=lambda: time.monotonic())
     _unanswered_s: float = 0.0
     _without_node_s: float = 0.0
@@ -147,13 +148,17 @@ class RayHealth:
 
     def heard(self, nodes: Sequence[Node]) -> None:
         """Record the living nodes of an answer."""
-        self._nodes, self._unanswered_s = nodes, 0.0
+        self._nodes, self._unanswered_s, self._heard_at = nodes, 0.0, time.monotonic()
 
     def lost(self) -> str | None:
         """Return the reason why no trial can run any more; None while some can. Call this regularly."""
         why = self._why_lost()
-        self.is_lost = self.is_lost or why is not None
+        self._is_lost = self._is_lost or why is not None
         return None if why is None else f"Ray was lost: {why}"
+
+    def answers(self) -> bool:
+        """Return whether Ray is worth waiting for at the end of a search: not lost, and heard from recently."""
+        return not self._is_lost and not self.dead() and time.monotonic() - self._heard_at < _SILENCE_AT_END_S
 
     def _why_lost(self) -> str | None:
         now = time.monotonic()

@@ -225,3 +225,26 @@ def test_garbage_of_another_thread_does_not_end_the_process_while_ray_ends() -> 
     command = [sys.executable, "-c", COLLECTS_IN_ANOTHER_THREAD]
     ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
     assert (ran.returncode, ran.stdout) == (0, "True: they outlived Ray\n")
+
+
+def test_an_action_is_abandoned_once_ray_is_silent() -> None:
+    begun, silent, never = threading.Event(), threading.Event(), threading.Event()
+
+    def wait_for_ray() -> None:
+        begun.set()
+        silent.set()
+        never.wait()
+
+    ray_session._while(lambda: not silent.is_set(), wait_for_ray)
+    assert begun.is_set()
+    begun.clear()
+    ray_session._while(lambda: not silent.is_set(), begun.set)
+    assert not begun.is_set(), "Ray was silent from the beginning"
+
+
+def test_an_error_while_ray_answers_is_raised() -> None:
+    def fail() -> None:
+        raise RuntimeError("a defect")
+
+    with pytest.raises(RuntimeError, match="a defect"):
+        ray_session._while(lambda: True, fail)

@@ -133,3 +133,15 @@ def test_what_runs_no_trial_any_more_is_lost(
 
 def test_a_node_may_be_replaced_in_time(clock: Clock) -> None:
     assert lost_after(clock, 200, [Node("here", "127.0.0.1", 0, 0)]) is None
+
+
+def test_the_end_of_a_search_waits_only_for_a_ray_that_answers(clock: Clock) -> None:
+    dead: list[str] = []
+    health = RayHealth(1, HERE.id, lambda: dead)
+    assert health.answers()
+    clock.now += 10
+    assert not health.answers(), "Ray may be dying, although its processes are still there"
+    health.heard([HERE])
+    assert health.answers()
+    dead.append("raylet")
+    assert not health.answers()
