@@ -1,6 +1,6 @@
 """Tests of the files for clusters that need no cluster: their form, versions, and the search in them.
 
-The entry point of the job on Kubernetes is run in tests/tune_app/search/test_ray_jobs.py.
+The entry point of the job on Kubernetes is run in tests/tune_app/distributed/test_ray_jobs.py.
 """
 
 import json

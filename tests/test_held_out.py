@@ -71,7 +71,7 @@ def guarded_trial(settings: Any, report: Any, workspace: Any) -> None:
 
     from trainables import inputs
     from trainables.data import split
-    from tune_app.search.trainable import train_encoder
+    from tune_app.distributed.trainable import train_encoder
 
     def opened(*_: Any, **__: Any) -> Any:
         raise PermissionError("the test part was opened")

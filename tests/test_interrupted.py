@@ -106,7 +106,7 @@ def test_an_interrupted_and_then_killed_search_goes_on_and_repeats_at_most_an_ep
 
 ONE_THAT_SAVES_FOR_EVER = """
 import time
-from tune_app.search.interrupts import interruptible
+from tune_app.distributed.interrupts import interruptible
 with interruptible():
     try:
         print("begun", flush=True)

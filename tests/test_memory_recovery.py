@@ -52,7 +52,7 @@ def searched(folder: Path, space: dict[str, Any], *overrides: str, run_trial: An
 def with_predictions_too_small() -> Any:
     def run_trial(settings: Any, report: Any, workspace: Any) -> None:
         from trainables.memory.ledger import Ledger
-        from tune_app.search.trainable import train_encoder
+        from tune_app.distributed.trainable import train_encoder
 
         # A prediction so far below the truth that no probe runs.
         Ledger.correction = lambda self, where: 0.05  # type: ignore[method-assign]

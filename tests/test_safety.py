@@ -51,7 +51,7 @@ def test_code_that_comes_with_a_model_is_never_allowed() -> None:
 def test_what_is_unpickled_is_ray_s_own_record_of_a_worker_s_error_alone() -> None:
     loaders = ("pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve")
     found = {file for file, name, _ in calls() if name.split(".")[0] in loaders and "dump" not in name}
-    assert found == {"tune_app/search/recorder.py"}
+    assert found == {"tune_app/distributed/recorder.py"}
     assert [file for file, name, call in calls() if name == "np.load" and "allow_pickle" in given(call)] == []
     assert [file for file, name, _ in calls() if name in ("eval", "exec")] == []
 
@@ -157,7 +157,7 @@ def run_here(command: list[str]) -> None:
 LOOK = """
 import json, sys, urllib.error, urllib.request
 import psutil
-from tune_app.search import ray_session
+from tune_app.distributed import ray_session
 
 with ray_session.joined(None, cpus=1) as cluster:
     import ray

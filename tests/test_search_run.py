@@ -31,7 +31,7 @@ def unlucky_trial(settings: Any, report: Any, workspace: Any) -> None:
     import torch
 
     from trainables.training import session
-    from tune_app.search.trainable import train_encoder
+    from tune_app.distributed.trainable import train_encoder
 
     def no_memory(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("planted: tried to allocate 360.00 MiB")

@@ -18,13 +18,14 @@ from trainables.seeds import sub_seed
 from trainables.settings import ContentSettings
 from tune_app.config import RunConfig
 from tune_app.console import Console
+from tune_app.distributed.addresses import check_address, cluster_address
+from tune_app.distributed.interrupts import end_loop, interruptible
+from tune_app.distributed.ray_files import find_sessions_folder
 from tune_app.errors import UserError, without_password
 from tune_app.folders import check_own_folders, made_folder
 from tune_app.outcomes import MOST_RETRIES, WAITS_ATTRIBUTE, Outcome, carried_from
-from tune_app.search.addresses import check_address, cluster_address
 from tune_app.search.breaker import Breakage, CircuitBreaker
 from tune_app.search.combinations import combination_rules
-from tune_app.search.interrupts import end_loop, interruptible
 from tune_app.search.knobs import check_knobs
 from tune_app.search.live_table import LiveTable
 from tune_app.search.opening import baselines_of, data_lines
@@ -37,7 +38,6 @@ from tune_app.search.preconditions import (
     with_classes_of_data,
 )
 from tune_app.search.progress import PlainLines, Progress, Quiet
-from tune_app.search.ray_files import find_sessions_folder
 from tune_app.study.differences import print_differences
 from tune_app.study.record import StudyRecord
 from tune_app.study.remaining import Course
@@ -64,10 +64,10 @@ from tune_app.voice import Voice
 if TYPE_CHECKING:
     from trainables.memory.facts import TrialDevice
     from trainables.models.families import Architecture
-    from tune_app.search.nodes import TrialFiles
+    from tune_app.distributed.nodes import TrialFiles
+    from tune_app.distributed.ray_session import Cluster
+    from tune_app.distributed.trainable import RunTrial
     from tune_app.search.packing import Gpus, Packing
-    from tune_app.search.ray_session import Cluster
-    from tune_app.search.trainable import RunTrial
     from tune_app.study.checkpoints import StudyCheckpoints
 
 
@@ -252,15 +252,15 @@ def _search(
     voice.doing("starting Ray" if _ray_starts_here(address) else "joining Ray")
     # Ray takes seconds to import, so all checks that can refuse the search come before.
     from trainables.memory.facts import torch_facts
-    from tune_app.search import ray_session
+    from tune_app.distributed import ray_session
+    from tune_app.distributed.recorder import StudyRecorder
+    from tune_app.distributed.scheduler import build_scheduler, waiting_trials
+    from tune_app.distributed.searcher import HeadroomSearch
+    from tune_app.distributed.spared import PastTrial
+    from tune_app.distributed.trainable import make_trainable, train_encoder, watch_timeout_s
+    from tune_app.distributed.watch import Watch, ray_health
     from tune_app.search.recommended import recommended_turns
-    from tune_app.search.recorder import StudyRecorder
     from tune_app.search.sampling import build_proposer
-    from tune_app.search.scheduler import build_scheduler, waiting_trials
-    from tune_app.search.searcher import HeadroomSearch
-    from tune_app.search.spared import PastTrial
-    from tune_app.search.trainable import make_trainable, train_encoder, watch_timeout_s
-    from tune_app.search.watch import Watch, ray_health
     from tune_app.study.checkpoints import CheckpointKeeper
     from tune_app.study.places import PlaceAwayError, store_errors
 
@@ -481,7 +481,7 @@ def _files_for(config: RunConfig, cluster: "Cluster", say: Callable[[str], None]
     """Return the files that trials read, on any node."""
     from trainables.inputs import prepare_inputs
     from trainables.models.names import resolve_model
-    from tune_app.search.nodes import OneMachine, SentFiles
+    from tune_app.distributed.nodes import OneMachine, SentFiles
 
     if not cluster.joined:
         return OneMachine()
@@ -514,8 +514,8 @@ def _check_cluster(config: RunConfig, address: str | None) -> None:
         UserError: the cluster is refused; the message names what is missing, and where.
     """
     # Ray takes seconds to import.
-    from tune_app.search.nodes import require_reach
-    from tune_app.search.ray_session import joined
+    from tune_app.distributed.nodes import require_reach
+    from tune_app.distributed.ray_session import joined
 
     resources, checkpoint = config.resources, config.checkpoint
     with joined(address, cpus=0) as cluster:
@@ -611,7 +611,7 @@ def _own(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def _open_trials(store: StudyStore, checkpoints: "StudyCheckpoints") -> list[Any]:
-    from tune_app.search.searcher import OpenTrial
+    from tune_app.distributed.searcher import OpenTrial
     from tune_app.study.checkpoints import recorded_checkpoints
 
     return [

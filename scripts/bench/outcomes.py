@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tune_app.search import ray_session  # isort: skip  # First of all: it sets the environment that Ray reads when imported.
+from tune_app.distributed import ray_session  # isort: skip  # First of all: it sets the environment that Ray reads when imported.
 from common import print_json, print_ratio, print_table, standard_error, versions, versions_line
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
@@ -37,8 +37,8 @@ from trainables.reports import Report
 from trainables.settings import TrialSettings
 from tune_app.config import parse_config
 from tune_app.console import Console
+from tune_app.distributed.messages import METRIC
 from tune_app.experiment import run_search
-from tune_app.search.messages import METRIC
 
 TARGET = 0.6
 PACKAGES = ("ray", "optuna")

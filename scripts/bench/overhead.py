@@ -143,8 +143,8 @@ def headroom_side(trials: int, concurrent: int) -> dict[str, Any]:
     """Run a whole ``headroom search`` without the training."""
     from tune_app.config import parse_config
     from tune_app.console import Console
+    from tune_app.distributed import ray_session  # noqa: F401  # Ray is imported on both sides before the clock starts.
     from tune_app.experiment import run_search
-    from tune_app.search import ray_session  # noqa: F401  # Ray is imported on both sides before the clock starts.
 
     with tempfile.TemporaryDirectory() as folder:
         config = parse_config(
@@ -179,7 +179,7 @@ def ray_side(trials: int, concurrent: int) -> dict[str, Any]:
 
     It starts and is silenced as in Headroom; its own records keep their defaults.
     """
-    from tune_app.search import ray_session  # isort: skip  # Sets the environment that Ray reads when imported.
+    from tune_app.distributed import ray_session  # isort: skip  # Sets the environment that Ray reads when imported.
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
 
@@ -239,10 +239,10 @@ def _timed(function: Callable[[], Any]) -> tuple[Any, Timing]:
 
 def _headroom_suggest(space: Space, folder: Path, told: int, suggestions: int) -> Iterator[Timing]:
     from search_spaces.rules import NAMED_LIMITS, SizeClassRule
+    from tune_app.distributed.messages import NUMBER, PARAMS
+    from tune_app.distributed.searcher import HeadroomSearch
     from tune_app.outcomes import Outcome
-    from tune_app.search.messages import NUMBER, PARAMS
     from tune_app.search.sampling import build_proposer
-    from tune_app.search.searcher import HeadroomSearch
     from tune_app.study.record import StudyRecord
     from tune_app.study.store import open_study
 

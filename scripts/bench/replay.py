@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tune_app.search import ray_session  # noqa: F401  # isort: skip  # It sets the environment that Ray reads when imported.
+from tune_app.distributed import ray_session  # noqa: F401  # isort: skip  # It sets the environment that Ray reads when imported.
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -23,12 +23,12 @@ from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import Rule, Sample, Violation
 from search_spaces.space import Params, Scalar, Space
 from trainables.seeds import sub_seed
-from tune_app.search.messages import ENDED, FACTS, METRIC, PARAMS, REASON, RECOMMENDED, TIME
+from tune_app.distributed.messages import ENDED, FACTS, METRIC, PARAMS, REASON, RECOMMENDED, TIME
+from tune_app.distributed.recorder import StudyRecorder
+from tune_app.distributed.scheduler import build_scheduler, waiting_trials
+from tune_app.distributed.searcher import HeadroomSearch
 from tune_app.search.recommended import Turn
-from tune_app.search.recorder import StudyRecorder
 from tune_app.search.sampling import build_proposer
-from tune_app.search.scheduler import build_scheduler, waiting_trials
-from tune_app.search.searcher import HeadroomSearch
 from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage, StudyCheckpoints
 from tune_app.study.record import StudyRecord
 from tune_app.study.remote import KeptHere

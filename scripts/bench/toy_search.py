@@ -22,7 +22,7 @@ from toy import need_gib
 from search_spaces.rules import Rule
 from search_spaces.space import Params, Scalar, Space
 from trainables.reports import Fact, TrialReport
-from tune_app.search.messages import METRIC
+from tune_app.distributed.messages import METRIC
 from tune_app.search.recommended import Turn
 from tune_app.study.record import StudyRecord
 from tune_app.study.reporting import is_infeasible, study_status

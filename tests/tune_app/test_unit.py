@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
+from tune_app.distributed.hyperband import LenientHyperBand
+from tune_app.distributed.scheduler import build_scheduler
 from tune_app.rungs import stopping_steps
-from tune_app.search.hyperband import LenientHyperBand
-from tune_app.search.scheduler import build_scheduler
 from tune_app.unit import Unit
 
 EPOCHS, RUNGS, FOLDS = Unit.of(folds=None, epochs=4), Unit.of(folds=None, epochs=3, per_epoch=4), Unit("fold", 5)

@@ -25,9 +25,9 @@ from trainables.memory.facts import NvmlFacts, TorchFacts, nvml_facts, torch_fac
 from trainables.memory.host import host_memory
 from trainables.models.names import OFFLINE_DISTRIBUTION, OFFLINE_NAME, UnknownModelError, resolve_model
 from tune_app.console import Console
+from tune_app.distributed.addresses import check_address
+from tune_app.distributed.ray_files import find_sessions_folder
 from tune_app.errors import UserError, first_line, without_password
-from tune_app.search.addresses import check_address
-from tune_app.search.ray_files import find_sessions_folder
 from tune_app.study.places import Place
 from tune_app.uris import is_store
 
@@ -98,8 +98,8 @@ def diagnose_cluster(run_root: str, address: str) -> list[Finding]:
         UserError: nothing answers at the address, or the storage location is invalid.
     """
     # Ray takes seconds to import, and may not be installed.
-    from tune_app.search.nodes import living_nodes, not_reached, own_node
-    from tune_app.search.ray_session import joined
+    from tune_app.distributed.nodes import living_nodes, not_reached, own_node
+    from tune_app.distributed.ray_session import joined
     from tune_app.study.checkpoints import CheckpointStorage
 
     check_address(address)

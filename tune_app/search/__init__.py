@@ -1,1 +1,1 @@
-"""Search with Ray and Optuna: proposal, filtering and packing of trials, their execution, and the recorded outcomes."""
+"""Choice of trials, without Ray: proposal, screening, packing, and the display of progress and failures."""

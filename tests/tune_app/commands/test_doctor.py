@@ -128,7 +128,7 @@ def test_a_ray_address_is_called_up(loopback_port: int) -> None:
 
 def test_a_folder_whose_path_no_socket_can_have_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.check_ray_folder().state == "ok"
-    monkeypatch.setattr("tune_app.search.ray_files._LONGEST_SOCKET", 10)
+    monkeypatch.setattr("tune_app.distributed.ray_files._LONGEST_SOCKET", 10)
     finding = doctor.check_ray_folder()
     assert finding.state == "problem"
     assert finding.found.startswith(("TMPDIR: no folder", "RAY_TMPDIR: no folder"))

@@ -10,9 +10,9 @@ import pytest
 
 from tune_app.config import parse_config
 from tune_app.console import Console
+from tune_app.distributed.ray_files import check_announced, protect_token, session_in_use, sessions_folder
 from tune_app.errors import UserError
 from tune_app.experiment import run_search
-from tune_app.search.ray_files import check_announced, protect_token, session_in_use, sessions_folder
 
 
 def mode(path: Path) -> int:
@@ -26,7 +26,7 @@ def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     The tests' own folder is too long for them.
     """
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
-    monkeypatch.setattr("tune_app.search.ray_files._LONGEST_SOCKET", 10_000)
+    monkeypatch.setattr("tune_app.distributed.ray_files._LONGEST_SOCKET", 10_000)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return tmp_path
 
@@ -55,7 +55,7 @@ def test_a_temporary_folder_too_long_for_sockets_is_passed_over(
 
 
 def test_where_no_folder_will_do_all_are_named(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tune_app.search.ray_files._LONGEST_SOCKET", 10)
+    monkeypatch.setattr("tune_app.distributed.ray_files._LONGEST_SOCKET", 10)
     with pytest.raises(UserError, match=r"TMPDIR: no folder for Ray's sockets \(.* too long a path; .*short path"):
         sessions_folder()
 
@@ -63,7 +63,7 @@ def test_where_no_folder_will_do_all_are_named(short: Path, monkeypatch: pytest.
 def test_a_search_without_a_folder_for_ray_begins_no_study(
     plain_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("tune_app.search.ray_files._LONGEST_SOCKET", 10)
+    monkeypatch.setattr("tune_app.distributed.ray_files._LONGEST_SOCKET", 10)
     with pytest.raises(UserError, match="TMPDIR: no folder for Ray's sockets"):
         run_search(parse_config(plain_config), console=Console(file=io.StringIO()), quiet=True)
     assert not (tmp_path / "runs").exists()

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tune_app.distributed.addresses import check_address
 from tune_app.errors import UserError
-from tune_app.search.addresses import check_address
 
 
 @pytest.mark.parametrize("address", ["auto", "host:6379", "10.0.0.1:6379", "[::1]:6379", "ray://host:10001"])

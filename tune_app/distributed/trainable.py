@@ -21,10 +21,7 @@ from trainables.content import InputsChangedError
 from trainables.reports import Report, TrialReport
 from trainables.scratch import scratch_folder
 from trainables.settings import TrialSettings, with_params
-from tune_app.errors import storage_failure, without_password
-from tune_app.outcomes import PASSED_OVER_ATTRIBUTE
-from tune_app.printable import PrintableFormatter
-from tune_app.search.messages import (
+from tune_app.distributed.messages import (
     BY_CRITERION,
     ENDED,
     ERROR,
@@ -39,8 +36,11 @@ from tune_app.search.messages import (
     RESUME_FROM,
     TIME,
 )
-from tune_app.search.nodes import TrialFiles
-from tune_app.search.resuming import Resumed, resumed
+from tune_app.distributed.nodes import TrialFiles
+from tune_app.distributed.resuming import Resumed, resumed
+from tune_app.errors import storage_failure, without_password
+from tune_app.outcomes import PASSED_OVER_ATTRIBUTE
+from tune_app.printable import PrintableFormatter
 from tune_app.study.checkpoints import CheckpointStorage
 from tune_app.study.places import PlaceAwayError, store_errors
 from tune_app.uris import is_store

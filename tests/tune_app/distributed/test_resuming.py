@@ -9,7 +9,7 @@ import torch
 from pyarrow.fs import LocalFileSystem
 from ray import tune
 
-from tune_app.search.resuming import resumed
+from tune_app.distributed.resuming import resumed
 from tune_app.study.checkpoints import CheckpointStorage
 
 TRIAL = "trial-00003-a"

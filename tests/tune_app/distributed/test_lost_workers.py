@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
+from tune_app.distributed.messages import NUMBER, PARAMS
+from tune_app.distributed.scheduler import build_scheduler, waiting_trials
 from tune_app.outcomes import MOST_RETRIES
-from tune_app.search.messages import NUMBER, PARAMS
-from tune_app.search.scheduler import build_scheduler, waiting_trials
 
 BENCHES = Path(__file__).parents[3] / "scripts" / "bench"
 

@@ -14,10 +14,10 @@ from ray import cloudpickle
 from ray.exceptions import RayActorError
 from ray.job_config import JobConfig
 
+from tune_app.distributed import ray_session
+from tune_app.distributed.addresses import ClusterAddress, cluster_address
+from tune_app.distributed.nodes import Node
 from tune_app.errors import UserError
-from tune_app.search import ray_session
-from tune_app.search.addresses import ClusterAddress, cluster_address
-from tune_app.search.nodes import Node
 from tune_app.study.checkpoints import CheckpointStorage, StudyCheckpoints
 
 
@@ -198,7 +198,7 @@ def test_what_names_a_trial_s_folder_carries_the_study_s_id_and_can_be_pickled(
 
 COLLECTS_IN_ANOTHER_THREAD = """
 import threading, time
-from tune_app.search.ray_session import joined, ray
+from tune_app.distributed.ray_session import joined, ray
 
 class Cycle:
     def __init__(self, reference):

@@ -7,9 +7,9 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from tune_app.search.messages import METRIC, NUMBER, RECOMMENDED, TIME
-from tune_app.search.scheduler import build_scheduler, waiting_trials
-from tune_app.search.spared import PastTrial, Spared
+from tune_app.distributed.messages import METRIC, NUMBER, RECOMMENDED, TIME
+from tune_app.distributed.scheduler import build_scheduler, waiting_trials
+from tune_app.distributed.spared import PastTrial, Spared
 
 STEPS = 9
 CONTINUE, PAUSE, STOP = TrialScheduler.CONTINUE, TrialScheduler.PAUSE, TrialScheduler.STOP

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from trainables.content import InputsChangedError
-from tune_app.search import trainable
-from tune_app.search.trainable import CheckpointsOutOfReachError
+from tune_app.distributed import trainable
+from tune_app.distributed.trainable import CheckpointsOutOfReachError
 from tune_app.study.checkpoints import CheckpointStorage
 
 STORE = CheckpointStorage("s3://key:hush@bucket/runs")

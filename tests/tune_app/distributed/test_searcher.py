@@ -11,10 +11,10 @@ from ray.tune.search import Searcher
 from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import NAMED_LIMITS, Rule, Sample, SizeClassRule, Violation
 from search_spaces.space import Params, parse_space
+from tune_app.distributed.messages import GPU, NUMBER, PARAMS, RECOMMENDED, RESUME_FROM
+from tune_app.distributed.searcher import HeadroomSearch, OpenTrial
 from tune_app.outcomes import Outcome
-from tune_app.search.messages import GPU, NUMBER, PARAMS, RECOMMENDED, RESUME_FROM
 from tune_app.search.sampling import build_proposer
-from tune_app.search.searcher import HeadroomSearch, OpenTrial
 from tune_app.study.record import StudyRecord
 from tune_app.study.store import StudyStore, open_study
 

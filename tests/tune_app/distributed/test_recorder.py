@@ -8,8 +8,8 @@ import pytest
 from ray.tune.experiment import Trial
 
 from search_spaces.space import parse_space
-from tune_app.search import recorder
-from tune_app.search.messages import ENDED, GPU, METRIC, NUMBER, PARAMS, TIME
+from tune_app.distributed import recorder
+from tune_app.distributed.messages import ENDED, GPU, METRIC, NUMBER, PARAMS, TIME
 from tune_app.study.record import StudyRecord
 from tune_app.study.store import StudyStore, open_study
 from tune_app.unit import Unit

@@ -7,10 +7,10 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from tune_app.distributed.ladder import Ladder, Rung, Verdict
+from tune_app.distributed.messages import METRIC, TIME, decides_nothing, number_of
+from tune_app.distributed.spared import PastTrial, Spared
 from tune_app.rungs import stopping_steps
-from tune_app.search.ladder import Ladder, Rung, Verdict
-from tune_app.search.messages import METRIC, TIME, decides_nothing, number_of
-from tune_app.search.spared import PastTrial, Spared
 
 _DECISIONS = {
     Verdict.GO: str(TrialScheduler.CONTINUE),

@@ -9,8 +9,8 @@ from trainables.files import sealed_folder
 from trainables.models.names import resolve_model, use_sent
 from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, TrialSettings
-from tune_app.search import nodes
-from tune_app.search.nodes import OneMachine, SentFiles
+from tune_app.distributed import nodes
+from tune_app.distributed.nodes import OneMachine, SentFiles
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tune_app.search.ladder import Ladder, Rung, Verdict
+from tune_app.distributed.ladder import Ladder, Rung, Verdict
 
 GO, WAIT, STOP = Verdict.GO, Verdict.WAIT, Verdict.STOP
 

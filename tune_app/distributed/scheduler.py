@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tune_app.search.asha import Asha
-from tune_app.search.hyperband import LenientHyperBand
-from tune_app.search.messages import ENDED as ENDED
-from tune_app.search.messages import FOLD_EPOCH as FOLD_EPOCH
-from tune_app.search.messages import METRIC, TIME
-from tune_app.search.spared import PastTrial, Spared
+from tune_app.distributed.asha import Asha
+from tune_app.distributed.hyperband import LenientHyperBand
+from tune_app.distributed.messages import ENDED as ENDED
+from tune_app.distributed.messages import FOLD_EPOCH as FOLD_EPOCH
+from tune_app.distributed.messages import METRIC, TIME
+from tune_app.distributed.spared import PastTrial, Spared
 
 
 def build_scheduler(

@@ -44,11 +44,11 @@ from ray.job_config import JobConfig  # noqa: E402
 from ray.tune.execution.tune_controller import TuneController  # noqa: E402
 from ray.tune.impl.tuner_internal import TunerInternal  # noqa: E402
 
+from tune_app.distributed.addresses import ClusterAddress, cluster_address  # noqa: E402
+from tune_app.distributed.messages import GPU, number_of  # noqa: E402
+from tune_app.distributed.nodes import living_nodes  # noqa: E402
+from tune_app.distributed.ray_files import check_announced, protect_token, session_in_use, sessions_folder  # noqa: E402
 from tune_app.errors import UserError, first_line, without_password  # noqa: E402
-from tune_app.search.addresses import ClusterAddress, cluster_address  # noqa: E402
-from tune_app.search.messages import GPU, number_of  # noqa: E402
-from tune_app.search.nodes import living_nodes  # noqa: E402
-from tune_app.search.ray_files import check_announced, protect_token, session_in_use, sessions_folder  # noqa: E402
 from tune_app.study.checkpoints import trial_folder  # noqa: E402
 from tune_app.uris import is_store  # noqa: E402
 

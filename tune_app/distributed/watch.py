@@ -16,7 +16,7 @@ from ray import tune
 from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 
-from tune_app.search.nodes import Node, living_nodes, own_node
+from tune_app.distributed.nodes import Node, living_nodes, own_node
 
 _LOOK_S = 1.0
 # Longest gap to count: a driver that was stopped for a while (by Ctrl-Z, say) has heard from no worker meanwhile.

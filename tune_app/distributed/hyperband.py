@@ -7,8 +7,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import HyperBandScheduler, TrialScheduler
 from ray.tune.schedulers.hyperband import _Bracket
 
-from tune_app.search.messages import decides_nothing, number_of
-from tune_app.search.spared import Spared
+from tune_app.distributed.messages import decides_nothing, number_of
+from tune_app.distributed.spared import Spared
 
 
 class _WholeBracket(_Bracket):

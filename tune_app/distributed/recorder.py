@@ -16,18 +16,7 @@ from optuna.trial import FrozenTrial
 from ray import tune
 from ray.tune.experiment import Trial
 
-from tune_app.objectives import measured
-from tune_app.outcomes import (
-    BY_CRITERION_ATTRIBUTE,
-    FACTS_ATTRIBUTE,
-    PASSED_OVER_ATTRIBUTE,
-    TRIAL_ATTRIBUTES,
-    WAITS_ATTRIBUTE,
-    Outcome,
-    metrics_attribute,
-)
-from tune_app.search.live import Live
-from tune_app.search.messages import (
+from tune_app.distributed.messages import (
     BY_CRITERION,
     ENDED,
     ERROR,
@@ -42,7 +31,18 @@ from tune_app.search.messages import (
     TIME,
     number_of,
 )
-from tune_app.search.searcher import HeadroomSearch
+from tune_app.distributed.searcher import HeadroomSearch
+from tune_app.objectives import measured
+from tune_app.outcomes import (
+    BY_CRITERION_ATTRIBUTE,
+    FACTS_ATTRIBUTE,
+    PASSED_OVER_ATTRIBUTE,
+    TRIAL_ATTRIBUTES,
+    WAITS_ATTRIBUTE,
+    Outcome,
+    metrics_attribute,
+)
+from tune_app.search.live import Live
 from tune_app.study.checkpoints import CheckpointKeeper
 from tune_app.study.remote import Kept
 from tune_app.study.store import StudyStore

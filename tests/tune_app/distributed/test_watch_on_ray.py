@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from tune_app.distributed.ray_session import ray
 from tune_app.outcomes import Outcome
-from tune_app.search.ray_session import ray
 
 pytestmark = pytest.mark.slow
 

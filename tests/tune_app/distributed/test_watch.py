@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tune_app.search import watch
-from tune_app.search.nodes import Node
-from tune_app.search.watch import RayHealth, Watch
+from tune_app.distributed import watch
+from tune_app.distributed.nodes import Node
+from tune_app.distributed.watch import RayHealth, Watch
 
 TIMEOUT_S = 10.0
 HERE = Node("here", "127.0.0.1", 4, 0)

@@ -1,7 +1,7 @@
 """Searcher that suggests trials to Ray: it takes proposals, records those that the rules reject, and launches the rest.
 
 It subclasses Ray's ``OptunaSearch``, which may launch a configuration twice, has no rules, and records too little of a
-trial's end. ``tune_app.search.recorder``, which sees every report, records the ends instead.
+trial's end. ``tune_app.distributed.recorder``, which sees every report, records the ends instead.
 """
 
 import itertools
@@ -16,8 +16,8 @@ from ray.tune.search.optuna import OptunaSearch
 
 from search_spaces.rules import Rule, Sample, violations
 from search_spaces.space import Params
+from tune_app.distributed.messages import GPU, NUMBER, PARAMS, RECOMMENDED, RESUME_FROM
 from tune_app.outcomes import RECOMMENDED_ATTRIBUTE
-from tune_app.search.messages import GPU, NUMBER, PARAMS, RECOMMENDED, RESUME_FROM
 from tune_app.search.sampling import Proposer
 from tune_app.study.store import StudyStore
 

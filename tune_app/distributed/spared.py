@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ray.tune.experiment import Trial
 
-from tune_app.search.messages import is_recommended, number_of
+from tune_app.distributed.messages import is_recommended, number_of
 
 
 @dataclass(frozen=True)
