@@ -94,7 +94,7 @@ def start_ray() -> StartRay:
 
     @contextmanager
     def started(cpus: int, gpus: int | None = None) -> Iterator[None]:
-        from tune_app.distributed.ray_session import ray
+        from tune_app.distributed.cluster import ray
 
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         ray.init(

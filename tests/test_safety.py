@@ -157,9 +157,9 @@ def run_here(command: list[str]) -> None:
 LOOK = """
 import json, sys, urllib.error, urllib.request
 import psutil
-from tune_app.distributed import ray_session
+from tune_app.distributed.cluster import joined
 
-with ray_session.joined(None, cpus=1) as cluster:
+with joined(None, cpus=1) as cluster:
     import ray
     from ray._private.state import state
 

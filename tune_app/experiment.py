@@ -64,8 +64,8 @@ from tune_app.voice import Voice
 if TYPE_CHECKING:
     from trainables.memory.facts import TrialDevice
     from trainables.models.families import Architecture
+    from tune_app.distributed.cluster import Cluster
     from tune_app.distributed.nodes import TrialFiles
-    from tune_app.distributed.ray_session import Cluster
     from tune_app.distributed.trainable import RunTrial
     from tune_app.search.packing import Gpus, Packing
     from tune_app.study.checkpoints import StudyCheckpoints
@@ -252,7 +252,9 @@ def _search(
     voice.doing("starting Ray" if _ray_starts_here(address) else "joining Ray")
     # Ray takes seconds to import, so all checks that can refuse the search come before.
     from trainables.memory.facts import torch_facts
-    from tune_app.distributed import ray_session
+    from tune_app.distributed.cluster import joined
+    from tune_app.distributed.loop import run_loop
+    from tune_app.distributed.private import dead_processes
     from tune_app.distributed.recorder import StudyRecorder
     from tune_app.distributed.scheduler import build_scheduler, waiting_trials
     from tune_app.distributed.searcher import HeadroomSearch
@@ -302,7 +304,7 @@ def _search(
     claimed = 1 if config.memory.device_gib is not None and not torch_facts().devices else None
     cpus = search.max_concurrent * resources.cpu
     breakages: list[Breakage] = []
-    with ray_session.joined(address, cpus, claimed) as cluster, interruptible(_tell_interrupted(voice)) as asked:
+    with joined(address, cpus, claimed) as cluster, interruptible(_tell_interrupted(voice)) as asked:
         gpus = cluster.gpus_per_trial(resources.gpu)
         cluster.check_fits(cpu=resources.cpu, gpu=gpus)
         progress.message(_opening(config, store, cluster.dashboard_url))
@@ -378,14 +380,14 @@ def _search(
             waiting=lambda: waiting_trials(scheduler),
         )
         voice.doing("proposing the first trials, which load their models")
-        health = ray_health(resources.cpu, ray_session.dead_processes)
+        health = ray_health(resources.cpu, dead_processes)
         watch = Watch(
             timeout_s=watch_timeout_s(config.trial.timeout_s, storage),
             lost=health.lost,
             on_halt=halt,
         )
         with health.asking():
-            ray_session.fit(
+            run_loop(
                 trainable,
                 searcher=searcher,
                 scheduler=scheduler,
@@ -514,8 +516,8 @@ def _check_cluster(config: RunConfig, address: str | None) -> None:
         UserError: the cluster is refused; the message names what is missing, and where.
     """
     # Ray takes seconds to import.
+    from tune_app.distributed.cluster import joined
     from tune_app.distributed.nodes import require_reach
-    from tune_app.distributed.ray_session import joined
 
     resources, checkpoint = config.resources, config.checkpoint
     with joined(address, cpus=0) as cluster:

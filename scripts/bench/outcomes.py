@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tune_app.distributed import ray_session  # isort: skip  # First of all: it sets the environment that Ray reads when imported.
+from tune_app.distributed import cluster  # isort: skip  # First of all: it sets the environment that Ray reads when imported.
 from common import print_json, print_ratio, print_table, standard_error, versions, versions_line
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
@@ -146,7 +146,7 @@ def stock_ooms_on_ray(problem: ToyProblem, seed: int, trials: int) -> int:
             raise OutOfMemory("CUDA out of memory")
         tune.report({METRIC: problem.value(params, seed)})
 
-    with tempfile.TemporaryDirectory() as folder, ray_session.joined(None, cpus=1):
+    with tempfile.TemporaryDirectory() as folder, cluster.joined(None, cpus=1):
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": 1}),
             tune_config=tune.TuneConfig(

@@ -143,7 +143,7 @@ def headroom_side(trials: int, concurrent: int) -> dict[str, Any]:
     """Run a whole ``headroom search`` without the training."""
     from tune_app.config import parse_config
     from tune_app.console import Console
-    from tune_app.distributed import ray_session  # noqa: F401  # Ray is imported on both sides before the clock starts.
+    from tune_app.distributed import cluster  # noqa: F401  # Ray is imported on both sides before the clock starts.
     from tune_app.experiment import run_search
 
     with tempfile.TemporaryDirectory() as folder:
@@ -179,7 +179,7 @@ def ray_side(trials: int, concurrent: int) -> dict[str, Any]:
 
     It starts and is silenced as in Headroom; its own records keep their defaults.
     """
-    from tune_app.distributed import ray_session  # isort: skip  # Sets the environment that Ray reads when imported.
+    from tune_app.distributed import cluster  # isort: skip  # Sets the environment that Ray reads when imported.
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
 
@@ -191,7 +191,7 @@ def ray_side(trials: int, concurrent: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         started, cpu_started = time.perf_counter(), time.process_time()
-        with ray_session.joined(None, cpus=concurrent):
+        with cluster.joined(None, cpus=concurrent):
             tuner = tune.Tuner(
                 tune.with_resources(do_nothing, {"cpu": 1}),
                 tune_config=tune.TuneConfig(

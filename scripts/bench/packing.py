@@ -601,7 +601,7 @@ def compare_on_ray(trials: int, minute_s: float, card_gib: float) -> dict[str, A
 @contextmanager
 def _claimed_cards() -> Iterator[None]:
     """Start Ray as a search does, but with GPUs that may be absent and without the dashboard."""
-    from tune_app.distributed import ray_session  # noqa: F401  # isort: skip  # Sets the environment that Ray reads when imported.
+    from tune_app.distributed import environment  # noqa: F401  # isort: skip  # Sets the environment that Ray reads when imported.
     import ray
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)

@@ -98,8 +98,8 @@ def diagnose_cluster(run_root: str, address: str) -> list[Finding]:
         UserError: nothing answers at the address, or the storage location is invalid.
     """
     # Ray takes seconds to import, and may not be installed.
+    from tune_app.distributed.cluster import joined
     from tune_app.distributed.nodes import living_nodes, not_reached, own_node
-    from tune_app.distributed.ray_session import joined
     from tune_app.study.checkpoints import CheckpointStorage
 
     check_address(address)

@@ -17,6 +17,7 @@ from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 
 from tune_app.distributed.nodes import Node, living_nodes, own_node
+from tune_app.distributed.private import worker_of
 
 _LOOK_S = 1.0
 # Longest gap to count: a driver that was stopped for a while (by Ctrl-Z, say) has heard from no worker meanwhile.
@@ -92,7 +93,7 @@ class Watch(tune.Callback):
 
     def _look_at(self, trial: Trial, passed_s: float) -> None:
         # Include trials that are not running yet: a reused worker may hang before it starts one.
-        worker = trial.temporary_state.ray_actor
+        worker = worker_of(trial)
         silence = self._silences.get(trial.trial_id)
         if worker is None:
             self._silences.pop(trial.trial_id, None)

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::pytest.Pytes
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Start three nodes; the head, on which the searches run, has no room for a trial."""
-    import tune_app.distributed.ray_session  # noqa: F401, I001  # First, for Ray's environment.
+    import tune_app.distributed.environment  # noqa: F401, I001  # First, for Ray's environment.
     from ray.cluster_utils import Cluster
 
     # Short health checks, so that Ray notices a lost node soon.

@@ -19,7 +19,7 @@ def ray_with_one_slot() -> Iterator[None]:
 
     It kills a worker as soon as half of the memory that the trial takes is in use.
     """
-    from tune_app.distributed.ray_session import ray
+    from tune_app.distributed.cluster import ray
 
     memory = psutil.virtual_memory()
     threshold = 1 - (memory.available - TAKES_BYTES / 2) / memory.total

@@ -119,9 +119,9 @@ def test_without_a_gpu_for_trials_there_is_no_share(search: Any) -> None:
 
 
 def test_the_device_is_looked_at_where_a_trial_would_run(two_claimed_gpus: None) -> None:
-    from tune_app.distributed import ray_session
+    from tune_app.distributed.cluster import Cluster, ray
 
-    resources = dict(ray_session.ray.cluster_resources())
-    look = lambda: ray_session.ray.get_gpu_ids()  # noqa: E731
-    assert ray_session.Cluster(resources, None, joined=True).where_gpus_are(look) in ([0], [1])
-    assert ray_session.Cluster(resources, None).where_gpus_are(look) == []
+    resources = dict(ray.cluster_resources())
+    look = lambda: ray.get_gpu_ids()  # noqa: E731
+    assert Cluster(resources, None, joined=True).where_gpus_are(look) in ([0], [1])
+    assert Cluster(resources, None).where_gpus_are(look) == []

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tune_app.distributed.ray_session import ray
+from tune_app.distributed.cluster import ray
 from tune_app.outcomes import Outcome
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,22 @@
+"""Environment of Ray and its processes. Ray reads it when it is imported, so this module is imported before Ray."""
+
+import os
+
+_VARIABLES = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "60",
+    # Headroom's own signal handlers end the loop; see interrupts.py.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # A kill by Ray's memory monitor would abort the whole search, not only the trial.
+    "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    # Nothing reads Ray's own record of the search, so writing it once at the end suffices.
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    # Workers that load tokenizers after a fork would warn about it repeatedly.
+    "TOKENIZERS_PARALLELISM": "false",
+}
+for _name, _value in _VARIABLES.items():
+    os.environ.setdefault(_name, _value)
