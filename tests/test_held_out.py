@@ -12,7 +12,7 @@ import pytest
 from trainables import inputs
 from trainables.data import split
 from trainables.data.split import read_development, read_test_rows
-from trainables.memory.cpu import CpuDevice
+from trainables.devices.cpu import CpuDevice
 from trainables.reports import TrialReport
 from trainables.settings import TrialSettings
 from trainables.trial import TrialPlaces, run_trial

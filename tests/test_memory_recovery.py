@@ -51,7 +51,7 @@ def searched(folder: Path, space: dict[str, Any], *overrides: str, run_trial: An
 
 def with_predictions_too_small() -> Any:
     def run_trial(settings: Any, report: Any, workspace: Any) -> None:
-        from trainables.memory.ledger import Ledger
+        from trainables.planning.ledger import Ledger
         from tune_app.distributed.trainable import train_encoder
 
         # A prediction so far below the truth that no probe runs.
@@ -82,7 +82,7 @@ def test_predictions_that_are_too_small_cost_recoveries_and_no_trial(tmp_path: P
 NEIGHBOUR = """
 import sys, time
 from pathlib import Path
-from trainables.memory.shared import SharedBudget
+from trainables.devices.shared import SharedBudget
 
 file, held = Path(sys.argv[1]), int(sys.argv[2])
 card = SharedBudget(file)

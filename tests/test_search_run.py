@@ -30,7 +30,7 @@ def unlucky_trial(settings: Any, report: Any, workspace: Any) -> None:
     """Train for real, with a fault planted for certain values of the sampled dropout."""
     import torch
 
-    from trainables.training import session
+    from trainables import session
     from tune_app.distributed.trainable import train_encoder
 
     def no_memory(*_: Any, **__: Any) -> None:

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import torch
 
+from trainables.devices.cpu import CpuDevice
 from trainables.machine import MachineFiles
-from trainables.memory.cpu import CpuDevice
-from trainables.memory.needs import encoder_config
+from trainables.planning.needs import encoder_config
 from trainables.recording import recording
 from trainables.scratch import scratch_folder
+from trainables.session import TrainingSession
 from trainables.settings import MemorySettings, TrialSettings, encoder_names, revision_of
 from trainables.stand_ins import LAYERS, STAND_IN_DATA, small_model
-from trainables.training.session import TrainingSession
 
 _LENGTH, _WIDTH, _BATCH = 48, 64, 8
 _RATE = 1e-4

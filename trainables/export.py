@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainables.devices.current import current_device
 from trainables.machine import MachineFiles
-from trainables.memory.current import current_device
 from trainables.saved import save_model_folder
+from trainables.session import TrainingSession
 from trainables.settings import TrialSettings
-from trainables.training.session import TrainingSession
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainables.memory.ledger import Ledger
 from trainables.private import private_folder
 from trainables.scratch import temporary_folder
 
@@ -56,5 +55,6 @@ class MachineFiles:
         return self.folder / "cards"
 
     @property
-    def ledger(self) -> Ledger:
-        return Ledger(self.folder / "ledger.jsonl")
+    def ledger(self) -> Path:
+        """The file of ``planning.ledger``."""
+        return self.folder / "ledger.jsonl"

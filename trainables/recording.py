@@ -7,7 +7,7 @@ from typing import Any
 from trainables.settings import TrialSettings
 
 # Code that reads settings without training by them: to compare, copy or print them, to name or make a prediction.
-_ONLY_LOOKING = ("dataclasses", "trainables.memory.predict.", "trainables.memory.needs")
+_ONLY_LOOKING = ("dataclasses", "trainables.planning.trace.", "trainables.planning.plan.", "trainables.planning.needs.")
 # The file name that Python gives to generated methods of dataclasses: ``__eq__``, ``__hash__``, ``__repr__``.
 _WRITTEN_BY_DATACLASSES = "<string>"
 

@@ -11,12 +11,13 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.utils import logging
 
 from trainables.data.rows import read_rows
-from trainables.memory.predict import Workload, predict
 from trainables.models.builtin import build_encoder, train_tokenizer
 from trainables.models.checkpoint import ModelLoadError, first_line
 from trainables.models.encoder import accepted_inputs
 from trainables.models.faults import find_fault
 from trainables.models.load import MODEL_LOCK, build_empty, load_tokenizer
+from trainables.planning.plan import predict
+from trainables.planning.trace import Workload
 from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, HeadSettings, TrialSettings
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from trainables.devices.current import current_device
+from trainables.devices.device import GIB, MemoryDevice
+from trainables.devices.errors import OutOfMemory
+from trainables.devices.stages import StageLog
 from trainables.machine import MachineFiles
-from trainables.memory.current import current_device
-from trainables.memory.device import GIB, MemoryDevice
-from trainables.memory.errors import OutOfMemory
-from trainables.memory.stages import StageLog
 from trainables.reports import FOLD_DEVIATION, FOLD_EPOCH, FOLD_EPOCHS, Fact, Report, TrialReport
+from trainables.session import TrainingSession
 from trainables.settings import TrialSettings
 from trainables.tasks.protocol import Scores
 from trainables.training.checkpoint import Progress
 from trainables.training.rungs import rung_end
-from trainables.training.session import TrainingSession
 from trainables.worker import MemoryTakenError
 
 

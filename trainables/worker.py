@@ -1,7 +1,7 @@
 """The check whether a process that has run trials before may run another one."""
 
-from trainables.memory.device import GIB, MemoryDevice
-from trainables.memory.errors import is_device_error
+from trainables.devices.device import GIB, MemoryDevice
+from trainables.devices.errors import is_device_error
 
 # Libraries keep small buffers that they make once.
 _TOLERANCE_BYTES = 16 * 2**20

@@ -62,7 +62,7 @@ from tune_app.uris import is_store
 from tune_app.voice import Voice
 
 if TYPE_CHECKING:
-    from trainables.memory.facts import TrialDevice
+    from trainables.devices.facts import TrialDevice
     from trainables.models.families import Architecture
     from tune_app.distributed.cluster import Cluster
     from tune_app.distributed.nodes import TrialFiles
@@ -251,7 +251,7 @@ def _search(
 ) -> tuple[_LoopEnd, Tracking]:
     voice.doing("starting Ray" if _ray_starts_here(address) else "joining Ray")
     # Ray takes seconds to import, so all checks that can refuse the search come before.
-    from trainables.memory.facts import torch_facts
+    from trainables.devices.facts import torch_facts
     from tune_app.distributed.cluster import joined
     from tune_app.distributed.loop import run_loop
     from tune_app.distributed.private import dead_processes
@@ -442,7 +442,7 @@ def _screen(config: RunConfig, device: "TrialDevice", gpus: "Gpus", say: Callabl
 
 def _screen_here(config: RunConfig, say: Callable[[str], None]) -> _Screen:
     """Build packing and rules before Ray starts, for a search that will start it on this machine."""
-    from trainables.memory.facts import torch_facts, trial_device
+    from trainables.devices.facts import torch_facts, trial_device
 
     memory, gpus = config.memory, config.resources.gpu
     if gpus == "auto" and not torch_facts().devices and memory.device_gib is None:
@@ -471,7 +471,7 @@ def _part_of(device: "TrialDevice", host_share: float) -> "TrialDevice":
 
 
 def _screen_on(cluster: "Cluster", config: RunConfig, gpus: "Gpus", say: Callable[[str], None]) -> _Screen:
-    from trainables.memory.facts import trial_device
+    from trainables.devices.facts import trial_device
 
     device_gib, host_share = config.memory.device_gib, _host_share(config, cluster)
     if gpus == 0:

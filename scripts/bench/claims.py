@@ -16,11 +16,12 @@ from common import versions_line
 from gpu_check import measure_or_fail
 from workloads import GIB, SETTINGS, Case
 
+from trainables.devices.cuda import CudaDevice
+from trainables.devices.device import device_name
 from trainables.machine import MachineFiles
-from trainables.memory.cuda import CudaDevice
-from trainables.memory.device import device_name
-from trainables.memory.needs import Question, encoder_config, verdict
-from trainables.memory.predict import Workload, predict
+from trainables.planning.needs import Question, encoder_config, verdict
+from trainables.planning.plan import predict
+from trainables.planning.trace import Workload
 
 PRECISIONS = ("bf16", "fp32")
 

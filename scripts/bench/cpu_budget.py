@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from common import print_json, print_ratio, print_table, versions_line
 
-from trainables.memory.cpu import CpuDevice
+from trainables.devices.cpu import CpuDevice
 from trainables.models.builtin import build_encoder, builtin_config
 from trainables.models.load import LoadedEncoder, LoadReport, load_encoder
 from trainables.models.names import resolve_model

@@ -38,16 +38,17 @@ from gpu_shares import cap_problems, neighbour_problems
 from transformers import AutoModel
 from workloads import GIB, SETTINGS, Case, batch
 
-from trainables.memory.counting import uncounted
-from trainables.memory.cpu import CpuDevice
-from trainables.memory.cuda import CudaDevice
-from trainables.memory.device import MemoryDevice, device_name
-from trainables.memory.errors import is_out_of_memory
-from trainables.memory.facts import nvml_facts
-from trainables.memory.needs import encoder_config
-from trainables.memory.predict import MemoryPlan, Workload, predict
+from trainables.devices.counting import uncounted
+from trainables.devices.cpu import CpuDevice
+from trainables.devices.cuda import CudaDevice
+from trainables.devices.device import MemoryDevice, device_name
+from trainables.devices.errors import is_out_of_memory
+from trainables.devices.facts import nvml_facts
 from trainables.models.encoder import enable_checkpointing
 from trainables.models.load import LoadedEncoder, LoadReport
+from trainables.planning.needs import encoder_config
+from trainables.planning.plan import MemoryPlan, predict
+from trainables.planning.trace import Workload
 from trainables.tasks import TASKS
 from trainables.training.optimizer import build_optimizer, prepare_states
 from trainables.training.precision import autocast, set_tf32

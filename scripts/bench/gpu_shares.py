@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from trainables.memory.device import MemoryDevice
+from trainables.devices.device import MemoryDevice
 
 # Most of this time goes into starting the processes.
 PATIENCE_S = 120

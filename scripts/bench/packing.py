@@ -56,8 +56,8 @@ from common import print_json, print_ratio, print_table, versions, versions_line
 from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import Sample, violations
 from search_spaces.space import Params
+from trainables.devices.facts import TrialDevice
 from trainables.machine import MachineFiles
-from trainables.memory.facts import TrialDevice
 from trainables.reports import Report, TrialReport
 from trainables.settings import TrialSettings
 from tune_app.config import RunConfig, parse_config

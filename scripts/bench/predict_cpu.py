@@ -16,7 +16,7 @@ import torch
 from common import print_json, print_table, versions_line
 from workloads import FAMILIES, Case, draw_case, measure
 
-from trainables.memory.predict import confirm, predict
+from trainables.planning.plan import confirm, predict
 
 WORST = 0.005
 

@@ -24,16 +24,16 @@ import torch
 from common import print_json, print_table, versions_line
 from workloads import FAMILIES, Case, draw_case
 
-from trainables.memory.cpu import CpuDevice
-from trainables.memory.device import GIB
-from trainables.memory.predict import MemoryPlan, predict
-from trainables.memory.probe import probe
+from trainables.devices.cpu import CpuDevice
+from trainables.devices.device import GIB
 from trainables.models.builtin import build_encoder
 from trainables.models.encoder import enable_checkpointing, freeze_layers
 from trainables.models.load import LoadedEncoder, LoadReport
+from trainables.planning.plan import MemoryPlan, predict
+from trainables.planning.probe import probe
+from trainables.planning.rehearsal import Rehearsal, rehearsing
 from trainables.tasks import TASKS
 from trainables.training.optimizer import build_optimizer, prepare_states
-from trainables.training.rehearsal import Rehearsal, rehearsing
 
 HEADROOM = 0.10
 MOST_ROWS = 200

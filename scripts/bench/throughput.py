@@ -31,12 +31,12 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 from transformers.trainer_callback import PrinterCallback, TrainerCallback
 from transformers.utils.logging import disable_progress_bar
 
+from trainables.devices.cpu import CpuDevice
 from trainables.inputs import Inputs, load_inputs
 from trainables.machine import MachineFiles
-from trainables.memory.cpu import CpuDevice
 from trainables.seeds import trial_seeds
+from trainables.session import TrainingSession
 from trainables.settings import DataSettings, MemorySettings, TokSettings, TrainSettings, TrialSettings
-from trainables.training.session import TrainingSession
 
 EFFECTIVE_BATCH, MICRO_BATCH, MAX_LENGTH = 64, 16, 256
 # The Trainer's default, which suits it: it evaluates in file order, where larger batches pad more, and a CPU computes

@@ -22,10 +22,10 @@ from common import print_json, print_table, versions_line
 from search_spaces.catalogue import CATALOGUE
 from search_spaces.rules import Sample, violations
 from search_spaces.space import Params
+from trainables.devices.cpu import CpuDevice
+from trainables.devices.facts import TrialDevice
 from trainables.machine import MachineFiles
-from trainables.memory.cpu import CpuDevice
-from trainables.memory.facts import TrialDevice
-from trainables.memory.needs import encoder_config
+from trainables.planning.needs import encoder_config
 from trainables.reports import TrialReport
 from trainables.settings import OBJECTIVES, with_params
 from trainables.stand_ins import small_model

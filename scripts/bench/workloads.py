@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, PreTrainedConfig
 
-from trainables.memory.predict import Workload
 from trainables.models.architectures import known_config
 from trainables.models.builtin import build_encoder
 from trainables.models.encoder import enable_checkpointing, freeze_layers
 from trainables.models.families import set_dropout
 from trainables.models.heads import ACTIVATIONS
 from trainables.models.load import LoadedEncoder, LoadReport
+from trainables.planning.trace import Workload
 from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, HeadSettings, ModelSettings, OptimSettings, TrialSettings
 from trainables.tasks import TASKS

@@ -10,12 +10,13 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
+from trainables.devices.cpu import CpuDevice
 from trainables.machine import MachineFiles
-from trainables.memory.cpu import CpuDevice
 from trainables.models.builtin import train_tokenizer
 from trainables.models.load import load_tokenizer
 from trainables.optimizers import OPTIMIZERS, OptimizerMissingError, check_installed
 from trainables.seeds import trial_seeds
+from trainables.session import TrainingSession
 from trainables.settings import (
     DataSettings,
     HeadSettings,
@@ -27,7 +28,6 @@ from trainables.settings import (
     TrialSettings,
     with_params,
 )
-from trainables.training.session import TrainingSession
 
 _LEXICON = ("walks", "dogs", "rain", "coffee", "trains", "music", "letters", "winter", "bread", "rivers")
 _TELLING = (("content", "rested", "calm"), ("restless", "worn", "sleepless"))

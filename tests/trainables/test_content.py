@@ -9,10 +9,10 @@ import pytest
 
 from trainables.content import InputsChangedError, inputs_checked, model_fingerprint
 from trainables.data.split import read_development
-from trainables.memory.cpu import CpuDevice
+from trainables.devices.cpu import CpuDevice
 from trainables.models.load import ModelLoadError
+from trainables.session import TrainingSession
 from trainables.settings import ContentSettings, TrialSettings, with_params
-from trainables.training.session import TrainingSession
 
 
 @pytest.fixture

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainables.devices.cpu import CpuDevice
+from trainables.devices.device import GIB
 from trainables.machine import MachineFiles
-from trainables.memory.cpu import CpuDevice
-from trainables.memory.device import GIB
-from trainables.memory.needs import encoder_config
+from trainables.planning.needs import encoder_config
 from trainables.saved import load_model_folder, save_model_folder
 from trainables.seeds import trial_seeds
+from trainables.session import TrainingSession
 from trainables.settings import (
     DataSettings,
     HeadSettings,
@@ -23,7 +24,6 @@ from trainables.settings import (
 )
 from trainables.stand_ins import small_model
 from trainables.tasks import TASKS
-from trainables.training.session import TrainingSession
 
 FAMILIES = {
     "bert": "bert-base-uncased",

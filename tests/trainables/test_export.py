@@ -10,8 +10,8 @@ import torch
 from trainables.export import save_best_epoch
 from trainables.reports import TrialReport
 from trainables.saved import load_model_folder
+from trainables.session import TrainingSession
 from trainables.settings import TrialSettings
-from trainables.training.session import TrainingSession
 from trainables.trial import TrialPlaces, run_trial
 
 

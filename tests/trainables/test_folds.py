@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from trainables.memory.cpu import CpuDevice
-from trainables.memory.device import GIB
+from trainables import session as session_module
+from trainables.devices.cpu import CpuDevice
+from trainables.devices.device import GIB
+from trainables.planning.fit import Fit
 from trainables.reports import TrialReport
+from trainables.session import TrainingSession
 from trainables.settings import TrialSettings, with_params
 from trainables.tasks.protocol import Scores
-from trainables.training import session as session_module
-from trainables.training.fit import Fit
-from trainables.training.session import TrainingSession
 from trainables.trial import TrialPlaces, run_trial
 
 FOLDS, EPOCHS = 3, 2

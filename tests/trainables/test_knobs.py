@@ -14,8 +14,8 @@ from trainables.dry_run import settings_read
 from trainables.machine import MachineFiles
 from trainables.optimizers import OPTIMIZERS
 from trainables.seeds import trial_seeds
+from trainables.session import TrainingSession
 from trainables.settings import DataSettings, MemorySettings, TrialSettings, with_params
-from trainables.training.session import TrainingSession
 from tune_app.config import searchable_names
 
 

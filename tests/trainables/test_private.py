@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from trainables.devices.shared import SharedBudget
 from trainables.files import locked
 from trainables.machine import machine_folder
-from trainables.memory.ledger import Circumstances, Ledger
-from trainables.memory.shared import SharedBudget
+from trainables.planning.ledger import Circumstances, Ledger
 from trainables.private import NotOursError, private_folder
 
 

@@ -5,8 +5,9 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from trainables.memory.needs import encoder_config
-from trainables.memory.predict import Workload, fingerprint, predict
+from trainables.planning.needs import encoder_config
+from trainables.planning.plan import fingerprint, predict
+from trainables.planning.trace import Workload
 from trainables.recording import recording
 from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, TrialSettings, with_params

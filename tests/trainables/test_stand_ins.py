@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig
 
-from trainables.memory.needs import encoder_config
 from trainables.models.checkpoint import ModelLoadError
 from trainables.models.families import FAMILIES
+from trainables.planning.needs import encoder_config
 from trainables.stand_ins import check_trainable, small_model
 
 

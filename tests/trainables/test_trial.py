@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 
+from trainables import session as session_module
 from trainables.data.rows import DataError
-from trainables.memory.cpu import CpuDevice
-from trainables.memory.device import GIB
+from trainables.devices.cpu import CpuDevice
+from trainables.devices.device import GIB
 from trainables.reports import Fact, TrialReport
 from trainables.settings import TrialSettings, with_params
-from trainables.training import session as session_module
 from trainables.training.divergence import NonFiniteLossError
 from trainables.trial import TrialPlaces, run_trial
 

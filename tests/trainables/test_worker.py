@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainables.memory.cpu import CpuDevice
+from trainables.devices.cpu import CpuDevice
 from trainables.worker import WorkerNotCleanError, check_worker_is_clean
 
 MIB = 2**20

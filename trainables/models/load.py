@@ -26,7 +26,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from trainables.memory.counting import uncounted
+from trainables.devices.counting import uncounted
 from trainables.models import hub
 from trainables.models.builtin import build_encoder, builtin_config
 from trainables.models.checkpoint import (

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from trainables.devices.counting import uncounted
 from trainables.files import whole_folder
-from trainables.memory.counting import uncounted
 from trainables.reports import FOLD_EPOCH, FOLD_EPOCHS
 
 _FILE = "state.pt"

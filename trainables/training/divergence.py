@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from trainables.memory.counting import uncounted
+from trainables.devices.counting import uncounted
 
 
 class NonFiniteLossError(ArithmeticError):

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainables.memory.counting import uncounted
-from trainables.memory.device import MemoryDevice
-from trainables.memory.errors import OutOfMemory
+from trainables.devices.counting import uncounted
+from trainables.devices.device import MemoryDevice
+from trainables.devices.errors import OutOfMemory
 from trainables.tasks.protocol import Batch, Examples, Task
 from trainables.training.precision import autocast
 from trainables.training.step import to_device

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from trainables.memory.counting import uncounted
+from trainables.devices.counting import uncounted
 from trainables.tasks.protocol import Batch, Examples
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.memory.counting import uncounted
-from trainables.memory.errors import is_out_of_memory
+from trainables.devices.counting import uncounted
+from trainables.devices.errors import is_out_of_memory
 from trainables.optimizers import check_installed
 from trainables.settings import OptimSettings
 from trainables.training.groups import parameter_groups

@@ -21,8 +21,8 @@ import psutil
 from rich.table import Table
 from rich.text import Text
 
-from trainables.memory.facts import NvmlFacts, TorchFacts, nvml_facts, torch_facts
-from trainables.memory.host import host_memory
+from trainables.devices.facts import NvmlFacts, TorchFacts, nvml_facts, torch_facts
+from trainables.devices.host import host_memory
 from trainables.models.names import OFFLINE_DISTRIBUTION, OFFLINE_NAME, UnknownModelError, resolve_model
 from tune_app.console import Console
 from tune_app.distributed.addresses import check_address

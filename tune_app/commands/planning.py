@@ -19,8 +19,8 @@ from tune_app.search.preconditions import check_families, check_optimizers, chec
 from tune_app.voice import Voice
 
 if TYPE_CHECKING:
-    from trainables.memory.facts import TrialDevice
-    from trainables.memory.needs import ModelNeed, Verdict
+    from trainables.devices.facts import TrialDevice
+    from trainables.planning.needs import ModelNeed, Verdict
 
 _MOST_LENGTHS = 8
 
@@ -47,10 +47,10 @@ def print_needs(
     _check_question(config, budget_gib=budget_gib, model=model, batch=batch, length=length)
     # torch and transformers take seconds to import.
     from trainables.data.rows import DataError
-    from trainables.memory.facts import trial_device
-    from trainables.memory.needs import Question, model_needs, verdict
+    from trainables.devices.facts import trial_device
     from trainables.models.checkpoint import ModelLoadError
     from trainables.models.names import UnknownModelError
+    from trainables.planning.needs import Question, model_needs, verdict
 
     asked = [model] if model is not None else model_names(config)
     check_families(config, asked)

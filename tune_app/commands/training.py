@@ -69,8 +69,8 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
 
     # torch and transformers take seconds to import, so the checks that can refuse the run come before.
     from trainables.data.rows import DataError
+    from trainables.devices.errors import is_out_of_memory
     from trainables.export import save_best_epoch
-    from trainables.memory.errors import is_out_of_memory
     from trainables.models.checkpoint import ModelLoadError
     from trainables.models.names import UnknownModelError
     from trainables.reports import TrialReport
@@ -166,8 +166,8 @@ def _check_it_fits(config: RunConfig, say: Callable[[str], None]) -> None:
         UserError: not even one sample fits, or there is no such model.
     """
     from search_spaces.rules import MemoryRule, Sample
+    from trainables.devices.facts import trial_device
     from trainables.machine import MachineFiles
-    from trainables.memory.facts import trial_device
     from tune_app.search.packing import Packing
 
     if "predicted" not in config.limits:

@@ -87,7 +87,7 @@ class DiscardWorker(Exception):
 def train_encoder(settings: TrialSettings, report: Report, workspace: Workspace) -> None:
     """Run one real trial. The imports are heavy and happen only in the worker."""
     from trainables.content import inputs_checked
-    from trainables.memory.current import current_device
+    from trainables.devices.current import current_device
     from trainables.threads import limit_threads
     from trainables.trial import TrialPlaces, run_trial
     from trainables.worker import check_worker_is_clean

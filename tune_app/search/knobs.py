@@ -32,8 +32,8 @@ def check_knobs(config: RunConfig, models: Sequence[str], say: Callable[[str], N
     Raises:
         UserError: no run reads a parameter.
     """
-    from trainables.memory.needs import encoder_config
     from trainables.models.checkpoint import ModelLoadError
+    from trainables.planning.needs import encoder_config
 
     say("trying which parameters a run reads, on a small model of each family (a few seconds)")
     rng = random.Random(sub_seed(config.search.seed, "knobs"))

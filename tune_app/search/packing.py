@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Literal
 from search_spaces.rules import Fit, Sample, Violation
 from search_spaces.space import Scalar
 from trainables.machine import MachineFiles
-from trainables.memory.ledger import Circumstances
+from trainables.planning.ledger import Circumstances, Ledger
 from trainables.settings import TrialSettings, with_params
 from tune_app.errors import UserError, first_line
 
 if TYPE_CHECKING:
-    from trainables.memory.facts import TrialDevice
-    from trainables.memory.needs import Cut, Planner
+    from trainables.devices.facts import TrialDevice
+    from trainables.planning.needs import Cut, Planner
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 """Shares of a device that ``auto`` may choose. They are few, so that a worker with one share serves many trials."""
@@ -154,14 +154,14 @@ class Packing:
     def _planner(self) -> "Planner":
         if self._made is None:
             from trainables.inputs import builtin_vocabulary
-            from trainables.memory.needs import Planner
+            from trainables.planning.needs import Planner
 
             device, files = self._device, self._files
             self._made = Planner(
                 device.kind,
                 device.auto_precision,
                 files.predictions,
-                lambda precision: files.ledger.correction(Circumstances.here(device.name, precision)),
+                lambda precision: Ledger(files.ledger).correction(Circumstances.here(device.name, precision)),
                 lambda settings: builtin_vocabulary(settings, files.tokenizers),
                 lambda model: self._tell_once(model, f"predicting what {model} needs (seconds, the first time)"),
             )

@@ -155,9 +155,9 @@ def check_families(config: RunConfig, models: Sequence[str], *, from_here: bool 
     Raises:
         UserError: a family is unusable; the message names the model and the problem.
     """
-    from trainables.memory.needs import encoder_config
     from trainables.models.checkpoint import ModelLoadError
     from trainables.models.names import UnknownModelError, resolve_model
+    from trainables.planning.needs import encoder_config
     from trainables.settings import revision_of
     from trainables.stand_ins import check_trainable
 
@@ -209,7 +209,7 @@ def check_gpus(config: RunConfig) -> None:
     Raises:
         UserError: there are too few GPUs; the message names both numbers.
     """
-    from trainables.memory.facts import torch_facts
+    from trainables.devices.facts import torch_facts
 
     wanted, made = config.resources.gpu, config.memory.device_gib is not None
     if wanted == "auto" or wanted == 0:

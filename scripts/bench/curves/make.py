@@ -48,8 +48,8 @@ from curves.table import (
     read_table,
 )
 from trainables.data.split import read_development
+from trainables.devices.cpu import CpuDevice
 from trainables.machine import MachineFiles
-from trainables.memory.cpu import CpuDevice
 from trainables.reports import TrialReport
 from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, MemorySettings, Seeds, TrialSettings, with_params

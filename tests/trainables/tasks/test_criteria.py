@@ -14,11 +14,11 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from trainables.seeds import trial_seeds
+from trainables.session import TrainingSession
 from trainables.settings import DataSettings, TaskSettings, TrialSettings
 from trainables.tasks import TASKS
 from trainables.tasks.criteria import calibration_error, class_scores
 from trainables.tasks.protocol import Scores, Task
-from trainables.training.session import TrainingSession
 
 
 def task(classes: int) -> Task:

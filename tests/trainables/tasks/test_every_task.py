@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.memory.counting import uncounted
-from trainables.memory.cpu import CpuDevice
-from trainables.memory.device import GIB
+from trainables.devices.counting import uncounted
+from trainables.devices.cpu import CpuDevice
+from trainables.devices.device import GIB
 from trainables.reports import TrialReport
 from trainables.saved import load_model_folder, save_model_folder
+from trainables.session import TrainingSession
 from trainables.settings import (
     AugmentSettings,
     HeadSettings,
@@ -24,7 +25,6 @@ from trainables.settings import (
     with_params,
 )
 from trainables.tasks import TASKS
-from trainables.training.session import TrainingSession
 from trainables.training.split import micro_batches
 from trainables.training.step import accumulate_gradient
 from trainables.trial import TrialPlaces, run_trial
@@ -95,7 +95,7 @@ def test_the_gradient_is_that_of_the_batch_in_one_pass(
 
 def test_its_steps_need_what_was_predicted(task_settings: TrialSettings, cache: Path, machine_folder: Path) -> None:
     from trainables.machine import MachineFiles
-    from trainables.training.rehearsal import rehearsing
+    from trainables.planning.rehearsal import rehearsing
 
     device, length = CpuDevice(0.5), task_settings.tok.max_length
     with device.enforce():

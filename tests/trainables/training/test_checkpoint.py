@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from trainables.memory.cpu import CpuDevice
+from trainables.devices.cpu import CpuDevice
+from trainables.planning.fit import MachineFiles
+from trainables.session import TrainingSession
 from trainables.settings import TrialSettings, with_params
 from trainables.training import checkpoint
 from trainables.training.checkpoint import Progress
-from trainables.training.fit import MachineFiles
-from trainables.training.session import TrainingSession
 
 SessionOf = Callable[[TrialSettings], TrainingSession]
 

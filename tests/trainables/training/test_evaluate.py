@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.memory.cpu import CpuDevice
-from trainables.memory.device import GIB
-from trainables.memory.errors import OutOfMemory
+from trainables.devices.cpu import CpuDevice
+from trainables.devices.device import GIB
+from trainables.devices.errors import OutOfMemory
+from trainables.session import TrainingSession
 from trainables.settings import TrialSettings, with_params
 from trainables.training.evaluate import predict_outputs
-from trainables.training.session import TrainingSession
 
 
 @pytest.fixture

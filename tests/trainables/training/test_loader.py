@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from trainables.session import TrainingSession
 from trainables.settings import TrialSettings, with_params
 from trainables.training.loader import stream_batches
-from trainables.training.session import TrainingSession
 
 
 def test_batches_come_as_planned(

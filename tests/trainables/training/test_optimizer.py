@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainables.memory.cpu import CpuDevice
-from trainables.memory.device import GIB
+from trainables.devices.cpu import CpuDevice
+from trainables.devices.device import GIB
 from trainables.optimizers import OPTIMIZERS, OptimizerMissingError
 from trainables.settings import OptimSettings
 from trainables.training.optimizer import apply_step, build_optimizer, prepare_states, room_bytes

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from trainables.session import TrainingSession
 from trainables.settings import TrialSettings, with_params
 from trainables.training.precision import autocast, resolve_precision
-from trainables.training.session import TrainingSession
 
 CPU = torch.device("cpu")
 

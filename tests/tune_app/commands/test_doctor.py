@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from trainables.memory.facts import NvmlFacts, NvmlGpu, TorchDevice, TorchFacts
-from trainables.memory.host import HostMemory
+from trainables.devices.facts import NvmlFacts, NvmlGpu, TorchDevice, TorchFacts
+from trainables.devices.host import HostMemory
 from tune_app.commands import doctor
 from tune_app.commands.doctor import Finding
 from tune_app.console import Console

@@ -7,10 +7,10 @@ import pytest
 
 from search_spaces.rules import NAMED_LIMITS, AccumulationRule, Fit, MemoryRule, Rule, Sample, SizeClassRule
 from search_spaces.space import Params, parse_space
+from trainables.devices.device import GIB
+from trainables.devices.facts import TrialDevice
 from trainables.machine import MachineFiles
-from trainables.memory.device import GIB
-from trainables.memory.facts import TrialDevice
-from trainables.memory.predict.kernels import CudaKernels
+from trainables.planning.kernels import CudaKernels
 from tune_app.config import parse_config
 from tune_app.errors import UserError
 from tune_app.search.filtering import build_rules, check_something_runs, count_rejections

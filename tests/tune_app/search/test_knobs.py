@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from trainables import dry_run
+from trainables import dry_run, session
 from trainables.settings import OBJECTIVES, ScheduleSettings, TrialSettings
-from trainables.training import session
 from tune_app.cli import main
 from tune_app.config import parse_config, searchable_names
 from tune_app.errors import UserError

@@ -8,9 +8,9 @@ import pytest
 
 from search_spaces.rules import Sample
 from search_spaces.space import Params
+from trainables.devices.facts import TrialDevice
 from trainables.machine import MachineFiles
-from trainables.memory.facts import TrialDevice
-from trainables.memory.needs import Cut, Planner, Question
+from trainables.planning.needs import Cut, Planner, Question
 from trainables.settings import DataSettings, Seeds, TrialSettings
 from tune_app.errors import UserError
 from tune_app.search.packing import SHARES, Packing
@@ -159,7 +159,7 @@ def test_a_smaller_share_is_never_given_at_the_price_of_checkpointing() -> None:
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Return the list of workloads that are traced, or read from the folder of predictions."""
-    from trainables.memory import needs
+    from trainables.planning import needs
 
     seen: list[Any] = []
     real = needs.predict

@@ -1,1 +1,0 @@
-"""A trial's device memory: recognising out-of-memory errors, releasing memory, predicting and limiting its use."""

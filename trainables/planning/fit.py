@@ -1,0 +1,332 @@
+"""The size of a pass: predicted, confirmed by a probe, and reduced if memory runs out nevertheless."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from trainables.devices.device import GIB, MemoryDevice, device_name
+from trainables.files import read_checked, write_checked
+from trainables.machine import MachineFiles
+from trainables.models.encoder import enable_checkpointing
+from trainables.models.families import UnsupportedError
+from trainables.planning.ledger import Circumstances, Ledger
+from trainables.planning.plan import MemoryPlan, fingerprint, predict, too_many_passes
+from trainables.planning.probe import MOST_POINTS, Probed, probe, try_size
+from trainables.planning.rehearsal import Rehearsal
+from trainables.planning.trace import Workload
+from trainables.settings import TrialSettings
+from trainables.training.split import RowLimits
+
+_EVALUATION_TOKENS = 2**15
+"""More tokens in one evaluation pass would not make it faster."""
+
+_CERTAIN = 0.5
+"""A predicted need below this share of the allowance is not probed: no prediction is wrong by a factor of two."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The stored results of the probes of training and evaluation."""
+
+    training: Probed
+    evaluation: Probed
+
+
+class Fit:
+    """The limits by which a run's batches are cut, from prediction and probe; lowered when memory runs out.
+
+    Args:
+        encoders: switched to gradient checkpointing if the settings ask for it. They are also switched if the settings
+            allow it and nothing fits without, or only in too many passes. See ``let_go`` for a run with several models
+            in sequence.
+        precision: ``fp32`` or ``bf16``, resolved.
+        step_inputs: the most inputs of one step: the effective batch, or more if rows take several windows.
+
+    Raises:
+        UnsupportedError: the settings ask for checkpointing, and the encoder does not support it.
+    """
+
+    def __init__(
+        self,
+        settings: TrialSettings,
+        encoders: Sequence[PreTrainedModel],
+        device: MemoryDevice,
+        *,
+        precision: str,
+        files: MachineFiles,
+        step_inputs: int,
+    ) -> None:
+        self._settings = settings
+        self._step_inputs = step_inputs
+        self._encoders = encoders
+        self._device = device
+        self._files = files
+        self._ledger = Ledger(files.ledger)
+        self._where = Circumstances.here(device_name(device.torch_device), precision)
+        self._allowed_gib = device.budget_bytes() * (1 - settings.memory.headroom) / GIB
+        self._ran_gib = 0.0
+        self.probe_points = 0
+        self.checkpointing = settings.train.checkpointing
+        if self.checkpointing:
+            enable_checkpointing(*encoders)
+        self._workload = Workload(
+            settings,
+            encoders[0].config,
+            device_kind="cuda" if device.torch_device.type == "cuda" else "cpu",
+            precision=precision,
+            checkpointing=self.checkpointing,
+            has_pooler=any(getattr(encoder, "pooler", None) is not None for encoder in encoders),
+            criteria_config=encoders[1].config if len(encoders) > 1 else None,
+        )
+        self._plan = self._predicted()
+        self.limits = self._limits(1.0, 1.0)
+        if self._takes_too_many_passes():
+            self.use_checkpointing()
+
+    @property
+    def micro_batch(self) -> int:
+        """The largest micro-batch at full length."""
+        return self.limits.micro_batch(self._step_inputs, self._length)
+
+    @property
+    def eval_batch(self) -> int:
+        """The largest evaluation batch at full length."""
+        return int(self.limits.evaluation[self._length])
+
+    @property
+    def predicted_gib(self) -> float:
+        """Predicted peak of the passes planned so far; before any, the peak of a step at full length."""
+        if self._ran_gib:
+            return self._ran_gib * self._plan.correction
+        passes = -(-self._step_inputs // self.micro_batch)
+        return self._plan.need_gib(self.micro_batch, self._length, passes)
+
+    def probe(self, rehearsing: AbstractContextManager[Rehearsal]) -> None:
+        """Confirm or correct the limits by running the worst case, unless they are certain, fixed or stored."""
+        memory = self._settings.memory
+        if memory.micro_batch != "auto" and memory.eval_batch != "auto":
+            return
+        if self._is_certain():
+            return
+        found = self._remembered()
+        if found is None:
+            with rehearsing as rehearsal:
+                found = self._probed(rehearsal)
+                self.probe_points = found.training.points + found.evaluation.points
+            if not rehearsal.disturbed:
+                self._remember(found)
+        self.limits = self._limits(found.training.factor, found.evaluation.factor)
+
+    def use_checkpointing(self) -> bool:
+        """Recompute activations in the backward pass from now on; return whether this call switched it on."""
+        if self.checkpointing or not self._settings.memory.allow_checkpointing:
+            return False
+        try:
+            enable_checkpointing(*self._encoders)
+        except UnsupportedError:
+            return False  # ALBERT does not support this remedy.
+        self.checkpointing = True
+        self._workload = replace(self._workload, checkpointing=True)
+        self._plan = self._predicted()
+        # Evaluation recomputes nothing, so its probed limits remain valid.
+        self.limits = replace(self._limits(1.0, 1.0), evaluation=self.limits.evaluation)
+        return True
+
+    def let_go(self) -> None:
+        """Release the encoders, so that their memory can be given back; ``take_up`` follows."""
+        self._encoders = ()
+
+    def take_up(self, encoders: Sequence[PreTrainedModel]) -> None:
+        """Continue with other encoders of the same kind; checkpointing is switched on if it was before."""
+        self._encoders = encoders
+        if self.checkpointing:
+            enable_checkpointing(*encoders)
+
+    def shrink_training(self, pieces: Sequence[np.ndarray], lengths: np.ndarray) -> bool:
+        """Halve the largest pass of a step that ran out of memory.
+
+        A pass of one row cannot be halved. The largest pass of several rows is then halved, because it is unknown which
+        pass ran out. If there is none, gradient checkpointing is switched on. Return False if no remedy is left.
+        """
+        sizes = _sizes(pieces, lengths)
+        rows, length = max(sizes, key=lambda size: (size[0] > 1, self._plan.need_gib(*size)))
+        if rows == 1:
+            return self.use_checkpointing()
+        self.limits = self.limits.with_smaller_passes(rows, length)
+        return True
+
+    def shrink_evaluation(self, rows: int, length: int) -> bool:
+        """Halve an evaluation pass that ran out of memory; return False if no remedy is left."""
+        if rows == 1:
+            return False
+        self.limits = self.limits.with_smaller_evaluation(rows, length)
+        return True
+
+    def plans(self, steps: Sequence[Sequence[np.ndarray]], lengths: np.ndarray) -> None:
+        """Record the predicted needs of these steps' passes."""
+        for pieces in steps:
+            for rows, length in _sizes(pieces, lengths):
+                need = self._plan.need_gib(rows, length, len(pieces)) / self._plan.correction
+                self._ran_gib = max(self._ran_gib, need)
+
+    def plans_evaluation(self, rows: int, length: int) -> None:
+        """Record the predicted need of an evaluation pass."""
+        self._ran_gib = max(self._ran_gib, self._plan.eval_need_gib(rows, length) / self._plan.correction)
+
+    def settle(self, measured_bytes: int) -> None:
+        """Record the measured peak over all planned passes in the machine's ledger."""
+        if self._ran_gib:
+            self._ledger.add(self._where, predicted_gib=self._ran_gib, measured_gib=measured_bytes / GIB)
+
+    @property
+    def _length(self) -> int:
+        return self._settings.tok.max_length
+
+    def _predicted(self) -> MemoryPlan:
+        plan = predict(self._workload, self._files.predictions)
+        correction = self._ledger.correction(self._where)
+        return replace(plan, overhead_bytes=self._device.overhead_bytes(), correction=correction)
+
+    def _takes_too_many_passes(self) -> bool:
+        memory = self._settings.memory
+        passes = self._plan.passes(self._step_inputs, self._allowed_gib, self._length)
+        # A fixed number of rows per pass implies the number of passes that the user wants.
+        most = memory.max_accumulation if memory.micro_batch == "auto" else None
+        return too_many_passes(passes, most)
+
+    def _is_certain(self) -> bool:
+        needs = [self._plan.eval_need_gib(self.eval_batch, self._length)]
+        if self._settings.memory.micro_batch == "auto":
+            if self.micro_batch < self._step_inputs:
+                return False
+            # Several passes are used if they compute less.
+            needs.append(self._plan.need_gib(self.micro_batch, self._length, self._step_inputs))
+        return max(needs) <= _CERTAIN * self._allowed_gib
+
+    def _limits(self, training_factor: float, evaluation_factor: float) -> RowLimits:
+        """Return the limits by the prediction, corrected by the factors that a probe measured."""
+        plan, memory = self._plan, self._settings.memory
+        lengths = np.arange(self._length + 1)
+        lengths[0] = 1
+        if memory.micro_batch == "auto":
+            allowed = self._allowed_gib / training_factor
+            alone = plan.micro_batches(allowed, lengths, accumulating=False)
+            accumulating = plan.micro_batches(allowed, lengths, accumulating=True)
+        else:
+            alone = accumulating = np.full(len(lengths), memory.micro_batch)
+        if memory.eval_batch == "auto":
+            evaluation = plan.eval_batches(self._allowed_gib / evaluation_factor, lengths)
+            evaluation = np.minimum(evaluation, _most_in_evaluation(lengths))
+        else:
+            evaluation = np.full(len(lengths), memory.eval_batch)
+        # Try one row even if it exceeds the prediction's limit: the budget is larger than the allowance.
+        return RowLimits(np.maximum(1, alone), accumulating, np.maximum(1, evaluation))
+
+    def _probed(self, rehearsal: Rehearsal) -> _Found:
+        memory = self._settings.memory
+        training = evaluation = Probed(0, 0, 1.0)
+        if memory.micro_batch == "auto":
+            training = self._probed_training(rehearsal)
+            if training.rows == 0 and self.use_checkpointing():
+                again = self._probed_training(rehearsal)
+                training = replace(again, points=training.points + again.points)
+        if memory.eval_batch == "auto":
+            evaluation = probe(
+                lambda rows: self._plan.eval_need_gib(rows, self._length),
+                lambda rows: _gib(rehearsal.evaluation_peak(rows, self._length)),
+                allowed=self._allowed_gib,
+                most=int(_most_in_evaluation(self._length)),
+            )
+        return _Found(training, evaluation)
+
+    def _probed_training(self, rehearsal: Rehearsal) -> Probed:
+        """Probe all inputs in one pass if that should fit, else the most that fit beside all gradients."""
+        effective, length, allowed = self._step_inputs, self._length, self._allowed_gib
+        need = self._plan.need_gib(effective, length)
+
+        def in_one_pass() -> Probed:
+            return try_size(
+                effective,
+                need,
+                lambda rows: _gib(rehearsal.training_peak(rows, length, accumulating=False)),
+                allowed=allowed,
+            )
+
+        whole = Probed(0, 0, 1.0)
+        if self.micro_batch == effective:
+            whole = in_one_pass()
+            if whole.rows or effective == 1:
+                return whole
+        found = probe(
+            lambda rows: self._plan.need_gib(rows, length, 2),
+            lambda rows: _gib(rehearsal.training_peak(rows, length, accumulating=True)),
+            allowed=allowed,
+            most=effective,
+            factor=whole.factor,
+            most_points=MOST_POINTS - whole.points,
+        )
+        if not whole.points:
+            if found.rows == effective or need * found.factor > allowed:
+                return found
+            # The need is less than predicted, so a single pass, without gradients beside it, may hold all inputs.
+            whole = in_one_pass() if found.points < MOST_POINTS else Probed(0, 0, 1.001 * allowed / need)
+            if whole.rows:
+                return replace(found, rows=effective, points=found.points + 1)
+        # The larger factor prevents another try of the single pass that did not fit.
+        return Probed(found.rows, whole.points + found.points, max(whole.factor, found.factor))
+
+    def _remembered(self) -> _Found | None:
+        try:
+            found = read_checked(self._memory_file())
+            known = _Found(Probed(**found["training"]), Probed(**found["evaluation"]))
+            if found["checkpointing"] and not self.checkpointing:
+                self.use_checkpointing()
+            return known if found["checkpointing"] == self.checkpointing else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # The file is absent, damaged or of another version, so the probe runs again.
+
+    def _remember(self, found: _Found) -> None:
+        write_checked(
+            self._memory_file(),
+            {
+                "checkpointing": self.checkpointing,
+                "training": vars(found.training),
+                "evaluation": vars(found.evaluation),
+            },
+        )
+
+    def _memory_file(self) -> Path:
+        """Return a file whose name depends on everything that a probe depends on."""
+        memory = self._settings.memory
+        depends = [
+            fingerprint(replace(self._workload, checkpointing=self._settings.train.checkpointing)),
+            device_name(self._device.torch_device),
+            # With other processes the allowance varies slightly: a probe is valid for nearly equal sizes.
+            round(self._allowed_gib, 2 if self._allowed_gib > 1 else 4),
+            self._plan.correction,
+            self._length,
+            self._step_inputs,
+            [memory.micro_batch, memory.eval_batch, memory.allow_checkpointing],
+        ]
+        return self._files.probes / f"{hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:32]}.json"
+
+
+def _sizes(pieces: Sequence[np.ndarray], lengths: np.ndarray) -> list[tuple[int, int]]:
+    """Return the rows and the padded length of every piece."""
+    return [(len(rows), int(lengths[rows].max())) for rows in pieces]
+
+
+def _most_in_evaluation(lengths: Any) -> Any:
+    """Return the rows of an evaluation pass for a length, or for each of an array of lengths."""
+    return np.maximum(1, _EVALUATION_TOKENS // lengths)
+
+
+def _gib(size_bytes: int | None) -> float | None:
+    return None if size_bytes is None else size_bytes / GIB

@@ -1,0 +1,153 @@
+"""Worst-case passes that run only to measure their peaks; afterwards the run is as if they had not happened."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainables.devices.counting import uncounted
+from trainables.devices.device import MemoryDevice
+from trainables.devices.errors import OutOfMemory
+from trainables.tasks.protocol import Task
+from trainables.training.optimizer import apply_step
+from trainables.training.precision import autocast
+from trainables.training.step import backward_pass, to_device
+
+
+class RandomState:
+    """The state of torch's global generators that a pass on the device draws from."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        # This is not the run's memory, so predictions do not include it.
+        with uncounted():
+            self._host = torch.get_rng_state()
+            self._cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+    def restore(self) -> None:
+        with uncounted():
+            torch.set_rng_state(self._host)
+            if self._cuda is not None:
+                torch.cuda.set_rng_state(self._cuda, self._device)
+
+
+class Rehearsal:
+    """Runner of full passes of a run at any size. Use it through ``rehearsing``, which restores everything.
+
+    Attributes:
+        disturbed: whether memory that the run is entitled to ran out. The result then says nothing about the next run.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        optimizer: torch.optim.Optimizer,
+        device: MemoryDevice,
+        *,
+        clip_norm: float,
+        precision: str,
+    ) -> None:
+        self._model = model
+        self._task = task
+        self._optimizer = optimizer
+        self._device = device
+        self._clip_norm = clip_norm
+        self._precision = precision
+        self.disturbed = False
+
+    def training_peak(self, rows: int, length: int, *, accumulating: bool) -> int | None:
+        """Return the peak in bytes of one optimizer step with such a pass; None if memory ran out.
+
+        Args:
+            accumulating: whether the gradients of earlier passes live beside it.
+        """
+        return self._peak(self._train, rows, length, accumulating)
+
+    def evaluation_peak(self, rows: int, length: int) -> int | None:
+        """Return the peak in bytes of one evaluation pass; None if memory ran out."""
+        return self._peak(self._evaluate, rows, length, False)
+
+    def _peak(self, run: Callable[[int, int, bool], None], rows: int, length: int, accumulating: bool) -> int | None:
+        fits = True
+        with self._device.measured() as measured:
+            try:
+                run(rows, length, accumulating)
+            except Exception as error:
+                failure = OutOfMemory.of(error, self._device)
+                if failure is None:
+                    raise
+                fits = False
+                self.disturbed |= failure.cause != "own"
+            # Release after the ``except`` block, whose traceback holds the failed frames' memory. Release before the
+            # measured block ends, because the outer peak counts what that block leaves behind.
+            self._optimizer.zero_grad(set_to_none=True)
+            self._device.release()
+        return measured.peak_bytes if fits else None
+
+    def _train(self, rows: int, length: int, accumulating: bool) -> None:
+        self._model.train()
+        parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        if accumulating:
+            for parameter in parameters:
+                parameter.grad = torch.zeros_like(parameter)
+        with uncounted():
+            batch = self._task.full_batch(rows, length)
+        counted, where = self._task.counted(batch), self._device.torch_device
+        backward_pass(self._model, self._task, to_device(batch, where), counted, self._precision)
+        apply_step(self._optimizer, parameters, self._clip_norm)
+
+    def _evaluate(self, rows: int, length: int, _: bool) -> None:
+        self._model.eval()
+        with uncounted():
+            batch = self._task.full_batch(rows, length)
+        with torch.inference_mode(), autocast(self._precision, self._device.torch_device):
+            batch = to_device(batch, self._device.torch_device)
+            self._task.kept(self._model(batch), batch)
+
+
+@contextmanager
+def rehearsing(
+    model: nn.Module,
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    device: MemoryDevice,
+    *,
+    clip_norm: float,
+    precision: str,
+) -> Iterator[Rehearsal]:
+    """Rehearse within the block; restore weights, optimizer, random states and the modules' modes at its end.
+
+    The originals wait in the host's memory, because a device may lack room for a second copy. Gradients, which belong
+    to a finished step, are dropped.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    kept = [*model.parameters(), *model.buffers(), *_state_tensors(optimizer)]
+    # Optimizer states that are no tensors, such as a step count.
+    plain = {parameter: _plain_values(state) for parameter, state in optimizer.state.items()}
+    with uncounted():
+        originals = [tensor.detach().to("cpu", copy=True) for tensor in kept]
+    # Modes differ between modules: a freshly loaded encoder is in evaluation, its head in training.
+    random, modes = RandomState(device.torch_device), [(module, module.training) for module in model.modules()]
+    try:
+        yield Rehearsal(model, task, optimizer, device, clip_norm=clip_norm, precision=precision)
+    finally:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad(), uncounted():
+            for tensor, original in zip(kept, originals, strict=True):
+                tensor.copy_(original)
+        for parameter, values in plain.items():
+            optimizer.state[parameter].update(values)
+        random.restore()
+        for module, was_training in modes:
+            module.training = was_training
+
+
+def _plain_values(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in state.items() if not isinstance(value, torch.Tensor)}
+
+
+def _state_tensors(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [value for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor)]

@@ -1,0 +1,251 @@
+"""The trace of one training step and one evaluation pass on tensors without data: the storages they make and free.
+
+The real model, head, loss and optimizer run at full depth under torch's fake tensors. Nothing is computed and no memory
+is taken; a dispatch mode records every storage. Later steps and accumulation need no trace. Optimizer states live
+throughout. Existing gradients take a new one in place and free it at once.
+"""
+
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from transformers import PreTrainedConfig
+from transformers.initialization import no_init_weights
+
+from trainables.models.encoder import enable_checkpointing, freeze_layers
+from trainables.models.load import MODEL_LOCK, LoadedEncoder, LoadReport, build_empty
+from trainables.planning.kernels import KERNELS, Kernels
+from trainables.planning.timeline import Peaks, SizeFactors, find_peaks
+from trainables.settings import TrialSettings
+from trainables.tasks import TASKS
+from trainables.tasks.protocol import Task
+from trainables.training.optimizer import apply_step, build_optimizer, prepare_states
+from trainables.training.precision import autocast
+from trainables.training.step import backward_pass
+
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The workload of a trace. Only the settings of task, head, loss, optimizer, clipping and frozen layers matter.
+
+    Attributes:
+        config: the encoder's configuration, with the tokenizer's vocabulary and the settings' dropout.
+        device_kind: the device whose kernels, optimizer and allocator are traced.
+        precision: ``fp32`` or ``bf16``, resolved.
+        has_pooler: False for checkpoints without a pooler, because loading removes it. True costs at most 0.1 % too
+            much.
+        criteria_config: configuration of the second encoder of the task ``joint``.
+    """
+
+    settings: TrialSettings
+    config: PreTrainedConfig
+    device_kind: Literal["cpu", "cuda"] = "cpu"
+    precision: str = "fp32"
+    checkpointing: bool = False
+    has_pooler: bool = True
+    criteria_config: PreTrainedConfig | None = None
+
+    @property
+    def configs(self) -> tuple[PreTrainedConfig, ...]:
+        """The configurations of all encoders."""
+        return (self.config,) if self.criteria_config is None else (self.config, self.criteria_config)
+
+
+@dataclass(frozen=True)
+class StepPeaks:
+    """Peaks from the second step on, including parameters, buffers, gradients and optimizer states.
+
+    Attributes:
+        training: peak of a step of one pass; gradients appear during the backward pass.
+        accumulating: peak of a step of several passes; in the later ones all gradients live.
+        evaluation: peak of an inference pass beside the optimizer's states; gradients are freed before it.
+    """
+
+    training: Peaks
+    accumulating: Peaks
+    evaluation: Peaks
+
+
+def trace(workload: Workload, factors: SizeFactors) -> StepPeaks:
+    """Trace a workload at the micro-batch and the length of ``factors``."""
+    kernels = KERNELS[workload.device_kind]()
+    task = TASKS[workload.settings.task.name](workload.settings)
+    with MODEL_LOCK, _apart(), FakeTensorMode():
+        model = _build_model(task, [kernels.prepared(config) for config in workload.configs], workload)
+        with kernels.applied(model):
+            return _trace_step(model, task, workload, factors, kernels)
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """Trace without the caller's context: no inference mode, and no mode that counts memory."""
+    with torch.inference_mode(False), torch.enable_grad(), _disable_current_modes():
+        yield
+
+
+def _build_model(task: Task, configs: Sequence[PreTrainedConfig], workload: Workload) -> nn.Module:
+    encoders = []
+    for config in configs:
+        with no_init_weights():  # ModernBERT's initialiser draws until the values fit; here are no values.
+            encoder = build_empty(config)
+        if not workload.has_pooler and getattr(encoder, "pooler", None) is not None:
+            encoder.register_module("pooler", None)
+        freeze_layers(encoder, workload.settings.model.freeze_layers)
+        if workload.checkpointing:
+            enable_checkpointing(encoder)
+        encoders.append(LoadedEncoder(encoder, LoadReport((), (), None)))
+    return task.build_model(encoders, seed=0)
+
+
+def _trace_step(model: nn.Module, task: Task, workload: Workload, factors: SizeFactors, kernels: Kernels) -> StepPeaks:
+    settings, precision = workload.settings, workload.precision
+    recorder = StorageRecorder()
+    with recorder, _AnyNumber():
+        optimizer = build_optimizer(model, settings.optim, fused=kernels.fused_optimizer)
+        prepare_states(optimizer)
+    made = recorder.take_events()
+    states = {event for event in made if event >= 0} - {~event for event in made if event < 0}
+    batch = task.full_batch(factors.micro_batch, factors.length)
+    weights = {recorder.number(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    inputs = {recorder.number(tensor) for tensor in batch.values()}
+    always = weights | inputs if kernels.copies_batch else weights
+
+    model.train()
+    with recorder, _gradients_seen(model, recorder) as gradient_at:
+        # The batch's weight in the loss depends on its labels, which have no data here. No size depends on the weight.
+        backward_pass(model, task, batch, 1.0, precision)
+    one_pass = recorder.take_events()
+    with recorder, _AnyNumber():
+        apply_step(optimizer, [p for p in model.parameters() if p.requires_grad], settings.train.clip_norm)
+    update = recorder.take_events()
+    model.eval()
+    with recorder, torch.inference_mode(), autocast(precision, _CPU):
+        task.kept(model(batch), batch)
+    evaluation = recorder.take_events()
+
+    gradients = set(gradient_at)
+    later_pass = _in_place(one_pass, gradient_at)
+    sizes = [factors.split(size_bytes) for size_bytes in recorder.sizes_bytes]
+
+    def peaks(events: list[int], resident: set[int]) -> Peaks:
+        return find_peaks(events, sizes, resident=always | states | resident, rounded=kernels.rounded)
+
+    return StepPeaks(
+        training=peaks(one_pass + update, set()),
+        accumulating=peaks(later_pass + update, gradients),
+        evaluation=peaks(evaluation, set()),
+    )
+
+
+@contextmanager
+def _gradients_seen(model: nn.Module, recorder: "StorageRecorder") -> Iterator[dict[int, int]]:
+    """Fill a dictionary during a backward pass: a gradient's number → the number of events before it was complete."""
+    gradient_at: dict[int, int] = {}
+
+    def note(parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        gradient_at[recorder.number(parameter.grad)] = len(recorder.events)
+
+    hooks = [p.register_post_accumulate_grad_hook(note) for p in model.parameters() if p.requires_grad]
+    yield gradient_at
+    for hook in hooks:
+        hook.remove()
+
+
+def _in_place(one_pass: list[int], gradient_at: dict[int, int]) -> list[int]:
+    """Return the events of a pass that adds to existing gradients: each new gradient dies once it is added."""
+    events = list(one_pass)
+    for number, position in reversed(gradient_at.items()):
+        events.insert(position, ~number)
+    return events
+
+
+class _AnyNumber(TorchDispatchMode):
+    """A mode that returns 1 for every number read out of a tensor: optimizers count steps and measure norms."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return 1.0 if args[0].is_floating_point() else 1
+        return func(*args, **(kwargs or {}))
+
+
+class StorageRecorder(TorchDispatchMode):
+    """A recorder of the birth and death of every storage that an operation makes while the mode is active.
+
+    Storages are numbered from 0 in the order in which they appear. ``events`` holds n for a birth and ``~n`` for a
+    death. Deaths of storages that were only registered (``number``) count too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.events: list[int] = []
+        self.sizes_bytes: list[int] = []
+        self._numbers: dict[int, _NumberedRef] = {}
+
+    def number(self, tensor: Tensor) -> int:
+        """Return the number of the tensor's storage; a new storage is registered without a birth."""
+        storage = tensor.untyped_storage()
+        known = self._numbers.get(storage._cdata)
+        if known is not None:
+            return known.number
+        reference = _NumberedRef(storage, self._died)
+        reference.number, reference.address = len(self.sizes_bytes), storage._cdata
+        self._numbers[reference.address] = reference
+        self.sizes_bytes.append(storage.nbytes())
+        return reference.number
+
+    def take_events(self) -> list[int]:
+        """Return the events since the last call."""
+        taken, self.events = self.events, []
+        return taken
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        keywords = kwargs or {}
+        if _is_composite(func):
+            # Without autograd a composite operation arrives whole; the storages made inside count as well.
+            with self:
+                return func.decompose(*args, **keywords)
+        result = func(*args, **keywords)
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, Tensor):
+                self._made(tensor)
+        return result
+
+    def _made(self, tensor: Tensor) -> None:
+        before = len(self.sizes_bytes)
+        number = self.number(tensor)
+        if number == before:
+            self.events.append(number)
+
+    def _died(self, reference: "_NumberedRef") -> None:
+        del self._numbers[reference.address]
+        self.events.append(~reference.number)
+
+
+class _NumberedRef(weakref.ref[torch.UntypedStorage]):
+    __slots__ = ("address", "number")
+
+    address: int
+    number: int
+
+
+@cache
+def _is_composite(func: Any) -> bool:
+    # Queries about a tensor (``prim::device``) pass through here too, and are no operations.
+    return func.namespace == "aten" and bool(func._can_decompose())

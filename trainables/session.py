@@ -1,0 +1,414 @@
+"""The state of one training run and its operations: train some steps, evaluate, write a checkpoint.
+
+A step or pass that runs out of memory is retried in smaller parts; the result stays exact.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from trainables.content import check_models
+from trainables.data.augment import augmentation
+from trainables.data.rows import require_evidence
+from trainables.devices.device import MemoryDevice, device_name
+from trainables.devices.errors import MemoryExhaustedError, OutOfMemory
+from trainables.inputs import ANY_LENGTH, Part, load_inputs
+from trainables.machine import MachineFiles
+from trainables.models.encoder import freeze_layers
+from trainables.models.load import check_vocabulary, load_encoder
+from trainables.planning.fit import Fit
+from trainables.planning.rehearsal import RandomState, rehearsing
+from trainables.reports import Fact
+from trainables.settings import TrialSettings, revision_of
+from trainables.tasks import TASKS
+from trainables.tasks.protocol import Batch, Decision, Examples, Scores
+from trainables.training.checkpoint import (
+    Progress,
+    load_checkpoint,
+    load_progress,
+    save_checkpoint,
+    save_progress,
+)
+from trainables.training.divergence import diverged
+from trainables.training.evaluate import predict_outputs
+from trainables.training.loader import stream_batches
+from trainables.training.optimizer import build_optimizer, prepare_states
+from trainables.training.precision import resolve_precision, set_tf32
+from trainables.training.rungs import sample_rows
+from trainables.training.schedule import build_schedule
+from trainables.training.split import effective_batches, micro_batches, most_inputs, steps_per_epoch
+from trainables.training.step import train_step
+
+_LOG = logging.getLogger("headroom.memory")
+
+
+@dataclass(frozen=True, eq=False)
+class _Epoch:
+    """One epoch's training data, derived from the seeds and the epoch's number, so that it can be resumed midway.
+
+    Attributes:
+        number: number of the epoch, counted from 1.
+        batches: row numbers of each effective batch.
+        examples: the training part as this epoch augments it.
+    """
+
+    number: int
+    batches: list[np.ndarray]
+    examples: Examples
+
+
+class TrainingSession:
+    """Inputs, model, optimizer and schedule of one run, and its progress.
+
+    If the data is in folds, the session starts with the first, and ``begin_fold`` moves it to another.
+    """
+
+    def __init__(
+        self,
+        settings: TrialSettings,
+        cache: Path,
+        device: MemoryDevice,
+        progress: Progress | None = None,
+        *,
+        with_test: bool = False,
+    ) -> None:
+        """Load everything.
+
+        Args:
+            cache: folder shared by all trials of a study on this node.
+            progress: updated in place, for a caller that needs it after the session failed.
+            with_test: load the test part too; no trial of a search may do so.
+
+        Raises:
+            DataError, UnknownModelError, ModelLoadError: the data or a model cannot be loaded.
+            InputsChangedError: the inputs differ from the settings' content.
+            UnsupportedError: the encoder cannot follow a setting.
+        """
+        start = time.perf_counter()
+        self._device = device
+        set_tf32(settings.train.tf32)
+
+        self.settings = settings
+        self.precision = resolve_precision(settings.train.precision, device.torch_device)
+        self.task = TASKS[settings.task.name](settings)
+        self.inputs = load_inputs(settings, cache, with_test=with_test)
+        if settings.task.finds_spans:
+            require_evidence(self.inputs.rows, settings.data)
+        self.examples = self.task.examples(self.inputs.rows, self.inputs.readings)
+        self._augmentation = augmentation(settings, self.inputs.rows, self.inputs.readings)
+        self._load_model()
+        self.progress = Progress() if progress is None else progress
+        self._resumed = False
+        self._cut_share = self._share_of_rows_that_are_cut()
+        self._load_s = time.perf_counter() - start
+
+    def _share_of_rows_that_are_cut(self) -> float:
+        """Return the share of rows longer than ``tok.max_length``; 0 if texts are read in windows."""
+        if self.settings.task.finds_spans:
+            return 0.0
+        uncut = self.inputs.readings[0].tokens.lengths(ANY_LENGTH)
+        return float(np.mean(uncut > self.settings.tok.max_length))
+
+    def _load_model(self) -> None:
+        """Load model, optimizer and schedule for the current split, as if there had been none before."""
+        settings, part = self.settings, self.inputs.split.train
+        check_models(settings)
+        self._epoch: _Epoch | None = None
+        torch.manual_seed(settings.seeds.init)
+        self.task.learn_from(self.inputs.rows, part)
+        encoders = [
+            load_encoder(
+                reader.source,
+                seed=settings.seeds.init,
+                tokenizer_folder=reader.tokenizer_folder,
+                revision=revision_of(settings.model, reader.source.name),
+                dropout=settings.model.dropout,
+                attention_dropout=settings.model.attention_dropout,
+            )
+            for reader in self.inputs.readers
+        ]
+        self._encoders = [encoder.model for encoder in encoders]
+        for reader, model in zip(self.inputs.readers, self._encoders, strict=True):
+            check_vocabulary(reader.source.name, reader.tokenizer, model.config)
+        for model in self._encoders:
+            freeze_layers(model, settings.model.freeze_layers)
+        self.model = self.task.build_model(encoders, seed=settings.seeds.init).to(self._device.torch_device)
+        self.optimizer = build_optimizer(self.model, settings.optim)
+        prepare_states(self.optimizer)
+        self.steps_per_epoch = steps_per_epoch(len(part), settings.train.effective_batch)
+        self.schedule = build_schedule(self.optimizer, settings.schedule, settings.train.epochs * self.steps_per_epoch)
+
+    def fit_to_memory(self, files: MachineFiles) -> None:
+        """Set the size of a pass by prediction, and by a probe if the prediction is uncertain.
+
+        Call this before ``resume`` and before any training or evaluation.
+        """
+        start = time.perf_counter()
+        fit = self.fit = Fit(
+            self.settings,
+            self._encoders,
+            self._device,
+            precision=self.precision,
+            files=files,
+            step_inputs=max(
+                most_inputs(self.examples.counts[split.train], self.settings.train.effective_batch)
+                for split in self.inputs.splits
+            ),
+        )
+        fit.probe(
+            rehearsing(
+                self.model,
+                self.task,
+                self.optimizer,
+                self._device,
+                clip_norm=self.settings.train.clip_norm,
+                precision=self.precision,
+            )
+        )
+        self._fit_s = time.perf_counter() - start
+
+    def begin_fold(self, fold: int) -> None:
+        """Start a fold, counted from 0, with its own model, optimizer and schedule.
+
+        The previous fold's memory is given back first. The size of a pass stays as decided.
+        """
+        start = time.perf_counter()
+        self.fit.let_go()
+        del self.model, self.optimizer, self.schedule, self._encoders
+        self._device.release()
+        self.inputs = self.inputs.of_fold(fold)
+        self._load_model()
+        self.fit.take_up(self._encoders)
+        self._load_s += time.perf_counter() - start
+
+    def resume(self, checkpoint: Path) -> None:
+        """Resume exactly from a checkpoint, in its epoch and its fold.
+
+        After the last fold nothing is left to train, so only the progress is loaded.
+        """
+        self._resumed = True
+        load_progress(checkpoint, self.progress)
+        if 0 < len(self.progress.folds) < len(self.inputs.splits):
+            self.begin_fold(len(self.progress.folds))
+        if self.progress.epoch or not self.progress.folds:
+            load_checkpoint(checkpoint, model=self.model, optimizer=self.optimizer, schedule=self.schedule)
+
+    def train_epoch(self) -> float:
+        """Train the rest of the current epoch; return the mean loss of all its effective batches.
+
+        Raises:
+            NonFiniteLossError, MemoryExhaustedError: see ``train_to``.
+        """
+        loss = self.train_to(self.steps_per_epoch)
+        self.progress.step_losses = []
+        self._epoch = None
+        return loss
+
+    def train_to(self, step: int) -> float:
+        """Train the current epoch up to the end of its ``step``-th optimizer step; return its mean loss so far.
+
+        The mean is over the epoch's effective batches. A step that runs out of memory is retried in smaller parts.
+
+        Raises:
+            NonFiniteLossError: the run diverged.
+            MemoryExhaustedError: not even one row fits after every remedy.
+        """
+        start = time.perf_counter()
+        progress, epoch = self.progress, self._epoch_in_hand()
+        first = len(progress.step_losses)
+        self.model.train()
+        while len(progress.step_losses) < step:
+            waiting = epoch.batches[len(progress.step_losses) : step]
+            progress.step_losses += self._train_until_out_of_memory(epoch.examples, waiting)
+        for rows in epoch.batches[first:step]:
+            progress.trained_tokens += int(epoch.examples.lengths[epoch.examples.inputs_of(rows)].sum())
+        progress.train_s += time.perf_counter() - start
+        return float(np.mean(progress.step_losses))
+
+    def _epoch_in_hand(self) -> _Epoch:
+        """Return the epoch after the finished ones; make it when it begins or is resumed."""
+        number = self.progress.epoch + 1
+        if self._epoch is None or self._epoch.number != number:
+            # Draw from seed and epoch instead of a running state, so that a resumed epoch has the same order.
+            rng = np.random.default_rng([self.settings.seeds.order, number])
+            batches = effective_batches(self.inputs.split.train, self.settings.train.effective_batch, rng)
+            self._epoch = _Epoch(number, list(batches), self._told_in(number))
+        return self._epoch
+
+    def _told_in(self, epoch: int) -> Examples:
+        """Return the training part as augmented in an epoch, from 1; it depends on the seed and the epoch alone."""
+        if self._augmentation is None:
+            return self.examples
+        return self.examples.with_texts(self._augmentation.texts_in(epoch, self.inputs.part("train")))
+
+    def _train_until_out_of_memory(self, examples: Examples, batches: Sequence[np.ndarray]) -> list[float]:
+        """Return the losses of the finished steps; if they are fewer than the batches, the next step is cut smaller."""
+        lengths = examples.lengths
+        plan = [micro_batches(examples.inputs_of(rows), lengths, self.fit.limits) for rows in batches]
+        self.fit.plans(plan, lengths)
+        stream = stream_batches(
+            examples,
+            plan,
+            num_workers=self.settings.data.num_workers,
+            pin_memory=self.settings.data.pin_memory and self._device.torch_device.type == "cuda",
+        )
+        losses: list[float] = []
+        for pieces, effective_batch in zip(plan, stream, strict=True):
+            outcome = self._try_step(effective_batch)
+            if isinstance(outcome, OutOfMemory):
+                if not self.fit.shrink_training(pieces, lengths):
+                    raise MemoryExhaustedError(outcome)
+                self._recovered(outcome)
+                break
+            self.schedule.step()
+            losses.append(outcome)
+        return losses
+
+    def _try_step(self, effective_batch: list[Batch]) -> "float | OutOfMemory":
+        """Return one step's loss, or the out-of-memory failure.
+
+        On failure the state from before the step is restored, so that the batch can be retried.
+        """
+        random = RandomState(self._device.torch_device)
+        try:
+            return train_step(
+                self.model,
+                self.task,
+                effective_batch,
+                self.optimizer,
+                clip_norm=self.settings.train.clip_norm,
+                precision=self.precision,
+            )
+        except Exception as error:
+            failure = OutOfMemory.of(error, self._device)
+            if failure is None:
+                raise
+        # Clean up after the ``except`` block, whose traceback holds the failed frames' memory.
+        self.optimizer.zero_grad(set_to_none=True)
+        self._device.release()
+        random.restore()
+        return failure
+
+    def _recovered(self, failure: OutOfMemory) -> None:
+        self.progress.recoveries += 1
+        _LOG.info(
+            "recovered from: %s (%s); now at most %d rows a pass, %d in evaluation%s",
+            failure.message,
+            failure.cause,
+            self.fit.micro_batch,
+            self.fit.eval_batch,
+            ", with gradient checkpointing" if self.fit.checkpointing else "",
+        )
+
+    def evaluate(self, part: Part, decision: Decision | None = None) -> Scores:
+        """Return the task's scores on one part of the data, with the thresholds of ``decision`` or the part's own.
+
+        A pass that runs out of memory is retried with fewer rows.
+
+        Raises:
+            NonFiniteLossError: the last training step ruined the weights before any training loss showed it.
+            MemoryExhaustedError: not even one row fits.
+        """
+        return self._evaluate_rows(self.inputs.part(part), part, decision)
+
+    def evaluate_rung(self) -> Scores:
+        """Return the scores within an epoch, on ``rungs.rows`` of the validation part, the same in every trial.
+
+        Raises:
+            NonFiniteLossError, MemoryExhaustedError: see ``evaluate``.
+        """
+        rows, count = self.inputs.part("validation"), self.settings.rungs.rows
+        if count is not None:
+            rows = sample_rows(rows, self.inputs.rows.labels, count, self.settings.seeds.split)
+        return self._evaluate_rows(rows, "validation", None)
+
+    def _evaluate_rows(self, rows: np.ndarray, part: Part, decision: Decision | None) -> Scores:
+        start = time.perf_counter()
+        # Evaluation needs no gradients, and without them its batches may be larger.
+        self.optimizer.zero_grad(set_to_none=True)
+        kept = predict_outputs(
+            self.model,
+            self.task,
+            self.examples,
+            self.examples.inputs_of(rows),
+            device=self._device,
+            rows_at=self._evaluation_rows,
+            ran_out=self._shrink_evaluation,
+            precision=self.precision,
+        )
+        self.progress.add_evaluation(time.perf_counter() - start, len(rows))
+        if not kept.isfinite().all():
+            raise diverged(
+                f"outputs on {part} are not finite",
+                self.model,
+                self.optimizer,
+                clip_norm=self.settings.train.clip_norm,
+                precision=self.precision,
+            )
+        scores = self.task.score(kept, rows, decision)
+        self.progress.eval_s += time.perf_counter() - start
+        return scores
+
+    def _evaluation_rows(self, length: int, left: int) -> int:
+        rows = min(left, int(self.fit.limits.evaluation[length]))
+        self.fit.plans_evaluation(rows, length)
+        return rows
+
+    def _shrink_evaluation(self, failure: OutOfMemory, rows: int, length: int) -> None:
+        if not self.fit.shrink_evaluation(rows, length):
+            raise MemoryExhaustedError(failure)
+        self._recovered(failure)
+
+    def settle_memory(self, peak_bytes: int) -> None:
+        """Record the first epoch's peak for later predictions; call this at every epoch's end.
+
+        An epoch that ran out of memory or was resumed is not recorded: a resumed epoch's peak may lie before the
+        resume.
+        """
+        is_first = self.progress.epoch == 1 and not self.progress.folds
+        if is_first and not self._resumed and not self.progress.recoveries:
+            self.fit.settle(peak_bytes)
+
+    def save(self, folder: Path) -> Path:
+        """Write a checkpoint; between two folds it holds no model, because none is needed."""
+        if self.progress.folds and not self.progress.epoch:
+            save_progress(folder, self.progress)
+            return folder
+        save_checkpoint(
+            folder,
+            model=self.model,
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+            progress=self.progress,
+        )
+        return folder
+
+    def facts(self) -> dict[str, Fact]:
+        """Return facts about the run so far, under the study's attribute names; seconds add up over resumes."""
+        progress, fit, effective = self.progress, self.fit, self.settings.train.effective_batch
+        rows_of_a_step = min(effective, max(len(split.train) for split in self.inputs.splits))
+        return {
+            "device": device_name(self._device.torch_device),
+            "precision": self.precision,
+            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "effective_batch": effective,
+            "micro_batch": fit.micro_batch,
+            "accumulation_steps": steps_per_epoch(rows_of_a_step, fit.micro_batch),
+            "eval_batch": fit.eval_batch,
+            "cut_share": self._cut_share,
+            "predicted_gib": fit.predicted_gib,
+            "checkpointing": fit.checkpointing,
+            "probe_points": fit.probe_points,
+            "recoveries": progress.recoveries,
+            "load_s": self._load_s,
+            "fit_s": self._fit_s,
+            "train_s": progress.train_s,
+            "eval_s": progress.eval_s,
+            "seconds_per_sample": progress.seconds_per_sample,
+            "tokens_per_s": progress.trained_tokens / progress.train_s if progress.train_s else None,
+        }
