@@ -36,6 +36,21 @@ _STATES = {
 OUTCOME_ATTRIBUTE = "outcome"
 REASON_ATTRIBUTE = "reason"
 
+
+@dataclass(frozen=True)
+class TrialError:
+    """Error of a failed trial, as its attributes store it."""
+
+    error_type: str
+    error_message: str
+    error_traceback: str = ""
+
+    @property
+    def line(self) -> str:
+        """Type and first line of the message."""
+        return f"{self.error_type}: {self.error_message}".splitlines()[0]
+
+
 TRIAL_ATTRIBUTES = (
     "effective_batch",
     "micro_batch",

@@ -37,7 +37,7 @@ from trainables.reports import Report
 from trainables.settings import TrialSettings
 from tune_app.config import parse_config
 from tune_app.console import Console
-from tune_app.distributed.messages import METRIC
+from tune_app.distributed.messages import VALUE
 from tune_app.experiment import run_search
 
 TARGET = 0.6
@@ -144,13 +144,13 @@ def stock_ooms_on_ray(problem: ToyProblem, seed: int, trials: int) -> int:
     def trainable(params: dict[str, Any]) -> None:
         if not problem.fits(params):
             raise OutOfMemory("CUDA out of memory")
-        tune.report({METRIC: problem.value(params, seed)})
+        tune.report({VALUE: problem.value(params, seed)})
 
     with tempfile.TemporaryDirectory() as folder, cluster.joined(None, cpus=1):
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": 1}),
             tune_config=tune.TuneConfig(
-                search_alg=OptunaSearch(distributions(problem.space), metric=METRIC, mode="max", seed=seed),
+                search_alg=OptunaSearch(distributions(problem.space), metric=VALUE, mode="max", seed=seed),
                 num_samples=trials,
                 max_concurrent_trials=1,
                 reuse_actors=True,

@@ -239,7 +239,7 @@ def _timed(function: Callable[[], Any]) -> tuple[Any, Timing]:
 
 def _headroom_suggest(space: Space, folder: Path, told: int, suggestions: int) -> Iterator[Timing]:
     from search_spaces.rules import NAMED_LIMITS, SizeClassRule
-    from tune_app.distributed.messages import NUMBER, PARAMS
+    from tune_app.distributed.messages import Launch
     from tune_app.distributed.searcher import HeadroomSearch
     from tune_app.outcomes import Outcome
     from tune_app.search.sampling import build_proposer
@@ -271,7 +271,8 @@ def _headroom_suggest(space: Space, folder: Path, told: int, suggestions: int) -
     for index in range(suggestions):
         config, timing = _timed(partial(searcher.suggest, str(index)))
         assert isinstance(config, dict), "the total leaves room for every suggestion"
-        store.close_trial(config[NUMBER], Outcome.COMPLETE, value=_objective(config[PARAMS]["optim.lr"]))
+        launch = Launch.from_dict(config)
+        store.close_trial(launch.number, Outcome.COMPLETE, value=_objective(float(launch.params["optim.lr"])))
         searcher.on_trial_complete(str(index))
         yield timing
 

@@ -23,7 +23,7 @@ from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import Rule, Sample, Violation
 from search_spaces.space import Params, Scalar, Space
 from trainables.seeds import sub_seed
-from tune_app.distributed.messages import ENDED, FACTS, METRIC, PARAMS, REASON, RECOMMENDED, TIME
+from tune_app.distributed.messages import STEP, VALUE, SentReport, is_recommended
 from tune_app.distributed.recorder import StudyRecorder
 from tune_app.distributed.scheduler import build_scheduler, waiting_trials
 from tune_app.distributed.searcher import HeadroomSearch
@@ -223,7 +223,7 @@ class RayLoop:
         return 1 / self._problem.per_epoch
 
     def _report(self, trial: StandIn, now: float) -> None:
-        params = trial.config.get(PARAMS, trial.config)
+        params = trial.config.get("params", trial.config)
         if not self._problem.fits(params):
             self._run_out(trial, params)
             return
@@ -231,15 +231,16 @@ class RayLoop:
         self.replay.cost += self._report_cost
         curve = trial.curve = trial.curve or self._problem.curve(params, self._seed)
         value = float(curve[trial.step - 1])
-        ended = "complete" if trial.step == len(curve) else None
-        result = {METRIC: value, TIME: trial.step, ENDED: ended, "training_iteration": trial.step}
+        ended = trial.step == len(curve)
+        sent = SentReport(trial.step, value, ended="complete" if ended else None)
+        result = {**sent.as_dict(), "training_iteration": trial.step}
         decision = self._scheduler.on_trial_result(self, trial, result)
         if decision != TrialScheduler.STOP:
             self._searcher.on_trial_result(trial.trial_id, result)
         self._call("on_trial_result", trial, result)
         if ended:
             self._note(curve, params)
-            if trial.config.get(RECOMMENDED):
+            if is_recommended(trial):
                 self.replay.recommended.append(params)
         if ended or decision == TrialScheduler.STOP:
             self._scheduler.on_trial_complete(self, trial, result)
@@ -254,7 +255,8 @@ class RayLoop:
         self.replay.ooms += 1
         excess = _excess(self._problem, params)
         facts = {"need_gib": 1 + excess, "allowed_gib": 1.0}
-        self._call("on_trial_result", trial, {METRIC: math.nan, TIME: 0, ENDED: "oom", FACTS: facts, REASON: "memory"})
+        sent = SentReport(facts=facts, ended="oom", reason="memory")
+        self._call("on_trial_result", trial, sent.as_dict())
         self._scheduler.on_trial_error(self, trial)
         self._searcher.on_trial_complete(trial.trial_id, error=True)
         self._end("on_trial_error", trial)
@@ -435,7 +437,7 @@ class _Stock:
     """Ray's ``OptunaSearch`` for so many trials, as many at once as there are slots."""
 
     def __init__(self, problem: Problem, seed: int, trials: int, slots: int) -> None:
-        self._stock = OptunaSearch(distributions(problem.space), metric=METRIC, mode="max", seed=seed)
+        self._stock = OptunaSearch(distributions(problem.space), metric=VALUE, mode="max", seed=seed)
         self._left, self._slots = trials, slots
         self._open: set[str] = set()
 
@@ -463,7 +465,7 @@ def replay_stock(
     problem = AtRungs(problem, 1)
     scheduler: TrialScheduler = FIFOScheduler()
     if asha:
-        scheduler = ASHAScheduler(time_attr=TIME, metric=METRIC, mode="max", max_t=problem.epochs)
+        scheduler = ASHAScheduler(time_attr=STEP, metric=VALUE, mode="max", max_t=problem.epochs)
     searcher = _Stock(problem, seed, trials, slots)
     return RayLoop(
         problem, seed, searcher=searcher, scheduler=scheduler, callback=None, slots=slots, budget=budget

@@ -22,7 +22,7 @@ from toy import need_gib
 from search_spaces.rules import Rule
 from search_spaces.space import Params, Scalar, Space
 from trainables.reports import Fact, TrialReport
-from tune_app.distributed.messages import METRIC
+from tune_app.distributed.messages import VALUE
 from tune_app.search.recommended import Turn
 from tune_app.study.record import StudyRecord
 from tune_app.study.reporting import is_infeasible, study_status
@@ -81,14 +81,14 @@ def hush() -> None:
 
 def search_with_stock(problem: SearchProblem, seed: int, trials: int) -> ToyEnd:
     """Run stock ``OptunaSearch``, called as Ray's controller does for a function that reports once, or raises."""
-    searcher = OptunaSearch(distributions(problem.space), metric=METRIC, mode="max", seed=seed)
+    searcher = OptunaSearch(distributions(problem.space), metric=VALUE, mode="max", seed=seed)
     ooms, best = 0, 0.0
     for index in range(trials):
         params = searcher.suggest(str(index))
         assert params is not None, "nothing limits the suggestions"
         if problem.fits(params):
-            result = {METRIC: problem.value(params, seed), "training_iteration": 1}
-            best = max(best, result[METRIC])
+            result = {VALUE: problem.value(params, seed), "training_iteration": 1}
+            best = max(best, result[VALUE])
             searcher.on_trial_result(str(index), result)
             searcher.on_trial_complete(str(index), result=result)
         else:

@@ -8,7 +8,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tune_app.distributed.ladder import Ladder, Rung, Verdict
-from tune_app.distributed.messages import METRIC, TIME, decides_nothing, number_of
+from tune_app.distributed.messages import STEP, VALUE, decides_nothing, number_of
 from tune_app.distributed.spared import PastTrial, Spared
 from tune_app.rungs import stopping_steps
 
@@ -94,8 +94,8 @@ class Asha(FIFOScheduler):
             return str(TrialScheduler.CONTINUE)
         number = number_of(trial)
         climb = self._climbs[number]
-        climb.step = self._steps[number] = int(result[TIME])
-        rung = self._ladder.add(number, climb.step, float(result[METRIC]))
+        climb.step = self._steps[number] = int(result[STEP])
+        rung = self._ladder.add(number, climb.step, float(result[VALUE]))
         return str(TrialScheduler.CONTINUE) if rung is None else _DECISIONS[self._stand(climb, rung)]
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from tune_app.distributed import environment  # noqa: F401  # isort: skip  # Ray
 
 from ray import tune
 
-from tune_app.distributed.messages import GPU, number_of
+from tune_app.distributed.messages import Launch, number_of
 from tune_app.distributed.private import cleaned_up_by, deaths_are_the_trials, unrecorded
 from tune_app.study.checkpoints import StudyCheckpoints, trial_folder
 from tune_app.uris import is_store
@@ -42,7 +42,7 @@ def run_loop(
     filesystem, place = storage.opened()
 
     def resources(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
-        gpus = config.get(GPU, 0)
+        gpus = Launch.from_dict(config).gpus
         return tune.PlacementGroupFactory([{"CPU": cpus, **({"GPU": gpus} if gpus else {})}])
 
     # Ray pickles the function with everything it refers to, so it refers to the id alone.

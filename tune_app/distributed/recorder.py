@@ -7,6 +7,7 @@ see everything.
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,9 @@ from optuna.trial import FrozenTrial
 from ray import tune
 from ray.tune.experiment import Trial
 
-from tune_app.distributed.messages import (
-    BY_CRITERION,
-    ENDED,
-    ERROR,
-    FACTS,
-    FOLD_EPOCH,
-    GPU,
-    HALTED,
-    METRIC,
-    METRICS,
-    PARAMS,
-    REASON,
-    TIME,
-    number_of,
-)
+from tune_app.distributed.decision import Decision, Judge, enter, is_final, named_death
+from tune_app.distributed.messages import Launch, SentReport, number_of
 from tune_app.distributed.searcher import HeadroomSearch
-from tune_app.objectives import measured
 from tune_app.outcomes import (
     BY_CRITERION_ATTRIBUTE,
     FACTS_ATTRIBUTE,
@@ -40,6 +27,7 @@ from tune_app.outcomes import (
     TRIAL_ATTRIBUTES,
     WAITS_ATTRIBUTE,
     Outcome,
+    TrialError,
     metrics_attribute,
 )
 from tune_app.search.live import Live
@@ -50,12 +38,6 @@ from tune_app.study.times import CLOCK_ATTRIBUTE, QUEUED_ATTRIBUTE, Doing, clock
 from tune_app.unit import Unit
 
 _DOING = {Trial.PENDING: Doing.WAITING, Trial.PAUSED: Doing.WAITING, Trial.RUNNING: Doing.WORKING}
-
-# Ray errors that mean the worker is gone.
-_DEATHS = ("ActorDiedError", "ActorUnavailableError", "WorkerCrashedError", "WorkerLost")
-
-# Error of a trial that cannot save checkpoints. After the trial's retries, it ends the search.
-_OUT_OF_REACH = "CheckpointsOutOfReachError"
 
 
 class StudyRecorder(tune.Callback):
@@ -98,7 +80,7 @@ class StudyRecorder(tune.Callback):
         self._checkpoints = checkpoints
         self._kept = kept
         self._unit = unit
-        self._scheduler = scheduler
+        self._judge = Judge(unit, store.record.objectives, scheduler)
         self._timeout_s = timeout_s
         self._on_report = on_report
         self._on_retry = on_retry
@@ -152,36 +134,22 @@ class StudyRecorder(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        live = self._live_of(trial)
+        live, report = self._live_of(trial), SentReport.from_dict(result)
         live.heard_at = time.monotonic()
-        live.ended = result.get(ENDED)
-        live.reason = result.get(REASON)
-        facts = result.get(FACTS) or {}
-        note = facts.get(PASSED_OVER_ATTRIBUTE)
+        note = report.facts.get(PASSED_OVER_ATTRIBUTE)
         if note and note != live.facts.get(PASSED_OVER_ATTRIBUTE):
-            self._on_note(live, note)
-        live.facts.update(facts)
-        live.error = result.get(ERROR)
-        if live.ended == HALTED:
+            self._on_note(live, str(note))
+        is_first = report.step not in live.values
+        step = enter(report, live)
+        if is_final(report):
             trial.max_failures = 0
-            self._on_halt(str(live.reason))
+            if report.ended == "halted":
+                self._on_halt(str(report.reason))
+        if step is None:
             return
-        if live.ended in ("oom", "failed"):
-            # The trial itself caused its end: running it again would end the same way.
-            trial.max_failures = 0
-            return
-        live.fold_epoch = result.get(FOLD_EPOCH)
-        if live.fold_epoch is not None:
-            return
-        step, value = int(result[TIME]), float(result[METRIC])
-        if step not in live.values and math.isfinite(value):
-            self._store.report(live.number, step, value)
-        live.values[step] = value
-        live.metrics = dict(result.get(METRICS) or {})
-        if live.telling_step == step:
-            live.best_metrics = live.metrics
-            live.by_criterion = dict(result.get(BY_CRITERION) or {})
-        self._on_report(live, value)
+        if is_first and math.isfinite(report.value):
+            self._store.report(live.number, step, report.value)
+        self._on_report(live, report.value)
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
         live = self._live_of(trial)
@@ -201,71 +169,21 @@ class StudyRecorder(tune.Callback):
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         live = self._live_of(trial)
         live.retries += 1
-        error = self._error_of(trial, live, losses=live.retries)
-        why = f"{error['error_type']}: {error['error_message']}".splitlines()[0]
+        why = self._error_of(trial, live, losses=live.retries).line
         self._store.set_attributes(live.number, {"retries": live.retries, f"retry_{live.retries}": why})
         self._on_retry(live, why)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        live = self._live_of(trial)
-        values = [value for value in live.values.values() if math.isfinite(value)]
-        if live.ended == "complete" and len(values) == len(live.values):
-            self._close_complete(trial, live)
-        elif not live.values:
-            self._close(trial, Outcome.FAILED, reason="the trial ended without a report")
-        elif len(values) < len(live.values):
-            step = next(step for step, value in live.values.items() if not math.isfinite(value))
-            self._close_unmeasured(trial, live, f"the objective was {live.values[step]} in {self._unit.label(step)}")
-        else:
-            last = self._unit.shown(self._unit.count)
-            reason = f"{self._scheduler} stopped it after {self._unit.label(live.step)} of {last}"
-            self._close(trial, Outcome.STOPPED, reason=reason)
-
-    def _close_complete(self, trial: Trial, live: Live) -> None:
-        first = self._unit.last_value(live.values)
-        assert first is not None, "there are finite values"
-        objectives = self._store.record.objectives
-        values = [value for value in measured(objectives, first, live.best_metrics, live.facts) if value is not None]
-        if len(values) == len(objectives) and all(map(math.isfinite, values)):
-            self._close(trial, Outcome.COMPLETE, value=values, reason=live.reason)
-            return
-        known = {**live.facts, **live.best_metrics}
-        lacking = [f"{objective.name} was {known.get(objective.name)}" for objective in objectives[1:]]
-        where = self._unit.label(live.telling_step)
-        self._close_unmeasured(trial, live, f"not every objective was measured: {', '.join(lacking)} in {where}")
-
-    def _close_unmeasured(self, trial: Trial, live: Live, message: str) -> None:
-        live.error = {"error_type": "NonFiniteObjective", "error_message": message, "error_traceback": ""}
-        self._close(trial, Outcome.FAILED, reason=message)
+        self._carry_out(self._judge.without_error(self._live_of(trial)), trial)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         live = self._live_of(trial)
-        if live.ended == HALTED:
-            # The trial stays open in the study, so the next search resumes it.
-            self._forget(trial)
-            return
-        if live.ended == "oom":
-            self._close(trial, Outcome.OOM, reason=live.reason, constraints={"memory": _excess(live)})
-            return
-        if live.error is None:
-            live.error = self._error_of(trial, live, losses=live.retries + 1)
-        if live.error["error_type"] == _OUT_OF_REACH:
-            self._forget(trial)
-            self._on_halt(live.error["error_message"])
-            return
-        reason = f"{live.error['error_type']}: {live.error['error_message']}".splitlines()[0]
-        self._close(trial, Outcome.FAILED, reason=reason)
+        lost = lambda: self._error_of(trial, live, losses=live.retries + 1)  # noqa: E731
+        self._carry_out(self._judge.with_error(live, lost), trial)
 
-    def _error_of(self, trial: Trial, live: Live, *, losses: int) -> dict[str, str]:
-        error = _error_of(trial, losses)
+    def _error_of(self, trial: Trial, live: Live, *, losses: int) -> TrialError:
         silent_s = time.monotonic() - live.heard_at
-        if self._timeout_s is None or silent_s < self._timeout_s or error["error_type"] not in _DEATHS:
-            return error
-        message = (
-            f"no report for {self._timeout_s:g} s; where it hung is in its worker's log, unless it was frozen. If an"
-            " epoch may take longer, raise trial.timeout_s"
-        )
-        return {**error, "error_type": "TrialHung", "error_message": message}
+        return named_death(_error_of(trial, losses), silent_s=silent_s, timeout_s=self._timeout_s)
 
     def _live_of(self, trial: Trial) -> Live:
         if trial.trial_id not in self._live:
@@ -276,7 +194,7 @@ class StudyRecorder(tune.Callback):
             best = metrics_attribute(self._unit.name, self._unit.telling_step(values))
             self._live[trial.trial_id] = Live(
                 number,
-                dict(trial.config[PARAMS]),
+                Launch.from_dict(trial.config).params,
                 self._unit,
                 clock_of(stored),
                 values=values,
@@ -292,23 +210,35 @@ class StudyRecorder(tune.Callback):
         del self._trials[trial.trial_id]
         return self._live.pop(trial.trial_id)
 
-    def _close(
-        self,
-        trial: Trial,
-        outcome: Outcome,
-        *,
-        reason: str | None,
-        value: Sequence[float] | None = None,
-        constraints: dict[str, float] | None = None,
-    ) -> None:
+    def _carry_out(self, decision: Decision, trial: Trial) -> None:
         live = self._forget(trial)
+        if decision.outcome is not None:
+            self._close(decision.outcome, decision, live, Launch.from_dict(trial.config))
+        if decision.halt is not None:
+            self._on_halt(decision.halt)
+
+    def _close(self, outcome: Outcome, decision: Decision, live: Live, launch: Launch) -> None:
+        self._store.close_trial(
+            live.number,
+            outcome,
+            value=decision.values,
+            reason=decision.reason,
+            attributes=self._attributes(decision, live, launch),
+            constraints=decision.constraints,
+        )
+        told = self._store.trial(live.number)
+        self._checkpoints.settle(told)
+        self._keep(at_once=True)
+        self._on_close(told)
+
+    def _attributes(self, decision: Decision, live: Live, launch: Launch) -> dict[str, Any]:
         attributes = {
             # Every trial has all attributes, even if it ended before its first report.
             **dict.fromkeys(TRIAL_ATTRIBUTES),
-            "gpu_fraction": trial.config[GPU],
+            "gpu_fraction": launch.gpus,
             **{doing.value: seconds for doing, seconds in live.clock.at(time.time()).items()},
             **live.facts,
-            **(live.error or {}),
+            **({} if decision.error is None else asdict(decision.error)),
         }
         if live.values:
             # Every fold has its own best epoch, which is among its metrics.
@@ -316,28 +246,14 @@ class StudyRecorder(tune.Callback):
             # Over folds, the metric is the share of collapsed folds.
             collapsed = live.best_metrics.get("collapsed", 0.0) >= 0.5
             attributes |= {"best_epoch": best_epoch, "metrics": live.best_metrics, "collapsed": collapsed}
-        self._store.close_trial(
-            live.number, outcome, value=value, reason=reason, attributes=attributes, constraints=constraints
-        )
-        told = self._store.trial(live.number)
-        self._checkpoints.settle(told)
-        self._keep(at_once=True)
-        self._on_close(told)
+        return attributes
 
     def _keep(self, *, at_once: bool = False) -> None:
         if self._kept.save(at_once=at_once):
             self._checkpoints.sweep()
 
 
-def _excess(live: Live) -> float:
-    """Return the excess of the needed over the allowed memory, need / allowed − 1; a small one if it is unknown."""
-    need, allowed = live.facts.get("need_gib"), live.facts.get("allowed_gib")
-    if need and allowed and need > allowed:
-        return float(need) / float(allowed) - 1
-    return 0.01
-
-
-def _error_of(trial: Trial, losses: int) -> dict[str, str]:
+def _error_of(trial: Trial, losses: int) -> TrialError:
     """Return Ray's account of an error that the trial could not report: its worker died, or was unusable.
 
     Args:
@@ -346,7 +262,7 @@ def _error_of(trial: Trial, losses: int) -> dict[str, str]:
     # Trial.get_pickled_error() reads from the storage, where the file may not have been copied yet.
     file = trial.pickled_error_file
     if not file or not Path(file).exists():
-        return {"error_type": "WorkerLost", "error_message": "its worker ended without a word", "error_traceback": ""}
+        return TrialError("WorkerLost", "its worker ended without a word")
     error = cloudpickle.loads(Path(file).read_bytes())
     cause = getattr(error, "cause", None) or error
     message = str(cause)
@@ -354,4 +270,4 @@ def _error_of(trial: Trial, losses: int) -> dict[str, str]:
         # The text before this phrase only names Ray's own objects.
         why = " ".join(message.split()).rpartition("The actor is dead because ")[2][:300]
         message = f"its worker was lost {'once' if losses == 1 else f'{losses} times; the last time'}: {why}"
-    return {"error_type": type(cause).__name__, "error_message": message, "error_traceback": str(error)}
+    return TrialError(type(cause).__name__, message, str(error))

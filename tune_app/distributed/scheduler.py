@@ -7,9 +7,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tune_app.distributed.asha import Asha
 from tune_app.distributed.hyperband import LenientHyperBand
-from tune_app.distributed.messages import ENDED as ENDED
-from tune_app.distributed.messages import FOLD_EPOCH as FOLD_EPOCH
-from tune_app.distributed.messages import METRIC, TIME
+from tune_app.distributed.messages import STEP, VALUE
 from tune_app.distributed.spared import PastTrial, Spared
 
 
@@ -54,8 +52,8 @@ def build_scheduler(
         )
     if name == "hyperband":
         return LenientHyperBand(
-            time_attr=TIME,
-            metric=METRIC,
+            time_attr=STEP,
+            metric=VALUE,
             mode="max",
             max_t=steps,
             reduction_factor=reduction_factor,

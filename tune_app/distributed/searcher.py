@@ -16,7 +16,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from search_spaces.rules import Rule, Sample, violations
 from search_spaces.space import Params
-from tune_app.distributed.messages import GPU, NUMBER, PARAMS, RECOMMENDED, RESUME_FROM
+from tune_app.distributed.messages import Launch
 from tune_app.outcomes import RECOMMENDED_ATTRIBUTE
 from tune_app.search.sampling import Proposer
 from tune_app.study.store import StudyStore
@@ -139,9 +139,14 @@ class HeadroomSearch(OptunaSearch):
 
     def _launch(self, trial_id: str, trial: OpenTrial) -> dict[str, Any]:
         self._open.add(trial_id)
-        gpus = self._gpus({**self._fixed, **trial.params})
-        launch = {NUMBER: trial.number, PARAMS: trial.params, RESUME_FROM: trial.checkpoints, GPU: gpus}
-        return {**launch, RECOMMENDED: True} if trial.is_recommended else launch
+        launch = Launch(
+            trial.number,
+            trial.params,
+            gpus=self._gpus({**self._fixed, **trial.params}),
+            resume_from=trial.checkpoints,
+            is_recommended=trial.is_recommended,
+        )
+        return launch.as_dict()
 
     def _next_recommended(self) -> Params | None:
         """Return the next recommended configuration that the rules accept, and record the rejected ones.

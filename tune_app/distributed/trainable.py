@@ -21,25 +21,11 @@ from trainables.content import InputsChangedError
 from trainables.reports import Report, TrialReport
 from trainables.scratch import scratch_folder
 from trainables.settings import TrialSettings, with_params
-from tune_app.distributed.messages import (
-    BY_CRITERION,
-    ENDED,
-    ERROR,
-    FACTS,
-    FOLD_EPOCH,
-    GPU,
-    HALTED,
-    METRIC,
-    METRICS,
-    PARAMS,
-    REASON,
-    RESUME_FROM,
-    TIME,
-)
+from tune_app.distributed.messages import Launch, SentReport
 from tune_app.distributed.nodes import TrialFiles
 from tune_app.distributed.resuming import Resumed, resumed
 from tune_app.errors import storage_failure, without_password
-from tune_app.outcomes import PASSED_OVER_ATTRIBUTE
+from tune_app.outcomes import PASSED_OVER_ATTRIBUTE, TrialError
 from tune_app.printable import PrintableFormatter
 from tune_app.study.checkpoints import CheckpointStorage
 from tune_app.study.places import PlaceAwayError, store_errors
@@ -145,6 +131,7 @@ def make_trainable(
     """
 
     def trainable(config: Mapping[str, Any]) -> None:
+        launch = Launch.from_dict(config)
         stack = ExitStack()
         scratch = stack.enter_context(scratch_folder("trial"))
         ends: list[TrialReport] = []
@@ -162,11 +149,11 @@ def make_trainable(
 
         _end_unless_heard(timeout_s)
         try:
-            settings, shared = files.here(with_params(base, config[PARAMS]), cache)
+            settings, shared = files.here(with_params(base, launch.params), cache)
             if storage is not None:
                 _patiently(storage, lambda: _require_reach(storage, folder))
                 resume = _patiently(
-                    storage, lambda: resumed(tune.get_checkpoint(), config[RESUME_FROM], storage, scratch)
+                    storage, lambda: resumed(tune.get_checkpoint(), launch.resume_from, storage, scratch)
                 )
             workspace = Workspace(
                 shared,
@@ -174,7 +161,7 @@ def make_trainable(
                 resume.folder,
                 threads,
                 # A trial with several cards uses only the first.
-                share=min(1.0, config[GPU] or host_share),
+                share=min(1.0, launch.gpus or host_share),
                 card=_claimed_card(),
             )
             run_trial(settings, report, workspace)
@@ -268,18 +255,8 @@ def _claimed_card() -> str:
 
 
 def _report(said: TrialReport) -> None:
-    result = {
-        METRIC: said.value,
-        TIME: said.step,
-        FOLD_EPOCH: said.fold_epoch,
-        METRICS: dict(said.metrics),
-        FACTS: dict(said.facts),
-        ENDED: said.ended,
-        REASON: said.reason,
-        BY_CRITERION: {criterion: dict(scores) for criterion, scores in said.by_criterion.items()},
-    }
     checkpoint = None if said.checkpoint is None else tune.Checkpoint.from_directory(str(said.checkpoint))
-    tune.report(result, checkpoint=checkpoint)
+    tune.report(SentReport.of(said).as_dict(), checkpoint=checkpoint)
     if said.checkpoint is not None:
         # Ray has already copied the checkpoint to its storage.
         shutil.rmtree(said.checkpoint, ignore_errors=True)
@@ -297,20 +274,10 @@ def _no_trials_fault(error: Exception, storage: CheckpointStorage | None) -> str
 
 
 def _report_halt(why: str) -> None:
-    tune.report({METRIC: float("nan"), TIME: 0, ENDED: HALTED, REASON: why})
+    tune.report(SentReport(ended="halted", reason=why).as_dict())
 
 
 def _report_failure(error: Exception) -> None:
     text = "".join(traceback.format_exception(error))
-    tune.report(
-        {
-            METRIC: float("nan"),
-            TIME: 0,
-            ENDED: "failed",
-            ERROR: {
-                "error_type": type(error).__name__,
-                "error_message": str(error),
-                "error_traceback": text[-_LONGEST_TRACEBACK:],
-            },
-        }
-    )
+    failure = TrialError(type(error).__name__, str(error), text[-_LONGEST_TRACEBACK:])
+    tune.report(SentReport(ended="failed", error=failure).as_dict())

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from tune_app.outcomes import TrialError
 from tune_app.study.times import TrialClock
 from tune_app.unit import Unit
 
@@ -28,7 +29,7 @@ class Live:
     metrics: dict[str, float] = field(default_factory=dict)
     best_metrics: dict[str, float] = field(default_factory=dict)
     by_criterion: dict[str, dict[str, float]] = field(default_factory=dict)
-    error: dict[str, str] | None = None
+    error: TrialError | None = None
     retries: int = 0
     waits: bool = False
     heard_at: float = 0.0

@@ -7,7 +7,7 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from tune_app.distributed.messages import METRIC, NUMBER, RECOMMENDED, TIME
+from tune_app.distributed.messages import Launch, SentReport, number_of
 from tune_app.distributed.scheduler import build_scheduler, waiting_trials
 from tune_app.distributed.spared import PastTrial, Spared
 
@@ -20,7 +20,7 @@ class StandIn:
 
     def __init__(self, number: int, *, is_recommended: bool = False) -> None:
         self.trial_id = f"ray-{number}"
-        self.config = {NUMBER: number, RECOMMENDED: is_recommended}
+        self.config = Launch(number, {}, is_recommended=is_recommended).as_dict()
         self.status = Trial.PENDING
 
     def set_status(self, status: str) -> None:
@@ -37,7 +37,7 @@ class Controller:
     def stop_trial(self, trial: Any) -> None:
         self._scheduler.on_trial_remove(self, trial)
         trial.status = Trial.TERMINATED
-        self.stopped.append(trial.config[NUMBER])
+        self.stopped.append(number_of(trial))
 
 
 def asha(*past: PastTrial, startup_trials: int = 0, no_more: bool = False, slots: float = math.inf) -> Any:
@@ -66,7 +66,7 @@ def past(number: int, *values: float, is_open: bool = False, waits: bool = False
 def decision(scheduler: Any, trial: Any, step: int, value: float) -> str:
     """Report a value and return the decision; pause the trial as Ray does it."""
     trial.status = Trial.RUNNING
-    decided = str(scheduler.on_trial_result(None, trial, {TIME: step, METRIC: value}))
+    decided = str(scheduler.on_trial_result(None, trial, SentReport(step, value).as_dict()))
     trial.status = Trial.PAUSED if decided == PAUSE else trial.status
     return decided
 

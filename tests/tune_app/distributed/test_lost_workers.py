@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-from tune_app.distributed.messages import NUMBER, PARAMS
+from tune_app.distributed.messages import Launch, number_of
 from tune_app.distributed.scheduler import build_scheduler, waiting_trials
 from tune_app.outcomes import MOST_RETRIES
 
@@ -83,7 +83,7 @@ class Searching:
         self._open += 1
         self._left -= 1
         self._launched += 1
-        return {NUMBER: self._launched - 1, PARAMS: {"optim.lr": self._draw.random()}}
+        return Launch(self._launched - 1, {"optim.lr": self._draw.random()}).as_dict()
 
     def on_trial_result(self, trial_id: str, result: Any) -> None:
         """Learn nothing."""
@@ -142,7 +142,7 @@ def left_waiting(monkeypatch: pytest.MonkeyPatch) -> Any:
         loop = LosingLoop(course, draw, searcher=searching, scheduler=searching.scheduler)
         loop.run()
         assert searching.is_finished, "trials that wait in vain keep others from being launched"
-        return [trial.config[NUMBER] for trial in loop.get_trials()]
+        return [number_of(trial) for trial in loop.get_trials()]
 
     return replayed
 

@@ -9,7 +9,7 @@ from ray.tune.experiment import Trial
 
 from search_spaces.space import parse_space
 from tune_app.distributed import recorder
-from tune_app.distributed.messages import ENDED, GPU, METRIC, NUMBER, PARAMS, TIME
+from tune_app.distributed.messages import Launch, SentReport
 from tune_app.study.record import StudyRecord
 from tune_app.study.store import StudyStore, open_study
 from tune_app.unit import Unit
@@ -59,14 +59,12 @@ def test_working_waiting_and_paused_time_are_stored(tmp_path: Path, now: SimpleN
 
     at(0)
     first = recorder_of(store, waiting)
-    trial: Any = SimpleNamespace(
-        trial_id="a", status=Trial.PENDING, config={NUMBER: number, PARAMS: PARAMS_OF_TRIAL, GPU: 0}
-    )
+    trial: Any = SimpleNamespace(trial_id="a", status=Trial.PENDING, config=Launch(number, PARAMS_OF_TRIAL).as_dict())
     at(5)
     first.on_trial_start(0, [], trial)
     trial.status = Trial.RUNNING
     at(15)
-    first.on_trial_result(0, [], trial, {TIME: 1, METRIC: 0.5})
+    first.on_trial_result(0, [], trial, SentReport(1, 0.5).as_dict())
     trial.status = Trial.PAUSED
     waiting.add(number)
     first.on_step_begin(0, [])
@@ -80,7 +78,7 @@ def test_working_waiting_and_paused_time_are_stored(tmp_path: Path, now: SimpleN
     second.on_trial_start(0, [], again)
     again.status = Trial.RUNNING
     at(90_012)
-    second.on_trial_result(0, [], again, {TIME: 2, METRIC: 0.75, ENDED: "complete"})
+    second.on_trial_result(0, [], again, SentReport(2, 0.75, ended="complete").as_dict())
     second.on_trial_complete(0, [], again)
     attributes = store.trial(number).user_attrs
     spent = {name: attributes[name] for name in ("working_s", "waiting_s", "paused_s")}

@@ -11,7 +11,7 @@ from ray.tune.search import Searcher
 from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import NAMED_LIMITS, Rule, Sample, SizeClassRule, Violation
 from search_spaces.space import Params, parse_space
-from tune_app.distributed.messages import GPU, NUMBER, PARAMS, RECOMMENDED, RESUME_FROM
+from tune_app.distributed.messages import Launch
 from tune_app.distributed.searcher import HeadroomSearch, OpenTrial
 from tune_app.outcomes import Outcome
 from tune_app.search.sampling import build_proposer
@@ -62,7 +62,7 @@ def suggest_all(searcher: HeadroomSearch, limit: int = 1000) -> list[dict[str, A
 def test_a_suggestion_is_a_trial_that_the_study_holds_already(tmp_path: Path) -> None:
     store = new_store(tmp_path, FOUR)
     suggested = new_searcher(store).suggest("a")
-    assert suggested == {NUMBER: 0, PARAMS: {"optim.lr": 0.1}, RESUME_FROM: (), GPU: 0.0}
+    assert suggested == Launch(0, {"optim.lr": 0.1}).as_dict()
     trial = store.trial(0)
     assert (trial.state, trial.params) == (TrialState.RUNNING, {"optim.lr": 0.1})
     assert trial.user_attrs["suggested_at"] > 0
@@ -71,12 +71,12 @@ def test_a_suggestion_is_a_trial_that_the_study_holds_already(tmp_path: Path) ->
 def test_what_a_rule_turns_away_is_recorded_and_something_else_asked_for(tmp_path: Path) -> None:
     store = new_store(tmp_path, MIXED)
     suggested = suggest_all(new_searcher(store, rules=USERS_24GB))
-    assert [(trial[PARAMS]["model.name"], trial[PARAMS]["train.batch_size"]) for trial in suggested] == [
+    assert [(trial["params"]["model.name"], trial["params"]["train.batch_size"]) for trial in suggested] == [
         ("bert-large", 16),
         ("bert-base", 16),
         ("bert-base", 32),
     ]
-    assert [trial[NUMBER] for trial in suggested] == [0, 2, 3]
+    assert [trial["number"] for trial in suggested] == [0, 2, 3]
     rejected = store.trial(1)
     assert rejected.state == TrialState.PRUNED
     assert rejected.params == {"model.name": "bert-large", "train.batch_size": 32}
@@ -157,13 +157,13 @@ def test_the_total_counts_what_was_launched_before_but_nothing_rejected(tmp_path
     assert len(suggest_all(new_searcher(store, rules=USERS_24GB, total=2))) == 2
     assert len(store.trials()) == 3
     again = new_searcher(store, rules=USERS_24GB, total=3, launched=2)
-    assert [trial[NUMBER] for trial in suggest_all(again)] == [3]
+    assert [trial["number"] for trial in suggest_all(again)] == [3]
 
 
 def test_a_discrete_space_is_exhausted_with_a_reason(tmp_path: Path) -> None:
     store = new_store(tmp_path, FOUR)
     searcher = new_searcher(store)
-    assert [trial[PARAMS]["optim.lr"] for trial in suggest_all(searcher)] == [0.1, 0.2, 0.3, 0.4]
+    assert [trial["params"]["optim.lr"] for trial in suggest_all(searcher)] == [0.1, 0.2, 0.3, 0.4]
     assert searcher.end is not None
     assert "exhausted" in searcher.end
     assert len(store.trials()) == 4
@@ -185,7 +185,7 @@ def test_every_trial_is_launched_with_its_share(tmp_path: Path) -> None:
     number = store.open_trial({"model.name": "bert-large", "train.batch_size": 16}, {})
     adopt = [OpenTrial(number, store.trial(number).params)]
     suggested = suggest_all(new_searcher(store, gpus=by_batch, adopt=adopt))
-    assert [(*trial[PARAMS].values(), trial[GPU]) for trial in suggested] == [
+    assert [(*trial["params"].values(), trial["gpus"]) for trial in suggested] == [
         ("bert-large", 16, 1.0),
         ("bert-large", 32, 1.0),
         ("bert-base", 16, 0.25),
@@ -193,7 +193,7 @@ def test_every_trial_is_launched_with_its_share(tmp_path: Path) -> None:
     ]
     (tmp_path / "other").mkdir()
     fixed_batch = new_store(tmp_path / "other", {"model.name": {"choices": ["bert-base"]}})
-    assert [trial[GPU] for trial in suggest_all(new_searcher(fixed_batch, gpus=by_batch))] == [0.25]
+    assert [trial["gpus"] for trial in suggest_all(new_searcher(fixed_batch, gpus=by_batch))] == [0.25]
 
 
 def test_too_many_rejections_in_a_row_end_the_search_with_a_reason(tmp_path: Path) -> None:
@@ -219,9 +219,9 @@ def test_adopted_trials_come_first_with_their_number_and_checkpoint(tmp_path: Pa
     ]
     suggested = suggest_all(new_searcher(store, adopt=adopt, launched=3))
     assert suggested == [
-        {NUMBER: 0, PARAMS: {"optim.lr": 0.1}, RESUME_FROM: ("/checkpoints/1", "/checkpoints/0"), GPU: 0.0},
-        {NUMBER: 1, PARAMS: {"optim.lr": 0.2}, RESUME_FROM: (), GPU: 0.0},
-        {NUMBER: 3, PARAMS: {"optim.lr": 0.4}, RESUME_FROM: (), GPU: 0.0},
+        Launch(0, {"optim.lr": 0.1}, resume_from=("/checkpoints/1", "/checkpoints/0")).as_dict(),
+        Launch(1, {"optim.lr": 0.2}).as_dict(),
+        Launch(3, {"optim.lr": 0.4}).as_dict(),
     ]
 
 
@@ -229,7 +229,7 @@ def test_adopted_trials_run_though_the_total_is_reached_and_count_towards_it(tmp
     store = new_store(tmp_path, FOUR)
     number = store.open_trial({"optim.lr": 0.1}, {})
     searcher = new_searcher(store, adopt=[OpenTrial(number, {"optim.lr": 0.1})], launched=1, total=1)
-    assert [trial[NUMBER] for trial in suggest_all(searcher)] == [number]
+    assert [trial["number"] for trial in suggest_all(searcher)] == [number]
 
 
 def test_adopted_trials_wait_for_a_slot_like_all_others(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_adopted_trials_wait_for_a_slot_like_all_others(tmp_path: Path) -> None:
     searcher.on_trial_complete("a")
     suggested = searcher.suggest("b")
     assert isinstance(suggested, dict)
-    assert suggested[NUMBER] == 1
+    assert suggested["number"] == 1
 
 
 def test_rays_own_saving_does_nothing_and_its_resume_is_refused(tmp_path: Path) -> None:
@@ -282,14 +282,14 @@ def test_a_thousand_suggestions_of_large_and_base_models_in_any_order_never_rais
     searcher = new_searcher(store, sampler="random", rules=USERS_24GB, total=1000, max_concurrent=4)
     suggested = suggest_all(searcher, limit=1001)
     assert len(suggested) == 1000
-    keys = {store.record.space.key(trial[PARAMS]) for trial in suggested}
+    keys = {store.record.space.key(trial["params"]) for trial in suggested}
     assert len(keys) == 1000, "nothing is launched twice"
     trials = store.trials()
     rejected = [trial for trial in trials if trial.user_attrs.get("outcome") == "infeasible"]
     assert len(trials) == 1000 + len(rejected)
     assert rejected
     assert not any("bert-base" in trial.params["model.name"] for trial in rejected)
-    launched = [trial[PARAMS]["model.name"] for trial in suggested]
+    launched = [trial["params"]["model.name"] for trial in suggested]
     assert all(launched.count(model) > 50 for model in UNION["model.name"]["choices"])
 
 
@@ -300,11 +300,11 @@ def test_tpe_learns_in_a_union_of_large_and_base_models_without_a_hitch(tmp_path
         suggested = searcher.suggest(f"t{turn}")
         assert isinstance(suggested, dict)
         if turn % 7 == 3:
-            store.close_trial(suggested[NUMBER], Outcome.OOM, constraints={"memory": 0.5})
+            store.close_trial(suggested["number"], Outcome.OOM, constraints={"memory": 0.5})
         elif turn % 7 == 5:
-            store.close_trial(suggested[NUMBER], Outcome.FAILED)
+            store.close_trial(suggested["number"], Outcome.FAILED)
         else:
-            store.close_trial(suggested[NUMBER], Outcome.COMPLETE, value=suggested[PARAMS]["train.batch_size"] / 64)
+            store.close_trial(suggested["number"], Outcome.COMPLETE, value=suggested["params"]["train.batch_size"] / 64)
         searcher.on_trial_complete(f"t{turn}")
     assert searcher.suggest("end") == Searcher.FINISHED
 
@@ -321,8 +321,8 @@ def test_recommended_configurations_come_first_and_are_marked(tmp_path: Path) ->
     store = new_store(tmp_path, FOUR)
     searcher = new_searcher(store, recommended=turns((0.4,), (0.2,), (0.3,)), most_recommended=2)
     launched = suggest_all(searcher)
-    assert [launch[PARAMS]["optim.lr"] for launch in launched] == [0.4, 0.2, 0.1, 0.3]
-    assert [launch.get(RECOMMENDED) for launch in launched] == [True, True, None, None]
+    assert [launch["params"]["optim.lr"] for launch in launched] == [0.4, 0.2, 0.1, 0.3]
+    assert [Launch.from_dict(launch).is_recommended for launch in launched] == [True, True, False, False]
     assert recommended(store) == {0.4: True, 0.2: True, 0.1: False, 0.3: False}
 
 
@@ -340,7 +340,7 @@ def test_of_a_recommendation_the_first_draw_that_the_rules_accept_is_launched(tm
         store, rules=[NotAbove()], recommended=turns((0.4, 0.1), (0.3,), (0.1,), (0.2,)), most_recommended=2
     )
     launched = suggest_all(searcher)
-    assert [launch[PARAMS]["optim.lr"] for launch in launched] == [0.1, 0.2]
+    assert [launch["params"]["optim.lr"] for launch in launched] == [0.1, 0.2]
     rejected = [trial.params["optim.lr"] for trial in store.trials() if trial.constraints]
     assert rejected == [0.4, 0.3], "rejections on the way are recorded"
 
@@ -348,14 +348,14 @@ def test_of_a_recommendation_the_first_draw_that_the_rules_accept_is_launched(tm
 def test_a_search_that_was_cut_short_goes_on_with_the_recommendations_that_are_left(tmp_path: Path) -> None:
     store = new_store(tmp_path, FOUR)
     first = new_searcher(store, total=1, recommended=turns((0.4,), (0.2,)), most_recommended=2)
-    assert [launch[PARAMS]["optim.lr"] for launch in suggest_all(first)] == [0.4]
+    assert [launch["params"]["optim.lr"] for launch in suggest_all(first)] == [0.4]
     again = new_searcher(store, total=3, recommended=turns((0.4,), (0.2,)), most_recommended=1)
-    assert [launch[PARAMS]["optim.lr"] for launch in suggest_all(again)] == [0.2, 0.1]
+    assert [launch["params"]["optim.lr"] for launch in suggest_all(again)] == [0.2, 0.1]
 
 
 def test_more_recommendations_than_there_are_end_the_start(tmp_path: Path) -> None:
     searcher = new_searcher(new_store(tmp_path, FOUR), recommended=turns((0.4,), (0.4,)), most_recommended=9)
-    assert [launch[PARAMS]["optim.lr"] for launch in suggest_all(searcher)] == [0.4, 0.1, 0.2, 0.3]
+    assert [launch["params"]["optim.lr"] for launch in suggest_all(searcher)] == [0.4, 0.1, 0.2, 0.3]
 
 
 def test_an_adopted_trial_stays_recommended(tmp_path: Path) -> None:
@@ -364,7 +364,7 @@ def test_an_adopted_trial_stays_recommended(tmp_path: Path) -> None:
     searcher = new_searcher(store, adopt=[OpenTrial(number, {"optim.lr": 0.3}, is_recommended=True)])
     adopted = searcher.suggest("a")
     assert isinstance(adopted, dict)
-    assert adopted[RECOMMENDED]
+    assert Launch.from_dict(adopted).is_recommended
 
 
 class Improving:
@@ -389,4 +389,4 @@ def test_a_rejected_candidate_is_followed_by_the_next_of_its_lot(tmp_path: Path)
     launched = new_searcher(store, sampler="tpe", seed=7, rules=[Improving()]).suggest("a")
     assert isinstance(launched, dict)
     assert [trial.params["optim.lr"] for trial in store.trials()[20:]] == lot
-    assert launched[PARAMS]["optim.lr"] == lot[-1]
+    assert launched["params"]["optim.lr"] == lot[-1]

@@ -1,0 +1,150 @@
+"""Decisions on trials from their reports and errors: a step, an outcome, or a trial that stays open.
+
+Everything here is a pure function of what the driver knows; ``recorder.py`` carries the decisions out.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from tune_app.distributed.messages import SentReport
+from tune_app.objectives import Objective, measured
+from tune_app.outcomes import Outcome, TrialError
+from tune_app.search.live import Live
+from tune_app.unit import Unit
+
+# Ray errors that mean the worker is gone.
+_DEATHS = ("ActorDiedError", "ActorUnavailableError", "WorkerCrashedError", "WorkerLost")
+
+# Error of a trial that cannot save checkpoints. After the trial's retries, it ends the search.
+_OUT_OF_REACH = "CheckpointsOutOfReachError"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Decision on a trial that ended.
+
+    Attributes:
+        outcome: outcome to record; None leaves the trial open, so that the next search resumes it.
+        reason: reason for the outcome, for a person.
+        values: values of all objectives of a complete trial.
+        constraints: constraints that the trial violated, with their excess.
+        error: error of a failed trial.
+        halt: reason for which no other trial can run either; None without one.
+    """
+
+    outcome: Outcome | None
+    reason: str | None = None
+    values: Sequence[float] | None = None
+    constraints: Mapping[str, float] = field(default_factory=dict)
+    error: TrialError | None = None
+    halt: str | None = None
+
+
+def is_final(report: SentReport) -> bool:
+    """Return whether a report ends its trial without a measurement, so that another run would end the same way."""
+    return report.ended in ("oom", "failed", "halted")
+
+
+def enter(report: SentReport, live: Live) -> int | None:
+    """Enter a report into the knowledge of its trial.
+
+    Returns:
+        The step that the report measures; None if it measures none: it is final, or from within a fold.
+    """
+    live.ended, live.reason, live.error = report.ended, report.reason, report.error
+    live.facts.update(report.facts)
+    if is_final(report):
+        return None
+    live.fold_epoch = report.fold_epoch
+    if report.fold_epoch is not None:
+        return None
+    live.values[report.step] = report.value
+    live.metrics = dict(report.metrics)
+    if live.telling_step == report.step:
+        live.best_metrics = live.metrics
+        live.by_criterion = {criterion: dict(scores) for criterion, scores in report.by_criterion.items()}
+    return report.step
+
+
+def named_death(error: TrialError, *, silent_s: float, timeout_s: float | None) -> TrialError:
+    """Return the error of a lost worker, named as a hang if the worker had been silent for too long.
+
+    Args:
+        silent_s: seconds since the trial's last start or report.
+        timeout_s: seconds after which a silent worker ends itself; None if it never does.
+    """
+    if timeout_s is None or silent_s < timeout_s or error.error_type not in _DEATHS:
+        return error
+    message = (
+        f"no report for {timeout_s:g} s; where it hung is in its worker's log, unless it was frozen. If an epoch may"
+        " take longer, raise trial.timeout_s"
+    )
+    return replace(error, error_type="TrialHung", error_message=message)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judge of trials that ended.
+
+    Args:
+        unit: unit of the trials' reports.
+        objectives: objectives of the study.
+        scheduler: name of the scheduler, for the reason of a stopped trial.
+    """
+
+    unit: Unit
+    objectives: Sequence[Objective]
+    scheduler: str
+
+    def without_error(self, live: Live) -> Decision:
+        """Decide on a trial that reported its end, or that the scheduler stopped."""
+        if not live.values:
+            return Decision(Outcome.FAILED, "the trial ended without a report")
+        infinite = next((step for step, value in live.values.items() if not math.isfinite(value)), None)
+        if infinite is not None:
+            return _unmeasured(f"the objective was {live.values[infinite]} in {self.unit.label(infinite)}")
+        if live.ended == "complete":
+            return self._complete(live)
+        last = self.unit.shown(self.unit.count)
+        return Decision(Outcome.STOPPED, f"{self.scheduler} stopped it after {self.unit.label(live.step)} of {last}")
+
+    def with_error(self, live: Live, lost: Callable[[], TrialError]) -> Decision:
+        """Decide on a trial that raised an error and is not run again.
+
+        Args:
+            lost: returns the error of a trial that could not report one.
+        """
+        if live.ended == "halted":
+            return Decision(None)
+        if live.ended == "oom":
+            return Decision(Outcome.OOM, live.reason, constraints={"memory": _excess(live)})
+        error = live.error or lost()
+        if error.error_type == _OUT_OF_REACH:
+            return Decision(None, halt=error.error_message)
+        return Decision(Outcome.FAILED, error.line, error=error)
+
+    def _complete(self, live: Live) -> Decision:
+        first = self.unit.last_value(live.values)
+        assert first is not None, "there are finite values"
+        values = [
+            value for value in measured(self.objectives, first, live.best_metrics, live.facts) if value is not None
+        ]
+        if len(values) == len(self.objectives) and all(map(math.isfinite, values)):
+            return Decision(Outcome.COMPLETE, live.reason, values=values)
+        known = {**live.facts, **live.best_metrics}
+        lacking = [f"{objective.name} was {known.get(objective.name)}" for objective in self.objectives[1:]]
+        where = self.unit.label(live.telling_step)
+        return _unmeasured(f"not every objective was measured: {', '.join(lacking)} in {where}")
+
+
+def _unmeasured(message: str) -> Decision:
+    return Decision(Outcome.FAILED, message, error=TrialError("NonFiniteObjective", message))
+
+
+def _excess(live: Live) -> float:
+    """Return the excess of the needed over the allowed memory, need / allowed − 1; a small one if it is unknown."""
+    need, allowed = live.facts.get("need_gib"), live.facts.get("allowed_gib")
+    if need and allowed and need > allowed:
+        return float(need) / float(allowed) - 1
+    return 0.01
