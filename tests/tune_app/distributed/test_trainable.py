@@ -3,12 +3,20 @@
 import errno
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ray import tune
 
 from trainables.content import InputsChangedError
+from trainables.reports import Report, TrialReport
+from trainables.settings import TrialSettings
+from tune_app.config import parse_config
 from tune_app.distributed import trainable
+from tune_app.distributed.messages import Launch, SentReport
+from tune_app.distributed.nodes import OneMachine
 from tune_app.distributed.trainable import CheckpointsOutOfReachError
 from tune_app.study.checkpoints import CheckpointStorage
 
@@ -85,3 +93,71 @@ def test_a_disk_that_is_full_for_a_trial_is_named_and_no_error_of_its_own_is(tmp
     assert why.endswith(f"(a trial was writing to {tempfile.gettempdir()} or {tmp_path})")
     assert trainable._no_trials_fault(InputsChangedError("data.path: gone"), None) == "data.path: gone"
     assert trainable._no_trials_fault(FileNotFoundError("a trial's own"), storage) is None
+
+
+Trial = Callable[[TrialSettings, Report, trainable.Workspace], None]
+
+
+@pytest.fixture
+def sent_by(monkeypatch: pytest.MonkeyPatch, plain_config: dict[str, Any], tmp_path: Path) -> Any:
+    """Return a function that runs a trial as a worker does, and returns its messages and the error that it raised."""
+    sent: list[SentReport] = []
+    monkeypatch.setattr(tune, "report", lambda result, checkpoint=None: sent.append(SentReport.from_dict(result)))
+    monkeypatch.setattr(trainable, "_claimed_card", lambda: "cpu")
+
+    def run(run_trial: Trial, **launch: Any) -> tuple[list[SentReport], Exception | None]:
+        function = trainable.make_trainable(
+            parse_config(plain_config).trial_settings(),
+            tmp_path,
+            files=OneMachine(),
+            storage=None,
+            folder="checkpoints",
+            threads=1,
+            host_share=0.5,
+            timeout_s=None,
+            run_trial=run_trial,
+        )
+        try:
+            function(Launch(3, {"optim.lr": 0.25}, **launch).as_dict())
+        except Exception as error:
+            return sent, error
+        return sent, None
+
+    return run
+
+
+def test_a_trial_trains_what_was_launched_and_reports_to_the_driver(sent_by: Any) -> None:
+    def trial(settings: TrialSettings, report: Report, workspace: trainable.Workspace) -> None:
+        report(TrialReport(1, settings.optim.lr, {"share": workspace.share}, ended="complete"))
+
+    assert sent_by(trial) == ([SentReport(1, 0.25, {"share": 0.5}, ended="complete")], None)
+    assert sent_by(trial, gpus=0.25)[0][-1].metrics == {"share": 0.25}
+    assert sent_by(trial, gpus=2.0)[0][-1].metrics == {"share": 1.0}
+
+
+def test_a_trial_s_error_is_reported_before_it_is_raised(sent_by: Any) -> None:
+    def trial(settings: TrialSettings, report: Report, workspace: trainable.Workspace) -> None:
+        raise ValueError("a defect")
+
+    (report,), raised = sent_by(trial)
+    assert isinstance(raised, ValueError)
+    assert report.ended == "failed"
+    assert (report.error.error_type, report.error.error_message) == ("ValueError", "a defect")
+    assert "raise ValueError" in report.error.error_traceback
+
+
+def test_a_problem_of_every_trial_halts_the_search(sent_by: Any) -> None:
+    def trial(settings: TrialSettings, report: Report, workspace: trainable.Workspace) -> None:
+        raise InputsChangedError("data.path: gone")
+
+    (report,), raised = sent_by(trial)
+    assert isinstance(raised, InputsChangedError)
+    assert (report.ended, report.reason) == ("halted", "data.path: gone")
+
+
+def test_a_worker_that_ran_out_of_memory_is_discarded(sent_by: Any) -> None:
+    def trial(settings: TrialSettings, report: Report, workspace: trainable.Workspace) -> None:
+        report(TrialReport(0, float("nan"), ended="oom", reason="too big"))
+
+    (report,), raised = sent_by(trial)
+    assert (report.ended, report.reason, type(raised)) == ("oom", "too big", trainable.DiscardWorker)
