@@ -94,22 +94,25 @@ def start_ray() -> StartRay:
 
     @contextmanager
     def started(cpus: int, gpus: int | None = None) -> Iterator[None]:
-        from tune_app.distributed.cluster import ray
+        import ray
+
+        from tune_app.distributed.environment import set_for_ray
 
         logging.getLogger("ray").setLevel(logging.CRITICAL)
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            num_gpus=gpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            configure_logging=False,
-        )
-        try:
-            yield
-        finally:
-            ray.shutdown()
+        with set_for_ray():
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                num_gpus=gpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                configure_logging=False,
+            )
+            try:
+                yield
+            finally:
+                ray.shutdown()
 
     return started
 

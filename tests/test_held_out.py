@@ -16,11 +16,11 @@ from trainables.devices.cpu import CpuDevice
 from trainables.reports import TrialReport
 from trainables.settings import TrialSettings
 from trainables.trial import TrialPlaces, run_trial
-from tune_app.commands.training import run_training
 from tune_app.config import RunConfig, parse_config
 from tune_app.console import Console
 from tune_app.experiment import run_search
 from tune_app.study.store import load_study
+from tune_app.training import run_training
 
 WORDS = ("rain", "coffee", "music", "letters", "winter", "bread")
 

@@ -10,12 +10,12 @@ from click.testing import CliRunner
 from mlflow.tracking import MlflowClient
 
 from tune_app.cli import cli
-from tune_app.commands.export import export_best
 from tune_app.config import RunConfig, parse_config
 from tune_app.console import Console
 from tune_app.errors import UserError
 from tune_app.experiment import run_search
 from tune_app.outcomes import Outcome
+from tune_app.study.export import export_best
 from tune_app.study.run_dir import tracking_uri
 from tune_app.study.store import load_study
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from tune_app import __version__
 from tune_app.commands.study import study_group
 from tune_app.commands.terminal import consent, echo, make_console, open_named, overrides_option, quiet_option
 from tune_app.errors import UserError, foreign_refused, one_line, storage_failure, without_password
+from tune_app.version import VERSION
 
 if TYPE_CHECKING:
     from tune_app.config import RunConfig
@@ -50,7 +50,7 @@ def _defect(error: Exception) -> str:
 
 
 @click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__)
+@click.version_option(VERSION)
 def cli() -> None:
     """Hyperparameter search for transformer encoders that never loses a trial to GPU memory."""
 
@@ -123,11 +123,13 @@ def _search_several(
 
 
 def _search_one(config: "RunConfig", *, address: str | None, fresh: bool, yes: bool, quiet: bool) -> "SearchEnd":
+    from tune_app import api
     from tune_app.commands.tables import print_end
-    from tune_app.experiment import run_search
 
-    console = make_console()
-    end = run_search(config, console=console, quiet=quiet, address=address, fresh=fresh, consent=partial(consent, yes))
+    console, agree = make_console(), partial(consent, yes)
+    study = api.search(config, address=address, fresh=fresh, quiet=quiet, consent=agree, console=console)
+    end = study.end
+    assert end is not None
     for warning in end.warnings:
         echo(f"headroom: warning: {warning}", err=True)
     print_end(console, end)
@@ -155,15 +157,15 @@ def status(study: str, every: bool, as_json: bool, watch: bool) -> int:
     from tune_app.commands.overview import overview, status_dict
     from tune_app.commands.tables import print_status, print_trials
     from tune_app.study.remaining import Course
-    from tune_app.study.versions import version_text
 
     console = make_console()
     # Computed only once, because it opens every later version.
     version: str | None = None
     while True:
-        store, config, run_dir = open_named(study)
+        loaded = open_named(study)
+        store, config, run_dir = loaded.store, loaded.config, loaded.run_dir
         shown = overview(store, config, run_dir)
-        version = version_text(store, config) if version is None else version
+        version = loaded.version if version is None else version
         if as_json:
             echo(json.dumps(status_dict(store, shown, config, version)))
         else:
@@ -188,22 +190,18 @@ def export(study: str, folder: Path, number: int | None) -> int:
 
     Of a study with several objectives the best is the one by the first, and front.csv holds all that no other beats.
     """
-    from tune_app.commands.export import export_best, export_front, export_leaderboard
     from tune_app.commands.tables import print_leaderboard
     from tune_app.study.lines import study_line
-    from tune_app.study.versions import version_text
 
-    store, config, _ = open_named(study)
-    version = version_text(store, config)
-    best = export_best(store, config, folder, number)
-    board, front = export_leaderboard(store, folder), export_front(store, folder)
-    echo(study_line(store.name, version))
-    print_leaderboard(make_console(), store)
+    loaded = open_named(study)
+    files = loaded.export(folder, trial=number)
+    echo(study_line(loaded.name, loaded.version))
+    print_leaderboard(make_console(), loaded.store)
     what = "best configuration" if number is None else f"trial {number}"
-    echo(f"{what:<18}  {best}\nevery trial         {board}")
-    if front is not None:
-        echo(f"the front           {front}")
-    echo(f"train it            headroom train {shlex.quote(str(best))}")
+    echo(f"{what:<18}  {files.best}\nevery trial         {files.leaderboard}")
+    if files.front is not None:
+        echo(f"the front           {files.front}")
+    echo(f"train it            headroom train {shlex.quote(str(files.best))}")
     return DONE
 
 
@@ -220,11 +218,10 @@ def export(study: str, folder: Path, number: int | None) -> int:
 @quiet_option
 def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: bool) -> int:
     """One training run without a search: trains CONFIG, saves its best epoch as a model folder."""
-    from tune_app.commands.training import run_training
-    from tune_app.config import load_config
+    from tune_app import api
 
-    loaded = load_config(config, overrides)
-    end = run_training(loaded, folder or Path("models") / loaded.study.name, console=make_console(), quiet=quiet)
+    loaded = api.load_config(config, overrides)
+    end = api.train(loaded, folder, quiet=quiet, console=make_console())
     if end.out_of_memory:
         echo(
             f"headroom: out of memory: {end.out_of_memory}; take a smaller model.name or tok.max_length, or raise"
@@ -270,13 +267,12 @@ def memory(
     """Predict what models need and the largest micro-batch that fits, before anything runs."""
     from tune_app.commands.planning import print_needs
     from tune_app.config import load_config
+    from tune_app.estimates import Target
 
     print_needs(
         load_config(config, overrides),
         make_console(),
-        budget_gib=budget_gib,
-        device=device,
-        precision=precision,
+        Target(device, budget_gib, precision),
         model=model,
         batch=batch,
         length=length,
@@ -292,12 +288,11 @@ def dashboard(study: str) -> int:
     from tune_app.commands.dashboard import followed, open_dashboards
     from tune_app.study.lines import study_line
     from tune_app.study.run_dir import tracking_uri
-    from tune_app.study.versions import version_text
 
-    store, config, run_dir = open_named(study)
+    opened = open_named(study)
+    store, config, run_dir = opened.store, opened.config, opened.run_dir
     console = make_console()
-    version = version_text(store, config)
-    console.say(study_line(store.name, version))
+    console.say(study_line(store.name, opened.version))
     with followed(store, config, run_dir, console):
         open_dashboards(run_dir, config.study.name, config.study.storage, tracking_uri(config), console)
     return DONE

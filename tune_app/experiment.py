@@ -54,7 +54,7 @@ from tune_app.study.run_dir import (
     study_checkpoints,
     tracking_uri,
 )
-from tune_app.study.store import LOCK_FILE, StudyStore, search_lock
+from tune_app.study.store import LOCK_FILE, StudyStore, quiet_optuna, search_lock
 from tune_app.study.unfinished import withdraw
 from tune_app.study.versions import Consent, begin, check_change, choose, make_room, parent_of
 from tune_app.tracking import MlflowTracking, NoTracking, Tracking, flat
@@ -113,7 +113,7 @@ def run_search(
         UserError: the configuration, the data or the storage does not allow the search.
     """
     check_own_folders()
-    with Voice(console, quiet=quiet) as voice:
+    with Voice(console, quiet=quiet) as voice, quiet_optuna():
         return _run_search(config, voice, address, fresh, consent, run_trial)
 
 

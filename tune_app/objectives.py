@@ -5,9 +5,11 @@ Several objectives have no single best trial but a front: the trials that no oth
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from optuna.trial import FrozenTrial, TrialState
+if TYPE_CHECKING:
+    # Configurations name objectives, and loading one must not wait for Optuna.
+    from optuna.trial import FrozenTrial
 
 Mode = Literal["max", "min"]
 
@@ -36,12 +38,12 @@ def shown_values(objectives: Sequence[Objective], values: Sequence[float | None]
     )
 
 
-def values_of(trial: FrozenTrial) -> tuple[float, ...]:
+def values_of(trial: "FrozenTrial") -> tuple[float, ...]:
     """Return a trial's values, one per objective; empty unless it is complete."""
-    return tuple(trial.values or ()) if trial.state == TrialState.COMPLETE else ()
+    return tuple(trial.values or ()) if trial.state.name == "COMPLETE" else ()
 
 
-def named_values(trial: FrozenTrial, objectives: Sequence[Objective]) -> dict[str, float]:
+def named_values(trial: "FrozenTrial", objectives: Sequence[Objective]) -> dict[str, float]:
     """Return the values of a complete trial by the names of the objectives, in their order."""
     return {objective.name: value for objective, value in zip(objectives, values_of(trial), strict=True)}
 
@@ -62,7 +64,7 @@ def measured(
     return (first, *(None if value is None else float(value) for value in others))
 
 
-def front(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> list[FrozenTrial]:
+def front(trials: Sequence["FrozenTrial"], objectives: Sequence[Objective]) -> list["FrozenTrial"]:
     """Return the complete trials that no other beats, that is, none is as good in every objective and better in one.
 
     With one objective, these are the best trials; with several, the Pareto set. The order is that of ``trials``.

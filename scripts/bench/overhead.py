@@ -179,9 +179,10 @@ def ray_side(trials: int, concurrent: int) -> dict[str, Any]:
 
     It starts and is silenced as in Headroom; its own records keep their defaults.
     """
-    from tune_app.distributed import cluster  # isort: skip  # Sets the environment that Ray reads when imported.
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
+
+    from tune_app.distributed import cluster
 
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "auto"
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -601,23 +601,25 @@ def compare_on_ray(trials: int, minute_s: float, card_gib: float) -> dict[str, A
 @contextmanager
 def _claimed_cards() -> Iterator[None]:
     """Start Ray as a search does, but with GPUs that may be absent and without the dashboard."""
-    from tune_app.distributed import environment  # noqa: F401  # isort: skip  # Sets the environment that Ray reads when imported.
     import ray
 
+    from tune_app.distributed.environment import set_for_ray
+
     logging.getLogger("ray").setLevel(logging.CRITICAL)
-    ray.init(
-        address="local",
-        num_cpus=RAY_OPEN,
-        num_gpus=RAY_CARDS,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.CRITICAL,
-        configure_logging=False,
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with set_for_ray():
+        ray.init(
+            address="local",
+            num_cpus=RAY_OPEN,
+            num_gpus=RAY_CARDS,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            configure_logging=False,
+        )
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 @dataclass(frozen=True)

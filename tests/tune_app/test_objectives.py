@@ -19,7 +19,6 @@ from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import Violation
 from search_spaces.space import Params, parse_space
 from tune_app.cli import cli, main
-from tune_app.commands.export import export_best, export_front, export_leaderboard
 from tune_app.commands.tables import print_leaderboard
 from tune_app.config import RunConfig, load_config, parse_config
 from tune_app.console import Console
@@ -30,6 +29,7 @@ from tune_app.search.live_table import search_view
 from tune_app.search.preconditions import study_record
 from tune_app.search.sampling import Proposer, build_proposer
 from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage, StudyCheckpoints, trial_folder
+from tune_app.study.export import export_best, export_front, export_leaderboard
 from tune_app.study.lines import closing_line
 from tune_app.study.record import StudyRecord
 from tune_app.study.remaining import Course

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tune_app.commands.terminal import RUNS, consent, echo, is_name, make_console, open_named, overrides_option
+from tune_app.commands.terminal import consent, echo, make_console, open_named, overrides_option
 from tune_app.errors import without_password
 from tune_app.uris import is_store
 
@@ -39,15 +39,14 @@ def list_studies(folder: str, as_json: bool) -> int:
 def show_study(study: str, as_json: bool) -> int:
     """What a study is about, its space, and what became of its trials. STUDY is a name or a run directory."""
     from tune_app.commands.overview import overview, print_study
-    from tune_app.study.versions import version_text
 
-    store, config, run_dir = open_named(study)
-    shown = overview(store, config, run_dir)
-    version = version_text(store, config)
+    opened = open_named(study)
+    shown = overview(opened.store, opened.config, opened.run_dir)
     if as_json:
-        echo(json.dumps({**shown.as_dict(), "version": version, "record": store.record.as_dict()}))
+        record = opened.store.record.as_dict()
+        echo(json.dumps({**shown.as_dict(), "version": opened.version, "record": record}))
     else:
-        print_study(make_console(), store, shown, config, version)
+        print_study(make_console(), opened.store, shown, opened.config, opened.version)
     return 0
 
 
@@ -63,14 +62,16 @@ def diff_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
     from tune_app.config import load_config
     from tune_app.search.preconditions import study_record, with_classes_of_data
     from tune_app.study.differences import print_differences
+    from tune_app.study.named import is_name
     from tune_app.study.versions import matching, with_rung_of
 
-    store, named, _ = open_named(study)
+    opened = open_named(study)
+    store = opened.store
     wanted = with_classes_of_data(load_config(config, overrides))
     record = study_record(wanted)
     if is_name(study):
         # Prefer the version with which a search of the configuration would go on.
-        store = matching(named.named(store.version_of), wanted, record) or store
+        store = matching(opened.config.named(store.version_of), wanted, record) or store
     differences = store.record.differences(with_rung_of(store, wanted, record))
     if not differences:
         echo(f"study {store.name} and {config} are about the same")
@@ -91,10 +92,10 @@ def fork_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
     from tune_app.config import load_config
     from tune_app.experiment import fork
 
-    store, _, run_dir = open_named(study)
-    forked, told = fork(store, run_dir, load_config(config, overrides))
+    opened = open_named(study)
+    forked, told = fork(opened.store, opened.run_dir, load_config(config, overrides))
     options = "".join(f" -s {shlex.quote(without_password(override))}" for override in overrides)
-    echo(f"{told or f'nothing to carry over from {store.name}'}\n{'begun':<18}  {without_password(forked.place)}")
+    echo(f"{told or f'nothing to carry over from {opened.name}'}\n{'begun':<18}  {without_password(forked.place)}")
     echo(f"go on with it       headroom search {shlex.quote(config)}{options}")
     return 0
 
@@ -105,10 +106,10 @@ def archive_study(study: str) -> int:
     """Set STUDY aside under a name with today's date, so that its own name is free."""
     from tune_app.study.versions import archive
 
-    store, config, run_dir = open_named(study, exact=True)
-    target = archive(run_dir)
+    opened = open_named(study, exact=True)
+    config, target = opened.config, archive(opened.run_dir)
     place = without_password(config.named(target.name).place) if is_store(config.study.dir) else target
-    echo(f"study {store.name} is kept as {place}")
+    echo(f"study {opened.name} is kept as {place}")
     return 0
 
 
@@ -125,9 +126,10 @@ def delete_study(study: str, yes: bool) -> int:
         remove_unfinished(unfinished)
         echo(f"what was begun of study {unfinished.name} was deleted")
         return 0
-    store, config, run_dir = open_named(study, exact=True)
+    opened = open_named(study, exact=True)
+    store, run_dir = opened.store, opened.run_dir
     check_idle(run_dir)
-    consent(yes, question(store, without_password(config.place)))
+    consent(yes, question(store, without_password(opened.config.place)))
     left = delete(store, run_dir)
     echo(f"study {store.name} was deleted")
     if left:
@@ -137,6 +139,7 @@ def delete_study(study: str, yes: bool) -> int:
 
 def _unfinished(study: str) -> Path | None:
     """Return the run directory, given by path or name, of a study whose creation was interrupted; None for others."""
+    from tune_app.study.named import RUNS
     from tune_app.study.unfinished import what_is_missing
 
     places = [] if is_store(study) else [Path(study), RUNS / study]

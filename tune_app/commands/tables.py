@@ -19,6 +19,7 @@ from tune_app.study.lines import (
     baseline_lines,
     best_text,
     counts_line,
+    cut_lines,
     mark_of,
     study_line,
     summary_lines,
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from tune_app.experiment import SearchEnd
 
 _TOP = 10
-# Share of cut rows below which they are not reported.
-_SOME = 0.01
 
 
 def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> None:
@@ -76,13 +75,6 @@ def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> N
         console.say(f"★ the front: no other trial is at least as good in {_all_of(names)} and better in one")
     for line in [*baseline_lines(baselines(store)), *cut_lines(ranked[0].user_attrs.get("cut_share"))]:
         console.say(line)
-
-
-def cut_lines(share: object) -> list[str]:
-    """Return a line on the share of texts that were cut, if any. Trials of earlier versions lack the share."""
-    if not isinstance(share, float) or share < _SOME:
-        return []
-    return [f"{share:.0%} of the rows are longer than tok.max_length and were cut to it"]
 
 
 def print_end(console: Console, end: "SearchEnd") -> None:

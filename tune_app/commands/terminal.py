@@ -1,26 +1,18 @@
 """Shared parts of the commands: options, the console for output, and the lookup of a study that a person names."""
 
-import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from tune_app.errors import UserError, nearest
+from tune_app.errors import UserError
 from tune_app.printable import printable
-from tune_app.uris import is_store
 
 if TYPE_CHECKING:
-    from tune_app.config import RunConfig
+    from tune_app.api import Study
     from tune_app.console import Console
-    from tune_app.study.store import StudyStore
-
-RUNS = Path("runs")
-"""Folder, in the working directory, that holds the run directories of studies given by name."""
 
 _PIPE_WIDTH = 200
-_SHOWN_DIFFERENCES = 3
 
 overrides_option = click.option(
     "-s",
@@ -47,73 +39,22 @@ def make_console() -> "Console":
     return console if console.is_terminal else Console(width=_PIPE_WIDTH)
 
 
-def open_named(study: str, *, exact: bool = False) -> tuple["StudyStore", "RunConfig", Path]:
-    """Open a study by its name (under ``RUNS``), its run directory or its URI.
-
-    A name means the newest version of the study; a run directory or a URI means exactly that version.
+def open_named(study: str, *, exact: bool = False) -> "Study":
+    """Open the study that a person names, and report differences in its configuration file.
 
     Args:
         exact: refuse a name that stands for several versions.
 
-    Returns:
-        The study, its recorded configuration and its run directory. Differences in the configuration file are reported.
-
     Raises:
         UserError: there is no such study.
     """
-    from tune_app.study.run_dir import CONFIG_FILE, recorded_config, stored_config
-    from tune_app.study.store import load_study
+    from tune_app import api
+    from tune_app.study.named import open_study
 
-    run_dir = _run_dir_of(study)
-    own = RUNS / study
-    if exact and is_name(study) and run_dir != own:
-        there = [str(path) for path in (own, run_dir) if path.is_dir()]
-        raise UserError(
-            f"{study}: its newest version is {run_dir.name}; give the run directory of the one that is meant:"
-            f" {' or '.join(there)}"
-        )
-    written = stored_config(run_dir)
-    store = load_study(run_dir, written.study.name, written.study.storage)
-    config, differences = recorded_config(store, written)
-    if differences:
-        named = "; ".join(map(str, differences[:_SHOWN_DIFFERENCES]))
-        more = len(differences) - _SHOWN_DIFFERENCES
-        echo(
-            f"headroom: warning: {run_dir / CONFIG_FILE} was changed since the study was searched ({named}"
-            f"{f'; and {more} more' if more > 0 else ''}); what the study records counts",
-            err=True,
-        )
-    # Do not resolve links, since callers must recognise a run directory that is a link.
-    return store, config, run_dir.absolute()
-
-
-def is_name(study: str) -> bool:
-    """Return whether a person gave a study's name rather than its run directory or URI."""
-    from tune_app.study.run_dir import CONFIG_FILE
-
-    return not is_store(study) and not os.path.isfile(Path(study) / CONFIG_FILE)
-
-
-def _run_dir_of(study: str) -> Path:
-    from tune_app.study.remote import fetched
-    from tune_app.study.run_dir import CONFIG_FILE
-    from tune_app.study.versions import newest_run_dir
-
-    if not is_name(study):
-        return fetched(study) if is_store(study) else Path(study)
-    run_dir = newest_run_dir(RUNS, study) or RUNS / study
-    # Unlike Path.is_file, os.path.isfile accepts any text, such as a name too long for a folder.
-    if not os.path.isfile(run_dir / CONFIG_FILE):
-        raise UserError(
-            f"{study}: no study of that name in ./{RUNS} and no run directory at that path{_near(study)}; a"
-            f" run directory holds {CONFIG_FILE}"
-        )
-    return run_dir
-
-
-def _near(study: str) -> str:
-    known = [path.name for path in RUNS.iterdir() if path.is_dir()] if RUNS.is_dir() else []
-    return nearest(Path(study).name, known)
+    opened = api.Study(open_study(study, exact=exact))
+    for warning in opened.warnings:
+        echo(f"headroom: warning: {warning}", err=True)
+    return opened
 
 
 def consent(yes: bool, question: str) -> None:

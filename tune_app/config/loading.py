@@ -1,7 +1,7 @@
 """Loading of configurations: a YAML file and its overrides become a complete, checked configuration."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from tune_app.config.checks import check
 from tune_app.config.messages import one_line
 from tune_app.config.named_space import FROM, settle, write_out
 from tune_app.config.old_names import OLD_WARMUP, WARMUP, keep_split, rename_warmup
-from tune_app.config.overrides import apply_override
+from tune_app.config.overrides import Overrides, apply_override, named_values
 from tune_app.config.parameters import check_parameter, parsed_space
 from tune_app.config.paths import with_absolute_paths
 from tune_app.config.run import RunConfig
@@ -20,27 +20,33 @@ from tune_app.config.yaml_files import read_yaml
 from tune_app.errors import UserError
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read one YAML file, apply ``KEY=VALUE`` overrides and check everything.
+def load_config(source: str | Path | Mapping[str, Any], overrides: Overrides = ()) -> RunConfig:
+    """Return the complete, checked configuration of a run.
+
+    Args:
+        source: YAML file, or its content as a dictionary.
+        overrides: values by dotted name, such as ``{"train.epochs": 5}``, or texts ``KEY=VALUE``. They go before what
+            the source says.
 
     Raises:
         UserError: the file or a setting is wrong; the message names it, its value and the remedy in one line.
     """
-    return parse_config(read_yaml(Path(path)), overrides, where=str(path))
+    if isinstance(source, Mapping):
+        return parse_config(source, overrides)
+    return parse_config(read_yaml(Path(source)), overrides, where=str(source))
 
 
-def parse_config(raw: dict[str, Any], overrides: Sequence[str] = (), where: str = "the configuration") -> RunConfig:
+def parse_config(given: Mapping[str, Any], overrides: Overrides = (), where: str = "the configuration") -> RunConfig:
     """Apply overrides to plain data and check it; see ``load_config``."""
-    raw = copy.deepcopy(raw)
+    raw = copy.deepcopy(dict(given))
     named = None
     in_epochs = rename_warmup(raw)
     keep_split(raw)
-    for override in overrides:
-        if override.startswith("space.") and not override.startswith(f"space.{FROM}="):
+    for name, value in named_values(overrides):
+        if name.startswith("space.") and name != f"space.{FROM}":
             # Write the named space out first: the override may change a single field of an entry, or remove it.
             named = write_out(raw, check_parameter) or named
-        apply_override(raw, override)
-        name = override.partition("=")[0].strip()
+        apply_override(raw, name, value)
         in_epochs = name == OLD_WARMUP or (in_epochs and name != WARMUP)
     named = write_out(raw, check_parameter) or named
     try:

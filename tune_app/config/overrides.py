@@ -1,6 +1,7 @@
-"""Overrides of a configuration: ``-s KEY=VALUE``, applied to plain data before it is checked."""
+"""Overrides of a configuration, applied to plain data before it is checked."""
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ruamel.yaml.error import YAMLError
@@ -12,16 +13,39 @@ from tune_app.config.parameters import check_parameter
 from tune_app.config.yaml_files import parse_yaml
 from tune_app.errors import UserError, nearest
 
+Overrides = Mapping[str, Any] | Sequence[str]
+"""Values by the dotted names of settings, or texts of the form ``KEY=VALUE`` whose values are YAML."""
 
-def apply_override(raw: dict[str, Any], override: str) -> None:
+
+def named_values(overrides: Overrides) -> list[tuple[str, Any]]:
+    """Return the dotted names and values of overrides.
+
+    Raises:
+        UserError: a text is not ``KEY=VALUE``, or its value is not YAML.
+    """
+    if isinstance(overrides, Mapping):
+        return [(key.strip(), copy.deepcopy(value)) for key, value in overrides.items()]
+    return [_parsed(override) for override in overrides]
+
+
+def _parsed(override: str) -> tuple[str, Any]:
     key, sign, text = override.partition("=")
-    key = WARMUP if key.strip() == OLD_WARMUP else key.strip()
+    key = key.strip()
     if not sign or not key:
         raise UserError(f"-s {short(override)}: expected KEY=VALUE, e.g. -s train.epochs=5")
     try:
-        value = parse_yaml(text) if text.strip() else None
+        return key, parse_yaml(text) if text.strip() else None
     except (YAMLError, ValueError, RecursionError):
         raise UserError(f"-s {key}: {quoted(text)} is not valid YAML; quote it, e.g. -s {key}='[8, 16]'") from None
+
+
+def apply_override(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Set one setting, or one entry of the space or a field of it, in plain data.
+
+    Raises:
+        UserError: the name leads to something that holds no settings.
+    """
+    key = WARMUP if key == OLD_WARMUP else key
     if key == "space" or not key.startswith("space."):
         _set(raw, key.split("."), value, key)
         return

@@ -10,11 +10,10 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tune_app.distributed import environment  # noqa: F401  # isort: skip  # Ray reads it when imported.
-
 import ray
 
 from tune_app.distributed.addresses import ClusterAddress, cluster_address
+from tune_app.distributed.environment import set_for_ray
 from tune_app.distributed.nodes import living_nodes
 from tune_app.distributed.private import (
     LOOPBACK,
@@ -109,6 +108,12 @@ def joined(address: str | None, cpus: int, gpus: int | None = None) -> Iterator[
         UserError: there is no cluster at ``address``, or Ray does not start here, for example because no folder is
             suitable for its files.
     """
+    with set_for_ray(), _session(address, cpus, gpus) as cluster:
+        yield cluster
+
+
+@contextmanager
+def _session(address: str | None, cpus: int, gpus: int | None) -> Iterator[Cluster]:
     if ray.is_initialized():
         yield Cluster(dict(ray.cluster_resources()), None)
         return

@@ -1,6 +1,8 @@
-"""Environment of Ray and its processes. Ray reads it when it is imported, so this module is imported before Ray."""
+"""Environment variables that Ray and its processes read during a search."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _VARIABLES = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -12,11 +14,20 @@ _VARIABLES = {
     # A kill by Ray's memory monitor would abort the whole search, not only the trial.
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS": "0",
     # Nothing reads Ray's own record of the search, so writing it once at the end suffices.
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     # Workers that load tokenizers after a fork would warn about it repeatedly.
     "TOKENIZERS_PARALLELISM": "false",
 }
-for _name, _value in _VARIABLES.items():
-    os.environ.setdefault(_name, _value)
+
+
+@contextmanager
+def set_for_ray() -> Iterator[None]:
+    """Set the variables while the block runs, except for those that the user has set."""
+    ours = _VARIABLES.keys() - os.environ.keys()
+    os.environ.update({name: _VARIABLES[name] for name in ours})
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)

@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from typing import Any
 
-from tune_app.distributed import environment  # noqa: F401  # isort: skip  # Ray reads it when imported.
-
 from ray import tune
 
 from tune_app.distributed.messages import Launch, number_of

@@ -4,8 +4,6 @@ Every function and class names its private names and their purpose. ``tests/tune
 asserts that each of them exists with the signature that is relied on, and that no other module uses any.
 """
 
-from tune_app.distributed import environment  # noqa: F401  # isort: skip  # Ray reads it when imported.
-
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator

@@ -21,6 +21,8 @@ from tune_app.study.times import working_s
 from tune_app.unit import Unit
 
 COLLAPSED = "collapsed: one answer for every row"
+# Share of cut rows below which they are not reported.
+_FEW = 0.01
 
 
 def study_line(name: str, *remarks: str) -> str:
@@ -119,3 +121,10 @@ def what_of(trial: FrozenTrial, names: Collection[str]) -> str:
     else:
         what = params_text({name: value for name, value in trial.params.items() if name in names})
     return ": ".join(filter(None, (", ".join(marks), what)))
+
+
+def cut_lines(share: object) -> list[str]:
+    """Return a line on the share of texts that were cut, if any. Trials of earlier versions lack the share."""
+    if not isinstance(share, float) or share < _FEW:
+        return []
+    return [f"{share:.0%} of the rows are longer than tok.max_length and were cut to it"]

@@ -48,8 +48,6 @@ _BASELINES_KEY = "baselines"
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-
 # The sampling module makes the proposals. A study with another sampler would sample on every access to a trial.
 _NO_SAMPLER = optuna.samplers.RandomSampler()
 
@@ -69,6 +67,17 @@ class Parent:
     run_dir: str
     id: str | None
     is_carried_over: bool = False
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Keep Optuna from logging anything but errors in the block."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 class StudyStore:
@@ -180,7 +189,7 @@ class StudyStore:
         Args:
             moved: old and new folder of the study's files. Attributes that hold a path below the old one are updated.
         """
-        with self._one_write():
+        with quiet_optuna(), self._one_write():
             study_id = self.storage.create_new_study(self.study.directions, name)
             for key, value in self.storage.get_study_system_attrs(self._study_id).items():
                 self.storage.set_study_system_attr(study_id, key, value)
@@ -290,13 +299,7 @@ def open_study(
             differences.
     """
     storage, journal = _open_storage(run_dir, url)
-    study = optuna.create_study(
-        study_name=name,
-        storage=storage,
-        sampler=_NO_SAMPLER,
-        directions=[_DIRECTIONS[objective.mode] for objective in record.objectives],
-        load_if_exists=True,
-    )
+    study = _created(name, storage, record)
     _check_made_by_us(study, record)
     if _RECORD_KEY not in study.user_attrs:
         with nullcontext() if journal is None else journal.one_write():
@@ -313,6 +316,15 @@ def open_study(
     if differences:
         raise differs(name, differences)
     return store
+
+
+def _created(name: str, storage: BaseStorage, record: StudyRecord) -> optuna.Study:
+    """Create a study in a storage, or load the one of that name."""
+    directions = [_DIRECTIONS[objective.mode] for objective in record.objectives]
+    with quiet_optuna():
+        return optuna.create_study(
+            study_name=name, storage=storage, sampler=_NO_SAMPLER, directions=directions, load_if_exists=True
+        )
 
 
 def check_name(run_dir: Path, name: str, url: str | None, record: StudyRecord) -> None:
@@ -361,12 +373,7 @@ def _check_made_by_us(study: optuna.Study, record: StudyRecord) -> None:
 def study_in_memory(record: StudyRecord) -> StudyStore:
     """Return an empty study in memory, for replayed searches."""
     storage = optuna.storages.InMemoryStorage()
-    study = optuna.create_study(
-        study_name="in-memory",
-        storage=storage,
-        sampler=_NO_SAMPLER,
-        directions=[_DIRECTIONS[objective.mode] for objective in record.objectives],
-    )
+    study = _created("in-memory", storage, record)
     study.set_user_attr(_RECORD_KEY, record.as_dict())
     return StudyStore(study, storage, None)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces.space import parse_space
-from tune_app.commands.tables import cut_lines, print_leaderboard
+from tune_app.commands.tables import print_leaderboard
 from tune_app.console import Console
 from tune_app.outcomes import Outcome
 from tune_app.study.record import StudyRecord
@@ -39,16 +39,3 @@ def test_the_baselines_stand_under_the_leaderboard(
     below = output.getvalue().splitlines()[2:]
     assert len(below) == len(said)
     assert all(line.endswith(end) for line, end in zip(below, said, strict=True))
-
-
-@pytest.mark.parametrize(
-    ("share", "said"),
-    [
-        (None, []),
-        (0.0, []),
-        (0.009, []),
-        (0.684, ["68% of the rows are longer than tok.max_length and were cut to it"]),
-    ],
-)
-def test_that_texts_are_cut_is_told_where_some_are(share: float | None, said: list[str]) -> None:
-    assert cut_lines(share) == said

@@ -22,17 +22,19 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::pytest.Pytes
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Start three nodes; the head, on which the searches run, has no room for a trial."""
-    import tune_app.distributed.environment  # noqa: F401, I001  # First, for Ray's environment.
     from ray.cluster_utils import Cluster
+
+    from tune_app.distributed.environment import set_for_ray
 
     # Short health checks, so that Ray notices a lost node soon.
     quick = {"health_check_period_ms": 500, "health_check_timeout_ms": 500, "health_check_failure_threshold": 3}
     head = {"num_cpus": 0, "include_dashboard": False, "_system_config": quick}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    for _ in range(2):
-        cluster.add_node(num_cpus=4, num_gpus=1)
-    yield cluster
-    cluster.shutdown()
+    with set_for_ray():
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        for _ in range(2):
+            cluster.add_node(num_cpus=4, num_gpus=1)
+        yield cluster
+        cluster.shutdown()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from search_spaces.rules import Violation
 from search_spaces.space import parse_space
 from tune_app.outcomes import Outcome
-from tune_app.study.lines import baseline_lines, closing_line, summary_lines, what_of
+from tune_app.study.lines import baseline_lines, closing_line, cut_lines, summary_lines, what_of
 from tune_app.study.record import StudyRecord
 from tune_app.study.reporting import study_status, varying
 from tune_app.study.store import StudyStore, open_study
@@ -111,3 +111,16 @@ def test_only_parameters_that_differ_are_worth_a_word(store: StudyStore) -> None
     store.record_infeasible({**PARAMS, "head.pooling": "mean"}, [Violation("memory", "too large", 1.0)])
     store.open_trial({**PARAMS, "train.batch_size": 16}, {})
     assert varying(store.trials()) == {"train.batch_size"}
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (None, []),
+        (0.0, []),
+        (0.009, []),
+        (0.684, ["68% of the rows are longer than tok.max_length and were cut to it"]),
+    ],
+)
+def test_that_texts_are_cut_is_told_where_some_are(share: float | None, said: list[str]) -> None:
+    assert cut_lines(share) == said

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from search_spaces.rules import Violation
-from tune_app.commands.export import export_best, export_leaderboard
 from tune_app.config import RunConfig, load_config, parse_config
 from tune_app.errors import UserError
 from tune_app.outcomes import Outcome
+from tune_app.study.export import export_best, export_leaderboard
 from tune_app.study.record import StudyRecord
 from tune_app.study.run_dir import CONFIG_FILE, keep_config, recorded_config, stored_config, write_config
 from tune_app.study.store import StudyStore, open_study

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from trainables.scratch import scratch_folder
-from tune_app.commands.export import installed_versions
-from tune_app.commands.tables import cut_lines
 from tune_app.config import RunConfig
 from tune_app.console import Console
 from tune_app.errors import UserError
@@ -25,7 +23,8 @@ from tune_app.search.preconditions import (
     model_names,
     with_classes_of_data,
 )
-from tune_app.study.lines import baseline_lines
+from tune_app.study.export import installed_versions
+from tune_app.study.lines import baseline_lines, cut_lines
 from tune_app.study.reporting import baselines_in
 from tune_app.study.run_dir import CACHE
 from tune_app.voice import Voice

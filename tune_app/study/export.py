@@ -14,7 +14,6 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from tune_app import __version__
 from tune_app.config import PinnedSection, RunConfig, dump_yaml
 from tune_app.errors import UserError
 from tune_app.objectives import front, named_values, values_of
@@ -25,6 +24,7 @@ from tune_app.study.record import EQUAL_TEXTS
 from tune_app.study.reporting import is_collapsed, is_recommended, leaderboard, outcome_of, reason_of
 from tune_app.study.run_dir import shown_config
 from tune_app.study.store import StudyStore
+from tune_app.version import VERSION
 
 BEST_FILE = "best.yaml"
 LEADERBOARD_FILE = "leaderboard.csv"
@@ -90,7 +90,7 @@ def best_config(store: StudyStore, config: RunConfig, trial: FrozenTrial) -> dic
 def installed_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result depends on."""
     installed = {package: importlib.metadata.version(package) for package in _PINNED_PACKAGES}
-    return {"python": platform.python_version(), **installed, "headroom": __version__}
+    return {"python": platform.python_version(), **installed, "headroom": VERSION}
 
 
 def export_leaderboard(store: StudyStore, folder: Path) -> Path:
@@ -101,12 +101,16 @@ def export_leaderboard(store: StudyStore, folder: Path) -> Path:
     Raises:
         UserError: the folder cannot be written.
     """
+    with _writing(folder):
+        return _write_table(*leaderboard_table(store), folder / LEADERBOARD_FILE)
+
+
+def leaderboard_table(store: StudyStore) -> tuple[list[str], list[list[object]]]:
+    """Return the names of the leaderboard's columns, and a row per trial, the best first."""
     trials = store.trials()
     ranked = leaderboard(trials, store.record.objectives)
     placed = {trial.number for trial in ranked}
-    others = [trial for trial in trials if trial.number not in placed]
-    with _writing(folder):
-        return _write_table(store, [*ranked, *others], folder / LEADERBOARD_FILE)
+    return _table(store, [*ranked, *(trial for trial in trials if trial.number not in placed)])
 
 
 def export_front(store: StudyStore, folder: Path) -> Path | None:
@@ -120,29 +124,31 @@ def export_front(store: StudyStore, folder: Path) -> Path | None:
         return None
     best = front(leaderboard(store.trials(), objectives), objectives)
     with _writing(folder):
-        return _write_table(store, best, folder / FRONT_FILE)
+        return _write_table(*_table(store, best), folder / FRONT_FILE)
 
 
-def _write_table(store: StudyStore, trials: Sequence[FrozenTrial], target: Path) -> Path:
-    """Write a line per trial, with ranks for the complete ones in the given order, and return the path."""
+def _table(store: StudyStore, trials: Sequence[FrozenTrial]) -> tuple[list[str], list[list[object]]]:
+    """Return columns and rows of trials, with ranks for the complete ones in the given order."""
     names = list(store.record.space)
     objectives = [objective.name for objective in store.record.objectives]
     # Attributes that are objectives have their columns at the front already.
     attributes = [name for name in TRIAL_ATTRIBUTES if name not in objectives]
+    columns = ["rank", "number", "outcome", *objectives, "best_epoch", *names, *attributes]
+    rows = []
+    for rank, trial in enumerate(trials, start=1):
+        values = values_of(trial)
+        # An incomplete trial has its last report of the first objective, and objectives that are attributes.
+        so_far = (store.record.unit.last_value(trial.intermediate_values), *map(trial.user_attrs.get, objectives[1:]))
+        rows.append([rank if values else None, *_row(trial, values or so_far, names, attributes)])
+    return [*columns, RECOMMENDED_ATTRIBUTE, CARRIED_ATTRIBUTE, "reason"], rows
+
+
+def _write_table(columns: Sequence[str], rows: Sequence[Sequence[object]], target: Path) -> Path:
     building = target.with_name(f".{target.name}.{os.getpid()}")
     with building.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        columns = ["rank", "number", "outcome", *objectives, "best_epoch", *names, *attributes, RECOMMENDED_ATTRIBUTE]
-        writer.writerow([*columns, CARRIED_ATTRIBUTE, "reason"])
-        for rank, trial in enumerate(trials, start=1):
-            values = values_of(trial)
-            # An incomplete trial has its last report of the first objective, and objectives that are attributes.
-            so_far = (
-                store.record.unit.last_value(trial.intermediate_values),
-                *map(trial.user_attrs.get, objectives[1:]),
-            )
-            shown = values or so_far
-            row = [rank if values else None, *_row(trial, shown, names, attributes)]
+        writer.writerow(columns)
+        for row in rows:
             writer.writerow([printable(cell) if isinstance(cell, str) else cell for cell in row])
     os.replace(building, target)
     return target

@@ -1,0 +1,229 @@
+"""Python interface: what a notebook imports from ``tune_app``, and what the commands are thin shells over.
+
+Nothing heavy is imported before it is needed: reading a study imports neither torch nor Ray.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tune_app.config import RunConfig, load_config
+from tune_app.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from trainables.planning.needs import Verdict
+    from tune_app.console import Console
+    from tune_app.experiment import SearchEnd
+    from tune_app.study.named import NamedStudy
+    from tune_app.study.reporting import Best, StudyStatus
+    from tune_app.training import TrainEnd
+
+__all__ = ["Exported", "Study", "UserError", "estimate_memory", "load_config", "load_study", "search", "train"]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Files of an export.
+
+    Attributes:
+        best: complete configuration of the exported trial, which ``train`` runs as it is.
+        leaderboard: CSV file of every trial, the best first.
+        front: CSV file of the trials that no other beats; None with one objective.
+    """
+
+    best: Path
+    leaderboard: Path
+    front: Path | None
+
+
+class Study:
+    """Study on disk or in a store, read anew at every call. Get one from ``search`` or ``load_study``.
+
+    Attributes:
+        store: Optuna study with everything that it records.
+        config: configuration of the study's latest search, as resolved.
+        run_dir: folder of the study's files on this machine.
+        end: end of the search that returned this study; None if the study was loaded.
+        warnings: lines on what the configuration file says differently from the study's own record.
+    """
+
+    def __init__(self, named: "NamedStudy", end: "SearchEnd | None" = None) -> None:
+        self.store = named.store
+        self.config = named.config
+        self.run_dir = named.run_dir
+        self.warnings = named.warnings
+        self.end = end
+
+    def __repr__(self) -> str:
+        status = self.status()
+        best = f", best {status.metric} {status.best.value:.4f}" if status.best else ""
+        return f"<Study {self.name}: {status.launched} of {status.target} launched{best}>"
+
+    @property
+    def name(self) -> str:
+        """Name of the study; a later version has a name of its own."""
+        return self.store.name
+
+    @cached_property
+    def version(self) -> str:
+        """Line on the version of the study and on later versions; empty if it is the only one."""
+        from tune_app.study.versions import version_text
+
+        return version_text(self.store, self.config)
+
+    @property
+    def best(self) -> "Best | None":
+        """The best complete trial by the first objective: ``number``, ``value`` and ``params``; None without one."""
+        return self.status().best
+
+    def status(self) -> "StudyStatus":
+        """Return counts per outcome and the best trials; ``as_dict()`` of it is ``headroom status --json``."""
+        from tune_app.study.remote import is_running
+        from tune_app.study.reporting import study_status
+
+        return study_status(self.store, is_running=is_running(self.config, self.run_dir))
+
+    def trials_dataframe(self) -> "pd.DataFrame":
+        """Return one row per trial, the best first: the columns of ``leaderboard.csv``."""
+        import pandas as pd
+
+        from tune_app.study.export import leaderboard_table
+
+        columns, rows = leaderboard_table(self.store)
+        return pd.DataFrame(rows, columns=columns)
+
+    def export(self, folder: str | Path, *, trial: int | None = None) -> Exported:
+        """Write the best configuration and the leaderboard.
+
+        Args:
+            folder: made if it is missing; files of an earlier export are replaced.
+            trial: number of the trial to export; None takes the best one.
+
+        Raises:
+            UserError: there is no such complete trial, or the folder cannot be written.
+        """
+        from tune_app.study.export import export_best, export_front, export_leaderboard
+
+        folder = Path(folder)
+        return Exported(
+            export_best(self.store, self.config, folder, trial),
+            export_leaderboard(self.store, folder),
+            export_front(self.store, folder),
+        )
+
+
+def load_study(study: str | Path) -> Study:
+    """Open a study by its name (under ``runs``), its run directory or its URI.
+
+    A name means the newest version of the study.
+
+    Raises:
+        UserError: there is no such study.
+    """
+    from tune_app.study.named import open_study
+
+    return Study(open_study(study))
+
+
+def search(
+    config: RunConfig,
+    *,
+    trials: int | None = None,
+    address: str | None = None,
+    fresh: bool = False,
+    quiet: bool = False,
+    consent: Callable[[str], None] | None = None,
+    console: "Console | None" = None,
+) -> Study:
+    """Run the study of a configuration until it holds its launched trials, or resume it if it exists.
+
+    ``Study.end`` says how the search ended; an interrupted one resumes with the same call.
+
+    Args:
+        trials: launched trials that the study shall hold; None leaves ``search.trials``.
+        address: address of a Ray cluster to join; None starts Ray on this machine, or joins the job's cluster.
+        fresh: begin a new version beside the study instead of resuming it.
+        quiet: show no progress.
+        consent: asks whether to delete what ``study.on_change: delete`` would; raises ``UserError`` to refuse. None
+            deletes nothing.
+        console: where to show progress; None means the standard error.
+
+    Raises:
+        UserError: the configuration, the data or the storage does not allow the search.
+    """
+    from tune_app.console import Console
+    from tune_app.experiment import run_search
+    from tune_app.study.named import open_study
+
+    if trials is not None:
+        config = load_config(config.as_dict(), {"search.trials": trials})
+    console = console or Console(stderr=True)
+    end = run_search(config, console=console, quiet=quiet, address=address, fresh=fresh, consent=consent)
+    return Study(open_study(end.run_dir), end)
+
+
+def train(
+    config: RunConfig, to: str | Path | None = None, *, quiet: bool = False, console: "Console | None" = None
+) -> "TrainEnd":
+    """Train one configuration without a search, and save its best epoch as a model folder.
+
+    Args:
+        config: configuration without a space, such as an exported ``best.yaml``.
+        to: new folder for the model; None means ``models/<study name>`` under the working directory.
+        quiet: show no progress.
+        console: where to show progress; None means the standard error.
+
+    Returns:
+        Folder, scores and best epoch. ``out_of_memory`` gives the reason if not even one sample at a time fitted.
+
+    Raises:
+        UserError: the configuration holds a space or cannot run, or the folder is not empty.
+    """
+    from tune_app.console import Console
+    from tune_app.training import run_training
+
+    folder = Path(to) if to is not None else Path("models") / config.study.name
+    return run_training(config, folder, console=console or Console(stderr=True), quiet=quiet)
+
+
+def estimate_memory(
+    model: str,
+    batch: int,
+    length: int,
+    *,
+    precision: Literal["bf16", "fp32"] | None = None,
+    budget_gib: float | None = None,
+    device: Literal["cpu", "cuda"] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> "Verdict":
+    """Predict what one training step needs, and how its batch is split to fit. Nothing is trained.
+
+    Args:
+        model: built-in encoder, model folder or hub name.
+        batch: effective batch in samples.
+        length: tokens of an input.
+        precision: None takes what the device does best.
+        budget_gib: memory of the device in GiB; None asks about this machine.
+        device: None means a CUDA card if a budget is given, and else what this machine has.
+        settings: further settings by dotted name, such as ``{"optim.name": "lion"}``.
+
+    Returns:
+        Whether it fits, the need in GiB, and the micro-batch and accumulation steps.
+
+    Raises:
+        UserError: there is no such model, or a setting is wrong.
+    """
+    from tune_app.estimates import Target, verdict
+
+    if batch < 1:
+        raise UserError(f"batch: {batch}: give the samples of an optimizer step, at least 1")
+    if budget_gib is not None and not 0 < budget_gib < float("inf"):
+        raise UserError(f"budget_gib: {budget_gib}: give the memory of the card in GiB, e.g. 24")
+    given = {"study": {"name": "estimate"}, "data": {"path": "demo"}}
+    config = load_config(given, {"model.name": model, "tok.max_length": length, **(settings or {})})
+    _, answer = verdict(config, model, batch, length, Target(device, budget_gib, precision))
+    return answer

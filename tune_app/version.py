@@ -1,0 +1,3 @@
+"""Version of the distribution."""
+
+VERSION = "0.1.0"
