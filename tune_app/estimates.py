@@ -10,8 +10,8 @@ from trainables.machine import MachineFiles
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
 from tune_app.folders import check_own_folders
-from tune_app.search.combinations import check_combinations, fixed_obstacle
-from tune_app.search.preconditions import check_families, check_optimizers, check_weights, model_names
+from tune_app.screening.combinations import check_combinations, fixed_obstacle
+from tune_app.screening.preconditions import check_families, check_optimizers, check_weights, model_names
 
 if TYPE_CHECKING:
     from trainables.devices.facts import TrialDevice

@@ -19,17 +19,18 @@ from trainables.settings import ContentSettings
 from tune_app.config import RunConfig
 from tune_app.console import Console
 from tune_app.distributed.addresses import check_address, cluster_address
+from tune_app.distributed.breaker import Breakage, CircuitBreaker
 from tune_app.distributed.interrupts import end_loop, interruptible
 from tune_app.distributed.ray_files import find_sessions_folder
 from tune_app.errors import UserError, without_password
 from tune_app.folders import check_own_folders, made_folder
 from tune_app.outcomes import MOST_RETRIES, WAITS_ATTRIBUTE, Outcome, carried_from
-from tune_app.search.breaker import Breakage, CircuitBreaker
-from tune_app.search.combinations import combination_rules
-from tune_app.search.knobs import check_knobs
-from tune_app.search.live_table import LiveTable
-from tune_app.search.opening import baselines_of, data_lines
-from tune_app.search.preconditions import (
+from tune_app.progress.live_table import LiveTable
+from tune_app.progress.opening import baselines_of, data_lines
+from tune_app.progress.plain import PlainLines, Progress, Quiet
+from tune_app.screening.combinations import combination_rules
+from tune_app.screening.knobs import check_knobs
+from tune_app.screening.preconditions import (
     check_cpu,
     check_gpus,
     check_models,
@@ -37,7 +38,6 @@ from tune_app.search.preconditions import (
     study_record,
     with_classes_of_data,
 )
-from tune_app.search.progress import PlainLines, Progress, Quiet
 from tune_app.study.differences import print_differences
 from tune_app.study.record import StudyRecord
 from tune_app.study.remaining import Course
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from tune_app.distributed.cluster import Cluster
     from tune_app.distributed.nodes import TrialFiles
     from tune_app.distributed.trainable import RunTrial
-    from tune_app.search.packing import Gpus, Packing
+    from tune_app.screening.packing import Gpus, Packing
     from tune_app.study.checkpoints import StudyCheckpoints
 
 
@@ -261,8 +261,8 @@ def _search(
     from tune_app.distributed.spared import PastTrial
     from tune_app.distributed.trainable import make_trainable, train_encoder, watch_timeout_s
     from tune_app.distributed.watch import Watch, ray_health
-    from tune_app.search.recommended import recommended_turns
-    from tune_app.search.sampling import build_proposer
+    from tune_app.sampling.proposers import build_proposer
+    from tune_app.sampling.recommended import recommended_turns
     from tune_app.study.checkpoints import CheckpointKeeper
     from tune_app.study.places import PlaceAwayError, store_errors
 
@@ -423,8 +423,8 @@ def _screen(config: RunConfig, device: "TrialDevice", gpus: "Gpus", say: Callabl
     Raises:
         UserError: the rules reject the whole space.
     """
-    from tune_app.search.filtering import build_rules, check_something_runs, count_rejections
-    from tune_app.search.packing import Packing
+    from tune_app.screening.filtering import build_rules, check_something_runs, count_rejections
+    from tune_app.screening.packing import Packing
 
     assert config.space is not None
     passes = config.resources.passes

@@ -14,9 +14,9 @@ from tune_app.console import Console
 from tune_app.errors import UserError
 from tune_app.folders import check_own_folders, made_folder
 from tune_app.objectives import measured
-from tune_app.search.combinations import check_combinations
-from tune_app.search.opening import data_lines
-from tune_app.search.preconditions import (
+from tune_app.progress.opening import data_lines
+from tune_app.screening.combinations import check_combinations
+from tune_app.screening.preconditions import (
     check_cpu,
     check_families,
     check_optimizers,
@@ -167,7 +167,7 @@ def _check_it_fits(config: RunConfig, say: Callable[[str], None]) -> None:
     from search_spaces.rules import MemoryRule, Sample
     from trainables.devices.facts import trial_device
     from trainables.machine import MachineFiles
-    from tune_app.search.packing import Packing
+    from tune_app.screening.packing import Packing
 
     if "predicted" not in config.limits:
         return

@@ -243,7 +243,7 @@ def _headroom_suggest(space: Space, folder: Path, told: int, suggestions: int) -
     from tune_app.distributed.messages import Launch
     from tune_app.distributed.searcher import HeadroomSearch
     from tune_app.outcomes import Outcome
-    from tune_app.search.sampling import build_proposer
+    from tune_app.sampling.proposers import build_proposer
     from tune_app.study.record import StudyRecord
     from tune_app.study.store import open_study
 

@@ -61,9 +61,9 @@ from trainables.machine import MachineFiles
 from trainables.reports import Report, TrialReport
 from trainables.settings import TrialSettings
 from tune_app.config import RunConfig, parse_config
-from tune_app.search.filtering import build_rules
-from tune_app.search.packing import SHARES, Packing
-from tune_app.search.sampling import Proposer
+from tune_app.sampling.proposers import Proposer
+from tune_app.screening.filtering import build_rules
+from tune_app.screening.packing import SHARES, Packing
 
 MAKESPAN_TARGET, SLOWER_TARGET = 0.65, 1.3
 PACKAGES = ("ray", "torch", "transformers")

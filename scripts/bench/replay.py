@@ -26,8 +26,8 @@ from tune_app.distributed.messages import STEP, VALUE, SentReport, is_recommende
 from tune_app.distributed.recorder import StudyRecorder
 from tune_app.distributed.scheduler import build_scheduler, waiting_trials
 from tune_app.distributed.searcher import HeadroomSearch
-from tune_app.search.recommended import Turn
-from tune_app.search.sampling import build_proposer
+from tune_app.sampling.proposers import build_proposer
+from tune_app.sampling.recommended import Turn
 from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage, StudyCheckpoints
 from tune_app.study.record import StudyRecord
 from tune_app.study.remote import KeptHere

@@ -23,7 +23,7 @@ from search_spaces.conditions import ActiveSpace
 from search_spaces.space import Choices, Scalar, Space, parse_space
 from trainables.models.families import Architecture
 from trainables.models.sizes import architecture
-from tune_app.search.recommended import Turn, recommended_turns
+from tune_app.sampling.recommended import Turn, recommended_turns
 
 _TREES = 200
 

@@ -23,7 +23,7 @@ from search_spaces.rules import Rule
 from search_spaces.space import Params, Scalar, Space
 from trainables.reports import Fact, TrialReport
 from tune_app.distributed.messages import VALUE
-from tune_app.search.recommended import Turn
+from tune_app.sampling.recommended import Turn
 from tune_app.study.record import StudyRecord
 from tune_app.study.reporting import is_infeasible, study_status
 from tune_app.study.store import open_study

@@ -31,10 +31,10 @@ from trainables.settings import OBJECTIVES, with_params
 from trainables.stand_ins import small_model
 from trainables.trial import TrialPlaces, run_trial
 from tune_app.config import RunConfig, parse_config
-from tune_app.search.combinations import combination_rules
-from tune_app.search.filtering import build_rules
-from tune_app.search.packing import Packing
-from tune_app.search.preconditions import model_names
+from tune_app.screening.combinations import combination_rules
+from tune_app.screening.filtering import build_rules
+from tune_app.screening.packing import Packing
+from tune_app.screening.preconditions import model_names
 
 CARD_GIB = 0.12
 ROWS = 48

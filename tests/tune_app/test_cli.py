@@ -20,7 +20,7 @@ from trainables.scratch import temporary_folder
 from tune_app.cli import cli
 from tune_app.config import parse_config
 from tune_app.outcomes import Outcome
-from tune_app.search.preconditions import study_record
+from tune_app.screening.preconditions import study_record
 from tune_app.study.record import StudyRecord
 from tune_app.study.run_dir import keep_config
 from tune_app.study.store import open_study, search_lock

@@ -19,9 +19,9 @@ from tune_app.console import Console
 from tune_app.errors import UserError
 from tune_app.outcomes import Outcome
 from tune_app.printable import PrintableFormatter, printable
-from tune_app.search.live import Live
-from tune_app.search.live_table import LiveTable
-from tune_app.search.progress import PlainLines
+from tune_app.progress.live import Live
+from tune_app.progress.live_table import LiveTable
+from tune_app.progress.plain import PlainLines
 from tune_app.study.record import StudyRecord
 from tune_app.study.remaining import Course
 from tune_app.study.run_dir import write_config

@@ -9,7 +9,7 @@ from tune_app.config import parse_config
 from tune_app.console import Console
 from tune_app.experiment import _host_share, run_search
 from tune_app.outcomes import Outcome
-from tune_app.search.preconditions import study_record
+from tune_app.screening.preconditions import study_record
 from tune_app.study.run_dir import keep_config
 from tune_app.study.store import open_study
 

@@ -25,9 +25,9 @@ from tune_app.console import Console
 from tune_app.errors import UserError
 from tune_app.objectives import Objective, front, measured
 from tune_app.outcomes import Outcome
-from tune_app.search.live_table import search_view
-from tune_app.search.preconditions import study_record
-from tune_app.search.sampling import Proposer, build_proposer
+from tune_app.progress.live_table import search_view
+from tune_app.sampling.proposers import Proposer, build_proposer
+from tune_app.screening.preconditions import study_record
 from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage, StudyCheckpoints, trial_folder
 from tune_app.study.export import export_best, export_front, export_leaderboard
 from tune_app.study.lines import closing_line

@@ -60,7 +60,7 @@ def diff_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
     A name means the version that a search of CONFIG would go on with, or the newest where there is none.
     """
     from tune_app.config import load_config
-    from tune_app.search.preconditions import study_record, with_classes_of_data
+    from tune_app.screening.preconditions import study_record, with_classes_of_data
     from tune_app.study.differences import print_differences
     from tune_app.study.named import is_name
     from tune_app.study.versions import matching, with_rung_of

@@ -31,7 +31,7 @@ from tune_app.distributed.ray_files import check_announced, protect_token, sessi
 from tune_app.errors import UserError, first_line, without_password
 
 if TYPE_CHECKING:
-    from tune_app.search.packing import Gpus
+    from tune_app.screening.packing import Gpus
 
 _SAFE_PATH = "PYTHONSAFEPATH"
 _KNOCK_S = 5.0

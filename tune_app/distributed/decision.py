@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from tune_app.distributed.messages import SentReport
 from tune_app.objectives import Objective, measured
 from tune_app.outcomes import Outcome, TrialError
-from tune_app.search.live import Live
+from tune_app.progress.live import Live
 from tune_app.unit import Unit
 
 # Ray errors that mean the worker is gone.

@@ -30,7 +30,7 @@ from tune_app.outcomes import (
     TrialError,
     metrics_attribute,
 )
-from tune_app.search.live import Live
+from tune_app.progress.live import Live
 from tune_app.study.checkpoints import CheckpointKeeper
 from tune_app.study.remote import Kept
 from tune_app.study.store import StudyStore

@@ -18,7 +18,7 @@ from search_spaces.rules import Rule, Sample, violations
 from search_spaces.space import Params
 from tune_app.distributed.messages import Launch
 from tune_app.outcomes import RECOMMENDED_ATTRIBUTE
-from tune_app.search.sampling import Proposer
+from tune_app.sampling.proposers import Proposer
 from tune_app.study.store import StudyStore
 
 

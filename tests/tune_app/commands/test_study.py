@@ -9,7 +9,7 @@ import pytest
 
 from tune_app.config import load_config
 from tune_app.outcomes import Outcome
-from tune_app.search.preconditions import study_record
+from tune_app.screening.preconditions import study_record
 from tune_app.study.run_dir import write_config
 from tune_app.study.store import JOURNAL_FILE, load_study, open_study, search_lock
 

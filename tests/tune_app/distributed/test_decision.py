@@ -10,7 +10,7 @@ from tune_app.distributed.decision import Decision, Judge, enter, is_final, name
 from tune_app.distributed.messages import SentReport
 from tune_app.objectives import Objective
 from tune_app.outcomes import Outcome, TrialError
-from tune_app.search.live import Live
+from tune_app.progress.live import Live
 from tune_app.study.times import Doing, TrialClock
 from tune_app.unit import Unit
 

@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from trainables.content import InputsChangedError
+from tune_app.distributed.breaker import IN_A_ROW, Breakage
 from tune_app.distributed.trainable import CheckpointsOutOfReachError
 from tune_app.errors import storage_failure
 from tune_app.outcomes import Outcome
-from tune_app.search.breaker import IN_A_ROW, Breakage
 from tune_app.study.journal import JournalFile
 
 pytestmark = pytest.mark.slow

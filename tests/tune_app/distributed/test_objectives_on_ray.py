@@ -7,7 +7,7 @@ import pytest
 
 from tune_app.config import parse_config
 from tune_app.outcomes import metrics_attribute
-from tune_app.search.preconditions import study_record
+from tune_app.screening.preconditions import study_record
 from tune_app.study.checkpoints import LATEST, trial_folder
 from tune_app.study.store import open_study
 

@@ -14,7 +14,7 @@ from search_spaces.space import Params, parse_space
 from tune_app.distributed.messages import Launch
 from tune_app.distributed.searcher import HeadroomSearch, OpenTrial
 from tune_app.outcomes import Outcome
-from tune_app.search.sampling import build_proposer
+from tune_app.sampling.proposers import build_proposer
 from tune_app.study.record import StudyRecord
 from tune_app.study.store import StudyStore, open_study
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tune_app.config import parse_config
-from tune_app.search.preconditions import study_record
+from tune_app.screening.preconditions import study_record
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tune_app.config import load_config
 from tune_app.console import Console
 from tune_app.errors import UserError
 from tune_app.outcomes import Outcome
-from tune_app.search.preconditions import study_record
+from tune_app.screening.preconditions import study_record
 from tune_app.study import versions
 from tune_app.study.run_dir import keep_config
 from tune_app.study.store import find_study, open_study

@@ -12,8 +12,8 @@ from optuna.distributions import BaseDistribution
 
 from search_spaces.conditions import ActiveSpace
 from search_spaces.space import Params, Scalar
-from tune_app.search.nsga import NsgaDraw
-from tune_app.search.tpe import TpeDraw
+from tune_app.sampling.nsga import NsgaDraw
+from tune_app.sampling.tpe import TpeDraw
 
 # Random draws without an unseen configuration after which an infinite space counts as exhausted: its float ranges are
 # never read.

@@ -8,7 +8,7 @@ import pytest
 from search_spaces.space import parse_space
 from tune_app.console import Console
 from tune_app.outcomes import Outcome
-from tune_app.search.live_table import LiveTable, search_view
+from tune_app.progress.live_table import LiveTable, search_view
 from tune_app.study.record import StudyRecord
 from tune_app.study.remaining import Course
 from tune_app.study.store import StudyStore, open_study

@@ -16,8 +16,8 @@ from rich.text import Text
 from tune_app.durations import duration_text
 from tune_app.objectives import Objective, front, measured, values_of
 from tune_app.outcomes import Outcome
-from tune_app.search.live import Live
-from tune_app.search.progress import Quiet, retry_line
+from tune_app.progress.live import Live
+from tune_app.progress.plain import Quiet, retry_line
 from tune_app.study.lines import closing_line, summary_lines, what_of
 from tune_app.study.remaining import Course, remaining_s
 from tune_app.study.reporting import RUNNING, leaderboard, outcome_of, state_of, study_status, varying

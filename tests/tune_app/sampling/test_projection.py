@@ -2,7 +2,7 @@
 
 import pytest
 
-from tune_app.search.projection import Reported, gains_to_end
+from tune_app.sampling.projection import Reported, gains_to_end
 
 
 def test_a_stopped_trial_gains_what_those_gained_that_went_on() -> None:

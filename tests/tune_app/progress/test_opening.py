@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from tune_app.config import RunConfig, parse_config
-from tune_app.search.opening import data_lines
-from tune_app.search.preconditions import study_record, with_classes_of_data
+from tune_app.progress.opening import data_lines
+from tune_app.screening.preconditions import study_record, with_classes_of_data
 
 
 def configured(folder: Path, rows: list[str], header: str = "text,label,group_id", **sections: Any) -> RunConfig:

@@ -25,7 +25,7 @@ from tune_app.errors import UserError
 
 if TYPE_CHECKING:
     from tune_app.config import Limit
-    from tune_app.search.packing import Packing
+    from tune_app.screening.packing import Packing
 
 # Settings that rules may read. The choice of optimizer changes memory, its parameters do not.
 _LOOKED_AT = ("model", "tok", "head", "loss", "train", "optim.name")

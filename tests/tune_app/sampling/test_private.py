@@ -11,7 +11,7 @@ from optuna.samplers import TPESampler
 from optuna.samplers._tpe import parzen_estimator, sampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tune_app.search.private_optuna import CandidateTpe, ChildNsga, Columns
+from tune_app.sampling.private import CandidateTpe, ChildNsga, Columns
 
 SPACE: dict[str, BaseDistribution] = {
     "lr": FloatDistribution(1e-5, 1e-1, log=True),
@@ -48,7 +48,7 @@ def study() -> optuna.Study:
 
 
 def test_the_names_were_read_in_this_version() -> None:
-    assert version("optuna").startswith("5.0."), "read tune_app/search/private_optuna.py against the new version"
+    assert version("optuna").startswith("5.0."), "read tune_app/sampling/private.py against the new version"
 
 
 def test_the_private_functions_take_what_they_are_given() -> None:

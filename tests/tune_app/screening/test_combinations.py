@@ -10,8 +10,8 @@ from search_spaces.rules import Sample, violations
 from tune_app.cli import main
 from tune_app.config import RunConfig, parse_config
 from tune_app.errors import UserError
-from tune_app.search.combinations import check_combinations, combination_rules
-from tune_app.search.preconditions import model_names
+from tune_app.screening.combinations import check_combinations, combination_rules
+from tune_app.screening.preconditions import model_names
 
 RATES = {"low": 1e-5, "high": 1e-3, "log": True}
 MODELS = {"choices": ["albert-base-v2", "bert-base-uncased"]}

@@ -1,6 +1,6 @@
 """All private names of Optuna that a search uses, as read in Optuna 5.0.0.
 
-``tests/tune_app/search/test_private_optuna.py`` asserts that each exists and behaves as this module expects.
+``tests/tune_app/sampling/test_private.py`` asserts that each exists and behaves as this module expects.
 """
 
 import warnings

@@ -5,7 +5,7 @@ import itertools
 from search_spaces.conditions import ActiveSpace
 from search_spaces.space import Params, parse_space
 from trainables.models.sizes import architecture
-from tune_app.search.recommended import recommended_turns
+from tune_app.sampling.recommended import recommended_turns
 
 MODELS = ["bert-base-uncased", "roberta-large", "microsoft/deberta-v3-base"]
 SPACE = ActiveSpace(

@@ -11,7 +11,7 @@ from trainables.seeds import sub_seed
 from trainables.settings import with_params
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
-from tune_app.search.combinations import combination_rules
+from tune_app.screening.combinations import combination_rules
 
 # Dry runs that may fail per family, since a sample may be impossible to run.
 _TRIES = 10

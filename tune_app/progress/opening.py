@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from search_spaces.space import Choices, IntRange
 from tune_app.config import RunConfig
-from tune_app.search.preconditions import development_of, model_names
+from tune_app.screening.preconditions import development_of, model_names
 
 if TYPE_CHECKING:
     from trainables.data.split import Development

@@ -13,7 +13,7 @@ from trainables.machine import MachineFiles
 from trainables.planning.needs import Cut, Planner, Question
 from trainables.settings import DataSettings, Seeds, TrialSettings
 from tune_app.errors import UserError
-from tune_app.search.packing import SHARES, Packing
+from tune_app.screening.packing import SHARES, Packing
 
 CARD = TrialDevice("cpu", 1.0, bf16=False)
 SETTINGS = TrialSettings(DataSettings("demo"), Seeds(1, 2, 3, 4))

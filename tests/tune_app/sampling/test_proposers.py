@@ -12,7 +12,7 @@ from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import Violation
 from search_spaces.space import Params, parse_space
 from tune_app.outcomes import Outcome
-from tune_app.search.sampling import Proposer, build_proposer
+from tune_app.sampling.proposers import Proposer, build_proposer
 from tune_app.study.record import StudyRecord
 from tune_app.study.store import StudyStore, open_study
 

@@ -13,7 +13,7 @@ from trainables.stand_ins import small_model
 from tune_app.cli import main
 from tune_app.config import RunConfig, parse_config
 from tune_app.errors import UserError
-from tune_app.search.preconditions import check_models
+from tune_app.screening.preconditions import check_models
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial
 from tune_app.durations import duration_text
 from tune_app.objectives import measured, shown_values
 from tune_app.outcomes import MOST_RETRIES, Outcome
-from tune_app.search.live import Live
+from tune_app.progress.live import Live
 from tune_app.study.lines import closing_line, summary_lines
 from tune_app.study.remaining import Course, remaining_s
 from tune_app.study.reporting import is_recommended, outcome_of, params_text, study_status

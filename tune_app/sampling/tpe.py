@@ -13,8 +13,8 @@ from scipy.stats.qmc import Sobol
 
 from search_spaces.conditions import ActiveSpace
 from search_spaces.space import Params, Scalar
-from tune_app.search.private_optuna import CandidateTpe, Columns
-from tune_app.search.projection import Reported, gains_to_end
+from tune_app.sampling.private import CandidateTpe, Columns
+from tune_app.sampling.projection import Reported, gains_to_end
 from tune_app.study.reporting import is_infeasible
 
 LEAST_BANDWIDTH = 0.15

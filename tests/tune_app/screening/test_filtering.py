@@ -13,8 +13,8 @@ from trainables.machine import MachineFiles
 from trainables.planning.kernels import CudaKernels
 from tune_app.config import parse_config
 from tune_app.errors import UserError
-from tune_app.search.filtering import build_rules, check_something_runs, count_rejections
-from tune_app.search.packing import Packing
+from tune_app.screening.filtering import build_rules, check_something_runs, count_rejections
+from tune_app.screening.packing import Packing
 
 FIXED: Params = {"model.name": "bert-base", "train.batch_size": 16, "train.grad_accum": 1, "tok.max_length": 128}
 

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.conditions import ActiveSpace
 from search_spaces.space import Params
-from tune_app.search.private_optuna import ChildNsga
+from tune_app.sampling.private import ChildNsga
 
 _STARTUP_TRIALS = 10
 # Optuna's default of 50 parents exceeds the number of trials in many searches.

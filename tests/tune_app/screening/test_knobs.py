@@ -11,7 +11,7 @@ from trainables.settings import OBJECTIVES, ScheduleSettings, TrialSettings
 from tune_app.cli import main
 from tune_app.config import parse_config, searchable_names
 from tune_app.errors import UserError
-from tune_app.search.knobs import check_knobs
+from tune_app.screening.knobs import check_knobs
 
 SPACE = {
     "model.name": {"choices": ["tiny-bert", "small-bert", "tiny-deberta"]},

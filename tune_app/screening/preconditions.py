@@ -11,7 +11,7 @@ from trainables.machine import cpu_cores
 from trainables.optimizers import OptimizerMissingError, check_installed
 from tune_app.config import RunConfig, with_classes
 from tune_app.errors import UserError
-from tune_app.search.combinations import check_combinations
+from tune_app.screening.combinations import check_combinations
 from tune_app.study.record import EQUAL_TEXTS, StudyRecord
 
 if TYPE_CHECKING:

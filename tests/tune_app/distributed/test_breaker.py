@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from tune_app.distributed.breaker import FIRST_TRIALS, IN_A_ROW, Breakage, CircuitBreaker
 from tune_app.outcomes import OUTCOME_ATTRIBUTE, REASON_ATTRIBUTE, Outcome
-from tune_app.search.breaker import FIRST_TRIALS, IN_A_ROW, Breakage, CircuitBreaker
 
 TRACEBACK = (
     'Traceback (most recent call last):\n  File "a.py", line {line}, in f\n    g()\n  File "b.py", line 3, in g\n'

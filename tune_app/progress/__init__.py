@@ -1,0 +1,1 @@
+"""Display of a running search."""
