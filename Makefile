@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/headroom export demo --to exports/demo
 	@echo
 	@echo "look further, after . $(BIN)/activate:"
-	@echo "  headroom status demo                    what became of every trial"
+	@echo "  headroom status demo                    the outcome of every trial"
 	@echo "  headroom dashboard demo                 live pages: Optuna Dashboard and MLflow"
 	@echo "  headroom train exports/demo/best.yaml   train the best configuration again and save the model"
 	@echo "  headroom search configs/criteria.yaml -s data.path=YOUR.csv   search on your own pairs"

@@ -51,7 +51,7 @@ class Choices(_Entry):
             if not isinstance(value, bool | int | float | str):
                 raise ValueError(f"choice {quoted(value)} is {_type_name(value)}; use numbers, text or true/false only")
             if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"choice {quoted(value)} is no finite number; give one, or drop it")
+                raise ValueError(f"choice {quoted(value)} is not a finite number; give one, or drop it")
         kinds = {type(value) for value in self.choices}
         if kinds == {int, float}:
             object.__setattr__(self, "choices", tuple(_as_float(value) for value in self.choices))
@@ -60,7 +60,7 @@ class Choices(_Entry):
             raise ValueError(f"choices mix {names}; give all of them one type")
         if len(set(self.choices)) < len(self.choices):
             repeated = next(value for value, count in Counter(self.choices).items() if count > 1)
-            raise ValueError(f"choice {quoted(repeated)} stands there twice; drop one")
+            raise ValueError(f"choice {quoted(repeated)} is listed twice; drop one")
         return self
 
     @property
@@ -279,7 +279,7 @@ def parse_space(raw: object) -> Space:
         if not isinstance(name, str):
             raise SpaceError(f"space.{quoted(name)}: a name is text such as optim.lr, not {_type_name(name)}")
         if not re.fullmatch(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*", name):
-            raise SpaceError(f"space: {quoted(name)} is no name; write section.setting, e.g. optim.lr")
+            raise SpaceError(f"space: {quoted(name)} is not a setting's name; write section.setting, e.g. optim.lr")
         if len(name) > _LONGEST_NAME:
             raise SpaceError(f"space: {quoted(name)} is longer than any setting's name; write one such as optim.lr")
         entries[name] = _parse_entry(name, value)
@@ -308,7 +308,7 @@ def _problem(name: str, kind: type[Entry], details: Any) -> str:
     allowed = ", ".join(kind.model_fields)
     match details["type"]:
         case "extra_forbidden" | "invalid_key":
-            return f"{where}: unknown key; an entry is the same for every trial and knows only {allowed}"
+            return f"{where}: unknown key; an entry is the same for every trial and has only {allowed}"
         case "missing":
             return f"{where}: is missing; give {{choices: […]}}, or low and high"
         case "value_error":

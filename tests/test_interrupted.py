@@ -73,7 +73,7 @@ def test_an_interrupted_and_then_killed_search_goes_on_and_repeats_at_most_an_ep
     os.killpg(search.pid, signal.SIGTERM)
     output, _ = search.communicate(timeout=50)
     assert search.returncode == 130
-    assert "the same command goes on from here" in output
+    assert "the same command resumes the search" in output
     assert "Traceback" not in output
     assert status(runs)["trials"]["interrupted"] == 1
 
@@ -87,7 +87,7 @@ def test_an_interrupted_and_then_killed_search_goes_on_and_repeats_at_most_an_ep
     search = start(config)
     output, _ = search.communicate(timeout=180)
     assert search.returncode == 0, output
-    assert f"trial    0  goes on after epoch {reached}" in output
+    assert f"trial    0  resumes after epoch {reached}" in output
     first_epoch = re.findall(r"trial +0 +epoch (\d+):", output)[0]
     assert int(first_epoch) in (reached, reached + 1)
     end = status(runs)

@@ -115,7 +115,7 @@ def test_another_machine_goes_on_with_a_study_whose_own_was_lost(s3: Any, tmp_pa
     assert holding(s3, b"hush") == []
 
     output = output_of(tmp_path / "B", "search", str(config))
-    assert "may be at work on the study; looking for 30 s if it is" in output
+    assert "may be running on the study; waiting 30 s to find out" in output
     assert "hush" not in output
     assert "study far: resumes with 2 trials" in output
     epochs = re.findall(r"trial +(\d) +epoch (\d+):", output)

@@ -52,8 +52,8 @@ def check_data(settings: TrialSettings, fingerprint: str) -> None:
     expected = settings.content.data
     if expected is not None and fingerprint != expected:
         raise InputsChangedError(
-            f"data.path: {settings.data.path} is not what the search began with (fingerprint {expected[:_SHOWN]} then,"
-            f" {fingerprint[:_SHOWN]} now); put that file back, or search the new one: the same command begins a new"
+            f"data.path: {settings.data.path} has changed since the search began (fingerprint {expected[:_SHOWN]} then,"
+            f" {fingerprint[:_SHOWN]} now); restore that file, or search the new one: the same command starts a new"
             " version of the study with it"
         )
 
@@ -68,10 +68,10 @@ def check_models(settings: TrialSettings) -> None:
         expected = settings.content.of_model(name)
         found = expected and _found(name)
         if found != expected:
-            what = "is gone" if found is None else f"does not hold what the search began with ({found[:_SHOWN]} now)"
+            what = "is gone" if found is None else f"has changed since the search began ({found[:_SHOWN]} now)"
             raise InputsChangedError(
-                f"model.name: the folder of {name} {what}; put it back as it was, or search the new one: the same"
-                " command begins a new version of the study with it"
+                f"model.name: the folder of {name} {what}; restore it, or search the new one: the same command starts a"
+                " new version of the study with it"
             )
 
 
@@ -107,7 +107,7 @@ def _check_again(settings: TrialSettings) -> None:
         development = read_development(settings.data, settings.task.labels, settings.seeds.split)
     except DataError as error:
         raise InputsChangedError(
-            f"data.path: {settings.data.path} was read when the search began, and cannot be read now ({error}); put"
-            " it back as it was"
+            f"data.path: {settings.data.path} was read when the search began, and cannot be read now ({error}); restore"
+            " it"
         ) from error
     check_data(settings, development.fingerprint)

@@ -44,7 +44,7 @@ def check_installed(name: str) -> None:
     if facts.package is not None and importlib.util.find_spec(facts.package.replace("-", "_")) is None:
         raise OptimizerMissingError(
             f"optim.name: {name!r} needs the package {facts.package}, which is not installed; run:"
-            f" pip install {facts.package}, or take another optimizer"
+            f" pip install {facts.package}, or use another optimizer"
         )
 
 

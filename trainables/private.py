@@ -21,7 +21,7 @@ def private_folder(folder: Path, setting: str) -> Path:
         setting: environment variable that names another location, for the message.
 
     Raises:
-        NotOursError: another user owns the folder or made the link, or the path is no folder.
+        NotOursError: another user owns the folder or made the link, or the path is not a folder.
         OSError: the folder cannot be made.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def private_folder(folder: Path, setting: str) -> Path:
     if stat.S_ISLNK(seen.st_mode):
         return private_folder(folder.resolve(), setting)
     if not stat.S_ISDIR(seen.st_mode):
-        raise NotOursError(f"{setting}: {folder} is no folder; remove it, or set {setting} to a folder of your own")
+        raise NotOursError(f"{setting}: {folder} is not a folder; remove it, or set {setting} to a folder of your own")
     # Check and change the same open descriptor: another user may have replaced the folder since.
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:

@@ -135,7 +135,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
         settings: dict[str, Any] = read_json(path)
         version = settings["format_version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelLoadError(f"{path.parent} is no folder of a saved model: {first_line(error)}") from error
+        raise ModelLoadError(f"{path.parent} is not a folder of a saved model: {first_line(error)}") from error
     if version not in _READABLE:
         raise ModelLoadError(
             f"{path}: format_version {version}, but this version of headroom reads"

@@ -40,7 +40,7 @@ _VOCABULARY = 200
 _TEXTS, _TOKENS, _PADDED = 2, 13, 29
 # Relative to the largest output. Rounding causes 1e-6; the slightest leak from padding in any family is 6e-3.
 _TOLERANCE = 1e-4
-_REMEDY = "take a model of another family, such as bert, roberta or deberta-v2"
+_REMEDY = "use a model of another family, such as bert, roberta or deberta-v2"
 
 
 def small_model(config: PreTrainedConfig, folder: Path, layers: int = LAYERS) -> Path:
@@ -141,7 +141,7 @@ def _check(config: PreTrainedConfig, pooling: str | None) -> None:
     other = torch.cat([tokens[:, :1], 5 + (tokens[:, 1:] + 50) % (_VOCABULARY - 5)], dim=1)
     if pooling in (None, "cls") and not _differ(alone[:, :1], _hidden(encoder, other, _TOKENS)[:, :1]):
         raise _UnusableError(
-            f"in {config.model_type} models the first token, which head.pooling: cls takes, knows nothing of the"
+            f"in {config.model_type} models the first token, which head.pooling: cls uses, does not depend on the"
             " others",
             f"set head.pooling to mean, or {_REMEDY}",
         )
@@ -149,7 +149,7 @@ def _check(config: PreTrainedConfig, pooling: str | None) -> None:
     try:
         predict(Workload(plain, encoder.config, has_pooler=getattr(encoder, "pooler", None) is not None))
     except Exception as error:  # Tracing code that needs values of tensors may raise anything.
-        problem = f"the memory of {family} cannot be predicted, so that none can be trained"
+        problem = f"the memory of {family} cannot be predicted, so none can be trained"
         raise _UnusableError(f"{problem}: {first_line(error)}") from None
 
 

@@ -60,8 +60,8 @@ def cli() -> None:
 @overrides_option
 @click.option("--trials", type=click.IntRange(min=1), help="Launched trials in all (search.trials).")
 @click.option("--address", help="Join a Ray cluster: its address, or auto.")
-@click.option("--fresh", is_flag=True, help="Begin a new version beside the study instead of resuming it.")
-@click.option("--yes", is_flag=True, help="Agree to what study.on_change=delete asks.")
+@click.option("--fresh", is_flag=True, help="Start a new version beside the study instead of resuming it.")
+@click.option("--yes", is_flag=True, help="Agree to the deletion that study.on_change=delete asks about.")
 @quiet_option
 def search(
     configs: tuple[str, ...],
@@ -72,11 +72,12 @@ def search(
     yes: bool,
     quiet: bool,
 ) -> int:
-    """Search: run the study of each CONFIG until it holds its launched trials. Run again, it resumes.
+    """Search for the best configuration: run the study of each CONFIG until it holds search.trials launched trials.
 
-    A study whose space or data changed goes on as a new version with all results that still fit (study.on_change).
+    The same command resumes a study. If its space or data changed, a new version starts with every result that still
+    fits (study.on_change).
 
-    Several run one after the other; one that fails does not stop the next. The exit code is the worst of theirs.
+    Several studies run one after the other, even if one fails. The exit code is the worst of theirs.
     """
     from tune_app.config import load_config
 
@@ -144,11 +145,11 @@ def _code_of(end: "SearchEnd") -> int:
 
 @cli.command()
 @click.argument("study")
-@click.option("--all", "every", is_flag=True, help="Every trial, not the best alone.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object with every trial, for scripts.")
-@click.option("--watch", is_flag=True, help="Show it anew every two seconds until Ctrl-C.")
+@click.option("--all", "every", is_flag=True, help="List every trial, not only the best.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every trial, for scripts.")
+@click.option("--watch", is_flag=True, help="Refresh every two seconds until Ctrl-C.")
 def status(study: str, every: bool, as_json: bool, watch: bool) -> int:
-    """Counts per outcome, the best so far and the time left. STUDY is a name, a run directory, or a URI.
+    """Show counts per outcome, the best trial so far and the time left. STUDY is a name, a run directory or a URI.
 
     A name means the newest version of the study.
     """
@@ -184,11 +185,11 @@ def status(study: str, every: bool, as_json: bool, watch: bool) -> int:
 @cli.command()
 @click.argument("study")
 @click.option("--to", "folder", required=True, type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
-@click.option("--trial", "number", type=click.IntRange(min=0), help="Write this trial in place of the best one.")
+@click.option("--trial", "number", type=click.IntRange(min=0), help="Export this trial instead of the best one.")
 def export(study: str, folder: Path, number: int | None) -> int:
     """Write best.yaml, which headroom train runs as it is, and leaderboard.csv.
 
-    Of a study with several objectives the best is the one by the first, and front.csv holds all that no other beats.
+    With several objectives, the first one decides the best trial, and front.csv holds the trials that no other beats.
     """
     from tune_app.commands.tables import print_leaderboard
     from tune_app.study.lines import study_line
@@ -224,7 +225,7 @@ def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: b
     end = api.train(loaded, folder, quiet=quiet, console=make_console())
     if end.out_of_memory:
         echo(
-            f"headroom: out of memory: {end.out_of_memory}; take a smaller model.name or tok.max_length, or raise"
+            f"headroom: out of memory: {end.out_of_memory}; use a smaller model.name or tok.max_length, or raise"
             " memory.budget_gib",
             err=True,
         )
@@ -233,7 +234,7 @@ def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: b
     for line in (*([end.further] if end.further else []), *end.remarks):
         echo(line)
     if loaded.pinned is not None:
-        verdict = ": reproduced" if end.value == loaded.pinned.value else ": not the same"
+        verdict = ": reproduced" if end.value == loaded.pinned.value else ": not reproduced"
         if loaded.data.folds is not None:
             verdict = f" as the mean of its {loaded.data.folds} folds"
         echo(f"trial {loaded.pinned.trial} of {loaded.pinned.study} had {loaded.pinned.value:.6f}{verdict}")
@@ -245,14 +246,14 @@ def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: b
 @click.argument("config")
 @overrides_option
 @click.option(
-    "--budget-gib", type=click.FloatRange(0, 1_000_000, min_open=True), help="Ask about a card with that budget."
+    "--budget-gib", type=click.FloatRange(0, 1_000_000, min_open=True), help="Memory budget of the card to predict for."
 )
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Whose kernels; cuda where a budget is given.")
-@click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="In place of train.precision.")
-@click.option("--model", help="With --batch and --length: the verdict on one configuration.")
-@click.option("--batch", type=click.IntRange(1, 2**28), help="Effective batch.")
-@click.option("--length", type=click.IntRange(8, 8192), help="Tokens of an input.")
-@click.option("--json", "as_json", is_flag=True, help="JSON, for scripts.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Device to predict for; cuda if a budget is given.")
+@click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="Precision to use instead of train.precision.")
+@click.option("--model", help="With --batch and --length: print the verdict on one configuration.")
+@click.option("--batch", type=click.IntRange(1, 2**28), help="Effective batch size.")
+@click.option("--length", type=click.IntRange(8, 8192), help="Input length in tokens.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 def memory(
     config: str,
     overrides: tuple[str, ...],
@@ -264,7 +265,7 @@ def memory(
     length: int | None,
     as_json: bool,
 ) -> int:
-    """Predict what models need and the largest micro-batch that fits, before anything runs."""
+    """Predict the memory of each model and the largest micro-batch that fits, before anything runs."""
     from tune_app.commands.planning import print_needs
     from tune_app.config import load_config
     from tune_app.estimates import Target
@@ -284,7 +285,7 @@ def memory(
 @cli.command()
 @click.argument("study")
 def dashboard(study: str) -> int:
-    """Open the live pages of a study, Optuna Dashboard and MLflow, until Ctrl-C; names Ray's too."""
+    """Open Optuna Dashboard and MLflow on a study until Ctrl-C, and print the address of Ray's dashboard."""
     from tune_app.commands.dashboard import followed, open_dashboards
     from tune_app.study.lines import study_line
     from tune_app.study.run_dir import tracking_uri
@@ -299,11 +300,11 @@ def dashboard(study: str) -> int:
 
 
 @cli.command()
-@click.option("--dir", "folder", default="runs", show_default=True, help="Where run directories would lie.")
-@click.option("--address", help="Look at every node of this Ray cluster, too: its address, or auto.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+@click.option("--dir", "folder", default="runs", show_default=True, help="Folder for run directories (study.dir).")
+@click.option("--address", help="Also check every node of this Ray cluster: its address, or auto.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
 def doctor(folder: str, address: str | None, as_json: bool) -> int:
-    """Check machine, GPU, driver, Ray and storage; every finding with its remedy."""
+    """Check machine, GPU, driver, Ray and storage, and print a remedy for every problem."""
     from tune_app.commands.doctor import as_json as as_json_text
     from tune_app.commands.doctor import diagnose, diagnose_cluster, exit_code, show
 

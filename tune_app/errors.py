@@ -78,17 +78,17 @@ def storage_failure(error: BaseException) -> str | None:
         return None
     # The innermost database error knows the cause; the SQL statement after it does not help.
     told = str(disk[0] if disk else database[-1]).partition("[SQL:")[0]
-    remedy = "make room there, or have it writable again," if disk else "see that the database answers"
+    remedy = "free space there, or make it writable again," if disk else "check that the database answers"
     text = without_password(" ".join(told.split()))[:300]
     return (
-        f"the search ended because it cannot record its trials: {text}; what was finished is kept: {remedy} and run the"
+        f"the search ended because it cannot record its trials: {text}; finished trials are saved: {remedy} and run the"
         " same command again"
     )
 
 
 def _temporary_failure(error: OSError) -> str | None:
     """Return the message for an unusable folder of temporary files; None for any other error."""
-    kept = "what was finished is kept: run the same command again"
+    kept = "finished trials are saved: run the same command again"
     if _NO_TEMPORARY in str(error):
         return f"TMPDIR: no folder for temporary files can be written; set TMPDIR to one that can; {kept}"
     for setting in ("RAY_TMPDIR", "TMPDIR"):
@@ -100,7 +100,7 @@ def _temporary_failure(error: OSError) -> str | None:
         if ours and error.errno in _DISK_ERRORS | {errno.EACCES, errno.EPERM}:
             return (
                 f"{setting}: {folder}, the folder for temporary files, cannot be used ({error.strerror}); set {setting}"
-                f" to another one, or make room there; {kept}"
+                f" to another one, or free space there; {kept}"
             )
     return None
 

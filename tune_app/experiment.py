@@ -150,20 +150,20 @@ def _run_search(
     screen = None
     with made_folder(run_dir, "study.dir", traces=[LOCK_FILE, *LOCAL_FILES]), ExitStack() as stack:
         if opening.is_new and run_trial is None:
-            voice.doing("looking at the models of the space")
+            voice.doing("checking the models of the space")
             check_models(config, from_here=_ray_starts_here(address))
             check_knobs(config, model_names(config), say)
         if opening.is_new and _ray_starts_here(address):
-            voice.doing("predicting what the space needs")
+            voice.doing("predicting the memory of the space")
             screen = _screen_here(config, say)
-        voice.doing("opening the cluster and the places of checkpoints")
+        voice.doing("opening the cluster and the storage of checkpoints")
         if _joins(address):
             _check_cluster(config, address)
         elif config.checkpoint.dir is not None and config.checkpoint.keep != "none":
             # Ray copies checkpoints there only after the first epoch.
             checkpoint_storage(config).check()
         # All checks that can refuse the search have passed.
-        voice.doing("opening the study and carrying over what fits")
+        voice.doing("opening the study and carrying over trials")
         if told := make_room(opening):
             say(told)
             run_dir.mkdir(exist_ok=True)
@@ -177,7 +177,7 @@ def _run_search(
         keep_config(store, config, run_dir)
         keeps.save(at_once=True)
         if _has_work(store):
-            voice.doing("counting what the data holds")
+            voice.doing("counting the data")
             store.set_baselines(baselines_of(config))
             if not voice.is_quiet:
                 say("\n".join(data_lines(config, from_here=_ray_starts_here(address))))
@@ -194,11 +194,11 @@ def _run_search(
             tracking = open_tracking(config, store)
             why = f"the study holds its {store.target} launched trials already"
             if unread:
-                why += f", so nothing was done with {', '.join(unread)}; raise search.trials to go on with it"
+                why += f", so nothing changed for {', '.join(unread)}; raise search.trials to go on"
             end = _LoopEnd(why, interrupted=False)
         if not end.interrupted and not end.breakage:
             _check_nothing_open(store)
-        voice.doing("writing the last runs to MLflow, and what the study keeps")
+        voice.doing("writing the last runs to MLflow, and the study")
         warnings = tuple(tracking.flush())
     status = study_status(store, is_running=False)
     return SearchEnd(status, run_dir, without_password(config.place), end.why, end.interrupted, warnings, end.breakage)
@@ -308,7 +308,7 @@ def _search(
         gpus = cluster.gpus_per_trial(resources.gpu)
         cluster.check_fits(cpu=resources.cpu, gpu=gpus)
         progress.message(_opening(config, store, cluster.dashboard_url))
-        voice.doing("predicting what the space needs")
+        voice.doing("predicting the memory of the space")
         screen = screen or _screen_on(cluster, config, gpus, progress.message)
         files = _files_for(config, cluster, progress.message)
         trainable = make_trainable(
@@ -324,7 +324,7 @@ def _search(
             timeout_s=config.trial.timeout_s,
             run_trial=run_trial or train_encoder,
         )
-        voice.doing("bringing MLflow up to date")
+        voice.doing("updating MLflow")
         # Open tracking only now, so that a refused search is not tracked.
         tracking = open_tracking(config, store)
         searcher = HeadroomSearch(
@@ -403,7 +403,7 @@ def _search(
             with suppress(OSError, PlaceAwayError), store_errors():
                 checkpoints.remove_orphans(_own(store.trials()))
     if asked.is_set():
-        return _LoopEnd("the same command goes on from here", interrupted=True), tracking
+        return _LoopEnd("the same command resumes the search", interrupted=True), tracking
     if breakages:
         return _LoopEnd(breakages[0].why, interrupted=False, breakage=breakages[0]), tracking
     return _LoopEnd(searcher.end or "every trial ended", interrupted=False), tracking
@@ -565,7 +565,7 @@ def _progress(config: RunConfig, store: StudyStore, voice: Voice) -> Progress:
 def _tell_interrupted(voice: Voice) -> Callable[[], None]:
     def tell() -> None:
         voice.say("interrupted: open trials keep their last checkpoints; a second signal ends the search at once")
-        voice.doing("ending the trials at work")
+        voice.doing("ending the running trials")
 
     return tell
 
@@ -581,7 +581,7 @@ def _opening(config: RunConfig, store: StudyStore, dashboard_url: str | None) ->
         f" trials in all, {config.search.max_concurrent} at a time; {space.describe()}",
         *(f"  {line}" for line in space.shape()),
         f"run directory {config.run_dir}",
-        *([f"kept in {without_password(config.place)}"] if is_store(config.study.dir) else []),
+        *([f"stored in {without_password(config.place)}"] if is_store(config.study.dir) else []),
     ]
     if dashboard_url:
         lines.append(f"Ray's dashboard http://{dashboard_url} (its token: ray get-auth-token)")
@@ -639,4 +639,4 @@ def _each(*functions: Any) -> Any:
 def _check_nothing_open(store: StudyStore) -> None:
     left = [trial.number for trial in store.trials() if trial.state == TrialState.RUNNING]
     if left:
-        raise RuntimeError(f"trials {left} were left open at the end of the search; this is a defect of headroom")
+        raise RuntimeError(f"trials {left} were left open at the end of the search; this is a bug in headroom")

@@ -94,7 +94,7 @@ class MlflowTracking:
         while self._thread.is_alive() and time.monotonic() - max(began, self._last_written) < _STALLED_S:
             self._thread.join(0.1)
         if self._thread.is_alive():
-            self._problems.append(f"took nothing for {_STALLED_S:.0f} s; the rest is written at the next start")
+            self._problems.append(f"accepted nothing for {_STALLED_S:.0f} s; the rest is written at the next start")
         return [f"MLflow ({without_password(self._uri)}): {problem}" for problem in self._problems]
 
     def _work(self) -> None:

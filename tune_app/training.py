@@ -56,7 +56,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
     """
     if config.space is not None:
         raise UserError(
-            "space: headroom train runs one configuration; export one with headroom export, or -s space=null"
+            "space: headroom train runs one configuration; export one with headroom export, or give -s space=null"
         )
     if os.path.isdir(folder) and any(folder.iterdir()):
         raise UserError(f"--to: {folder} is not empty; give a new folder")
@@ -81,7 +81,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
     say = voice.say
     folds = config.data.folds
     if folds is not None:
-        say(f"note: data.folds {folds} is for a search: this run trains on one split, of the same data and test part")
+        say(f"note: data.folds {folds} is for searches: this run trains on one split, with the same data and test part")
         config = config.model_copy(update={"data": config.data.model_copy(update={"folds": None})})
     settings = config.trial_settings()
     metric = settings.task.metric
@@ -110,7 +110,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
             check_families(config, model_names(config))
             for line in (*data_lines(config, from_here=True), *_what_differs(config)):
                 say(line)
-            voice.doing("predicting what the configuration needs")
+            voice.doing("predicting the memory of the configuration")
             _check_it_fits(config, say)
             voice.doing("loading the model and training epoch 1")
             run_trial(settings, report=report, places=TrialPlaces(cache, scratch / "checkpoints"))
@@ -181,7 +181,7 @@ def _check_it_fits(config: RunConfig, say: Callable[[str], None]) -> None:
     )
     violation = MemoryRule(packing.fit).check(Sample.of(config.fixed_params()))
     if violation is not None:
-        raise packing.refusal(violation, "this configuration", "take a smaller model.name or tok.max_length")
+        raise packing.refusal(violation, "this configuration", "use a smaller model.name or tok.max_length")
 
 
 def _what_differs(config: RunConfig) -> list[str]:
@@ -194,7 +194,7 @@ def _what_differs(config: RunConfig) -> list[str]:
     development = read_development(settings.data, settings.task.labels, settings.seeds.split)
     found = []
     if development.fingerprint != config.pinned.data_fingerprint:
-        found.append("note: the data differs from what the trial was trained on, so its value will not come again")
+        found.append("note: the data differs from that of the trial, so its value cannot be reproduced")
     here = installed_versions()
     for package, version in config.pinned.versions.items():
         if here.get(package) != version:

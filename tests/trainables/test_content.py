@@ -51,11 +51,11 @@ def replaced(path: Path, text: str, other: str) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda trial: replaced(data_of(trial), "is tired", "is weary"), "rows.csv is not what the search began with"),
+        (lambda trial: replaced(data_of(trial), "is tired", "is weary"), "rows.csv has changed since the search began"),
         (lambda trial: data_of(trial).unlink(), "cannot be read now (.*there is no such file"),
         (lambda trial: data_of(trial).write_text(""), "cannot be read now (.*holds no rows"),
-        (lambda trial: appended(model_of(trial) / "config.json", "\n"), "does not hold what the search began with"),
-        (lambda trial: (model_of(trial) / "model.safetensors").unlink(), "does not hold what the search began with"),
+        (lambda trial: appended(model_of(trial) / "config.json", "\n"), "has changed since the search began"),
+        (lambda trial: (model_of(trial) / "model.safetensors").unlink(), "has changed since the search began"),
         (lambda trial: shutil.rmtree(model_of(trial)), "the folder of .*model is gone"),
     ],
     ids=["other rows", "no file", "an empty file", "another configuration", "no weights", "no model"],
@@ -66,7 +66,7 @@ def test_inputs_that_changed_are_named_with_the_remedy(
     begin(held, tmp_path / "cache")
     change(held)
     pattern = told.replace("(", r"\(")
-    with pytest.raises(InputsChangedError, match=rf"^(data\.path|model\.name): .*{pattern}.*; put (that|it|the)"):
+    with pytest.raises(InputsChangedError, match=rf"^(data\.path|model\.name): .*{pattern}.*; restore (that|it)"):
         begin(held, tmp_path / "cache")
 
 

@@ -56,7 +56,7 @@ def test_what_another_user_put_there_is_refused_as_it_is(kind: str, tmp_path: Pa
 
 def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ours").touch()
-    with pytest.raises(NotOursError, match="is no folder"):
+    with pytest.raises(NotOursError, match="is not a folder"):
         private_folder(tmp_path / "ours", "TMPDIR")
 
 

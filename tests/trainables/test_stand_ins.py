@@ -16,7 +16,7 @@ def refusal(model_type: str, pooling: str | None = "cls") -> str:
         check_trainable("mine", AutoConfig.for_model(model_type), pooling)
     message = str(caught.value)
     assert message.startswith("model 'mine': ")
-    assert message.endswith("take a model of another family, such as bert, roberta or deberta-v2")
+    assert message.endswith("use a model of another family, such as bert, roberta or deberta-v2")
     assert len(message.splitlines()) == 1
     return message
 

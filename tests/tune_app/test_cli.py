@@ -321,9 +321,9 @@ def test_what_was_searched_is_exported_whatever_the_file_says_by_now(
     assert (untouched.code, untouched.err, ran.code) == (0, "", 0)
     assert (tmp_path / "after" / "best.yaml").read_text() == (tmp_path / "before" / "best.yaml").read_text()
     (line,) = ran.err.splitlines()
-    assert "config.yaml was changed since the study was searched (" in line
+    assert "config.yaml has changed since the search (" in line
     assert "train.epochs: 3 there, 7 here" in line
-    assert "; and 1 more); what the study records counts" in line
+    assert "; and 1 more); the study's own record applies" in line
     # A moved study is found by its config.yaml.
     values["study"]["dir"] = str(tmp_path / "moved")
     with file.open("w") as stream:

@@ -61,7 +61,7 @@ def test_settings_of_a_search_that_has_nothing_left_to_do_are_named(tmp_path: Pa
 
     assert again() == "the study holds its 1 launched trials already"
     told = again("search.sampler=random", "scheduler.reduction_factor=2")
-    assert "nothing was done with search.sampler=random, scheduler.reduction_factor=2; raise search.trials" in told
+    assert "nothing changed for search.sampler=random, scheduler.reduction_factor=2; raise search.trials" in told
     assert "random" not in again("search.sampler=random")
 
 

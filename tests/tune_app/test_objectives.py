@@ -100,7 +100,7 @@ def test_a_metric_is_the_same_study_whichever_setting_names_it() -> None:
         (["macro_f1", "peak_gb"], {}, ["'peak_gb'", "task criteria", "did you mean peak_gib?", "seconds_per_sample"]),
         (["macro_f1", "token_f1"], {}, ["'token_f1'", "task criteria", "known: macro_f1"]),
         (["token_f1", "calibration_error"], {"task": {"name": "evidence"}}, ["'calibration_error'", "task evidence"]),
-        (["macro_f1", "peak_gib", "macro_f1"], {}, ["macro_f1 stands there twice", "drop one"]),
+        (["macro_f1", "peak_gib", "macro_f1"], {}, ["macro_f1 is listed twice", "drop one"]),
         ([{"name": "macro_f1", "mode": "min"}, "peak_gib"], {}, ["macro_f1 with mode min", "set mode: max"]),
         (["macro_f1", {"name": "peak_gib", "mode": "up"}], {}, ["metric.1.mode", "'up'", "max, min"]),
         (
@@ -330,7 +330,7 @@ def test_the_best_by_the_first_objective_is_exported_or_the_trial_that_is_asked_
     other = load_config(export_best(store, config, tmp_path / "to", 2))
     assert other.pinned is not None
     assert (other.pinned.trial, other.pinned.further) == (2, {"peak_gib": 0.5})
-    with pytest.raises(UserError, match=r"--trial: 17 is no complete trial of test.*e\.g\. 3"):
+    with pytest.raises(UserError, match=r"--trial: 17 is not a complete trial of test.*e\.g\. 3"):
         export_best(store, config, tmp_path / "to", 17)
 
 

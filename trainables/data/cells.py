@@ -63,9 +63,9 @@ def label(cell: object) -> str:
     with suppress(ValueError):
         return str(_whole(found))
     if _is_number(found):
-        raise ValueError(f"{reprlib.repr(cell)} is no class: labels are whole numbers or names; write it as one")
+        raise ValueError(f"{reprlib.repr(cell)} is not a class: labels are whole numbers or names; write it as one")
     if len(found) > _LONGEST_NAME or not found.isprintable():
-        raise ValueError(f"{reprlib.repr(cell)} is no name of a class; give data.columns.label the right column")
+        raise ValueError(f"{reprlib.repr(cell)} is not the name of a class; give data.columns.label the right column")
     return found
 
 

@@ -151,7 +151,7 @@ def _read_csv(path: Path, is_gzipped: bool, expected: Sequence[str]) -> DataFile
     names = Counter(form.names)
     repeated = [name for name in names if name and names[name] > 1]
     if repeated:
-        raise DataError(f"{path}: the column {repeated[0]!r} stands in the header {names[repeated[0]]} times; keep one")
+        raise DataError(f"{path}: the column {repeated[0]!r} occurs {names[repeated[0]]} times in the header; keep one")
     frame.columns = frame.columns.str.strip()
     return DataFile(frame, form)
 
@@ -193,7 +193,7 @@ def _require_header_first(path: Path, head: str, expected: Sequence[str]) -> Non
     for line in others:
         if _worth(line, _delimiter(line, expected), expected)[0] > 1:
             raise DataError(
-                f"{path}: its first line, {reprlib.repr(first)}, stands above the line with the columns' names,"
+                f"{path}: its first line, {reprlib.repr(first)}, is above the line with the columns' names,"
                 f" {reprlib.repr(line)}; remove everything above that line"
             )
 
@@ -234,7 +234,7 @@ def _json_object(line: str, where: str) -> dict[str, object]:
         raise DataError(f"{where} is not JSON ({error.msg}); write one object per line") from error
     except (ValueError, RecursionError) as error:
         # A number with thousands of digits, or values nested too deeply.
-        raise DataError(f"{where} cannot be read ({one_line(error)}); write texts and numbers alone") from None
+        raise DataError(f"{where} cannot be read ({one_line(error)}); write only texts and numbers") from None
     if not isinstance(record, dict):
         raise DataError(f"{where} holds {reprlib.repr(record)}, not an object; write one object per line")
     return record

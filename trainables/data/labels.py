@@ -60,7 +60,7 @@ def _check_clear(table: Table, first_rows: dict[str, int]) -> None:
     if len(first_rows) > _MOST_CLASSES:
         raise DataError(
             f"{table.source}: column {table.columns.label!r} holds {len(first_rows)} different labels in {len(table)}"
-            f" rows, and there can be {_MOST_CLASSES} classes; name the right column with data.columns.label"
+            f" rows, but at most {_MOST_CLASSES} classes are possible; name the right column with data.columns.label"
         )
     numbers = [label for label in first_rows if _is_whole(label)]
     others = [label for label in first_rows if not _is_whole(label)]
@@ -80,7 +80,7 @@ def _check_clear(table: Table, first_rows: dict[str, int]) -> None:
             raise table.error(
                 row,
                 "label",
-                f"{label!r} differs from {twin!r} in case alone; write both alike, or list all labels in task.labels",
+                f"{label!r} differs from {twin!r} only in case; write both alike, or list all labels in task.labels",
             )
 
 
@@ -99,6 +99,6 @@ def _check_complete(table: Table, first_rows: dict[str, int], names: Sequence[st
     absent = next((name for name in names if name not in first_rows), None)
     if absent is not None:
         raise DataError(
-            f"{table.source}: no row is of the class {absent!r} of task.labels, which every score would count as one"
-            " that is never found; leave it out of task.labels, or add rows of it"
+            f"{table.source}: no row is of the class {absent!r} of task.labels, which every score would count as never"
+            " found; leave it out of task.labels, or add rows of it"
         )

@@ -131,9 +131,9 @@ def _remarks(table: Table) -> tuple[str, ...]:
     """Return one line for each surprising choice made when the file was read."""
     remarks = []
     if table.columns.criterion is None:
-        remarks.append("texts alone (data.columns.criterion is null)")
+        remarks.append("texts without criteria (data.columns.criterion is null)")
     elif not table.has("criterion"):
-        remarks.append(f"texts alone: the data has no column {table.columns.criterion!r}")
+        remarks.append(f"texts without criteria: the data has no column {table.columns.criterion!r}")
     if table.columns.group_id is None:
         remarks.append("every row is its own group (data.columns.group_id is null)")
     elif not table.has("group_id"):
@@ -193,7 +193,7 @@ def _whole_groups(rows: Rows, max_rows: int) -> Rows:
     if not taken:
         raise DataError(
             f"data.max_rows={max_rows} is less than the smallest group, and groups are taken whole; "
-            f"raise it to {min(sizes.values())} at the least"
+            f"raise it to {min(sizes.values())} at least"
         )
     return rows.take(np.flatnonzero([group in taken for group in rows.groups]))
 
@@ -219,7 +219,7 @@ def _require_learnable(rows: Rows, data: DataSettings) -> None:
     groups = len(set(rows.groups))
     if groups < _FEWEST_GROUPS:
         raise DataError(
-            f"{what} holds {groups} group(s), and training, validation and test need one each at the least; "
+            f"{what} holds {groups} group(s), and training, validation and test need one each at least; "
             f"{more}, or name the column of finer groups with data.columns.group_id"
         )
     if len(rows.class_names) < 2:

@@ -204,7 +204,7 @@ def _read_and_split(data: DataSettings, labels: Sequence[str] | None, split_seed
             raise
         raise DataError(
             f"{error}; {tied.texts} texts stand in several groups and tie them together, up to {tied.most_rows} of"
-            f" {len(rows)} rows, which data.equal_texts=apart does not mind"
+            f" {len(rows)} rows, which data.equal_texts=apart allows"
         ) from None
     return rows, split, tied
 
@@ -225,7 +225,7 @@ def _spread(rows: Rows, groups: Sequence[str], shares: NDArray[np.float64], seed
     if holders[rarest] < len(shares):
         raise DataError(
             f"class {rows.class_names[classes[rarest]]} occurs in {holders[rarest]} group(s), and {parts} need it in"
-            " one each at the least; add groups that hold it (or raise data.max_rows), or merge it with another"
+            " one each at least; add groups that hold it (or raise data.max_rows), or merge it with another"
             f" class{fewer}"
         )
     best = _best_assignment(counts, shares, np.random.default_rng(seed))

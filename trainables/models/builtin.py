@@ -209,7 +209,7 @@ def _alphabet(blank: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[str]
 
 def _split_name(name: str) -> tuple[str, str]:
     if name not in BUILTIN_NAMES:
-        raise UnknownModelError(f"{name!r} is no built-in encoder; use one of {', '.join(BUILTIN_NAMES)}")
+        raise UnknownModelError(f"{name!r} is not a built-in encoder; use one of {', '.join(BUILTIN_NAMES)}")
     size, _, family = name.partition("-")
     return size, family
 

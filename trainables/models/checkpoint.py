@@ -37,7 +37,7 @@ def hub_remedy(name: str) -> str:
     """Return the remedy for a model that the hub does not provide."""
     likely = hub.meant(name)
     question = f"did you mean {likely!r}? Else " if likely else ""
-    return f"{question}name a model folder, a built-in model, or connect to the hub once so that it is kept here"
+    return f"{question}name a model folder, a built-in model, or connect to the hub once to download it"
 
 
 def fetch(source: ModelSource, filename: str, revision: str | None) -> Path | None:
@@ -78,12 +78,12 @@ def read_config(source: ModelSource, revision: str | None = None) -> PreTrainedC
         read_config_file(path)
     except (OSError, ValueError) as error:
         raise ModelLoadError(
-            f"{path}: {first_line(error)}; mend it, or give another folder in the transformers layout"
+            f"{path}: {first_line(error)}; fix it, or give another folder in the transformers layout"
         ) from None
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
     except Exception as error:  # transformers can fail anywhere on a malformed file.
-        remedy = "mend it, or give another folder in the transformers layout"
+        remedy = "fix it, or give another folder in the transformers layout"
         raise refused(str(path), error, remedy) from error
     # The format and the chunking of an encoder's outputs are settings of ours, not of the model.
     config.return_dict, config.chunk_size_feed_forward = True, 0
@@ -136,7 +136,7 @@ def _read_index(index: Path) -> dict[str, str]:
         shard_of = read_json(index)["weight_map"]
         misplaced = [shard for shard in shard_of.values() if Path(shard).name != shard]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelLoadError(f"{index} is no index of shards: {first_line(error)}") from error
+        raise ModelLoadError(f"{index} is not an index of shards: {first_line(error)}") from error
     if misplaced:
         raise ModelLoadError(f"{index}: the shard {misplaced[0]!r} lies outside the model's folder")
     return dict(shard_of)
@@ -189,7 +189,7 @@ def refused(what: str, error: BaseException, remedy: str) -> ModelLoadError:
     # The libraries advise to allow that code.
     if "trust_remote_code" in str(error):
         return ModelLoadError(
-            f"{what}: it comes with code of its own, which is never run here; take a model that transformers knows"
+            f"{what}: it comes with code of its own, which is never run here; use a model that transformers supports"
         )
     return ModelLoadError(f"{what}: {first_line(error)}; {remedy}")
 

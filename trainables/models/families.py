@@ -174,7 +174,7 @@ def _freezing_obstacle(model: Architecture, setting: str, layers: int) -> Obstac
             setting,
             layers,
             f"this {model.model_type} encoder has {model.layers} layers",
-            f"give {model.layers} at most",
+            f"give at most {model.layers}",
         )
     return None
 
@@ -208,16 +208,16 @@ def _pooling_obstacle(model: Architecture, setting: str, pooling: str) -> Obstac
 def _length_obstacle(model: Architecture, setting: str, length: int) -> Obstacle | None:
     if model.longest is None or length <= model.longest:
         return None
-    why = f"this {model.model_type} encoder knows {model.longest} positions"
-    return Obstacle(setting, length, why, f"give {model.longest} at most")
+    why = f"this {model.model_type} encoder has {model.longest} positions"
+    return Obstacle(setting, length, why, f"give at most {model.longest}")
 
 
 def _unknown(model: Architecture) -> str:
-    return f"where {model.model_type} encoders keep their parts is not known here (known: {', '.join(FAMILIES)})"
+    return f"where {model.model_type} encoders have their parts is not known here (known: {', '.join(FAMILIES)})"
 
 
 def _sharing(model: Architecture) -> str:
-    return f"the layers of {model.model_type} encoders are one and the same"
+    return f"the layers of {model.model_type} encoders share their weights"
 
 
 _CHECKS: dict[str, Callable[[Architecture, str, Any], Obstacle | None]] = {

@@ -22,9 +22,7 @@ class Fault:
     def explained(self, problem: str) -> str:
         """Return the message on the fault: file, name, value, problem and remedy."""
         value, default = (json.dumps(value, default=str) for value in (self.value, self.default))
-        return (
-            f"{self.path}: {self.name}: {value}: {problem}; mend it (the default is {default}), or take another model"
-        )
+        return f"{self.path}: {self.name}: {value}: {problem}; fix it (the default is {default}), or use another model"
 
 
 def find_fault(config: PreTrainedConfig, works: Callable[[PreTrainedConfig], bool]) -> Fault | None:

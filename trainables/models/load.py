@@ -113,7 +113,7 @@ def load_tokenizer(folder_or_hub_name: str | Path, revision: str | None = None) 
         raise ModelLoadError(f"{what}: it has no vocabulary; put its files (tokenizer.json, say) beside config.json")
     if tokenizer.padding_side != "right":
         raise ModelLoadError(
-            f"{what}: its padding_side is {tokenizer.padding_side}, but inputs are padded behind; set padding_side"
+            f"{what}: its padding_side is {tokenizer.padding_side}, but inputs are padded at the end; set padding_side"
             " to right in tokenizer_config.json"
         )
     if tokenizer.pad_token_id is None:
@@ -131,8 +131,9 @@ def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, config: PreT
     largest = max([len(tokenizer) - 1, *tokenizer.added_tokens_decoder])
     if size is not None and largest >= size:
         raise ModelLoadError(
-            f"model {name!r}: its tokenizer numbers tokens up to {largest}, and its encoder knows {size} (vocab_size in"
-            " config.json); put the tokenizer beside it that it was trained with"
+            f"model {name!r}: its tokenizer has token ids up to {largest}, but its encoder has {size} tokens"
+            " (vocab_size in"
+            " config.json); use the tokenizer that it was trained with"
         )
 
 
@@ -251,7 +252,7 @@ def build_empty(config: PreTrainedConfig, device: Literal["cpu", "meta"] = "cpu"
         fault = find_fault(config, _can_be_built)
         if fault is not None:
             raise ModelLoadError(fault.explained(first_line(error))) from error
-        remedy = "mend its config.json, or take another model"
+        remedy = "fix its config.json, or use another model"
         raise refused(f"no encoder of model type {config.model_type!r}", error, remedy) from error
 
 
@@ -298,9 +299,9 @@ def _paired(model: PreTrainedModel, checkpoint: Mapping[str, Tensor], name: str)
     _refuse(name, "the checkpoint lacks", _missing(targets, set(pairs.values())))
     _refuse(name, "other shapes in the checkpoint than in config.json:", _misshapen(pairs, checkpoint, targets))
     _refuse(name, "no floating-point weights in the checkpoint:", _mistyped(pairs, checkpoint, targets))
-    remedy = "fetch the model again, or take another one"
+    remedy = "fetch the model again, or use another one"
     _refuse(name, "NaN or infinite values in the checkpoint:", _not_finite(pairs, checkpoint), remedy)
-    remedy = "mend num_hidden_layers there, or save the model without them"
+    remedy = "fix num_hidden_layers there, or save the model without them"
     _refuse(name, "the checkpoint holds layers that config.json leaves out:", _left_out(pairs, checkpoint), remedy)
     return pairs
 

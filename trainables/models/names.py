@@ -66,7 +66,7 @@ def resolve_model(name: str) -> ModelSource:
     if name and os.path.isdir(folder):
         return _folder_source(name, Path(folder))
     if name and os.path.exists(folder):
-        raise UnknownModelError(f"{name!r}: is no folder; give the path of the folder that holds config.json")
+        raise UnknownModelError(f"{name!r}: is not a folder; give the path of the folder that holds config.json")
     if _looks_like_path(name):
         raise UnknownModelError(f"{name!r}: no such folder; give the path of a folder that holds config.json")
     nearest = difflib.get_close_matches(name, (*BUILTIN_NAMES, OFFLINE_NAME), n=1, cutoff=0.75)

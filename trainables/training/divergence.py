@@ -31,7 +31,7 @@ def _cause(model: nn.Module, optimizer: torch.optim.Optimizer, clip_norm: float,
     if not any(value.any() for weights in optimizer.state for _, value in _moments(optimizer, weights)):
         whose = f"the model's own weights hold {ruined[0][0]}, not finite" if ruined else "no step was taken yet"
         lower = "set train.precision to fp32, or " if precision == "bf16" else ""
-        return f"{whose}; {lower}take another model.name"
+        return f"{whose}; {lower}use another model.name"
     group = optimizer.param_groups[0]
     rate = max(group.get("initial_lr", group["lr"]) for group in optimizer.param_groups)
     lower_rate = f"a lower optim.lr (now {rate:g}) may help"
@@ -52,7 +52,7 @@ def _cause(model: nn.Module, optimizer: torch.optim.Optimizer, clip_norm: float,
             f"the steps of {name} divided by nearly nothing where its gradients vanish; a larger optim.eps (now"
             f" {eps:g}) may help"
         )
-    return f"a step took the weights of {name} out of range, by finite gradients; {lower_rate}"
+    return f"a step with finite gradients took the weights of {name} out of range; {lower_rate}"
 
 
 def _moments(optimizer: torch.optim.Optimizer, weights: Tensor) -> Iterator[tuple[str, Tensor]]:

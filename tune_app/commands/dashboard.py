@@ -75,7 +75,7 @@ def followed(store: "StudyStore", config: "RunConfig", run_dir: Path, console: C
     if not is_store(config.study.dir) or search_is_running(run_dir):
         yield
         return
-    console.say("bringing MLflow's runs up to date with the study …")
+    console.say("updating MLflow's runs from the study …")
     for problem in open_tracking(config, store).flush():
         console.say(problem)
     studies, is_over = StoredStudies(config.study.dir), threading.Event()
@@ -145,13 +145,13 @@ def ray_pages(ports: Iterable[int] = RAY_PORTS) -> list[Page]:
     return pages
 
 
-_NO_RAY = Page("Ray", "", f"its page is there while a search runs, at http://{HOST}:{RAY_PORTS.start}")
+_NO_RAY = Page("Ray", "", f"available while a search runs, at http://{HOST}:{RAY_PORTS.start}")
 
 
 def _show(console: Console, pages: Sequence[Page]) -> None:
     for page in pages:
         console.say(f"{page.name:<17} {page}")
-    console.say("only to look at, and for whoever has these addresses; Ctrl-C ends the pages")
+    console.say("read-only, for whoever has these addresses; Ctrl-C closes the pages")
 
 
 def _unserved(tracking_uri: str) -> Page | None:

@@ -117,8 +117,8 @@ def diagnose_cluster(run_root: str, address: str) -> list[Finding]:
             findings.append(Finding(f"node {node.address}", "ok", f"{found}; reaches {place}" if node.cpus else found))
         else:
             remedy = (
-                "give study.dir a folder that all nodes share, or checkpoint.dir a URI such as s3://…; or do without"
-                " checkpoints (checkpoint.keep: none)"
+                "set study.dir to a folder that all nodes share, or checkpoint.dir to a URI such as s3://…, or search"
+                " without checkpoints (checkpoint.keep: none)"
             )
             findings.append(Finding(f"node {node.address}", "problem", f"{found}; {place}: {why}", remedy))
     return findings
@@ -217,7 +217,7 @@ def check_torch(torch: TorchFacts, nvml: NvmlFacts, *, hidden: bool) -> Finding:
 def check_gpus(nvml: NvmlFacts) -> list[Finding]:
     """Check the driver and each GPU, whether or not this process may use it."""
     if nvml.driver is None:
-        remedy = "trials run on the CPU; for GPUs install NVIDIA's driver, until nvidia-smi lists them"
+        remedy = "trials run on the CPU; to use GPUs, install NVIDIA's driver and check that nvidia-smi lists them"
         return [Finding("GPU driver", "note", f"none ({nvml.absent})", remedy)]
     driver = Finding("GPU driver", "ok", nvml.driver)
     if not nvml.gpus:
@@ -234,7 +234,7 @@ def _gpu(subject: str, name: str, total_gib: float | None, used_gib: float | Non
         return Finding(subject, "ok", f"{name}, shares the host's memory")
     found = f"{name}, {total_gib:.1f} GiB, {used_gib:.1f} GiB in use"
     if used_gib > _MUCH_USED_SHARE * total_gib:
-        return Finding(subject, "note", found, "trials get that much less; nvidia-smi shows whose it is")
+        return Finding(subject, "note", found, "trials get that much less; nvidia-smi shows which processes hold it")
     return Finding(subject, "ok", found)
 
 
@@ -247,7 +247,7 @@ def check_units(torch: TorchFacts) -> list[Finding]:
         if device.tf32 and device.bf16:
             findings.append(Finding(subject, "ok", f"{capability}: both"))
         else:
-            remedy = "train.precision auto means fp32 here; cards from compute capability 8.0 on have them"
+            remedy = "train.precision auto means fp32 here; cards of compute capability 8.0 and above have both"
             findings.append(Finding(subject, "note", f"{capability}: neither", remedy))
     return findings
 
@@ -256,7 +256,7 @@ def check_launch_blocking(environ: Mapping[str, str]) -> Finding:
     value = environ.get("CUDA_LAUNCH_BLOCKING", "")
     if value in ("", "0"):
         return Finding("CUDA_LAUNCH_BLOCKING", "ok", "off")
-    remedy = "unset CUDA_LAUNCH_BLOCKING: it is for debugging, and training is 10 to 20 % slower with it"
+    remedy = "unset CUDA_LAUNCH_BLOCKING: it is for debugging, and makes training 10 to 20 % slower"
     return Finding("CUDA_LAUNCH_BLOCKING", "problem", f"set to {value}", remedy)
 
 
@@ -334,7 +334,7 @@ def check_ray_folder() -> Finding:
     try:
         return Finding("Ray's folder", "ok", str(find_sessions_folder()))
     except UserError as error:
-        return Finding("Ray's folder", "problem", str(error), "no search starts Ray here before that")
+        return Finding("Ray's folder", "problem", str(error), "until then no search can start Ray here")
 
 
 def check_ray_address(environ: Mapping[str, str]) -> Finding:
@@ -357,7 +357,9 @@ def check_ray_address(environ: Mapping[str, str]) -> Finding:
         remedy = "start the cluster (ray start --head), or unset RAY_ADDRESS to have a search start Ray itself"
         return Finding("RAY_ADDRESS", "problem", f"{address} does not answer ({first_line(error)})", remedy)
     if place.scheme in ("http", "https"):
-        remedy = "ray job submit takes it, but a search started in this shell does not: unset RAY_ADDRESS for that"
+        remedy = (
+            "ray job submit accepts it, but a search started in this shell does not: unset RAY_ADDRESS for a search"
+        )
         return Finding("RAY_ADDRESS", "note", f"{address} answers, a dashboard's address", remedy)
     return Finding("RAY_ADDRESS", "ok", f"{address} answers")
 
@@ -368,7 +370,7 @@ def check_ray_token(environ: Mapping[str, str], home: Path) -> Finding:
     try:
         source = _token_source(environ, home)
     except OSError as error:
-        remedy = "Ray refuses to start so: write the token there, or unset RAY_AUTH_TOKEN_PATH"
+        remedy = "Ray does not start without it: write the token there, or unset RAY_AUTH_TOKEN_PATH"
         return Finding("Ray token", "problem", f"RAY_AUTH_TOKEN_PATH: {first_line(error)}", remedy)
     shown_mode = f"RAY_AUTH_MODE={mode}" if mode else "RAY_AUTH_MODE not set"
     if source is not None and mode.lower() == "token":
@@ -423,7 +425,7 @@ def _check_store(place: str) -> Finding:
     try:
         Place(place, "study.dir").check()
     except UserError as error:
-        return Finding("run directory", "problem", str(error), "see that the store answers and has the bucket")
+        return Finding("run directory", "problem", str(error), "check that the store answers and has the bucket")
     return Finding("run directory", "ok", f"{shown} can be written")
 
 

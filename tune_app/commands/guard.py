@@ -75,14 +75,14 @@ class Guard:
     def _problem(self, request: Request, port: str) -> str | None:
         hosts = (f"{HOST}:{port}", f"localhost:{port}")
         if request.headers.get("Host") not in hosts:
-            return "this page is there for this machine alone, under its own address"
+            return "this page is only for this machine, under its own address"
         if request.headers.get("Origin") not in (None, *(f"http://{host}" for host in hosts)):
-            return "another page asks for this one"
+            return "the request comes from another page"
         given = request.args.get(_TOKEN) or request.cookies.get(_cookie(port)) or ""
         if not secrets.compare_digest(given.encode(), self._token.encode()):
             return "open the address that headroom dashboard printed; it holds a token"
         if not self._only_reads(request.method, request.environ["PATH_INFO"]):
-            return "headroom dashboard only shows: nothing can be changed here"
+            return "headroom dashboard is read-only: nothing can be changed here"
         return None
 
     def _only_reads(self, method: str, path: str) -> bool:

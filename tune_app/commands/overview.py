@@ -101,7 +101,7 @@ def studies_in(place: str) -> list[Overview | Unreadable]:
         try:
             if (missing := what_is_missing(run_dir)) is not None:
                 raise UserError(
-                    f"its making was cut short, {missing} is missing; headroom search goes on with it, headroom study"
+                    f"its creation was interrupted: {missing} is missing; headroom search completes it, headroom study"
                     f" delete {run_dir.name} deletes it"
                 )
             config = stored_config(run_dir)
@@ -127,7 +127,7 @@ def _run_dirs(place: str) -> list[Path]:
 def print_studies(console: Console, studies: Sequence[Overview | Unreadable], folder: str) -> None:
     """Print one line per study."""
     if not studies:
-        console.say(f"no study in {folder}; headroom search begins one")
+        console.say(f"no study in {folder}; headroom search starts one")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("study", "launched", "complete", "rejected", "carried over", "best", "last change", ""):

@@ -83,7 +83,7 @@ def mlflow_page(tracking_uri: str, study_name: str, say: Say) -> tuple[Guard, st
         # Errors of SQLAlchemy, of drivers and of MLflow need the same remedy, and all may quote the URI.
         problem = without_password_of(tracking_uri, first_line(error))
         raise UserError(
-            f"tracking.uri: {tracking_uri} cannot be opened ({type(error).__name__}: {problem}); mend that and run"
+            f"tracking.uri: {tracking_uri} cannot be opened ({type(error).__name__}: {problem}); fix that and run"
             " headroom dashboard again"
         ) from None
     found = _json(app, "/api/2.0/mlflow/experiments/get-by-name", experiment_name=study_name).get("experiment")

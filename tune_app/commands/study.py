@@ -15,14 +15,14 @@ DIFFERS = 1
 
 @click.group("study", no_args_is_help=False)
 def study_group() -> None:
-    """Studies: list and show them, compare them with a configuration, fork, archive or delete them."""
+    """List, show and delete studies, or compare them with a configuration."""
 
 
 @study_group.command("list")
-@click.option("--dir", "folder", default="runs", show_default=True, help="Where run directories lie (study.dir).")
-@click.option("--json", "as_json", is_flag=True, help="A JSON list, for scripts.")
+@click.option("--dir", "folder", default="runs", show_default=True, help="Folder of the run directories (study.dir).")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list, for scripts.")
 def list_studies(folder: str, as_json: bool) -> int:
-    """Every study with its counts, its best and its last change, the newest first."""
+    """List every study with its counts, its best value and its last change, the newest first."""
     from tune_app.commands.overview import print_studies, studies_in
 
     studies = studies_in(folder)
@@ -35,9 +35,9 @@ def list_studies(folder: str, as_json: bool) -> int:
 
 @study_group.command("show")
 @click.argument("study")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
 def show_study(study: str, as_json: bool) -> int:
-    """What a study is about, its space, and what became of its trials. STUDY is a name or a run directory."""
+    """Show a study's data, task, space and counts per outcome. STUDY is a name or a run directory."""
     from tune_app.commands.overview import overview, print_study
 
     opened = open_named(study)
@@ -55,9 +55,9 @@ def show_study(study: str, as_json: bool) -> int:
 @click.argument("config")
 @overrides_option
 def diff_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
-    """What differs between STUDY and CONFIG. Exit code 0 where nothing does, 1 where something does.
+    """Show the differences between STUDY and CONFIG. The exit code is 0 without any, 1 with some.
 
-    A name means the version that a search of CONFIG would go on with, or the newest where there is none.
+    A name means the version that a search of CONFIG would resume, or else the newest one.
     """
     from tune_app.config import load_config
     from tune_app.screening.preconditions import study_record, with_classes_of_data
@@ -74,7 +74,7 @@ def diff_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
         store = matching(opened.config.named(store.version_of), wanted, record) or store
     differences = store.record.differences(with_rung_of(store, wanted, record))
     if not differences:
-        echo(f"study {store.name} and {config} are about the same")
+        echo(f"study {store.name} and {config} do not differ")
         return 0
     print_differences(make_console(), store.name, differences)
     return DIFFERS
@@ -85,9 +85,9 @@ def diff_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
 @click.argument("config")
 @overrides_option
 def fork_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
-    """Begin the study of CONFIG as a new version into which every trial of STUDY is carried over that fits.
+    """Start the study of CONFIG with every trial of STUDY that fits.
 
-    It bears the name that CONFIG gives it, or the next version of that, and headroom search CONFIG goes on with it.
+    Its name is the one in CONFIG, or the next version of that. headroom search CONFIG resumes it.
     """
     from tune_app.config import load_config
     from tune_app.experiment import fork
@@ -103,7 +103,7 @@ def fork_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
 @study_group.command("archive")
 @click.argument("study")
 def archive_study(study: str) -> int:
-    """Set STUDY aside under a name with today's date, so that its own name is free."""
+    """Rename STUDY with today's date, so that its own name is free."""
     from tune_app.study.versions import archive
 
     opened = open_named(study, exact=True)
@@ -117,14 +117,14 @@ def archive_study(study: str) -> int:
 @click.argument("study")
 @click.option("--yes", is_flag=True, help="Delete it without asking.")
 def delete_study(study: str, yes: bool) -> int:
-    """Delete STUDY and its run directory; asks first. Runs in MLflow stay."""
+    """Delete STUDY and its run directory, after asking. Runs in MLflow stay."""
     from tune_app.study.unfinished import remove_unfinished
     from tune_app.study.versions import check_idle, delete, question
 
     if (unfinished := _unfinished(study)) is not None:
-        consent(yes, f"Delete what was begun of study {unfinished.name}, in {unfinished}?")
+        consent(yes, f"Delete the unfinished study {unfinished.name}, in {unfinished}?")
         remove_unfinished(unfinished)
-        echo(f"what was begun of study {unfinished.name} was deleted")
+        echo(f"the unfinished study {unfinished.name} was deleted")
         return 0
     opened = open_named(study, exact=True)
     store, run_dir = opened.store, opened.run_dir

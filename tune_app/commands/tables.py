@@ -80,11 +80,11 @@ def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> N
 def print_end(console: Console, end: "SearchEnd") -> None:
     """Print how a search ended, its counts, and commands for more."""
     status = end.status
-    how = "interrupted" if end.interrupted else "broken off" if end.breakage else "search ended"
+    how = "interrupted" if end.interrupted else "search stopped" if end.breakage else "search ended"
     for line in [
         *([end.breakage.traceback.rstrip()] if end.breakage and end.breakage.traceback else []),
         f"{how}: {end.why}",
-        *(["mend the cause and run the same command again: it goes on from here"] if end.breakage else []),
+        *(["fix the cause and run the same command again: it resumes the search"] if end.breakage else []),
         counts_line(status),
         *([] if status.best else ["no trial is complete: there is nothing to export yet"]),
         *(_front_lines(status) if status.has_several else _best_lines(status)),
@@ -114,7 +114,7 @@ def recommended_lines(status: StudyStatus) -> list[str]:
     if best is None or recommended is None:
         return []
     if best.number == recommended.number:
-        return [f"the best trial, {best.number}, is a recommended configuration: none found beats it"]
+        return [f"the best trial, {best.number}, is a recommended configuration: no other trial beats it"]
     ahead = best.value - recommended.value
     return [
         f"best recommended configuration: {mark_of(recommended)}, {status.metric} {recommended.value:.4f}; the best"

@@ -19,8 +19,8 @@ overrides_option = click.option(
     "overrides",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Override a setting by its dotted name; VALUE is YAML. Repeatable. Entries of the space too: "
-    "-s space.train.batch_size.choices='[8, 16]'.",
+    help="Override a setting by its dotted name, or an entry of the space: -s space.train.batch_size.choices='[8, 16]'."
+    " VALUE is YAML. Repeatable.",
 )
 quiet_option = click.option("--quiet", is_flag=True, help="Print the result only.")
 
@@ -68,4 +68,6 @@ def consent(yes: bool, question: str) -> None:
     if not sys.stdin.isatty():
         raise UserError(f"{question} There is no terminal to ask on; give --yes to agree")
     if not click.confirm(printable(question)):
-        raise UserError("nothing was deleted; study.on_change=fork keeps the study and begins another beside it")
+        raise UserError(
+            "nothing was deleted; with study.on_change=fork the study stays and a new version starts beside it"
+        )

@@ -39,7 +39,7 @@ def _check_metric(config: RunConfig) -> None:
         if name not in (*scores, *costs):
             hint = nearest(name, [*scores, *costs])
             raise UserError(
-                f"search.metric: {quoted(name)} is nothing that task {task.name} measures{hint}"
+                f"search.metric: {quoted(name)} is not measured by task {task.name}{hint}"
                 f" (known: {', '.join((*scores, *costs))})"
             )
         if metric.mode not in (None, mode):
@@ -49,7 +49,7 @@ def _check_metric(config: RunConfig) -> None:
                 " leave mode out"
             )
         if names.count(name) > 1:
-            raise UserError(f"search.metric: {name} stands there twice; drop one")
+            raise UserError(f"search.metric: {name} is listed twice; drop one")
         if name == "binary_f1" and task.count > 2:
             raise UserError(f"search.metric: binary_f1 is for two classes, and there are {task.count}; drop it")
     if not names:
@@ -61,7 +61,7 @@ def _check_metric(config: RunConfig) -> None:
         )
     if task.objective not in (None, names[0]):
         raise UserError(
-            f"task.objective: {task.objective} stands beside search.metric, whose first is {names[0]}; drop"
+            f"task.objective: {task.objective} conflicts with search.metric, whose first is {names[0]}; drop"
             f" task.objective, or put {task.objective} first"
         )
 
@@ -94,12 +94,14 @@ def _check_scheduler(config: RunConfig) -> None:
     scheduler, unit = config.scheduler, config.unit
     if scheduler.name == "hyperband" and config.checkpoint.keep == "none":
         raise UserError(
-            "checkpoint.keep: none, and hyperband has paused trials go on from their checkpoints; keep 0 or more, or"
+            "checkpoint.keep: none conflicts with hyperband, which resumes paused trials from their checkpoints; keep 0"
+            " or more, or"
             " set scheduler.name=asha"
         )
     if unit.is_fold and isinstance(scheduler.rung, float):
         raise UserError(
-            f"scheduler.rung: {scheduler.rung:g} is a share of an epoch, and with data.folds {config.data.folds} trials"
+            f"scheduler.rung: {scheduler.rung:g} is a fraction of an epoch, but with data.folds {config.data.folds}"
+            " trials"
             " report folds; set scheduler.rung=auto, or data.folds=null"
         )
     if scheduler.name == "none":
@@ -110,8 +112,8 @@ def _check_scheduler(config: RunConfig) -> None:
     if scheduler.name == "hyperband":
         factor = scheduler.reduction_factor
         raise UserError(
-            f"scheduler.reduction_factor: {factor} leaves hyperband nothing to stop: of {unit} ({unit.setting}) no rung"
-            f" lies later than after {unit.count} / {factor}, rounded down {unit.count // factor}, which is less than"
+            f"scheduler.reduction_factor: {factor} leaves hyperband nothing to stop: of {unit} ({unit.setting}) the"
+            f" last possible rung is {unit.count} / {factor}, rounded down {unit.count // factor}, which is less than"
             f" scheduler.warmup {config.first_rung}; lower either, {elsewhere}"
         )
     if scheduler.warmup is None:

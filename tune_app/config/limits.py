@@ -19,14 +19,14 @@ def parsed_limits(value: object) -> tuple[Limit, ...]:
     """Parse one limit or a list of them; None means no limits.
 
     Raises:
-        UserError: a limit is unknown or stands there twice.
+        UserError: a limit is unknown or is listed twice.
     """
     given = [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
     limits: list[Limit] = []
     for item in given:
         limit = _parsed_limit(item)
         if limit in limits:
-            raise UserError(f"limits: {quoted(item)} stands there twice; drop one")
+            raise UserError(f"limits: {quoted(item)} is listed twice; drop one")
         limits.append(limit)
     return tuple(limits)
 

@@ -21,6 +21,6 @@ def rename_warmup(raw: dict[str, Any]) -> bool:
     if not isinstance(scheduler, dict) or old not in scheduler:
         return False
     if new in scheduler:
-        raise UserError(f"{OLD_WARMUP}: {scheduler[old]} stands beside {WARMUP}, its new name; keep one of them")
+        raise UserError(f"{OLD_WARMUP}: {scheduler[old]} conflicts with {WARMUP}, its new name; keep one of them")
     scheduler[new] = scheduler.pop(old)
     return True

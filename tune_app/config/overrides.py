@@ -53,12 +53,12 @@ def apply_override(raw: dict[str, Any], key: str, value: Any) -> None:
         raw["space"] = {}
     space = raw["space"]
     if not isinstance(space, dict):
-        raise UserError(f"-s {key}: space is no mapping in the configuration; give space entries there first")
+        raise UserError(f"-s {key}: space is not a mapping in the configuration; give space entries there first")
     name, field = _split_space_key(key.removeprefix("space."), space)
     if field is not None:
         entry = space.setdefault(name, {})
         if not isinstance(entry, dict):
-            raise UserError(f"-s {key}: space.{name} is {quoted(entry)}, no mapping; give {{choices: […]}} first")
+            raise UserError(f"-s {key}: space.{name} is {quoted(entry)}, not a mapping; give {{choices: […]}} first")
         entry[field] = value
     elif value is None:
         check_parameter(name)

@@ -32,7 +32,7 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     ):
         check_password(name, url or "")
     if "://" in data.path:
-        raise UserError(f"data.path: {data.path} is an address, and data is read from files; download it first")
+        raise UserError(f"data.path: {data.path} is a URL, but data is read from files; download it first")
     if data.path != "demo":
         update["data"] = data.model_copy(update={"path": _absolute(data.path)})
     update["study"] = study.model_copy(

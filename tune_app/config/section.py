@@ -19,7 +19,7 @@ class Section(BaseModel):
         if isinstance(value, str) and not value.strip():
             raise ValueError("is blank; write something, or leave the setting out")
         if isinstance(value, int) and abs(value) > _LARGEST:
-            raise ValueError("is out of all proportion; give a smaller number")
+            raise ValueError("is too large; give a smaller number")
         return value
 
 

@@ -119,7 +119,7 @@ class TaskSection(Section):
             raise FieldError(
                 "objective",
                 self.objective,
-                f"is no metric of task {self.name}{nearest(self.objective, known)} (known: {', '.join(known)})",
+                f"is not a metric of task {self.name}{nearest(self.objective, known)} (known: {', '.join(known)})",
             )
         if self.labels is not None and self.classes not in (None, len(self.labels)):
             raise FieldError("classes", self.classes, f"labels are {len(self.labels)}; leave classes out")
@@ -128,7 +128,7 @@ class TaskSection(Section):
             if self.count > 2 and value == is_for_two and value != "tuned":
                 raise FieldError(field, value, f"is for two classes, and there are {self.count}; leave it out")
         if isinstance(self.threshold, float) and not 0 <= self.threshold <= 1:
-            raise FieldError("threshold", self.threshold, "is no probability; give one from 0 to 1, or tuned")
+            raise FieldError("threshold", self.threshold, "is not a probability; give one from 0 to 1, or tuned")
         return self
 
     @property

@@ -56,6 +56,6 @@ def check_address(given: str | None) -> None:
     cluster = cluster_address(given)
     if cluster is not None and not re.fullmatch(_ADDRESS, cluster.address):
         raise UserError(
-            f"{cluster.setting}: {quoted(cluster.address)} names no cluster; give HOST:PORT or auto, or"
+            f"{cluster.setting}: {quoted(cluster.address)} is not a cluster's address; give HOST:PORT or auto, or"
             f" {cluster.remedy}"
         )

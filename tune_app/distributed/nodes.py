@@ -78,7 +78,7 @@ def require_reach(storage: CheckpointStorage, setting: str, *, cpu: float) -> No
             more = f" and {len(unreached) - 1} more" if len(unreached) > 1 else ""
             raise UserError(
                 f"{setting} is not in reach of node {node.address}{more} ({unreached[node.id]}); give a folder that all"
-                " nodes share, or a URI as checkpoint.dir, or do without checkpoints: -s checkpoint.keep=none"
+                " nodes share, or a URI as checkpoint.dir, or search without checkpoints: -s checkpoint.keep=none"
             )
 
 
@@ -103,7 +103,7 @@ def not_reached(storage: CheckpointStorage, nodes: Sequence[Node]) -> dict[str, 
         filesystem.delete_dir(asked)
     for node in nodes:
         if whys[node] is None and node.id not in answers:
-            whys[node] = "what is written there does not come here"
+            whys[node] = "files written there do not arrive here"
     return {node.id: why for node, why in whys.items() if why is not None}
 
 
@@ -113,7 +113,7 @@ def _answer(storage: CheckpointStorage, asked: str, node: Node) -> None:
         with filesystem.open_input_stream(f"{asked}/question"):
             pass
     except FileNotFoundError:
-        raise FileNotFoundError("what is written here is not found there") from None
+        raise FileNotFoundError("files written here do not arrive there") from None
     with filesystem.open_output_stream(f"{asked}/{node.id}"):
         pass
 

@@ -45,10 +45,10 @@ def resumed(
         folder = scratch / f"resumed-{len(problems)}"
         problem = _fetch(filesystem, path, folder)
         if problem is None:
-            return Resumed(folder, _told(problems, f"it goes on from {_name(path)}"))
+            return Resumed(folder, _told(problems, f"it resumes from {_name(path)}"))
         shutil.rmtree(folder, ignore_errors=True)
         problems.append(f"its checkpoint {_name(path)} cannot be used ({problem})")
-    return Resumed(None, _told(problems, "it starts again from its beginning"))
+    return Resumed(None, _told(problems, "it starts again from the beginning"))
 
 
 def _candidates(

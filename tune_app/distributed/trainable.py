@@ -198,7 +198,7 @@ def _require_reach(storage: CheckpointStorage, folder: str) -> None:
     if filesystem.get_file_info(f"{path}/{folder}").type != FileType.Directory:
         raise CheckpointsOutOfReachError(
             f"node {ray.util.get_node_ip_address()} does not have {without_password(storage.place)}, where checkpoints"
-            " lie; mount it there, or take the node out of the cluster"
+            " lie; mount it there, or remove the node from the cluster"
         )
 
 

@@ -29,7 +29,7 @@ _SILENCE_AT_END_S = 8.0
 # Time without a suitable node after which Ray counts as lost, since a cluster may get another node.
 _NO_NODE_S = 300.0
 
-_REMEDY = "what was finished is kept: run the same command again"
+_REMEDY = "finished trials are saved: run the same command again"
 
 
 @dataclass

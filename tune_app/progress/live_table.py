@@ -138,7 +138,7 @@ class SearchView:
         at_work = self.running[:room]
         if len(self.running) > room:
             yield from at_work[:-1]
-            yield f"and {len(self.running) - room + 1} more at work"
+            yield f"and {len(self.running) - room + 1} more running"
             return
         yield from at_work
         room -= len(at_work)

@@ -91,10 +91,10 @@ def _cut(config: RunConfig, *, from_here: bool) -> list[str]:
         try:
             shares = cut_shares(settings, name, _lengths(config), MachineFiles().tokenizers)
         except ModelLoadError as error:
-            lines.append(f"not known what tok.max_length cuts: {error}")
+            lines.append(f"cannot tell how many rows tok.max_length cuts: {error}")
             continue
         cut = ", ".join(f"{length}: {share:.1%}" for length, share in shares.items())
-        lines.append(f"rows that tok.max_length cuts, of {name}'s tokens: {cut}")
+        lines.append(f"rows cut by tok.max_length, in tokens of {name}: {cut}")
     return lines
 
 

@@ -113,7 +113,7 @@ class PlainLines(Quiet):
     def _announce(self, live: Live) -> None:
         if live.number not in self._started:
             self._started.add(live.number)
-            begins = f"goes on after {live.unit.label(live.step)}" if live.values else "starts"
+            begins = f"resumes after {live.unit.label(live.step)}" if live.values else "starts"
             mark = " as recommended" if is_recommended(self._store.trial(live.number)) else ""
             self._say_of(live.number, f"{begins}{mark}: {params_text(live.params)}")
 
@@ -134,7 +134,7 @@ class PlainLines(Quiet):
         told = [_activity(live) for live in at_work[:_SHOWN_AT_WORK]]
         if len(at_work) > _SHOWN_AT_WORK:
             told.append(f"and {len(at_work) - _SHOWN_AT_WORK} more")
-        return f"at work: {', '.join(told)}"
+        return f"running: {', '.join(told)}"
 
 
 def _activity(live: Live) -> str:
@@ -145,4 +145,4 @@ def _activity(live: Live) -> str:
 
 def retry_line(live: Live, why: str) -> str:
     """Return the line on a trial that is run again through no fault of its own, with the reason."""
-    return f"is run again ({live.retries} of {MOST_RETRIES} times at most): {why}"
+    return f"is retried ({live.retries} of at most {MOST_RETRIES}): {why}"

@@ -27,7 +27,7 @@ def check_combinations(config: RunConfig, models: Sequence[str]) -> None:
     # If no model is searched, every trial uses all of the models.
     is_choice = "model.name" in searched or "model.criteria_name" in searched
     if found and (len(found) == len(models) or not is_choice):
-        raise UserError(f"{found[0]}, or take another model than {', '.join(models)}")
+        raise UserError(f"{found[0]}, or use another model than {', '.join(models)}")
 
 
 def fixed_obstacle(config: RunConfig, model: str, **settings: Any) -> Obstacle | None:

@@ -35,20 +35,20 @@ def check_knobs(config: RunConfig, models: Sequence[str], say: Callable[[str], N
     from trainables.models.checkpoint import ModelLoadError
     from trainables.planning.needs import encoder_config
 
-    say("trying which parameters a run reads, on a small model of each family (a few seconds)")
+    say("checking which parameters a run reads, with a small model of each family (a few seconds)")
     rng = random.Random(sub_seed(config.search.seed, "knobs"))
     families: set[str] = set()
     for model in models:
         try:
             family = encoder_config(model, config.model.revision).model_type
         except ModelLoadError as error:
-            say(f"not checked for parameters that nothing reads: {error}")
+            say(f"cannot check for parameters that nothing reads: {error}")
             continue
         if family not in families:
             families.add(family)
             problem = _check_family(config, models, _space_with(config, model), family, rng)
             if problem:
-                say(f"not checked for parameters that nothing reads: {family}: {problem}")
+                say(f"cannot check for parameters that nothing reads: {family}: {problem}")
 
 
 def _space_with(config: RunConfig, model: str) -> ActiveSpace:

@@ -163,7 +163,7 @@ class Packing:
                 files.predictions,
                 lambda precision: Ledger(files.ledger).correction(Circumstances.here(device.name, precision)),
                 lambda settings: builtin_vocabulary(settings, files.tokenizers),
-                lambda model: self._tell_once(model, f"predicting what {model} needs (seconds, the first time)"),
+                lambda model: self._tell_once(model, f"predicting the memory of {model} (seconds, the first time)"),
             )
         return self._made
 

@@ -80,7 +80,7 @@ class StudyCheckpoints:
         if not resolves_inside(filesystem, folder, name) or (
             is_missing and self._is_elsewhere(recorded, f"{folder}/{name}")
         ):
-            self.say(f"{recorded} is not gone on from: it does not lie in the study's folder {self._shown}")
+            self.say(f"cannot resume from {recorded}: it is not in the study's folder {self._shown}")
             return None
         return self.storage.recorded(f"{folder}/{name}")
 
@@ -206,8 +206,10 @@ class StudyCheckpoints:
         return is_gone
 
     def _leave(self, path: str) -> None:
-        carried = f"carries the study's id ({self.study_id or 'it has none'})"
-        self.say(f"{path} is left alone: only what lies in {self._shown}, not behind a link, and {carried} is deleted")
+        self.say(
+            f"{path} was not deleted: it is not in {self._shown}, lies behind a link, or does not carry the study's id"
+            f" ({self.study_id or 'the study has none'})"
+        )
 
 
 def recorded_checkpoints(trial: FrozenTrial) -> list[str]:

@@ -49,12 +49,12 @@ def export_best(store: StudyStore, config: RunConfig, folder: Path, number: int 
     if not ranked:
         raise UserError(
             f"{store.name}: holds no complete trial, so there is no best configuration; headroom status {store.name}"
-            " shows what became of its trials"
+            " shows the outcomes of its trials"
         )
     best = ranked[0] if number is None else next((trial for trial in ranked if trial.number == number), None)
     if best is None:
         raise UserError(
-            f"--trial: {number} is no complete trial of {store.name}; take one of those that headroom status"
+            f"--trial: {number} is not a complete trial of {store.name}; give one that headroom status"
             f" {store.name} ranks, e.g. {ranked[0].number}"
         )
     target = folder / BEST_FILE

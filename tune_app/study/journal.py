@@ -126,8 +126,8 @@ class JournalFile(BaseJournalBackend):
 
     def _lost(self, how: str) -> StorageError:
         return StorageError(
-            f"{self._path} {how}: it holds the study, which can neither be read nor added to without it; put it back as"
-            " it was and run the same command again"
+            f"{self._path} {how}: it holds the study, which cannot go on without it; restore it and run the same"
+            " command again"
         )
 
     @staticmethod

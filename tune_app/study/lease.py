@@ -111,10 +111,10 @@ class Lease:
         self.require()
 
     def _lose(self, there: Holder | None) -> None:
-        who = f"another on {there.host}" if there else "another, which is over by now,"
+        who = f"another search on {there.host}" if there else "another search, which has ended,"
         self._lost = (
-            f"the search ended because {who} has gone on with the study {self._study}, which was not heard of from here"
-            " for long; what only this machine knows of it is kept here"
+            f"the search ended because {who} has taken over the study {self._study}, because this machine was silent"
+            " for too long; records that only this machine has are saved here"
         )
 
     @contextmanager
@@ -146,7 +146,7 @@ class Lease:
         is_noted = there is not None and self._noted.exists() and self._noted.read_text() == there.id
         was_own = is_noted and there is not None and there.host == own.host
         if there is not None and not was_own:
-            say(f"a search on {there.host} may be at work on the study; looking for {self._silent_s:g} s if it is")
+            say(f"a search on {there.host} may be running on the study; waiting {self._silent_s:g} s to find out")
             self._wait_for(there)
         self._write(own)
         self._noted.write_text(own.id)

@@ -54,7 +54,7 @@ class Place:
             remedy = "give a folder, or a URI such as s3://bucket/folder"
             raise UserError(f"{self.setting}: {self.place}: {self.why(error)}; {remedy}") from None
         except OSError as error:
-            remedy = "see that the store answers, and what it is reached with"
+            remedy = "check that the store answers, and its credentials"
             raise PlaceAwayError(f"{self.setting}: {self.place}: {self.why(error)}; {remedy}") from None
 
     def check(self) -> None:
@@ -73,8 +73,8 @@ class Place:
                 filesystem.delete_file(tried)
         except OSError as error:
             raise UserError(
-                f"{self.setting}: {self.place} cannot be written ({self.why(error)}); see that it is"
-                " there, that it may be written, and what it is reached with"
+                f"{self.setting}: {self.place} cannot be written ({self.why(error)}); check that it exists, that you"
+                " may write to it, and its credentials"
             ) from None
 
     @contextmanager
@@ -92,8 +92,8 @@ class Place:
             if not is_store(self.place) or getattr(error, "errno", None) is not None:
                 raise
             raise StorageError(
-                f"the search ended because its store does not answer ({self.why(error)}); what was finished is kept:"
-                " see that it does, and run the same command again"
+                f"the search ended because its store does not answer ({self.why(error)}); finished trials are saved:"
+                " make sure that it answers, and run the same command again"
             ) from error
 
     def why(self, error: Exception) -> str:

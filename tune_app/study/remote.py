@@ -204,7 +204,7 @@ class StoredStudies:
             if here and not (there or b"").startswith(here[: here.rfind(b"\n") + 1]):
                 aside = journal.with_name(f"{JOURNAL_FILE}.left-{datetime.datetime.now():%Y%m%d-%H%M%S}")
                 os.replace(journal, aside)
-                say(f"the store does not know all that was recorded on this machine; that is kept as {aside}")
+                say(f"the store lacks some records of this machine; they are saved as {aside}")
             _write(journal, there)
         _write(config, found[CONFIG_FILE])
         _write(run_dir / _KNOWN_FILE, None if there is None else b"")
@@ -300,8 +300,8 @@ class StoredStudies:
 
     def _unreadable(self, error: Exception) -> UserError:
         return UserError(
-            f"study.dir: {self._place.place} cannot be read ({self._place.why(error)}); see that the store answers, and"
-            " what it is reached with"
+            f"study.dir: {self._place.place} cannot be read ({self._place.why(error)}); check that the store answers,"
+            " and its credentials"
         )
 
 
@@ -344,7 +344,7 @@ class RemoteStudy:
             try:
                 stack.enter_context(self._lease.held(self._say))
             except OSError as error:
-                raise UserError(f"{self._not_taken(error)}; see that the store answers") from None
+                raise UserError(f"{self._not_taken(error)}; check that the store answers") from None
             # Update the copy before sending anything: an old copy must not replace the store's newer files.
             self._studies.fetch(self._name, is_locked=True, may_be_deleted=True, say=self._say)
             try:
@@ -368,11 +368,11 @@ class RemoteStudy:
             self._send()
         except OSError as error:
             if not self._is_out_of_reach:
-                self._say(f"{self._not_taken(error)}; the search goes on, and is copied there once it can be")
+                self._say(f"{self._not_taken(error)}; the search goes on, and is copied there later")
             self._is_out_of_reach = True
         else:
             if self._is_out_of_reach:
-                self._say(f"study.dir: {self._studies.shown(self._name)}: the store has all of the study again")
+                self._say(f"study.dir: {self._studies.shown(self._name)}: the store has the whole study again")
             self._is_out_of_reach = self._is_urgent = False
         ended = time.monotonic()
         rest = _REST * (ended - began)
@@ -406,8 +406,8 @@ class RemoteStudy:
                 self._send()
             except OSError as error:
                 raise StorageError(
-                    f"{self._not_taken(error)}; all of the study is in {self._run_dir}, and the next search of it on"
-                    " this machine sends it once the store answers"
+                    f"{self._not_taken(error)}; the whole study is in {self._run_dir}, and its next search on this"
+                    " machine sends it when the store answers"
                 ) from None
 
     def _not_taken(self, error: Exception) -> str:

@@ -26,8 +26,8 @@ RUNNING, WAITING, INTERRUPTED = "running", "waiting", "interrupted"
 
 _BASELINES = {
     "majority": "always guessing the most frequent class",
-    "empty": "always saying that no words show it",
-    "first_words": "always saying the first words",
+    "empty": "always answering that no words show it",
+    "first_words": "always answering with the first words",
     "majority_empty": "always guessing the most frequent class, and that no words show it,",
 }
 """Answers that need no model, by the prefix of the metrics that hold their scores."""

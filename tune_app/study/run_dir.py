@@ -82,7 +82,7 @@ def write_config(config: RunConfig, run_dir: Path) -> None:
 
     So does the URI of a study's store, since another copy may have been written with other options.
     """
-    dump_yaml(shown_config(config), run_dir / CONFIG_FILE, "As resolved by headroom; headroom search runs it as it is.")
+    dump_yaml(shown_config(config), run_dir / CONFIG_FILE, "Resolved by headroom; headroom search runs it unchanged.")
     keep_urls(_urls(config), run_dir)
 
 
@@ -120,12 +120,12 @@ def stored_urls(run_dir: Path) -> dict[str, str]:
     try:
         urls: dict[str, str] = read_json(secrets)
         if not all(isinstance(url, str) for url in urls.values()):
-            raise ValueError("holds something else than URLs")
+            raise ValueError("holds something other than URLs")
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(
-            f"{secrets}: cannot be read ({error}); it kept the URLs that hold a password: remove it, and search again"
+            f"{secrets}: cannot be read ({error}); it holds the URLs with a password: remove it, and search again"
             " with -s study.storage=… or -s tracking.uri=…"
         ) from None
     return urls

@@ -358,7 +358,7 @@ def _check_made_by_us(study: optuna.Study, record: StudyRecord) -> None:
         foreign = study.user_attrs.keys() - {_ID_KEY, _PARENT_KEY, _VERSION_KEY}
         names = study.metric_names
         if study.get_trials(deepcopy=False):
-            what = "it holds trials, and no study of headroom's"
+            what = "it holds trials, but no study of headroom"
         elif foreign:
             what = f"it holds attributes of another program ({', '.join(sorted(foreign))})"
         elif names is not None and names != [objective.name for objective in objectives]:
@@ -382,8 +382,8 @@ def differs(name: str, differences: Sequence[Difference]) -> UserError:
     """Return the error for a study whose record differs from the configuration's."""
     what = "; ".join(map(str, differences))
     return UserError(
-        f"study.name: {what_changed(differences)} since study {name} was begun ({what}); set another study.name, set"
-        " study.on_change=fork to carry over what fits, or run with --fresh to begin a new version beside it"
+        f"study.name: {what_changed(differences)} since study {name} was started ({what}); set another study.name, set"
+        " study.on_change=fork to carry over the trials that fit, or run with --fresh to start a new version beside it"
     )
 
 
@@ -464,7 +464,7 @@ def _open_storage(run_dir: Path, url: str | None) -> tuple[BaseStorage, JournalF
             # A file with other content can make Optuna fail anywhere, with any error.
             raise UserError(
                 f"{file}: cannot be read as a study's journal ({error}); restore it from a copy, or move it away to"
-                " begin anew"
+                " start anew"
             ) from None
     try:
         owner = databases.owner(url)

@@ -41,7 +41,7 @@ def remove_unfinished(run_dir: Path) -> None:
 def withdraw(store: StudyStore, run_dir: Path) -> None:
     """Delete a study that has launched no trial; the caller holds the search lock."""
     if any(carried_from(trial) is None for trial in store.trials()):
-        raise UserError(f"{run_dir}: holds trials, so it is left as it is")
+        raise UserError(f"{run_dir}: holds trials, so it was not changed")
     store.delete()
     _remove_files(run_dir)
 

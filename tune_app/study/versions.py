@@ -134,15 +134,15 @@ def left_of_lost_study(config: RunConfig) -> str | None:
         return f"{run_dir / CHECKPOINTS} holds checkpoints of {len(trials)} trial{'s' if len(trials) > 1 else ''}"
     # The configuration is written only once the study exists.
     if config.study.storage is None and journal.exists() and (run_dir / CONFIG_FILE).exists():
-        return f"{run_dir / CONFIG_FILE} is one's configuration"
+        return f"{run_dir / CONFIG_FILE} is the configuration of a study"
     return None
 
 
 def _is_lost(config: RunConfig, left: str) -> UserError:
     file = config.study.storage or Path(config.run_dir) / JOURNAL_FILE
     return UserError(
-        f"study.name: {file} holds no study {config.study.name}, yet {left}; restore the file from a copy, or run"
-        " with --fresh to begin a new version beside it"
+        f"study.name: {file} holds no study {config.study.name}, yet {left}; restore the file from a copy, or run with"
+        " --fresh to start a new version beside it"
     )
 
 
@@ -248,7 +248,7 @@ def check_change(opening: Opening, consent: Consent | None) -> None:
     if action == "delete":
         if consent is None:
             raise UserError(
-                f"study.on_change: delete: nobody agreed to delete {changed.name}; set study.on_change=fork"
+                f"study.on_change: delete: nobody consented to deleting {changed.name}; set study.on_change=fork"
             )
         consent(question(changed, without_password(opening.config.named(changed.name).place)))
 
@@ -263,7 +263,7 @@ def make_room(opening: Opening) -> str | None:
         return None
     run_dir = _run_dir(opening.config, opening.changed.name)
     if opening.config.study.on_change == "archive":
-        return f"study {opening.changed.name} is kept as {archive(run_dir).name}"
+        return f"study {opening.changed.name} was archived as {archive(run_dir).name}"
     if opening.config.study.on_change == "delete":
         delete(opening.changed, run_dir)
         return f"study {opening.changed.name} was deleted"
@@ -332,7 +332,7 @@ def archive(run_dir: Path) -> Path:
         try:
             run_dir.rename(target)
         except OSError as error:
-            raise UserError(f"{run_dir}: cannot be moved ({error.strerror}); see that its folder is writable") from None
+            raise UserError(f"{run_dir}: cannot be moved ({error.strerror}); make its folder writable") from None
         # A database may lie in the run directory. Opened under its old path, it would be written there.
         url = config.study.storage and databases.moved(config.study.storage, config.run_dir, str(target))
         moved = config.named(target.name).stored_in(url)
@@ -504,7 +504,7 @@ def check_idle(run_dir: Path) -> None:
 def _check_own(run_dir: Path) -> None:
     if run_dir.is_symlink() or not (run_dir / CONFIG_FILE).is_file():
         raise UserError(
-            f"{run_dir}: is a link, or holds no {CONFIG_FILE} of a study, so it is left as it is; give a run directory"
+            f"{run_dir}: is a link, or holds no {CONFIG_FILE} of a study, so it was not changed; give a run directory"
         )
 
 

@@ -163,9 +163,9 @@ def test_the_demo_needs_no_file() -> None:
         (changed(5, criterion=None), "row 5, column 'criterion': is empty; fill it in"),
         (changed(2, label=None), "row 2, column 'label': is empty; write its class, or remove the row"),
         (changed(2, label="yes"), "row 2, column 'label': 'yes' is a name among numbers such as '0'; write labels"),
-        (changed(2, label=0.5), "is no class: labels are whole numbers or names"),
-        (changed(2, label="inf"), "row 2, column 'label': 'inf' is no class"),
-        (changed(2, label="a text " * 20), "is no name of a class; give data.columns.label the right column"),
+        (changed(2, label=0.5), "is not a class: labels are whole numbers or names"),
+        (changed(2, label="inf"), "row 2, column 'label': 'inf' is not a class"),
+        (changed(2, label="a text " * 20), "is not the name of a class; give data.columns.label the right column"),
         (changed(4, group_id=None), "row 4, column 'group_id': is empty; give every row its group"),
         (
             changed(1, evidence_start=0),
@@ -260,11 +260,11 @@ def test_max_rows_takes_whole_groups_from_all_over_the_file(tmp_path: Path) -> N
     [
         (
             1,
-            "data.max_rows=1 is less than the smallest group, and groups are taken whole; raise it to 2 at the least",
+            "data.max_rows=1 is less than the smallest group, and groups are taken whole; raise it to 2 at least",
         ),
         (
             4,
-            "cut to data.max_rows=4 holds 2 group(s), and training, validation and test need one each at the least",
+            "cut to data.max_rows=4 holds 2 group(s), and training, validation and test need one each at least",
         ),
     ],
 )
@@ -313,7 +313,7 @@ def test_the_order_of_classes_may_be_given(tmp_path: Path) -> None:
     [
         (("yes", "no"), ["yes", "maybe"], "row 2, column 'label': 'no' is not one of task.labels (yes, maybe)"),
         (("yes", "no"), ["yes", "no", "maybe"], "no row is of the class 'maybe' of task.labels, which every score"),
-        (("yes", "Yes"), None, "row 2, column 'label': 'Yes' differs from 'yes' in case alone; write both alike"),
+        (("yes", "Yes"), None, "row 2, column 'label': 'Yes' differs from 'yes' only in case; write both alike"),
         (("yes",), None, "holds only the class yes"),
     ],
 )
@@ -344,7 +344,7 @@ def test_a_criterion_column_may_be_left_unread(tmp_path: Path) -> None:
     rows = read_text(tmp_path, as_csv(records()), columns=ColumnNames(criterion=None))
     assert rows.criteria is None
     assert rows.remarks == (
-        "texts alone (data.columns.criterion is null)",
+        "texts without criteria (data.columns.criterion is null)",
         "columns that are not read: 'criterion'",
     )
 
@@ -352,7 +352,7 @@ def test_a_criterion_column_may_be_left_unread(tmp_path: Path) -> None:
 def test_columns_without_a_role_and_absent_ones_are_told(tmp_path: Path) -> None:
     rows = read_text(tmp_path, as_csv([{**row, "author": "x"} for row in without("criterion")]))
     assert rows.remarks == (
-        "texts alone: the data has no column 'criterion'",
+        "texts without criteria: the data has no column 'criterion'",
         "columns that are not read: 'author'",
     )
 
@@ -415,7 +415,7 @@ def test_files_are_read_as_programs_write_them(tmp_path: Path, name: str, conten
 
 @pytest.mark.parametrize("above", ["# made by hand\n", "# posts, labelled\n\n", "Posts;2024\nby hand\n"])
 def test_a_header_below_other_lines_is_named(tmp_path: Path, above: str) -> None:
-    with pytest.raises(DataError, match=r"first line, .*, stands above the line with the columns' names, 'text,"):
+    with pytest.raises(DataError, match=r"first line, .*, is above the line with the columns' names, 'text,"):
         read_text(tmp_path, above + as_csv(records()))
 
 

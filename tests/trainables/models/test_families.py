@@ -197,18 +197,18 @@ def test_families_with_layers_of_their_own_can_do_everything(family: str) -> Non
 def test_albert_says_what_it_cannot_do_by_name() -> None:
     assert refused("albert", NOTHING) == []
     assert refused("albert", EVERYTHING) == [
-        "model.freeze_layers: 3: the layers of albert encoders are one and the same; set it to 0",
+        "model.freeze_layers: 3: the layers of albert encoders share their weights; set it to 0",
         "train.checkpointing: true: albert encoders do not support gradient checkpointing; set it to false",
-        "optim.layer_decay: 0.9: the layers of albert encoders are one and the same; set it to 1",
+        "optim.layer_decay: 0.9: the layers of albert encoders share their weights; set it to 1",
     ]
 
 
 def test_a_pooler_too_many_layers_and_too_long_inputs_are_refused() -> None:
     params = {"head.pooling": "pooler", "model.freeze_layers": 4, "tok.max_length": 513}
     assert refused("electra", params) == [
-        "model.freeze_layers: 4: this electra encoder has 3 layers; give 3 at most",
+        "model.freeze_layers: 4: this electra encoder has 3 layers; give at most 3",
         'head.pooling: "pooler": electra encoders have no trained pooler; use cls, mean, max or attention',
-        "tok.max_length: 513: this electra encoder knows 512 positions; give 512 at most",
+        "tok.max_length: 513: this electra encoder has 512 positions; give at most 512",
     ]
     assert refused("bert", {"head.pooling": "pooler"}) == refused("modernbert", {"tok.max_length": 8192}) == []
 

@@ -229,8 +229,8 @@ def test_a_missing_shard_is_named(bert: PreTrainedModel, tmp_path: Path) -> None
     [
         ('{"weight_map": {"a": "../a.safetensors"}}', "outside the model's folder"),
         ('{"weight_map": {"a": "model-1.safetensors"}}', "its shards lack a;"),
-        ('{"weight_map": 3}', "no index of shards"),
-        ("{", "no index of shards"),
+        ('{"weight_map": 3}', "not an index of shards"),
+        ("{", "not an index of shards"),
     ],
 )
 def test_a_wrong_index_is_refused(bert: PreTrainedModel, tmp_path: Path, index: str, message: str) -> None:

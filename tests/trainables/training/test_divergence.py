@@ -54,16 +54,16 @@ def test_weights_that_a_step_took_out_of_range_are_the_rates_fault() -> None:
     model, optimizer = model_and_optimizer()
     with torch.no_grad():
         model.weight[0, 0] = float("inf")
-    expected = "a step took the weights of weight out of range, by finite gradients; a lower optim.lr (now 0.001)"
+    expected = "a step with finite gradients took the weights of weight out of range; a lower optim.lr (now 0.001)"
     assert expected in told(model, optimizer)
 
 
 @pytest.mark.parametrize(
     ("ruin", "precision", "expected"),
     [
-        (False, "fp32", "no step was taken yet; take another model.name"),
-        (False, "bf16", "no step was taken yet; set train.precision to fp32, or take another model.name"),
-        (True, "fp32", "the model's own weights hold weight, not finite; take another model.name"),
+        (False, "fp32", "no step was taken yet; use another model.name"),
+        (False, "bf16", "no step was taken yet; set train.precision to fp32, or use another model.name"),
+        (True, "fp32", "the model's own weights hold weight, not finite; use another model.name"),
     ],
 )
 def test_no_setting_of_the_optimizer_is_blamed_before_its_first_step(ruin: bool, precision: str, expected: str) -> None:

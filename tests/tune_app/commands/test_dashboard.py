@@ -145,7 +145,7 @@ class Browser:
 Told = dict[str, str]
 """Page → its address."""
 
-LAST_LINE = "only to look at, and for whoever has these addresses; Ctrl-C ends the pages\n"
+LAST_LINE = "read-only, for whoever has these addresses; Ctrl-C closes the pages\n"
 
 
 @contextlib.contextmanager

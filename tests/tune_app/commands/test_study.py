@@ -66,7 +66,7 @@ def test_studies_are_listed(config: Path, headroom: Any) -> None:
 
 def test_no_studies_are_an_empty_list(headroom: Any) -> None:
     Path("runs").mkdir()
-    assert headroom("study", "list").out == "no study in runs; headroom search begins one\n"
+    assert headroom("study", "list").out == "no study in runs; headroom search starts one\n"
     assert headroom("study", "list", "--json").out == "[]\n"
 
 
@@ -86,7 +86,7 @@ def test_a_study_is_shown_with_what_it_is_about(config: Path, headroom: Any) -> 
 
 def test_diff_tells_what_differs_by_its_exit_code_too(config: Path, headroom: Any) -> None:
     ran = headroom("study", "diff", "mine", "mine.yaml")
-    assert (ran.code, ran.out, ran.err) == (0, "study mine and mine.yaml are about the same\n", "")
+    assert (ran.code, ran.out, ran.err) == (0, "study mine and mine.yaml do not differ\n", "")
     ran = headroom("study", "diff", "mine", "mine.yaml", "-s", "space.optim.lr.choices=[0.1]", "-s", "train.epochs=2")
     assert (ran.code, ran.err) == (1, "")
     assert ran.out.startswith("study mine: the space and the fixed settings changed:\n")
@@ -126,9 +126,9 @@ def test_a_fork_is_begun_and_the_search_of_its_configuration_would_go_on_with_it
 def test_diff_compares_with_the_version_that_a_search_would_go_on_with(config: Path, headroom: Any) -> None:
     assert headroom("study", "fork", "mine", "mine.yaml", "-s", "space.optim.lr.choices=[0.2]").code == 0
     ran = headroom("study", "diff", "mine", "mine.yaml")
-    assert (ran.code, ran.out) == (0, "study mine and mine.yaml are about the same\n")
+    assert (ran.code, ran.out) == (0, "study mine and mine.yaml do not differ\n")
     ran = headroom("study", "diff", "mine", "mine.yaml", "-s", "space.optim.lr.choices=[0.2]")
-    assert (ran.code, ran.out) == (0, "study mine-v2 and mine.yaml are about the same\n")
+    assert (ran.code, ran.out) == (0, "study mine-v2 and mine.yaml do not differ\n")
     assert headroom("study", "diff", "runs/mine-v2", "mine.yaml").code == 1
 
 
@@ -140,11 +140,12 @@ def test_a_name_that_several_versions_bear_is_neither_deleted_nor_set_aside(
     ran = headroom("study", command[0], "mine", *command[1:])
     assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
     assert (
-        "mine: its newest version is mine-v2; give the run directory of the one that is meant: runs/mine or" in ran.err
+        "mine: its newest version is mine-v2; give the run directory of the version that you mean: runs/mine"
+        " or" in ran.err
     )
     assert headroom("study", command[0], "runs/mine", *command[1:]).code == 0
     ran = headroom("study", command[0], "mine", *command[1:])
-    assert (ran.code, ran.err.endswith("meant: runs/mine-v2\n")) == (2, True)
+    assert (ran.code, ran.err.endswith("version that you mean: runs/mine-v2\n")) == (2, True)
     assert headroom("status", "mine").out.startswith("study mine-v2 (not running; newest version of mine)")
     assert headroom("study", command[0], "mine-v2", *command[1:]).code == 0
 
@@ -153,7 +154,7 @@ def test_a_study_is_set_aside(config: Path, headroom: Any) -> None:
     ran = headroom("study", "archive", "mine")
     assert (ran.code, ran.err) == (0, "")
     (aside,) = Path("runs").iterdir()
-    assert ran.out == f"study mine is kept as {aside.resolve()}\n"
+    assert ran.out == f"study mine was archived as {aside.resolve()}\n"
     assert json.loads(headroom("status", aside.name, "--json").out)["study"] == aside.name
 
 
@@ -244,7 +245,7 @@ def test_a_search_refuses_a_link_in_the_place_of_its_own(name: str, part: str, c
 REFUSED = [
     (
         ["-s", "study.on_change=refuse"],
-        ["settings changed since study mine was begun", "train.epochs: 3 there, 2 here"],
+        ["settings changed since study mine was started", "train.epochs: 3 there, 2 here"],
     ),
     (["-s", "study.on_change=delete"], ["Delete study mine with its trials (3)", "--yes"]),
     (["-s", "study.on_change=forget"], ["study.on_change", "'forget'", "fork, refuse, archive, delete"]),

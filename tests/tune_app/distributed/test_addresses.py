@@ -13,5 +13,7 @@ def test_addresses_of_clusters_are_taken(address: str) -> None:
 
 def test_a_variable_that_names_no_cluster_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
-    with pytest.raises(UserError, match=r"RAY_ADDRESS: 'http://127\.0\.0\.1:8265' names no cluster; .* unset RAY_ADDR"):
+    with pytest.raises(
+        UserError, match=r"RAY_ADDRESS: 'http://127\.0\.0\.1:8265' is not a cluster's address; .* unset RAY_ADDR"
+    ):
         check_address(None)

@@ -90,7 +90,7 @@ def test_a_worker_that_dies_is_no_end_of_its_trial(death: signal.Signals, run_sc
     assert sorted(trial.intermediate_values) == [1, 2, 3, 4]
     told = "ActorDiedError: its worker was lost once: its worker process has died"
     assert trial.user_attrs["retry_1"].startswith(told)
-    assert f"trial    0  is run again (1 of 2 times at most): {told}" in output
+    assert f"trial    0  is retried (1 of at most 2): {told}" in output
 
 
 def test_a_full_disk_ends_the_search_and_loses_nothing_that_was_finished(
@@ -147,7 +147,7 @@ def test_what_is_no_trials_fault_ends_the_search_and_fails_none(run_scripted: An
     assert cut_short.user_attrs["resumed_at"] == 1
     why = cut_short.user_attrs["passed_over"]
     assert why.startswith("its checkpoint trial-00001-")
-    assert "checkpoint_000001 cannot be used (it holds no file); it goes on from trial-00001-" in why
+    assert "checkpoint_000001 cannot be used (it holds no file); it resumes from trial-00001-" in why
     assert f"trial    1  {why}" in output
 
 
@@ -159,7 +159,7 @@ def test_checkpoints_that_stay_out_of_reach_end_the_search_and_fail_no_trial(run
 
     end, store, output = run_scripted(script, "search.trials=3")
     assert end.breakage == Breakage("node 127.0.0.1 does not have /runs; mount it there", "")
-    assert output.count("is run again") == 2
+    assert output.count("is retried") == 2
     assert outcomes(store) == [Outcome.COMPLETE]
     assert end.status.trials["interrupted"] == 1
 
@@ -194,5 +194,5 @@ def test_a_database_that_is_gone_ends_the_search_in_a_line_that_says_so(
     failure = storage_failure(caught.value)
     assert failure is not None
     assert "server closed the connection unexpectedly" in failure
-    assert "see that the database answers and run the same command again" in failure
+    assert "check that the database answers and run the same command again" in failure
     assert "SQL" not in failure

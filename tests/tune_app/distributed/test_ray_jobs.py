@@ -203,7 +203,7 @@ def test_doctor_looks_at_every_node(place: Place) -> None:
     found = [finding for finding in json.loads(ran.output)["findings"] if finding["subject"].startswith("node ")]
     head, worker = found
     assert (ran.code, head["state"], worker["state"]) == (1, "ok", "problem")
-    assert "what is written here is not found there" in worker["found"]
+    assert "files written here do not arrive there" in worker["found"]
     shared = place.run("headroom", "doctor", "--address", f"127.0.0.1:{place.port}", "--dir", str(place.shared))
     assert f"2 CPUs, no GPUs; reaches {place.shared}" in shared.output
 

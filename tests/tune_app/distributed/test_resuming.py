@@ -81,7 +81,7 @@ def test_of_a_damaged_one_the_one_before_is_taken(
     found = resumed(rays, [] if is_rays else [str(newest), str(before)], storage, tmp_path / "scratch")
     assert number_in(found.folder) == 1
     assert found.passed_over == (
-        f"its checkpoint {TRIAL}/checkpoint_000002 cannot be used ({told}); it goes on from {TRIAL}/checkpoint_000001"
+        f"its checkpoint {TRIAL}/checkpoint_000002 cannot be used ({told}); it resumes from {TRIAL}/checkpoint_000001"
     )
 
 
@@ -94,7 +94,7 @@ def test_without_a_whole_one_the_trial_starts_again(
     found = resumed(None, list(map(str, checkpoints)), storage, tmp_path / "scratch")
     assert found.folder is None
     assert found.passed_over is not None
-    assert found.passed_over.endswith(f"({told}); it starts again from its beginning")
+    assert found.passed_over.endswith(f"({told}); it starts again from the beginning")
 
 
 def test_a_trial_that_has_none_starts_without_a_word(storage: CheckpointStorage, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_search_that_has_lost_ray_is_halted_with_what_to_do(watched: Watched) 
     assert watched.halts == []
     watched.lost = "Ray was lost: so"
     watched.pass_s(1)
-    assert watched.halts == ["Ray was lost: so; what was finished is kept: run the same command again"]
+    assert watched.halts == ["Ray was lost: so; finished trials are saved: run the same command again"]
 
 
 def lost_after(clock: Clock, seconds: float, nodes: Sequence[Node] | None, dead: Sequence[str] = ()) -> str | None:

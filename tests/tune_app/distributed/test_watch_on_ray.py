@@ -38,7 +38,7 @@ def test_a_frozen_worker_is_replaced_and_a_search_that_lost_ray_ends_and_goes_on
     assert first.user_attrs["resumed_at"] == 1
     assert not second.state.is_finished()
     assert end.breakage is not None
-    assert end.why.startswith("Ray was lost: its raylet on this machine has died; what was finished is kept")
+    assert end.why.startswith("Ray was lost: its raylet on this machine has died; finished trials are saved")
 
     ray.shutdown()
     with start_ray(1):

@@ -37,8 +37,8 @@ def test_they_tell_counts_cuts_baselines_and_the_standard_error(tmp_path: Path) 
         ["test", "16", "4", "12", "4"],
     ]
     text = "\n".join(lines)
-    assert "texts alone: the data has no column 'criterion'" in text
-    assert "of tiny-bert's tokens: 8: 50.0%, 64: 0.0%" in text
+    assert "texts without criteria: the data has no column 'criterion'" in text
+    assert "in tokens of tiny-bert: 8: 50.0%, 64: 0.0%" in text
     assert "macro_f1 without learning: always 'no' 0.4286, guessing by class shares 0.5000" in text
     assert "its standard error on 16 validation rows: at least 0.1" in text
 

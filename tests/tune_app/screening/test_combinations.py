@@ -35,9 +35,9 @@ def refused(*overrides: str, space: dict[str, Any] | None = None) -> str | None:
     ("overrides", "said"),
     [
         (["train.checkpointing=true"], "train.checkpointing: true: albert encoders do not support gradient checkpoint"),
-        (["model.freeze_layers=2"], "model.freeze_layers: 2: the layers of albert encoders are one and the same; set"),
-        (["optim.layer_decay=0.9"], "optim.layer_decay: 0.9: the layers of albert encoders are one and the same; set"),
-        (["tok.max_length=513"], "tok.max_length: 513: this albert encoder knows 512 positions; give 512 at most, or"),
+        (["model.freeze_layers=2"], "model.freeze_layers: 2: the layers of albert encoders share their weights; set"),
+        (["optim.layer_decay=0.9"], "optim.layer_decay: 0.9: the layers of albert encoders share their weights; set"),
+        (["tok.max_length=513"], "tok.max_length: 513: this albert encoder has 512 positions; give at most 512, or"),
         (["model.name=tiny-deberta", "head.pooling=pooler"], 'head.pooling: "pooler": deberta-v2 encoders have no'),
         (["model.name=tiny-bert", "model.freeze_layers=3"], "model.freeze_layers: 3: this bert encoder has 2 layers;"),
     ],
@@ -48,7 +48,7 @@ def test_what_is_fixed_and_cannot_be_is_refused_by_name(overrides: list[str], sa
         assert message is not None
         assert message.startswith(said)
         assert len(message.splitlines()) == 1
-        assert f"or take another model than {'tiny' if 'tiny' in ''.join(overrides) else 'albert-base-v2'}" in message
+        assert f"or use another model than {'tiny' if 'tiny' in ''.join(overrides) else 'albert-base-v2'}" in message
 
 
 def test_what_goes_together_is_not_refused() -> None:
@@ -88,7 +88,7 @@ def test_samples_that_cannot_be_are_rejected_and_no_others() -> None:
     assert rejected(config, model__name="bert-base-uncased", train__checkpointing=True, tok__max_length=64) is None
     reason = rejected(config, model__name="bert-base-uncased", train__checkpointing=True, tok__max_length=600)
     assert reason is not None
-    assert reason.endswith("the combination: tok.max_length: 600: this bert encoder knows 512 positions")
+    assert reason.endswith("the combination: tok.max_length: 600: this bert encoder has 512 positions")
     reason = rejected(config, model__name="albert-base-v2", train__checkpointing=True, tok__max_length=64)
     assert reason is not None
     assert reason.startswith("model albert-base-v2, batch 16, accumulation 1, length 64: the combination: ")

@@ -162,6 +162,6 @@ def test_what_could_not_be_tried_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(dry_run, "settings_read", never)
     assert checked({**SPACE, "model.name": {"choices": ["tiny-bert", "tiny-roberta"]}}) == [
-        f"not checked for parameters that nothing reads: {family}: ValueError: planted: cannot run"
+        f"cannot check for parameters that nothing reads: {family}: ValueError: planted: cannot run"
         for family in ("bert", "roberta")
     ]

@@ -283,10 +283,10 @@ def test_a_path_that_is_not_the_study_s_own_is_named_and_neither_deleted_nor_gon
     checkpoints.delete(precious)
     assert (Path(precious) / "state.pt").exists()
     assert len(said) == 1
-    assert said[0].startswith(f"{precious} is left alone: only what lies in {tmp_path}/run/checkpoints, ")
+    assert said[0].startswith(f"{precious} was not deleted: it is not in {tmp_path}/run/checkpoints, ")
     if not named.startswith("/run"):
         assert checkpoints.own(precious) is None
-        assert said[1].startswith(f"{precious} is not gone on from")
+        assert said[1].startswith(f"cannot resume from {precious}:")
 
 
 @pytest.mark.parametrize("link", ["checkpoints", "trial", "checkpoint"])
@@ -310,7 +310,7 @@ def test_a_link_is_not_followed_wherever_it_stands(link: str, tmp_path: Path) ->
     checkpoints.delete_all()
     assert (precious / "state.pt").exists()
     assert said
-    assert all("is left alone" in line for line in said)
+    assert all("was not deleted" in line for line in said)
 
 
 def test_trials_of_another_study_stay_in_a_shared_folder(tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_a_study_s_folder_elsewhere_goes_whole_also_under_its_earlier_name(tmp_p
         f"linked/{name}",
         "other/checkpoints-y",
     }
-    assert said[0].startswith(f"{tmp_path}/linked/{name} is left alone")
+    assert said[0].startswith(f"{tmp_path}/linked/{name} was not deleted")
 
 
 def test_a_study_without_an_id_has_nothing_deleted(tmp_path: Path) -> None:

@@ -300,7 +300,7 @@ def test_nothing_is_written_behind_a_file_that_is_not_the_study_s(
     assert list(journal.read_logs(0)) == numbered(1, 2)
     loss(path)
     after = path.read_bytes() if path.exists() else None
-    with pytest.raises(StorageError, match=f"study.journal {told}.*: it holds the study.*put it back"):
+    with pytest.raises(StorageError, match=f"study.journal {told}.*: it holds the study.*restore it"):
         journal.append_logs(numbered(3))
     with pytest.raises(StorageError), journal.one_write():
         journal.append_logs(numbered(3))

@@ -128,7 +128,7 @@ def test_a_search_learns_that_its_lease_was_taken_and_leaves_it_to_the_other(
     with held.held(pytest.fail):
         held.confirm()
         store.put(OTHER)
-        with pytest.raises(StorageError, match="another on elsewhere has gone on with the study demo"):
+        with pytest.raises(StorageError, match="another search on elsewhere has taken over the study demo"):
             held.confirm()
     assert json.loads(store.files[FILE]) == OTHER
 
@@ -148,7 +148,7 @@ def test_one_that_another_took_and_let_go_of_is_not_taken_up_again(
     with held.held(pytest.fail):
         store.delete(FILE)
         wait_for(lambda: is_lost(held))
-        with pytest.raises(StorageError, match="another, which is over by now, has gone on"):
+        with pytest.raises(StorageError, match="another search, which has ended, has taken over"):
             held.require()
     assert store.files == {}
 
@@ -186,7 +186,7 @@ def test_what_cannot_be_read_may_be_of_another_version_and_is_waited_for(
     told: list[str] = []
     with lease(store, tmp_path, silent_s=0.1).held(told.append):
         assert store.beat() == 0
-    assert told == ["a search on an unknown machine may be at work on the study; looking for 0.1 s if it is"]
+    assert told == ["a search on an unknown machine may be running on the study; waiting 0.1 s to find out"]
 
 
 def test_the_note_of_another_machine_is_none(store: Store, tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def test_what_another_machine_did_not_get_to_know_is_set_aside_and_told(
         assert values(search.store) == [0.1, 0.3]
     (told,) = search.told
     (aside,) = (here / "x").glob(f"{JOURNAL_FILE}.left-*")
-    assert told == f"the store does not know all that was recorded on this machine; that is kept as {aside}"
+    assert told == f"the store lacks some records of this machine; they are saved as {aside}"
     assert b'"values":[0.2]' in aside.read_bytes()
 
 
@@ -284,8 +284,8 @@ def test_a_search_goes_on_while_the_store_does_not_answer(
         assert search.kept.save(at_once=False)
     gone, back = search.told
     assert gone.startswith(f"study.dir: {SHOWN} cannot be written (")
-    assert gone.endswith("; the search goes on, and is copied there once it can be")
-    assert back == f"study.dir: {SHOWN}: the store has all of the study again"
+    assert gone.endswith("; the search goes on, and is copied there later")
+    assert back == f"study.dir: {SHOWN}: the store has the whole study again"
     machine("B")
     assert values(read()) == SPACE
 
@@ -299,8 +299,7 @@ def test_a_store_that_is_gone_at_the_end_is_an_error_that_says_where_the_study_i
     assert told is not None
     assert told.startswith(f"study.dir: {SHOWN} cannot be written (")
     assert told.endswith(
-        f"; all of the study is in {search.run_dir}, and the next search of it on this machine sends it once the store"
-        " answers"
+        f"; the whole study is in {search.run_dir}, and its next search on this machine sends it when the store answers"
     )
     bucket.is_out_of_reach = False
     with Search() as again:
@@ -321,9 +320,9 @@ def test_a_search_that_was_suspended_writes_nothing_once_another_went_on(
     if is_over:
         other.__exit__(None, None, None)
     machine("A")
-    with pytest.raises(StorageError, match=r"another( on \S+|, which is over by now,) has gone on with the study x"):
+    with pytest.raises(StorageError, match=r"another search( on \S+|, which has ended,) has taken over the study x"):
         suspended.complete(0.3)
-    with pytest.raises(StorageError, match="has gone on with the study x"):
+    with pytest.raises(StorageError, match="has taken over the study x"):
         suspended.__exit__(None, None, None)
     machine("B")
     if not is_over:
@@ -516,7 +515,7 @@ def test_a_command_that_only_reads_takes_nothing_for_deleted_and_tells_what_it_s
     here = machine("A")
     assert values(read()) == [0.1, 0.3]
     (told,) = [record.message for record in caplog.records]
-    assert told.startswith("the store does not know all that was recorded on this machine; that is kept as ")
+    assert told.startswith("the store lacks some records of this machine; they are saved as ")
     StoredStudies(PLACE).remove("x")
     with pytest.raises(UserError, match="no study there"):
         read()

@@ -185,7 +185,7 @@ def test_nothing_is_carried_from_another_study_that_took_the_parents_name(shelf:
 
 def test_a_refused_change_leaves_all_as_it_was(shelf: Shelf) -> None:
     shelf.search([0.1], 0.1)
-    with pytest.raises(UserError, match=r"the space changed since study x was begun \(optim\.lr: \[0\.1\] there, "):
+    with pytest.raises(UserError, match=r"the space changed since study x was started \(optim\.lr: \[0\.1\] there, "):
         shelf.search([0.2], on_change="refuse")
     assert shelf.names == ["x"]
     assert shown(shelf.load("x")) == [(0.1, None)]
@@ -217,7 +217,7 @@ def test_a_deleted_study_is_gone_once_that_was_agreed_to(shelf: Shelf) -> None:
     config = shelf.config([0.2], on_change="delete")
     opening = choose(config, recorded(config))
     asked: list[str] = []
-    with pytest.raises(UserError, match="nobody agreed"):
+    with pytest.raises(UserError, match="nobody consented"):
         check_change(opening, None)
     assert shown(shelf.load("x")) == [(0.1, None)]
     check_change(opening, asked.append)
@@ -297,7 +297,9 @@ def test_a_journal_that_holds_no_study_beside_a_configuration_is_refused_too(tmp
     (tmp_path / "x" / JOURNAL_FILE).touch()
     assert shelf.search([0.1]).name == "x", "what a search left that was killed at once is no study"
     (tmp_path / "x" / JOURNAL_FILE).write_text("")
-    with pytest.raises(UserError, match=r"holds no study x, yet .*/config\.yaml is one's configuration; restore"):
+    with pytest.raises(
+        UserError, match=r"holds no study x, yet .*/config\.yaml is the configuration of a study; restore"
+    ):
         shelf.search([0.1])
 
 
