@@ -213,7 +213,7 @@ def _length_obstacle(model: Architecture, setting: str, length: int) -> Obstacle
 
 
 def _unknown(model: Architecture) -> str:
-    return f"where {model.model_type} encoders have their parts is not known here (known: {', '.join(FAMILIES)})"
+    return f"the layout of {model.model_type} encoders is not known here (known: {', '.join(FAMILIES)})"
 
 
 def _sharing(model: Architecture) -> str:

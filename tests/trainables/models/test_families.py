@@ -229,5 +229,5 @@ def test_of_a_family_that_is_not_known_only_what_needs_no_knowledge_is_allowed()
 def test_dropout_of_a_stranger_is_refused() -> None:
     config = AutoConfig.for_model("mpnet")
     set_dropout(config, None, None)
-    with pytest.raises(UnsupportedError, match=r"model\.attention_dropout: 0\.1: where mpnet encoders keep"):
+    with pytest.raises(UnsupportedError, match=r"model\.attention_dropout: 0\.1: the layout of mpnet encoders"):
         set_dropout(config, None, 0.1)
