@@ -490,7 +490,7 @@ COMMANDS = [
     run("a name too long", "search", LONG, says=("File name too long", "YAML configuration")),
     run("bytes that are no text", "search", "a\udcff.yaml", says=("a\\udcff.yaml", "no such file")),
     run("search: no space", "search", "c.yaml", says=("space", "missing", "headroom train"), text=LEAST),
-    run("search: a blank address", "search", "c.yaml", "--address", "", says=("--address: '' names", "HOST:PORT")),
+    run("search: a blank address", "search", "c.yaml", "--address", "", says=("--address: '' is not", "HOST:PORT")),
     run(
         "doctor: a blank address",
         "doctor",

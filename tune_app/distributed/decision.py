@@ -77,7 +77,7 @@ def named_death(error: TrialError, *, silent_s: float, timeout_s: float | None) 
     if timeout_s is None or silent_s < timeout_s or error.error_type not in _DEATHS:
         return error
     message = (
-        f"no report for {timeout_s:g} s; where it hung is in its worker's log, unless it was frozen. If an epoch may"
+        f"no report for {timeout_s:g} s; its worker's log shows where it hung, unless it was frozen. If an epoch may"
         " take longer, raise trial.timeout_s"
     )
     return replace(error, error_type="TrialHung", error_message=message)

@@ -262,7 +262,7 @@ def _error_of(trial: Trial, losses: int) -> TrialError:
     # Trial.get_pickled_error() reads from the storage, where the file may not have been copied yet.
     file = trial.pickled_error_file
     if not file or not Path(file).exists():
-        return TrialError("WorkerLost", "its worker ended without a word")
+        return TrialError("WorkerLost", "its worker ended without an error message")
     error = cloudpickle.loads(Path(file).read_bytes())
     cause = getattr(error, "cause", None) or error
     message = str(cause)
