@@ -447,7 +447,9 @@ MODELS = [
     model("sizes that do not fit", with_config(num_attention_heads=7), "attention heads (7)", "fix its config.json"),
     model("no function", with_config(hidden_act="nosuch"), 'config.json: hidden_act: "nosuch": ', 'default is "gelu"'),
     model("memory, no function", with_config(hidden_act="nosuch"), 'hidden_act: "nosuch": ', "fix it", verb="memory"),
-    model("memory, a decoder", with_config(is_decoder=True), "config.json: is_decoder: true: ", "fix it", verb="memory"),
+    model(
+        "memory, a decoder", with_config(is_decoder=True), "config.json: is_decoder: true: ", "fix it", verb="memory"
+    ),
     model("memory, fewer layers", with_config(num_hidden_layers=1), "fix num_hidden_layers", verb="memory"),
     model("other shapes", with_config(intermediate_size=48), "other shapes in the checkpoint", "(48, 32)"),
     model("a tokenizer of another model", smaller_vocabulary, "its tokenizer has token ids", "use the tokenizer"),
