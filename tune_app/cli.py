@@ -218,7 +218,7 @@ def export(study: str, folder: Path, number: int | None) -> int:
 )
 @quiet_option
 def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: bool) -> int:
-    """One training run without a search: trains CONFIG, saves its best epoch as a model folder."""
+    """Train CONFIG once, without a search, and save its best epoch as a model folder."""
     from tune_app import api
 
     loaded = api.load_config(config, overrides)

@@ -132,7 +132,7 @@ def _models_and_lengths(config: RunConfig) -> tuple[list[tuple[str, int]], list[
             else:
                 left_out[f"{model}: {obstacle.problem}"] = None
     if not able:
-        raise UserError(f"tok.max_length: no model can take what is asked: {next(iter(left_out))}")
+        raise UserError(f"tok.max_length: no model accepts these inputs: {next(iter(left_out))}")
     return able, list(left_out)
 
 

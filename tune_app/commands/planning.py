@@ -36,7 +36,7 @@ def print_needs(
     _check_question(target, model=model, batch=batch, length=length)
     terminal = Console(stderr=True)
     with Voice(terminal, quiet=not terminal.is_terminal) as voice:
-        voice.doing("predicting what the models need")
+        voice.doing("predicting the memory of the models")
         if model is not None and batch is not None and length is not None:
             question, answer = verdict(config, model, batch, length, target)
             echo(json.dumps(_contracted(answer)) if as_json else _verdict_line(question, answer))
@@ -55,7 +55,7 @@ def _check_question(target: Target, *, model: str | None, batch: int | None, len
         UserError: the question is refused; the message names the option.
     """
     if target.budget_gib is not None and math.isnan(target.budget_gib):
-        raise UserError("--budget-gib: nan is no number; give the memory of the card, e.g. 24")
+        raise UserError("--budget-gib: nan is not a number; give the memory of the card, e.g. 24")
     asked = {"--model": model, "--batch": batch, "--length": length}
     missing = [option for option, value in asked.items() if value is None]
     if missing and len(missing) < len(asked):
@@ -98,7 +98,7 @@ def _print_table(console: Console, needs: NeedsTable, headroom: float) -> None:
     question = needs.question
     console.say(
         f"predicted for {question.device} with {question.budget_gib:.4g} GiB, {question.precision};"
-        f" {headroom:.0%} of it is kept free"
+        f" {headroom:.0%} of it stays free"
     )
 
 

@@ -96,7 +96,7 @@ def fork_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
     forked, told = fork(opened.store, opened.run_dir, load_config(config, overrides))
     options = "".join(f" -s {shlex.quote(without_password(override))}" for override in overrides)
     echo(f"{told or f'nothing to carry over from {opened.name}'}\n{'begun':<18}  {without_password(forked.place)}")
-    echo(f"go on with it       headroom search {shlex.quote(config)}{options}")
+    echo(f"resume it           headroom search {shlex.quote(config)}{options}")
     return 0
 
 
@@ -109,7 +109,7 @@ def archive_study(study: str) -> int:
     opened = open_named(study, exact=True)
     config, target = opened.config, archive(opened.run_dir)
     place = without_password(config.named(target.name).place) if is_store(config.study.dir) else target
-    echo(f"study {opened.name} is kept as {place}")
+    echo(f"study {opened.name} was archived as {place}")
     return 0
 
 

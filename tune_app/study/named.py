@@ -49,7 +49,7 @@ def open_study(study: str | Path, *, exact: bool = False) -> NamedStudy:
     if exact and is_name(study) and run_dir != own:
         there = [str(path) for path in (own, run_dir) if path.is_dir()]
         raise UserError(
-            f"{study}: its newest version is {run_dir.name}; give the run directory of the one that is meant:"
+            f"{study}: its newest version is {run_dir.name}; give the run directory of the version that you mean:"
             f" {' or '.join(there)}"
         )
     written = stored_config(run_dir)
@@ -60,8 +60,8 @@ def open_study(study: str | Path, *, exact: bool = False) -> NamedStudy:
         named = "; ".join(map(str, differences[:_SHOWN_DIFFERENCES]))
         more = len(differences) - _SHOWN_DIFFERENCES
         warnings.append(
-            f"{run_dir / CONFIG_FILE} was changed since the study was searched ({named}"
-            f"{f'; and {more} more' if more > 0 else ''}); what the study records counts"
+            f"{run_dir / CONFIG_FILE} has changed since the search ({named}"
+            f"{f'; and {more} more' if more > 0 else ''}); the study's own record applies"
         )
     # Do not resolve links, since callers must recognise a run directory that is a link.
     return NamedStudy(store, config, run_dir.absolute(), tuple(warnings))
