@@ -100,7 +100,7 @@ def test_the_device_that_trials_share_is_the_budget_unless_one_is_given(config: 
 def test_what_does_not_go_together_is_left_out_with_the_reason(config: str) -> None:
     asking = ("--device", "cpu", "--budget-gib", "0.5", "-s", "space.tok.max_length={choices: [64, 600]}")
     shown = asked(config, *asking, "-s", "space.model.name={choices: [tiny-bert, tiny-deberta]}")
-    assert "left out: tiny-bert: tok.max_length: 600: this bert encoder knows 512 positions" in shown
+    assert "left out: tiny-bert: tok.max_length: 600: this bert encoder has 512 positions" in shown
     assert {line.split()[0] for line in shown.splitlines() if line.startswith("tiny")} == {"tiny-bert", "tiny-deberta"}
     with pytest.raises(UserError, match=r"tok\.max_length: .*tiny-bert"):
         asked(config, *asking[:-1], "space.tok.max_length={choices: [600]}")
