@@ -11,7 +11,7 @@ from search_spaces.space import Params, Scalar, Space
 from trainables import settings as plain
 from trainables.seeds import trial_seeds
 from tune_app.config.limits import Limit, parsed_limits
-from tune_app.config.messages import problem_line
+from tune_app.config.messages import one_line, problem_line
 from tune_app.config.search_sections import (
     FEW_EPOCHS,
     ResourcesSection,
@@ -174,14 +174,24 @@ class RunConfig(Section):
         return {name: value for name, value in values.items() if name not in searched and name not in _NOT_COMPARED}
 
     def with_params(self, params: Mapping[str, Scalar]) -> "RunConfig":
-        """Return this configuration with a sample's values in place and without a space."""
+        """Return this configuration with a sample's values in place and without a space.
+
+        Raises:
+            UserError: a value is none that its setting can have, or there is no such setting.
+        """
         sections: dict[str, dict[str, Any]] = {}
         for name, value in params.items():
-            section, field = name.split(".", 1)
+            section, _, field = name.partition(".")
+            if section not in SEARCHABLE:
+                raise UserError(f"{name}: unknown setting")
             sections.setdefault(section, getattr(self, section).model_dump())[field] = value
-        update: dict[str, Any] = {
-            section: type(getattr(self, section)).model_validate(values) for section, values in sections.items()
-        }
+        update: dict[str, Any] = {}
+        for section, values in sections.items():
+            root = type(getattr(self, section))
+            try:
+                update[section] = root.model_validate(values)
+            except ValidationError as error:
+                raise UserError(one_line(error, "the sample", root=root, prefix=[section])) from None
         return self.model_copy(update={**update, "space": None})
 
     def trial_settings(self) -> plain.TrialSettings:

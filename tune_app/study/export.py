@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial
+from pydantic import ValidationError
 
 from tune_app.config import PinnedSection, RunConfig, dump_yaml
+from tune_app.config.messages import one_line
 from tune_app.errors import UserError
 from tune_app.objectives import front, named_values, values_of
 from tune_app.outcomes import CARRIED_ATTRIBUTE, RECOMMENDED_ATTRIBUTE, TRIAL_ATTRIBUTES, carried_from
@@ -43,7 +45,8 @@ def export_best(store: StudyStore, config: RunConfig, folder: Path, number: int 
         number: number of the trial; None takes the best one, by the first objective.
 
     Raises:
-        UserError: the study holds no complete trial or none of that number, or the folder cannot be written.
+        UserError: the study holds no complete trial or none of that number, its record holds an impossible value, or
+            the folder cannot be written.
     """
     ranked = leaderboard(store.trials(), store.record.objectives)
     if not ranked:
@@ -58,24 +61,38 @@ def export_best(store: StudyStore, config: RunConfig, folder: Path, number: int 
             f" {store.name} ranks, e.g. {ranked[0].number}"
         )
     target = folder / BEST_FILE
+    try:
+        values = best_config(store, config, best)
+    except UserError as error:
+        raise UserError(
+            f"{store.name}: trial {best.number} holds a value that no search gives it: {error}; its record was changed"
+            " by other means, so export another one with --trial"
+        ) from None
     with _writing(folder):
-        dump_yaml(best_config(store, config, best), target, _comment(store, best))
+        dump_yaml(values, target, _comment(store, best))
     return target
 
 
 def best_config(store: StudyStore, config: RunConfig, trial: FrozenTrial) -> dict[str, Any]:
-    """Return a trial's complete configuration as plain data, with the origin of its value pinned."""
+    """Return a trial's complete configuration as plain data, with the origin of its value pinned.
+
+    Raises:
+        UserError: the trial's record holds a value that its setting cannot have.
+    """
     first, *further = named_values(trial, store.record.objectives).items()
-    pinned = PinnedSection(
-        study=store.name,
-        trial=trial.number,
-        value=first[1],
-        further=dict(further),
-        epoch=trial.user_attrs.get("best_epoch"),
-        data_fingerprint=store.record.data_fingerprint,
-        device=str(trial.user_attrs.get("device", "unknown")),
-        versions=installed_versions(),
-    )
+    try:
+        pinned = PinnedSection(
+            study=store.name,
+            trial=trial.number,
+            value=first[1],
+            further=dict(further),
+            epoch=trial.user_attrs.get("best_epoch"),
+            data_fingerprint=store.record.data_fingerprint,
+            device=str(trial.user_attrs.get("device", "unknown")),
+            versions=installed_versions(),
+        )
+    except ValidationError as error:
+        raise UserError(one_line(error, "the study", root=PinnedSection, prefix=["pinned"])) from None
     own = config.with_params(trial.params).model_copy(update={"pinned": pinned})
     values = shown_config(own)
     values["study"]["storage"] = None

@@ -16,7 +16,7 @@ from tune_app.outcomes import Outcome
 from tune_app.study.export import export_best, export_leaderboard
 from tune_app.study.record import StudyRecord
 from tune_app.study.run_dir import CONFIG_FILE, keep_config, recorded_config, stored_config, write_config
-from tune_app.study.store import StudyStore, open_study
+from tune_app.study.store import JOURNAL_FILE, StudyStore, load_study, open_study
 
 SPACE = {"optim.lr": {"low": 1e-5, "high": 1e-2, "log": True}, "model.name": {"choices": ["tiny-bert", "tiny-roberta"]}}
 
@@ -54,6 +54,28 @@ def complete(store: StudyStore, value: float, lr: float = 1e-3, model: str = "ti
 def rows_of(file: Path) -> list[dict[str, str]]:
     with file.open(newline="") as stream:
         return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize(
+    ("written", "forged", "named"),
+    [
+        (r'\"tiny-bert\"', r'\"tiny-\\u001bbert\"', "model.name: "),
+        ('"best_epoch":3', '"best_epoch":"x"', "pinned.epoch: "),
+        ("optim.lr", "nosuch.lr", "nosuch.lr: unknown setting"),
+    ],
+)
+def test_a_forged_record_is_named_in_one_line(
+    store: StudyStore, config: RunConfig, tmp_path: Path, written: str, forged: str, named: str
+) -> None:
+    complete(store, 0.5, best_epoch=3)
+    journal = tmp_path / JOURNAL_FILE
+    text = journal.read_text()
+    assert written in text
+    journal.write_text(text.replace(written, forged))
+    read = load_study(tmp_path, "test", None)
+    with pytest.raises(UserError, match=f"trial 0 holds a value that no search gives it: {named}") as caught:
+        export_best(read, config, tmp_path / "out")
+    assert str(caught.value).isprintable()
 
 
 def test_the_best_configuration_is_complete_and_pinned(store: StudyStore, config: RunConfig, tmp_path: Path) -> None:
