@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import shutil
-import tempfile
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,11 +47,20 @@ def locked(path: Path) -> Iterator[None]:
 def write_whole(path: Path, text: str) -> None:
     """Write a file that readers see whole or not at all; the last of several concurrent writers wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        file.write(text)
-    os.replace(file.name, path)
+    with whole_file(path) as building:
+        building.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield the path of a file to write, which replaces ``path`` at the end, or vanishes if the block raises."""
+    building = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    try:
+        yield building
+        os.replace(building, path)
+    except BaseException:
+        building.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

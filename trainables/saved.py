@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
+from trainables.data.errors import one_line
 from trainables.files import whole_folder
 from trainables.given import read_json
 from trainables.models.checkpoint import ModelLoadError, first_line, read_tensors
@@ -160,4 +161,4 @@ def _load_own_tensors(model: nn.Module, path: Path) -> None:
     try:
         model.load_state_dict(state | read_tensors(path))
     except RuntimeError as error:
-        raise ModelLoadError(f"{path} does not fit the settings beside it: {' '.join(str(error).split())}") from error
+        raise ModelLoadError(f"{path} does not fit the settings beside it: {one_line(error)}") from error

@@ -1,5 +1,6 @@
 """Command line. Imports are lazy: ``--help`` answers at once, and ``status`` never waits for Ray or torch."""
 
+import functools
 import json
 import shlex
 import sys
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from tune_app.commands.study import study_group
-from tune_app.commands.terminal import consent, echo, make_console, open_named, overrides_option, quiet_option
+from tune_app.commands.terminal import consent, echo, make_console, open_named, overrides_option, quiet_option, warn
 from tune_app.errors import UserError, foreign_refused, one_line, storage_failure, without_password
 from tune_app.version import VERSION
 
@@ -160,10 +161,12 @@ def status(study: str, every: bool, as_json: bool, watch: bool) -> int:
     from tune_app.study.remaining import Course
 
     console = make_console()
+    # The same warning is printed once, however often the study is read.
+    warn_once = functools.cache(warn)
     # Computed only once, because it opens every later version.
     version: str | None = None
     while True:
-        loaded = open_named(study)
+        loaded = open_named(study, say=warn_once)
         store, config, run_dir = loaded.store, loaded.config, loaded.run_dir
         shown = overview(store, config, run_dir)
         version = loaded.version if version is None else version

@@ -45,7 +45,8 @@ def with_absolute_file(url: str) -> str:
 
 def moved(url: str, there: str, here: str) -> str:
     """Return the address after a folder was moved that may contain its SQLite file."""
-    parsed, file = _parsed(url), sqlite_file(url)
+    parsed = _parsed(url)
+    file = None if parsed is None else _file_of(parsed)
     if parsed is None or file is None or not file.startswith(f"{there}/"):
         return url
     file = f"{here}{file.removeprefix(there)}"

@@ -16,6 +16,7 @@ from trainables.files import (
     locked,
     read_checked,
     sealed_folder,
+    whole_file,
     whole_folder,
     write_checked,
     write_whole,
@@ -111,6 +112,21 @@ def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path: Path) 
     write_whole(path, "two")
     assert path.read_text() == "two"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_stays_as_it_is_where_its_writer_fails(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text("one")
+
+    def write() -> None:
+        with whole_file(path) as building:
+            building.write_text("tw")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write()
+    assert path.read_text() == "one"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def change(path: Path) -> None:

@@ -306,6 +306,23 @@ def test_an_export_says_where_it_is(headroom: Any, study: Path, tmp_path: Path) 
     assert "headroom train out/best.yaml" in " ".join(ran.out.split())
 
 
+def test_a_watched_study_is_warned_about_once(headroom: Any, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = study / "config.yaml"
+    file.write_text(file.read_text().replace("epochs: 3", "epochs: 7"))
+    waits = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", wait)
+    warning, end = filter(None, headroom("status", "mine", "--watch").err.splitlines())
+    assert "config.yaml was changed since the study was searched (" in warning
+    assert end == "headroom: interrupted"
+    assert len(waits) == 3
+
+
 def test_what_was_searched_is_exported_whatever_the_file_says_by_now(
     headroom: Any, study: Path, tmp_path: Path
 ) -> None:

@@ -23,7 +23,9 @@ import pyarrow.parquet as pq
 from trainables.data.errors import DataError, one_line
 
 _DELIMITERS = (",", ";", "\t", "|")
-_HEAD_CHARACTERS = 100_000  # Below the longest field that csv reads.
+READABLE_CHARACTERS = 100_000
+"""Length of a text that csv reads whatever its limit: below its longest field."""
+
 _HEAD_LINES = 100
 _LONGEST_FIELD = 2**31 - 1
 _GZIP = b"\x1f\x8b"
@@ -162,7 +164,7 @@ def _csv_form(path: Path, is_gzipped: bool, expected: Sequence[str]) -> CsvForm:
     # A byte order mark tells the encoding: Excel's "Unicode text" is UTF-16.
     encoding = "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
     with _text_stream(path, encoding, is_gzipped) as stream:
-        head = stream.read(_HEAD_CHARACTERS)
+        head = stream.read(READABLE_CHARACTERS)
     first, _, rest = head.partition("\n")
     sep_line = _SEP_LINE.fullmatch(first.rstrip("\r"))
     if sep_line:

@@ -3,11 +3,10 @@
 import csv
 
 from trainables.data.errors import DataError
-from trainables.data.formats import CsvForm
+from trainables.data.formats import READABLE_CHARACTERS, CsvForm
 from trainables.data.table import Table
 
 _MOST_LABELS = 1000
-_LONGEST_LINE = 100_000  # Below the longest field that csv reads.
 
 
 def require_no_swallowed_rows(table: Table) -> None:
@@ -48,7 +47,7 @@ def _holds_rows(cell: str, at: int, label_at: int, columns: int, known: set[str]
     for number, line in enumerate(lines):
         first = at if number == 0 else 0
         end = at + 1 if number == len(lines) - 1 else columns
-        if first <= label_at < end and label_at != at and 0 < len(line) < _LONGEST_LINE:
+        if first <= label_at < end and label_at != at and 0 < len(line) < READABLE_CHARACTERS:
             fields = next(csv.reader([line], delimiter=form.delimiter, skipinitialspace=form.is_padded), [])
             if len(fields) == end - first and fields[label_at - first].strip() in known:
                 return True

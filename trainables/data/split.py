@@ -6,7 +6,6 @@ A search sees ``read_development`` alone; ``read_test_rows`` returns the test pa
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +144,8 @@ def read_development(data: DataSettings, labels: Sequence[str] | None, split_see
     Args:
         labels: the class names; see ``read_rows``.
 
-    A process caches the result until the file changes. The choice of test rows does not depend on the folds.
+    A process caches the latest result until the file changes, also for the labels that it found. The choice of test
+    rows does not depend on the folds.
 
     Raises:
         DataError: the data cannot be used.
@@ -156,7 +156,18 @@ def read_development(data: DataSettings, labels: Sequence[str] | None, split_see
     except (OSError, ValueError):
         # The path names the built-in data, or reading it will raise the right error.
         stamp = None
-    return _read_development(data, None if labels is None else tuple(labels), split_seed, stamp)
+    wanted = None if labels is None else tuple(labels)
+    development = _latest.get((data, wanted, split_seed, stamp))
+    if development is None:
+        development = _read_development(data, wanted, split_seed)
+        _latest.clear()
+        for names in (wanted, development.rows.class_names):
+            _latest[data, names, split_seed, stamp] = development
+    return development
+
+
+# The latest result, under the labels that were asked for and those that it has.
+_latest: dict[tuple[DataSettings, tuple[str, ...] | None, int, Stamp | None], Development] = {}
 
 
 def read_test_rows(data: DataSettings, labels: Sequence[str] | None, split_seed: int) -> Rows:
@@ -169,10 +180,7 @@ def read_test_rows(data: DataSettings, labels: Sequence[str] | None, split_seed:
     return rows.take(split.test)
 
 
-@lru_cache(maxsize=1)
-def _read_development(
-    data: DataSettings, labels: tuple[str, ...] | None, split_seed: int, stamp: Stamp | None
-) -> Development:
+def _read_development(data: DataSettings, labels: tuple[str, ...] | None, split_seed: int) -> Development:
     everything, split, tied = _read_and_split(data, labels, split_seed)
     kept = np.sort(np.concatenate([split.train, split.validation]))
     rows = everything.take(kept)

@@ -4,11 +4,12 @@ import json
 import math
 import os
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
-from trainables.files import checksum
+from trainables.files import Stamp, checksum, stamp_of
 from trainables.private import open_unlinked
 
 _LATEST_BYTES = 2**18
@@ -64,28 +65,36 @@ class Ledger:
         findings. It never lowers a prediction. A peak below its prediction costs a few rows per pass, but a peak above
         it costs a recovery.
         """
-        ratios = sorted(self._ratios(where))
-        if not ratios:
-            return 1.0
-        return min(_MOST, max(1.0, round(ratios[math.ceil(_SHARE_COVERED * len(ratios)) - 1], 2)))
-
-    def _ratios(self, where: Circumstances) -> list[float]:
-        wanted = asdict(where)
-        ratios = []
-        for line in self._latest_lines():
-            try:
-                entry = json.loads(line)
-                matches = all(entry[name] == value for name, value in wanted.items())
-                if matches and entry.pop("checksum") == checksum(entry):
-                    ratios.append(float(entry["measured_gib"]) / float(entry["predicted_gib"]))
-            except (ValueError, KeyError, TypeError, ZeroDivisionError):
-                continue  # A line that was cut off when its process died, that is damaged, or that has another version.
-        return ratios
-
-    def _latest_lines(self) -> list[bytes]:
         try:
-            with self._file.open("rb") as stream:
-                stream.seek(max(0, stream.seek(0, os.SEEK_END) - _LATEST_BYTES))
-                return stream.read().splitlines()
+            return _correction(self._file, stamp_of(self._file), where)
         except FileNotFoundError:
-            return []
+            return 1.0
+
+
+# Planning asks for every plan, and the file changes only when a trial ends.
+@lru_cache(maxsize=16)
+def _correction(file: Path, stamp: Stamp, where: Circumstances) -> float:
+    ratios = sorted(_ratios(file, where))
+    if not ratios:
+        return 1.0
+    return min(_MOST, max(1.0, round(ratios[math.ceil(_SHARE_COVERED * len(ratios)) - 1], 2)))
+
+
+def _ratios(file: Path, where: Circumstances) -> list[float]:
+    wanted = asdict(where)
+    ratios = []
+    for line in _latest_lines(file):
+        try:
+            entry = json.loads(line)
+            matches = all(entry[name] == value for name, value in wanted.items())
+            if matches and entry.pop("checksum") == checksum(entry):
+                ratios.append(float(entry["measured_gib"]) / float(entry["predicted_gib"]))
+        except (ValueError, KeyError, TypeError, ZeroDivisionError):
+            continue  # A line that was cut off when its process died, that is damaged, or that has another version.
+    return ratios
+
+
+def _latest_lines(file: Path) -> list[bytes]:
+    with file.open("rb") as stream:
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - _LATEST_BYTES))
+        return stream.read().splitlines()

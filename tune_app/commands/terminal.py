@@ -1,6 +1,7 @@
 """Shared parts of the commands: options, the console for output, and the lookup of a study that a person names."""
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -39,11 +40,17 @@ def make_console() -> "Console":
     return console if console.is_terminal else Console(width=_PIPE_WIDTH)
 
 
-def open_named(study: str, *, exact: bool = False) -> "Study":
+def warn(text: str) -> None:
+    """Print a warning to the standard error."""
+    echo(f"headroom: warning: {text}", err=True)
+
+
+def open_named(study: str, *, exact: bool = False, say: Callable[[str], None] = warn) -> "Study":
     """Open the study that a person names, and report differences in its configuration file.
 
     Args:
         exact: refuse a name that stands for several versions.
+        say: called with a message on each difference.
 
     Raises:
         UserError: there is no such study.
@@ -53,7 +60,7 @@ def open_named(study: str, *, exact: bool = False) -> "Study":
 
     opened = api.Study(open_study(study, exact=exact))
     for warning in opened.warnings:
-        echo(f"headroom: warning: {warning}", err=True)
+        say(warning)
     return opened
 
 

@@ -1,6 +1,5 @@
 """YAML files of configurations: read with limits on their size, written completely or not at all."""
 
-import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from ruamel.yaml.constructor import DuplicateKeyError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
+from trainables.files import whole_file
 from trainables.given import NotAFileError, require_file
 from tune_app.errors import UserError, first_line
 from tune_app.printable import printable
@@ -19,15 +19,13 @@ from tune_app.printable import printable
 
 def dump_yaml(values: Mapping[str, Any], target: Path, comment: str = "") -> None:
     """Write plain data as YAML, completely or not at all."""
-    building = target.with_name(f".{target.name}.{os.getpid()}")
-    with building.open("w", encoding="utf-8") as stream:
+    with whole_file(target) as building, building.open("w", encoding="utf-8") as stream:
         if comment:
             stream.write("".join(f"# {printable(line)}\n" for line in comment.splitlines()))
         yaml = YAML()
         yaml.width = 120
         yaml.default_flow_style = False
         yaml.dump(dict(values), stream)
-    os.replace(building, target)
 
 
 _MOST_CHARACTERS = 100_000

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Self
 
 from optuna.trial import FrozenTrial
@@ -83,7 +83,7 @@ class LiveTable(Quiet):
             # A narrowed terminal folds the old table into an unknown number of lines.
             self._voice.console.clear()
         self._size = self._voice.console.size
-        view = search_view(self._store, self._live, self._course, is_running=is_running)
+        view = search_view(self._store, self._live, self._course, most=self._size.height, is_running=is_running)
         self._display.update(view, refresh=True)
 
 
@@ -101,7 +101,7 @@ class SearchView:
 
     Attributes:
         running: trials at work, which come first.
-        newest: other launched trials, the newest first. Trials shown among the best are not repeated.
+        newest: newest other launched trials, the newest first. Trials shown among the best are not repeated.
         best: best complete trials, the best first, at most ``_BEST``.
     """
 
@@ -152,8 +152,14 @@ class SearchView:
                 yield from rows
 
 
-def search_view(store: StudyStore, live: Sequence[Live], course: Course, *, is_running: bool = True) -> SearchView:
-    """Return the current content of a study's live table."""
+def search_view(
+    store: StudyStore, live: Sequence[Live], course: Course, *, most: int, is_running: bool = True
+) -> SearchView:
+    """Return the current content of a study's live table.
+
+    Args:
+        most: number of lines that the terminal has at most.
+    """
     trials, record = store.trials(), store.record
     launched = [trial for trial in trials if outcome_of(trial) is not Outcome.INFEASIBLE]
     ranked = leaderboard(launched, record.objectives)
@@ -168,11 +174,13 @@ def search_view(store: StudyStore, live: Sequence[Live], course: Course, *, is_r
     )
     running = [trial for trial in launched if state_of(trial, is_running=is_running) == RUNNING]
     numbers = {trial.number for trial in running}
+    newest = (trial for trial in reversed(launched) if trial.number not in numbers)
     return SearchView(
         summary_lines(study_status(store, is_running=is_running), remaining_s(trials, store.target, course)),
         ("trial", "outcome", record.unit.noun, *(own.name for own in record.objectives), "time", "configuration"),
         [build.row(trial) for trial in running],
-        [build.row(trial) for trial in reversed(launched) if trial.number not in numbers],
+        # Those among the best are left out when the table is drawn.
+        [build.row(trial) for trial in islice(newest, most + _BEST)],
         [build.row(trial) for trial in ranked[:_BEST]],
     )
 

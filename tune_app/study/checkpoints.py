@@ -172,7 +172,7 @@ class StudyCheckpoints:
         """Return where to look for a recorded checkpoint: a folder, and the path below it."""
         _, place = self.storage.opened()
         around = place.rpartition("/")[0]
-        path = recorded.partition("://")[2] or recorded
+        _, path = self.storage.find(recorded)
         within = "/".join(_in_its_trial(path))
         before = path.rsplit("/", 4)[:3]
         # If the study was archived since, the checkpoint lies in the storage of the study's earlier name.

@@ -5,7 +5,6 @@ A study with several objectives also gets ``front.csv``: the trials that no othe
 
 import csv
 import importlib.metadata
-import os
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from pydantic import ValidationError
 
+from trainables.files import whole_file
 from tune_app.config import PinnedSection, RunConfig, dump_yaml
 from tune_app.config.messages import one_line
 from tune_app.errors import UserError
@@ -161,13 +161,11 @@ def _table(store: StudyStore, trials: Sequence[FrozenTrial]) -> tuple[list[str],
 
 
 def _write_table(columns: Sequence[str], rows: Sequence[Sequence[object]], target: Path) -> Path:
-    building = target.with_name(f".{target.name}.{os.getpid()}")
-    with building.open("w", newline="", encoding="utf-8") as stream:
+    with whole_file(target) as building, building.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(columns)
         for row in rows:
             writer.writerow([printable(cell) if isinstance(cell, str) else cell for cell in row])
-    os.replace(building, target)
     return target
 
 

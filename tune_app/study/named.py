@@ -7,9 +7,9 @@ from pathlib import Path
 from tune_app.config import RunConfig
 from tune_app.errors import UserError, nearest
 from tune_app.study.remote import fetched
-from tune_app.study.run_dir import CONFIG_FILE, recorded_config, stored_config
-from tune_app.study.store import StudyStore, load_study
-from tune_app.study.versions import newest_run_dir
+from tune_app.study.run_dir import CONFIG_FILE, recorded_config
+from tune_app.study.store import StudyStore
+from tune_app.study.versions import OpenedStudy, open_newest, open_run_dir
 from tune_app.uris import is_store
 
 RUNS = Path("runs")
@@ -44,7 +44,8 @@ def open_study(study: str | Path, *, exact: bool = False) -> NamedStudy:
         UserError: there is no such study.
     """
     study = str(study)
-    run_dir = _run_dir_of(study)
+    opened = _opened(study)
+    run_dir = opened.run_dir
     own = RUNS / study
     if exact and is_name(study) and run_dir != own:
         there = [str(path) for path in (own, run_dir) if path.is_dir()]
@@ -52,9 +53,7 @@ def open_study(study: str | Path, *, exact: bool = False) -> NamedStudy:
             f"{study}: its newest version is {run_dir.name}; give the run directory of the version that you mean:"
             f" {' or '.join(there)}"
         )
-    written = stored_config(run_dir)
-    store = load_study(run_dir, written.study.name, written.study.storage)
-    config, differences = recorded_config(store, written)
+    config, differences = recorded_config(opened.store, opened.config)
     warnings = []
     if differences:
         named = "; ".join(map(str, differences[:_SHOWN_DIFFERENCES]))
@@ -64,7 +63,7 @@ def open_study(study: str | Path, *, exact: bool = False) -> NamedStudy:
             f"{f'; and {more} more' if more > 0 else ''}); the study's own record applies"
         )
     # Do not resolve links, since callers must recognise a run directory that is a link.
-    return NamedStudy(store, config, run_dir.absolute(), tuple(warnings))
+    return NamedStudy(opened.store, config, run_dir.absolute(), tuple(warnings))
 
 
 def is_name(study: str) -> bool:
@@ -72,17 +71,16 @@ def is_name(study: str) -> bool:
     return not is_store(study) and not os.path.isfile(Path(study) / CONFIG_FILE)
 
 
-def _run_dir_of(study: str) -> Path:
+def _opened(study: str) -> OpenedStudy:
     if not is_name(study):
-        return fetched(study) if is_store(study) else Path(study)
-    run_dir = newest_run_dir(RUNS, study) or RUNS / study
-    # Unlike Path.is_file, os.path.isfile accepts any text, such as a name too long for a folder.
-    if not os.path.isfile(run_dir / CONFIG_FILE):
+        return open_run_dir(fetched(study) if is_store(study) else Path(study))
+    opened = open_newest(RUNS, study)
+    if opened is None:
         raise UserError(
             f"{study}: no study of that name in ./{RUNS} and no run directory at that path{_near(study)}; a"
             f" run directory holds {CONFIG_FILE}"
         )
-    return run_dir
+    return opened
 
 
 def _near(study: str) -> str:

@@ -21,6 +21,7 @@ from typing import Protocol
 
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
+from trainables.files import whole_file
 from tune_app.config import RunConfig
 from tune_app.errors import StorageError, UserError, without_password
 from tune_app.study.lease import LEASE_FILE, SILENT_S, Lease
@@ -310,9 +311,8 @@ def _write(path: Path, content: bytes | None) -> None:
     if content is None:
         path.unlink(missing_ok=True)
         return
-    building = path.with_name(f".{path.name}.{os.getpid()}")
-    building.write_bytes(content)
-    os.replace(building, path)
+    with whole_file(path) as building:
+        building.write_bytes(content)
 
 
 class RemoteStudy:

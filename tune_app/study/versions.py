@@ -164,12 +164,34 @@ def _fetch_versions(config: RunConfig, say: Say) -> None:
     studies.set_aside_deleted(is_version, say)
 
 
-def newest_run_dir(folder: Path, name: str) -> Path | None:
-    """Return the run directory of the newest readable version of a study; None without one.
+@dataclass(frozen=True)
+class OpenedStudy:
+    """Study of a run directory, with the configuration that is written there."""
+
+    run_dir: Path
+    config: RunConfig
+    store: StudyStore
+
+
+def open_run_dir(run_dir: Path) -> OpenedStudy:
+    """Open the study of a run directory.
+
+    Raises:
+        UserError: its configuration or its study cannot be read, or there is none.
+    """
+    config = stored_config(run_dir)
+    return OpenedStudy(run_dir, config, load_study(run_dir, config.study.name, config.study.storage))
+
+
+def open_newest(folder: Path, name: str) -> OpenedStudy | None:
+    """Open the newest readable version of a study; return None without any version.
 
     Args:
         folder: folder that holds the run directories.
         name: name of the study; a later version's own name means that version alone.
+
+    Raises:
+        UserError: the version with the name itself is the newest, and it cannot be read.
     """
     stem, first = _split(name)
     names = {path.parent.name for path in folder.glob(f"*/{CONFIG_FILE}")}
@@ -177,12 +199,11 @@ def newest_run_dir(folder: Path, name: str) -> Path | None:
     for number in sorted(numbers, reverse=True):
         run_dir = folder / _joined(stem, number)
         if number == first:
-            return run_dir
+            return open_run_dir(run_dir)
         with suppress(UserError):
-            config = stored_config(run_dir)
-            store = load_study(run_dir, config.study.name, config.study.storage)
-            if store.version_of == name:
-                return run_dir
+            opened = open_run_dir(run_dir)
+            if opened.store.version_of == name:
+                return opened
     return None
 
 

@@ -271,3 +271,15 @@ def test_counts_of_the_test_part_are_known(twice: Path) -> None:
     development = read_development(DataSettings(str(twice)), None, 0)
     assert len(development.test_labels) == 120 - len(development.rows)
     assert development.test_groups == len(development.test_labels)
+
+
+def test_the_data_is_split_once_for_the_labels_that_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\n" + "".join(f"text {row},{'no' if row % 2 else 'yes'}\n" for row in range(20)))
+    data = DataSettings(str(path))
+    found = read_development(data, None, 0)
+    assert found.rows.class_names == ("no", "yes")
+    assert read_development(data, ["no", "yes"], 0) is found
+    assert read_development(data, ["yes", "no"], 0).rows.class_names == ("yes", "no")
+    path.write_text(path.read_text() + "another,no\n")
+    assert len(read_development(data, ["yes", "no"], 0).rows) + len(read_test_rows(data, None, 0)) == 21

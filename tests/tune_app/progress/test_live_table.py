@@ -36,7 +36,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> StudyStore:
 
 def drawn(store: StudyStore, width: int, height: int) -> list[str]:
     console = Console(file=io.StringIO(), width=width, height=height)
-    console.print(search_view(store, [], Course(4, slots=4)))
+    console.print(search_view(store, [], Course(4, slots=4), most=height))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -75,3 +75,7 @@ def test_a_table_is_drawn_anew_where_the_terminal_has_become_narrower(store: Stu
         table._last_drawn = 0.0
         table.step([])
         assert clear in console.file.getvalue()
+
+
+def test_rows_are_built_for_the_trials_that_a_terminal_may_show(store: StudyStore) -> None:
+    assert len(search_view(store, [], Course(4), most=10).newest) < 20 < len(store.trials())

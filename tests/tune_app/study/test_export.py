@@ -59,7 +59,7 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 @pytest.mark.parametrize(
     ("written", "forged", "named"),
     [
-        (r'\"tiny-bert\"', r'\"tiny-\\u001bbert\"', "model.name: "),
+        (r"\"tiny-bert\"", r"\"tiny-\\u001bbert\"", "model.name: "),
         ('"best_epoch":3', '"best_epoch":"x"', "pinned.epoch: "),
         ("optim.lr", "nosuch.lr", "nosuch.lr: unknown setting"),
     ],
