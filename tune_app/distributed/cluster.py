@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 _SAFE_PATH = "PYTHONSAFEPATH"
 _KNOCK_S = 5.0
 _ANSWER_S = 60.0
+# A busy cluster may take longer to greet than to accept a connection.
+_GREETING_S = 20.0
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_SETTINGS_FRAME = 4
+_FRAME_HEADER = 9
 _LEAST_OF_A_GPU = 0.01
 
 T = TypeVar("T")
@@ -197,18 +202,40 @@ def _working_directory_off_the_path() -> Iterator[None]:
 
 
 def require_listener(cluster: ClusterAddress) -> None:
-    """Check that something answers at a cluster's address; Ray itself would try for minutes before it gives up.
+    """Check that a server of Ray's protocol answers at a cluster's address.
+
+    Ray itself would try for minutes before it gives up, and its native code would print what it tries.
 
     Raises:
-        UserError: nothing answers.
+        UserError: nothing answers, or what answers is not Ray.
     """
     host, _, port = cluster.address.removeprefix("ray://").rpartition(":")
     if not port.isdigit() or "/" in host:
         return
     try:
-        socket.create_connection((host, int(port)), timeout=_KNOCK_S).close()
+        with socket.create_connection((host, int(port)), timeout=_KNOCK_S) as connection:
+            connection.settimeout(_GREETING_S)
+            if not _uses_tls() and not _speaks_http2(connection):
+                raise ConnectionError("what answers there is not Ray")
     except (OSError, OverflowError) as error:
         raise cluster.absent(error) from None
+
+
+def _uses_tls() -> bool:
+    return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
+
+
+def _speaks_http2(connection: socket.socket) -> bool:
+    """Return whether a server greets as HTTP/2 does, the protocol beneath gRPC, which Ray's servers speak.
+
+    Client and server each begin with a SETTINGS frame (RFC 9113, section 3.4). A frame begins with nine bytes, of which
+    the fourth is its type.
+    """
+    connection.sendall(_HTTP2_PREFACE + bytes([0, 0, 0, _SETTINGS_FRAME, 0, 0, 0, 0, 0]))
+    greeting = b""
+    while len(greeting) < _FRAME_HEADER and (received := connection.recv(_FRAME_HEADER - len(greeting))):
+        greeting += received
+    return len(greeting) == _FRAME_HEADER and greeting[3] == _SETTINGS_FRAME
 
 
 def _not_started(error: Exception) -> UserError:

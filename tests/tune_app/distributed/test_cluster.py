@@ -4,9 +4,14 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from tune_app.distributed import cluster
@@ -31,6 +36,41 @@ def test_an_address_where_nothing_listens_is_refused_at_once_by_what_names_it(
         UserError, match=rf"^{setting}: no Ray cluster answers at {address} .*ray start --head, or {remedy}$"
     ):
         cluster.joined(address if is_given else None, cpus=1).__enter__()
+
+
+@pytest.fixture
+def web_server() -> Iterator[int]:
+    """Return the port of a server that is not Ray's."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def test_a_server_of_another_protocol_is_refused_before_ray_tries_it(
+    web_server: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(
+        UserError, match=r"^--address: no Ray cluster answers at .* \(what answers there is not Ray\); "
+    ):
+        cluster.joined(f"127.0.0.1:{web_server}", cpus=1).__enter__()
+    # The server complains about the greeting on the same standard error.
+    assert "GCS" not in capfd.readouterr().err
+
+
+def test_a_server_of_rays_protocol_is_left_to_ray() -> None:
+    server = grpc.server(ThreadPoolExecutor(max_workers=1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        cluster.require_listener(ClusterAddress("--address", f"127.0.0.1:{port}"))
+    finally:
+        server.stop(None)
+
+
+def test_encrypted_clusters_are_left_to_ray(web_server: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_USE_TLS", "1")
+    cluster.require_listener(ClusterAddress("--address", f"127.0.0.1:{web_server}"))
 
 
 @pytest.mark.parametrize(
