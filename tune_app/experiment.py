@@ -281,7 +281,7 @@ def _search(
     keeper = CheckpointKeeper(checkpoints, 0 if keep == "none" else keep, own)
     scheduler = build_scheduler(
         scheduling.name,
-        steps=config.unit.count,
+        steps=config.step_scale.count,
         warmup=config.first_rung,
         reduction_factor=scheduling.reduction_factor,
         startup_trials=scheduling.startup_trials,
@@ -368,7 +368,7 @@ def _search(
             searcher,
             keeper,
             kept=keeps,
-            unit=config.unit,
+            step_scale=config.step_scale,
             scheduler=scheduling.name,
             timeout_s=config.trial.timeout_s,
             on_report=progress.reported,

@@ -96,7 +96,7 @@ def rungs_of(epochs: int) -> int:
         "train": {"epochs": epochs},
         "space": {"optim.lr": {"choices": [1e-5]}},
     }
-    return parse_config(config).unit.per_epoch
+    return parse_config(config).step_scale.per_epoch
 
 
 def sides(epochs: int) -> dict[str, Callable[[Any, int, float], Replay]]:

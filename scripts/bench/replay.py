@@ -28,11 +28,11 @@ from tune_app.distributed.scheduler import build_scheduler, waiting_trials
 from tune_app.distributed.searcher import HeadroomSearch
 from tune_app.sampling.proposers import build_proposer
 from tune_app.sampling.recommended import Turn
+from tune_app.step_scale import StepScale
 from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage, StudyCheckpoints
 from tune_app.study.record import StudyRecord
 from tune_app.study.remote import KeptHere
 from tune_app.study.store import StudyStore, study_in_memory
-from tune_app.unit import Unit
 
 
 class Problem(Protocol):
@@ -350,11 +350,11 @@ def replay_headroom(
         rules: reject samples before launch; None: the memory rule with exact needs.
     """
     problem = AtRungs(problem, arm.rung)
-    unit = Unit.of(folds=None, epochs=problem.epochs, per_epoch=arm.rung)
+    step_scale = StepScale.of(folds=None, epochs=problem.epochs, per_epoch=arm.rung)
     store = store or study_in_memory(StudyRecord(problem.space, "criteria", "macro_f1", "max", "bench"))
     scheduler = build_scheduler(
         arm.scheduler,
-        steps=unit.count,
+        steps=step_scale.count,
         warmup=1,
         reduction_factor=arm.reduction_factor,
         startup_trials=0,
@@ -388,7 +388,7 @@ def replay_headroom(
         searcher,
         CheckpointKeeper(StudyCheckpoints(CheckpointStorage("."), "none", None, print), 0, []),
         kept=KeptHere(),
-        unit=unit,
+        step_scale=step_scale,
         scheduler=arm.scheduler,
         timeout_s=None,
         on_report=lambda live, value: None,

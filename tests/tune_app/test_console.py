@@ -191,7 +191,7 @@ def test_a_running_search_shows_values_and_messages_as_they_are(
     output = io.StringIO()
     console = Console(file=output, width=200, force_terminal=shown_by is LiveTable, no_color=True)
     trial = store.trial(store.open_trial({"optim.lr": 0.1, "model.name": NASTY}, {}))
-    live = Live(trial.number, trial.params, store.record.unit, TrialClock(Doing.WAITING, 0.0))
+    live = Live(trial.number, trial.params, store.record.step_scale, TrialClock(Doing.WAITING, 0.0))
     with shown_by(Voice(console), store, Course(steps=1)) as progress:
         progress.message(NASTY)
         progress.reported(live, 0.5)

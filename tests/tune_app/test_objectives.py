@@ -287,7 +287,7 @@ def test_the_tables_show_every_objective(tmp_path: Path) -> None:
     assert "macro_f1  peak_gib" in live
     assert "0.1250" in live
     assert "best macro_f1 0.9000 (trial 3), of 5 complete, 3 on the front" in ranked
-    ended = closing_line(store.trial(2), store.record.objectives, store.record.unit)
+    ended = closing_line(store.trial(2), store.record.objectives, store.record.step_scale)
     assert ended.startswith("complete macro_f1 0.3000, peak_gib 0.5 in")
 
 

@@ -174,14 +174,14 @@ def status_dict(store: StudyStore, shown: Overview, config: RunConfig, version: 
 
 
 def _trial_dict(trial: FrozenTrial, store: StudyStore, is_running: bool, now: float | None) -> dict[str, Any]:
-    unit, origin = store.record.unit, carried_from(trial)
+    step_scale, origin = store.record.step_scale, carried_from(trial)
     values = values_of(trial)
     return {
         "number": trial.number,
         "outcome": state_of(trial, is_running=is_running),
-        "value": values[0] if values else unit.last_value(trial.intermediate_values),
+        "value": values[0] if values else step_scale.last_value(trial.intermediate_values),
         "values": list(values),
-        unit.noun: max(trial.intermediate_values, default=0) / unit.per_epoch,
+        step_scale.noun: max(trial.intermediate_values, default=0) / step_scale.per_epoch,
         "params": dict(trial.params),
         "working_s": None if is_infeasible(trial) else round(working_s(trial, now), 3),
         "collapsed": is_collapsed(trial),

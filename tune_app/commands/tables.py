@@ -57,7 +57,7 @@ def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> N
         console.say("no trial is complete yet")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    in_folds = store.record.unit.is_fold
+    in_folds = store.record.step_scale.is_fold
     on_front = front(ranked, objectives) if len(objectives) > 1 else []
     names = [objective.name for objective in objectives]
     for column in ("rank", "trial", *names, "± over folds" if in_folds else "epoch"):
@@ -201,17 +201,17 @@ def print_trials(console: Console, store: StudyStore, *, running: bool) -> None:
     trials, record = store.trials(), store.record
     table = Table(box=None, pad_edge=False, header_style="bold")
     names = varying(trials)
-    for column in ("trial", "outcome", record.unit.noun, *(own.name for own in record.objectives), "time"):
+    for column in ("trial", "outcome", record.step_scale.noun, *(own.name for own in record.objectives), "time"):
         table.add_column(column, no_wrap=True)
     table.add_column("configuration or reason", overflow="fold")
     now = time.time() if running else None
     for trial in trials:
-        values = values_of(trial) or (record.unit.last_value(trial.intermediate_values),)
+        values = values_of(trial) or (record.step_scale.last_value(trial.intermediate_values),)
         steps = trial.intermediate_values
         table.add_row(
             str(trial.number),
             state_of(trial, is_running=running),
-            record.unit.shown(max(steps)) if steps else "",
+            record.step_scale.shown(max(steps)) if steps else "",
             *("" if value is None else own.shown(value) for own, value in zip_longest(record.objectives, values)),
             "" if is_infeasible(trial) else duration_text(working_s(trial, now)),
             what_of(trial, names),

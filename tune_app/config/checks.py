@@ -91,14 +91,14 @@ def _check_scheduler(config: RunConfig) -> None:
     Raises:
         UserError: the scheduler has no rung before the last report, or pauses trials that write no checkpoints.
     """
-    scheduler, unit = config.scheduler, config.unit
+    scheduler, scale = config.scheduler, config.step_scale
     if scheduler.name == "hyperband" and config.checkpoint.keep == "none":
         raise UserError(
             "checkpoint.keep: none conflicts with hyperband, which resumes paused trials from their checkpoints; keep 0"
             " or more, or"
             " set scheduler.name=asha"
         )
-    if unit.is_fold and isinstance(scheduler.rung, float):
+    if scale.is_fold and isinstance(scheduler.rung, float):
         raise UserError(
             f"scheduler.rung: {scheduler.rung:g} is a fraction of an epoch, but with data.folds {config.data.folds}"
             " trials"
@@ -106,24 +106,24 @@ def _check_scheduler(config: RunConfig) -> None:
         )
     if scheduler.name == "none":
         return
-    if stopping_steps(scheduler.name, unit.count, config.first_rung, scheduler.reduction_factor):
+    if stopping_steps(scheduler.name, scale.count, config.first_rung, scheduler.reduction_factor):
         return
-    elsewhere = f"raise {unit.setting}, or set scheduler.name=none"
+    elsewhere = f"raise {scale.setting}, or set scheduler.name=none"
     if scheduler.name == "hyperband":
         factor = scheduler.reduction_factor
         raise UserError(
-            f"scheduler.reduction_factor: {factor} leaves hyperband nothing to stop: of {unit} ({unit.setting}) the"
-            f" last possible rung is {unit.count} / {factor}, rounded down {unit.count // factor}, which is less than"
+            f"scheduler.reduction_factor: {factor} leaves hyperband nothing to stop: of {scale} ({scale.setting}) the"
+            f" last possible rung is {scale.count} / {factor}, rounded down {scale.count // factor}, which is less than"
             f" scheduler.warmup {config.first_rung}; lower either, {elsewhere}"
         )
     if scheduler.warmup is None:
         raise UserError(
-            f"scheduler.rung: {scheduler.rung} leaves {scheduler.name} nothing to stop: a trial reports {unit}"
-            f" ({unit.setting}), and ends with the last one anyway; set scheduler.rung=0.25, {elsewhere}"
+            f"scheduler.rung: {scheduler.rung} leaves {scheduler.name} nothing to stop: a trial reports {scale}"
+            f" ({scale.setting}), and ends with the last one anyway; set scheduler.rung=0.25, {elsewhere}"
         )
     raise UserError(
-        f"{WARMUP}: {scheduler.warmup} leaves {scheduler.name} nothing to stop: a trial reports {unit}"
-        f" ({unit.setting}), and ends with the last one anyway; lower it, {elsewhere}"
+        f"{WARMUP}: {scheduler.warmup} leaves {scheduler.name} nothing to stop: a trial reports {scale}"
+        f" ({scale.setting}), and ends with the last one anyway; lower it, {elsewhere}"
     )
 
 

@@ -56,7 +56,7 @@ def parse_config(given: Mapping[str, Any], overrides: Overrides = (), where: str
     except ValidationError as error:
         raise UserError(one_line(error, where, root=RunConfig)) from None
     check(config)
-    if in_epochs and config.unit.is_fold:
+    if in_epochs and config.step_scale.is_fold:
         raise UserError(
             f"{OLD_WARMUP}: {config.scheduler.warmup} counts epochs, and with data.folds {config.data.folds} trials"
             f" report folds; give {WARMUP} instead, in folds"

@@ -15,7 +15,7 @@ FIXED_PER_STUDY = {
     "task.classes": "set it outside the space",
     "task.labels": "set it outside the space",
     "task.objective": "values of different metrics cannot be compared; set it outside the space",
-    "train.epochs": "it is the scheduler's unit; set it outside the space",
+    "train.epochs": "it is the scheduler's scale; set it outside the space",
     "train.precision": "set it outside the space",
     "train.tf32": "set it outside the space",
     "train.patience": "set it outside the space",

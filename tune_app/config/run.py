@@ -36,7 +36,7 @@ from tune_app.config.training_sections import (
 )
 from tune_app.errors import UserError
 from tune_app.objectives import Mode, Objective
-from tune_app.unit import Unit
+from tune_app.step_scale import StepScale
 from tune_app.uris import below, is_store, working_copies
 
 
@@ -72,9 +72,9 @@ class RunConfig(Section):
     pinned: PinnedSection | None = None
 
     @property
-    def unit(self) -> Unit:
-        """Unit of the trials' reports and the schedulers' steps."""
-        return Unit.of(folds=self.data.folds, epochs=self.train.epochs, per_epoch=self._per_epoch)
+    def step_scale(self) -> StepScale:
+        """Scale of the trials' reports and the schedulers' steps."""
+        return StepScale.of(folds=self.data.folds, epochs=self.train.epochs, per_epoch=self._per_epoch)
 
     @property
     def _per_epoch(self) -> int:
@@ -91,7 +91,7 @@ class RunConfig(Section):
     def first_rung(self) -> int:
         """First step at which a scheduler may stop a trial."""
         warmup = self.scheduler.warmup
-        return 1 if warmup is None else math.ceil(warmup * self.unit.per_epoch)
+        return 1 if warmup is None else math.ceil(warmup * self.step_scale.per_epoch)
 
     def with_reports(self, per_epoch: int) -> "RunConfig":
         """Return this configuration with another number of reports an epoch."""
@@ -214,7 +214,7 @@ class RunConfig(Section):
             train=plain.TrainSettings(**self.train.model_dump()),
             augment=plain.AugmentSettings(**self.augment.model_dump()),
             memory=plain.MemorySettings(**self.memory.model_dump()),
-            rungs=plain.RungSettings(per_epoch=self.unit.per_epoch, rows=self.scheduler.rung_rows),
+            rungs=plain.RungSettings(per_epoch=self.step_scale.per_epoch, rows=self.scheduler.rung_rows),
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tune_app.distributed.messages import SentReport
 from tune_app.objectives import Objective, measured
 from tune_app.outcomes import Outcome, TrialError
 from tune_app.progress.live import Live
-from tune_app.unit import Unit
+from tune_app.step_scale import StepScale
 
 # Ray errors that mean the worker is gone.
 _DEATHS = ("ActorDiedError", "ActorUnavailableError", "WorkerCrashedError", "WorkerLost")
@@ -61,7 +61,7 @@ def enter(report: SentReport, live: Live) -> int | None:
         return None
     live.values[report.step] = report.value
     live.metrics = dict(report.metrics)
-    if live.telling_step == report.step:
+    if live.representative_step == report.step:
         live.best_metrics = live.metrics
         live.by_criterion = {criterion: dict(scores) for criterion, scores in report.by_criterion.items()}
     return report.step
@@ -88,12 +88,12 @@ class Judge:
     """Judge of trials that ended.
 
     Args:
-        unit: unit of the trials' reports.
+        step_scale: scale of the trials' reports.
         objectives: objectives of the study.
         scheduler: name of the scheduler, for the reason of a stopped trial.
     """
 
-    unit: Unit
+    step_scale: StepScale
     objectives: Sequence[Objective]
     scheduler: str
 
@@ -103,11 +103,13 @@ class Judge:
             return Decision(Outcome.FAILED, "the trial ended without a report")
         infinite = next((step for step, value in live.values.items() if not math.isfinite(value)), None)
         if infinite is not None:
-            return _unmeasured(f"the objective was {live.values[infinite]} in {self.unit.label(infinite)}")
+            return _unmeasured(f"the objective was {live.values[infinite]} in {self.step_scale.label(infinite)}")
         if live.ended == "complete":
             return self._complete(live)
-        last = self.unit.shown(self.unit.count)
-        return Decision(Outcome.STOPPED, f"{self.scheduler} stopped it after {self.unit.label(live.step)} of {last}")
+        last = self.step_scale.shown(self.step_scale.count)
+        return Decision(
+            Outcome.STOPPED, f"{self.scheduler} stopped it after {self.step_scale.label(live.step)} of {last}"
+        )
 
     def with_error(self, live: Live, lost: Callable[[], TrialError]) -> Decision:
         """Decide on a trial that raised an error and is not run again.
@@ -125,7 +127,7 @@ class Judge:
         return Decision(Outcome.FAILED, error.line, error=error)
 
     def _complete(self, live: Live) -> Decision:
-        first = self.unit.last_value(live.values)
+        first = self.step_scale.last_value(live.values)
         assert first is not None, "there are finite values"
         values = [
             value for value in measured(self.objectives, first, live.best_metrics, live.facts) if value is not None
@@ -134,7 +136,7 @@ class Judge:
             return Decision(Outcome.COMPLETE, live.reason, values=values)
         known = {**live.facts, **live.best_metrics}
         lacking = [f"{objective.name} was {known.get(objective.name)}" for objective in self.objectives[1:]]
-        where = self.unit.label(live.telling_step)
+        where = self.step_scale.label(live.representative_step)
         return _unmeasured(f"not every objective was measured: {', '.join(lacking)} in {where}")
 
 

@@ -31,11 +31,11 @@ from tune_app.outcomes import (
     metrics_attribute,
 )
 from tune_app.progress.live import Live
+from tune_app.step_scale import StepScale
 from tune_app.study.checkpoints import CheckpointKeeper
 from tune_app.study.remote import Kept
 from tune_app.study.store import StudyStore
 from tune_app.study.times import CLOCK_ATTRIBUTE, QUEUED_ATTRIBUTE, Doing, clock_of, taken_up
-from tune_app.unit import Unit
 
 _DOING = {Trial.PENDING: Doing.WAITING, Trial.PAUSED: Doing.WAITING, Trial.RUNNING: Doing.WORKING}
 
@@ -45,7 +45,7 @@ class StudyRecorder(tune.Callback):
 
     Args:
         kept: permanent storage of the study. Checkpoints that it may still name are not deleted.
-        unit: unit of the trials' reports.
+        step_scale: scale of the trials' reports.
         scheduler: name of the scheduler, for the reason of a stopped trial.
         timeout_s: seconds without a report after which a worker ends itself; None if it never does.
         on_report: called with a live trial and its value after each of its steps.
@@ -64,7 +64,7 @@ class StudyRecorder(tune.Callback):
         checkpoints: CheckpointKeeper,
         *,
         kept: Kept,
-        unit: Unit,
+        step_scale: StepScale,
         scheduler: str,
         timeout_s: float | None,
         on_report: Callable[[Live, float], None],
@@ -79,8 +79,8 @@ class StudyRecorder(tune.Callback):
         self._searcher = searcher
         self._checkpoints = checkpoints
         self._kept = kept
-        self._unit = unit
-        self._judge = Judge(unit, store.record.objectives, scheduler)
+        self._step_scale = step_scale
+        self._judge = Judge(step_scale, store.record.objectives, scheduler)
         self._timeout_s = timeout_s
         self._on_report = on_report
         self._on_retry = on_retry
@@ -154,12 +154,12 @@ class StudyRecorder(tune.Callback):
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
         live = self._live_of(trial)
         # A trial in folds has no single best model, only a state to resume from.
-        is_best = None if self._unit.is_fold else live.telling_step == live.step
+        is_best = None if self._step_scale.is_fold else live.representative_step == live.step
         attributes: dict[str, Any] = self._checkpoints.add(live.number, checkpoint, is_best=is_best)
         if live.fold_epoch is None:
             # One attribute per step preserves the metrics that a resumed trial measured before it was interrupted.
-            attributes = {**attributes, metrics_attribute(self._unit.name, live.step): live.metrics}
-            if live.by_criterion and live.telling_step == live.step:
+            attributes = {**attributes, metrics_attribute(self._step_scale.name, live.step): live.metrics}
+            if live.by_criterion and live.representative_step == live.step:
                 attributes[BY_CRITERION_ATTRIBUTE] = live.by_criterion
         live.clock.turn_to(live.clock.doing, time.time())
         known = {FACTS_ATTRIBUTE: live.facts, CLOCK_ATTRIBUTE: live.clock.as_dict()}
@@ -191,11 +191,11 @@ class StudyRecorder(tune.Callback):
             stored = self._store.trial(number)
             values = {int(step): value for step, value in stored.intermediate_values.items()}
             self._trials[trial.trial_id] = trial
-            best = metrics_attribute(self._unit.name, self._unit.telling_step(values))
+            best = metrics_attribute(self._step_scale.name, self._step_scale.representative_step(values))
             self._live[trial.trial_id] = Live(
                 number,
                 Launch.from_dict(trial.config).params,
-                self._unit,
+                self._step_scale,
                 clock_of(stored),
                 values=values,
                 best_metrics=dict(stored.user_attrs.get(best) or {}),
@@ -242,7 +242,9 @@ class StudyRecorder(tune.Callback):
         }
         if live.values:
             # Every fold has its own best epoch, which is among its metrics.
-            best_epoch = None if self._unit.is_fold else live.telling_step // self._unit.per_epoch or None
+            best_epoch = (
+                None if self._step_scale.is_fold else live.representative_step // self._step_scale.per_epoch or None
+            )
             # Over folds, the metric is the share of collapsed folds.
             collapsed = live.best_metrics.get("collapsed", 0.0) >= 0.5
             attributes |= {"best_epoch": best_epoch, "metrics": live.best_metrics, "collapsed": collapsed}

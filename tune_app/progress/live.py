@@ -4,22 +4,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tune_app.outcomes import TrialError
+from tune_app.step_scale import StepScale
 from tune_app.study.times import TrialClock
-from tune_app.unit import Unit
 
 
 @dataclass
 class Live:
     """Trial in progress with its reports so far, including those of earlier searches that the study holds.
 
-    ``values`` holds the objective by step, counted in ``unit``. ``fold_epoch`` is the epoch of the current fold; None
-    between folds and without folds. ``heard_at`` is the monotonic time of the last start or report. ``waits`` is
+    ``values`` holds the objective by step, counted on ``step_scale``. ``fold_epoch`` is the epoch of the current fold;
+    None between folds and without folds. ``heard_at`` is the monotonic time of the last start or report. ``waits`` is
     whether the scheduler paused the trial. ``clock`` counts the trial's time in each state.
     """
 
     number: int
     params: dict[str, Any]
-    unit: Unit
+    step_scale: StepScale
     clock: TrialClock
     values: dict[int, float] = field(default_factory=dict)
     ended: str | None = None
@@ -40,6 +40,6 @@ class Live:
         return max(self.values, default=0)
 
     @property
-    def telling_step(self) -> int:
-        """Step whose report represents the trial; see ``Unit.telling_step``."""
-        return self.unit.telling_step(self.values)
+    def representative_step(self) -> int:
+        """Step whose report represents the trial; see ``StepScale.representative_step``."""
+        return self.step_scale.representative_step(self.values)

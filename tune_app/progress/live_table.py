@@ -18,12 +18,12 @@ from tune_app.objectives import Objective, front, measured, values_of
 from tune_app.outcomes import Outcome
 from tune_app.progress.live import Live
 from tune_app.progress.plain import Quiet, retry_line
+from tune_app.step_scale import StepScale
 from tune_app.study.lines import closing_line, summary_lines, what_of
 from tune_app.study.remaining import Course, remaining_s
 from tune_app.study.reporting import RUNNING, leaderboard, outcome_of, state_of, study_status, varying
 from tune_app.study.store import StudyStore
 from tune_app.study.times import working_s
-from tune_app.unit import Unit
 from tune_app.voice import Voice
 
 _REFRESH_S = 1.0
@@ -69,7 +69,7 @@ class LiveTable(Quiet):
     def closed(self, trial: FrozenTrial) -> None:
         if outcome_of(trial) in (Outcome.OOM, Outcome.FAILED):
             record = self._store.record
-            self.message(f"trial {trial.number}: {closing_line(trial, record.objectives, record.unit)}")
+            self.message(f"trial {trial.number}: {closing_line(trial, record.objectives, record.step_scale)}")
 
     def step(self, live: Sequence[Live]) -> None:
         self._live = live
@@ -167,7 +167,7 @@ def search_view(
     build = _Rows(
         {trial.number: trial for trial in live},
         record.objectives,
-        record.unit,
+        record.step_scale,
         varying(launched),
         {trial.number for trial in marked},
         is_running,
@@ -177,7 +177,7 @@ def search_view(
     newest = (trial for trial in reversed(launched) if trial.number not in numbers)
     return SearchView(
         summary_lines(study_status(store, is_running=is_running), remaining_s(trials, store.target, course)),
-        ("trial", "outcome", record.unit.noun, *(own.name for own in record.objectives), "time", "configuration"),
+        ("trial", "outcome", record.step_scale.noun, *(own.name for own in record.objectives), "time", "configuration"),
         [build.row(trial) for trial in running],
         # Those among the best are left out when the table is drawn.
         [build.row(trial) for trial in islice(newest, most + _BEST)],
@@ -197,7 +197,7 @@ class _Rows:
 
     live: Mapping[int, Live]
     objectives: Sequence[Objective]
-    unit: Unit
+    step_scale: StepScale
     names: set[str]
     best: set[int]
     is_running: bool
@@ -207,13 +207,13 @@ class _Rows:
         state = state_of(trial, is_running=self.is_running)
         if state == RUNNING and live is None:
             state = "starting"
-        values = _values_so_far(trial, live, self.objectives, self.unit)
+        values = _values_so_far(trial, live, self.objectives, self.step_scale)
         outcome = outcome_of(trial)
         return Row(
             (
                 f"{trial.number}{' ★' if trial.number in self.best else ''}",
                 state,
-                _steps_text(trial.intermediate_values, live, self.unit),
+                _steps_text(trial.intermediate_values, live, self.step_scale),
                 *("" if value is None else own.shown(value) for own, value in zip_longest(self.objectives, values)),
                 duration_text(working_s(trial, time.time() if self.is_running else None)),
                 what_of(trial, self.names),
@@ -223,18 +223,18 @@ class _Rows:
 
 
 def _values_so_far(
-    trial: FrozenTrial, live: Live | None, objectives: Sequence[Objective], unit: Unit
+    trial: FrozenTrial, live: Live | None, objectives: Sequence[Objective], step_scale: StepScale
 ) -> tuple[float | None, ...]:
     """Return a trial's values so far: all objectives if it is complete or in progress, else the first one alone."""
-    first = unit.last_value(trial.intermediate_values)
+    first = step_scale.last_value(trial.intermediate_values)
     if first is None or trial.state.is_finished():
         return values_of(trial) or (first,)
     return (first,) if live is None else measured(objectives, first, live.best_metrics, live.facts)
 
 
-def _steps_text(values: Mapping[int, float], live: Live | None, unit: Unit) -> str:
+def _steps_text(values: Mapping[int, float], live: Live | None, step_scale: StepScale) -> str:
     """Return the finished steps, and the epochs of the current fold: ``2``, ``0.75``, ``2 + 3 epochs``."""
-    done = unit.shown(max(values)) if values else ""
+    done = step_scale.shown(max(values)) if values else ""
     if live is None or live.fold_epoch is None:
         return done
     return f"{done or 0} + {live.fold_epoch} epochs"

@@ -68,16 +68,16 @@ class PlainLines(Quiet):
 
     def reported(self, live: Live, value: float) -> None:
         self._announce(live)
-        if live.step % live.unit.per_epoch and self._voice.silent_s < _SILENCE_S:
+        if live.step % live.step_scale.per_epoch and self._voice.silent_s < _SILENCE_S:
             return
         objectives = self._store.record.objectives
-        best = live.telling_step
-        if live.unit.is_fold:
+        best = live.representative_step
+        if live.step_scale.is_fold:
             more = f" (mean of {live.step})"
         else:
-            more = f" (best {live.values[best]:.4f} in {live.unit.label(best)})" if best else ""
+            more = f" (best {live.values[best]:.4f} in {live.step_scale.label(best)})" if best else ""
         told = shown_values(objectives, measured(objectives, value, live.metrics, live.facts))
-        self._say_of(live.number, f"{live.unit.label(live.step)}: {told}{more}")
+        self._say_of(live.number, f"{live.step_scale.label(live.step)}: {told}{more}")
 
     def retried(self, live: Live, why: str) -> None:
         self._say_of(live.number, retry_line(live, why))
@@ -108,12 +108,12 @@ class PlainLines(Quiet):
         self.message(f"trial {number:>4}  {text}")
 
     def _closing_line(self, trial: FrozenTrial) -> str:
-        return closing_line(trial, self._store.record.objectives, self._store.record.unit)
+        return closing_line(trial, self._store.record.objectives, self._store.record.step_scale)
 
     def _announce(self, live: Live) -> None:
         if live.number not in self._started:
             self._started.add(live.number)
-            begins = f"resumes after {live.unit.label(live.step)}" if live.values else "starts"
+            begins = f"resumes after {live.step_scale.label(live.step)}" if live.values else "starts"
             mark = " as recommended" if is_recommended(self._store.trial(live.number)) else ""
             self._say_of(live.number, f"{begins}{mark}: {params_text(live.params)}")
 
@@ -139,7 +139,7 @@ class PlainLines(Quiet):
 
 def _activity(live: Live) -> str:
     """Return ``trial 3 (after epoch 2 for 42 s)``."""
-    place = f"after {live.unit.label(live.step)}" if live.values else "before its first report"
+    place = f"after {live.step_scale.label(live.step)}" if live.values else "before its first report"
     return f"trial {live.number} ({place} for {duration_text(time.monotonic() - live.heard_at)})"
 
 

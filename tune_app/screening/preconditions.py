@@ -82,7 +82,7 @@ def study_record(config: RunConfig) -> StudyRecord:
             **({EQUAL_TEXTS: config.data.equal_texts} if development.tied.texts else {}),
         },
         further=tuple(further),
-        per_epoch=config.unit.per_epoch,
+        per_epoch=config.step_scale.per_epoch,
         models=_model_fingerprints(sources),
     )
 

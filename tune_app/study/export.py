@@ -155,7 +155,10 @@ def _table(store: StudyStore, trials: Sequence[FrozenTrial]) -> tuple[list[str],
     for rank, trial in enumerate(trials, start=1):
         values = values_of(trial)
         # An incomplete trial has its last report of the first objective, and objectives that are attributes.
-        so_far = (store.record.unit.last_value(trial.intermediate_values), *map(trial.user_attrs.get, objectives[1:]))
+        so_far = (
+            store.record.step_scale.last_value(trial.intermediate_values),
+            *map(trial.user_attrs.get, objectives[1:]),
+        )
         rows.append([rank if values else None, *_row(trial, values or so_far, names, attributes)])
     return [*columns, RECOMMENDED_ATTRIBUTE, CARRIED_ATTRIBUTE, "reason"], rows
 

@@ -7,6 +7,7 @@ from optuna.trial import FrozenTrial
 from tune_app.durations import duration_text
 from tune_app.objectives import Objective, shown_values, values_of
 from tune_app.outcomes import Outcome, carried_from
+from tune_app.step_scale import StepScale
 from tune_app.study.reporting import (
     Best,
     OnFront,
@@ -18,7 +19,6 @@ from tune_app.study.reporting import (
     reason_of,
 )
 from tune_app.study.times import working_s
-from tune_app.unit import Unit
 
 COLLAPSED = "collapsed: one answer for every row"
 # Share of cut rows below which they are not reported.
@@ -92,7 +92,7 @@ def summary_lines(status: StudyStatus, left_s: float | None) -> list[str]:
     return [line for line in (*lines, ahead_line(status)) if line]
 
 
-def closing_line(trial: FrozenTrial, objectives: Sequence[Objective], unit: Unit) -> str:
+def closing_line(trial: FrozenTrial, objectives: Sequence[Objective], step_scale: StepScale) -> str:
     """Return a line on an ended trial: outcome, value and working time; the reason if it failed or was rejected."""
     outcome = outcome_of(trial)
     assert outcome is not None, "only ended trials are announced"
@@ -101,7 +101,7 @@ def closing_line(trial: FrozenTrial, objectives: Sequence[Objective], unit: Unit
     text = outcome.value
     if values := values_of(trial):
         text += f" {shown_values(objectives, values) if len(values) > 1 else objectives[0].shown(values[0])}"
-    elif (value := unit.last_value(trial.intermediate_values)) is not None:
+    elif (value := step_scale.last_value(trial.intermediate_values)) is not None:
         text += f" at {objectives[0].shown(value)}"
     if is_collapsed(trial):
         text += f" ({COLLAPSED})"

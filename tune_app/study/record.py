@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from search_spaces.space import Choices, Entry, Space, parse_space
 from tune_app.objectives import Mode, Objective
-from tune_app.unit import Unit
+from tune_app.step_scale import StepScale
 
 EQUAL_TEXTS = "data.equal_texts"
 """Setting that a study's split depends on only where the data holds equal texts in several groups."""
@@ -86,10 +86,10 @@ class StudyRecord:
         return (Objective(self.metric, self.mode), *self.further)
 
     @property
-    def unit(self) -> Unit:
-        """Unit of the trials' reports."""
+    def step_scale(self) -> StepScale:
+        """Scale of the trials' reports."""
         epochs = int(self.fixed.get("train.epochs", 1))
-        return Unit.of(folds=self.fixed.get("data.folds"), epochs=epochs, per_epoch=self.per_epoch)
+        return StepScale.of(folds=self.fixed.get("data.folds"), epochs=epochs, per_epoch=self.per_epoch)
 
     @property
     def all_fixed(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Course:
 
     @classmethod
     def of(cls, config: "RunConfig") -> Self:
-        scheduler, steps = config.scheduler, config.unit.count
+        scheduler, steps = config.scheduler, config.step_scale.count
         rungs = stopping_steps(scheduler.name, steps, config.first_rung, scheduler.reduction_factor)
         return cls(
             steps, tuple(rungs), scheduler.reduction_factor, scheduler.startup_trials, config.search.max_concurrent

@@ -19,8 +19,8 @@ from tune_app.outcomes import (
     carried_from,
     step_of_metrics,
 )
+from tune_app.step_scale import StepScale
 from tune_app.study.store import StudyStore
-from tune_app.unit import Unit
 
 RUNNING, WAITING, INTERRUPTED = "running", "waiting", "interrupted"
 
@@ -202,7 +202,7 @@ def study_status(store: StudyStore, *, is_running: bool) -> StudyStatus:
         recommended=_first([trial for trial in ranked if is_recommended(trial)]),
         waiting=sum(map(waits_at_rung, trials)) if is_running else 0,
         baselines=baselines(store),
-        ahead=_ahead(trials, ranked, store.record.unit, is_running=is_running),
+        ahead=_ahead(trials, ranked, store.record.step_scale, is_running=is_running),
     )
 
 
@@ -213,14 +213,19 @@ def _first(ranked: Sequence[FrozenTrial]) -> Best | None:
 
 
 def _ahead(
-    trials: Sequence[FrozenTrial], ranked: Sequence[FrozenTrial], unit: Unit, *, is_running: bool
+    trials: Sequence[FrozenTrial], ranked: Sequence[FrozenTrial], step_scale: StepScale, *, is_running: bool
 ) -> Ahead | None:
     best = values_of(ranked[0])[0] if ranked else None
     found = [
-        Ahead(trial.number, value, state_of(trial, is_running=is_running), unit.label(unit.telling_step(reports)))
+        Ahead(
+            trial.number,
+            value,
+            state_of(trial, is_running=is_running),
+            step_scale.label(step_scale.representative_step(reports)),
+        )
         for trial in trials
         if not trial.state.is_finished()
-        and (value := unit.value_so_far(reports := trial.intermediate_values)) is not None
+        and (value := step_scale.value_so_far(reports := trial.intermediate_values)) is not None
         and (best is None or value > best)
     ]
     return max(found, key=lambda ahead: ahead.value, default=None)

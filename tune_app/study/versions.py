@@ -148,7 +148,7 @@ def _is_lost(config: RunConfig, left: str) -> UserError:
 
 def with_rung_of(store: StudyStore, config: RunConfig, record: StudyRecord) -> StudyRecord:
     """Return the record; if ``scheduler.rung`` is auto, with the study's number of reports an epoch."""
-    is_open = config.scheduler.rung == "auto" and not record.unit.is_fold
+    is_open = config.scheduler.rung == "auto" and not record.step_scale.is_fold
     return replace(record, per_epoch=store.record.per_epoch) if is_open else record
 
 

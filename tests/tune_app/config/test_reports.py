@@ -43,14 +43,14 @@ def test_folds_that_fit_nothing_are_refused_with_the_numbers(
 
 def test_with_folds_the_scheduler_counts_folds_whatever_the_epochs(parse: Parse) -> None:
     config = parse("data.folds=5", "scheduler.warmup=4", "train.epochs=1", SEARCHED)
-    assert (config.unit.name, config.unit.count) == ("fold", 5)
-    assert parse("train.epochs=7").unit.count == 7
+    assert (config.step_scale.name, config.step_scale.count) == ("fold", 5)
+    assert parse("train.epochs=7").step_scale.count == 7
     assert config.trial_settings().data.folds == 5
     assert config.fixed_for_study()["data.folds"] == 5
 
 
 def test_a_run_without_a_search_may_have_one_epoch(parse: Parse) -> None:
-    assert parse("train.epochs=1").unit.count == 1
+    assert parse("train.epochs=1").step_scale.count == 1
 
 
 def test_the_warmup_is_understood_by_its_old_name_and_the_last_word_counts(parse: Parse, least: dict[str, Any]) -> None:
@@ -63,20 +63,20 @@ def test_the_warmup_is_understood_by_its_old_name_and_the_last_word_counts(parse
 
 
 def test_trials_of_few_epochs_report_every_half_of_one_where_a_scheduler_may_stop_them(least: dict[str, Any]) -> None:
-    def unit(*overrides: str) -> str:
+    def step_scale(*overrides: str) -> str:
         given = {**least, "space": {"optim.lr": {"choices": [0.1]}}}
-        return str(parse_config(given, overrides).unit)
+        return str(parse_config(given, overrides).step_scale)
 
-    assert unit("train.epochs=3") == "3 epochs in 6 rungs"
-    assert unit("train.epochs=5") == "5 epochs"
-    assert unit("train.epochs=9") == "9 epochs"
-    assert unit("train.epochs=9", "scheduler.rung=0.5") == "9 epochs in 18 rungs"
-    assert unit("train.epochs=3", "scheduler.rung=epoch") == "3 epochs"
-    assert unit("train.epochs=3", "scheduler.name=none") == "3 epochs"
-    assert unit("train.epochs=3", "scheduler.warmup=1") == "3 epochs", "the first rung lies at an epoch's end"
-    assert unit("train.epochs=3", "data.folds=4") == "4 folds"
+    assert step_scale("train.epochs=3") == "3 epochs in 6 rungs"
+    assert step_scale("train.epochs=5") == "5 epochs"
+    assert step_scale("train.epochs=9") == "9 epochs"
+    assert step_scale("train.epochs=9", "scheduler.rung=0.5") == "9 epochs in 18 rungs"
+    assert step_scale("train.epochs=3", "scheduler.rung=epoch") == "3 epochs"
+    assert step_scale("train.epochs=3", "scheduler.name=none") == "3 epochs"
+    assert step_scale("train.epochs=3", "scheduler.warmup=1") == "3 epochs", "the first rung lies at an epoch's end"
+    assert step_scale("train.epochs=3", "data.folds=4") == "4 folds"
     with pytest.raises(UserError, match=r"scheduler\.rung: 0\.25 .* data\.folds 4 .* scheduler\.rung=auto"):
-        unit("scheduler.rung=0.25", "data.folds=4")
+        step_scale("scheduler.rung=0.25", "data.folds=4")
 
 
 def test_the_warmup_counts_epochs_whatever_the_rungs(least: dict[str, Any]) -> None:

@@ -11,10 +11,10 @@ from tune_app.distributed.messages import SentReport
 from tune_app.objectives import Objective
 from tune_app.outcomes import Outcome, TrialError
 from tune_app.progress.live import Live
+from tune_app.step_scale import StepScale
 from tune_app.study.times import Doing, TrialClock
-from tune_app.unit import Unit
 
-UNIT = Unit.of(folds=None, epochs=3)
+SCALE = StepScale.of(folds=None, epochs=3)
 F1, SPEED = Objective("macro_f1", "max"), Objective("tokens_per_s", "max")
 DIED = TrialError("ActorDiedError", "its worker was lost once: killed\nby someone")
 DEFECT = TrialError("ValueError", "a defect\nof two lines", "line 3")
@@ -95,7 +95,7 @@ CASES = [
 
 
 def live_of(reports: list[SentReport]) -> Live:
-    live = Live(3, {}, UNIT, TrialClock(Doing.WAITING, 0.0))
+    live = Live(3, {}, SCALE, TrialClock(Doing.WAITING, 0.0))
     for report in reports:
         enter(report, live)
     return live
@@ -103,7 +103,7 @@ def live_of(reports: list[SentReport]) -> Live:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_outcome_follows_from_reports_and_error(case: Case) -> None:
-    judge, live, error = Judge(UNIT, case.objectives, "asha"), live_of(case.reports), case.error
+    judge, live, error = Judge(SCALE, case.objectives, "asha"), live_of(case.reports), case.error
     decision = judge.without_error(live) if error is None else judge.with_error(live, lambda: error)
     assert decision == case.decision
 
@@ -113,7 +113,7 @@ def test_what_ray_knows_of_an_error_is_not_read_if_the_trial_reported_its_own() 
         raise AssertionError("read in vain")
 
     for ended in ("oom", "halted"):
-        Judge(UNIT, [F1], "asha").with_error(live_of([SentReport(ended=ended)]), read)
+        Judge(SCALE, [F1], "asha").with_error(live_of([SentReport(ended=ended)]), read)
 
 
 @pytest.mark.parametrize(

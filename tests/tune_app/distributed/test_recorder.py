@@ -10,9 +10,9 @@ from ray.tune.experiment import Trial
 from search_spaces.space import parse_space
 from tune_app.distributed import recorder
 from tune_app.distributed.messages import Launch, SentReport
+from tune_app.step_scale import StepScale
 from tune_app.study.record import StudyRecord
 from tune_app.study.store import StudyStore, open_study
-from tune_app.unit import Unit
 
 PARAMS_OF_TRIAL = {"optim.lr": 0.1}
 
@@ -32,7 +32,7 @@ def recorder_of(store: StudyStore, waiting: set[int]) -> recorder.StudyRecorder:
         nothing,
         nothing,
         kept=nothing,
-        unit=Unit.of(folds=None, epochs=4),
+        step_scale=StepScale.of(folds=None, epochs=4),
         scheduler="asha",
         timeout_s=None,
         on_report=lambda *_: None,

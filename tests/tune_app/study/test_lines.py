@@ -102,7 +102,7 @@ def test_a_collapsed_trial_is_marked(store: StudyStore) -> None:
 )
 def test_a_closing_line_is_short(outcome: Outcome, values: tuple[float, ...], told: str, store: StudyStore) -> None:
     ended = store.trial(trial(store, outcome, *values))
-    assert closing_line(ended, store.record.objectives, store.record.unit) == told
+    assert closing_line(ended, store.record.objectives, store.record.step_scale) == told
 
 
 def test_only_parameters_that_differ_are_worth_a_word(store: StudyStore) -> None:

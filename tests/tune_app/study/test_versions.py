@@ -364,9 +364,9 @@ def test_a_study_of_whole_epochs_goes_on_so_unless_another_rung_is_asked_for(tmp
     run_dir.mkdir(parents=True)
     # The record of a study from before trials could report within epochs.
     open_study(run_dir, "x", None, replace(recorded(old), per_epoch=1))
-    assert old.unit.per_epoch == 2, "a search of three epochs that begins today reports every half epoch"
+    assert old.step_scale.per_epoch == 2, "a search of three epochs that begins today reports every half epoch"
     opening = choose(old, replace(recorded(old), per_epoch=2))
-    assert (opening.is_new, opening.config.study.name, opening.config.unit.per_epoch) == (False, "x", 1)
+    assert (opening.is_new, opening.config.study.name, opening.config.step_scale.per_epoch) == (False, "x", 1)
     asked = old.model_copy(update={"scheduler": old.scheduler.model_copy(update={"rung": 0.5})})
     opening = choose(asked, replace(recorded(asked), per_epoch=2))
     assert (opening.is_new, opening.config.study.name) == (True, "x-v2")

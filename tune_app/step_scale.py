@@ -1,28 +1,28 @@
-"""Unit in which trials report and schedulers count: an epoch, a share of one, or a fold."""
+"""Scale of the steps at which trials report and schedulers compare them: epochs, fractions of one, or folds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-UnitName = Literal["epoch", "rung", "fold"]
+StepName = Literal["epoch", "rung", "fold"]
 
 
 @dataclass(frozen=True)
-class Unit:
-    """Unit of a trial's steps.
+class StepScale:
+    """Scale of a trial's steps.
 
     Attributes:
         count: number of steps of a trial that nothing ends early.
         per_epoch: number of steps in an epoch; if it is above 1, a step is a rung.
     """
 
-    name: UnitName
+    name: StepName
     count: int
     per_epoch: int = 1
 
     @classmethod
-    def of(cls, *, folds: int | None, epochs: int, per_epoch: int = 1) -> "Unit":
-        """Build the unit of trials with these settings; folds are never cut into rungs."""
+    def of(cls, *, folds: int | None, epochs: int, per_epoch: int = 1) -> "StepScale":
+        """Build the scale of trials with these settings; folds are never cut into rungs."""
         if folds is not None:
             return cls("fold", folds)
         return cls("epoch" if per_epoch == 1 else "rung", epochs * per_epoch, per_epoch)
@@ -49,7 +49,7 @@ class Unit:
         """Return ``epoch 3``, ``epoch 0.75`` or ``fold 2``."""
         return f"{self.noun} {self.shown(step)}"
 
-    def telling_step(self, values: Mapping[int, float]) -> int:
+    def representative_step(self, values: Mapping[int, float]) -> int:
         """Return the step whose report represents the trial: its best whole epoch, or its last fold; 0 without one.
 
         Among equal epochs the first counts. A fold's report is a mean over all folds so far.
@@ -62,7 +62,7 @@ class Unit:
 
     def value_so_far(self, values: Mapping[int, float]) -> float | None:
         """Return a trial's value from its reports so far; None before the first whole epoch or fold."""
-        return values.get(self.telling_step(values))
+        return values.get(self.representative_step(values))
 
     def last_value(self, values: Mapping[int, float]) -> float | None:
         """Return a trial's value so far or, before its first whole epoch, that of its last report."""

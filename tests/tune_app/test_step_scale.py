@@ -1,4 +1,4 @@
-"""Units of reports: their kinds, the report that represents a trial, and the points where schedulers can stop it."""
+"""Scale of steps: its kinds, the report that represents a trial, and the points where schedulers can stop it."""
 
 from typing import Any
 
@@ -8,16 +8,20 @@ from ray.tune.schedulers import TrialScheduler
 from tune_app.distributed.hyperband import LenientHyperBand
 from tune_app.distributed.scheduler import build_scheduler
 from tune_app.rungs import stopping_steps
-from tune_app.unit import Unit
+from tune_app.step_scale import StepScale
 
-EPOCHS, RUNGS, FOLDS = Unit.of(folds=None, epochs=4), Unit.of(folds=None, epochs=3, per_epoch=4), Unit("fold", 5)
+EPOCHS, RUNGS, FOLDS = (
+    StepScale.of(folds=None, epochs=4),
+    StepScale.of(folds=None, epochs=3, per_epoch=4),
+    StepScale("fold", 5),
+)
 
 
 def test_a_unit_names_its_setting_and_its_steps() -> None:
     assert (str(EPOCHS), EPOCHS.setting, EPOCHS.label(3)) == ("4 epochs", "train.epochs", "epoch 3")
     assert (str(FOLDS), FOLDS.setting, FOLDS.label(2)) == ("5 folds", "data.folds", "fold 2")
     assert (str(RUNGS), RUNGS.setting, RUNGS.label(3)) == ("3 epochs in 12 rungs", "train.epochs", "epoch 0.75")
-    assert Unit.of(folds=5, epochs=3, per_epoch=4) == FOLDS, "folds are never cut into rungs"
+    assert StepScale.of(folds=5, epochs=3, per_epoch=4) == FOLDS, "folds are never cut into rungs"
 
 
 @pytest.mark.parametrize(
@@ -32,13 +36,16 @@ def test_a_unit_names_its_setting_and_its_steps() -> None:
 def test_a_trial_is_worth_its_best_epoch_or_the_mean_of_all_its_folds(
     values: dict[int, float], by_epoch: tuple[int, float | None], by_fold: tuple[int, float | None]
 ) -> None:
-    assert (EPOCHS.telling_step(values), EPOCHS.value_so_far(values)) == by_epoch
-    assert (FOLDS.telling_step(values), FOLDS.value_so_far(values)) == by_fold
+    assert (EPOCHS.representative_step(values), EPOCHS.value_so_far(values)) == by_epoch
+    assert (FOLDS.representative_step(values), FOLDS.value_so_far(values)) == by_fold
 
 
 def test_reports_within_an_epoch_do_not_stand_for_a_trial() -> None:
     assert RUNGS.value_so_far({1: 0.9, 2: 0.8, 3: 0.95}) is None
-    assert (RUNGS.telling_step(values := {3: 0.95, 4: 0.5, 7: 0.99, 8: 0.6, 9: 0.7}), RUNGS.value_so_far(values)) == (
+    assert (
+        RUNGS.representative_step(values := {3: 0.95, 4: 0.5, 7: 0.99, 8: 0.6, 9: 0.7}),
+        RUNGS.value_so_far(values),
+    ) == (
         8,
         0.6,
     )
