@@ -97,10 +97,10 @@ def load_inputs(settings: TrialSettings, cache: Path, *, with_test: bool = False
     development = read_development(*what)
     check_data(settings, development.fingerprint)
     names = development.rows.class_names
-    if len(names) > settings.task.classes:
+    if len(names) > settings.task.count:
         raise DataError(
             f"{settings.data.path} holds {len(names)} classes ({', '.join(names[:20])}), and task.classes is"
-            f" {settings.task.classes}; leave task.classes out"
+            f" {settings.task.count}; leave task.classes out"
         )
     rows, splits = development.rows, development.splits
     if with_test:

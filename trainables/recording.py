@@ -7,7 +7,14 @@ from typing import Any
 from trainables.settings import TrialSettings
 
 # Code that reads settings without training by them: to compare, copy or print them, to name or make a prediction.
-_ONLY_LOOKING = ("dataclasses", "trainables.planning.trace.", "trainables.planning.plan.", "trainables.planning.needs.")
+_ONLY_LOOKING = (
+    "dataclasses",
+    "trainables.declaration.",
+    "trainables.planning.trace.",
+    "trainables.planning.plan.",
+    "trainables.planning.needs.",
+)
+_OF_PROPERTIES = ("trainables.settings.", "trainables.recording.")
 # The file name that Python gives to generated methods of dataclasses: ``__eq__``, ``__hash__``, ``__repr__``.
 _WRITTEN_BY_DATACLASSES = "<string>"
 
@@ -37,9 +44,24 @@ def _recording_section(section: str, values: Any, read: set[str]) -> Any:
                 read.add(names[name])
             return super().__getattribute__(name)
 
+        def __getitem__(self, name: str) -> Any:
+            if not _only_looks(sys._getframe(1)):
+                read.add(f"{section}.{name}")
+            return super().__getitem__(name)
+
     return Recording(**vars(values))
 
 
 def _only_looks(frame: Any) -> bool:
-    module = f"{frame.f_globals.get('__name__')}."
-    return frame.f_code.co_filename == _WRITTEN_BY_DATACLASSES or module.startswith(_ONLY_LOOKING)
+    # A property of the settings reads on behalf of its caller.
+    while not _is_generated(frame) and _module(frame).startswith(_OF_PROPERTIES) and frame.f_back is not None:
+        frame = frame.f_back
+    return _is_generated(frame) or _module(frame).startswith(_ONLY_LOOKING)
+
+
+def _is_generated(frame: Any) -> bool:
+    return bool(frame.f_code.co_filename == _WRITTEN_BY_DATACLASSES)
+
+
+def _module(frame: Any) -> str:
+    return f"{frame.f_globals.get('__name__')}."

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from trainables.data.errors import one_line
+from trainables.declaration import values_of, with_values
 from trainables.files import whole_folder
 from trainables.given import read_json
 from trainables.models.checkpoint import ModelLoadError, first_line, read_tensors
@@ -111,8 +112,8 @@ def load_model_folder(folder: str | Path) -> SavedModel:
         DataSettings(""),
         trial_seeds(0),
         task=_task(kept["task"]),
-        head=HeadSettings(**kept["head"]),
-        tok=TokSettings(**kept["tok"]),
+        head=with_values(HeadSettings(), kept["head"]),
+        tok=with_values(TokSettings(), kept["tok"]),
     )
     places = [folder / where for where in _ENCODERS.values()][: len(encoder_names(settings))]
     encoders = [load_encoder(ModelSource(str(place), "folder", str(place)), seed=0) for place in places]
@@ -123,12 +124,13 @@ def load_model_folder(folder: str | Path) -> SavedModel:
 
 def _task(kept: Mapping[str, Any]) -> TaskSettings:
     labels = kept.get("labels")
-    return TaskSettings(**{**kept, "labels": labels and tuple(labels)})
+    return with_values(TaskSettings(), {**kept, "labels": labels and tuple(labels)})
 
 
 def _kept(settings: TrialSettings) -> dict[str, Any]:
     """Return the settings that the model's answers depend on."""
-    return {"task": asdict(settings.task), "head": asdict(settings.head), "tok": asdict(settings.tok)}
+    task = replace(settings.task, classes=settings.task.count)
+    return {"task": values_of(task), "head": values_of(settings.head), "tok": values_of(settings.tok)}
 
 
 def _read_settings(path: Path) -> dict[str, Any]:

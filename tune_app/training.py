@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
     folds = config.data.folds
     if folds is not None:
         say(f"note: data.folds {folds} is for searches: this run trains on one split, with the same data and test part")
-        config = config.model_copy(update={"data": config.data.model_copy(update={"folds": None})})
+        config = replace(config, data=replace(config.data, folds=None))
     settings = config.trial_settings()
     metric = settings.task.metric
     limit_threads(config.resources.cpu)

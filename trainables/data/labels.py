@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data import cells
+from trainables import cells
 from trainables.data.errors import DataError
 from trainables.data.table import Table
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data import cells
+from trainables import cells
 from trainables.data.errors import DataError
 from trainables.data.labels import read_labels
 from trainables.data.quotes import require_no_swallowed_rows

@@ -147,7 +147,7 @@ def _traced(workload: Workload, factors: SizeFactors) -> MemoryPlan:
 def _size_factors(workload: Workload) -> SizeFactors:
     configs, settings = workload.configs, workload.settings
     # For spans, the columns stored from an evaluation pass.
-    task = {settings.task.classes, settings.task.n_best, 1 + 4 * settings.task.n_best}
+    task = {settings.task.count, settings.task.n_best, 1 + 4 * settings.task.n_best}
     dimensions = {*task, settings.head.width, *_integers([config.to_dict() for config in configs])} - {0}
     micro_batch = next(prime for prime in _MICRO_BATCHES if all(dimension % prime for dimension in dimensions))
     longest = min(_LONGEST, *map(_positions, configs))
@@ -207,7 +207,7 @@ def optimizer_facts(optim: OptimSettings) -> tuple[Any, ...]:
 
 def task_facts(task: TaskSettings) -> tuple[Any, ...]:
     """Return the task settings that a plan depends on."""
-    return (task.name, task.classes) if task.name == "criteria" else (task.name, task.classes, task.n_best)
+    return (task.name, task.count) if task.name == "criteria" else (task.name, task.count, task.n_best)
 
 
 def head_facts(head: HeadSettings) -> tuple[Any, ...]:

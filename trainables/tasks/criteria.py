@@ -66,7 +66,7 @@ class CriteriaTask:
 
     def __init__(self, settings: TrialSettings) -> None:
         self._settings = settings
-        self._classes = settings.task.classes
+        self._classes = settings.task.count
         self._loss = ClassLoss(settings.loss, self._classes)
         self._rows: Rows | None = None
 

@@ -29,7 +29,7 @@ class ShareTask:
 
     def __init__(self, settings: TrialSettings) -> None:
         self._settings = settings
-        self._classes = settings.task.classes
+        self._classes = settings.task.count
         self._criteria_loss = ClassLoss(settings.loss, self._classes)
         self._span_loss = SpanLoss(settings.loss)
         self._rows: Rows | None = None

@@ -4,11 +4,13 @@ from pydantic import ValidationError
 
 from search_spaces.quoting import quoted
 from search_spaces.space import Space
-from trainables import settings as plain
+from trainables.declaration import values_of
+from trainables.settings import COSTS, OBJECTIVES
 from tune_app.config.messages import problem_line
+from tune_app.config.models import validated
 from tune_app.config.old_names import WARMUP
-from tune_app.config.parameters import FIXED_PER_STUDY, check_parameter, section_class
-from tune_app.config.run import RunConfig, mode_of
+from tune_app.config.parameters import check_parameter
+from tune_app.config.run import RunConfig, mode_of, section_class
 from tune_app.errors import UserError, nearest
 from tune_app.rungs import stopping_steps
 
@@ -33,7 +35,7 @@ def _check_metric(config: RunConfig) -> None:
         UserError: an objective is refused; the message names it and the remedy.
     """
     task, names = config.task, [metric.name for metric in config.search.metric]
-    scores, costs = plain.OBJECTIVES[task.name], plain.COSTS[task.name]
+    scores, costs = OBJECTIVES[task.name], COSTS[task.name]
     for metric in config.search.metric:
         name, mode = metric.name, mode_of(metric.name)
         if name not in (*scores, *costs):
@@ -129,14 +131,12 @@ def _check_scheduler(config: RunConfig) -> None:
 
 def _check_space(config: RunConfig, space: Space) -> None:
     for name, entry in space.entries.items():
-        if name in FIXED_PER_STUDY:
-            raise UserError(f"space.{name}: cannot be searched: {FIXED_PER_STUDY[name]}")
         check_parameter(name)
-        section, field = name.split(".", 1)
-        values = getattr(config, section).model_dump()
+        section, key = name.split(".", 1)
+        values = values_of(getattr(config, section))
         for value in entry.examples:
             try:
-                section_class(section).model_validate({**values, field: value})
+                validated(section_class(section), {**values, key: value})
             except ValidationError as error:
                 raise UserError(f"space.{name}: {problem_line(error.errors()[0], value)}") from None
     active = config.active_space()

@@ -2,16 +2,20 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from search_spaces.space import Params
+from trainables.declaration import values_of
+from trainables.settings import TaskSettings
 from tune_app.config.checks import check
 from tune_app.config.messages import one_line
+from tune_app.config.models import model_of, validated
 from tune_app.config.named_space import FROM, settle, write_out
-from tune_app.config.old_names import OLD_WARMUP, WARMUP, keep_split, rename_warmup
+from tune_app.config.old_names import OLD_WARMUP, WARMUP, keep_split_of_export, rename_warmup
 from tune_app.config.overrides import Overrides, apply_override, named_values
 from tune_app.config.parameters import check_parameter, parsed_space
 from tune_app.config.paths import with_absolute_paths
@@ -41,7 +45,7 @@ def parse_config(given: Mapping[str, Any], overrides: Overrides = (), where: str
     raw = copy.deepcopy(dict(given))
     named = None
     in_epochs = rename_warmup(raw)
-    keep_split(raw)
+    keep_split_of_export(raw)
     for name, value in named_values(overrides):
         if name.startswith("space.") and name != f"space.{FROM}":
             # Write the named space out first: the override may change a single field of an entry, or remove it.
@@ -52,9 +56,9 @@ def parse_config(given: Mapping[str, Any], overrides: Overrides = (), where: str
     try:
         if named is not None:
             settle(raw, named, _fixed_outside)
-        config = RunConfig.model_validate({**raw, "space": parsed_space(raw.get("space"))})
+        config: RunConfig = validated(RunConfig, {**raw, "space": parsed_space(raw.get("space"))})
     except ValidationError as error:
-        raise UserError(one_line(error, where, root=RunConfig)) from None
+        raise UserError(one_line(error, where, root=model_of(RunConfig))) from None
     check(config)
     if in_epochs and config.step_scale.is_fold:
         raise UserError(
@@ -65,7 +69,8 @@ def parse_config(given: Mapping[str, Any], overrides: Overrides = (), where: str
 
 
 def _fixed_outside(raw: dict[str, Any]) -> Params:
-    return RunConfig.model_validate({**raw, "space": None}).fixed_params()
+    config: RunConfig = validated(RunConfig, {**raw, "space": None})
+    return config.fixed_params()
 
 
 def with_classes(config: RunConfig, names: Sequence[str]) -> RunConfig:
@@ -80,10 +85,11 @@ def with_classes(config: RunConfig, names: Sequence[str]) -> RunConfig:
             f"task.classes: {config.task.classes}: the data holds {len(names)} classes ({listed}), and a class"
             " without rows lowers every mean over classes; leave task.classes out"
         )
-    task = {**config.task.model_dump(), "classes": len(names), "labels": tuple(names)}
+    values = {**values_of(config.task), "classes": len(names), "labels": tuple(names)}
     try:
-        changed = RunConfig.model_validate({**dict(config), "task": task})
+        changed = replace(config, task=validated(TaskSettings, values))
     except ValidationError as error:
-        raise UserError(one_line(error, "the configuration", root=RunConfig)) from None
+        line = one_line(error, "the configuration", root=model_of(TaskSettings), prefix=("task",))
+        raise UserError(line) from None
     check(changed)
     return changed

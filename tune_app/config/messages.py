@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from search_spaces.quoting import quoted, short
+from trainables.settings import SettingError
 from tune_app.config.common_names import meant
-from tune_app.config.section import FieldError
 from tune_app.errors import nearest
 
 
@@ -31,8 +31,8 @@ def one_line(error: ValidationError, where: str, *, root: type[BaseModel], prefi
     if first["type"] == "missing":
         return f"{setting}: is missing from {where}; add it, or give it with -s {setting}=…"
     cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, FieldError):
-        return f"{setting}.{cause.field}: {quoted(cause.value)}: {cause}"
+    if isinstance(cause, SettingError):
+        return f"{setting}.{cause.name}: {quoted(cause.value)}: {cause}"
     return f"{setting}: {problem_line(first, first['input'])}"
 
 

@@ -8,6 +8,7 @@ from search_spaces.catalogue import CATALOGUE, NamedSpace
 from search_spaces.conditions import ActiveSpace
 from search_spaces.quoting import quoted
 from search_spaces.space import Scalar, SpaceError, parse_space
+from tune_app.config.run import conditions
 from tune_app.errors import UserError, nearest
 
 FROM = "from"
@@ -68,7 +69,7 @@ def settle(
             values = raw.setdefault(section[0], {}) if section else raw
             values[key] = value
     try:
-        unread = ActiveSpace(parse_space(space), fixed_outside(raw)).never_read()
+        unread = ActiveSpace(parse_space(space), fixed_outside(raw), conditions()).never_read()
     except SpaceError:
         return  # The check of the space reports the problem.
     for name in _from_catalogue(space, named) & unread.keys():

@@ -8,9 +8,15 @@ WARMUP, OLD_WARMUP = "scheduler.warmup", "scheduler.warmup_epochs"
 """A setting, and its old name from before folds existed, which is still accepted."""
 
 
-def keep_split(raw: dict[str, Any]) -> None:
+def keep_split_of_export(raw: dict[str, Any]) -> None:
     """Keep the split of an export from before ``data.equal_texts`` existed the same as in its study."""
-    if raw.get("pinned") is not None and isinstance(raw.get("data"), dict):
+    if raw.get("pinned") is not None:
+        keep_split(raw)
+
+
+def keep_split(raw: dict[str, Any]) -> None:
+    """Keep the split of a study's own configuration, which lacks ``data.equal_texts`` if it is older than that."""
+    if isinstance(raw.get("data"), dict):
         raw["data"].setdefault("equal_texts", "apart")
 
 

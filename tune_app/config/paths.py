@@ -1,6 +1,7 @@
 """Paths and addresses of a configuration, made absolute and checked."""
 
 import os
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -34,17 +35,16 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     if "://" in data.path:
         raise UserError(f"data.path: {data.path} is a URL, but data is read from files; download it first")
     if data.path != "demo":
-        update["data"] = data.model_copy(update={"path": _absolute(data.path)})
-    update["study"] = study.model_copy(
-        update={"dir": _absolute_folder(study.dir), "storage": study.storage and with_absolute_file(study.storage)}
+        update["data"] = replace(data, path=_absolute(data.path))
+    update["study"] = replace(
+        study, dir=_absolute_folder(study.dir), storage=study.storage and with_absolute_file(study.storage)
     )
     if config.checkpoint.dir is not None:
-        folder = _absolute_folder(config.checkpoint.dir)
-        update["checkpoint"] = config.checkpoint.model_copy(update={"dir": folder})
-    update["tracking"] = tracking.model_copy(update={"uri": tracking.uri and with_absolute_file(tracking.uri)})
+        update["checkpoint"] = replace(config.checkpoint, dir=_absolute_folder(config.checkpoint.dir))
+    update["tracking"] = replace(tracking, uri=tracking.uri and with_absolute_file(tracking.uri))
     model = config.model
     second = model.criteria_name and _absolute_model(model.criteria_name)
-    update["model"] = model.model_copy(update={"name": _absolute_model(model.name), "criteria_name": second})
+    update["model"] = replace(model, name=_absolute_model(model.name), criteria_name=second)
     if config.space is not None:
         absolute = {
             name: {"choices": [_absolute_model(str(choice)) for choice in entry.choices]}
@@ -53,7 +53,7 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         }
         if absolute:
             update["space"] = parsed_space({**config.space.entries, **absolute})
-    return config.model_copy(update=update)
+    return replace(config, **update)
 
 
 _MODELS = ("model.name", "model.criteria_name")

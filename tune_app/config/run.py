@@ -2,74 +2,82 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from search_spaces.conditions import ActiveSpace
+from search_spaces.conditions import CONDITIONS, ActiveSpace, Condition, Is
+from search_spaces.quoting import quoted
+from search_spaces.rules import LimitSet
 from search_spaces.space import Params, Scalar, Space
-from trainables import settings as plain
+from trainables.declaration import Setting, added_settings, declared_fields, setting, setting_of, values_of
 from trainables.seeds import trial_seeds
-from tune_app.config.limits import Limit, parsed_limits
-from tune_app.config.messages import one_line, problem_line
-from tune_app.config.search_sections import (
-    FEW_EPOCHS,
-    ResourcesSection,
-    SchedulerSection,
-    SearchSection,
-    TrialSection,
+from trainables.settings import (
+    COSTS,
+    AugmentSettings,
+    DataSettings,
+    HeadSettings,
+    LossSettings,
+    MemorySettings,
+    ModelSettings,
+    OptimSettings,
+    RungSettings,
+    ScheduleSettings,
+    SettingError,
+    TaskSettings,
+    TokSettings,
+    TrainSettings,
+    TrialSettings,
+    numbered,
 )
-from tune_app.config.section import Section
+from tune_app.config.limits import LIMITS_SCHEMA, Limit, parsed_limits
+from tune_app.config.messages import one_line
+from tune_app.config.models import model_of, validated
+from tune_app.config.search_sections import FEW_EPOCHS, ResourcesSection, SchedulerSection, SearchSection, TrialSection
 from tune_app.config.study_sections import CheckpointSection, PinnedSection, StudySection, TrackingSection
-from tune_app.config.training_sections import (
-    AugmentSection,
-    DataSection,
-    HeadSection,
-    LossSection,
-    MemorySection,
-    ModelSection,
-    OptimSection,
-    ScheduleSection,
-    TaskSection,
-    TokSection,
-    TrainSection,
-)
 from tune_app.errors import UserError
 from tune_app.objectives import Mode, Objective
 from tune_app.step_scale import StepScale
 from tune_app.uris import below, is_store, working_copies
 
 
-class RunConfig(Section):
+@dataclass(frozen=True)
+class RunConfig:
     """Configuration of one run. A search varies the settings in ``space``; all others are fixed."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
     study: StudySection
-    data: DataSection
-    task: TaskSection = TaskSection()
-    model: ModelSection = ModelSection()
-    tok: TokSection = TokSection()
-    head: HeadSection = HeadSection()
-    loss: LossSection = LossSection()
-    optim: OptimSection = OptimSection()
-    schedule: ScheduleSection = ScheduleSection()
-    train: TrainSection = TrainSection()
-    augment: AugmentSection = AugmentSection()
-    memory: MemorySection = MemorySection()
-    search: SearchSection = SearchSection()
-    scheduler: SchedulerSection = SchedulerSection()
-    resources: ResourcesSection = ResourcesSection()
-    trial: TrialSection = TrialSection()
-    limits: Annotated[tuple[Limit, ...], BeforeValidator(parsed_limits)] = Field(
-        default=("predicted",),
-        description="What turns samples away: predicted, users_24gb, users_families, own limits per model size, a list"
-        " of these, or null for nothing.",
+    data: DataSettings
+    task: TaskSettings = field(default_factory=TaskSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    tok: TokSettings = field(default_factory=TokSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    memory: MemorySettings = field(default_factory=MemorySettings)
+    search: SearchSection = field(default_factory=SearchSection)
+    scheduler: SchedulerSection = field(default_factory=SchedulerSection)
+    resources: ResourcesSection = field(default_factory=ResourcesSection)
+    trial: TrialSection = field(default_factory=TrialSection)
+    limits: tuple[Limit, ...] = setting(
+        ("predicted",),
+        "Rules that reject samples before launch: predicted, users_24gb, users_families, your own limits per model"
+        " size, or a list of these. null rejects nothing.",
+        parse=parsed_limits,
+        accepts=LIMITS_SCHEMA,
     )
-    tracking: TrackingSection = TrackingSection()
-    checkpoint: CheckpointSection = CheckpointSection()
-    space: Space | None = None
-    pinned: PinnedSection | None = None
+    tracking: TrackingSection = field(default_factory=TrackingSection)
+    checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
+    space: Space | None = setting(
+        None,
+        "Settings that the search varies: dotted name → choices, or low and high. from starts from a space of the"
+        " catalogue. null searches nothing.",
+        accepts={},
+    )
+    pinned: PinnedSection | None = setting(None, "Origin of an exported configuration. Written by headroom export.")
 
     @property
     def step_scale(self) -> StepScale:
@@ -95,13 +103,13 @@ class RunConfig(Section):
 
     def with_reports(self, per_epoch: int) -> "RunConfig":
         """Return this configuration with another number of reports an epoch."""
-        rung: float | str = "epoch" if per_epoch == 1 else 1 / per_epoch
-        return self.model_copy(update={"scheduler": self.scheduler.model_copy(update={"rung": rung})})
+        rung: Literal["epoch"] | float = "epoch" if per_epoch == 1 else 1 / per_epoch
+        return replace(self, scheduler=replace(self.scheduler, rung=rung))
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
         """Objectives of a search. The first one, a metric of the task, compares the epochs of a trial."""
-        names = [metric.name for metric in self.search.metric] or [self.trial_settings().task.metric]
+        names = [metric.name for metric in self.search.metric] or [self.task.metric]
         return tuple(Objective(name, mode_of(name)) for name in names)
 
     @property
@@ -131,37 +139,41 @@ class RunConfig(Section):
         Raises:
             UserError: the name is invalid.
         """
+        study = replace(self.study, name=name)
         try:
-            study = StudySection.model_validate({**self.study.model_dump(), "name": name})
-        except ValidationError as error:
-            raise UserError(f"study.name: {problem_line(error.errors()[0], name)}; set a shorter study.name") from None
-        return self.model_copy(update={"study": study})
+            study.check()
+        except SettingError as error:
+            raise UserError(f"study.name: {quoted(name)}: {error}; set a shorter study.name") from None
+        return replace(self, study=study)
 
     def stored_in(self, url: str | None) -> "RunConfig":
         """Return this configuration with its study in another database, or, with None, in its run directory."""
-        return self.model_copy(update={"study": self.study.model_copy(update={"storage": url})})
+        return replace(self, study=replace(self.study, storage=url))
 
     def fixed_params(self) -> Params:
         """Return every searchable setting by its dotted name, with its value outside the space."""
         return {
-            f"{section}.{field}": value
+            f"{section}.{name}": value
             for section in SEARCHABLE
-            for field, value in getattr(self, section).model_dump().items()
+            for name, value in values_of(getattr(self, section), with_defaults=True).items()
             if isinstance(value, bool | int | float | str)
         }
 
     def active_space(self) -> ActiveSpace:
         """Return the space with the fixed settings that decide which parameters a trial reads. A space must be set."""
         assert self.space is not None
-        return ActiveSpace(self.space, self.fixed_params())
+        return ActiveSpace(self.space, self.fixed_params(), conditions())
 
     def fixed_for_study(self) -> dict[str, Any]:
         """Return the settings outside the space that a trial's value depends on, by dotted name.
 
         They exclude the settings that affect only a trial's speed, the number of trials, or the choice of objectives.
         """
-        sections = {section: getattr(self, section).model_dump() for section in SEARCHABLE}
-        values = {f"{section}.{name}": value for section, fields in sections.items() for name, value in fields.items()}
+        values = {
+            f"{section}.{name}": value
+            for section in SEARCHABLE
+            for name, value in values_of(getattr(self, section)).items()
+        }
         values |= {
             "data.validation_share": self.data.validation_share,
             "data.test_share": self.data.test_share,
@@ -171,7 +183,7 @@ class RunConfig(Section):
             "task.labels": _own_names(self.task.labels),
         }
         searched = self.space.entries if self.space else {}
-        return {name: value for name, value in values.items() if name not in searched and name not in _NOT_COMPARED}
+        return {name: value for name, value in values.items() if name not in searched and facts_of(name).compared}
 
     def with_params(self, params: Mapping[str, Scalar]) -> "RunConfig":
         """Return this configuration with a sample's values in place and without a space.
@@ -181,67 +193,93 @@ class RunConfig(Section):
         """
         sections: dict[str, dict[str, Any]] = {}
         for name, value in params.items():
-            section, _, field = name.partition(".")
+            section, _, key = name.partition(".")
             if section not in SEARCHABLE:
                 raise UserError(f"{name}: unknown setting")
-            sections.setdefault(section, getattr(self, section).model_dump())[field] = value
-        update: dict[str, Any] = {}
+            sections.setdefault(section, values_of(getattr(self, section)))[key] = value
+        changed: dict[str, Any] = {"space": None}
         for section, values in sections.items():
-            root = type(getattr(self, section))
+            kind = section_class(section)
             try:
-                update[section] = root.model_validate(values)
+                changed[section] = validated(kind, values)
             except ValidationError as error:
-                raise UserError(one_line(error, "the sample", root=root, prefix=[section])) from None
-        return self.model_copy(update={**update, "space": None})
+                raise UserError(one_line(error, "the sample", root=model_of(kind), prefix=[section])) from None
+        return replace(self, **changed)
 
-    def trial_settings(self) -> plain.TrialSettings:
+    def trial_settings(self) -> TrialSettings:
         """Return the settings of a trial without sampled values, as the plain data that ``trainables`` takes."""
-        data = self.data.model_dump()
-        columns = plain.ColumnNames(**data.pop("columns"))
-        task = {**self.task.model_dump(), "classes": self.task.count}
-        if self.search.metric:
-            task["objective"] = self.search.metric[0].name
-        return plain.TrialSettings(
-            data=plain.DataSettings(**data, columns=columns),
+        objective = self.search.metric[0].name if self.search.metric else self.task.objective
+        return TrialSettings(
+            data=self.data,
             seeds=trial_seeds(self.search.seed),
-            task=plain.TaskSettings(**task),
-            model=plain.ModelSettings(**self.model.model_dump()),
-            tok=plain.TokSettings(**self.tok.model_dump()),
-            head=plain.HeadSettings(**self.head.model_dump()),
-            loss=plain.LossSettings(**self.loss.model_dump()),
-            optim=plain.OptimSettings(**self.optim.model_dump()),
-            schedule=plain.ScheduleSettings(**self.schedule.model_dump()),
-            train=plain.TrainSettings(**self.train.model_dump()),
-            augment=plain.AugmentSettings(**self.augment.model_dump()),
-            memory=plain.MemorySettings(**self.memory.model_dump()),
-            rungs=plain.RungSettings(per_epoch=self.step_scale.per_epoch, rows=self.scheduler.rung_rows),
+            task=replace(self.task, classes=self.task.count, objective=objective),
+            model=self.model,
+            tok=self.tok,
+            head=self.head,
+            loss=self.loss,
+            optim=self.optim,
+            schedule=self.schedule,
+            train=self.train,
+            augment=self.augment,
+            memory=self.memory,
+            rungs=RungSettings(per_epoch=self.step_scale.per_epoch, rows=self.scheduler.rung_rows),
         )
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data from which ``parse_config`` makes an equal configuration."""
-        values = self.model_dump(mode="python", by_alias=True, exclude={"space"})
-        limits = list(values["limits"])
+        values = values_of(self)
+        values["limits"] = _one_or_list(
+            [limit.model_dump(by_alias=True) if isinstance(limit, LimitSet) else limit for limit in self.limits]
+        )
+        values["search"]["metric"] = _one_or_list([metric.name for metric in self.search.metric])
         if self.task.labels is not None:
             values["task"]["labels"] = list(self.task.labels)
-        values["limits"] = limits if len(limits) > 1 else limits[0] if limits else None
-        metrics = [metric.name for metric in self.search.metric]
-        values["search"]["metric"] = metrics if len(metrics) > 1 else metrics[0] if metrics else None
         if self.pinned is None:
             del values["pinned"]
-        if self.space is not None:
-            values["space"] = self.space.as_dict()
-        return values
+        del values["space"]
+        return values if self.space is None else {**values, "space": self.space.as_dict()}
+
+
+def _one_or_list(items: list[Any]) -> Any:
+    return items if len(items) > 1 else items[0] if items else None
 
 
 SEARCHABLE = ("model", "tok", "head", "loss", "optim", "schedule", "train", "augment", "task")
-# The first two affect only a trial's speed; the record names the objectives separately.
-_NOT_COMPARED = ("train.tf32", "train.checkpointing", "task.objective")
+"""Sections whose settings a space may vary, except those that must be the same for a whole study."""
+
+
+def section_class(name: str) -> type[Any]:
+    """Return the class of a section that a space may vary."""
+    factory = next(declared.default_factory for declared in declared_fields(RunConfig) if declared.name == name)
+    assert isinstance(factory, type)
+    return factory
+
+
+def facts_of(name: str) -> Setting:
+    """Return the facts about a setting of a section that a space may vary, by its dotted name; see ``Setting``."""
+    section, _, key = name.partition(".")
+    if section not in SEARCHABLE:
+        return Setting("")
+    added = added_settings(section)
+    own = {declared.name: declared for declared in declared_fields(section_class(section))}
+    return added[key].facts if key in added else setting_of(own[key])
+
+
+def conditions() -> dict[str, tuple[Condition, ...]]:
+    """Return the conditions under which a run reads a parameter, also those of added settings."""
+    added = {
+        f"{section}.{name}": (Is(f"{section}.{declared.chosen_by}", declared.entries),)
+        for section in SEARCHABLE
+        for name, declared in added_settings(section).items()
+    }
+    return {**CONDITIONS, **added}
 
 
 def _own_names(labels: Sequence[str] | None) -> list[str] | None:
     """Return the class names for a study's record; None if they are the classes' numbers, as in every older study."""
-    return None if labels is None or tuple(labels) == plain.numbered(len(labels)) else list(labels)
+    return None if labels is None or tuple(labels) == numbered(len(labels)) else list(labels)
 
 
 def mode_of(metric: str) -> Mode:
-    return "min" if any(metric in costs for costs in plain.COSTS.values()) else "max"
+    """Return the direction in which a metric or cost improves."""
+    return "min" if any(metric in costs for costs in COSTS.values()) else "max"

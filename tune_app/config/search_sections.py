@@ -1,19 +1,19 @@
 """Sections that describe how a study searches: objectives, scheduler, and the resources of its trials."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, field_validator
-
-from tune_app.config.section import Section
+from trainables.declaration import Setting, setting
 from tune_app.objectives import Mode
 
 
-class MetricSection(Section):
+@dataclass(frozen=True)
+class MetricSection:
     """One objective of a search. A text with the name alone means the same."""
 
-    name: str
-    mode: Mode | None = Field(default=None, description="null: as it is better.")
+    name: str = field(metadata=Setting("Name of the metric or cost.").metadata)
+    mode: Mode | None = setting(None, "Direction of improvement. null is the metric's own.")
 
 
 def _one_or_several(value: object) -> object:
@@ -21,9 +21,7 @@ def _one_or_several(value: object) -> object:
         return ()
     given = tuple(value) if isinstance(value, list | tuple) else (value,)
     items = [{"name": item} if isinstance(item, str) else item for item in given]
-    if not items or not all(
-        isinstance(item, MetricSection) or (isinstance(item, Mapping) and "name" in item) for item in items
-    ):
+    if not items or not all(isinstance(item, Mapping) and "name" in item for item in items):
         raise ValueError(
             "expected the name of a metric, or a list such as [macro_f1, peak_gib] or [macro_f1, {name: peak_gib,"
             " mode: min}]"
@@ -31,30 +29,52 @@ def _one_or_several(value: object) -> object:
     return tuple(items)
 
 
-class SearchSection(Section):
-    trials: int = Field(default=20, gt=0, le=1_000_000, description="Launched trials in all, over all resumes.")
-    max_concurrent: int = Field(default=1, gt=0, le=10_000)
-    seed: int = Field(default=0, ge=0, lt=2**63, description="The one seed; all others are drawn from it by name.")
-    metric: Annotated[tuple[MetricSection, ...], BeforeValidator(_one_or_several)] = Field(
-        default=(),
-        description="What is improved: a metric of the task, or a list that begins with one and goes on with others or"
-        " with what is to be low: calibration_error, peak_gib, seconds_per_sample. null: task.objective.",
+_METRIC_SCHEMA = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {"name": {"type": "string"}, "mode": {"enum": ["max", "min", None]}},
+            "required": ["name"],
+            "additionalProperties": False,
+        },
+    ]
+}
+
+
+@dataclass(frozen=True)
+class SearchSection:
+    trials: int = setting(20, "Number of trials to launch, counted over all resumptions.", above=0, at_most=1_000_000)
+    max_concurrent: int = setting(1, "Maximum number of trials that run at the same time.", above=0, at_most=10_000)
+    seed: int = setting(0, "Seed of the search. All other seeds are derived from it.", at_least=0, at_most=2**63 - 1)
+    metric: tuple[MetricSection, ...] = setting(
+        (),
+        "Metric that the search improves. A list begins with a metric of the task and goes on with other metrics, or"
+        " with costs to lower: calibration_error, peak_gib, seconds_per_sample. null uses task.objective.",
+        parse=_one_or_several,
+        accepts={
+            "anyOf": [
+                *_METRIC_SCHEMA["anyOf"],
+                {"type": "array", "items": _METRIC_SCHEMA, "minItems": 1},
+                {"type": "null"},
+            ]
+        },
     )
-    sampler: Literal["tpe", "nsga2", "random", "exhaustive"] = Field(
-        default="tpe", description="nsga2 is for several objectives."
+    sampler: Literal["tpe", "nsga2", "random", "exhaustive"] = setting(
+        "tpe", "Method that proposes samples. nsga2 needs several objectives; exhaustive tries every configuration."
     )
-    recommended: int = Field(
-        default=4,
-        ge=0,
-        le=10_000,
-        description="Number of trials with published settings that begin the search, one model after another; they are"
-        " never stopped. 0: none.",
+    recommended: int = setting(
+        4,
+        "Number of trials with published settings that begin the search, one model after another. They are never"
+        " stopped early.",
+        at_least=0,
+        at_most=10_000,
     )
-    max_rejections: int = Field(
-        default=1000,
-        gt=0,
-        le=1_000_000,
-        description="Rejected samples in a row after which the space counts as exhausted.",
+    max_rejections: int = setting(
+        1000,
+        "Number of samples rejected in a row after which the space counts as exhausted.",
+        above=0,
+        at_most=1_000_000,
     )
 
 
@@ -78,26 +98,30 @@ epoch is 0.31 after a quarter of the first epoch and 0.64 after all of it (recor
 """
 
 
-class SchedulerSection(Section):
-    name: Literal["asha", "hyperband", "none"] = "asha"
-    warmup: int | float | None = Field(
-        default=None,
-        gt=0,
-        description="No trial is stopped before so many epochs; folds where data.folds is given. null: before its first"
-        " report.",
+@dataclass(frozen=True)
+class SchedulerSection:
+    name: Literal["asha", "hyperband", "none"] = setting("asha", "Method that stops trials early.")
+    warmup: int | float | None = setting(
+        None,
+        "Epochs, or folds with data.folds, before which no trial is stopped. null allows stopping from the first report"
+        " on.",
+        above=0,
     )
-    reduction_factor: int = Field(default=3, ge=2, le=100, description="One in so many trials survives a rung.")
-    startup_trials: int = Field(default=0, ge=0, description="The first so many trials are never stopped.")
-    rung: Annotated[float | Literal["auto", "epoch"], BeforeValidator(_share_of_an_epoch)] = Field(
-        default="auto",
-        description="How often a trial reports: after every epoch, or after this share of one. auto: 0.5 where a"
-        f" scheduler stops trials of at most {FEW_EPOCHS} epochs, else epoch.",
+    reduction_factor: int = setting(
+        3, "Reduction factor of the rungs: one trial in this many continues.", at_least=2, at_most=100
     )
-    rung_rows: int | None = Field(
-        default=500,
-        gt=0,
-        description="Reports within an epoch are measured on so many rows of the validation part, the same in every"
-        " trial; null: on all.",
+    startup_trials: int = setting(0, "Number of first trials that are never stopped.", at_least=0)
+    rung: float | Literal["auto", "epoch"] = setting(
+        "auto",
+        "How often a trial reports: epoch is once an epoch; a number is a share of an epoch. auto is 0.5 if a scheduler"
+        f" stops trials of at most {FEW_EPOCHS} epochs, else epoch.",
+        parse=_share_of_an_epoch,
+        accepts={"anyOf": [{"enum": ["auto", "epoch"]}, {"type": "number", "exclusiveMinimum": 0, "maximum": 1}]},
+    )
+    rung_rows: int | None = setting(
+        500,
+        "Number of validation rows that score reports within an epoch, the same in every trial. null uses all rows.",
+        above=0,
     )
 
 
@@ -105,43 +129,46 @@ _LEAST_SHARE = 0.01
 _MOST_GPUS = 10_000
 
 
-class ResourcesSection(Section):
-    cpu: int = Field(default=1, gt=0, le=4096, description="CPU cores, and torch threads, of a trial.")
-    gpu: float | Literal["auto"] = Field(
-        default="auto",
-        description="auto: a share by predicted need where there are GPUs; or a fixed share, or a number of them.",
-    )
-    passes: int = Field(
-        default=4, gt=0, description="With gpu: auto, the smallest share in which a step takes so many passes at most."
-    )
+def _auto_or_share_or_whole(gpu: object) -> object:
+    # Studies begun before shares by need existed have null in their configuration.
+    if gpu is None or gpu == "auto":
+        return "auto"
+    if isinstance(gpu, bool) or not isinstance(gpu, int | float):
+        raise ValueError("expected auto, a share such as 0.25, or a whole number of GPUs")
+    if gpu < 0:
+        raise ValueError("a number of GPUs is greater than or equal to 0; give auto, a share such as 0.25, or 1")
+    if 0 < gpu < _LEAST_SHARE:
+        raise ValueError(f"a share of a GPU is at least {_LEAST_SHARE}; give a larger one, or auto")
+    if not gpu <= _MOST_GPUS:
+        raise ValueError(f"no trial runs on more than {_MOST_GPUS} GPUs; give auto, a share such as 0.25, or 1")
+    if gpu > 1 and gpu != int(gpu):
+        raise ValueError("above 1 only whole numbers of GPUs can be given; use a share such as 0.5, or 1")
+    return float(gpu)
 
-    @field_validator("gpu", mode="before")
-    @classmethod
-    def _auto_or_share_or_whole(cls, gpu: object) -> object:
-        # Studies begun before shares by need existed have null in their configuration.
-        if gpu is None or gpu == "auto":
-            return "auto"
-        if isinstance(gpu, bool) or not isinstance(gpu, int | float):
-            raise ValueError("expected auto, a share such as 0.25, or a whole number of GPUs")
-        if gpu < 0:
-            raise ValueError("a number of GPUs is greater than or equal to 0; give auto, a share such as 0.25, or 1")
-        if 0 < gpu < _LEAST_SHARE:
-            raise ValueError(f"a share of a GPU is at least {_LEAST_SHARE}; give a larger one, or auto")
-        if not gpu <= _MOST_GPUS:
-            raise ValueError(f"no trial runs on more than {_MOST_GPUS} GPUs; give auto, a share such as 0.25, or 1")
-        if gpu > 1 and gpu != int(gpu):
-            raise ValueError("above 1 only whole numbers of GPUs can be given; use a share such as 0.5, or 1")
-        return float(gpu)
+
+@dataclass(frozen=True)
+class ResourcesSection:
+    cpu: int = setting(1, "CPU cores of a trial, which are also its torch threads.", above=0, at_most=4096)
+    gpu: float | Literal["auto"] = setting(
+        "auto",
+        "GPUs of a trial: a share such as 0.25, or a whole number. auto gives each trial a share by its predicted"
+        " need.",
+        parse=_auto_or_share_or_whole,
+        accepts={"anyOf": [{"enum": ["auto", None]}, {"type": "number", "minimum": 0, "maximum": _MOST_GPUS}]},
+    )
+    passes: int = setting(
+        4, "With gpu: auto, a trial gets the smallest share in which a step takes at most this many passes.", above=0
+    )
 
 
 _A_YEAR_S = 365 * 24 * 3600
 
 
-class TrialSection(Section):
-    timeout_s: float | None = Field(
-        default=12 * 3600,
-        gt=0,
-        le=_A_YEAR_S,
-        description="Seconds without a report (of loading, an epoch, its evaluation) after which a worker is ended and"
-        " its trial run again; null: never.",
+@dataclass(frozen=True)
+class TrialSection:
+    timeout_s: float | None = setting(
+        12 * 3600,
+        "Seconds without a report after which a trial's worker is ended and the trial is retried. null never does.",
+        above=0,
+        at_most=_A_YEAR_S,
     )

@@ -1,113 +1,115 @@
-"""Sections that describe a study and where its files lie: the study, its tracking and its checkpoints."""
+"""Sections that describe a study and its storage locations: the study, its tracking and its checkpoints."""
 
 import re
-from typing import Annotated, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, field_validator
-
-from tune_app.config.section import Section
+from trainables.declaration import Setting, setting
+from trainables.settings import SettingError
 from tune_app.uris import is_in_memory, is_store
 
 OnChange = Literal["fork", "refuse", "archive", "delete"]
 
 
-class StudySection(Section):
-    name: str = Field(description="Name of the study, of its folder and of its MLflow experiment.")
-    dir: str = Field(
-        default="runs",
-        description="Folder that holds the run directories, or the URI of a store (s3://…) that keeps them; they are"
-        " worked on in a copy on this machine then.",
+@dataclass(frozen=True)
+class StudySection:
+    name: str = field(metadata=Setting("Name of the study, of its folder and of its MLflow experiment.").metadata)
+    dir: str = setting(
+        "runs",
+        "Folder of the run directories, or the URI of a store (s3://…) that holds them. Run directories of a store are"
+        " worked on in a local copy.",
     )
-    storage: str | None = Field(
-        default=None,
-        description="Database URL of the study; null keeps it in study.journal in the run directory.",
+    storage: str | None = setting(
+        None, "Database URL of the study. null stores it in the file study.journal of the run directory."
     )
-    on_change: OnChange = Field(
-        default="fork",
-        description="Where the space, the settings or the data of the study changed. fork: a new version, with what"
-        " still fits; refuse; archive: the study is set aside for a new one; delete: asks, or wants --yes.",
+    on_change: OnChange = setting(
+        "fork",
+        "What happens if the space, the settings or the data of the study have changed. fork begins a new version with"
+        " the results that still fit; refuse reports an error; archive sets the study aside and begins a new one;"
+        " delete removes the study, after asking unless --yes is given.",
     )
 
-    @field_validator("name")
-    @classmethod
-    def _usable_as_folder(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-            raise ValueError("use letters, digits, '.', '_' and '-' only, the first a letter or digit, at most 100")
-        return name
+    def check(self) -> None:
+        """Require a name that can be a folder's, and storage locations that outlive the process.
 
-    @field_validator("dir")
-    @classmethod
-    def _names_a_store(cls, folder: str) -> str:
-        return checked_location(folder)
-
-    @field_validator("storage")
-    @classmethod
-    def _outlives_the_process(cls, url: str | None) -> str | None:
-        return checked_database(url)
-
-
-def checked_database(url: str | None) -> str | None:
-    if url is not None and is_in_memory(url):
-        raise ValueError("names a database in this process's memory, which ends with it; give a file or a server")
-    return url
-
-
-def checked_location(folder: str) -> str:
-    if re.fullmatch(r"(?!file:)[^/]*:///*", folder):
-        raise ValueError("names no store; give a folder, or a URI such as s3://bucket/folder")
-    if is_store(folder) and "//" in folder.partition("?")[0].partition("://")[2]:
-        raise ValueError("has an empty part between two slashes; leave one of them out")
-    return folder
+        Raises:
+            SettingError: a setting cannot be used.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
+            problem = "use letters, digits, '.', '_' and '-' only, the first a letter or digit, at most 100"
+            raise SettingError("name", self.name, problem)
+        _check_location("dir", self.dir)
+        _check_database("storage", self.storage)
 
 
 _TRACKING_URI = r"(https?|(sqlite|postgresql|mysql|mssql)(\+\w+)?)://.|databricks\b"
 
 
-class TrackingSection(Section):
-    enabled: bool = True
-    uri: str | None = Field(
-        default=None, description="MLflow server or database; null: mlflow.db beside the run directory."
+@dataclass(frozen=True)
+class TrackingSection:
+    enabled: bool = setting(True, "Record the trials in MLflow.")
+    uri: str | None = setting(None, "MLflow server or database. null uses the file mlflow.db beside the run directory.")
+
+    def check(self) -> None:
+        """Require the address of a server or a database.
+
+        Raises:
+            SettingError: ``uri`` names neither.
+        """
+        _check_database("uri", self.uri)
+        if self.uri is not None and not re.match(_TRACKING_URI, self.uri):
+            problem = "names no MLflow server or database; give one such as http://host:5000, or null"
+            raise SettingError("uri", self.uri, problem)
+
+
+@dataclass(frozen=True)
+class CheckpointSection:
+    keep: int | Literal["none"] = setting(
+        3,
+        "Number of best trials whose checkpoints stay. none writes no checkpoints at all, so that an interrupted trial"
+        " starts from the beginning.",
+        at_least=0,
+    )
+    dir: str | None = setting(
+        None,
+        "Folder or storage URI (s3://…) of the checkpoints, accessible from every node. null stores them in the run"
+        " directory.",
     )
 
-    @field_validator("uri")
-    @classmethod
-    def _names_a_server_or_a_database(cls, url: str | None) -> str | None:
-        if checked_database(url) is not None and not re.match(_TRACKING_URI, str(url)):
-            raise ValueError("names no MLflow server or database; give one such as http://host:5000, or null")
-        return url
+    def check(self) -> None:
+        """Require a usable storage location.
+
+        Raises:
+            SettingError: ``dir`` is none.
+        """
+        if self.dir is not None:
+            _check_location("dir", self.dir)
 
 
-def _count_or_none(value: object) -> object:
-    if value == "none" or (type(value) is int and value >= 0):
-        return value
-    raise ValueError("expected none, or a whole number from 0 on")
-
-
-class CheckpointSection(Section):
-    keep: Annotated[int | Literal["none"], BeforeValidator(_count_or_none)] = Field(
-        default=3,
-        description="The checkpoints of the best so many trials are kept. none: not even running trials write any, and"
-        " one that is cut short starts again.",
-    )
-    dir: str | None = Field(
-        default=None,
-        description="Folder or storage URI (s3://…) for them, in reach of every node; null: in the run directory.",
-    )
-
-    @field_validator("dir")
-    @classmethod
-    def _names_a_store(cls, folder: str | None) -> str | None:
-        return folder and checked_location(folder)
-
-
-class PinnedSection(Section):
+@dataclass(frozen=True)
+class PinnedSection:
     """Origin of an exported configuration's result, for comparison when it is trained again."""
 
-    study: str
-    trial: int
-    value: float
-    further: dict[str, float] = Field(default={}, description="Values of the objectives after the first.")
-    epoch: int | None
-    data_fingerprint: str
-    device: str
-    versions: dict[str, str]
+    study: str = field(metadata=Setting("Study that the configuration was exported from.").metadata)
+    trial: int = field(metadata=Setting("Number of the exported trial.").metadata)
+    value: float = field(metadata=Setting("Value of the trial.").metadata)
+    epoch: int | None = field(metadata=Setting("Best epoch of the trial.").metadata)
+    data_fingerprint: str = field(metadata=Setting("Fingerprint of the study's data.").metadata)
+    device: str = field(metadata=Setting("Device on which the trial ran.").metadata)
+    versions: dict[str, str] = field(metadata=Setting("Versions of Python and of packages at the export.").metadata)
+    further: dict[str, float] = field(
+        default_factory=dict, metadata=Setting("Values of the objectives after the first.").metadata
+    )
+
+
+def _check_database(name: str, url: str | None) -> None:
+    if url is not None and is_in_memory(url):
+        problem = "names a database in this process's memory, which ends with it; give a file or a server"
+        raise SettingError(name, url, problem)
+
+
+def _check_location(name: str, folder: str) -> None:
+    if re.fullmatch(r"(?!file:)[^/]*:///*", folder):
+        raise SettingError(name, folder, "names no store; give a folder, or a URI such as s3://bucket/folder")
+    if is_store(folder) and "//" in folder.partition("?")[0].partition("://")[2]:
+        raise SettingError(name, folder, "has an empty part between two slashes; leave one of them out")

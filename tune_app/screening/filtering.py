@@ -21,10 +21,11 @@ from search_spaces.rules import (
     violations,
 )
 from search_spaces.space import Params, Space
+from tune_app.config import Limit
+from tune_app.config.run import conditions
 from tune_app.errors import UserError
 
 if TYPE_CHECKING:
-    from tune_app.config import Limit
     from tune_app.screening.packing import Packing
 
 # Settings that rules may read. The choice of optimizer changes memory, its parameters do not.
@@ -104,7 +105,9 @@ def count_rejections(rules: Sequence[Rule], space: Space, fixed: Params, seed: i
         name: entry for name, entry in space.entries.items() if name in watched or name.split(".")[0] in watched
     }
     sampled, configurations = (
-        _configurations(ActiveSpace(Space(looked_at), fixed), seed) if looked_at else (False, iter([Params()]))
+        _configurations(ActiveSpace(Space(looked_at), fixed, conditions()), seed)
+        if looked_at
+        else (False, iter([Params()]))
     )
     total = running = 0
     for params in configurations:

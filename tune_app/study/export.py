@@ -8,6 +8,7 @@ import importlib.metadata
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from pydantic import ValidationError
 from trainables.files import whole_file
 from tune_app.config import PinnedSection, RunConfig, dump_yaml
 from tune_app.config.messages import one_line
+from tune_app.config.models import model_of, validated
 from tune_app.errors import UserError
 from tune_app.objectives import front, named_values, values_of
 from tune_app.outcomes import CARRIED_ATTRIBUTE, RECOMMENDED_ATTRIBUTE, TRIAL_ATTRIBUTES, carried_from
 from tune_app.printable import printable
 from tune_app.study.lines import COLLAPSED
-from tune_app.study.record import EQUAL_TEXTS
 from tune_app.study.reporting import is_collapsed, is_recommended, leaderboard, outcome_of, reason_of
 from tune_app.study.run_dir import shown_config
 from tune_app.study.store import StudyStore
@@ -80,25 +81,23 @@ def best_config(store: StudyStore, config: RunConfig, trial: FrozenTrial) -> dic
         UserError: the trial's record holds a value that its setting cannot have.
     """
     first, *further = named_values(trial, store.record.objectives).items()
+    origin = {
+        "study": store.name,
+        "trial": trial.number,
+        "value": first[1],
+        "further": dict(further),
+        "epoch": trial.user_attrs.get("best_epoch"),
+        "data_fingerprint": store.record.data_fingerprint,
+        "device": str(trial.user_attrs.get("device", "unknown")),
+        "versions": installed_versions(),
+    }
     try:
-        pinned = PinnedSection(
-            study=store.name,
-            trial=trial.number,
-            value=first[1],
-            further=dict(further),
-            epoch=trial.user_attrs.get("best_epoch"),
-            data_fingerprint=store.record.data_fingerprint,
-            device=str(trial.user_attrs.get("device", "unknown")),
-            versions=installed_versions(),
-        )
+        pinned: PinnedSection = validated(PinnedSection, origin)
     except ValidationError as error:
-        raise UserError(one_line(error, "the study", root=PinnedSection, prefix=["pinned"])) from None
-    own = config.with_params(trial.params).model_copy(update={"pinned": pinned})
+        raise UserError(one_line(error, "the study", root=model_of(PinnedSection), prefix=["pinned"])) from None
+    own = replace(config.with_params(trial.params), pinned=pinned)
     values = shown_config(own)
     values["study"]["storage"] = None
-    # A study from before the setting existed was split by another default than today's, which its record knows.
-    if "equal_texts" not in config.data.model_fields_set:
-        values["data"]["equal_texts"] = store.record.all_fixed[EQUAL_TEXTS]
     # The budget determines how a batch is cut, and dropout differs with another cut.
     values["memory"]["budget_gib"] = trial.user_attrs.get("budget_gib") or own.memory.budget_gib
     return {section: value for section, value in values.items() if section not in _SEARCH_ONLY}

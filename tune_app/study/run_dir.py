@@ -1,5 +1,6 @@
 """Run directory of a study: its location, its content, and the configuration stored in it."""
 
+import copy
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -8,7 +9,9 @@ from typing import Any
 
 from trainables.given import read_json
 from tune_app import databases
-from tune_app.config import RunConfig, dump_yaml, load_config, parse_config
+from tune_app.config import RunConfig, dump_yaml, parse_config
+from tune_app.config.old_names import keep_split
+from tune_app.config.yaml_files import read_yaml
 from tune_app.errors import UserError, without_password
 from tune_app.study.checkpoints import CheckpointStorage, StudyCheckpoints
 from tune_app.study.places import Place
@@ -50,7 +53,9 @@ def recorded_config(store: StudyStore, config: RunConfig) -> tuple[RunConfig, li
     if store.config is None:
         return config, []
     of_the_file = {section: value for section, value in config.as_dict().items() if section in _OF_THE_FILE}
-    recorded = parse_config({**store.config, **of_the_file}, where=f"study {store.name}")
+    raw = copy.deepcopy({**store.config, **of_the_file})
+    keep_split(raw)
+    recorded = parse_config(raw, where=f"study {store.name}")
     # Compare with the parsed configuration: the stored one lacks settings that were added since.
     flat_there, flat_here = _flat(_of_the_study(recorded)), _flat(_of_the_study(config))
     differences = [
@@ -107,7 +112,10 @@ def stored_config(run_dir: Path) -> RunConfig:
         UserError: the run directory has no configuration, or an invalid one.
     """
     urls = stored_urls(run_dir)
-    return load_config(run_dir / CONFIG_FILE, [f"{name}={json.dumps(url)}" for name, url in urls.items()])
+    file = run_dir / CONFIG_FILE
+    raw = read_yaml(file)
+    keep_split(raw)
+    return parse_config(raw, [f"{name}={json.dumps(url)}" for name, url in urls.items()], where=str(file))
 
 
 def stored_urls(run_dir: Path) -> dict[str, str]:

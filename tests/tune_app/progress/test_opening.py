@@ -1,5 +1,6 @@
 """Lines about the data at the start of a search."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def test_equal_texts_in_several_groups_are_told_and_part_of_what_a_study_is_abou
     assert "  40 texts stand in several groups, which stay on one side of the split (at most 2 rows together)" in (
         data_lines(together, from_here=True)
     )
-    apart = together.model_copy(update={"data": together.data.model_copy(update={"equal_texts": "apart"})})
+    apart = replace(together, data=replace(together.data, equal_texts="apart"))
     assert any("set data.equal_texts=together" in line for line in data_lines(apart, from_here=True))
     (difference,) = study_record(apart).differences(study_record(together))
     assert str(difference) == 'data.equal_texts: "apart" there, "together" here'

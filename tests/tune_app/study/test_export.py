@@ -5,7 +5,7 @@ import csv
 import stat
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -91,21 +91,33 @@ def test_the_best_configuration_is_complete_and_pinned(store: StudyStore, config
     assert (loaded.pinned.trial, loaded.pinned.value, loaded.pinned.epoch) == (best, 0.75, 4)
     assert (loaded.pinned.data_fingerprint, loaded.pinned.device) == ("f" * 64, "cpu")
     assert {"python", "torch", "transformers", "headroom"} <= set(loaded.pinned.versions)
-    expected = config.with_params(store.trial(best).params).trial_settings()
-    # Its data was split without tying equal texts together.
-    assert loaded.trial_settings() == replace(expected, data=replace(expected.data, equal_texts="apart"))
+    assert loaded.trial_settings() == config.with_params(store.trial(best).params).trial_settings()
     assert loaded.limits == config.limits, "what was let through is not judged otherwise when it is trained again"
     assert file.read_text().startswith("# Trial 1 of study test: macro_f1 0.750000 on validation.\n")
 
 
 @pytest.mark.parametrize("given", ["together", "apart"])
 def test_a_study_that_says_how_equal_texts_are_split_keeps_that(
-    given: str, store: StudyStore, config: RunConfig, tmp_path: Path
+    given: Literal["together", "apart"], store: StudyStore, config: RunConfig, tmp_path: Path
 ) -> None:
     complete(store, 0.5)
-    data = type(config.data).model_validate({**config.data.model_dump(), "equal_texts": given})
-    exported = export_best(store, config.model_copy(update={"data": data}), tmp_path)
+    exported = export_best(store, replace(config, data=replace(config.data, equal_texts=given)), tmp_path)
     assert load_config(exported).data.equal_texts == given
+
+
+def test_a_study_older_than_the_setting_keeps_its_split_of_equal_texts(
+    store: StudyStore, config: RunConfig, tmp_path: Path
+) -> None:
+    keep_config(store, config, tmp_path)
+    file = tmp_path / CONFIG_FILE
+    file.write_text(file.read_text().replace("  equal_texts: together\n", ""))
+    assert stored_config(tmp_path).data.equal_texts == "apart"
+    older = copy.deepcopy(store.config)
+    assert older is not None
+    del older["data"]["equal_texts"]
+    store.set_config(older)
+    recorded, _ = recorded_config(store, stored_config(tmp_path))
+    assert recorded.data.equal_texts == "apart"
 
 
 def test_the_budget_that_the_trial_had_is_kept(store: StudyStore, config: RunConfig, tmp_path: Path) -> None:

@@ -367,7 +367,7 @@ def test_a_study_of_whole_epochs_goes_on_so_unless_another_rung_is_asked_for(tmp
     assert old.step_scale.per_epoch == 2, "a search of three epochs that begins today reports every half epoch"
     opening = choose(old, replace(recorded(old), per_epoch=2))
     assert (opening.is_new, opening.config.study.name, opening.config.step_scale.per_epoch) == (False, "x", 1)
-    asked = old.model_copy(update={"scheduler": old.scheduler.model_copy(update={"rung": 0.5})})
+    asked = replace(old, scheduler=replace(old.scheduler, rung=0.5))
     opening = choose(asked, replace(recorded(asked), per_epoch=2))
     assert (opening.is_new, opening.config.study.name) == (True, "x-v2")
     assert [str(difference) for difference in opening.differences] == [
