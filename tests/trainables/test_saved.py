@@ -139,5 +139,5 @@ def test_damage_to_a_saved_model_is_named(tokenizer_folder: Callable[[str], Path
         with pytest.raises(ModelLoadError, match=message):
             load_model_folder(folder)
     settings_file.unlink()
-    with pytest.raises(ModelLoadError, match="no folder of a saved model"):
+    with pytest.raises(ModelLoadError, match="not a folder of a saved model"):
         load_model_folder(folder)
