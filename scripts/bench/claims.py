@@ -1,10 +1,10 @@
 """Memory that users claim for configurations on their cards, beside Headroom's predictions: a table in Markdown.
 
-    python scripts/bench/claims.py [--measure]
+    python scripts/bench/claims.py [--measure] [--quick]
 
 Users reported the claimed figures. The prediction is the need of training, context included, in passes of the sampled
 batch. Beside it stands what Headroom would do on their card instead. ``--measure`` runs those passes in bf16 on this
-machine's CUDA device, as gpu_check does, and adds their measured need.
+machine's CUDA device, as gpu_check does, and adds their measured need. ``--quick`` predicts the first claim alone.
 """
 
 import argparse
@@ -57,12 +57,14 @@ CLAIMS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", action="store_true", help="run them on this machine's CUDA device, too")
-    device = CudaDevice() if parser.parse_args().measure else None
+    parser.add_argument("--quick", action="store_true", help="the first claim alone")
+    arguments = parser.parse_args()
+    device = CudaDevice() if arguments.measure else None
     measured = ["bf16 measured"] if device else []
     header = ["batch × accumulation × length", "they say", *measured, *PRECISIONS, "Headroom on their card, bf16"]
     print(f"| {' | '.join(header)} |\n|{' --- |' * len(header)}")
     with tempfile.TemporaryDirectory() as folder:
-        for claim in CLAIMS:
+        for claim in CLAIMS[:1] if arguments.quick else CLAIMS:
             print(f"| {' | '.join(cells(claim, MachineFiles(Path(folder)), device))} |", flush=True)
     machine = f"; measured on {device_name(device.torch_device)}" if device else ""
     print(f"\nGiB{machine}; {versions_line('torch', 'transformers')}")

@@ -1,6 +1,6 @@
 """Samples per second of Headroom's training and evaluation beside transformers' Trainer, in turn, in one process.
 
-    python scripts/bench/throughput.py PAIRS_CSV [--rows 400] [--rounds 3] [--threads 1]
+    python scripts/bench/throughput.py [PAIRS_CSV] [--rows 400] [--rounds 3] [--threads 1]
 
 Both use the same model (MiniLM), rows, split, effective batch (64), largest micro-batch (16; 8 in evaluation),
 precision (fp32), AdamW and threads. The Trainer pads each batch to its own longest row, and neither saves nor logs.
@@ -101,7 +101,12 @@ class Side:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pairs", type=Path, help="rows as for a search: text, criterion, label, group_id")
+    parser.add_argument(
+        "pairs",
+        nargs="?",
+        type=Path,
+        help="rows as for a search: text, criterion, label, group_id (default: the built-in data)",
+    )
     parser.add_argument("--rows", type=int, default=400, help="most rows to take, whole groups (default 400)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
@@ -113,7 +118,7 @@ def main() -> int:
     disable_progress_bar()
     settings = TrialSettings(
         DataSettings(
-            str(options.pairs.absolute()),
+            str(options.pairs.absolute()) if options.pairs else "demo",
             max_rows=options.rows,
             validation_share=VALIDATION_SHARE,
             test_share=TEST_SHARE,
