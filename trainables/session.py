@@ -21,6 +21,7 @@ from trainables.inputs import ANY_LENGTH, Part, load_inputs
 from trainables.machine import MachineFiles
 from trainables.models.encoder import freeze_layers
 from trainables.models.load import check_vocabulary, load_encoder
+from trainables.planning.accepted import AcceptedPlans
 from trainables.planning.fit import Fit
 from trainables.planning.rehearsal import RandomState, rehearsing
 from trainables.reports import Fact
@@ -143,10 +144,13 @@ class TrainingSession:
         self.steps_per_epoch = steps_per_epoch(len(part), settings.train.effective_batch)
         self.schedule = build_schedule(self.optimizer, settings.schedule, settings.train.epochs * self.steps_per_epoch)
 
-    def fit_to_memory(self, files: MachineFiles) -> None:
+    def fit_to_memory(self, files: MachineFiles, accepted: AcceptedPlans | None = None) -> None:
         """Set the size of a pass by prediction, and by a probe if the prediction is uncertain.
 
         Call this before ``resume`` and before any training or evaluation.
+
+        Args:
+            accepted: plans that accepted the configuration; None predicts here.
         """
         start = time.perf_counter()
         fit = self.fit = Fit(
@@ -155,6 +159,7 @@ class TrainingSession:
             self._device,
             precision=self.precision,
             files=files,
+            accepted=accepted,
             step_inputs=max(
                 most_inputs(self.examples.counts[split.train], self.settings.train.effective_batch)
                 for split in self.inputs.splits

@@ -12,6 +12,7 @@ from trainables.devices.device import GIB, MemoryDevice
 from trainables.devices.errors import OutOfMemory
 from trainables.devices.stages import StageLog
 from trainables.machine import MachineFiles
+from trainables.planning.accepted import AcceptedPlans
 from trainables.reports import FOLD_DEVIATION, FOLD_EPOCH, FOLD_EPOCHS, Fact, Report, TrialReport
 from trainables.session import TrainingSession
 from trainables.settings import TrialSettings
@@ -39,7 +40,12 @@ class TrialPlaces:
 
 
 def run_trial(
-    settings: TrialSettings, *, report: Report, places: TrialPlaces, device: MemoryDevice | None = None
+    settings: TrialSettings,
+    *,
+    report: Report,
+    places: TrialPlaces,
+    device: MemoryDevice | None = None,
+    accepted: AcceptedPlans | None = None,
 ) -> None:
     """Run one trial under its memory budget and report every epoch. Running out of memory is reported, never raised.
 
@@ -51,6 +57,7 @@ def run_trial(
     Args:
         report: called after every epoch or rung and at an early end. It may raise to stop the trial.
         device: the device to run on; None uses the first CUDA device, else the CPU, with the settings' memory.
+        accepted: memory plans that accepted the settings before launch; None predicts the need here.
 
     Raises:
         ValueError: an epoch has several rungs, and the data is in folds.
@@ -65,7 +72,7 @@ def run_trial(
         )
     device = device or current_device(settings.memory.budget_gib, device_gib=settings.memory.device_gib)
     with device.enforce():
-        trial = _Trial(settings, report, places, device)
+        trial = _Trial(settings, report, places, device, accepted)
         failure: OutOfMemory | None = None
         try:
             last = trial.run()
@@ -87,11 +94,19 @@ def run_trial(
 class _Trial:
     """The state of a trial from its start to its end, without the session, which holds the memory."""
 
-    def __init__(self, settings: TrialSettings, report: Report, places: TrialPlaces, device: MemoryDevice) -> None:
+    def __init__(
+        self,
+        settings: TrialSettings,
+        report: Report,
+        places: TrialPlaces,
+        device: MemoryDevice,
+        accepted: AcceptedPlans | None,
+    ) -> None:
         self._settings = settings
         self._report = report
         self._places = places
         self._device = device
+        self._accepted = accepted
         self._progress = Progress()
         self._facts: dict[str, Fact] = {"effective_batch": settings.train.effective_batch}
         device.reset_peak()
@@ -106,7 +121,7 @@ class _Trial:
         settings, progress = self._settings, self._progress
         session = TrainingSession(settings, self._places.cache, self._device, progress)
         self.stages.reached("model loaded")
-        session.fit_to_memory(self._places.machine)
+        session.fit_to_memory(self._places.machine, self._accepted)
         if self._places.resume_from is not None:
             session.resume(self._places.resume_from)
             said = self._report_of(session, checkpoint=None)

@@ -340,6 +340,7 @@ def _search(
             rules=screen.rules,
             fixed=config.fixed_params(),
             gpus=screen.packing.gpus,
+            plans=screen.packing.plans,
             adopt=open_trials,
             launched=sum(map(was_launched, trials)),
             total=store.target,

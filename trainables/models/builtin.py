@@ -76,6 +76,15 @@ def builtin_config(name: str, *, vocab_size: int, pad_token_id: int) -> PreTrain
     return _CONFIGS[family](common)
 
 
+def builtin_pad_token_id(name: str) -> int:
+    """Return the number of the padding token in the tokenizer that is trained for a built-in encoder.
+
+    Raises:
+        UnknownModelError: ``name`` is no built-in name.
+    """
+    return 1 if _split_name(name)[1] == "roberta" else 0
+
+
 def _bert_config(common: dict[str, Any]) -> PreTrainedConfig:
     return BertConfig(**common, max_position_embeddings=MAX_LENGTH, type_vocab_size=2)
 

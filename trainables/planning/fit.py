@@ -16,6 +16,7 @@ from trainables.files import read_checked, write_checked
 from trainables.machine import MachineFiles
 from trainables.models.encoder import enable_checkpointing
 from trainables.models.families import UnsupportedError
+from trainables.planning.accepted import AcceptedPlans
 from trainables.planning.ledger import Circumstances, Ledger
 from trainables.planning.plan import MemoryPlan, fingerprint, predict, too_many_passes
 from trainables.planning.probe import MOST_POINTS, Probed, probe, try_size
@@ -48,6 +49,7 @@ class Fit:
             in sequence.
         precision: ``fp32`` or ``bf16``, resolved.
         step_inputs: the most inputs of one step: the effective batch, or more if rows take several windows.
+        accepted: plans that accepted the configuration. Only a workload that they lack is predicted here.
 
     Raises:
         UnsupportedError: the settings ask for checkpointing, and the encoder does not support it.
@@ -62,9 +64,11 @@ class Fit:
         precision: str,
         files: MachineFiles,
         step_inputs: int,
+        accepted: AcceptedPlans | None = None,
     ) -> None:
         self._settings = settings
         self._step_inputs = step_inputs
+        self._accepted = AcceptedPlans({}) if accepted is None else accepted
         self._encoders = encoders
         self._device = device
         self._files = files
@@ -190,7 +194,8 @@ class Fit:
         return self._settings.tok.max_length
 
     def _predicted(self) -> MemoryPlan:
-        plan = predict(self._workload, self._files.predictions)
+        """Return the plan that accepted the workload, else a predicted one, with this device's own overhead."""
+        plan = self._accepted.plan(self._workload) or predict(self._workload, self._files.predictions)
         correction = self._ledger.correction(self._where)
         return replace(plan, overhead_bytes=self._device.overhead_bytes(), correction=correction)
 

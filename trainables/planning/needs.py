@@ -12,10 +12,11 @@ from trainables.devices.facts import DeviceKind
 from trainables.inputs import builtin_vocabulary
 from trainables.machine import MachineFiles
 from trainables.models.architectures import known_config
-from trainables.models.builtin import MAX_VOCABULARY, builtin_config
+from trainables.models.builtin import MAX_VOCABULARY, builtin_config, builtin_pad_token_id
 from trainables.models.checkpoint import read_config
 from trainables.models.families import set_dropout
 from trainables.models.names import BUILTIN_NAMES, resolve_model
+from trainables.planning.accepted import AcceptedPlans, name_of
 from trainables.planning.plan import (
     MemoryPlan,
     confirm,
@@ -82,6 +83,7 @@ class Planner:
         self._tracing = tracing
         self._configs: dict[Hashable, PreTrainedConfig] = {}
         self._plans: dict[Hashable, MemoryPlan | Exception] = {}
+        self._accepted: dict[Hashable, AcceptedPlans] = {}
 
     def cut(self, settings: TrialSettings, allowed_gib: float, *, plain: bool = False) -> Cut:
         """Return the split of the settings' effective batch if a step may take ``allowed_gib``.
@@ -124,6 +126,20 @@ class Planner:
         if isinstance(plan, Exception):
             raise plan
         return plan
+
+    def accepted(self, settings: TrialSettings) -> AcceptedPlans | None:
+        """Return the plans that were made for these settings, for the trial's worker; None if there is none.
+
+        Nothing is traced here.
+        """
+        keys = [(_relevant(settings), checkpointing) for checkpointing in (False, True)]
+        made = tuple(key for key in keys if isinstance(self._plans.get(key), MemoryPlan))
+        if made and made not in self._accepted:
+            plans = {name_of(self._workload(settings, key[1])): self._plans[key] for key in made}
+            self._accepted[made] = AcceptedPlans(
+                {name: plan for name, plan in plans.items() if isinstance(plan, MemoryPlan)}
+            )
+        return self._accepted.get(made)
 
     def confirmed_gib(self, settings: TrialSettings, found: Cut) -> float:
         """Return the need of a split by a trace at its exact sizes, where a model may take another code path."""
@@ -346,7 +362,7 @@ def encoder_config(model: str, revision: str | None, *, builtin_vocabulary: int 
         return known
     source = resolve_model(model)
     if source.kind == "builtin":
-        return builtin_config(model, vocab_size=builtin_vocabulary, pad_token_id=0)
+        return builtin_config(model, vocab_size=builtin_vocabulary, pad_token_id=builtin_pad_token_id(model))
     # The hub warns about every try and retry; the final error below reports the outcome once.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     return read_config(source, revision)

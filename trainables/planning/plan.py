@@ -80,6 +80,16 @@ class MemoryPlan:
         """Return ``largest_eval_batch`` for every length of an array (n,)."""
         return self.peaks.evaluation.most_samples(self._tensor_bytes(budget_gib), lengths, _MOST_SAMPLES)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the traced parts of the plan, without its correction, which changes from run to run."""
+        peaks = {name: peaks.to_json() for name, peaks in vars(self.peaks).items()}
+        return {"peaks": peaks, "overhead_bytes": self.overhead_bytes}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "MemoryPlan":
+        peaks = {name: Peaks.from_json(stored) for name, stored in value["peaks"].items()}
+        return cls(StepPeaks(**peaks), value["overhead_bytes"])
+
     def _training(self, accumulating: bool) -> Peaks:
         return self.peaks.accumulating if accumulating else self.peaks.training
 
@@ -126,17 +136,11 @@ def _cached(cache: Path | None, name: str, make: Callable[[], MemoryPlan]) -> Me
         return make()
     path = cache / f"{name}.json"
     try:
-        stored = read_checked(path)
-        peaks = {name: Peaks.from_json(value) for name, value in stored["peaks"].items()}
-        return MemoryPlan(StepPeaks(**peaks), stored["overhead_bytes"])
+        return MemoryPlan.from_json(read_checked(path))
     except (OSError, ValueError, KeyError, TypeError):
         # Absent or damaged plans are traced anew.
         plan = make()
-    stored = {
-        "peaks": {name: peaks.to_json() for name, peaks in vars(plan.peaks).items()},
-        "overhead_bytes": plan.overhead_bytes,
-    }
-    write_checked(path, stored)
+    write_checked(path, plan.to_json())
     return plan
 
 

@@ -31,6 +31,7 @@ class Launch:
         gpus: number of GPUs of the trial, or its share of one.
         resume_from: checkpoints to resume from, the newest first.
         is_recommended: whether the configuration is a recommended one.
+        plans: memory plans that accepted the configuration (``AcceptedPlans.text``); None if none were made.
     """
 
     number: int
@@ -38,6 +39,7 @@ class Launch:
     gpus: float = 0.0
     resume_from: tuple[str, ...] = ()
     is_recommended: bool = False
+    plans: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return _entries(self)

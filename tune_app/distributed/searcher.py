@@ -41,6 +41,7 @@ class HeadroomSearch(OptunaSearch):
     Args:
         fixed: every setting that rules read, with its value outside the space.
         gpus: returns the GPUs, or the share of one, for a trial of a whole configuration.
+        plans: returns the text of the memory plans that accepted a whole configuration; None if none were made.
         adopt: open trials to resume before new ones are proposed.
         launched: launched trials that the study already holds, including the open ones.
         total: launched trials that the study shall hold, including the adopted ones.
@@ -68,6 +69,7 @@ class HeadroomSearch(OptunaSearch):
         max_rejections: int,
         recommended: Iterable[Iterable[Params]] = (),
         most_recommended: int = 0,
+        plans: Callable[[Params], str | None] = lambda params: None,
     ) -> None:
         super().__init__(
             space=store.distributions,
@@ -82,6 +84,7 @@ class HeadroomSearch(OptunaSearch):
         self._rules = rules
         self._fixed = fixed
         self._gpus = gpus
+        self._plans = plans
         self._adopt = deque(adopt)
         self._launched = launched
         self._total = total
@@ -139,12 +142,14 @@ class HeadroomSearch(OptunaSearch):
 
     def _launch(self, trial_id: str, trial: OpenTrial) -> dict[str, Any]:
         self._open.add(trial_id)
+        whole = {**self._fixed, **trial.params}
         launch = Launch(
             trial.number,
             trial.params,
-            gpus=self._gpus({**self._fixed, **trial.params}),
+            gpus=self._gpus(whole),
             resume_from=trial.checkpoints,
             is_recommended=trial.is_recommended,
+            plans=self._plans(whole),
         )
         return launch.as_dict()
 

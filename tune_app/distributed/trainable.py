@@ -55,7 +55,7 @@ class Workspace:
 
     ``checkpoints`` is the folder for its checkpoints; None if none are saved. ``share`` is the trial's share of a card,
     or of the host's memory. ``card`` is Ray's number of the card on this node, whether the card exists or is only
-    claimed, or ``cpu``.
+    claimed, or ``cpu``. ``plans`` is the text of the memory plans that accepted the configuration; None without any.
     """
 
     cache: Path
@@ -64,6 +64,7 @@ class Workspace:
     threads: int
     share: float
     card: str
+    plans: str | None = None
 
 
 class DiscardWorker(Exception):
@@ -74,6 +75,7 @@ def train_encoder(settings: TrialSettings, report: Report, workspace: Workspace)
     """Run one real trial. The imports are heavy and happen only in the worker."""
     from trainables.content import inputs_checked
     from trainables.devices.current import current_device
+    from trainables.planning.accepted import AcceptedPlans
     from trainables.threads import limit_threads
     from trainables.trial import TrialPlaces, run_trial
     from trainables.worker import check_worker_is_clean
@@ -90,7 +92,8 @@ def train_encoder(settings: TrialSettings, report: Report, workspace: Workspace)
     )
     check_worker_is_clean(device)
     with inputs_checked(settings):
-        run_trial(settings, report=report, places=places, device=device)
+        accepted = None if workspace.plans is None else AcceptedPlans.from_text(workspace.plans)
+        run_trial(settings, report=report, places=places, device=device, accepted=accepted)
 
 
 def _log_to_stderr() -> None:
@@ -163,6 +166,7 @@ def make_trainable(
                 # A trial with several cards uses only the first.
                 share=min(1.0, launch.gpus or host_share),
                 card=_claimed_card(),
+                plans=launch.plans,
             )
             run_trial(settings, report, workspace)
         except Exception as error:

@@ -92,6 +92,14 @@ class Packing:
                 return share
         return SHARES[-1]
 
+    def plans(self, params: Mapping[str, Scalar]) -> str | None:
+        """Return the text of the plans that were made for a trial with these values, for its worker; None without any.
+
+        Nothing is predicted here.
+        """
+        accepted = self._made and self._made.accepted(with_params(self._settings, params))
+        return accepted.text if accepted else None
+
     def refusal(self, violation: Violation, whose: str, remedy: str) -> UserError:
         """Return the error for a configuration that cannot run at all.
 

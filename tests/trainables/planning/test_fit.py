@@ -17,6 +17,7 @@ from trainables.devices.device import GIB
 from trainables.models.builtin import build_encoder
 from trainables.models.families import UnsupportedError
 from trainables.planning import fit as fit_module
+from trainables.planning.accepted import AcceptedPlans, name_of
 from trainables.planning.fit import Fit, MachineFiles
 from trainables.planning.kernels import CudaKernels
 from trainables.planning.ledger import Circumstances, Ledger
@@ -105,11 +106,11 @@ class Machine:
     def changed(self, **values: Any) -> "Machine":
         return replace(self, settings=with_params(self.settings, {k.replace("__", "."): v for k, v in values.items()}))
 
-    def fit(self) -> Fit:
+    def fit(self, accepted: AcceptedPlans | None = None) -> Fit:
         device = (CpuDevice if self.device_kind == "cpu" else Card)(self.budget_gib)
         encoder, files = build_encoder(self.config, seed=0), MachineFiles(self.folder)
         rows = self.settings.train.effective_batch
-        return Fit(self.settings, [encoder], device, precision="fp32", files=files, step_inputs=rows)
+        return Fit(self.settings, [encoder], device, precision="fp32", files=files, step_inputs=rows, accepted=accepted)
 
     def probed(self, **truth: Any) -> tuple[Fit, Truth]:
         fit = self.fit()
@@ -141,6 +142,44 @@ def machine(settings: TrialSettings, machine_folder: Path) -> Machine:
 def same(one: RowLimits, other: RowLimits) -> bool:
     names = ("alone", "accumulating", "evaluation")
     return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in names)
+
+
+# Starting from the plans that accepted the configuration
+
+
+def accepted(machine: Machine) -> AcceptedPlans:
+    """Return the plans that a driver makes for a machine's workload, as they arrive in a worker."""
+    plans = {}
+    for checkpointing in (False, True):
+        workload = Workload(
+            machine.settings, machine.config, device_kind=machine.device_kind, checkpointing=checkpointing
+        )
+        plans[name_of(workload)] = machine.plan(checkpointing=checkpointing)
+    return AcceptedPlans.from_text(AcceptedPlans(plans).text)
+
+
+@pytest.mark.parametrize("rows", [0.5, 1, 5, 31, EFFECTIVE])
+def test_a_worker_starts_from_the_accepted_plan_in_whatever_budget_it_has(
+    rows: float, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = machine.allowing(max(1, int(rows)), spare=min(1.0, rows) * 1.0001)
+    expected, plans = small.fit(), accepted(machine)
+    monkeypatch.setattr(fit_module, "predict", lambda *_: pytest.fail("predicted again"))
+    fit = small.fit(plans)
+    assert same(fit.limits, expected.limits)
+    assert (fit.checkpointing, fit.predicted_gib) == (expected.checkpointing, expected.predicted_gib)
+
+
+@pytest.mark.parametrize("change", [{"optim.name": "adafactor"}, {"head.layers": 2}, {}])
+def test_plans_of_another_workload_are_not_used(
+    change: dict[str, Any], machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other: Machine = replace(machine, settings=with_params(machine.settings, change), config=BERT if change else WORDY)
+    predicted: list[Any] = []
+    expected = other.fit()
+    monkeypatch.setattr(fit_module, "predict", lambda *given: predicted.append(given) or predict(*given))
+    assert same(other.fit(accepted(machine)).limits, expected.limits)
+    assert predicted
 
 
 # Finding the rows

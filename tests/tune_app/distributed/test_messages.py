@@ -12,7 +12,7 @@ from tune_app.outcomes import TrialError
 
 LAUNCHES = [
     Launch(0, {}),
-    Launch(7, {"optim.lr": 0.1, "model.name": "tiny-bert"}, 0.25, ("/a/2", "/a/1"), is_recommended=True),
+    Launch(7, {"optim.lr": 0.1, "model.name": "tiny-bert"}, 0.25, ("/a/2", "/a/1"), is_recommended=True, plans="{}"),
 ]
 REPORTS = [
     SentReport(1, 0.5),

@@ -196,6 +196,12 @@ def test_every_trial_is_launched_with_its_share(tmp_path: Path) -> None:
     assert [trial["gpus"] for trial in suggest_all(new_searcher(fixed_batch, gpus=by_batch))] == [0.25]
 
 
+def test_the_plans_that_accepted_a_configuration_travel_with_its_launch(tmp_path: Path) -> None:
+    plans = lambda params: f"plan of {params['model.name']} x {params['tok.max_length']}"  # noqa: E731
+    (first, *_) = suggest_all(new_searcher(new_store(tmp_path, MIXED), plans=plans))
+    assert Launch.from_dict(first).plans == "plan of bert-large x 128"
+
+
 def test_too_many_rejections_in_a_row_end_the_search_with_a_reason(tmp_path: Path) -> None:
     store = new_store(tmp_path, {"optim.lr": {"low": 0.1, "high": 0.2}})
     searcher = new_searcher(

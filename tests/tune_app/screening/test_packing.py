@@ -10,8 +10,9 @@ from search_spaces.rules import Sample
 from search_spaces.space import Params
 from trainables.devices.facts import TrialDevice
 from trainables.machine import MachineFiles
+from trainables.planning.accepted import AcceptedPlans
 from trainables.planning.needs import Cut, Planner, Question
-from trainables.settings import DataSettings, Seeds, TrialSettings
+from trainables.settings import DataSettings, Seeds, TrialSettings, with_params
 from tune_app.errors import UserError
 from tune_app.screening.packing import SHARES, Packing
 
@@ -71,6 +72,25 @@ def test_a_fit_is_the_cut_on_the_whole_card(total_gib: float) -> None:
         assert (fit.budget_gib, fit.checkpointing) == (total_gib, answer.checkpointing)
         if answer.passes is None:
             assert fit.need_gib == answer.need_gib > fit.allowed_gib
+
+
+def test_the_plans_of_what_was_predicted_travel_and_nothing_else_is_predicted_for_them() -> None:
+    packed, given = packing(TrialDevice("cpu", 1.0, bf16=False)), params(batch=16, length=128)
+    assert packed.plans(given) is None
+    packed.gpus(given)
+    text = packed.plans(params(batch=500, length=32))
+    assert text is not None, "a plan answers for every batch and length"
+    (plan,) = AcceptedPlans.from_text(text).plans.values()
+    assert plan.need_gib(7, 64, 2) == planner().plan(with_params(SETTINGS, given)).need_gib(7, 64, 2)
+    assert packed.plans(params("small-deberta")) is None
+
+
+def test_the_plan_with_checkpointing_travels_where_it_was_made() -> None:
+    packed, given = packing(TrialDevice("cpu", 0.03, bf16=False)), params(batch=64, length=512)
+    fit = packed.fit(Sample.of(given))
+    assert fit is not None
+    assert fit.checkpointing
+    assert len(AcceptedPlans.from_text(packed.plans(given) or "").plans) == 2
 
 
 @pytest.mark.parametrize("passes", [1, 4, 16])
