@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from trainables.models.builtin import MAX_LENGTH, MAX_VOCABULARY, builtin_config, train_tokenizer
+from trainables.models.builtin import MAX_LENGTH, MAX_VOCABULARY, builtin_config, builtin_pad_token_id, train_tokenizer
 from trainables.models.encoder import TextClassifier
 from trainables.models.heads import POOLINGS
 from trainables.models.load import load_encoder, load_tokenizer
@@ -40,6 +40,7 @@ def test_a_pair_gets_the_special_tokens_of_the_family(name: str, tokenizer_folde
     assert tokenizer.model_max_length == MAX_LENGTH
     special = [cls, sep, tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.mask_token_id]
     assert max(special) < len(tokenizer)
+    assert tokenizer.pad_token_id == builtin_pad_token_id(name), "it is known before the tokenizer is trained"
 
 
 @pytest.mark.parametrize("name", ["tiny-bert", "tiny-roberta", "tiny-deberta"])
