@@ -217,7 +217,7 @@ def test_what_cannot_be_predicted_is_let_through_on_a_whole_card_and_said_once()
         assert packed.fit(Sample.of(given)) is None
         assert packed.gpus(given) == 1.0
     assert [line for line in said if "cannot predict the memory" in line] == [said[-1]]
-    assert said[0].startswith("predicting what tiny-deberta needs")
+    assert said[0].startswith("predicting the memory of tiny-deberta")
     assert "ValueError: head.pooling 'pooler'" in said[-1]
     assert packed.gpus(params("tiny-deberta", batch=1, length=32)) == 0.125
 
