@@ -84,6 +84,11 @@ def setting(default: T, about: str, **facts: Any) -> T:
     return field(default=default, metadata=Setting(about, **facts).metadata)
 
 
+def section(kind: Callable[[], T], about: str) -> T:
+    """Return a dataclass field that declares a section of settings, all of which have defaults."""
+    return field(default_factory=kind, metadata=Setting(about).metadata)
+
+
 def setting_of(declared: "dataclasses.Field[Any]") -> Setting:
     """Return the facts about the setting that a field declares; a field of a nested section has only its name."""
     return cast("Setting", declared.metadata.get(_METADATA) or Setting(""))

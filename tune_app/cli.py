@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from tune_app.commands.config import config_group
 from tune_app.commands.study import study_group
 from tune_app.commands.terminal import consent, echo, make_console, open_named, overrides_option, quiet_option, warn
 from tune_app.errors import UserError, foreign_refused, one_line, storage_failure, without_password
@@ -322,3 +323,4 @@ def doctor(folder: str, address: str | None, as_json: bool) -> int:
 
 
 cli.add_command(study_group)
+cli.add_command(config_group)

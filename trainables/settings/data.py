@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trainables.declaration import Setting, setting
+from trainables.declaration import Setting, section, setting
 
 
 class SettingError(ValueError):
@@ -62,7 +62,7 @@ class DataSettings:
             " uses built-in data."
         ).metadata
     )
-    columns: ColumnNames = field(default_factory=ColumnNames)
+    columns: ColumnNames = section(ColumnNames, "Names of the columns.")
     max_rows: int | None = setting(None, "Use whole groups, up to this many rows. null uses all rows.", above=0)
     equal_texts: Literal["together", "apart"] = setting(
         "together",

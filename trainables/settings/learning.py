@@ -68,7 +68,9 @@ class OptimSettings(Extensible):
     layer_decay: float = setting(
         1.0, "Ratio of each layer's learning rate to that of the layer above it.", above=0, at_most=1
     )
-    weight_decay: float = setting(0.01, "Weight decay.", at_least=0, at_most=1)
+    weight_decay: float = setting(
+        0.01, "Share of the weights that an optimizer step with learning rate 1 would remove.", at_least=0, at_most=1
+    )
     beta1: float = setting(0.9, "Decay of the mean of gradients.", at_least=0, below=1)
     beta2: float = setting(0.999, "Decay of the mean of squared gradients.", at_least=0, below=1)
     # Below 1e-20 squares of gradients are 0 in fp32, and steps infinite.

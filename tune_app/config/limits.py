@@ -15,16 +15,6 @@ Limit = LimitName | LimitSet
 _LIMIT_NAMES = (*get_args(LimitName), *NAMED_LIMITS)
 
 
-LIMITS_SCHEMA = {
-    "anyOf": [
-        {"$ref": "#/$defs/Limit"},
-        {"type": "array", "items": {"$ref": "#/$defs/Limit"}},
-        {"type": "null"},
-    ]
-}
-"""JSON schema of ``limits``; the schema of the whole configuration defines ``Limit``."""
-
-
 def parsed_limits(value: object) -> tuple[Limit, ...]:
     """Parse one limit or a list of them; None means no limits.
 

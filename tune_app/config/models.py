@@ -92,6 +92,8 @@ def _model_of(kind: Any, _revision: int) -> type[Section]:
         fields[declared.name] = (_annotation(types[declared.name], facts), _field(declared, facts))
     if issubclass(kind, Extensible):
         for name, added in added_settings(kind.section).items():
+            if name in fields:
+                raise ValueError(f"{kind.section}.{name}: {added.entries[0]} adds a setting that exists; rename it")
             fields[name] = (
                 _annotation(added.kind, added.facts),
                 Field(default=added.default, description=added.facts.about),

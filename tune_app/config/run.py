@@ -11,7 +11,7 @@ from search_spaces.conditions import CONDITIONS, ActiveSpace, Condition, Is
 from search_spaces.quoting import quoted
 from search_spaces.rules import LimitSet
 from search_spaces.space import Params, Scalar, Space
-from trainables.declaration import Setting, added_settings, declared_fields, setting, setting_of, values_of
+from trainables.declaration import Setting, added_settings, declared_fields, section, setting, setting_of, values_of
 from trainables.seeds import trial_seeds
 from trainables.settings import (
     COSTS,
@@ -31,7 +31,7 @@ from trainables.settings import (
     TrialSettings,
     numbered,
 )
-from tune_app.config.limits import LIMITS_SCHEMA, Limit, parsed_limits
+from tune_app.config.limits import Limit, parsed_limits
 from tune_app.config.messages import one_line
 from tune_app.config.models import model_of, validated
 from tune_app.config.search_sections import FEW_EPOCHS, ResourcesSection, SchedulerSection, SearchSection, TrialSection
@@ -46,31 +46,35 @@ from tune_app.uris import below, is_store, working_copies
 class RunConfig:
     """Configuration of one run. A search varies the settings in ``space``; all others are fixed."""
 
-    study: StudySection
-    data: DataSettings
-    task: TaskSettings = field(default_factory=TaskSettings)
-    model: ModelSettings = field(default_factory=ModelSettings)
-    tok: TokSettings = field(default_factory=TokSettings)
-    head: HeadSettings = field(default_factory=HeadSettings)
-    loss: LossSettings = field(default_factory=LossSettings)
-    optim: OptimSettings = field(default_factory=OptimSettings)
-    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
-    train: TrainSettings = field(default_factory=TrainSettings)
-    augment: AugmentSettings = field(default_factory=AugmentSettings)
-    memory: MemorySettings = field(default_factory=MemorySettings)
-    search: SearchSection = field(default_factory=SearchSection)
-    scheduler: SchedulerSection = field(default_factory=SchedulerSection)
-    resources: ResourcesSection = field(default_factory=ResourcesSection)
-    trial: TrialSection = field(default_factory=TrialSection)
+    study: StudySection = field(
+        metadata=Setting("The study: its name, its storage location, and what a change of it means.").metadata
+    )
+    data: DataSettings = field(
+        metadata=Setting("The data: its file, its columns, and its split into training, validation and test.").metadata
+    )
+    task: TaskSettings = section(TaskSettings, "The task: what is learned, and how answers are chosen.")
+    model: ModelSettings = section(ModelSettings, "The encoder, or the two encoders of task joint.")
+    tok: TokSettings = section(TokSettings, "The inputs: their length, and the windows of long texts.")
+    head: HeadSettings = section(HeadSettings, "The head on top of the encoder.")
+    loss: LossSettings = section(LossSettings, "The loss function.")
+    optim: OptimSettings = section(OptimSettings, "The optimizer.")
+    schedule: ScheduleSettings = section(ScheduleSettings, "The course of the learning rate.")
+    train: TrainSettings = section(TrainSettings, "The training: batch, epochs and precision.")
+    augment: AugmentSettings = section(AugmentSettings, "Augmentation of training texts.")
+    memory: MemorySettings = section(MemorySettings, "Memory limits, and the sizes of passes.")
+    search: SearchSection = section(SearchSection, "The search: its number of trials, its sampler and its objectives.")
+    scheduler: SchedulerSection = section(SchedulerSection, "Early stopping of trials.")
+    resources: ResourcesSection = section(ResourcesSection, "Resources of a trial.")
+    trial: TrialSection = section(TrialSection, "Supervision of trials.")
     limits: tuple[Limit, ...] = setting(
         ("predicted",),
         "Rules that reject samples before launch: predicted, users_24gb, users_families, your own limits per model"
         " size, or a list of these. null rejects nothing.",
         parse=parsed_limits,
-        accepts=LIMITS_SCHEMA,
+        accepts={},
     )
-    tracking: TrackingSection = field(default_factory=TrackingSection)
-    checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
+    tracking: TrackingSection = section(TrackingSection, "Records in MLflow.")
+    checkpoint: CheckpointSection = section(CheckpointSection, "Checkpoints of trials.")
     space: Space | None = setting(
         None,
         "Settings that the search varies: dotted name → choices, or low and high. from starts from a space of the"

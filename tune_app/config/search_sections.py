@@ -106,6 +106,7 @@ class SchedulerSection:
         "Epochs, or folds with data.folds, before which no trial is stopped. null allows stopping from the first report"
         " on.",
         above=0,
+        accepts={"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}]},
     )
     reduction_factor: int = setting(
         3, "Reduction factor of the rungs: one trial in this many continues.", at_least=2, at_most=100
