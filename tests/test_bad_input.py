@@ -633,7 +633,7 @@ def no_trials(monkeypatch: pytest.MonkeyPatch) -> None:
         raise NothingToRefuse
 
     monkeypatch.setattr(experiment, "_search", begin)
-    monkeypatch.setattr(experiment, "check_knobs", lambda *_: None)
+    monkeypatch.setattr(experiment, "check_parameters_are_read", lambda *_: None)
     monkeypatch.setattr(experiment, "_ray_starts_here", lambda _: False)
 
 

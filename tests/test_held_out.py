@@ -15,7 +15,7 @@ from trainables.data.split import read_development, read_test_rows
 from trainables.devices.cpu import CpuDevice
 from trainables.reports import TrialReport
 from trainables.settings import TrialSettings
-from trainables.trial import TrialPlaces, run_trial
+from trainables.trial import TrialFolders, run_trial
 from tune_app.config import RunConfig, parse_config
 from tune_app.console import Console
 from tune_app.experiment import run_search
@@ -117,7 +117,7 @@ def test_whatever_stands_in_the_test_part_a_trial_says_the_same(folds: str, tmp_
     def trained() -> tuple[list[Any], int]:
         reports: list[TrialReport] = []
         cache = tmp_path / f"cache-{len(list(tmp_path.iterdir()))}"
-        run_trial(settings, report=reports.append, places=TrialPlaces(cache, tmp_path / "steps"), device=CpuDevice())
+        run_trial(settings, report=reports.append, folders=TrialFolders(cache, tmp_path / "steps"), device=CpuDevice())
         (ids,) = cache.glob("*/texts.ids.npy")
         told = [(said.step, str(said.value), said.metrics, said.facts["parameters"]) for said in reports]
         return told, ids.stat().st_size

@@ -94,9 +94,9 @@ def unicode(found: str) -> str:
     Raises:
         ValueError: the text holds NUL, or half a surrogate pair.
     """
-    place = found.find("\0")
-    if place >= 0:
-        raise ValueError(f"character {place + 1} is NUL, which no text holds; remove it")
+    position = found.find("\0")
+    if position >= 0:
+        raise ValueError(f"character {position + 1} is NUL, which no text holds; remove it")
     try:
         found.encode()
     except UnicodeEncodeError as error:

@@ -29,8 +29,10 @@ def settings_read(settings: TrialSettings, files: MachineFiles) -> frozenset[str
     """
     with scratch_folder("dry-run") as scratch, torch.random.fork_rng(devices=[]):
         stand_ins = {
-            name: str(small_model(encoder_config(name, revision_of(settings.model, name)), scratch / f"model-{place}"))
-            for place, name in enumerate(dict.fromkeys(encoder_names(settings)))
+            name: str(
+                small_model(encoder_config(name, revision_of(settings.model, name)), scratch / f"model-{position}")
+            )
+            for position, name in enumerate(dict.fromkeys(encoder_names(settings)))
         }
         small, read = recording(_small(settings, stand_ins))
         session = TrainingSession(small, scratch / "cache", CpuDevice())

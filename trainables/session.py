@@ -242,10 +242,10 @@ class TrainingSession:
             # Draw from seed and epoch instead of a running state, so that a resumed epoch has the same order.
             rng = np.random.default_rng([self.settings.seeds.order, number])
             batches = effective_batches(self.inputs.split.train, self.settings.train.effective_batch, rng)
-            self._epoch = _Epoch(number, list(batches), self._told_in(number))
+            self._epoch = _Epoch(number, list(batches), self._augmented_in(number))
         return self._epoch
 
-    def _told_in(self, epoch: int) -> Examples:
+    def _augmented_in(self, epoch: int) -> Examples:
         """Return the training part as augmented in an epoch, from 1; it depends on the seed and the epoch alone."""
         if self._augmentation is None:
             return self.examples

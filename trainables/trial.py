@@ -23,7 +23,7 @@ from trainables.worker import MemoryTakenError
 
 
 @dataclass(frozen=True)
-class TrialPlaces:
+class TrialFolders:
     """Folders of one trial.
 
     Attributes:
@@ -43,7 +43,7 @@ def run_trial(
     settings: TrialSettings,
     *,
     report: Report,
-    places: TrialPlaces,
+    folders: TrialFolders,
     device: MemoryDevice | None = None,
     accepted: AcceptedPlans | None = None,
 ) -> None:
@@ -72,7 +72,7 @@ def run_trial(
         )
     device = device or current_device(settings.memory.budget_gib, device_gib=settings.memory.device_gib)
     with device.enforce():
-        trial = _Trial(settings, report, places, device, accepted)
+        trial = _Trial(settings, report, folders, device, accepted)
         failure: OutOfMemory | None = None
         try:
             last = trial.run()
@@ -98,13 +98,13 @@ class _Trial:
         self,
         settings: TrialSettings,
         report: Report,
-        places: TrialPlaces,
+        folders: TrialFolders,
         device: MemoryDevice,
         accepted: AcceptedPlans | None,
     ) -> None:
         self._settings = settings
         self._report = report
-        self._places = places
+        self._folders = folders
         self._device = device
         self._accepted = accepted
         self._progress = Progress()
@@ -119,11 +119,11 @@ class _Trial:
     def run(self) -> TrialReport:
         """Send every report but the last and return that one; by then nothing of the session is left."""
         settings, progress = self._settings, self._progress
-        session = TrainingSession(settings, self._places.cache, self._device, progress)
+        session = TrainingSession(settings, self._folders.cache, self._device, progress)
         self.stages.reached("model loaded")
-        session.fit_to_memory(self._places.machine, self._accepted)
-        if self._places.resume_from is not None:
-            session.resume(self._places.resume_from)
+        session.fit_to_memory(self._folders.machine, self._accepted)
+        if self._folders.resume_from is not None:
+            session.resume(self._folders.resume_from)
             said = self._report_of(session, checkpoint=None)
             if said.ended:
                 # The trial was interrupted between its last checkpoint and its end, so only the last report is missing.
@@ -135,7 +135,7 @@ class _Trial:
             is_fold_over = settings.data.folds is not None and _is_over(progress, settings)
             if is_fold_over:
                 progress.finish_fold()
-            folder = self._places.checkpoints
+            folder = self._folders.checkpoints
             said = self._report_of(session, folder and session.save(folder / progress.name))
             if said.ended:
                 self.stages.reached("training end")

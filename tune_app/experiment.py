@@ -29,7 +29,6 @@ from tune_app.progress.live_table import LiveTable
 from tune_app.progress.opening import baselines_of, data_lines
 from tune_app.progress.plain import PlainLines, Progress, Quiet
 from tune_app.screening.combinations import combination_rules
-from tune_app.screening.knobs import check_knobs
 from tune_app.screening.preconditions import (
     check_cpu,
     check_gpus,
@@ -38,6 +37,7 @@ from tune_app.screening.preconditions import (
     study_record,
     with_classes_of_data,
 )
+from tune_app.screening.unread_parameters import check_parameters_are_read
 from tune_app.study.differences import print_differences
 from tune_app.study.record import StudyRecord
 from tune_app.study.remaining import Course
@@ -46,7 +46,7 @@ from tune_app.study.reporting import StudyStatus, is_recommended, outcome_of, st
 from tune_app.study.run_dir import (
     ARTIFACTS,
     CACHE,
-    check_place,
+    check_study_dir,
     check_unlinked,
     checkpoint_storage,
     keep_config,
@@ -76,13 +76,13 @@ class SearchEnd:
     """End of a search. ``why`` gives the reason in a sentence; ``warnings`` are for the person.
 
     Attributes:
-        place: path or URI by which the commands find the study again.
+        location: path or URI by which the commands find the study again.
         breakage: reason for which the search was aborted; None if it was not.
     """
 
     status: StudyStatus
     run_dir: Path
-    place: str
+    location: str
     why: str
     interrupted: bool
     warnings: tuple[str, ...] = ()
@@ -125,7 +125,7 @@ def _run_search(
     consent: Consent | None,
     run_trial: "RunTrial | None",
 ) -> SearchEnd:
-    check_place(config)
+    check_study_dir(config)
     check_address(address)
     if not _joins(address):
         check_cpu(config)
@@ -152,7 +152,7 @@ def _run_search(
         if opening.is_new and run_trial is None:
             voice.doing("checking the models of the space")
             check_models(config, from_here=_ray_starts_here(address))
-            check_knobs(config, model_names(config), say)
+            check_parameters_are_read(config, model_names(config), say)
         if opening.is_new and _ray_starts_here(address):
             voice.doing("predicting the memory of the space")
             screen = _screen_here(config, say)
@@ -201,7 +201,9 @@ def _run_search(
         voice.doing("writing the last runs to MLflow, and the study")
         warnings = tuple(tracking.flush())
     status = study_status(store, is_running=False)
-    return SearchEnd(status, run_dir, without_password(config.place), end.why, end.interrupted, warnings, end.breakage)
+    return SearchEnd(
+        status, run_dir, without_password(config.location), end.why, end.interrupted, warnings, end.breakage
+    )
 
 
 def fork(parent: StudyStore, parent_dir: Path, config: RunConfig) -> tuple[RunConfig, str]:
@@ -214,7 +216,7 @@ def fork(parent: StudyStore, parent_dir: Path, config: RunConfig) -> tuple[RunCo
         UserError: the configuration, the data or the storage does not allow the study.
     """
     check_own_folders()
-    check_place(config)
+    check_study_dir(config)
     config = with_classes_of_data(config)
     record = study_record(config)
     opening = choose(config, record, fresh=True)
@@ -222,7 +224,7 @@ def fork(parent: StudyStore, parent_dir: Path, config: RunConfig) -> tuple[RunCo
     run_dir = Path(config.run_dir)
     with made_folder(run_dir, "study.dir", traces=[LOCK_FILE, *LOCAL_FILES]), ExitStack() as stack:
         check_models(config, from_here=False)
-        check_knobs(config, model_names(config), lambda _: None)
+        check_parameters_are_read(config, model_names(config), lambda _: None)
         stack.enter_context(search_lock(run_dir))
         stack.enter_context(kept(config))
         store, carried = begin(opening, parent_of(parent, parent_dir))
@@ -264,7 +266,7 @@ def _search(
     from tune_app.sampling.proposers import build_proposer
     from tune_app.sampling.recommended import recommended_turns
     from tune_app.study.checkpoints import CheckpointKeeper
-    from tune_app.study.places import PlaceAwayError, store_errors
+    from tune_app.study.storage_location import StoreUnavailableError, store_errors
 
     assert config.space is not None
     search, scheduling, resources = config.search, config.scheduler, config.resources
@@ -272,7 +274,7 @@ def _search(
     own = _own(trials)
     checkpoints = study_checkpoints(config, store.id, progress.message)
     storage = checkpoints.storage
-    with storage.told():
+    with storage.as_storage_errors():
         # Only once the store has our latest records: its own may still name older checkpoints.
         if keeps.save(at_once=True):
             checkpoints.remove_orphans(own)
@@ -399,9 +401,9 @@ def _search(
                 answers=health.answers,
             )
         voice.doing("ending Ray and its workers")
-        if is_store(storage.place) and keeps.save(at_once=True):
+        if is_store(storage.address) and keeps.save(at_once=True):
             # Delete checkpoints whose writing was interrupted. If that fails, the next search does it.
-            with suppress(OSError, PlaceAwayError), store_errors():
+            with suppress(OSError, StoreUnavailableError), store_errors():
                 checkpoints.remove_orphans(_own(store.trials()))
     if asked.is_set():
         return _LoopEnd("the same command resumes the search", interrupted=True), tracking
@@ -582,7 +584,7 @@ def _opening(config: RunConfig, store: StudyStore, dashboard_url: str | None) ->
         f" trials in all, {config.search.max_concurrent} at a time; {space.describe()}",
         *(f"  {line}" for line in space.shape()),
         f"run directory {config.run_dir}",
-        *([f"stored in {without_password(config.place)}"] if is_store(config.study.dir) else []),
+        *([f"stored in {without_password(config.location)}"] if is_store(config.study.dir) else []),
     ]
     if dashboard_url:
         lines.append(f"Ray's dashboard http://{dashboard_url} (its token: ray get-auth-token)")

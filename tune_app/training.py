@@ -74,7 +74,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
     from trainables.models.names import UnknownModelError
     from trainables.reports import TrialReport
     from trainables.threads import limit_threads
-    from trainables.trial import TrialPlaces, run_trial
+    from trainables.trial import TrialFolders, run_trial
     from trainables.worker import MemoryTakenError
 
     voice = Voice(console, quiet=quiet)
@@ -113,7 +113,7 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
             voice.doing("predicting the memory of the configuration")
             _check_it_fits(config, say)
             voice.doing("loading the model and training epoch 1")
-            run_trial(settings, report=report, places=TrialPlaces(cache, scratch / "checkpoints"))
+            run_trial(settings, report=report, folders=TrialFolders(cache, scratch / "checkpoints"))
             if ends[-1].ended == "oom":
                 return _out_of_memory(folder, metric, ends[-1].reason)
             voice.doing("scoring the best epoch on validation and test, and saving it")

@@ -24,7 +24,7 @@ from common import print_json, print_ratio, print_table, versions_line
 
 from trainables.reports import TrialReport
 from trainables.settings import TrialSettings
-from trainables.trial import TrialPlaces, run_trial
+from trainables.trial import TrialFolders, run_trial
 from tune_app.config import RunConfig, parse_config
 from tune_app.console import Console
 from tune_app.experiment import run_search
@@ -98,7 +98,7 @@ def search_config(scratch: Path, trials: int, concurrent: int) -> RunConfig:
 def one_trial(settings: TrialSettings, scratch: Path) -> tuple[list[TrialReport], int]:
     """Train a real trial; return its reports and the size of its last checkpoint in bytes."""
     reports: list[TrialReport] = []
-    run_trial(settings, report=reports.append, places=TrialPlaces(scratch / "cache", scratch / "checkpoints"))
+    run_trial(settings, report=reports.append, folders=TrialFolders(scratch / "cache", scratch / "checkpoints"))
     last = reports[-1].checkpoint
     assert last is not None
     return [replace(report, checkpoint=None) for report in reports], size_of(last)

@@ -29,7 +29,7 @@ from trainables.planning.needs import encoder_config
 from trainables.reports import TrialReport
 from trainables.settings import OBJECTIVES, with_params
 from trainables.stand_ins import small_model
-from trainables.trial import TrialPlaces, run_trial
+from trainables.trial import TrialFolders, run_trial
 from tune_app.config import RunConfig, parse_config
 from tune_app.screening.combinations import combination_rules
 from tune_app.screening.filtering import build_rules
@@ -109,10 +109,10 @@ def ends(config: RunConfig, files: MachineFiles, samples: int, rng: random.Rando
 def trained(config: RunConfig, params: Params, files: MachineFiles) -> str:
     reports: list[TrialReport] = []
     with tempfile.TemporaryDirectory() as scratch:
-        places = TrialPlaces(Path(config.study.dir) / "cache", Path(scratch), machine=files)
+        folders = TrialFolders(Path(config.study.dir) / "cache", Path(scratch), machine=files)
         settings = with_params(config.trial_settings(), params)
         try:
-            run_trial(settings, report=reports.append, places=places, device=CpuDevice(device_gib=CARD_GIB))
+            run_trial(settings, report=reports.append, folders=folders, device=CpuDevice(device_gib=CARD_GIB))
         except Exception as error:
             print(f"{config.task.name}: {type(error).__name__}: {error}: {params}", file=sys.stderr)
             return "failed"

@@ -12,14 +12,14 @@ from trainables.reports import TrialReport
 from trainables.saved import load_model_folder
 from trainables.session import TrainingSession
 from trainables.settings import TrialSettings
-from trainables.trial import TrialPlaces, run_trial
+from trainables.trial import TrialFolders, run_trial
 
 
 def test_the_saved_model_is_that_of_the_epoch_and_scores_what_was_reported(
     settings: TrialSettings, cache: Path, session_of: Callable[[TrialSettings], TrainingSession], tmp_path: Path
 ) -> None:
     reports: list[TrialReport] = []
-    run_trial(settings, report=reports.append, places=TrialPlaces(cache, tmp_path / "checkpoints"))
+    run_trial(settings, report=reports.append, folders=TrialFolders(cache, tmp_path / "checkpoints"))
     # The best epoch differs from the trial's last state, and has scores by criterion, which only a new best epoch
     # reports.
     epoch = next(said for said in reversed(reports[:-1]) if said.by_criterion)
@@ -44,7 +44,7 @@ def test_the_saved_model_is_that_of_the_epoch_and_scores_what_was_reported(
 
 def test_a_folder_in_use_is_left_alone(settings: TrialSettings, cache: Path, tmp_path: Path) -> None:
     reports: list[TrialReport] = []
-    run_trial(settings, report=reports.append, places=TrialPlaces(cache, tmp_path / "checkpoints"))
+    run_trial(settings, report=reports.append, folders=TrialFolders(cache, tmp_path / "checkpoints"))
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "notes").touch()
     assert reports[0].checkpoint is not None

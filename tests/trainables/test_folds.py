@@ -17,7 +17,7 @@ from trainables.reports import TrialReport
 from trainables.session import TrainingSession
 from trainables.settings import TrialSettings, with_params
 from trainables.tasks.protocol import Scores
-from trainables.trial import TrialPlaces, run_trial
+from trainables.trial import TrialFolders, run_trial
 
 FOLDS, EPOCHS = 3, 2
 Run = Callable[..., list[TrialReport]]
@@ -30,7 +30,7 @@ def run(cache: Path, tmp_path: Path) -> Run:
         folder = tmp_path / f"trial-{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
         device = CpuDevice(settings.memory.budget_gib)
-        run_trial(settings, report=reports.append, places=TrialPlaces(cache, folder, resume_from), device=device)
+        run_trial(settings, report=reports.append, folders=TrialFolders(cache, folder, resume_from), device=device)
         return reports
 
     return run

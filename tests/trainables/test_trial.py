@@ -19,7 +19,7 @@ from trainables.devices.device import GIB
 from trainables.reports import Fact, TrialReport
 from trainables.settings import TrialSettings, with_params
 from trainables.training.divergence import NonFiniteLossError
-from trainables.trial import TrialPlaces, run_trial
+from trainables.trial import TrialFolders, run_trial
 
 MIB = 2**20
 
@@ -36,9 +36,9 @@ class Runner:
         """Return the reports of one trial; ``reports`` holds them too, for a trial that raises."""
         self.folder = self.folder.with_name(self.folder.name + "+")
         self.reports = []
-        places = TrialPlaces(self.cache, self.folder, resume_from)
+        folders = TrialFolders(self.cache, self.folder, resume_from)
         device = CpuDevice(settings.memory.budget_gib)
-        run_trial(settings, report=self.reports.append, places=places, device=device)
+        run_trial(settings, report=self.reports.append, folders=folders, device=device)
         return self.reports
 
 
@@ -197,7 +197,7 @@ def test_a_card_made_of_the_cpu_is_the_budget_of_a_trial_that_has_it_to_itself(
 ) -> None:
     reports: list[TrialReport] = []
     small = with_params(settings, {"memory.device_gib": 0.01, "train.epochs": 1})
-    run_trial(small, report=reports.append, places=TrialPlaces(cache, tmp_path))
+    run_trial(small, report=reports.append, folders=TrialFolders(cache, tmp_path))
     assert reports[-1].facts["budget_gib"] == pytest.approx(0.01)
 
 
@@ -430,7 +430,7 @@ def test_a_report_may_end_the_trial(settings: TrialSettings, cache: Path, tmp_pa
 
     before = CpuDevice().live_bytes()
     with pytest.raises(SystemExit) as caught:
-        run_trial(settings, report=stop, places=TrialPlaces(cache, tmp_path))
+        run_trial(settings, report=stop, folders=TrialFolders(cache, tmp_path))
     del caught
     assert heard == [1, 2]
     CpuDevice().release()

@@ -18,7 +18,7 @@ from tune_app.config import parse_config
 from tune_app.errors import UserError
 from tune_app.outcomes import CARRIED_ATTRIBUTE, Outcome, metrics_attribute
 from tune_app.study.record import StudyRecord
-from tune_app.study.run_dir import check_place, tracking_uri
+from tune_app.study.run_dir import check_study_dir, tracking_uri
 from tune_app.study.store import Parent, StudyStore, open_study
 from tune_app.tracking import MlflowTracking, NoTracking, flat
 
@@ -280,9 +280,9 @@ def test_mlflow_shares_no_database_with_optuna(
     RDBStorage("sqlite:///optuna.db")
     raw = {"data": {"path": "demo"}, **given, "study": {"name": "x", "dir": ".", **given.get("study", {})}}
     with pytest.raises(UserError, match=told):
-        check_place(parse_config(raw))
+        check_study_dir(parse_config(raw))
     assert [file.name for file in folder.iterdir()] == ["optuna.db"], "nothing was opened for writing"
-    check_place(parse_config({**raw, "tracking": {"enabled": False}}))
+    check_study_dir(parse_config({**raw, "tracking": {"enabled": False}}))
 
 
 def test_mlflow_writes_to_a_folder_whose_name_looks_quoted(empty_database: Path, tmp_path: Path) -> None:

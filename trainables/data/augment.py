@@ -17,7 +17,7 @@ from trainables.settings import AugmentSettings, TrialSettings
 Ints = NDArray[np.int64]
 
 
-class Told(NamedTuple):
+class AugmentedRow(NamedTuple):
     """An augmented text.
 
     Attributes:
@@ -29,13 +29,13 @@ class Told(NamedTuple):
     positions: Ints
 
 
-def tell(
+def augment_row(
     ids: IntArray,
     span: tuple[int, int],
     settings: AugmentSettings,
     mask_token_id: int | None,
     rng: np.random.Generator,
-) -> Told:
+) -> AugmentedRow:
     """Change ``settings.strength`` of the tokens outside ``span``, but at least one; ids is (tokens,).
 
     Args:
@@ -47,16 +47,16 @@ def tell(
     if settings.name == "swap":
         order = _swapped(free, len(ids), int(touched(settings, len(ids), len(free))), rng)
         # Each of two neighbours moves to the other's position, so the order is its own inverse.
-        return Told(ids[order], order)
+        return AugmentedRow(ids[order], order)
     drawn = rng.choice(free, int(touched(settings, len(ids), len(free))), replace=False)
     if settings.name == "mask":
         assert mask_token_id is not None
         masked = ids.copy()
         masked[drawn] = mask_token_id
-        return Told(masked, positions)
-    kept = np.ones(len(ids), dtype=bool)
-    kept[drawn] = False
-    return Told(ids[kept], np.where(kept, np.cumsum(kept) - 1, -1))
+        return AugmentedRow(masked, positions)
+    remaining = np.ones(len(ids), dtype=bool)
+    remaining[drawn] = False
+    return AugmentedRow(ids[remaining], np.where(remaining, np.cumsum(remaining) - 1, -1))
 
 
 def touched(settings: AugmentSettings, tokens: Any, free: Any) -> Any:
@@ -115,13 +115,13 @@ class AugmentedTexts:
 
     def ids_of(self, row: int) -> IntArray:
         """Return the token ids of a row's text, (its tokens,)."""
-        return self.told(row).ids if self.chosen[row] else self._texts.ids_of(row)
+        return self.augmented_row(row).ids if self.chosen[row] else self._texts.ids_of(row)
 
-    def told(self, row: int) -> Told:
+    def augmented_row(self, row: int) -> AugmentedRow:
         """Return the augmented text of a chosen row."""
         first, end = self._spans[row]
         rng = np.random.default_rng([*self._draw, row])
-        return tell(self._texts.ids_of(row), (int(first), int(end)), self._settings, self._mask_token_id, rng)
+        return augment_row(self._texts.ids_of(row), (int(first), int(end)), self._settings, self._mask_token_id, rng)
 
 
 class Augmentation:

@@ -42,7 +42,7 @@ class WindowExamples:
         self._max_length = tok.max_length
         self._pad_token_id = reading.pad_token_id
         self.texts = tokens.texts
-        self._told: Texts = tokens.texts
+        self._current_texts: Texts = tokens.texts
         self.windows = cut_windows(tokens, tok.max_length, tok.doc_stride)
         self.lengths = self.windows.lengths
         self.counts = np.diff(self.windows.bounds)
@@ -59,7 +59,8 @@ class WindowExamples:
     def batch(self, inputs: Sequence[int] | np.ndarray) -> Batch:
         numbers = np.asarray(inputs)
         examples = [
-            window_example(self._tokens, self.windows, int(number), self._max_length, self._told) for number in numbers
+            window_example(self._tokens, self.windows, int(number), self._max_length, self._current_texts)
+            for number in numbers
         ]
         return {
             **pad_batch(examples, pad_token_id=self._pad_token_id),
@@ -71,20 +72,20 @@ class WindowExamples:
         }
 
     def with_texts(self, texts: Sequence[AugmentedTexts]) -> Self:
-        own, *_ = texts
-        told = copy(self)
-        told._told = own
-        if own.shortens:
-            told.windows, told.spans = _shortened(self.windows, self.spans, own)
-            told.lengths = told.windows.lengths
-        return told
+        own_texts, *_ = texts
+        augmented = copy(self)
+        augmented._current_texts = own_texts
+        if own_texts.shortens:
+            augmented.windows, augmented.spans = _shortened(self.windows, self.spans, own_texts)
+            augmented.lengths = augmented.windows.lengths
+        return augmented
 
 
 def _shortened(windows: Windows, spans: NDArray[np.int64], texts: AugmentedTexts) -> tuple[Windows, NDArray[np.int64]]:
     """Return the windows and their evidence spans, (inputs, 2), in texts from which tokens were deleted."""
     first, end, moved = windows.first.copy(), windows.first + windows.text_tokens, spans.copy()
     for row in np.flatnonzero(texts.chosen):
-        positions = texts.told(int(row)).positions
+        positions = texts.augmented_row(int(row)).positions
         left_before = np.concatenate([[0], np.cumsum(positions >= 0)])
         for number in range(windows.bounds[row], windows.bounds[row + 1]):
             first[number], end[number] = left_before[first[number]], left_before[end[number]]
@@ -198,9 +199,9 @@ class SpanScorer:
             NULL_THRESHOLD: threshold,
         }
         has_evidence = np.array([answer != "" for answer in truth])
-        for name, own in (("has_evidence_", has_evidence), ("no_evidence_", ~has_evidence)):
-            if own.any():
-                part = np.flatnonzero(own)
+        for name, chosen in (("has_evidence_", has_evidence), ("no_evidence_", ~has_evidence)):
+            if chosen.any():
+                part = np.flatnonzero(chosen)
                 metrics |= _compared(name, [answers[n] for n in part], [truth[n] for n in part])
         collapsed = len({answer == "" for answer in answers}) == 1 and len(set(has_evidence.tolist())) == 2
         return Scores(metrics, {NULL_THRESHOLD: threshold}, self._by_criterion(rows, answers, truth), collapsed)
@@ -227,15 +228,15 @@ class SpanScorer:
     ) -> dict[str, Mapping[str, float]]:
         if self._rows.criteria is None:
             return {}
-        places: dict[str, list[int]] = {}
-        for place, row in enumerate(rows):
-            places.setdefault(self._rows.criteria[row], []).append(place)
-        counts = Counter({criterion: len(own) for criterion, own in places.items()})
+        positions: dict[str, list[int]] = {}
+        for position, row in enumerate(rows):
+            positions.setdefault(self._rows.criteria[row], []).append(position)
+        counts = Counter({criterion: len(indices) for criterion, indices in positions.items()})
         return {
             criterion: {
                 "rows": float(count),
-                "positives": float(sum(truth[place] != "" for place in places[criterion])),
-                **_compared("", [answers[n] for n in places[criterion]], [truth[n] for n in places[criterion]]),
+                "positives": float(sum(truth[position] != "" for position in positions[criterion])),
+                **_compared("", [answers[n] for n in positions[criterion]], [truth[n] for n in positions[criterion]]),
             }
             for criterion, count in counts.most_common(MOST_CRITERIA)
         }

@@ -45,8 +45,8 @@ def _levels(model: nn.Module, layer_decay: float) -> dict[nn.Parameter, int]:
     for encoder in _encoders(model):
         check_supported(encoder.config, {"optim.layer_decay": layer_decay})
         layers = layer_stack(encoder)
-        for place, layer in enumerate(layers):
-            levels |= dict.fromkeys(layer.parameters(), len(layers) - place)
+        for position, layer in enumerate(layers):
+            levels |= dict.fromkeys(layer.parameters(), len(layers) - position)
         for module in beneath_layers(encoder):
             levels |= dict.fromkeys(module.parameters(), len(layers) + 1)
     return levels

@@ -78,13 +78,13 @@ def prepare_states(optimizer: torch.optim.Optimizer) -> None:
     """Make the optimizer's states now, as its first step would, so that every step needs the same memory."""
     make = _STATES[type(optimizer).__name__]
     for number, group in enumerate(optimizer.param_groups):
-        for place in range(len(group["params"])):
-            make(optimizer, number, place)
+        for position in range(len(group["params"])):
+            make(optimizer, number, position)
 
 
-def _adamw_state(optimizer: Any, group_number: int, place: int) -> None:
+def _adamw_state(optimizer: Any, group_number: int, position: int) -> None:
     group = optimizer.param_groups[group_number]
-    parameter = group["params"][place]
+    parameter = group["params"][position]
     # A fused kernel counts its steps on the device.
     where = parameter.device if group["fused"] else "cpu"
     optimizer.state[parameter] = {
@@ -94,8 +94,8 @@ def _adamw_state(optimizer: Any, group_number: int, place: int) -> None:
     }
 
 
-def _adafactor_state(optimizer: Any, group_number: int, place: int) -> None:
-    parameter = optimizer.param_groups[group_number]["params"][place]
+def _adafactor_state(optimizer: Any, group_number: int, position: int) -> None:
+    parameter = optimizer.param_groups[group_number]["params"][position]
     state = optimizer.state[parameter] = {"step": torch.zeros((), dtype=torch.float32)}
     if parameter.ndim > 1:
         *leading, rows, columns = parameter.shape
@@ -105,14 +105,14 @@ def _adafactor_state(optimizer: Any, group_number: int, place: int) -> None:
         state["variance"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
 
 
-def _lion_state(optimizer: Any, group_number: int, place: int) -> None:
-    parameter = optimizer.param_groups[group_number]["params"][place]
+def _lion_state(optimizer: Any, group_number: int, position: int) -> None:
+    parameter = optimizer.param_groups[group_number]["params"][position]
     optimizer.state[parameter] = {"exp_avg": torch.zeros_like(parameter)}
 
 
-def _adamw_8bit_state(optimizer: Any, group_number: int, place: int) -> None:
+def _adamw_8bit_state(optimizer: Any, group_number: int, position: int) -> None:
     group = optimizer.param_groups[group_number]
-    optimizer.init_state(group, group["params"][place], group_number, place)
+    optimizer.init_state(group, group["params"][position], group_number, position)
 
 
 _STATES: dict[str, Callable[[Any, int, int], None]] = {

@@ -24,6 +24,6 @@ def sample_rows(rows: NDArray[np.int64], labels: NDArray[np.int64], count: int, 
     _, class_of, sizes = np.unique(labels[drawn], return_inverse=True, return_counts=True)
     # The i-th of a class's n rows gets position i/n, so that any prefix holds its share of every class.
     by_class = np.argsort(class_of, kind="stable")
-    place = np.empty(len(drawn))
-    place[by_class] = np.concatenate([np.arange(size) / size for size in sizes])
-    return np.sort(drawn[np.lexsort((sizes[class_of], place))[:count]])
+    position = np.empty(len(drawn))
+    position[by_class] = np.concatenate([np.arange(size) / size for size in sizes])
+    return np.sort(drawn[np.lexsort((sizes[class_of], position))[:count]])

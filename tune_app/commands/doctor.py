@@ -28,7 +28,7 @@ from tune_app.console import Console
 from tune_app.distributed.addresses import check_address
 from tune_app.distributed.ray_files import find_sessions_folder
 from tune_app.errors import UserError, first_line, without_password
-from tune_app.study.places import Place
+from tune_app.study.storage_location import StorageLocation
 from tune_app.uris import is_store
 
 GIB = 2**30
@@ -104,7 +104,7 @@ def diagnose_cluster(run_root: str, address: str) -> list[Finding]:
 
     check_address(address)
     given = run_root if is_store(run_root) else os.path.abspath(os.path.expanduser(run_root))
-    place = without_password(given)
+    location = without_password(given)
     with joined(address, cpus=0):
         nodes, own = living_nodes(), own_node()
         unreached = not_reached(CheckpointStorage(given), [node for node in nodes if node.cpus and node.id != own])
@@ -114,13 +114,15 @@ def diagnose_cluster(run_root: str, address: str) -> list[Finding]:
         found = f"{_counted(int(node.cpus), 'CPU')}, {_counted(int(node.gpus), 'GPU')}{here}"
         why = unreached.get(node.id)
         if why is None:
-            findings.append(Finding(f"node {node.address}", "ok", f"{found}; reaches {place}" if node.cpus else found))
+            findings.append(
+                Finding(f"node {node.address}", "ok", f"{found}; reaches {location}" if node.cpus else found)
+            )
         else:
             remedy = (
                 "set study.dir to a folder that all nodes share, or checkpoint.dir to a URI such as s3://…, or search"
                 " without checkpoints (checkpoint.keep: none)"
             )
-            findings.append(Finding(f"node {node.address}", "problem", f"{found}; {place}: {why}", remedy))
+            findings.append(Finding(f"node {node.address}", "problem", f"{found}; {location}: {why}", remedy))
     return findings
 
 
@@ -345,8 +347,8 @@ def check_ray_address(environ: Mapping[str, str]) -> Finding:
     if address == "auto":
         return Finding("RAY_ADDRESS", "ok", "auto: a search joins the cluster of this machine")
     try:
-        place = urlsplit(address if "://" in address else f"//{address}")
-        host, port = place.hostname, place.port or {"http": 80, "https": 443}.get(place.scheme)
+        url = urlsplit(address if "://" in address else f"//{address}")
+        host, port = url.hostname, url.port or {"http": 80, "https": 443}.get(url.scheme)
     except ValueError:
         host, port = None, None
     if host is None or port is None:
@@ -356,7 +358,7 @@ def check_ray_address(environ: Mapping[str, str]) -> Finding:
     except OSError as error:
         remedy = "start the cluster (ray start --head), or unset RAY_ADDRESS to have a search start Ray itself"
         return Finding("RAY_ADDRESS", "problem", f"{address} does not answer ({first_line(error)})", remedy)
-    if place.scheme in ("http", "https"):
+    if url.scheme in ("http", "https"):
         remedy = (
             "ray job submit accepts it, but a search started in this shell does not: unset RAY_ADDRESS for a search"
         )
@@ -409,7 +411,7 @@ def check_run_root(run_root: str) -> Finding:
     if is_store(run_root):
         return _check_store(run_root)
     folder = Path(run_root).expanduser().absolute()
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=existing) as probe:
             probe.write(b"headroom")
@@ -420,10 +422,10 @@ def check_run_root(run_root: str) -> Finding:
     return _disk(f"{folder}, {free_gib:.1f} GiB free", free_gib)
 
 
-def _check_store(place: str) -> Finding:
-    shown = without_password(place)
+def _check_store(url: str) -> Finding:
+    shown = without_password(url)
     try:
-        Place(place, "study.dir").check()
+        StorageLocation(url, "study.dir").check()
     except UserError as error:
         return Finding("run directory", "problem", str(error), "check that the store answers and has the bucket")
     return Finding("run directory", "ok", f"{shown} can be written")

@@ -86,18 +86,18 @@ def overview(store: StudyStore, config: RunConfig, run_dir: Path) -> Overview:
     )
 
 
-def studies_in(place: str) -> list[Overview | Unreadable]:
+def studies_in(location: str) -> list[Overview | Unreadable]:
     """Return all studies with run directories in a folder, the last changed first and unreadable ones last.
 
     Args:
-        place: folder, or URI of a store.
+        location: folder, or URI of a store.
 
     Raises:
         UserError: there is no such folder.
     """
     read: list[Overview] = []
     unreadable: list[Unreadable] = []
-    for run_dir in _run_dirs(place):
+    for run_dir in _run_dirs(location):
         try:
             if (missing := what_is_missing(run_dir)) is not None:
                 raise UserError(
@@ -112,11 +112,11 @@ def studies_in(place: str) -> list[Overview | Unreadable]:
     return [*read, *unreadable]
 
 
-def _run_dirs(place: str) -> list[Path]:
-    if is_store(place):
-        studies = StoredStudies(place)
+def _run_dirs(location: str) -> list[Path]:
+    if is_store(location):
+        studies = StoredStudies(location)
         return [studies.folder / name for name in studies.fetch_all()]
-    folder = Path(place)
+    folder = Path(location)
     if not folder.is_dir():
         raise UserError(f"--dir: {folder}: no such folder; give the study.dir of your searches")
     # A study whose creation was interrupted has no configuration yet.

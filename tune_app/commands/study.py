@@ -95,7 +95,7 @@ def fork_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
     opened = open_named(study)
     forked, told = fork(opened.store, opened.run_dir, load_config(config, overrides))
     options = "".join(f" -s {shlex.quote(without_password(override))}" for override in overrides)
-    echo(f"{told or f'nothing to carry over from {opened.name}'}\n{'begun':<18}  {without_password(forked.place)}")
+    echo(f"{told or f'nothing to carry over from {opened.name}'}\n{'begun':<18}  {without_password(forked.location)}")
     echo(f"resume it           headroom search {shlex.quote(config)}{options}")
     return 0
 
@@ -108,8 +108,8 @@ def archive_study(study: str) -> int:
 
     opened = open_named(study, exact=True)
     config, target = opened.config, archive(opened.run_dir)
-    place = without_password(config.named(target.name).place) if is_store(config.study.dir) else target
-    echo(f"study {opened.name} was archived as {place}")
+    location = without_password(config.named(target.name).location) if is_store(config.study.dir) else target
+    echo(f"study {opened.name} was archived as {location}")
     return 0
 
 
@@ -129,7 +129,7 @@ def delete_study(study: str, yes: bool) -> int:
     opened = open_named(study, exact=True)
     store, run_dir = opened.store, opened.run_dir
     check_idle(run_dir)
-    consent(yes, question(store, without_password(opened.config.place)))
+    consent(yes, question(store, without_password(opened.config.location)))
     left = delete(store, run_dir)
     echo(f"study {store.name} was deleted")
     if left:
@@ -143,4 +143,4 @@ def _unfinished(study: str) -> Path | None:
     from tune_app.study.unfinished import what_is_missing
 
     places = [] if is_store(study) else [Path(study), RUNS / study]
-    return next((place.absolute() for place in places if what_is_missing(place) is not None), None)
+    return next((location.absolute() for location in places if what_is_missing(location) is not None), None)

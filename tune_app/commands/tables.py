@@ -94,9 +94,9 @@ def print_end(console: Console, end: "SearchEnd") -> None:
         console.say(line)
     name = status.study
     # A path may contain a blank, and the options of a URI may contain characters that are special in a shell.
-    place = shlex.quote(end.place)
-    commands = {"export": f"headroom export {place} --to exports/{name}"} if status.best else {}
-    commands |= {"all trials": f"headroom status {place}", "live pages": f"headroom dashboard {place}"}
+    location = shlex.quote(end.location)
+    commands = {"export": f"headroom export {location} --to exports/{name}"} if status.best else {}
+    commands |= {"all trials": f"headroom status {location}", "live pages": f"headroom dashboard {location}"}
     for what, command in commands.items():
         console.say(f"  {what:<11} {command}")
 

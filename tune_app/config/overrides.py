@@ -102,9 +102,9 @@ def _own_limits(raw: dict[str, Any]) -> dict[str, Any]:
     """Return the user's own limits among ``limits``, ready to be changed; add empty ones if there are none."""
     given = raw.get("limits", "predicted")
     limits = [] if given is None else list(given) if isinstance(given, list) else [given]
-    for place, limit in enumerate(limits):
+    for position, limit in enumerate(limits):
         if isinstance(limit, str) and limit in NAMED_LIMITS:
-            limits[place] = {"from": limit}
+            limits[position] = {"from": limit}
     own = next((limit for limit in limits if isinstance(limit, dict)), None)
     if own is None:
         own = {}

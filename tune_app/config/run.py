@@ -119,8 +119,8 @@ class RunConfig:
     @property
     def study_folder(self) -> str:
         """Folder on this machine that holds the run directories; for a store's URI, that of the working copies."""
-        place = self.study.dir
-        return str(working_copies(place)) if is_store(place) else place.rstrip("/")
+        location = self.study.dir
+        return str(working_copies(location)) if is_store(location) else location.rstrip("/")
 
     @property
     def run_dir(self) -> str:
@@ -128,7 +128,7 @@ class RunConfig:
         return f"{self.study_folder}/{self.study.name}"
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Path or URI by which people name the study: its run directory, or its location in a store."""
         return below(self.study.dir, self.study.name)
 

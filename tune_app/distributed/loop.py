@@ -37,7 +37,7 @@ def run_loop(
         answers: returns whether Ray still answers.
     """
     storage = checkpoints.storage
-    filesystem, place = storage.opened()
+    filesystem, location = storage.opened()
 
     def resources(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
         gpus = Launch.from_dict(config).gpus
@@ -59,7 +59,7 @@ def run_loop(
         trial_name_creator=folder_of,
     )
     run_config = tune.RunConfig(
-        storage_path=place,
+        storage_path=location,
         storage_filesystem=None if filesystem.type_name == "local" else filesystem,
         name=checkpoints.folder,
         callbacks=callbacks,
@@ -69,13 +69,13 @@ def run_loop(
         log_to_file=False,
     )
     try:
-        with storage.told():
+        with storage.as_storage_errors():
             trial = tune.with_resources(trainable, resources)
             with unrecorded(), deaths_are_the_trials(), cleaned_up_by(lambda clean_up: _while(answers, clean_up)):
                 tune.Tuner(trial, tune_config=tune_config, run_config=run_config).fit()
     finally:
         # If a store does not answer now, some small files that nobody reads stay there.
-        with suppress(OSError) if is_store(storage.place) else nullcontext():
+        with suppress(OSError) if is_store(storage.address) else nullcontext():
             checkpoints.remove_rays_records()
 
 

@@ -91,8 +91,8 @@ def not_reached(storage: CheckpointStorage, nodes: Sequence[Node]) -> dict[str, 
         UserError: this process cannot reach the storage either.
     """
     storage.check()
-    filesystem, place = storage.opened()
-    asked = f"{place}/.reached-{uuid.uuid4().hex}"
+    filesystem, location = storage.opened()
+    asked = f"{location}/.reached-{uuid.uuid4().hex}"
     filesystem.create_dir(asked, recursive=True)
     try:
         with filesystem.open_output_stream(f"{asked}/question"):

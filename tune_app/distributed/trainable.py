@@ -28,7 +28,7 @@ from tune_app.errors import storage_failure, without_password
 from tune_app.outcomes import PASSED_OVER_ATTRIBUTE, TrialError
 from tune_app.printable import PrintableFormatter
 from tune_app.study.checkpoints import CheckpointStorage
-from tune_app.study.places import PlaceAwayError, store_errors
+from tune_app.study.storage_location import StoreUnavailableError, store_errors
 from tune_app.uris import is_store
 
 # Characters of a traceback to keep: longer ones only repeat themselves, and the driver keeps every report in memory.
@@ -77,23 +77,23 @@ def train_encoder(settings: TrialSettings, report: Report, workspace: Workspace)
     from trainables.devices.current import current_device
     from trainables.planning.accepted import AcceptedPlans
     from trainables.threads import limit_threads
-    from trainables.trial import TrialPlaces, run_trial
+    from trainables.trial import TrialFolders, run_trial
     from trainables.worker import check_worker_is_clean
 
     _log_to_stderr()
     limit_threads(workspace.threads)
-    places = TrialPlaces(workspace.cache, workspace.checkpoints, workspace.resume_from)
+    folders = TrialFolders(workspace.cache, workspace.checkpoints, workspace.resume_from)
     device = current_device(
         settings.memory.budget_gib,
         workspace.share,
         device_gib=settings.memory.device_gib,
         card=workspace.card,
-        folder=places.machine.cards,
+        folder=folders.machine.cards,
     )
     check_worker_is_clean(device)
     with inputs_checked(settings):
         accepted = None if workspace.plans is None else AcceptedPlans.from_text(workspace.plans)
-        run_trial(settings, report=report, places=places, device=device, accepted=accepted)
+        run_trial(settings, report=report, folders=folders, device=device, accepted=accepted)
 
 
 def _log_to_stderr() -> None:
@@ -201,8 +201,8 @@ def _require_reach(storage: CheckpointStorage, folder: str) -> None:
     filesystem, path = storage.opened()
     if filesystem.get_file_info(f"{path}/{folder}").type != FileType.Directory:
         raise CheckpointsOutOfReachError(
-            f"node {ray.util.get_node_ip_address()} does not have {without_password(storage.place)}, where checkpoints"
-            " lie; mount it there, or remove the node from the cluster"
+            f"node {ray.util.get_node_ip_address()} does not have {without_password(storage.address)}, where"
+            " checkpoints lie; mount it there, or remove the node from the cluster"
         )
 
 
@@ -214,7 +214,7 @@ def _patiently(storage: CheckpointStorage | None, action: Callable[[], T]) -> T:
     Raises:
         CheckpointsOutOfReachError: the store has not answered for too long.
     """
-    if storage is None or not is_store(storage.place):
+    if storage is None or not is_store(storage.address):
         return action()
     end = time.monotonic() + _PATIENCE_S
     while True:
@@ -224,7 +224,7 @@ def _patiently(storage: CheckpointStorage | None, action: Callable[[], T]) -> T:
         except FileNotFoundError:
             # A missing file is an answer of the store, so retrying is pointless.
             raise
-        except (OSError, PlaceAwayError) as error:
+        except (OSError, StoreUnavailableError) as error:
             why = f"the store of the checkpoints does not answer: {storage.why(error)}"
             if time.monotonic() > end:
                 raise CheckpointsOutOfReachError(why) from None
@@ -250,7 +250,7 @@ def watch_timeout_s(timeout_s: float | None, storage: CheckpointStorage) -> floa
     if timeout_s is None:
         return None
     grace_s = min(max(timeout_s, _LEAST_GRACE_S), _MOST_GRACE_S)
-    return timeout_s + grace_s + (_PATIENCE_S if is_store(storage.place) else 0.0)
+    return timeout_s + grace_s + (_PATIENCE_S if is_store(storage.address) else 0.0)
 
 
 def _claimed_card() -> str:
@@ -273,8 +273,8 @@ def _no_trials_fault(error: Exception, storage: CheckpointStorage | None) -> str
     failure = storage_failure(error)
     if failure is None:
         return None
-    places = [tempfile.gettempdir(), *([] if storage is None else [without_password(storage.place)])]
-    return f"{failure} (a trial was writing to {' or '.join(places)})"
+    folders = [tempfile.gettempdir(), *([] if storage is None else [without_password(storage.address)])]
+    return f"{failure} (a trial was writing to {' or '.join(folders)})"
 
 
 def _report_halt(why: str) -> None:

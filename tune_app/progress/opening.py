@@ -103,9 +103,9 @@ def _lengths(config: RunConfig) -> list[int]:
     entry = config.space.entries.get("tok.max_length") if config.space else None
     if not isinstance(entry, Choices | IntRange):
         return [config.tok.max_length]
-    every = sorted(int(entry.value_at(place)) for place in range(entry.size))
+    every = sorted(int(entry.value_at(position)) for position in range(entry.size))
     most = min(len(every), _MOST_LENGTHS)
-    return [every[place * (len(every) - 1) // max(1, most - 1)] for place in range(most)]
+    return [every[position * (len(every) - 1) // max(1, most - 1)] for position in range(most)]
 
 
 def baselines_of(config: RunConfig) -> dict[str, float]:

@@ -77,8 +77,8 @@ class CandidateTpe(TPESampler):
         for _ in range(lots):
             drawn = likely.sample(self._rng.rng, size)
             gains = self._compute_acquisition_func(drawn, likely, unlikely)
-            for place in np.argsort(-gains, kind="stable"):
-                yield {name: space[name].to_external_repr(drawn[name][place].item()) for name in space}
+            for position in np.argsort(-gains, kind="stable"):
+                yield {name: space[name].to_external_repr(drawn[name][position].item()) for name in space}
 
     def _get_internal_repr(
         self, trials: list[FrozenTrial], search_space: dict[str, BaseDistribution], study: optuna.Study

@@ -24,9 +24,9 @@ def recommended_turns(space: ActiveSpace, models: Mapping[str, Architecture | No
         seed: seed of the parameters that the recommendations leave open.
     """
     wanted = {name: recommendations(architecture) for name, architecture in models.items()}
-    for place in range(max(map(len, wanted.values()), default=0)):
+    for position in range(max(map(len, wanted.values()), default=0)):
         for name, settings in wanted.items():
-            if place < len(settings):
-                rng = random.Random(f"{seed}:{name}:{place}")
-                here = {**settings[place], "model.name": name, "model.criteria_name": name}
+            if position < len(settings):
+                rng = random.Random(f"{seed}:{name}:{position}")
+                here = {**settings[position], "model.name": name, "model.criteria_name": name}
                 yield (space.normalised(nearest(space.space, here, rng, space.fixed)) for _ in range(_DRAWS))

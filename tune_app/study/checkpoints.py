@@ -12,8 +12,8 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from tune_app.errors import UserError, without_password
 from tune_app.objectives import values_of
-from tune_app.study.places import Place, store_errors
 from tune_app.study.removal import remove_below, remove_if_empty, resolves_inside
+from tune_app.study.storage_location import StorageLocation, store_errors
 from tune_app.uris import below, is_store
 
 LATEST, BEST = "checkpoint", "best_checkpoint"
@@ -33,7 +33,7 @@ _RAYS_RECORDS = (
 _AGAIN_S = 10.0
 
 
-class CheckpointStorage(Place):
+class CheckpointStorage(StorageLocation):
     """Storage location of a study's checkpoints.
 
     A study records its checkpoints as local paths, or as URIs without keys and options. Those stay in the
@@ -42,7 +42,7 @@ class CheckpointStorage(Place):
 
     def recorded(self, path: str) -> str:
         """Return the form in which a study records the path of a checkpoint in this storage."""
-        scheme, sign, _ = self.place.partition("://")
+        scheme, sign, _ = self.address.partition("://")
         return f"{scheme}{sign}{path}" if sign and scheme != "file" else path
 
     def find(self, recorded: str) -> tuple[FileSystem, str]:
@@ -103,23 +103,23 @@ class StudyCheckpoints:
         Args:
             trials: all trials of the study, on which no search may be running.
         """
-        filesystem, place = self.storage.opened()
+        filesystem, location = self.storage.opened()
         known = {_in_its_trial(path) for trial in trials for path in recorded_checkpoints(trial)}
-        for trial in self._trial_folders(filesystem, place):
-            checkpoints = _folders(filesystem, f"{place}/{trial}", _CHECKPOINT)
+        for trial in self._trial_folders(filesystem, location):
+            checkpoints = _folders(filesystem, f"{location}/{trial}", _CHECKPOINT)
             orphans = [checkpoint for checkpoint in checkpoints if _in_its_trial(checkpoint) not in known]
             for checkpoint in orphans:
-                self._remove(filesystem, place, f"{trial}/{checkpoint.rpartition('/')[2]}")
+                self._remove(filesystem, location, f"{trial}/{checkpoint.rpartition('/')[2]}")
             if orphans == checkpoints:
                 # Ray's error files in the folder are redundant: the study holds the error.
-                self._remove(filesystem, place, trial)
+                self._remove(filesystem, location, trial)
 
     def remove_rays_records(self) -> None:
         """Delete the files that Ray wrote to resume by itself; the study is the better record."""
-        filesystem, place = self.storage.opened()
-        for file in filesystem.get_file_info(FileSelector(f"{place}/{self.folder}", allow_not_found=True)):
+        filesystem, location = self.storage.opened()
+        for file in filesystem.get_file_info(FileSelector(f"{location}/{self.folder}", allow_not_found=True)):
             if file.type == FileType.File and any(fnmatch(file.base_name, pattern) for pattern in _RAYS_RECORDS):
-                self._remove(filesystem, place, f"{self.folder}/{file.base_name}")
+                self._remove(filesystem, location, f"{self.folder}/{file.base_name}")
 
     def delete_all(self) -> None:
         """Delete the study's checkpoints, and the folders that are empty then.
@@ -127,33 +127,33 @@ class StudyCheckpoints:
         Raises:
             UserError: the checkpoints cannot be deleted.
         """
-        filesystem, place = self.storage.opened()
+        filesystem, location = self.storage.opened()
         try:
             with store_errors():
                 if self._has_own_folder:
-                    self._delete_everywhere(filesystem, place)
+                    self._delete_everywhere(filesystem, location)
                 else:
                     self.remove_rays_records()
-                    for trial in self._trial_folders(filesystem, place):
-                        self._remove(filesystem, place, trial)
-                    if resolves_inside(filesystem, place, self.folder):
-                        remove_if_empty(filesystem, f"{place}/{self.folder}")
+                    for trial in self._trial_folders(filesystem, location):
+                        self._remove(filesystem, location, trial)
+                    if resolves_inside(filesystem, location, self.folder):
+                        remove_if_empty(filesystem, f"{location}/{self.folder}")
         except OSError as error:
             setting, why = self.storage.setting, self.storage.why(error)
-            raise UserError(f"{setting}: {self.storage.place}: its checkpoints cannot be deleted ({why})") from None
+            raise UserError(f"{setting}: {self.storage.address}: its checkpoints cannot be deleted ({why})") from None
 
-    def _delete_everywhere(self, filesystem: FileSystem, place: str) -> None:
+    def _delete_everywhere(self, filesystem: FileSystem, location: str) -> None:
         """Delete the study's folder in this storage and in neighbouring ones.
 
         An archived or renamed study has its earlier checkpoints in the storage of its earlier name.
         """
-        around = place.rpartition("/")[0]
+        around = location.rpartition("/")[0]
         beside = (f"{storage.rpartition('/')[2]}/{self.folder}" for storage in _folders(filesystem, around))
-        for folder, name in [(place, self.folder), *((around, name) for name in beside)]:
+        for folder, name in [(location, self.folder), *((around, name) for name in beside)]:
             if _is_there(filesystem, folder, name):
                 is_gone = self._remove(filesystem, folder, name)
                 # A store needs no folders, and another study may be about to write there.
-                if is_gone and not is_store(self.storage.place):
+                if is_gone and not is_store(self.storage.address):
                     remove_if_empty(filesystem, f"{folder}/{name}".rpartition("/")[0])
 
     @property
@@ -163,21 +163,21 @@ class StudyCheckpoints:
 
     @property
     def _shown(self) -> str:
-        return without_password(below(self.storage.place, self.folder))
+        return without_password(below(self.storage.address, self.folder))
 
     def _owns(self, trial: str) -> bool:
         return self._has_own_folder or (self.study_id is not None and f"-{self.study_id}_" in trial)
 
     def _located(self, recorded: str) -> tuple[str, str]:
         """Return where to look for a recorded checkpoint: a folder, and the path below it."""
-        _, place = self.storage.opened()
-        around = place.rpartition("/")[0]
+        _, location = self.storage.opened()
+        around = location.rpartition("/")[0]
         _, path = self.storage.find(recorded)
         within = "/".join(_in_its_trial(path))
         before = path.rsplit("/", 4)[:3]
         # If the study was archived since, the checkpoint lies in the storage of the study's earlier name.
         is_beside = self._has_own_folder and before[:1] == [around] and before[2:] == [self.folder]
-        return (around, f"{before[1]}/{self.folder}/{within}") if is_beside else (place, f"{self.folder}/{within}")
+        return (around, f"{before[1]}/{self.folder}/{within}") if is_beside else (location, f"{self.folder}/{within}")
 
     def _is_elsewhere(self, recorded: str, looked_for: str) -> bool:
         if recorded == self.storage.recorded(looked_for):
@@ -185,13 +185,13 @@ class StudyCheckpoints:
         # Stores that the study records are not queried.
         return not is_store(recorded) and os.path.lexists(recorded)
 
-    def _trial_folders(self, filesystem: FileSystem, place: str) -> list[str]:
+    def _trial_folders(self, filesystem: FileSystem, location: str) -> list[str]:
         """Return the paths of the study's trial folders in the storage; report other folders and leave them out."""
-        if not resolves_inside(filesystem, place, self.folder):
-            self._leave(f"{place}/{self.folder}")
+        if not resolves_inside(filesystem, location, self.folder):
+            self._leave(f"{location}/{self.folder}")
             return []
         own = []
-        for path in _folders(filesystem, f"{place}/{self.folder}", "trial-"):
+        for path in _folders(filesystem, f"{location}/{self.folder}", "trial-"):
             name = path.rpartition("/")[2]
             if self._owns(name):
                 own.append(f"{self.folder}/{name}")

@@ -101,7 +101,7 @@ def remaining_s(
     ]
     # Computed once each, because every future trial costs one of the two, and computing it reads all earlier ones.
     spared_s, other_s = (_whole_s(paced, untimely, course, is_spared=is_spared) for is_spared in (True, False))
-    left += [spared_s if place < course.startup else other_s for place in range(len(launched), target)]
+    left += [spared_s if position < course.startup else other_s for position in range(len(launched), target)]
     # Slots are empty while the last trials end, so the longest trial may determine the time.
     return max(sum(left) / course.slots, max(left, default=0.0))
 

@@ -25,8 +25,8 @@ from trainables.files import whole_file
 from tune_app.config import RunConfig
 from tune_app.errors import StorageError, UserError, without_password
 from tune_app.study.lease import LEASE_FILE, SILENT_S, Lease
-from tune_app.study.places import Place, PlaceAwayError, store_errors
 from tune_app.study.run_dir import CONFIG_FILE, keep_urls, stored_urls
+from tune_app.study.storage_location import StorageLocation, StoreUnavailableError, store_errors
 from tune_app.study.store import JOURNAL_FILE, search_is_running, search_lock
 from tune_app.uris import below, is_store, parted, working_copies
 
@@ -96,16 +96,16 @@ def is_running(config: RunConfig, run_dir: Path) -> bool:
     return is_store(config.study.dir) and StoredStudies(config.study.dir).is_leased(config.study.name)
 
 
-def fetched(place: str) -> Path:
+def fetched(location: str) -> Path:
     """Update this machine's copy of the study at a store's URI, and return its run directory.
 
     Raises:
         UserError: there is no such study, or the store cannot be read.
     """
-    around, name = parted(place)
+    around, name = parted(location)
     studies = StoredStudies(around)
     if name not in studies.names():
-        raise UserError(f"{place}: no study there; give study.dir and the study's name, as in s3://bucket/runs/demo")
+        raise UserError(f"{location}: no study there; give study.dir and the study's name, as in s3://bucket/runs/demo")
     return studies.fetch(name)
 
 
@@ -113,12 +113,12 @@ class StoredStudies:
     """Studies at a location in a store.
 
     Args:
-        place: URI of the location, as ``study.dir`` gives it.
+        location: URI of the location, as ``study.dir`` gives it.
     """
 
-    def __init__(self, place: str) -> None:
-        self._place = Place(place, "study.dir")
-        self.folder = working_copies(place)
+    def __init__(self, location: str) -> None:
+        self._location = StorageLocation(location, "study.dir")
+        self.folder = working_copies(location)
 
     def names(self) -> list[str]:
         """Return the names of the studies, sorted.
@@ -126,7 +126,7 @@ class StoredStudies:
         Raises:
             UserError: the store cannot be read.
         """
-        filesystem, path = self._place.opened()
+        filesystem, path = self._location.opened()
         try:
             with store_errors():
                 bucket = path.partition("/")[0]
@@ -210,15 +210,15 @@ class StoredStudies:
         _write(config, found[CONFIG_FILE])
         _write(run_dir / _KNOWN_FILE, None if there is None else b"")
         if there is not None:
-            keep_urls({**stored_urls(run_dir), "study.dir": self._place.place}, run_dir)
+            keep_urls({**stored_urls(run_dir), "study.dir": self._location.address}, run_dir)
 
     def is_leased(self, name: str) -> bool:
         """Return whether a search renewed its lease recently, by the clocks of the store and of this machine."""
         try:
-            filesystem, path = self._place.opened()
+            filesystem, path = self._location.opened()
             with store_errors():
                 info = filesystem.get_file_info(f"{path}/{name}/{LEASE_FILE}")
-        except (OSError, PlaceAwayError):
+        except (OSError, StoreUnavailableError):
             return False
         return bool(info.type == FileType.File and time.time() - info.mtime_ns / 1e9 < SILENT_S)
 
@@ -236,7 +236,7 @@ class StoredStudies:
                     self.write(f"{to}/{file}", (self.folder / to / file).read_bytes())
         except OSError as error:
             raise UserError(
-                f"study.dir: {self._place.place}: {to} cannot be written ({self._place.why(error)}); it is in"
+                f"study.dir: {self._location.address}: {to} cannot be written ({self._location.why(error)}); it is in"
                 f" {self.folder / to}"
             ) from None
         (self.folder / to / _KNOWN_FILE).touch()
@@ -253,7 +253,7 @@ class StoredStudies:
                 self.delete(f"{name}/{file}")
         except OSError as error:
             raise UserError(
-                f"study.dir: {self._place.place}: {name} cannot be deleted there ({self._place.why(error)})"
+                f"study.dir: {self._location.address}: {name} cannot be deleted there ({self._location.why(error)})"
             ) from None
 
     def read(self, file: str) -> bytes | None:
@@ -286,23 +286,23 @@ class StoredStudies:
     @contextmanager
     def _reached(self) -> Iterator[tuple[FileSystem, str]]:
         try:
-            opened = self._place.opened()
-        except PlaceAwayError as error:
+            opened = self._location.opened()
+        except StoreUnavailableError as error:
             raise OSError(str(error)) from None
         with store_errors():
             yield opened
 
     def why(self, error: Exception) -> str:
-        return self._place.why(error)
+        return self._location.why(error)
 
     def shown(self, name: str) -> str:
         """Return a study's location, without passwords."""
-        return without_password(below(self._place.place, name))
+        return without_password(below(self._location.address, name))
 
     def _unreadable(self, error: Exception) -> UserError:
         return UserError(
-            f"study.dir: {self._place.place} cannot be read ({self._place.why(error)}); check that the store answers,"
-            " and its credentials"
+            f"study.dir: {self._location.address} cannot be read ({self._location.why(error)}); check that the store"
+            " answers, and its credentials"
         )
 
 

@@ -14,8 +14,8 @@ from tune_app.config.old_names import keep_split
 from tune_app.config.yaml_files import read_yaml
 from tune_app.errors import UserError, without_password
 from tune_app.study.checkpoints import CheckpointStorage, StudyCheckpoints
-from tune_app.study.places import Place
 from tune_app.study.record import Difference
+from tune_app.study.storage_location import StorageLocation
 from tune_app.study.store import StudyStore
 from tune_app.uris import is_store
 
@@ -204,7 +204,7 @@ def check_unlinked(config: RunConfig) -> None:
         )
 
 
-def check_place(config: RunConfig) -> None:
+def check_study_dir(config: RunConfig) -> None:
     """Refuse storage locations that cannot hold a study or its mirror. Write nothing to a database.
 
     Raises:
@@ -213,7 +213,7 @@ def check_place(config: RunConfig) -> None:
     if config.tracking.enabled:
         _check_tracking(config)
     if is_store(config.study.dir):
-        Place(config.study.dir, "study.dir").check()
+        StorageLocation(config.study.dir, "study.dir").check()
     checkpoint_storage(config).opened()
     if is_store(config.study.dir):
         return

@@ -271,7 +271,7 @@ def check_change(opening: Opening, consent: Consent | None) -> None:
             raise UserError(
                 f"study.on_change: delete: nobody consented to deleting {changed.name}; set study.on_change=fork"
             )
-        consent(question(changed, without_password(opening.config.named(changed.name).place)))
+        consent(question(changed, without_password(opening.config.named(changed.name).location)))
 
 
 def make_room(opening: Opening) -> str | None:
@@ -529,8 +529,8 @@ def _check_own(run_dir: Path) -> None:
         )
 
 
-def question(store: StudyStore, place: str) -> str:
-    return f"Delete study {store.name} with its trials ({len(store.trials())}), in {place}?"
+def question(store: StudyStore, location: str) -> str:
+    return f"Delete study {store.name} with its trials ({len(store.trials())}), in {location}?"
 
 
 def _told(found: CarryOver, parent: str, already: int) -> str:

@@ -55,7 +55,7 @@ from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, MemorySettings, Seeds, TrialSettings, with_params
 from trainables.tasks import criteria
 from trainables.training.divergence import NonFiniteLossError
-from trainables.trial import TrialPlaces, run_trial
+from trainables.trial import TrialFolders, run_trial
 
 CONFIGURATIONS = {"tiny": 400, "minilm": 150}
 SEEDS = {"tiny": (0, 1), "minilm": (0,)}
@@ -115,7 +115,7 @@ def seeds_of(seed: int) -> Seeds:
     return replace(trial_seeds(seed), split=trial_seeds(0).split)
 
 
-def train(table: str, index: int, seed: int, data: str, places: TrialPlaces) -> Curve:
+def train(table: str, index: int, seed: int, data: str, folders: TrialFolders) -> Curve:
     """Train one configuration to its end, or until it fails."""
     params = configuration(table, index)
     base = TrialSettings(
@@ -127,7 +127,7 @@ def train(table: str, index: int, seed: int, data: str, places: TrialPlaces) -> 
     failed = ""
     start = time.process_time()
     try:
-        run_trial(settings, report=reports.append, places=places, device=UncountedDevice())
+        run_trial(settings, report=reports.append, folders=folders, device=UncountedDevice())
     except NonFiniteLossError as error:
         failed = f"diverged: {error}"
     values = [report.value for report in reports]
@@ -140,7 +140,7 @@ def make(table: str, data: str, file: Path) -> None:
     done = {(curve.index, curve.seed) for curve in read_table(table, file)} if file.exists() else set()
     runs = [(index, seed) for seed in SEEDS[table] for index in range(CONFIGURATIONS[table])]
     with tempfile.TemporaryDirectory() as folder, file.open("a", newline="", encoding="utf-8") as stream:
-        places = TrialPlaces(Path(folder, "cache"), None, machine=MachineFiles(Path(folder, "machine")))
+        folders = TrialFolders(Path(folder, "cache"), None, machine=MachineFiles(Path(folder, "machine")))
         writer = csv.DictWriter(stream, header(table), lineterminator="\n")
         if not done and not file.stat().st_size:
             writer.writeheader()
@@ -148,7 +148,7 @@ def make(table: str, data: str, file: Path) -> None:
             if (index, seed) in done:
                 continue
             start = time.perf_counter()
-            curve = train(table, index, seed, data, places)
+            curve = train(table, index, seed, data, folders)
             writer.writerow(as_row(table, curve))
             stream.flush()
             last = f"{curve.values[-1]:.3f}" if not curve.failed else curve.failed

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.data.augment import Augmentation, AugmentedTexts, tell, touched
+from trainables.data.augment import Augmentation, AugmentedTexts, augment_row, touched
 from trainables.data.rows import Rows
 from trainables.data.tokens import Reading, tokenise_rows
 from trainables.models.builtin import train_tokenizer
@@ -34,18 +34,18 @@ def test_a_span_stays_as_it_is_and_every_token_is_where_it_is_said_to_be(
 ) -> None:
     (ids, (first, end)), settings = text, AugmentSettings(way, strength=strength)
     before = ids.copy()
-    told = tell(ids, (first, end), settings, MASK, np.random.default_rng(seed))
+    augmented = augment_row(ids, (first, end), settings, MASK, np.random.default_rng(seed))
     assert (ids == before).all()
-    assert told.ids.dtype == ids.dtype
-    assert told.positions.shape == ids.shape
-    kept = told.positions >= 0
-    assert sorted(told.positions[kept]) == list(range(len(told.ids)))
-    there = told.ids[told.positions[kept]]
-    assert ((there == ids[kept]) | (there == MASK)).all()
-    span = told.positions[first:end]
-    assert kept[first:end].all()
+    assert augmented.ids.dtype == ids.dtype
+    assert augmented.positions.shape == ids.shape
+    remaining = augmented.positions >= 0
+    assert sorted(augmented.positions[remaining]) == list(range(len(augmented.ids)))
+    there = augmented.ids[augmented.positions[remaining]]
+    assert ((there == ids[remaining]) | (there == MASK)).all()
+    span = augmented.positions[first:end]
+    assert remaining[first:end].all()
     assert (np.diff(span) == 1).all()
-    assert (told.ids[span] == ids[first:end]).all()
+    assert (augmented.ids[span] == ids[first:end]).all()
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -56,28 +56,30 @@ def test_so_many_tokens_are_changed_as_is_said(
     (ids, (first, end)), settings = text, AugmentSettings(way, strength=strength)
     free = len(ids) - (end - first)
     count = int(touched(settings, len(ids), free))
-    told = tell(ids, (first, end), settings, MASK, np.random.default_rng(0))
+    augmented = augment_row(ids, (first, end), settings, MASK, np.random.default_rng(0))
     if way == "mask":
-        assert (told.ids == MASK).sum() == count == min(free, max(1, round(strength * free)))
+        assert (augmented.ids == MASK).sum() == count == min(free, max(1, round(strength * free)))
     elif way == "delete":
-        assert len(ids) - len(told.ids) == count == min(free, len(ids) - 1, max(1, round(strength * free)))
+        assert len(ids) - len(augmented.ids) == count == min(free, len(ids) - 1, max(1, round(strength * free)))
     else:
         # Short runs of adjacent free tokens limit the number of swaps.
-        moved = int((told.positions != np.arange(len(ids))).sum())
+        moved = int((augmented.positions != np.arange(len(ids))).sum())
         assert moved % 2 == 0
         assert moved <= max(2, count + 1)
-        assert (np.abs(told.positions - np.arange(len(ids))) <= 1).all()
+        assert (np.abs(augmented.positions - np.arange(len(ids))) <= 1).all()
 
 
 def test_half_of_a_long_text_is_swapped_where_that_is_asked_for() -> None:
     ids = np.arange(1000, dtype=np.int32)
-    told = tell(ids, (0, 0), AugmentSettings("swap", strength=0.5), None, np.random.default_rng(0))
-    assert (told.ids != ids).sum() == 500
+    augmented = augment_row(ids, (0, 0), AugmentSettings("swap", strength=0.5), None, np.random.default_rng(0))
+    assert (augmented.ids != ids).sum() == 500
 
 
 def test_a_text_of_one_token_is_not_left_out() -> None:
-    told = tell(np.array([7], dtype=np.int32), (0, 0), AugmentSettings("delete"), None, np.random.default_rng(0))
-    assert told.ids.tolist() == [7]
+    augmented = augment_row(
+        np.array([7], dtype=np.int32), (0, 0), AugmentSettings("delete"), None, np.random.default_rng(0)
+    )
+    assert augmented.ids.tolist() == [7]
 
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"]
@@ -105,7 +107,7 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rows, Reading]:
 EVERY = np.arange(60)
 
 
-def told_in(
+def augmented_in(
     reading: tuple[Rows, Reading], settings: AugmentSettings, epoch: int = 1, seed: int = 3, part: np.ndarray = EVERY
 ) -> AugmentedTexts:
     rows, own = reading
@@ -120,21 +122,21 @@ def as_lists(texts: AugmentedTexts) -> list[list[int]]:
 @pytest.mark.parametrize("way", WAYS)
 def test_an_epoch_is_the_same_every_time_and_unlike_another(reading: tuple[Rows, Reading], way: str) -> None:
     settings = AugmentSettings(way, probability=0.5, strength=0.2)
-    told = as_lists(told_in(reading, settings))
-    assert told == as_lists(told_in(reading, settings))
-    assert told != as_lists(told_in(reading, settings, epoch=2))
-    assert told != as_lists(told_in(reading, settings, seed=4))
+    augmented = as_lists(augmented_in(reading, settings))
+    assert augmented == as_lists(augmented_in(reading, settings))
+    assert augmented != as_lists(augmented_in(reading, settings, epoch=2))
+    assert augmented != as_lists(augmented_in(reading, settings, seed=4))
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_row_is_told_the_same_whatever_rows_come_after_it(reading: tuple[Rows, Reading], way: str) -> None:
+def test_a_row_is_augmented_the_same_whatever_rows_come_after_it(reading: tuple[Rows, Reading], way: str) -> None:
     rows, own = reading
     few, column = rows.take(np.arange(20)), own.tokens.texts
     column = replace(column, text_of_row=column.text_of_row[:20])
     of_few = replace(own, tokens=replace(own.tokens, texts=column))
     settings = AugmentSettings(way, probability=0.5, strength=0.2)
     (texts,) = Augmentation(settings, 3, few, [of_few]).texts_in(1, np.arange(20))
-    assert [texts.ids_of(row).tolist() for row in range(20)] == as_lists(told_in(reading, settings))[:20]
+    assert [texts.ids_of(row).tolist() for row in range(20)] == as_lists(augmented_in(reading, settings))[:20]
 
 
 def test_the_share_of_rows_the_part_and_the_positives_are_kept_to(reading: tuple[Rows, Reading]) -> None:
@@ -142,19 +144,19 @@ def test_the_share_of_rows_the_part_and_the_positives_are_kept_to(reading: tuple
     plain = [own.tokens.texts.ids_of(row).tolist() for row in range(60)]
     counts = []
     for epoch in range(1, 41):
-        texts = told_in(reading, AugmentSettings("mask", probability=0.3), epoch, part=np.arange(10, 50))
+        texts = augmented_in(reading, AugmentSettings("mask", probability=0.3), epoch, part=np.arange(10, 50))
         changed = {row for row, ids in enumerate(as_lists(texts)) if ids != plain[row]}
         assert changed == set(np.flatnonzero(texts.chosen))
         assert changed <= set(range(10, 50))
         counts.append(len(changed))
     assert np.mean(counts) == pytest.approx(0.3 * 40, rel=0.15)
-    positives = told_in(reading, AugmentSettings("mask", probability=1.0, rows="positives"))
+    positives = augmented_in(reading, AugmentSettings("mask", probability=1.0, rows="positives"))
     assert (positives.chosen == (rows.labels > 0)).all()
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_lengths_are_known_without_telling_and_never_more(reading: tuple[Rows, Reading], way: str) -> None:
-    texts = told_in(reading, AugmentSettings(way, probability=0.6, strength=0.4))
+    texts = augmented_in(reading, AugmentSettings(way, probability=0.6, strength=0.4))
     assert texts.lengths.tolist() == list(map(len, as_lists(texts)))
     before = reading[1].tokens.texts.lengths
     assert (texts.lengths <= before).all()
@@ -164,12 +166,12 @@ def test_lengths_are_known_without_telling_and_never_more(reading: tuple[Rows, R
 @pytest.mark.parametrize("way", WAYS)
 def test_evidence_is_left_as_it_is(reading: tuple[Rows, Reading], way: str) -> None:
     rows, own = reading
-    texts = told_in(reading, AugmentSettings(way, probability=1.0, strength=0.9))
+    texts = augmented_in(reading, AugmentSettings(way, probability=1.0, strength=0.9))
     for row in np.flatnonzero(rows.evidence[:, 0] >= 0):
         # The evidence is all but the first two words.
         in_evidence = own.tokens.texts.spans_of(row)[:, 0] >= rows.evidence[row, 0]
-        kept = texts.ids_of(row)[-in_evidence.sum() :]
-        assert kept.tolist() == own.tokens.texts.ids_of(row)[in_evidence].tolist()
+        remaining = texts.ids_of(row)[-in_evidence.sum() :]
+        assert remaining.tolist() == own.tokens.texts.ids_of(row)[in_evidence].tolist()
         assert texts.ids_of(row).tolist() != own.tokens.texts.ids_of(row).tolist()
 
 

@@ -27,7 +27,7 @@ from trainables.settings import (
 from trainables.tasks import TASKS
 from trainables.training.split import micro_batches
 from trainables.training.step import accumulate_gradient
-from trainables.trial import TrialPlaces, run_trial
+from trainables.trial import TrialFolders, run_trial
 
 SessionOf = Callable[[TrialSettings], TrainingSession]
 
@@ -121,7 +121,7 @@ def test_a_trial_gives_the_same_values_twice(task_settings: TrialSettings, cache
     for run in range(2):
         reports: list[TrialReport] = []
         once = with_params(task_settings, {"train.epochs": 1, "rungs.per_epoch": 2, "rungs.rows": 10})
-        run_trial(once, report=reports.append, places=TrialPlaces(cache, tmp_path / str(run)))
+        run_trial(once, report=reports.append, folders=TrialFolders(cache, tmp_path / str(run)))
         assert [said.ended for said in reports] == [None, "complete"]
         values.append([(said.value, said.metrics) for said in reports])
     assert values[0] == values[1]

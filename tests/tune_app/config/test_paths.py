@@ -51,7 +51,7 @@ def test_what_is_no_path_is_left_alone(tmp_path: Path, monkeypatch: pytest.Monke
     }
     config = parse_config(raw)
     assert config.study.dir == "s3://bucket/runs"
-    assert config.place == config.checkpoint_dir == "s3://bucket/runs/test"
+    assert config.location == config.checkpoint_dir == "s3://bucket/runs/test"
     assert Path(config.run_dir).parent.parent == machine_folder() / "studies"
     assert config.study.storage == "postgresql://u:p@host/db"
     assert (config.data.path, config.model.name) == ("demo", "bert-base-uncased")

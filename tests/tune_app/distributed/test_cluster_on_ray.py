@@ -161,8 +161,8 @@ def test_two_studies_share_the_cards_of_one_cluster(plain_config: dict[str, Any]
     epochs = {name: [Epoch.of(line) for line in (tmp_path / f"{name}.log").read_text().splitlines()] for name in names}
     assert [len(own) for own in epochs.values()] == [48, 48]
     every = [epoch for own in epochs.values() for epoch in own]
-    assert len({epoch.place for epoch in every}) == 2
-    most = max(sum(epoch.place == one.place and epoch.runs_at(one.begun) for epoch in every) for one in every)
+    assert len({epoch.location for epoch in every}) == 2
+    most = max(sum(epoch.location == one.location and epoch.runs_at(one.begun) for epoch in every) for one in every)
     assert most == 2, "trials of half a card"
     one, other = epochs.values()
     assert any(mine.runs_at(yours.begun) or yours.runs_at(mine.begun) for mine in one for yours in other)

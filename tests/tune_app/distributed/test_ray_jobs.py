@@ -49,7 +49,7 @@ class Ran:
     output: str
 
 
-class Place:
+class StorageLocation:
     """Folders of the head and of the worker, and their cluster."""
 
     def __init__(self, folder: Path) -> None:
@@ -133,11 +133,11 @@ def end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StorageLocation]:
     if not may_hide_folders():
         pytest.skip("no mount namespaces here: two nodes of one machine would share all their files")
     RAYS_OWN.mkdir(exist_ok=True)
-    place = Place(tmp_path_factory.mktemp("cluster"))
+    place = StorageLocation(tmp_path_factory.mktemp("cluster"))
     demo_rows().to_csv(place.own / "demo.csv")
     place.own.joinpath("train.yaml").write_text(
         f"study: {{name: first}}\ndata: {{path: {place.own}/demo.csv, max_rows: 60}}\nmodel: {{name: tiny-bert}}\n"
@@ -169,7 +169,7 @@ def wait_for(ready: Callable[[], Ran]) -> None:
         time.sleep(1)
 
 
-def test_a_submitted_search_sends_data_and_model_to_nodes_that_do_not_have_them(place: Place) -> None:
+def test_a_submitted_search_sends_data_and_model_to_nodes_that_do_not_have_them(place: StorageLocation) -> None:
     ran = place.submit("search", str(place.config))
     assert ran.code == 0, ran.output
     assert place.status()["trials"] == {
@@ -185,7 +185,7 @@ def test_a_submitted_search_sends_data_and_model_to_nodes_that_do_not_have_them(
     assert there.read_bytes() == prepared.read_bytes()
 
 
-def test_a_job_that_is_submitted_again_goes_on_and_its_status_is_read_while_it_runs(place: Place) -> None:
+def test_a_job_that_is_submitted_again_goes_on_and_its_status_is_read_while_it_runs(place: StorageLocation) -> None:
     again = place.submit("search", str(place.config), "--trials", "4", "--quiet", wait=False)
     assert again.code == 0, again.output
     seen = []
@@ -198,7 +198,7 @@ def test_a_job_that_is_submitted_again_goes_on_and_its_status_is_read_while_it_r
     assert seen[0]["complete"] == 2
 
 
-def test_doctor_looks_at_every_node(place: Place) -> None:
+def test_doctor_looks_at_every_node(place: StorageLocation) -> None:
     ran = place.run("headroom", "doctor", "--address", f"127.0.0.1:{place.port}", "--dir", str(place.own), "--json")
     found = [finding for finding in json.loads(ran.output)["findings"] if finding["subject"].startswith("node ")]
     head, worker = found
@@ -208,7 +208,7 @@ def test_doctor_looks_at_every_node(place: Place) -> None:
     assert f"2 CPUs, no GPUs; reaches {place.shared}" in shared.output
 
 
-def test_a_place_that_a_node_does_not_reach_is_refused_before_the_first_trial(place: Place) -> None:
+def test_a_place_that_a_node_does_not_reach_is_refused_before_the_first_trial(place: StorageLocation) -> None:
     ran = place.submit("search", str(place.config), "-s", f"study.dir={place.own}/runs")
     assert "exit code 2" in ran.output
     assert f"study.dir: {place.own}/runs is not in reach of node " in ran.output
@@ -222,7 +222,7 @@ def test_a_place_that_a_node_does_not_reach_is_refused_before_the_first_trial(pl
     assert not list(checkpoints.rglob("checkpoint_*"))
 
 
-def test_the_entry_point_of_the_job_on_kubernetes_runs(place: Place) -> None:
+def test_the_entry_point_of_the_job_on_kubernetes_runs(place: StorageLocation) -> None:
     documents = {document["kind"]: document for document in YAML(typ="safe").load_all(RAYJOB.read_text())}
     folder, data = place.own / "headroom", place.shared / "pairs.csv"
     folder.mkdir()

@@ -45,7 +45,7 @@ class Run:
         self.attributes[number] = self.keeper.add(number, checkpoint, is_best=is_best)
 
     def end(self, number: int, value: float | None, state: TrialState = TrialState.COMPLETE) -> None:
-        self.told(number, value, state)
+        self.as_storage_errors(number, value, state)
         self.keeper.settle(self.ended[number])
 
     def told(self, number: int, value: float | None, state: TrialState = TrialState.COMPLETE) -> None:
@@ -216,7 +216,7 @@ def test_what_a_killed_search_left_of_an_ended_trial_goes_at_the_next_end(run: A
     trials.write(0, 1, True)
     trials.end(0, 0.9)
     trials.write(1, 1, True)
-    trials.told(1, 0.1 if state == TrialState.COMPLETE else None, state)
+    trials.as_storage_errors(1, 0.1 if state == TrialState.COMPLETE else None, state)
     trials.resume(keep=1)
     trials.write(2, 1, True)
     trials.end(2, 0.2)

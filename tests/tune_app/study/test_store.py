@@ -51,7 +51,7 @@ RECORD = StudyRecord(
 
 
 @dataclass(frozen=True)
-class Place:
+class Backend:
     run_dir: Path
     url: str | None
 
@@ -63,27 +63,27 @@ class Place:
 
 
 @pytest.fixture
-def place(storage_url: str | None, tmp_path: Path) -> Place:
-    return Place(tmp_path, storage_url)
+def backend(storage_url: str | None, tmp_path: Path) -> Backend:
+    return Backend(tmp_path, storage_url)
 
 
-def test_a_study_opened_again_is_the_same(place: Place) -> None:
-    first = place.open()
+def test_a_study_opened_again_is_the_same(backend: Backend) -> None:
+    first = backend.open()
     assert (first.name, first.trials(), first.target) == ("test", [], 0)
     first.set_target(12)
     number = first.open_trial(PARAMS, {})
-    for again in (place.open(), place.load()):
+    for again in (backend.open(), backend.load()):
         assert again.record == RECORD
         assert again.target == 12
         assert [trial.number for trial in again.trials()] == [number]
         assert again.distributions == first.distributions
 
 
-def test_a_target_may_change(place: Place) -> None:
-    store = place.open()
+def test_a_target_may_change(backend: Backend) -> None:
+    store = backend.open()
     store.set_target(3)
     store.set_target(5)
-    assert place.load().target == 5
+    assert backend.load().target == 5
 
 
 def changed_space(**changes: Any) -> StudyRecord:
@@ -125,33 +125,33 @@ DIFFERENCES: list[tuple[str, StudyRecord, list[str]]] = [
 
 @pytest.mark.parametrize(("record", "parts"), [row[1:] for row in DIFFERENCES], ids=[row[0] for row in DIFFERENCES])
 def test_a_study_about_something_else_is_refused_with_what_differs(
-    place: Place, record: StudyRecord, parts: list[str]
+    backend: Backend, record: StudyRecord, parts: list[str]
 ) -> None:
-    place.open().open_trial(PARAMS, {})
+    backend.open().open_trial(PARAMS, {})
     with pytest.raises(UserError) as caught:
-        place.open(record)
+        backend.open(record)
     message = str(caught.value)
     assert [part for part in ["study.name:", "--fresh", *parts] if part not in message] == [], message
     assert len(message.splitlines()) == 1
-    assert place.load().record == RECORD, "nothing was changed"
+    assert backend.load().record == RECORD, "nothing was changed"
 
 
 def test_all_differences_are_named_at_once(tmp_path: Path) -> None:
-    place = Place(tmp_path, None)
-    place.open()
+    backend = Backend(tmp_path, None)
+    backend.open()
     other = replace(changed_space(**{"optim.lr": None}), task="evidence", data_fingerprint="f")
     with pytest.raises(UserError, match=r"task\.name: .*; data: .*; optim\.lr: "):
-        place.open(other)
+        backend.open(other)
 
 
-def test_the_order_of_the_space_makes_no_difference(place: Place) -> None:
-    place.open()
-    place.open(replace(RECORD, space=parse_space(dict(reversed(ENTRIES.items())))))
+def test_the_order_of_the_space_makes_no_difference(backend: Backend) -> None:
+    backend.open()
+    backend.open(replace(RECORD, space=parse_space(dict(reversed(ENTRIES.items())))))
 
 
-def test_a_trial_is_recorded_whole_before_it_is_launched(place: Place) -> None:
-    number = place.open().open_trial(PARAMS, {"suggested_at": 1.5})
-    trial = place.load().trial(number)
+def test_a_trial_is_recorded_whole_before_it_is_launched(backend: Backend) -> None:
+    number = backend.open().open_trial(PARAMS, {"suggested_at": 1.5})
+    trial = backend.load().trial(number)
     assert trial.state == TrialState.RUNNING
     assert trial.params == PARAMS
     assert trial.user_attrs == {"suggested_at": 1.5}
@@ -159,19 +159,19 @@ def test_a_trial_is_recorded_whole_before_it_is_launched(place: Place) -> None:
     assert trial.datetime_complete is None
 
 
-def test_numbers_count_all_trials_in_order(place: Place) -> None:
-    store = place.open()
+def test_numbers_count_all_trials_in_order(backend: Backend) -> None:
+    store = backend.open()
     numbers = [
         store.open_trial(PARAMS, {}),
         store.record_infeasible(PARAMS, [Violation("size_limits", "too large", 0.5)]),
         store.open_trial({**PARAMS, "train.batch_size": 64}, {}),
     ]
     assert numbers == [0, 1, 2]
-    assert [trial.number for trial in place.load().trials()] == numbers
+    assert [trial.number for trial in backend.load().trials()] == numbers
 
 
-def test_reports_are_kept_by_epoch_and_seen_at_once(place: Place) -> None:
-    store, reader = place.open(), place.load()
+def test_reports_are_kept_by_epoch_and_seen_at_once(backend: Backend) -> None:
+    store, reader = backend.open(), backend.load()
     number = store.open_trial(PARAMS, {})
     store.report(number, 1, 0.5)
     assert reader.trial(number).intermediate_values == {1: 0.5}
@@ -179,12 +179,12 @@ def test_reports_are_kept_by_epoch_and_seen_at_once(place: Place) -> None:
     assert reader.trial(number).intermediate_values == {1: 0.5, 2: 0.75}
 
 
-def test_attributes_of_an_open_trial_can_be_set_and_replaced(place: Place) -> None:
-    store = place.open()
+def test_attributes_of_an_open_trial_can_be_set_and_replaced(backend: Backend) -> None:
+    store = backend.open()
     number = store.open_trial(PARAMS, {})
     store.set_attributes(number, {"checkpoint": "/a", "retries": 1})
     store.set_attributes(number, {"checkpoint": "/b"})
-    assert place.load().trial(number).user_attrs == {"checkpoint": "/b", "retries": 1}
+    assert backend.load().trial(number).user_attrs == {"checkpoint": "/b", "retries": 1}
 
 
 @pytest.mark.parametrize(
@@ -196,8 +196,8 @@ def test_attributes_of_an_open_trial_can_be_set_and_replaced(place: Place) -> No
         (Outcome.FAILED, TrialState.FAIL),
     ],
 )
-def test_every_outcome_is_told_to_optuna_as_its_state(place: Place, outcome: Outcome, state: TrialState) -> None:
-    store = place.open()
+def test_every_outcome_is_told_to_optuna_as_its_state(backend: Backend, outcome: Outcome, state: TrialState) -> None:
+    store = backend.open()
     number = store.open_trial(PARAMS, {"suggested_at": 1.5})
     store.report(number, 1, 0.5)
     store.close_trial(
@@ -208,7 +208,7 @@ def test_every_outcome_is_told_to_optuna_as_its_state(place: Place, outcome: Out
         attributes={"peak_gib": 1.25, "micro_batch": None, "metrics": {"auc": 0.5}},
         constraints={"memory": 0.25} if outcome is Outcome.OOM else None,
     )
-    trial = place.load().trial(number)
+    trial = backend.load().trial(number)
     assert trial.state == state
     assert trial.datetime_complete is not None
     assert trial.user_attrs == {
@@ -225,23 +225,23 @@ def test_every_outcome_is_told_to_optuna_as_its_state(place: Place, outcome: Out
         assert trial.value == 0.5
 
 
-def test_a_failed_trial_without_any_report_can_be_closed(place: Place) -> None:
-    store = place.open()
+def test_a_failed_trial_without_any_report_can_be_closed(backend: Backend) -> None:
+    store = backend.open()
     number = store.open_trial(PARAMS, {})
     traceback = "Traceback …\n" + "x" * 20_000
     store.close_trial(number, Outcome.FAILED, attributes={"error_traceback": traceback})
-    assert place.load().trial(number).user_attrs["error_traceback"] == traceback
+    assert backend.load().trial(number).user_attrs["error_traceback"] == traceback
 
 
-def test_a_rejected_sample_is_recorded_with_the_excess_of_every_rule(place: Place) -> None:
-    store = place.open()
+def test_a_rejected_sample_is_recorded_with_the_excess_of_every_rule(backend: Backend) -> None:
+    store = backend.open()
     found = [
         Violation("size_limits", "batch 48 > 16", 2.0),
         Violation("memory", "needs 30 GiB", 0.25),
         Violation("size_limits", "batch 48 > 32", 0.5),
     ]
     number = store.record_infeasible(PARAMS, found)
-    trial = place.load().trial(number)
+    trial = backend.load().trial(number)
     assert trial.state == TrialState.PRUNED
     assert trial.params == PARAMS
     assert trial.user_attrs == {"outcome": "infeasible", "reason": "batch 48 > 16; needs 30 GiB; batch 48 > 32"}
@@ -259,71 +259,73 @@ def test_a_rejected_sample_is_recorded_with_the_excess_of_every_rule(place: Plac
         (Outcome.FAILED, float("nan")),
     ],
 )
-def test_a_value_goes_with_complete_and_with_nothing_else(place: Place, outcome: Outcome, value: float | None) -> None:
-    store = place.open()
+def test_a_value_goes_with_complete_and_with_nothing_else(
+    backend: Backend, outcome: Outcome, value: float | None
+) -> None:
+    store = backend.open()
     number = store.open_trial(PARAMS, {})
     with pytest.raises(ValueError, match=str(number)):
         store.close_trial(number, outcome, value=value)
-    trial = place.load().trial(number)
+    trial = backend.load().trial(number)
     assert trial.state == TrialState.RUNNING
     assert trial.user_attrs == {}, "the trial is as it was"
 
 
-def test_a_trial_is_told_once(place: Place) -> None:
-    store = place.open()
+def test_a_trial_is_told_once(backend: Backend) -> None:
+    store = backend.open()
     number = store.open_trial(PARAMS, {})
     store.close_trial(number, Outcome.COMPLETE, value=0.5)
     with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
         store.close_trial(number, Outcome.FAILED)
-    trial = place.load().trial(number)
+    trial = backend.load().trial(number)
     assert (trial.state, trial.value, trial.user_attrs["outcome"]) == (TrialState.COMPLETE, 0.5, "complete")
 
 
-def test_parameters_outside_the_space_cannot_be_recorded(place: Place) -> None:
-    store = place.open()
+def test_parameters_outside_the_space_cannot_be_recorded(backend: Backend) -> None:
+    store = backend.open()
     with pytest.raises(ValueError, match="bert-huge"):
         store.open_trial({**PARAMS, "model.name": "bert-huge"}, {})
-    assert place.load().trials() == []
+    assert backend.load().trials() == []
 
 
-def test_an_open_trial_is_found_again_and_goes_on_under_its_number(place: Place) -> None:
-    first = place.open()
+def test_an_open_trial_is_found_again_and_goes_on_under_its_number(backend: Backend) -> None:
+    first = backend.open()
     first.open_trial(PARAMS, {})
     number = first.open_trial({**PARAMS, "train.batch_size": 24}, {"checkpoint": "/c"})
     first.report(number, 1, 0.5)
-    second = place.open()
+    second = backend.open()
     second.report(number, 2, 0.75)
     second.close_trial(number, Outcome.COMPLETE, value=0.75)
-    trial = place.load().trial(number)
+    trial = backend.load().trial(number)
     assert trial.params["train.batch_size"] == 24
     assert trial.intermediate_values == {1: 0.5, 2: 0.75}
     assert trial.user_attrs["checkpoint"] == "/c"
 
 
-def test_a_study_that_is_not_there_cannot_be_loaded(place: Place) -> None:
+def test_a_study_that_is_not_there_cannot_be_loaded(backend: Backend) -> None:
     with pytest.raises(UserError, match=r"test: no study.*run headroom search first"):
-        place.load()
-    place.open()
+        backend.load()
+    backend.open()
     with pytest.raises(UserError, match=r"other: no study of that name.*run headroom search first"):
-        place.load("other")
+        backend.load("other")
 
 
 def test_two_studies_may_share_a_database(empty_database: Path, tmp_path: Path) -> None:
-    place = Place(tmp_path, f"sqlite:///{shutil.copy(empty_database, tmp_path / 'two.db')}")
-    place.open(name="a").open_trial(PARAMS, {})
-    other = place.open(replace(RECORD, task="evidence"), name="b")
+    backend = Backend(tmp_path, f"sqlite:///{shutil.copy(empty_database, tmp_path / 'two.db')}")
+    backend.open(name="a").open_trial(PARAMS, {})
+    other = backend.open(replace(RECORD, task="evidence"), name="b")
     assert other.trials() == []
     assert other.open_trial(PARAMS, {}) == 0
 
 
 def test_a_study_of_someone_else_is_neither_shown_nor_written_to(empty_database: Path, tmp_path: Path) -> None:
-    place = Place(tmp_path, f"sqlite:///{shutil.copy(empty_database, tmp_path / 'theirs.db')}")
-    theirs = optuna.create_study(study_name="test", storage=place.url)
+    backend = Backend(tmp_path, f"sqlite:///{shutil.copy(empty_database, tmp_path / 'theirs.db')}")
+    theirs = optuna.create_study(study_name="test", storage=backend.url)
     theirs.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
     with pytest.raises(UserError, match="test: no study of that name"):
-        place.load()
+        backend.load()
     with pytest.raises(UserError, match=r"study\.name: .*set another study\.name"):
-        place.open()
+        backend.open()
     assert theirs.user_attrs == {}
 
 
@@ -337,40 +339,40 @@ def test_a_study_of_someone_else_is_neither_shown_nor_written_to(empty_database:
 def test_a_study_made_beforehand_is_refused_by_its_direction(
     made: dict[str, Any], told: str, empty_database: Path, tmp_path: Path
 ) -> None:
-    place = Place(tmp_path, f"sqlite:///{shutil.copy(empty_database, tmp_path / 'theirs.db')}")
-    theirs = optuna.create_study(study_name="test", storage=place.url, **made)
-    for refused in (place.open, lambda: check_name(place.run_dir, "test", place.url, RECORD)):
+    backend = Backend(tmp_path, f"sqlite:///{shutil.copy(empty_database, tmp_path / 'theirs.db')}")
+    theirs = optuna.create_study(study_name="test", storage=backend.url, **made)
+    for refused in (backend.open, lambda: check_name(backend.run_dir, "test", backend.url, RECORD)):
         with pytest.raises(UserError, match=rf"study\.name: test is in the storage already: {told}"):
             refused()
     assert theirs.user_attrs == {}
 
 
 def test_what_another_program_wrote_to_an_empty_study_is_not_written_over(empty_database: Path, tmp_path: Path) -> None:
-    place = Place(tmp_path, f"sqlite:///{shutil.copy(empty_database, tmp_path / 'theirs.db')}")
-    theirs = optuna.create_study(study_name="test", storage=place.url, direction="maximize")
+    backend = Backend(tmp_path, f"sqlite:///{shutil.copy(empty_database, tmp_path / 'theirs.db')}")
+    theirs = optuna.create_study(study_name="test", storage=backend.url, direction="maximize")
     theirs.set_user_attr("owner", "ann")
     with pytest.raises(UserError, match=r"attributes of another program \(owner\)"):
-        place.open()
+        backend.open()
     assert theirs.user_attrs == {"owner": "ann"}
 
 
 def test_values_that_another_program_named_are_not_named_anew(empty_database: Path, tmp_path: Path) -> None:
-    place = Place(tmp_path, f"sqlite:///{shutil.copy(empty_database, tmp_path / 'theirs.db')}")
-    theirs = optuna.create_study(study_name="test", storage=place.url, direction="maximize")
+    backend = Backend(tmp_path, f"sqlite:///{shutil.copy(empty_database, tmp_path / 'theirs.db')}")
+    theirs = optuna.create_study(study_name="test", storage=backend.url, direction="maximize")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         theirs.set_metric_names(["accuracy"])
     with pytest.raises(UserError, match="its values are named accuracy"):
-        place.open()
+        backend.open()
     assert theirs.metric_names == ["accuracy"]
 
 
-def test_a_study_whose_direction_was_changed_is_not_resumed(place: Place) -> None:
-    store = place.open()
+def test_a_study_whose_direction_was_changed_is_not_resumed(backend: Backend) -> None:
+    store = backend.open()
     record = {**RECORD.as_dict(), "mode": "min"}
     store.study.set_user_attr("headroom", record)
     with pytest.raises(UserError, match=r"its direction is maximize, and macro_f1 \(min\) asks for minimize"):
-        place.open()
+        backend.open()
 
 
 @pytest.mark.parametrize("statement", [MLFLOW_TABLES, "CREATE TABLE notes (id INTEGER)"])
@@ -382,25 +384,25 @@ def test_a_database_of_another_program_is_refused_as_it_is(statement: str, tmp_p
     before = file.read_bytes()
     whose = "MLflow" if statement == MLFLOW_TABLES else "another program"
     with pytest.raises(UserError, match=rf"study\.storage: sqlite:///.* holds the tables of {whose}; give the study"):
-        Place(tmp_path, sqlite_url(file)).open()
+        Backend(tmp_path, sqlite_url(file)).open()
     assert file.read_bytes() == before
 
 
-def test_a_study_whose_first_write_was_cut_short_is_opened_as_new(place: Place) -> None:
-    place.open()
-    if place.url is None:
-        file = place.run_dir / JOURNAL_FILE
+def test_a_study_whose_first_write_was_cut_short_is_opened_as_new(backend: Backend) -> None:
+    backend.open()
+    if backend.url is None:
+        file = backend.run_dir / JOURNAL_FILE
         file.write_bytes(file.read_bytes().splitlines(keepends=True)[0])
     else:
-        optuna.delete_study(study_name="test", storage=place.url)
-        optuna.create_study(study_name="test", storage=place.url, direction="maximize")
-    assert place.open().record == RECORD
+        optuna.delete_study(study_name="test", storage=backend.url)
+        optuna.create_study(study_name="test", storage=backend.url, direction="maximize")
+    assert backend.open().record == RECORD
 
 
 @pytest.mark.parametrize("content", [b"garbage\n", b"\x00" * 100 + b"\n", b"[]\n", b"{}\n"])
 def test_a_journal_that_is_none_is_refused_by_its_path(content: bytes, tmp_path: Path) -> None:
     (tmp_path / JOURNAL_FILE).write_bytes(content)
-    for opened in (Place(tmp_path, None).open, Place(tmp_path, None).load):
+    for opened in (Backend(tmp_path, None).open, Backend(tmp_path, None).load):
         with pytest.raises(UserError, match=JOURNAL_FILE) as caught:
             opened()
         assert len(str(caught.value).splitlines()) == 1
@@ -420,7 +422,7 @@ SECRET_URLS = [
 @pytest.mark.parametrize("way", ["open", "load"])
 def test_a_database_that_cannot_be_reached_is_named_without_its_password(url: str, way: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
-        getattr(Place(tmp_path, url), way)()
+        getattr(Backend(tmp_path, url), way)()
     message = str(caught.value)
     assert message.startswith("study.storage: ")
     assert "://user:***@localhost" in message
@@ -436,7 +438,7 @@ def test_a_file_that_is_no_database_is_refused(content: bytes | None, tmp_path: 
         file.parent.mkdir()
         file.write_bytes(content)
     with pytest.raises(UserError, match=r"study\.storage: sqlite:///.*cannot be opened"):
-        Place(tmp_path, f"sqlite:///{file}").open()
+        Backend(tmp_path, f"sqlite:///{file}").open()
 
 
 def test_only_one_search_holds_a_run_directory(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def storage(
     """Return the storage of studies, in a working directory with a configuration."""
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text(mine_yaml)
-    monkeypatch.setattr(experiment, "check_knobs", lambda *_: None)
+    monkeypatch.setattr(experiment, "check_parameters_are_read", lambda *_: None)
     return None if request.param == "journal" else f"sqlite:///{tmp_path}/studies.db"
 
 

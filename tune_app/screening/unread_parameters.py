@@ -20,7 +20,7 @@ _TRIES = 10
 _DRAWS = 500
 
 
-def check_knobs(config: RunConfig, models: Sequence[str], say: Callable[[str], None]) -> None:
+def check_parameters_are_read(config: RunConfig, models: Sequence[str], say: Callable[[str], None]) -> None:
     """Check which parameters runs read, on a small stand-in for each model family; see ``trainables.dry_run``.
 
     The tried configuration has the values under which most parameters are read. If some parameters exclude each other,

@@ -13,7 +13,7 @@ from tune_app.errors import StorageError, UserError, check_password, first_line,
 from tune_app.uris import is_store
 
 
-class PlaceAwayError(UserError):
+class StoreUnavailableError(UserError):
     """Error of a store that did not answer, but may answer later."""
 
 
@@ -29,33 +29,33 @@ def store_errors() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Place:
+class StorageLocation:
     """Storage location: a folder, or a location in a store.
 
     Attributes:
-        place: path or URI of the location.
+        address: path or URI of the location.
         setting: setting that names the location, for messages.
     """
 
-    place: str
+    address: str
     setting: str = "checkpoint.dir"
 
     def opened(self) -> tuple[FileSystem, str]:
         """Return the file system and the path in it.
 
         Raises:
-            PlaceAwayError: the store does not answer.
+            StoreUnavailableError: the store does not answer.
             UserError: the URI is invalid, or names an unknown kind of store.
         """
-        check_password(self.setting, self.place)
+        check_password(self.setting, self.address)
         try:
-            return _opened(self.place)
+            return _opened(self.address)
         except ValueError as error:
             remedy = "give a folder, or a URI such as s3://bucket/folder"
-            raise UserError(f"{self.setting}: {self.place}: {self.why(error)}; {remedy}") from None
+            raise UserError(f"{self.setting}: {self.address}: {self.why(error)}; {remedy}") from None
         except OSError as error:
             remedy = "check that the store answers, and its credentials"
-            raise PlaceAwayError(f"{self.setting}: {self.place}: {self.why(error)}; {remedy}") from None
+            raise StoreUnavailableError(f"{self.setting}: {self.address}: {self.why(error)}; {remedy}") from None
 
     def check(self) -> None:
         """Check that a file can be written to the location and deleted again.
@@ -73,12 +73,12 @@ class Place:
                 filesystem.delete_file(tried)
         except OSError as error:
             raise UserError(
-                f"{self.setting}: {self.place} cannot be written ({self.why(error)}); check that it exists, that you"
+                f"{self.setting}: {self.address} cannot be written ({self.why(error)}); check that it exists, that you"
                 " may write to it, and its credentials"
             ) from None
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def as_storage_errors(self) -> Iterator[None]:
         """Convert errors of a store that does not answer to a one-line StorageError, which ends the search.
 
         Raises:
@@ -87,9 +87,9 @@ class Place:
         try:
             with store_errors():
                 yield
-        except (OSError, PlaceAwayError) as error:
+        except (OSError, StoreUnavailableError) as error:
             # Errors of this machine's disks have an error number; they are not the store's.
-            if not is_store(self.place) or getattr(error, "errno", None) is not None:
+            if not is_store(self.address) or getattr(error, "errno", None) is not None:
                 raise
             raise StorageError(
                 f"the search ended because its store does not answer ({self.why(error)}); finished trials are saved:"
@@ -98,11 +98,11 @@ class Place:
 
     def why(self, error: Exception) -> str:
         """Return a store's error message on one line, without the URI's passwords."""
-        return without_password_of(self.place, first_line(error))
+        return without_password_of(self.address, first_line(error))
 
 
 @lru_cache(maxsize=16)
-def _opened(place: str) -> tuple[FileSystem, str]:
+def _opened(location: str) -> tuple[FileSystem, str]:
     # Cached, because opening a store queries it, and an opened store keeps its connections.
-    filesystem, path = FileSystem.from_uri(place)
+    filesystem, path = FileSystem.from_uri(location)
     return filesystem, str(path).rstrip("/")

@@ -11,7 +11,7 @@ from trainables.settings import OBJECTIVES, ScheduleSettings, TrialSettings
 from tune_app.cli import main
 from tune_app.config import parse_config, searchable_names
 from tune_app.errors import UserError
-from tune_app.screening.knobs import check_knobs
+from tune_app.screening.unread_parameters import check_parameters_are_read
 
 SPACE = {
     "model.name": {"choices": ["tiny-bert", "small-bert", "tiny-deberta"]},
@@ -36,7 +36,7 @@ def config_of(space: dict[str, Any]) -> Any:
 def checked(space: dict[str, Any]) -> list[str]:
     """Return the messages of the check after the first, which announces that it takes a moment."""
     said: list[str] = []
-    check_knobs(config_of(space), [*map(str, space["model.name"]["choices"])], said.append)
+    check_parameters_are_read(config_of(space), [*map(str, space["model.name"]["choices"])], said.append)
     return said[1:]
 
 
@@ -56,7 +56,7 @@ def test_everything_that_can_be_searched_is_read(task: str) -> None:
         }
     )
     said: list[str] = []
-    check_knobs(config, ["tiny-bert"], said.append)
+    check_parameters_are_read(config, ["tiny-bert"], said.append)
     assert len(said) == 1, "no family that could not be tried"
 
 
