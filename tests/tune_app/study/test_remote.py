@@ -15,7 +15,7 @@ from pyarrow.fs import FileSystem, LocalFileSystem, SubTreeFileSystem
 from tune_app.config import RunConfig, parse_config
 from tune_app.errors import StorageError, UserError, storage_failure
 from tune_app.outcomes import Outcome, carried_from
-from tune_app.study import lease, places, remote
+from tune_app.study import lease, remote, storage_location
 from tune_app.study.record import StudyRecord
 from tune_app.study.remote import Kept, StoredStudies, fetched, is_running, kept
 from tune_app.study.run_dir import CONFIG_FILE, check_study_dir, stored_config, write_config
@@ -54,7 +54,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     (folder / "bucket").mkdir(parents=True)
     (tmp_path / "nothing").write_text("a file")
     bucket = Bucket(folder)
-    monkeypatch.setattr(places, "_opened", bucket.opened)
+    monkeypatch.setattr(storage_location, "_opened", bucket.opened)
     monkeypatch.setattr(remote, "Lease", partial(lease.Lease, settle_s=0.0))
     monkeypatch.setattr(remote, "_AGAIN_S", 0.0)
     monkeypatch.setattr(remote, "_REST", 0.0)
