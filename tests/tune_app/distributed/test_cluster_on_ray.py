@@ -69,7 +69,7 @@ class Epoch:
         return cls(float(lr), int(number), node, card, float(begun), float(ended))
 
     @property
-    def place(self) -> tuple[str, str]:
+    def location(self) -> tuple[str, str]:
         return self.node, self.card
 
     def runs_at(self, moment: float) -> bool:

@@ -45,10 +45,10 @@ class Run:
         self.attributes[number] = self.keeper.add(number, checkpoint, is_best=is_best)
 
     def end(self, number: int, value: float | None, state: TrialState = TrialState.COMPLETE) -> None:
-        self.as_storage_errors(number, value, state)
+        self.close_trial(number, value, state)
         self.keeper.settle(self.ended[number])
 
-    def told(self, number: int, value: float | None, state: TrialState = TrialState.COMPLETE) -> None:
+    def close_trial(self, number: int, value: float | None, state: TrialState = TrialState.COMPLETE) -> None:
         """Record the trial's end in the study, and do nothing else."""
         trial = create_trial(state=state, value=value, user_attrs=dict(self.attributes.get(number, {})))
         trial.number = number
@@ -216,7 +216,7 @@ def test_what_a_killed_search_left_of_an_ended_trial_goes_at_the_next_end(run: A
     trials.write(0, 1, True)
     trials.end(0, 0.9)
     trials.write(1, 1, True)
-    trials.as_storage_errors(1, 0.1 if state == TrialState.COMPLETE else None, state)
+    trials.close_trial(1, 0.1 if state == TrialState.COMPLETE else None, state)
     trials.resume(keep=1)
     trials.write(2, 1, True)
     trials.end(2, 0.2)

@@ -98,7 +98,7 @@ class Search:
     """Search as far as its study sees it, from beginning to end."""
 
     def __init__(self, config: RunConfig | None = None) -> None:
-        self.as_storage_errors: list[str] = []
+        self.messages: list[str] = []
         self._asked = config or config_of()
         self._stack = ExitStack()
 
@@ -106,11 +106,11 @@ class Search:
         with self._stack as stack:
             check_study_dir(self._asked)
             record = recorded(self._asked)
-            opening = choose(self._asked, record, say=self.as_storage_errors.append)
+            opening = choose(self._asked, record, say=self.messages.append)
             self.run_dir = Path(opening.config.run_dir)
             self.run_dir.mkdir(parents=True, exist_ok=True)
             stack.enter_context(search_lock(self.run_dir))
-            self.kept: Kept = stack.enter_context(kept(opening.config, self.as_storage_errors.append))
+            self.kept: Kept = stack.enter_context(kept(opening.config, self.messages.append))
             self.store, _ = begin(opening, opening.parent)
             write_config(opening.config, self.run_dir)
             self.kept.save(at_once=True)
@@ -163,7 +163,7 @@ def test_what_one_machine_told_the_next_one_knows(bucket: Bucket, machine: Machi
         assert again.complete(0.2)
         machine("C")
         assert values(read()) == [0.1, 0.2], "it can be read while the search runs"
-    assert search.as_storage_errors == again.as_storage_errors == []
+    assert search.messages == again.as_storage_errors == []
     assert bucket.files == [f"bucket/runs/x/{CONFIG_FILE}", f"bucket/runs/x/{JOURNAL_FILE}"]
 
 
@@ -183,7 +183,7 @@ def test_a_copy_of_a_killed_search_goes_on_where_it_was(bucket: Bucket, machine:
         assert values(search.store) == [0.1, 0.2], "the store had the first alone"
     machine("B")
     assert values(read()) == [0.1, 0.2]
-    assert search.as_storage_errors == []
+    assert search.messages == []
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"op_code": 4, "tr'])
@@ -198,7 +198,7 @@ def test_what_another_machine_did_not_get_to_know_is_set_aside_and_told(
     here = machine("A")
     with Search() as search:
         assert values(search.store) == [0.1, 0.3]
-    (told,) = search.as_storage_errors
+    (told,) = search.messages
     (aside,) = (here / "x").glob(f"{JOURNAL_FILE}.left-*")
     assert told == f"the store lacks some records of this machine; they are saved as {aside}"
     assert b'"values":[0.2]' in aside.read_bytes()
@@ -216,7 +216,7 @@ def test_a_torn_last_line_alone_is_nothing_to_set_aside(bucket: Bucket, machine:
     machine("A")
     with Search() as search:
         assert values(search.store) == [0.1, 0.2]
-    assert search.as_storage_errors == []
+    assert search.messages == []
 
 
 def test_a_study_that_was_deleted_elsewhere_does_not_come_back(bucket: Bucket, machine: Machine) -> None:
@@ -254,7 +254,7 @@ def test_a_copy_at_work_is_left_as_it_is(bucket: Bucket, machine: Machine) -> No
         StoredStudies(PLACE).fetch("x")
         assert (search.run_dir / JOURNAL_FILE).read_bytes() == before
         assert len(read().trials()) == 1
-    assert search.as_storage_errors == []
+    assert search.messages == []
 
 
 def test_what_can_wait_does_and_the_rest_is_kept_at_once(bucket: Bucket, machine: Machine) -> None:
@@ -282,7 +282,7 @@ def test_a_search_goes_on_while_the_store_does_not_answer(
         assert not search.complete(0.3), "it is not asked at every record"
         monkeypatch.setattr("time.monotonic", lambda: 1e9)
         assert search.kept.save(at_once=False)
-    gone, back = search.as_storage_errors
+    gone, back = search.messages
     assert gone.startswith(f"study.dir: {SHOWN} cannot be written (")
     assert gone.endswith("; the search goes on, and is copied there later")
     assert back == f"study.dir: {SHOWN}: the store has the whole study again"
@@ -332,7 +332,7 @@ def test_a_search_that_was_suspended_writes_nothing_once_another_went_on(
     here = machine("A")
     with Search() as again:
         assert values(again.store) == [0.1, 0.2]
-    assert len(list((here / "x").glob(f"{JOURNAL_FILE}.left-*"))) == len(again.as_storage_errors) == 1
+    assert len(list((here / "x").glob(f"{JOURNAL_FILE}.left-*"))) == len(again.messages) == 1
 
 
 def test_a_copy_that_is_behind_is_not_sent_where_the_store_cannot_be_read(
@@ -435,7 +435,7 @@ def test_an_archive_that_could_not_be_sent_stays_on_its_machine(
         assert values(again.store) == [0.1], "in the store it is what it was"
     kept_here = Path(str(raised.value).rpartition(" ")[2])
     assert values(load_study(kept_here, kept_here.name, None)) == [0.1]
-    assert again.as_storage_errors == []
+    assert again.messages == []
 
 
 def test_checkpoints_stay_while_a_study_under_another_name_has_them(bucket: Bucket, machine: Machine) -> None:
