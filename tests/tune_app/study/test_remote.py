@@ -163,7 +163,7 @@ def test_what_one_machine_told_the_next_one_knows(bucket: Bucket, machine: Machi
         assert again.complete(0.2)
         machine("C")
         assert values(read()) == [0.1, 0.2], "it can be read while the search runs"
-    assert search.messages == again.as_storage_errors == []
+    assert search.messages == again.messages == []
     assert bucket.files == [f"bucket/runs/x/{CONFIG_FILE}", f"bucket/runs/x/{JOURNAL_FILE}"]
 
 
