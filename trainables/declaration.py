@@ -18,8 +18,11 @@ An entry of a registry, also one of another distribution, adds settings of its o
 
 From then on ``optim.momentum`` is a setting like any other: validated, listed in the reference, part of the schema,
 searchable in a space and exported. It counts as read only while ``optim.name`` is ``sgd``. The entry's code reads it as
-``settings.optim["momentum"]``. Settings must be added before a configuration is loaded, best where the entry registers
-itself. Files and records hold an added setting only if its value differs from the default, so that studies begun
+``settings.optim["momentum"]``.
+
+Settings must be added before a configuration is loaded, best where the entry registers itself. A registry that gains an
+entry without settings calls ``choices_changed``, so that the setting whose ``choices`` read the registry accepts the
+entry's name. Files and records hold an added setting only if its value differs from the default, so that studies begun
 without the entry stay the same.
 """
 
@@ -132,8 +135,7 @@ def add_settings(section: str, entry: str, /, *, chosen_by: str = "name", **sett
     Raises:
         ValueError: another entry declares a setting of the same name otherwise.
     """
-    global _changes
-    _changes += 1
+    choices_changed()
     known = _ADDED.setdefault(section, {})
     for name, declared in settings.items():
         before = known.get(name, declared)
@@ -148,8 +150,7 @@ def add_settings(section: str, entry: str, /, *, chosen_by: str = "name", **sett
 
 def remove_settings(section: str, entry: str) -> None:
     """Remove the settings that an entry added, except those that other entries share."""
-    global _changes
-    _changes += 1
+    choices_changed()
     for name, declared in list(_ADDED.get(section, {}).items()):
         entries = tuple(other for other in declared.entries if other != entry)
         if entries:
@@ -158,8 +159,14 @@ def remove_settings(section: str, entry: str) -> None:
             del _ADDED[section][name]
 
 
+def choices_changed() -> None:
+    """Note that a registry gained or lost an entry, so that configurations loaded from now on know it."""
+    global _changes
+    _changes += 1
+
+
 def revision() -> int:
-    """Return a number that changes whenever settings are added or removed."""
+    """Return a number that changes whenever settings are added or removed, or choices change."""
     return _changes
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from trainables.declaration import add_settings, added, remove_settings, with_values
+from trainables.declaration import add_settings, added, choices_changed, remove_settings, with_values
+from trainables.optimizers import OPTIMIZERS
 from trainables.recording import recording
 from trainables.settings import OptimSettings, with_params
 from tune_app.config import RunConfig, parse_config, searchable_names, setting_names
@@ -93,3 +94,15 @@ def test_entries_share_a_setting_that_they_declare_alike() -> None:
     with pytest.raises(ValueError, match=r"optim\.momentum: adamw and adafactor declare it differently"):
         add_settings("optim", "adamw", momentum=added(float, 0.1, ABOUT))
     remove_settings("optim", "adafactor")
+
+
+def test_a_new_entry_of_a_registry_can_be_chosen(parse: Parse) -> None:
+    OPTIMIZERS["sophia"] = OPTIMIZERS["lion"]
+    choices_changed()
+    try:
+        assert parse("optim.name=sophia").optim.name == "sophia"
+    finally:
+        del OPTIMIZERS["sophia"]
+        choices_changed()
+    with pytest.raises(UserError, match=r"optim\.name: 'sophia': expected one of adamw"):
+        parse("optim.name=sophia")
