@@ -3,12 +3,18 @@
 They serve every task. Once the task is known, entries that its runs do not read are left out.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-_BASE_MODELS = ["bert-base-uncased", "roberta-base", "microsoft/deberta-v3-base"]
-_LARGE_MODELS = ["bert-large-uncased", "roberta-large", "microsoft/deberta-v3-large", "xlm-roberta-large"]
+_BASE_MODELS = ["bert-base-uncased", "roberta-base", "microsoft/deberta-v3-base", "answerdotai/ModernBERT-base"]
+_LARGE_MODELS = [
+    "bert-large-uncased",
+    "roberta-large",
+    "microsoft/deberta-v3-large",
+    "xlm-roberta-large",
+    "answerdotai/ModernBERT-large",
+]
 
 
 @dataclass(frozen=True)
@@ -18,19 +24,19 @@ class NamedSpace:
     Attributes:
         entries: entries of the space as a configuration writes them.
         settings: settings that go with the entries, by dotted name. A configuration's own value takes precedence.
-        by_model: further settings, by a part of a model's name. They apply to a space with such a model.
+        by_family: further settings, by a family of models. They apply to a space with a model of that family.
     """
 
     entries: Mapping[str, Mapping[str, Any]]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    by_model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    by_family: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def settings_for(self, models: Iterable[str]) -> dict[str, Any]:
-        """Return the settings for a space with these models."""
+    def settings_for(self, families: Container[str | None]) -> dict[str, Any]:
+        """Return the settings for a space with models of these families."""
         settings = dict(self.settings)
-        for part, own in self.by_model.items():
-            if any(part in model.lower() for model in models):
-                settings |= own
+        for family, further in self.by_family.items():
+            if family in families:
+                settings |= further
         return settings
 
 
@@ -61,6 +67,7 @@ _WIDE = {
         "bert-large-uncased",
         "roberta-large",
         "microsoft/deberta-v3-large",
+        "answerdotai/ModernBERT-large",
         "xlm-roberta-base",
         "google/electra-base-discriminator",
         "distilbert-base-uncased",
@@ -141,7 +148,7 @@ CATALOGUE: dict[str, NamedSpace] = {
             "tok.max_length": 256,
             "head.layers": 0,
         },
-        by_model={"deberta": {"train.precision": "fp32"}},
+        by_family={"deberta": {"train.precision": "fp32"}},
     ),
 }
 """Named spaces.

@@ -5,7 +5,7 @@ nothing reads are the same training. An unread parameter therefore always has th
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -62,20 +62,21 @@ class IsNot:
 
 
 @dataclass(frozen=True)
-class IsNo:
-    """Condition that ``name`` names a model outside ``family``, judged by the model's name alone."""
+class Meets:
+    """Condition that the value of ``name`` meets a test; ``text`` says which, after the name."""
 
     name: str
-    family: str
+    text: str
+    test: Callable[[Scalar], bool]
 
     def holds(self, value: Scalar) -> bool:
-        return self.family not in str(value).lower().rstrip("/").rpartition("/")[2]
+        return self.test(value)
 
     def value_of(self, entry: Entry) -> Scalar | None:
         return next((value for value in entry.examples if self.holds(value)), None)
 
     def __str__(self) -> str:
-        return f"{self.name} that is no {self.family}"
+        return f"{self.name} {self.text}"
 
 
 @dataclass(frozen=True)
@@ -99,13 +100,8 @@ _CLASSES = Is("task.name", ("criteria", "share", "joint"))
 _SPANS = Is("task.name", ("evidence", "share", "joint"))
 _AUGMENTED = IsNot("augment.name", "none")
 
-# ALBERT's layers share their weights and are computed once. No single layer can be frozen, have its own learning rate
-# or be recomputed.
-_LAYERS = IsNo("model.name", "albert")
-
 CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "model.criteria_name": (Is("task.name", ("joint",)),),
-    "model.freeze_layers": (_LAYERS,),
     "tok.doc_stride": (_SPANS,),
     "head.pooling": (_CLASSES,),
     "head.width": (Above("head.layers", 0),),
@@ -113,13 +109,11 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "loss.smoothing": (Is("loss.name", ("label_smoothing",)),),
     "loss.gamma": (Is("loss.name", ("focal",)),),
     "loss.alpha": (Is("loss.name", ("focal",)),),
-    "optim.layer_decay": (_LAYERS,),
     "optim.beta1": (Is("optim.name", ("adamw", "lion", "adamw_8bit")),),
     "optim.beta2": (Is("optim.name", ("adamw", "lion", "adamw_8bit")),),
     "optim.eps": (Is("optim.name", ("adamw", "adamw_8bit")),),
     "schedule.cycles": (Is("schedule.name", ("cosine_restarts",)),),
     "schedule.power": (Is("schedule.name", ("polynomial",)),),
-    "train.checkpointing": (_LAYERS,),
     "augment.probability": (_AUGMENTED,),
     "augment.strength": (_AUGMENTED,),
     "augment.rows": (_AUGMENTED,),
@@ -129,7 +123,10 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "task.n_best": (_SPANS,),
     "task.criteria_weight": (Is("task.name", ("share", "joint")),),
 }
-"""Parameter → conditions that must all hold for a run to read it. Every run reads the parameters not named here."""
+"""Parameter → conditions that must all hold for a run to read it.
+
+Every run reads the parameters not named here, unless its model's family cannot follow them.
+"""
 
 
 class ActiveSpace:

@@ -5,7 +5,6 @@ predicted memory, which they receive as a function. The others are limits that u
 size class or per family.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self
@@ -246,35 +245,43 @@ NAMED_LIMITS["users_24gb"] = LimitSet(
 )
 
 
-def size_class(model: str, parameters: int | None) -> SizeClass:
-    """Return a model's size class, by its parameter count if known, else by its name.
+def size_class(model: str, parameters: int | None, *, large_vocabulary: bool = False) -> SizeClass:
+    """Return a model's size class, by its parameter count if known.
 
-    A name with "large" or "xlm-roberta" in it is large (the latter for its vocabulary). Any other name is base.
+    Otherwise a model is large if its name says so or its vocabulary makes it large, and base if not.
     """
     if parameters is not None:
         if parameters >= _LARGE_FROM:
             return "large"
         return "base" if parameters >= _BASE_FROM else "small"
-    name = model.lower()
-    return "large" if "large" in name or "xlm-roberta" in name else "base"
+    return "large" if large_vocabulary or "large" in model.lower() else "base"
 
 
 class SizeClassRule:
     """Rule that limits batch, effective batch and length by the model's size class.
 
-    ``parameters`` returns the parameter count of a model name, or None if it is unknown.
+    Args:
+        parameters: model name → parameter count, or None if it is unknown.
+        large_vocabulary: model name → whether even the smallest models of its family count as large.
     """
 
-    def __init__(self, limits: LimitSet, parameters: Callable[[str], int | None]) -> None:
+    def __init__(
+        self,
+        limits: LimitSet,
+        parameters: Callable[[str], int | None],
+        large_vocabulary: Callable[[str], bool] = lambda model: False,
+    ) -> None:
         self._limits = limits
         self._parameters = parameters
+        self._large_vocabulary = large_vocabulary
 
     @property
     def name(self) -> str:
         return "size_limits"
 
     def check(self, sample: Sample) -> Violation | None:
-        size = size_class(sample.model, self._parameters(sample.model))
+        model = sample.model
+        size = size_class(model, self._parameters(model), large_vocabulary=self._large_vocabulary(model))
         limits: SizeLimits = getattr(self._limits, size)
         return _exceeded(
             self.name,
@@ -307,44 +314,23 @@ NAMED_FAMILY_LIMITS: dict[str, dict[str, FamilyLimits]] = {
     }
 }
 
-_FAMILY_OF_TYPE = {
-    "bert": "bert",
-    "roberta": "roberta",
-    "xlm-roberta": "roberta",
-    "deberta": "deberta",
-    "deberta-v2": "deberta",
-}
-
-
-def model_family(model: str, model_type: str | None) -> str | None:
-    """Return ``bert``, ``roberta`` or ``deberta``; None for another family.
-
-    The architecture (transformers' ``model_type``) decides if it is known, else the last part of the model's name.
-    Names such as DistilBERT and ALBERT do not count as BERT.
-    """
-    if model_type is not None:
-        return _FAMILY_OF_TYPE.get(model_type)
-    own_name = model.lower().rstrip("/").rpartition("/")[2]
-    found = re.search(r"deberta|roberta|(?<![a-z])bert", own_name)
-    return found[0] if found else None
-
 
 class FamilyRule:
     """Rule that limits batch, length and head layers by the model's family; other families have no limits.
 
-    ``model_type`` returns the architecture of a model name, or None if it is unknown.
+    ``family_of`` returns the family of a model name whose limits apply, or None if none do.
     """
 
-    def __init__(self, limits: Mapping[str, FamilyLimits], model_type: Callable[[str], str | None]) -> None:
+    def __init__(self, limits: Mapping[str, FamilyLimits], family_of: Callable[[str], str | None]) -> None:
         self._limits = limits
-        self._model_type = model_type
+        self._family_of = family_of
 
     @property
     def name(self) -> str:
         return "family_limits"
 
     def check(self, sample: Sample) -> Violation | None:
-        family = model_family(sample.model, self._model_type(sample.model))
+        family = self._family_of(sample.model)
         limits = self._limits.get(family) if family else None
         if limits is None:
             return None

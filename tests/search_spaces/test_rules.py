@@ -20,7 +20,6 @@ from search_spaces.rules import (
     SizeClassRule,
     SizeLimits,
     Violation,
-    model_family,
     size_class,
     violations,
 )
@@ -30,7 +29,7 @@ def unknown(model: str) -> int | None:
     return None
 
 
-USERS_24GB = SizeClassRule(NAMED_LIMITS["users_24gb"], unknown)
+USERS_24GB = SizeClassRule(NAMED_LIMITS["users_24gb"], unknown, lambda model: "xlm-roberta" in model)
 
 
 def sample(model: str, batch: int, accumulation: int, length: int) -> Sample:
@@ -118,7 +117,7 @@ def test_28_of_42_large_draws_are_rejected_and_no_base_draw(model: str, expected
 def test_a_known_parameter_count_decides_the_size_and_the_name_only_without(
     model: str, parameters: int | None, expected: str
 ) -> None:
-    assert size_class(model, parameters) == expected
+    assert size_class(model, parameters, large_vocabulary="xlm-roberta" in model.lower()) == expected
 
 
 def test_the_rule_asks_for_the_parameter_count_of_the_model_at_hand() -> None:
@@ -230,30 +229,7 @@ def test_where_nothing_can_be_predicted_nothing_is_rejected() -> None:
     assert violations([MemoryRule(lambda _: None), AccumulationRule(lambda _: None, 1)], LARGE) == []
 
 
-@pytest.mark.parametrize(
-    ("model", "model_type", "family"),
-    [
-        ("bert-base-uncased", None, "bert"),
-        ("google-bert/bert-large-cased", None, "bert"),
-        ("owner/Tiny-BERT", None, "bert"),
-        ("roberta-large", None, "roberta"),
-        ("FacebookAI/xlm-roberta-base", None, "roberta"),
-        ("microsoft/deberta-v3-base", None, "deberta"),
-        ("distilbert-base-uncased", None, None),
-        ("albert-base-v2", None, None),
-        ("answerdotai/ModernBERT-base", None, None),
-        ("bert-owner/electra", None, None),
-        ("/models/roberta/mine", None, None),
-        ("/models/mine", "deberta-v2", "deberta"),
-        ("/models/mine", "xlm-roberta", "roberta"),
-        ("roberta-in-name-only", "bert", "bert"),
-        ("bert-in-name-only", "electra", None),
-    ],
-)
-def test_the_architecture_decides_the_family_and_the_name_only_without(
-    model: str, model_type: str | None, family: str | None
-) -> None:
-    assert model_family(model, model_type) == family
+FAMILY_OF = {"microsoft/deberta-v3-base": "deberta", "bert-base-uncased": "bert", "roberta-large": "roberta"}
 
 
 def family_sample(model: str, batch: int, length: int, **params: Any) -> Sample:
@@ -272,9 +248,9 @@ def family_sample(model: str, batch: int, length: int, **params: Any) -> Sample:
 def test_the_corners_of_the_family_limits_pass_and_one_step_beyond_is_rejected(
     model: str, batch: int, length: int, layers: int
 ) -> None:
-    rule = FamilyRule(NAMED_FAMILY_LIMITS["users_families"], unknown_type)
+    rule = FamilyRule(NAMED_FAMILY_LIMITS["users_families"], FAMILY_OF.get)
     assert rule.check(family_sample(model, batch, length, **{"head.layers": layers})) is None
-    free = model_family(model, None) is None
+    free = model not in FAMILY_OF
     for beyond in (
         family_sample(model, batch + 1, length),
         family_sample(model, batch, length + 1),
@@ -283,12 +259,8 @@ def test_the_corners_of_the_family_limits_pass_and_one_step_beyond_is_rejected(
         assert (rule.check(beyond) is None) == free
 
 
-def unknown_type(model: str) -> str | None:
-    return None
-
-
 def test_a_violated_family_limit_names_the_family_and_what_was_exceeded() -> None:
-    rule = FamilyRule(NAMED_FAMILY_LIMITS["users_families"], {"mine": "deberta-v2"}.get)
+    rule = FamilyRule(NAMED_FAMILY_LIMITS["users_families"], {"mine": "deberta"}.get)
     found = rule.check(family_sample("mine", 96, 480, **{"head.layers": 3}))
     assert found is not None
     assert (found.rule, found.excess) == ("family_limits", 0.5)
@@ -297,7 +269,7 @@ def test_a_violated_family_limit_names_the_family_and_what_was_exceeded() -> Non
 
 
 def test_a_head_without_layers_of_its_own_is_within_every_limit() -> None:
-    rule = FamilyRule(NAMED_FAMILY_LIMITS["users_families"], unknown_type)
+    rule = FamilyRule(NAMED_FAMILY_LIMITS["users_families"], FAMILY_OF.get)
     assert rule.check(family_sample("bert-base-uncased", 128, 512)) is None
 
 

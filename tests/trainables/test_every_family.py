@@ -34,6 +34,10 @@ FAMILIES = {
     "distilbert": "distilbert-base-uncased",
     "albert": "albert-base-v2",
     "modernbert": "answerdotai/ModernBERT-base",
+    "camembert": "camembert-base",
+    "deberta": "microsoft/deberta-base",
+    "mpnet": "microsoft/mpnet-base",
+    "eurobert": "EuroBERT/EuroBERT-210m",
 }
 
 BUDGET_GIB = 0.02

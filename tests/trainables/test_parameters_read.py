@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from search_spaces.conditions import CONDITIONS, ActiveSpace, IsNo
+from search_spaces.conditions import ActiveSpace, Meets
 from search_spaces.space import Scalar, parse_space
 from trainables.dry_run import settings_read
 from trainables.machine import MachineFiles
@@ -17,6 +17,7 @@ from trainables.seeds import trial_seeds
 from trainables.session import TrainingSession
 from trainables.settings import DataSettings, MemorySettings, TrialSettings, with_params
 from tune_app.config import searchable_names
+from tune_app.config.conditions import conditions
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Knob:
     computation_only: bool = False
 
 
+CONDITIONS = conditions()
 SPANS = {"task.name": "evidence"}
 LAYERS = {"head.layers": 1, "head.width": 16}
 FOCAL = {"loss.name": "focal"}
@@ -153,7 +155,7 @@ def test_what_is_used_under_a_condition_is_read_where_it_holds(name: str, machin
     assert name in settings_read(settings, MachineFiles(machine_folder))
 
 
-UNREAD = [name for name, found in CONDITIONS.items() if not any(isinstance(condition, IsNo) for condition in found)]
+UNREAD = [name for name, found in CONDITIONS.items() if not any(isinstance(condition, Meets) for condition in found)]
 """Parameters that may have any value where the condition does not hold; others are rejected there."""
 
 
@@ -181,4 +183,4 @@ def is_active(name: str, settings: TrialSettings) -> bool:
         for section, values in vars(settings).items()
         for field, value in vars(values).items()
     }
-    return ActiveSpace(parse_space({name: {"choices": [1]}}), fixed).is_active(name, {})
+    return ActiveSpace(parse_space({name: {"choices": [1]}}), fixed, CONDITIONS).is_active(name, {})

@@ -14,11 +14,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch._ops import OpOverload
-from torch.utils._mode_utils import no_dispatch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables.devices.shared import SharedBudget
+from trainables.internals import (
+    DispatchMode,
+    decomposed,
+    has_cpu_kernel,
+    is_composite,
+    makes_storage,
+    operator_key,
+    storage_address,
+    without_dispatch,
+)
 
 # Types are compared exactly. isinstance() asks proxies for their class, and subclasses run code of their own. torch's
 # subclasses (fake and wrapped tensors, parameters without data yet) hold no memory.
@@ -26,8 +33,6 @@ _PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
 
 # An operator may return nothing new or perhaps a new storage, or it may call other operators that do.
 _NOTHING_NEW, _PERHAPS_NEW, _COMPOSITE = range(3)
-# Their schemas say that they return their arguments, but the storage may be another or a larger one afterwards.
-_CHANGE_STORAGE = ("aten::resize_", "aten::resize_as_", "aten::set_", "aten::lift_fresh")
 
 # A process claims this much more of a shared card than it needs. Other processes know its use to this precision.
 _CLAIM_BYTES = 2**20
@@ -73,7 +78,7 @@ class BudgetExceededError(torch.OutOfMemoryError):
         )
 
 
-class StorageCounter(TorchDispatchMode):
+class StorageCounter(DispatchMode):
     """Counter of the bytes of CPU storages that the entering thread makes while the mode is entered.
 
     Args:
@@ -81,7 +86,7 @@ class StorageCounter(TorchDispatchMode):
     """
 
     def __init__(self, budget_bytes: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.budget_bytes = budget_bytes
         # Live bytes up to this need no further claim.
         self._granted_bytes: float = budget_bytes
@@ -90,11 +95,6 @@ class StorageCounter(TorchDispatchMode):
         # Equal references have the same referent while it lives, and are the same object once it is dead.
         self._held: dict[weakref.ref[torch.UntypedStorage], int] = {}
         _COUNTERS.add(self)
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # The default wraps every call for the compiler's sake, which costs more than the counting.
-        return False
 
     def adopt_existing(self) -> None:
         """Count the storages that live already; reject none."""
@@ -108,12 +108,13 @@ class StorageCounter(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         # Keyed by the function behind the operator: an operator's own hash is computed in Python.
-        kind = _KINDS.get(func._op)
+        key = operator_key(func)
+        kind = _KINDS.get(key)
         if kind is None:
-            kind = _KINDS[func._op] = _kind(func)
+            kind = _KINDS[key] = _kind(func)
         if kind == _COMPOSITE:
             with self:
-                return func.decompose(*args, **(kwargs or {}))
+                return decomposed(func, args, kwargs or {})
         result = func(*args, **kwargs) if kwargs else func(*args)
         if kind == _PERHAPS_NEW:
             if type(result) is torch.Tensor:
@@ -221,7 +222,7 @@ def uncounted() -> Iterator[None]:
 
     They lie in the host's memory, which is not the device's, even if the device is the CPU.
     """
-    with no_dispatch():
+    with without_dispatch():
         yield
 
 
@@ -231,8 +232,9 @@ def existing_storages() -> Iterator[torch.UntypedStorage]:
     for tensor in _existing_tensors():
         if tensor.is_cpu and tensor.layout is torch.strided:
             storage = tensor.untyped_storage()
-            if storage._cdata not in seen:
-                seen.add(storage._cdata)
+            address = storage_address(storage)
+            if address not in seen:
+                seen.add(address)
                 yield storage
 
 
@@ -248,16 +250,12 @@ def _existing_tensors() -> Iterator[torch.Tensor]:
 _KINDS: dict[Any, int] = {}
 
 
-def _kind(operator: OpOverload) -> int:
+def _kind(operator: Any) -> int:
     """Return how the counter must treat an operator."""
-    name = operator.name()
     # Without autograd a composite operator arrives whole, and its parts would not be seen.
-    if operator._can_decompose() and not torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"):
+    if is_composite(operator) and not has_cpu_kernel(operator):
         return _COMPOSITE
-    schema = operator._schema
-    fresh = any("Tensor" in str(returned.type) and returned.alias_info is None for returned in schema.returns)
-    grows = any(argument.is_out for argument in schema.arguments) or name.split(".")[0] in _CHANGE_STORAGE
-    return _PERHAPS_NEW if fresh or grows else _NOTHING_NEW
+    return _PERHAPS_NEW if makes_storage(operator) else _NOTHING_NEW
 
 
 def _tensors(result: object) -> Iterator[torch.Tensor]:

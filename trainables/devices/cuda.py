@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from trainables.devices.device import GIB, Cause, Measured, entitlement
+from trainables.internals import clear_cublas_workspaces
 
 MIB = 2**20
 
@@ -242,7 +243,7 @@ class CudaDevice:
     def release(self) -> None:
         gc.collect()
         # The next pass makes cuBLAS's workspaces anew; they are no leak of this pass.
-        torch._C._cuda_clearCublasWorkspaces()
+        clear_cublas_workspaces()
         torch.cuda.empty_cache()
         if self._peak_is_stale:
             self._peak_is_stale = False

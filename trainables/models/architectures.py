@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-_OWNERS = ("google-bert/", "FacebookAI/", "distilbert/", "albert/")
+_OWNERS = ("google-bert/", "FacebookAI/", "distilbert/", "albert/", "almanach/")
 
 _BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 _LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
@@ -25,7 +25,19 @@ _ROBERTA = {
     "eos_token_id": 2,
     "layer_norm_eps": 1e-5,
 }
+_CAMEMBERT = {**_ROBERTA, "model_type": "camembert", "vocab_size": 32005, "bos_token_id": 5, "eos_token_id": 6}
 _XLM_ROBERTA = {**_ROBERTA, "model_type": "xlm-roberta", "vocab_size": 250002}
+_DEBERTA = {
+    "model_type": "deberta",
+    "vocab_size": 50265,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 0,
+    "relative_attention": True,
+    "max_relative_positions": -1,
+    "pos_att_type": ["c2p", "p2c"],
+    "position_biased_input": False,
+    "layer_norm_eps": 1e-7,
+}
 _DEBERTA_V3 = {
     "model_type": "deberta-v2",
     "vocab_size": 128100,
@@ -55,6 +67,8 @@ _ARCHITECTURES: dict[str, dict[str, Any]] = {
     "roberta-large": {**_ROBERTA, **_LARGE},
     "xlm-roberta-base": {**_XLM_ROBERTA, **_BASE},
     "xlm-roberta-large": {**_XLM_ROBERTA, **_LARGE},
+    "camembert-base": {**_CAMEMBERT, **_BASE},
+    "microsoft/deberta-base": {**_DEBERTA, **_BASE},
     "microsoft/deberta-v3-base": {**_DEBERTA_V3, **_BASE},
     "microsoft/deberta-v3-large": {**_DEBERTA_V3, **_LARGE},
     "google/electra-base-discriminator": {**_BERT, **_BASE, "model_type": "electra", "embedding_size": 768},
@@ -91,6 +105,21 @@ _ARCHITECTURES: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 28,
         "num_attention_heads": 16,
         "intermediate_size": 2624,
+    },
+    "microsoft/mpnet-base": {
+        **_BASE,
+        "model_type": "mpnet",
+        "vocab_size": 30527,
+        "max_position_embeddings": 514,
+        "relative_attention_num_buckets": 32,
+        "layer_norm_eps": 1e-5,
+    },
+    "EuroBERT/EuroBERT-210m": {
+        **_BASE,
+        "model_type": "eurobert",
+        "num_key_value_heads": 12,
+        "vocab_size": 128256,
+        "max_position_embeddings": 8192,
     },
 }
 

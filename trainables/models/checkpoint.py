@@ -11,9 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig
-from transformers.utils.hub import cached_file
 
 from trainables.given import read_json, require_file
+from trainables.internals import cached_file
 from trainables.models import hub
 from trainables.models.bounds import read_config_file
 from trainables.models.names import ModelSource
@@ -50,17 +50,10 @@ def fetch(source: ModelSource, filename: str, revision: str | None) -> Path | No
         path = Path(source.path) / filename
         return path if path.is_file() else None
     try:
-        cached = cached_file(
-            source.name,
-            filename,
-            revision=revision,
-            local_files_only=not hub.answers(),
-            _raise_exceptions_for_missing_entries=False,
-        )
+        return cached_file(source.name, filename, revision=revision, local_files_only=not hub.answers())
     except OSError as error:
         # The chained exception is many network errors deep and adds nothing.
         raise ModelLoadError(f"model {source.name!r}: {first_line(error)}; {hub_remedy(source.name)}") from None
-    return None if cached is None else Path(cached)
 
 
 def read_config(source: ModelSource, revision: str | None = None) -> PreTrainedConfig:

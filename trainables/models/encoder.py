@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from trainables.internals import set_checkpointing
 from trainables.models.families import UnsupportedError, beneath_layers, check_supported, layer_stack
 from trainables.models.heads import Head, Pooler, initial_std
 from trainables.settings import HeadSettings
@@ -89,7 +90,5 @@ def enable_checkpointing(*encoders: PreTrainedModel) -> None:
         if not encoder.supports_gradient_checkpointing:
             raise UnsupportedError(f"gradient checkpointing: {encoder.config.model_type} encoders do not support it")
     for encoder in encoders:
-        # The public method also asks for gradients of the embeddings' output. Frozen layers would then store
-        # activations for nothing.
-        encoder._set_gradient_checkpointing(True, partial(checkpoint, use_reentrant=False))
+        set_checkpointing(encoder, partial(checkpoint, use_reentrant=False))
         encoder.config.use_cache = False

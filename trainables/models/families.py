@@ -4,9 +4,10 @@ A family's name is the ``model_type`` that transformers gives a model's configur
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from trainables.models import recipes
 from trainables.models.recipes import Recipe
@@ -18,60 +19,87 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Family:
-    """The names under which a family's encoders store what the settings change.
+    """The facts about a family's encoders: where they store what the settings change, and what they cannot do.
 
     Attributes:
+        names: beginnings of words by which the names of its published models can be recognised.
+        kin: the family among ``bert``, ``roberta`` and ``deberta`` whose limits apply to it; None: no limits apply.
         stack: path of the list of layers in the encoder.
         beneath: paths of modules under the first layer or shared by all layers: embeddings and their kin. Not every
             encoder has each of them.
-        dropout: fields of the configuration for dropout, except on attention weights.
+        dropout: fields of the configuration for dropout, except on attention weights; none if it has no such dropout.
         attention_dropout: fields of the configuration for dropout on attention weights.
         shares_layers: whether all layers share one set of weights.
         has_pooler: whether the encoder has a pretrained pooler that gives a text's vector.
+        can_checkpoint: whether transformers can recompute the layers' activations in the backward pass.
+        own_attention: whether it computes attention itself instead of calling the function that transformers offers.
+        large_vocabulary: whether even its base model needs the memory of a large one, by its vocabulary.
         positions: kind of positions. ``table`` is a table of finite length, used from its first row on. ``table after
             padding`` is used only from the row after the padding's.
+        padding: id of the padding token that its code assumes; None: the configuration's.
         recommended: published recipes for fine-tuning, smallest models first; a model gets the first that suits its
             size. A family without its own recipes has BERT's.
     """
 
+    names: tuple[str, ...] = ()
+    kin: str | None = None
     stack: str = "encoder.layer"
     beneath: tuple[str, ...] = ("embeddings",)
     dropout: tuple[str, ...] = ("hidden_dropout_prob",)
     attention_dropout: tuple[str, ...] = ("attention_probs_dropout_prob",)
     shares_layers: bool = False
     has_pooler: bool = True
-    positions: str = "table"
+    can_checkpoint: bool = True
+    own_attention: bool = False
+    large_vocabulary: bool = False
+    positions: Literal["table", "table after padding", "rotary"] = "table"
+    padding: int | None = None
     recommended: tuple[Recipe, ...] = recipes.BERT
 
 
-_ROBERTA = Family(positions="table after padding", recommended=recipes.ROBERTA)
+_ROBERTA = Family(
+    names=("roberta", "distilroberta"), kin="roberta", positions="table after padding", recommended=recipes.ROBERTA
+)
 _DEBERTA = Family(
+    names=("deberta",),
+    kin="deberta",
+    # It sums three products of its own.
+    own_attention=True,
     beneath=("embeddings", "encoder.rel_embeddings", "encoder.LayerNorm", "encoder.conv"),
     has_pooler=False,
     recommended=recipes.DEBERTA,
 )
 
 FAMILIES: dict[str, Family] = {
-    "bert": Family(),
+    "bert": Family(names=("bert",), kin="bert"),
     "roberta": _ROBERTA,
-    "xlm-roberta": replace(_ROBERTA, recommended=recipes.XLM_ROBERTA),
-    "camembert": _ROBERTA,
+    "xlm-roberta": replace(_ROBERTA, names=("xlm-roberta",), large_vocabulary=True, recommended=recipes.XLM_ROBERTA),
+    "camembert": replace(_ROBERTA, names=("camembert",)),
     "deberta": _DEBERTA,
-    "deberta-v2": replace(_DEBERTA, recommended=recipes.DEBERTA_V2),
+    "deberta-v2": replace(_DEBERTA, names=("deberta-v2", "deberta-v3", "mdeberta"), recommended=recipes.DEBERTA_V2),
     "electra": Family(
+        names=("electra",),
         beneath=("embeddings", "embeddings_project"),
         has_pooler=False,
         recommended=recipes.ELECTRA,
     ),
     "distilbert": Family(
+        names=("distilbert",),
         stack="transformer.layer",
         dropout=("dropout",),
         attention_dropout=("attention_dropout",),
         has_pooler=False,
         recommended=recipes.DISTILBERT,
     ),
-    "albert": Family(stack="encoder.albert_layer_groups", shares_layers=True, recommended=recipes.ALBERT),
+    "albert": Family(
+        names=("albert",),
+        stack="encoder.albert_layer_groups",
+        shares_layers=True,
+        can_checkpoint=False,
+        recommended=recipes.ALBERT,
+    ),
     "modernbert": Family(
+        names=("modernbert", "ettin"),
         stack="layers",
         dropout=("embedding_dropout", "mlp_dropout"),
         attention_dropout=("attention_dropout",),
@@ -79,7 +107,40 @@ FAMILIES: dict[str, Family] = {
         positions="rotary",
         recommended=recipes.MODERNBERT,
     ),
+    "mpnet": Family(
+        names=("mpnet",),
+        beneath=("embeddings", "encoder.relative_attention_bias"),
+        can_checkpoint=False,
+        # It adds a relative bias that all layers share.
+        own_attention=True,
+        positions="table after padding",
+        padding=1,
+    ),
+    "eurobert": Family(
+        names=("eurobert",),
+        stack="layers",
+        beneath=("embed_tokens",),
+        dropout=(),
+        attention_dropout=("attention_dropout",),
+        has_pooler=False,
+        positions="rotary",
+    ),
 }
+
+
+def named_family(model: str) -> str | None:
+    """Return the family that a published model's name shows, by the last part of the name; None if it shows none.
+
+    The longest of the families' names that begin a word of it decides: ``xlm-roberta-base`` is no ``roberta``.
+    """
+    leaf = model.lower().rstrip("/").rpartition("/")[2]
+    shown = [
+        (len(name), family_name)
+        for family_name, family in FAMILIES.items()
+        for name in family.names
+        if re.search(rf"(?<![a-z]){re.escape(name)}", leaf)
+    ]
+    return max(shown)[1] if shown else None
 
 
 _SHORTEST_TABLE = 512
@@ -124,7 +185,8 @@ class Architecture:
         family = FAMILIES.get(self.model_type)
         if family is None or self.positions is None:
             return None
-        unused = {"table": 0, "table after padding": self.padding + 1}.get(family.positions)
+        padding = self.padding if family.padding is None else family.padding
+        unused = {"table": 0, "table after padding": padding + 1}.get(family.positions)
         return None if unused is None else self.positions - unused
 
 
@@ -157,9 +219,12 @@ def obstacles(architecture: Architecture, params: Mapping[str, Any]) -> list[Obs
 
 
 def _dropout_obstacle(model: Architecture, setting: str, value: float) -> Obstacle | None:
-    if model.model_type in FAMILIES:
+    family = FAMILIES.get(model.model_type)
+    if family is None:
+        return Obstacle(setting, value, _unknown(model), "leave it null")
+    if value == 0 or getattr(family, setting.partition(".")[2]):
         return None
-    return Obstacle(setting, value, _unknown(model), "leave it null")
+    return Obstacle(setting, value, f"{model.model_type} encoders have no such dropout", "leave it null")
 
 
 def _freezing_obstacle(model: Architecture, setting: str, layers: int) -> Obstacle | None:
@@ -181,7 +246,7 @@ def _freezing_obstacle(model: Architecture, setting: str, layers: int) -> Obstac
 
 def _checkpointing_obstacle(model: Architecture, setting: str, wanted: bool) -> Obstacle | None:
     family = FAMILIES.get(model.model_type)
-    if not wanted or family is None or not family.shares_layers:
+    if not wanted or family is None or family.can_checkpoint:
         return None
     why = f"{model.model_type} encoders do not support gradient checkpointing"
     return Obstacle(setting, wanted, why, "set it to false")

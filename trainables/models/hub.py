@@ -18,10 +18,10 @@ _LIKENESS = 0.8
 
 KNOWN_NAMES = (
     *ARCHITECTURE_NAMES,
-    *("bert-base-cased", "bert-large-cased", "bert-base-multilingual-cased", "distilroberta-base", "camembert-base"),
+    *("bert-base-cased", "bert-large-cased", "bert-base-multilingual-cased", "distilroberta-base"),
     *("distilbert-base-cased", "albert-large-v2", "albert-xlarge-v2"),
     *("microsoft/deberta-v3-small", "microsoft/deberta-v3-xsmall", "microsoft/mdeberta-v3-base"),
-    *("microsoft/deberta-base", "microsoft/deberta-large", "microsoft/deberta-v2-xlarge"),
+    *("microsoft/deberta-large", "microsoft/deberta-v2-xlarge"),
     *("google/electra-small-discriminator", "google/electra-large-discriminator"),
     *("microsoft/MiniLM-L12-H384-uncased", "nreimers/MiniLM-L6-H384-uncased"),
     *("sentence-transformers/all-MiniLM-L6-v2", "sentence-transformers/all-mpnet-base-v2"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from trainables.given import parse_json
 from trainables.models.architectures import known_values
 from trainables.models.bounds import read_config_file
-from trainables.models.families import Architecture
+from trainables.models.families import FAMILIES, Architecture, Family, named_family
 from trainables.models.names import UnknownModelError, resolve_model
 
 # The limit that the format sets itself.
@@ -43,10 +43,13 @@ def parameter_count(model: str) -> int | None:
         return None  # Loading the model reports the error.
 
 
-def model_type(model: str) -> str | None:
-    """Return a model's family as transformers names it; None if it cannot be read here (a hub name)."""
+def family_of(model: str) -> Family:
+    """Return the facts about a model's family, or those of BERT's kind if the family is unknown.
+
+    The model's configuration decides if it can be read here, else its name.
+    """
     found = architecture(model, fetch=False)
-    return found.model_type if found else None
+    return FAMILIES.get((found.model_type if found else named_family(model)) or "", Family())
 
 
 def architecture(model: str, revision: str | None = None, *, fetch: bool = True) -> Architecture | None:

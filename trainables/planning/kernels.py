@@ -13,11 +13,18 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.library import _scoped_library
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
-from transformers.masking_utils import sdpa_mask
 
 from trainables.devices.cuda import ALLOCATOR_OVERHEAD_BYTES, CONTEXT_BYTES
+from trainables.internals import (
+    attention_mask_for_sdpa,
+    dropout_with_mask,
+    efficient_attention,
+    kernels_of,
+    set_attention,
+    without_autocast,
+)
+from trainables.models.families import FAMILIES, Family
 
 _BLOCK_BYTES = 512
 _ATTENTION = "headroom_efficient"
@@ -89,10 +96,10 @@ class CudaKernels:
 
     def prepared(self, config: PreTrainedConfig) -> PreTrainedConfig:
         AttentionInterface.register(_ATTENTION, _efficient_attention)
-        AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
+        AttentionMaskInterface.register(_ATTENTION, attention_mask_for_sdpa())
         prepared = deepcopy(config)
-        if prepared.model_type != "deberta-v2":  # DeBERTa computes its attention itself, from three products.
-            prepared._attn_implementation = _ATTENTION
+        if not FAMILIES.get(prepared.model_type, Family()).own_attention:
+            set_attention(prepared, _ATTENTION)
         return prepared
 
     @contextmanager
@@ -101,7 +108,7 @@ class CudaKernels:
             if isinstance(module, nn.Dropout):
                 module.__dict__["forward"] = _masked_dropout(module)
         # The registration affects the whole process while it lasts, but only operations under autocast on the CPU.
-        with _scoped_library("aten", "IMPL") as library:
+        with kernels_of("aten") as library:
             for name in _CAST_TO_FP32:
                 library.impl(name, _with_fp32_input(_overload(name)), "AutocastCPU")
             for name in _RETURN_FP32:
@@ -119,8 +126,7 @@ def _masked_dropout(module: nn.Dropout) -> Callable[[Tensor], Tensor]:
     def forward(features: Tensor) -> Tensor:
         if not module.training or module.p == 0:
             return features
-        dropped: Tensor = torch.native_dropout(features, module.p, True)[0]
-        return dropped
+        return dropout_with_mask(features, module.p)
 
     return forward
 
@@ -144,10 +150,7 @@ def _efficient_attention(
         # The kernel takes no boolean mask.
         bias = torch.where(attention_mask, 0.0, torch.tensor(float("-inf"), dtype=query.dtype))
         bias = bias.expand(*query.shape[:-1], key.shape[-2])
-    outputs = torch.ops.aten._scaled_dot_product_efficient_attention(
-        query, key, value, bias, torch.is_grad_enabled(), dropout, False, scale=scaling
-    )
-    return outputs[0].transpose(1, 2).contiguous(), None
+    return efficient_attention(query, key, value, bias, dropout, scaling).transpose(1, 2).contiguous(), None
 
 
 def _overload(name: str) -> Any:
@@ -157,7 +160,7 @@ def _overload(name: str) -> Any:
 
 def _with_fp32_input(operation: Any) -> Callable[..., Any]:
     def run(features: Tensor, *args: Any, **kwargs: Any) -> Any:
-        with _no_autocast():
+        with without_autocast():
             return operation(features.float(), *(_fp32(value) for value in args), **kwargs)
 
     return run
@@ -167,7 +170,7 @@ def _with_fp32_output(operation: Any) -> Callable[..., Any]:
     def run(features: Tensor, *args: Any, dtype: torch.dtype | None = None, **kwargs: Any) -> Any:
         if dtype is None and features.is_floating_point():
             dtype = torch.float32
-        with _no_autocast():
+        with without_autocast():
             return operation(features, *args, dtype=dtype, **kwargs)
 
     return run
@@ -175,7 +178,3 @@ def _with_fp32_output(operation: Any) -> Callable[..., Any]:
 
 def _fp32(value: Any) -> Any:
     return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
-
-
-def _no_autocast() -> Any:
-    return torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU))

@@ -13,6 +13,7 @@ import transformers
 from transformers import PreTrainedConfig
 
 from trainables.files import read_checked, write_checked
+from trainables.models.families import Architecture
 from trainables.optimizers import optimizer_version
 from trainables.planning.kernels import KERNELS
 from trainables.planning.timeline import Peaks, SizeFactors
@@ -166,9 +167,9 @@ def _size_factors(workload: Workload) -> SizeFactors:
 
 def _positions(config: PreTrainedConfig) -> int:
     """Return the number of tokens that an encoder has positions for."""
-    # RoBERTa numbers its positions from padding_idx + 1.
-    unused = config.pad_token_id + 1 if "roberta" in config.model_type else 0
-    return int(config.max_position_embeddings - unused)
+    architecture = Architecture.of(config.to_dict())
+    longest = architecture.longest if architecture else None
+    return int(config.max_position_embeddings) if longest is None else longest
 
 
 def _integers(value: Any) -> Iterator[int]:

@@ -14,11 +14,18 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from transformers import PreTrainedConfig
-from transformers.initialization import no_init_weights
 
+from trainables.internals import (
+    DispatchMode,
+    FakeTensorMode,
+    decomposed,
+    is_composite,
+    is_number_read,
+    no_random_weights,
+    storage_address,
+    without_modes,
+)
 from trainables.models.encoder import enable_checkpointing, freeze_layers
 from trainables.models.load import MODEL_LOCK, LoadedEncoder, LoadReport, build_empty
 from trainables.planning.kernels import KERNELS, Kernels
@@ -88,14 +95,14 @@ def trace(workload: Workload, factors: SizeFactors) -> StepPeaks:
 @contextmanager
 def _apart() -> Iterator[None]:
     """Trace without the caller's context: no inference mode, and no mode that counts memory."""
-    with torch.inference_mode(False), torch.enable_grad(), _disable_current_modes():
+    with torch.inference_mode(False), torch.enable_grad(), without_modes():
         yield
 
 
 def _build_model(task: Task, configs: Sequence[PreTrainedConfig], workload: Workload) -> nn.Module:
     encoders = []
     for config in configs:
-        with no_init_weights():  # ModernBERT's initialiser draws until the values fit; here are no values.
+        with no_random_weights():  # ModernBERT's initialiser draws until the values fit; here are no values.
             encoder = build_empty(config)
         if not workload.has_pooler and getattr(encoder, "pooler", None) is not None:
             encoder.register_module("pooler", None)
@@ -169,21 +176,18 @@ def _in_place(one_pass: list[int], gradient_at: dict[int, int]) -> list[int]:
     return events
 
 
-class _AnyNumber(TorchDispatchMode):
+class _AnyNumber(DispatchMode):
     """A mode that returns 1 for every number read out of a tensor: optimizers count steps and measure norms."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default:
+        if is_number_read(func):
             return 1.0 if args[0].is_floating_point() else 1
         return func(*args, **(kwargs or {}))
 
 
-class StorageRecorder(TorchDispatchMode):
+class StorageRecorder(DispatchMode):
     """A recorder of the birth and death of every storage that an operation makes while the mode is active.
 
     Storages are numbered from 0 in the order in which they appear. ``events`` holds n for a birth and ``~n`` for a
@@ -191,7 +195,7 @@ class StorageRecorder(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.events: list[int] = []
         self.sizes_bytes: list[int] = []
         self._numbers: dict[int, _NumberedRef] = {}
@@ -199,11 +203,12 @@ class StorageRecorder(TorchDispatchMode):
     def number(self, tensor: Tensor) -> int:
         """Return the number of the tensor's storage; a new storage is registered without a birth."""
         storage = tensor.untyped_storage()
-        known = self._numbers.get(storage._cdata)
+        address = storage_address(storage)
+        known = self._numbers.get(address)
         if known is not None:
             return known.number
         reference = _NumberedRef(storage, self._died)
-        reference.number, reference.address = len(self.sizes_bytes), storage._cdata
+        reference.number, reference.address = len(self.sizes_bytes), address
         self._numbers[reference.address] = reference
         self.sizes_bytes.append(storage.nbytes())
         return reference.number
@@ -220,7 +225,7 @@ class StorageRecorder(TorchDispatchMode):
         if _is_composite(func):
             # Without autograd a composite operation arrives whole; the storages made inside count as well.
             with self:
-                return func.decompose(*args, **keywords)
+                return decomposed(func, args, keywords)
         result = func(*args, **keywords)
         for tensor in result if isinstance(result, tuple | list) else (result,):
             if isinstance(tensor, Tensor):
@@ -248,4 +253,4 @@ class _NumberedRef(weakref.ref[torch.UntypedStorage]):
 @cache
 def _is_composite(func: Any) -> bool:
     # Queries about a tensor (``prim::device``) pass through here too, and are no operations.
-    return func.namespace == "aten" and bool(func._can_decompose())
+    return func.namespace == "aten" and is_composite(func)

@@ -8,10 +8,11 @@ Modules, from the bottom up: ``section`` and the files of sections declare the s
 ``named_space`` and ``paths`` prepare and complete what a file gives; ``loading`` does all of it in order.
 """
 
+from tune_app.config.conditions import SEARCHABLE
 from tune_app.config.limits import Limit
 from tune_app.config.loading import load_config, parse_config, with_classes
 from tune_app.config.parameters import searchable_names, setting_names
-from tune_app.config.run import SEARCHABLE, RunConfig
+from tune_app.config.run import RunConfig
 from tune_app.config.study_sections import PinnedSection
 from tune_app.config.yaml_files import dump_yaml
 

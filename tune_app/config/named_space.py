@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from search_spaces.catalogue import CATALOGUE, NamedSpace
-from search_spaces.conditions import ActiveSpace
 from search_spaces.quoting import quoted
 from search_spaces.space import Scalar, SpaceError, parse_space
-from tune_app.config.run import conditions
+from trainables.models.sizes import family_of
+from tune_app.config.conditions import active_space
 from tune_app.errors import UserError, nearest
 
 FROM = "from"
@@ -63,13 +63,13 @@ def settle(
     for name in _from_catalogue(space, named):
         if _gives(raw, name):
             del space[name]
-    for name, value in named.settings_for(_models(raw, space)).items():
+    for name, value in named.settings_for({family_of(model).kin for model in _models(raw, space)}).items():
         if name not in space and not _gives(raw, name):
             *section, key = name.split(".")
             values = raw.setdefault(section[0], {}) if section else raw
             values[key] = value
     try:
-        unread = ActiveSpace(parse_space(space), fixed_outside(raw), conditions()).never_read()
+        unread = active_space(parse_space(space), fixed_outside(raw)).never_read()
     except SpaceError:
         return  # The check of the space reports the problem.
     for name in _from_catalogue(space, named) & unread.keys():

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from search_spaces.quoting import short
 from search_spaces.space import Space, SpaceError, parse_space
 from tune_app.config.common_names import meant
+from tune_app.config.conditions import SEARCHABLE
 from tune_app.config.messages import setting_names_of
 from tune_app.config.models import model_of
-from tune_app.config.run import SEARCHABLE, RunConfig, facts_of, section_class
+from tune_app.config.run import RunConfig, facts_of, section_class
 from tune_app.errors import UserError
 
 

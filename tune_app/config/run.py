@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from search_spaces.conditions import CONDITIONS, ActiveSpace, Condition, Is
+from search_spaces.conditions import ActiveSpace
 from search_spaces.quoting import quoted
 from search_spaces.rules import LimitSet
 from search_spaces.space import Params, Scalar, Space
@@ -31,6 +31,7 @@ from trainables.settings import (
     TrialSettings,
     numbered,
 )
+from tune_app.config.conditions import SEARCHABLE, active_space
 from tune_app.config.limits import Limit, parsed_limits
 from tune_app.config.messages import one_line
 from tune_app.config.models import model_of, validated
@@ -166,7 +167,7 @@ class RunConfig:
     def active_space(self) -> ActiveSpace:
         """Return the space with the fixed settings that decide which parameters a trial reads. A space must be set."""
         assert self.space is not None
-        return ActiveSpace(self.space, self.fixed_params(), conditions())
+        return active_space(self.space, self.fixed_params())
 
     def fixed_for_study(self) -> dict[str, Any]:
         """Return the settings outside the space that a trial's value depends on, by dotted name.
@@ -248,10 +249,6 @@ def _one_or_list(items: list[Any]) -> Any:
     return items if len(items) > 1 else items[0] if items else None
 
 
-SEARCHABLE = ("model", "tok", "head", "loss", "optim", "schedule", "train", "augment", "task")
-"""Sections whose settings a space may vary, except those that must be the same for a whole study."""
-
-
 def section_class(name: str) -> type[Any]:
     """Return the class of a section that a space may vary."""
     factory = next(declared.default_factory for declared in declared_fields(RunConfig) if declared.name == name)
@@ -267,16 +264,6 @@ def facts_of(name: str) -> Setting:
     added = added_settings(section)
     own = {declared.name: declared for declared in declared_fields(section_class(section))}
     return added[key].facts if key in added else setting_of(own[key])
-
-
-def conditions() -> dict[str, tuple[Condition, ...]]:
-    """Return the conditions under which a run reads a parameter, also those of added settings."""
-    added = {
-        f"{section}.{name}": (Is(f"{section}.{declared.chosen_by}", declared.entries),)
-        for section in SEARCHABLE
-        for name, declared in added_settings(section).items()
-    }
-    return {**CONDITIONS, **added}
 
 
 def _own_names(labels: Sequence[str] | None) -> list[str] | None:

@@ -22,7 +22,7 @@ from search_spaces.rules import (
 )
 from search_spaces.space import Params, Space
 from tune_app.config import Limit
-from tune_app.config.run import conditions
+from tune_app.config.conditions import active_space
 from tune_app.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,14 +43,14 @@ _REMEDIES = {
 
 def build_rules(limits: Sequence["Limit"], max_accumulation: int | None, packing: "Packing") -> list[Rule]:
     """Build the rules for the setting ``limits``, each of which rejects samples before launch."""
-    from trainables.models.sizes import model_type, parameter_count
+    from trainables.models.sizes import family_of, parameter_count
 
     rules: list[Rule] = []
     for limit in limits:
         if isinstance(limit, LimitSet):
-            rules.append(SizeClassRule(limit, parameter_count))
+            rules.append(SizeClassRule(limit, parameter_count, lambda model: family_of(model).large_vocabulary))
         elif limit == "users_families":
-            rules.append(FamilyRule(NAMED_FAMILY_LIMITS[limit], model_type))
+            rules.append(FamilyRule(NAMED_FAMILY_LIMITS[limit], lambda model: family_of(model).kin))
         else:
             rules.append(MemoryRule(packing.fit))
             if max_accumulation is not None:
@@ -105,9 +105,7 @@ def count_rejections(rules: Sequence[Rule], space: Space, fixed: Params, seed: i
         name: entry for name, entry in space.entries.items() if name in watched or name.split(".")[0] in watched
     }
     sampled, configurations = (
-        _configurations(ActiveSpace(Space(looked_at), fixed, conditions()), seed)
-        if looked_at
-        else (False, iter([Params()]))
+        _configurations(active_space(Space(looked_at), fixed), seed) if looked_at else (False, iter([Params()]))
     )
     total = running = 0
     for params in configurations:

@@ -10,7 +10,7 @@ from trainables.machine import MachineFiles
 from trainables.seeds import sub_seed
 from trainables.settings import with_params
 from tune_app.config import RunConfig
-from tune_app.config.run import conditions
+from tune_app.config.conditions import active_space
 from tune_app.errors import UserError
 from tune_app.screening.combinations import combination_rules
 
@@ -58,7 +58,7 @@ def _space_with(config: RunConfig, model: str) -> ActiveSpace:
     entries = dict(space.space.entries)
     if "model.name" in entries:
         entries["model.name"] = Choices(choices=(model,))
-    return ActiveSpace(Space(entries), space.fixed, conditions())
+    return active_space(Space(entries), space.fixed)
 
 
 def _check_family(

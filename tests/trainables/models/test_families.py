@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModel, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from trainables.models.encoder import enable_checkpointing, freeze_layers
 from trainables.models.families import (
@@ -15,6 +17,7 @@ from trainables.models.families import (
     UnsupportedError,
     beneath_layers,
     layer_stack,
+    named_family,
     obstacles,
     set_dropout,
 )
@@ -22,7 +25,10 @@ from trainables.models.families import (
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
 LAYERS = 3
+DROPOUTS = ("dropout", "attention_dropout")
 TURNABLE = [name for name, family in FAMILIES.items() if not family.shares_layers]
+
+CHECKPOINTED = [name for name, family in FAMILIES.items() if family.can_checkpoint]
 
 
 def small_config(family: str, **values: Any) -> Any:
@@ -34,6 +40,8 @@ def small_config(family: str, **values: Any) -> Any:
     }
     if family == "distilbert":
         sizes = {"dim": 32, "n_layers": LAYERS, "n_heads": 2, "hidden_dim": 64}
+    if family == "eurobert":
+        sizes["num_key_value_heads"] = 2
     if family in ("electra", "albert"):
         sizes["embedding_size"] = 16
     if family.startswith("deberta"):
@@ -71,8 +79,10 @@ def trained(model: PreTrainedModel) -> set[str]:
     return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("which", ["dropout", "attention_dropout"])
+@pytest.mark.parametrize(
+    ("family", "which"),
+    [(name, which) for name, family in FAMILIES.items() for which in DROPOUTS if getattr(family, which)],
+)
 def test_either_dropout_changes_the_computation_alone(
     family: str, which: str, encoder: Callable[..., PreTrainedModel]
 ) -> None:
@@ -110,7 +120,7 @@ def test_every_weight_of_an_encoder_has_its_place(family: str, encoder: Callable
     model = encoder(family)
     freeze_layers(model, LAYERS)
     above = {name.split(".")[0] for name in trained(model)}
-    assert above <= {"pooler", "final_norm"}, "a norm or a pooler is above the layers, and nothing else is"
+    assert above <= {"pooler", "final_norm", "norm"}, "a norm or a pooler is above the layers, and nothing else is"
 
 
 @pytest.mark.parametrize("family", TURNABLE)
@@ -126,7 +136,7 @@ def test_no_gradient_goes_below_the_first_layer_that_is_trained(
     assert all(parameter.grad is not None for parameter in layer_stack(model)[2].parameters())
 
 
-@pytest.mark.parametrize("family", TURNABLE)
+@pytest.mark.parametrize("family", CHECKPOINTED)
 def test_checkpointing_changes_no_gradient(family: str, encoder: Callable[..., PreTrainedModel]) -> None:
     plain, again = encoder(family, 0.2, 0.2), encoder(family, 0.2, 0.2)
     enable_checkpointing(again)
@@ -156,7 +166,7 @@ def test_the_longest_input_runs_and_one_token_more_does_not(family: str, values:
     config = small_config(family, max_position_embeddings=24, **values)
     longest = Architecture.of(config.to_dict()).longest
     model = AutoModel.from_config(config).eval()
-    assert (longest is None) == (family == "modernbert" or "position_biased_input" in values)
+    assert (longest is None) == (FAMILIES[family].positions == "rotary" or "position_biased_input" in values)
     if longest is None:
         model(torch.full((1, 40), 5))
         return
@@ -189,7 +199,10 @@ def refused(family: str, params: dict[str, Any]) -> list[str]:
     return [str(obstacle) for obstacle in obstacles(architecture, params)]
 
 
-@pytest.mark.parametrize("family", TURNABLE)
+ABLE = [name for name in TURNABLE if FAMILIES[name].can_checkpoint and FAMILIES[name].dropout]
+
+
+@pytest.mark.parametrize("family", ABLE)
 def test_families_with_layers_of_their_own_can_do_everything(family: str) -> None:
     assert refused(family, EVERYTHING) == refused(family, NOTHING) == refused(family, {}) == []
 
@@ -227,7 +240,67 @@ def test_of_a_family_that_is_not_known_only_what_needs_no_knowledge_is_allowed()
 
 
 def test_dropout_of_a_stranger_is_refused() -> None:
-    config = AutoConfig.for_model("mpnet")
+    config = AutoConfig.for_model("xmod")
     set_dropout(config, None, None)
-    with pytest.raises(UnsupportedError, match=r"model\.attention_dropout: 0\.1: the layout of mpnet encoders"):
+    with pytest.raises(UnsupportedError, match=r"model\.attention_dropout: 0\.1: the layout of xmod encoders"):
         set_dropout(config, None, 0.1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_can_be_checkpointed_exactly_where_it_says_so(
+    family: str, encoder: Callable[..., PreTrainedModel]
+) -> None:
+    assert encoder(family).supports_gradient_checkpointing == FAMILIES[family].can_checkpoint or family == "albert"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_computes_its_attention_itself_exactly_where_it_says_so(family: str) -> None:
+    called: list[str] = []
+
+    def attention(*args: Any, **options: Any) -> Any:
+        called.append(family)
+        return sdpa_attention_forward(*args, **options)
+
+    AttentionInterface.register("watched", attention)
+    AttentionMaskInterface.register("watched", sdpa_mask)
+    model = AutoModel.from_config(small_config(family))
+    if not FAMILIES[family].own_attention:
+        model.set_attn_implementation("watched")
+    hidden(model.eval())
+    assert bool(called) != FAMILIES[family].own_attention
+
+
+def test_mpnet_and_eurobert_refuse_only_what_they_lack() -> None:
+    assert refused("mpnet", EVERYTHING) == [
+        "train.checkpointing: true: mpnet encoders do not support gradient checkpointing; set it to false"
+    ]
+    assert refused("eurobert", EVERYTHING) == [
+        "model.dropout: 0.1: eurobert encoders have no such dropout; leave it null"
+    ]
+    assert refused("eurobert", {"model.dropout": 0.0}) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "family"),
+    [
+        ("bert-base-uncased", "bert"),
+        ("google-bert/bert-large-cased", "bert"),
+        ("owner/Tiny-BERT", "bert"),
+        ("roberta-large", "roberta"),
+        ("FacebookAI/xlm-roberta-base", "xlm-roberta"),
+        ("camembert/camembert-large", "camembert"),
+        ("microsoft/deberta-v3-base", "deberta-v2"),
+        ("microsoft/mdeberta-v3-base", "deberta-v2"),
+        ("microsoft/deberta-large", "deberta"),
+        ("distilbert-base-uncased", "distilbert"),
+        ("albert-base-v2", "albert"),
+        ("jhu-clsp/ettin-encoder-150m", "modernbert"),
+        ("sentence-transformers/all-mpnet-base-v2", "mpnet"),
+        ("EuroBERT/EuroBERT-610m", "eurobert"),
+        ("bert-owner/electra", "electra"),
+        ("owner/superbert", None),
+        ("/models/roberta/mine", None),
+    ],
+)
+def test_a_published_name_shows_the_family(model: str, family: str | None) -> None:
+    assert named_family(model) == family

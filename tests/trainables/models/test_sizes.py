@@ -1,12 +1,15 @@
 """Facts about models that are known before loading."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from trainables.models.architectures import ARCHITECTURE_NAMES, known_config
 from trainables.models.builtin import builtin_config
-from trainables.models.families import FAMILIES, Architecture
+from trainables.models.families import FAMILIES, Architecture, Family
 from trainables.models.names import BUILTIN_NAMES
-from trainables.models.sizes import architecture, model_type
+from trainables.models.sizes import architecture, family_of
 
 
 def facts(found: Architecture | None) -> tuple[str, int | None, int | None]:
@@ -19,7 +22,7 @@ def test_built_in_models_are_what_they_are_said_to_be(name: str) -> None:
     padding = 1 if "roberta" in name else 0
     told = Architecture.of(builtin_config(name, vocab_size=100, pad_token_id=padding).to_dict())
     assert facts(architecture(name)) == facts(told)
-    assert model_type(name) == facts(told)[0]
+    assert family_of(name) is FAMILIES[facts(told)[0]]
 
 
 @pytest.mark.parametrize("name", ARCHITECTURE_NAMES)
@@ -27,10 +30,34 @@ def test_well_known_models_are_known_without_their_configuration_being_built(nam
     config = known_config(name)
     assert config is not None
     assert facts(architecture(name, fetch=False)) == facts(Architecture.of(config.to_dict()))
-    assert model_type(name) in FAMILIES
+    assert family_of(name) in FAMILIES.values()
 
 
 def test_what_is_not_here_is_not_known() -> None:
     assert architecture("somebody/else", fetch=False) is None
     assert architecture("./nowhere") is None
-    assert model_type("somebody/else") is None
+    assert family_of("somebody/else") == Family()
+
+
+@pytest.mark.parametrize(
+    ("config", "folder", "kin"),
+    [
+        ("deberta-v2", "mine", "deberta"),
+        ("xlm-roberta", "mine", "roberta"),
+        ("camembert", "mine", "roberta"),
+        ("bert", "roberta-in-name-only", "bert"),
+        ("electra", "bert-in-name-only", None),
+        (None, "hub/deberta-v3-base", "deberta"),
+        (None, "hub/distilbert-base-uncased", None),
+    ],
+)
+def test_the_configuration_decides_the_family_and_the_name_only_without(
+    config: str | None, folder: str, kin: str | None, tmp_path: Path
+) -> None:
+    if config is None:
+        assert family_of(folder).kin == kin
+        return
+    model = tmp_path / folder
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps({"model_type": config}))
+    assert family_of(str(model)).kin == kin

@@ -285,6 +285,8 @@ def test_every_known_architecture_has_its_published_size() -> None:
         "roberta-large": 355,
         "xlm-roberta-base": 278,
         "xlm-roberta-large": 560,
+        "camembert-base": 111,
+        "microsoft/deberta-base": 139,
         "microsoft/deberta-v3-base": 184,
         "microsoft/deberta-v3-large": 434,
         "google/electra-base-discriminator": 109,
@@ -292,6 +294,8 @@ def test_every_known_architecture_has_its_published_size() -> None:
         "albert-base-v2": 12,
         "answerdotai/ModernBERT-base": 149,
         "answerdotai/ModernBERT-large": 395,
+        "microsoft/mpnet-base": 109,
+        "EuroBERT/EuroBERT-210m": 212,
     }
 
 
