@@ -27,6 +27,8 @@ LAYERS = 2
 _NARROW = {
     "hidden_size": 32,
     "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
     "intermediate_size": 64,
     "hidden_dim": 64,
     "embedding_size": 16,
@@ -35,7 +37,7 @@ _NARROW = {
 _MOST_PARAMETERS = 300_000_000
 
 # A vocabulary for checks without a tokenizer.
-_SPECIALS = {"pad": 0, "bos": 1, "eos": 2, "cls": 1, "sep": 2}
+_SPECIALS = {"pad": 0, "bos": 1, "eos": 2, "cls": 1, "sep": 2, "mask": 3}
 _VOCABULARY = 200
 _TEXTS, _TOKENS, _PADDED = 2, 13, 29
 # Relative to the largest output. Rounding causes 1e-6; the slightest leak from padding in any family is 6e-3.
