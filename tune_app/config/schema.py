@@ -5,10 +5,11 @@ from typing import Any, get_args
 
 from search_spaces.catalogue import CATALOGUE
 from search_spaces.rules import NAMED_LIMITS, LimitSet
+from tune_app.config.conditions import conditions
 from tune_app.config.limits import LimitName
 from tune_app.config.models import model_of
 from tune_app.config.parameters import searchable_names
-from tune_app.config.run import RunConfig, conditions
+from tune_app.config.run import RunConfig
 
 Schema = dict[str, Any]
 
