@@ -200,9 +200,11 @@ class SizeLimits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    batch: int | None = Field(default=None, gt=0, le=_MOST)
-    effective_batch: int | None = Field(default=None, gt=0, le=_MOST)
-    length: int | None = Field(default=None, gt=0, le=_MOST)
+    batch: int | None = Field(default=None, gt=0, le=_MOST, description="Maximum of train.batch_size.")
+    effective_batch: int | None = Field(
+        default=None, gt=0, le=_MOST, description="Maximum of train.batch_size × train.grad_accum."
+    )
+    length: int | None = Field(default=None, gt=0, le=_MOST, description="Maximum of tok.max_length.")
 
 
 class LimitSet(BaseModel):
@@ -210,7 +212,7 @@ class LimitSet(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    base_set: str | None = Field(default=None, alias="from")
+    base_set: str | None = Field(default=None, alias="from", description="Named set to start from.")
     large: SizeLimits = SizeLimits()
     base: SizeLimits = SizeLimits()
     small: SizeLimits = SizeLimits()

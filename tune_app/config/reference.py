@@ -15,6 +15,22 @@ overrides a setting by its dotted name. `study.name` and `data.path` are require
 
 This page is printed by `headroom config reference`, the schema by `headroom config schema`.
 """
+_LIMITS = """\
+A value of `limits`, or one of a list of them. A sample beyond a limit is rejected. Models are large, base or small by
+their number of parameters."""
+_SPACE = """\
+NAME is the dotted name of a setting. An entry holds either `choices`, or `low` and `high` for a number. `null` in the
+place of an entry removes it from the space that `from` names."""
+_EXAMPLE = "train.batch_size"
+_ENTRY_KINDS = {
+    "choices": "list",
+    "low": "number",
+    "high": "number",
+    "step": "whole number",
+    "log": "true or false",
+    "type": "`int` or `float`",
+}
+_ENTRY_DEFAULTS = {"step": "`1`", "log": "`false`", "type": "by the numbers"}
 _TYPES = {
     "integer": "whole number",
     "number": "number",
@@ -54,8 +70,23 @@ def reference() -> str:
             parts.append(_table(f"## {name}\n\n{section.get('description', '')}\n", rows))
         elif name != "pinned":
             alone.append(_row(name, _flat(section, definitions), is_required=False))
-    parts.append(_table("## Settings without a section\n", alone))
+    limits = list(_rows("limits", definitions["LimitSet"], definitions))
+    entries = schema["properties"]["space"]["anyOf"][0]["properties"]
+    parts += [
+        _table("## Settings without a section\n", alone),
+        _table(f"## Limits of your own\n\n{_LIMITS}\n", limits),
+        _table(f"## Entries of a space\n\n{_SPACE}\n", list(_entry_rows(entries[_EXAMPLE]))),
+    ]
     return "\n".join(parts)
+
+
+def _entry_rows(entry: Mapping[str, Any]) -> Iterator[Row]:
+    """Yield the keys of a space's entry: those of choices, then those of a range."""
+    choices, numbers, _ = entry["anyOf"]
+    for part in (choices, numbers):
+        for key, value in part["properties"].items():
+            about, needed = str(value["description"]), key in part["required"]
+            yield Row(f"space.NAME.{key}", _ENTRY_KINDS[key], None if needed else _ENTRY_DEFAULTS[key], "", about)
 
 
 def _rows(prefix: str, section: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[Row]:
@@ -71,8 +102,9 @@ def _rows(prefix: str, section: Mapping[str, Any], definitions: Mapping[str, Any
 
 def _row(name: str, setting: Mapping[str, Any], *, is_required: bool) -> Row:
     default = None if is_required else _default(setting.get("default"))
-    kinds = dict.fromkeys(_kind(value) for value in setting.get("anyOf", [setting]))
-    return Row(name, " or ".join(kinds), default, _bounds(setting), str(setting.get("description", "")))
+    *kinds, last = dict.fromkeys(_kind(value) for value in setting.get("anyOf", [setting]))
+    kind = f"{', '.join(kinds)} or {last}" if kinds else last
+    return Row(name, kind, default, _bounds(setting), str(setting.get("description", "")))
 
 
 def _flat(setting: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,8 @@ def config_schema() -> Schema:
         "anyOf": [{"enum": [*get_args(LimitName), *NAMED_LIMITS]}, {"$ref": "#/$defs/LimitSet"}],
     }
     limits["properties"]["from"] |= {"anyOf": [{"enum": list(NAMED_LIMITS)}, {"type": "null"}]}
+    for size in ("large", "base", "small"):
+        limits["properties"][size] = {"$ref": "#/$defs/SizeLimits", "description": f"Limits of {size} models."}
     one = {"$ref": "#/$defs/Limit"}
     properties["limits"] |= {"anyOf": [one, {"type": "array", "items": one}, {"type": "null"}], "default": "predicted"}
     properties["space"] |= {"anyOf": [_space(properties, definitions), {"enum": list(CATALOGUE)}, {"type": "null"}]}
@@ -75,7 +77,15 @@ def _entry(setting: Schema) -> Schema:
     item = values[0] if len(values) == 1 else {"anyOf": values}
     choices = {
         "type": "object",
-        "properties": {"choices": {"type": "array", "items": item, "minItems": 1, "uniqueItems": True}},
+        "properties": {
+            "choices": {
+                "type": "array",
+                "items": item,
+                "minItems": 1,
+                "uniqueItems": True,
+                "description": "Values to choose from, all of one type.",
+            }
+        },
         "required": ["choices"],
         "additionalProperties": False,
     }
@@ -85,12 +95,12 @@ def _entry(setting: Schema) -> Schema:
 
 def _range(number: Schema) -> Schema:
     is_whole = number["type"] == "integer"
-    of_whole = {"step": {"type": "integer", "minimum": 1, "description": "Distance between two values."}}
+    of_whole = {"step": {"type": "integer", "minimum": 1, "description": "Distance between two whole numbers."}}
     properties = {
         "low": {**number, "description": "Smallest value."},
         "high": {**number, "description": "Largest value."},
         "log": {"type": "boolean", "description": "Draw evenly in the logarithm."},
-        "type": {"const": "int" if is_whole else "float"},
+        "type": {"const": "int" if is_whole else "float", "description": "Whole numbers, or any numbers."},
         **(of_whole if is_whole else {}),
     }
     return {"type": "object", "properties": properties, "required": ["low", "high"], "additionalProperties": False}
