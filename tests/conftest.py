@@ -143,6 +143,7 @@ def run_scripted(plain_config: dict[str, Any], ray_with_one_slot: None) -> Itera
             config,
             console=Console(file=output, width=200),
             run_trial=run_trial or scripted_trial(script),
+            checks=(),
         )
         # A changed configuration may have started another version.
         store = load_study(end.run_dir, end.status.study, config.study.storage)

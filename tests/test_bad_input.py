@@ -633,8 +633,8 @@ def no_trials(monkeypatch: pytest.MonkeyPatch) -> None:
         raise NothingToRefuse
 
     monkeypatch.setattr(experiment, "_search", begin)
-    monkeypatch.setattr(experiment, "check_parameters_are_read", lambda *_: None)
-    monkeypatch.setattr(experiment, "_ray_starts_here", lambda _: False)
+    monkeypatch.setattr(experiment, "check_training", lambda *_, **__: None)
+    monkeypatch.setattr(experiment, "ray_starts_here", lambda _: False)
 
 
 def test_the_table_is_long_and_tells_its_rows_apart() -> None:

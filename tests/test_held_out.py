@@ -71,7 +71,7 @@ def guarded_trial(settings: Any, report: Any, workspace: Any) -> None:
 
     from trainables import inputs
     from trainables.data import split
-    from tune_app.distributed.trainable import train_encoder
+    from tune_app.distributed.trial import train_encoder
 
     def opened(*_: Any, **__: Any) -> Any:
         raise PermissionError("the test part was opened")
@@ -96,7 +96,7 @@ def test_a_search_never_opens_the_test_part(
     config = configuration(tmp_path, f"data.folds={folds}")
     # Workers cannot import a test module, so the function is pickled by value.
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    run_search(config, console=Console(file=io.StringIO()), run_trial=guarded_trial)
+    run_search(config, console=Console(file=io.StringIO()), run_trial=guarded_trial, checks=())
     trials = load_study(Path(config.run_dir), "held-out", None).trials()
     assert [trial.user_attrs["outcome"] for trial in trials] == ["complete", "complete"]
     assert all(trial.user_attrs["guarded"] for trial in trials)

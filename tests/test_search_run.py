@@ -31,7 +31,7 @@ def unlucky_trial(settings: Any, report: Any, workspace: Any) -> None:
     import torch
 
     from trainables import session
-    from tune_app.distributed.trainable import train_encoder
+    from tune_app.distributed.trial import train_encoder
 
     def no_memory(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("planted: tried to allocate 360.00 MiB")
@@ -74,7 +74,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Any:
             },
         }
     )
-    end = run_search(config, console=Console(file=io.StringIO()), run_trial=_by_value(unlucky_trial))
+    end = run_search(config, console=Console(file=io.StringIO()), run_trial=_by_value(unlucky_trial), checks=())
     return config, end
 
 

@@ -1,6 +1,7 @@
 """Outcomes of trials, and the state in which Optuna records each of them."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -119,3 +120,8 @@ def carried_from(trial: FrozenTrial) -> Origin | None:
     """Return the origin of a trial that was carried over; None for a study's own trial."""
     stored = trial.user_attrs.get(CARRIED_ATTRIBUTE)
     return Origin(**stored) if stored else None
+
+
+def own_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that the study launched itself. The others' checkpoints belong to another study."""
+    return [trial for trial in trials if carried_from(trial) is None]

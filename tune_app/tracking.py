@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 
 from optuna.trial import FrozenTrial
 
+from tune_app.config import RunConfig
 from tune_app.databases import sqlite_file
 from tune_app.errors import first_line, without_password, without_password_of
 from tune_app.objectives import values_of
@@ -26,6 +27,7 @@ from tune_app.outcomes import (
     step_of_metrics,
 )
 from tune_app.study.reporting import is_recommended, outcome_of, was_launched
+from tune_app.study.run_dir import ARTIFACTS, shown_config, tracking_uri
 from tune_app.study.store import StudyStore
 
 # Without this tag MLflow's page guesses it and saves the guess, which a read-only page cannot do.
@@ -291,3 +293,11 @@ def _param(value: object) -> str:
 
 def _milliseconds(moment: Any) -> int:
     return int(moment.timestamp() * 1000) if moment is not None else int(time.time() * 1000)
+
+
+def open_tracking(config: RunConfig, store: StudyStore) -> Tracking:
+    """Open a study's mirror in MLflow and start updating it; return a null object if tracking is disabled."""
+    if not config.tracking.enabled:
+        return NoTracking()
+    artifacts = Path(config.run_dir) / ARTIFACTS
+    return MlflowTracking(store, tracking_uri(config), flat(shown_config(config)), artifacts)

@@ -45,7 +45,7 @@ def main() -> int:
         begun, peak = time.perf_counter(), Peak(Path(config.study.dir))
         with peak:
             end = run_search(
-                config, console=Console(file=io.StringIO()), run_trial=repeating(reports, checkpoint_bytes)
+                config, console=Console(file=io.StringIO()), run_trial=repeating(reports, checkpoint_bytes), checks=()
             )
         seconds = time.perf_counter() - begun
         parts = {

@@ -178,7 +178,7 @@ def headroom_ooms_on_ray(problem: ToyProblem, seed: int, trials: int) -> int:
                 "space": problem.space.as_dict(),
             }
         )
-        return run_search(config, console=Console(), quiet=True, run_trial=run_trial).status.trials["oom"]
+        return run_search(config, console=Console(), quiet=True, run_trial=run_trial, checks=()).status.trials["oom"]
 
 
 def _params_of(settings: TrialSettings, problem: ToyProblem) -> Params:

@@ -160,7 +160,7 @@ def headroom_side(trials: int, concurrent: int) -> dict[str, Any]:
             }
         )
         started, cpu_started = time.perf_counter(), time.process_time()
-        end = run_search(config, console=Console(), quiet=True, run_trial=_do_nothing)
+        end = run_search(config, console=Console(), quiet=True, run_trial=_do_nothing, checks=())
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     return {"seconds": seconds, "cpu_seconds": cpu_seconds, "complete": end.status.trials["complete"]}
 

@@ -674,7 +674,7 @@ def _run_on_ray(folder: str, gpu: str, max_open: int, trials: int, minute_s: flo
         f"search.max_concurrent={max_open}",
         f"search.trials={trials}",
     )
-    end = run_search(config, console=Console(), quiet=True, run_trial=sleeping_trial(minute_s))
+    end = run_search(config, console=Console(), quiet=True, run_trial=sleeping_trial(minute_s), checks=())
     if end.status.trials["complete"] != trials:
         raise RuntimeError(f"resources.gpu={gpu}: {end.status.trials} instead of {trials} complete trials")
     launched = [trial for trial in load_study(Path(config.run_dir), "queue", None).trials() if trial.value is not None]

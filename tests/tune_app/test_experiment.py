@@ -7,9 +7,11 @@ import pytest
 
 from tune_app.config import parse_config
 from tune_app.console import Console
-from tune_app.experiment import _host_share, run_search
+from tune_app.distributed.questions import host_share_on
+from tune_app.experiment import run_search
 from tune_app.outcomes import Outcome
 from tune_app.screening.preconditions import study_record
+from tune_app.screening.screen import host_share
 from tune_app.study.run_dir import keep_config
 from tune_app.study.store import open_study
 
@@ -27,9 +29,9 @@ class TwoNodes:
 @pytest.mark.parametrize(
     ("settings", "cluster", "share"),
     [
-        ({}, None, 1.0),
-        ({"search": {"max_concurrent": 2}}, None, 0.5),
-        ({"search": {"max_concurrent": 2}, "memory": {"device_gib": 1.0}}, None, 1.0),
+        ({}, TwoNodes(joined=False), 1.0),
+        ({"search": {"max_concurrent": 2}}, TwoNodes(joined=False), 0.5),
+        ({"search": {"max_concurrent": 2}, "memory": {"device_gib": 1.0}}, TwoNodes(joined=False), 1.0),
         ({"search": {"max_concurrent": 16}}, TwoNodes(joined=False), 1 / 16),
         ({"search": {"max_concurrent": 16}}, TwoNodes(joined=True), 0.25),
         ({"search": {"max_concurrent": 16}, "resources": {"cpu": 3}}, TwoNodes(joined=True), 1.0),
@@ -38,7 +40,9 @@ class TwoNodes:
 def test_trials_that_run_on_a_host_at_a_time_share_its_memory(settings: Any, cluster: Any, share: float) -> None:
     space = {"optim.lr": {"choices": [0.1, 0.2]}}
     config = parse_config({"study": {"name": "x"}, "data": {"path": "demo"}, "space": space, **settings})
-    assert _host_share(config, cluster) == share
+    assert host_share_on(cluster, config) == share
+    if not cluster.joined:
+        assert host_share(config, config.search.max_concurrent) == share, "it is known before Ray starts"
 
 
 def test_settings_of_a_search_that_has_nothing_left_to_do_are_named(tmp_path: Path) -> None:
@@ -57,7 +61,7 @@ def test_settings_of_a_search_that_has_nothing_left_to_do_are_named(tmp_path: Pa
     keep_config(store, config, run_dir)
 
     def again(*overrides: str) -> str:
-        return run_search(parse_config(raw, overrides), console=Console(), quiet=True, run_trial=never).why
+        return run_search(parse_config(raw, overrides), console=Console(), quiet=True, run_trial=never, checks=()).why
 
     assert again() == "the study holds its 1 launched trials already"
     told = again("search.sampler=random", "scheduler.reduction_factor=2")

@@ -68,9 +68,9 @@ def followed(store: "StudyStore", config: "RunConfig", run_dir: Path, console: C
     MLflow's runs are filled from the study first, since the search may have run on another machine. They do not follow
     a search that goes on there.
     """
-    from tune_app.experiment import open_tracking
     from tune_app.study.remote import StoredStudies
     from tune_app.study.store import search_is_running
+    from tune_app.tracking import open_tracking
 
     if not is_store(config.study.dir) or search_is_running(run_dir):
         yield

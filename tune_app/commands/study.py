@@ -90,7 +90,7 @@ def fork_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
     Its name is the one in CONFIG, or the next version of that. headroom search CONFIG resumes it.
     """
     from tune_app.config import load_config
-    from tune_app.experiment import fork
+    from tune_app.forking import fork
 
     opened = open_named(study)
     forked, told = fork(opened.store, opened.run_dir, load_config(config, overrides))

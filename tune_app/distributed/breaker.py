@@ -1,4 +1,4 @@
-"""Circuit breaker that ends a search in which many trials fail, before all of them have failed."""
+"""Ends of a search before its trials are done, and the circuit breaker, which ends one in which many trials fail."""
 
 import re
 from collections.abc import Callable
@@ -23,6 +23,37 @@ class Breakage:
 
     why: str
     traceback: str
+
+
+@dataclass(frozen=True)
+class LoopEnd:
+    """End of a search's loop, with the reason in a sentence. ``breakage`` is set if the search was aborted."""
+
+    why: str
+    interrupted: bool = False
+    breakage: Breakage | None = None
+
+
+class Halt:
+    """End of a search before its trials are done, for the first reason that is given.
+
+    Args:
+        end: called once with the reason, to end the search.
+    """
+
+    def __init__(self, end: Callable[[str], None]) -> None:
+        self.breakage: Breakage | None = None
+        self._end = end
+
+    def broken(self, breakage: Breakage) -> None:
+        """End the search because too many trials fail."""
+        if self.breakage is None:
+            self.breakage = breakage
+            self._end(breakage.why)
+
+    def halted(self, why: str) -> None:
+        """End the search because no trial can run."""
+        self.broken(Breakage(why, traceback=""))
 
 
 class CircuitBreaker:

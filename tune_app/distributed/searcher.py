@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
@@ -19,6 +20,8 @@ from search_spaces.space import Params
 from tune_app.distributed.messages import Launch
 from tune_app.outcomes import RECOMMENDED_ATTRIBUTE
 from tune_app.sampling.proposers import Proposer
+from tune_app.study.checkpoints import StudyCheckpoints, recorded_checkpoints
+from tune_app.study.reporting import is_recommended
 from tune_app.study.store import StudyStore
 
 
@@ -120,6 +123,10 @@ class HeadroomSearch(OptunaSearch):
         self._launched += 1
         return self._launch(trial_id, OpenTrial(number, params, is_recommended=bool(recommended)))
 
+    def stop(self, why: str) -> None:
+        """Suggest nothing more, for a reason."""
+        self.end = why
+
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Do nothing: the recorder sees every report, while this method misses some."""
 
@@ -194,3 +201,17 @@ class HeadroomSearch(OptunaSearch):
         if rejected:
             self._store.record_infeasible(params, rejected)
         return not rejected
+
+
+def open_trials(store: StudyStore, checkpoints: StudyCheckpoints) -> list[OpenTrial]:
+    """Return the trials that an interrupted search left open, with the checkpoints to resume from."""
+    return [
+        OpenTrial(
+            trial.number,
+            dict(trial.params),
+            tuple(dict.fromkeys(filter(None, map(checkpoints.own, recorded_checkpoints(trial))))),
+            is_recommended(trial),
+        )
+        for trial in store.trials()
+        if trial.state == TrialState.RUNNING
+    ]

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune.experiment import Trial
 
 from tune_app.distributed.messages import is_recommended, number_of
+from tune_app.outcomes import WAITS_ATTRIBUTE
+from tune_app.study import reporting
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,17 @@ class PastTrial:
     is_open: bool
     is_recommended: bool = False
     waits: bool = False
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> Self:
+        """Return a trial as the study stores it."""
+        return cls(
+            trial.number,
+            trial.intermediate_values,
+            is_open=trial.state == TrialState.RUNNING,
+            is_recommended=reporting.is_recommended(trial),
+            waits=trial.user_attrs.get(WAITS_ATTRIBUTE) == max(trial.intermediate_values, default=0),
+        )
 
 
 class Spared:

@@ -9,24 +9,24 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import ray
 from pyarrow.fs import FileType
 from ray import tune
 
 from trainables.content import InputsChangedError
-from trainables.reports import Report, TrialReport
+from trainables.reports import TrialReport
 from trainables.scratch import scratch_folder
 from trainables.settings import TrialSettings, with_params
 from tune_app.distributed.messages import Launch, SentReport
 from tune_app.distributed.nodes import TrialFiles
 from tune_app.distributed.resuming import Resumed, resumed
+from tune_app.distributed.trial import RunTrial, Workspace
 from tune_app.errors import storage_failure, without_password
 from tune_app.outcomes import PASSED_OVER_ATTRIBUTE, TrialError
-from tune_app.printable import PrintableFormatter
 from tune_app.study.checkpoints import CheckpointStorage
 from tune_app.study.storage_location import StoreUnavailableError, store_errors
 from tune_app.uris import is_store
@@ -43,68 +43,8 @@ _LEAST_GRACE_S, _MOST_GRACE_S = 5.0, 30.0
 T = TypeVar("T")
 
 
-class RunTrial(Protocol):
-    """Function that runs a trial: ``trainables.trial.run_trial``, or a stand-in in tests and benches."""
-
-    def __call__(self, settings: TrialSettings, report: Report, workspace: "Workspace") -> None: ...
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """Resources of a trial: a cache shared on the node, a folder for checkpoints, and a checkpoint to resume from.
-
-    ``checkpoints`` is the folder for its checkpoints; None if none are saved. ``share`` is the trial's share of a card,
-    or of the host's memory. ``card`` is Ray's number of the card on this node, whether the card exists or is only
-    claimed, or ``cpu``. ``plans`` is the text of the memory plans that accepted the configuration; None without any.
-    """
-
-    cache: Path
-    checkpoints: Path | None
-    resume_from: Path | None
-    threads: int
-    share: float
-    card: str
-    plans: str | None = None
-
-
 class DiscardWorker(Exception):
     """Error that ends a trial after its outcome was reported, so that Ray discards the worker."""
-
-
-def train_encoder(settings: TrialSettings, report: Report, workspace: Workspace) -> None:
-    """Run one real trial. The imports are heavy and happen only in the worker."""
-    from trainables.content import inputs_checked
-    from trainables.devices.current import current_device
-    from trainables.planning.accepted import AcceptedPlans
-    from trainables.threads import limit_threads
-    from trainables.trial import TrialFolders, run_trial
-    from trainables.worker import check_worker_is_clean
-
-    _log_to_stderr()
-    limit_threads(workspace.threads)
-    folders = TrialFolders(workspace.cache, workspace.checkpoints, workspace.resume_from)
-    device = current_device(
-        settings.memory.budget_gib,
-        workspace.share,
-        device_gib=settings.memory.device_gib,
-        card=workspace.card,
-        folder=folders.machine.cards,
-    )
-    check_worker_is_clean(device)
-    with inputs_checked(settings):
-        accepted = None if workspace.plans is None else AcceptedPlans.from_text(workspace.plans)
-        run_trial(settings, report=report, folders=folders, device=device, accepted=accepted)
-
-
-def _log_to_stderr() -> None:
-    """Send the trial's log lines to this worker's own log file, which Ray keeps and the driver does not print."""
-    logger = logging.getLogger("headroom")
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(PrintableFormatter("%(asctime)s %(name)s %(message)s"))
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
 
 
 def make_trainable(

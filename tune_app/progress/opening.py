@@ -1,11 +1,15 @@
-"""Opening lines of a search or a training run: the data that was read, and what a score on it can show."""
+"""Opening lines of a search or a training run: the study, the data, and what a score on it can show."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from search_spaces.space import Choices, IntRange
 from tune_app.config import RunConfig
+from tune_app.errors import without_password
+from tune_app.outcomes import own_trials
 from tune_app.screening.preconditions import development_of, model_names
+from tune_app.study.store import StudyStore
+from tune_app.uris import is_store
 
 if TYPE_CHECKING:
     from trainables.data.split import Development
@@ -42,6 +46,25 @@ def data_lines(config: RunConfig, *, from_here: bool) -> list[str]:
         *(f"  {line}" for line in _cut(config, from_here=from_here)),
         *(f"  {line}" for line in _what_a_score_tells(config, development)),
     ]
+
+
+def study_lines(config: RunConfig, store: StudyStore, dashboard_url: str | None) -> str:
+    """Return the lines on a study, its space and its storage that a person should see before the first trial."""
+    space = config.active_space()
+    trials = store.trials()
+    held = len(own_trials(trials))
+    carried = f", {len(trials) - held} carried over" if len(trials) > held else ""
+    begins = f"resumes with {held} trial{'s' if held != 1 else ''}" if held else "new"
+    lines = [
+        f"study {store.name}: {begins}{carried}, {store.target} launched"
+        f" trials in all, {config.search.max_concurrent} at a time; {space.describe()}",
+        *(f"  {line}" for line in space.shape()),
+        f"run directory {config.run_dir}",
+        *([f"stored in {without_password(config.location)}"] if is_store(config.study.dir) else []),
+    ]
+    if dashboard_url:
+        lines.append(f"Ray's dashboard http://{dashboard_url} (its token: ray get-auth-token)")
+    return "\n".join(lines)
 
 
 def _table(parts: Sequence["Part"], names: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ from tune_app.study.record import EQUAL_TEXTS, StudyRecord
 
 if TYPE_CHECKING:
     from trainables.data.split import Development
+    from trainables.models.families import Architecture
     from trainables.models.names import ModelSource
 
 
@@ -236,3 +237,12 @@ def check_optimizers(config: RunConfig) -> None:
 def _names(config: RunConfig, setting: str, fixed: str) -> list[str]:
     entry = config.space.entries.get(setting) if config.space else None
     return [fixed] if entry is None else [str(name) for name in entry.examples]
+
+
+def architectures(config: RunConfig) -> "dict[str, Architecture | None]":
+    """Return each model's architecture; None for a model whose configuration this machine lacks."""
+    from trainables.models.sizes import architecture
+    from trainables.settings import revision_of
+
+    model = config.trial_settings().model
+    return {name: architecture(name, revision_of(model, name), fetch=False) for name in model_names(config)}

@@ -13,6 +13,7 @@ from tune_app.config import RunConfig
 from tune_app.config.conditions import active_space
 from tune_app.errors import UserError
 from tune_app.screening.combinations import combination_rules
+from tune_app.screening.preconditions import check_models, model_names
 
 # Dry runs that may fail per family, since a sample may be impossible to run.
 _TRIES = 10
@@ -113,3 +114,16 @@ def _reading_most(space: ActiveSpace, params: Params, names: Iterable[str]) -> t
             active.add(name)
     assert active, "every parameter can be read in some configuration"
     return space.normalised(params), active
+
+
+def check_training(config: RunConfig, say: Callable[[str], None], *, from_here: bool) -> None:
+    """Refuse a new study whose models no trial could load, or whose space holds what no trial reads.
+
+    Args:
+        from_here: whether trials run on this machine, and so need the hub's models here.
+
+    Raises:
+        UserError: a model or a parameter is refused.
+    """
+    check_models(config, from_here=from_here)
+    check_parameters_are_read(config, model_names(config), say)

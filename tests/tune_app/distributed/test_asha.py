@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import pytest
+from optuna.trial import TrialState, create_trial
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
@@ -247,3 +248,15 @@ def test_those_who_are_never_stopped_are_counted_over_the_whole_study() -> None:
     assert [resumed.add(StandIn(number)) for number in (2, 7, 9)] == [True, False, False]  # type: ignore[arg-type]
     fresh = Spared(2, [])
     assert [fresh.add(StandIn(number)) for number in (2, 7, 9)] == [True, True, False]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("state", "is_open"), [(TrialState.RUNNING, True), (TrialState.COMPLETE, False)])
+@pytest.mark.parametrize(("waits_at", "waits"), [(None, False), (1, False), (2, True)])
+def test_a_stored_trial_waits_if_it_was_paused_at_its_last_report(
+    state: TrialState, is_open: bool, waits_at: int | None, waits: bool
+) -> None:
+    attributes = {"waits_at": waits_at, "recommended": True}
+    value = 0.5 if state == TrialState.COMPLETE else None
+    stored = create_trial(state=state, value=value, intermediate_values={1: 0.25, 2: 0.5}, user_attrs=attributes)
+    stored.number = 7
+    assert PastTrial.of(stored) == PastTrial(7, {1: 0.25, 2: 0.5}, is_open, is_recommended=True, waits=waits)

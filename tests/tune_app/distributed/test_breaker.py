@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tune_app.distributed.breaker import FIRST_TRIALS, IN_A_ROW, Breakage, CircuitBreaker
+from tune_app.distributed.breaker import FIRST_TRIALS, IN_A_ROW, Breakage, CircuitBreaker, Halt
 from tune_app.outcomes import OUTCOME_ATTRIBUTE, REASON_ATTRIBUTE, Outcome
 
 TRACEBACK = (
@@ -73,3 +73,12 @@ def test_an_error_without_a_traceback_counts_by_its_type() -> None:
     ((closed, breakage),) = breakages([lost] * IN_A_ROW)
     assert (closed, breakage.traceback) == (IN_A_ROW, "")
     assert breakage.why.endswith("for no known reason")
+
+
+def test_a_search_ends_once_for_the_first_reason() -> None:
+    reasons: list[str] = []
+    halt = Halt(reasons.append)
+    assert halt.breakage is None
+    halt.halted("the disk is full")
+    halt.broken(Breakage("5 trials in a row failed", "a traceback"))
+    assert (reasons, halt.breakage) == (["the disk is full"], Breakage("the disk is full", ""))

@@ -46,7 +46,9 @@ def search(plain_config: dict[str, Any], cluster: Any) -> Callable[..., Any]:
     def run(run_trial: Any, *overrides: str) -> Any:
         config = parse_config(plain_config, overrides)
         output = io.StringIO()
-        run_search(config, console=Console(file=output, width=300), address=cluster.address, run_trial=run_trial)
+        run_search(
+            config, console=Console(file=output, width=300), address=cluster.address, run_trial=run_trial, checks=()
+        )
         return load_study(Path(config.run_dir), config.study.name, None).trials(), output.getvalue()
 
     return run
@@ -141,7 +143,7 @@ from test_cluster_on_ray import slow_trial
 from tune_app.config import load_config
 from tune_app.experiment import run_search
 address, config, log = sys.argv[1:]
-run_search(load_config(Path(config)), console=Console(), address=address, run_trial=slow_trial(Path(log)))
+run_search(load_config(Path(config)), console=Console(), address=address, run_trial=slow_trial(Path(log)), checks=())
 """
 
 

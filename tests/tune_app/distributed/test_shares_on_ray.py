@@ -33,7 +33,7 @@ def search(plain_config: dict[str, Any], two_claimed_gpus: None) -> Any:
         raw = {**plain_config, "space": space, "limits": "predicted", "memory": {"device_gib": 0.5, "micro_batch": 512}}
         config = parse_config(raw, ["tok.max_length=128", "train.epochs=1", "search.trials=6", *overrides])
         output = io.StringIO()
-        run_search(config, console=Console(file=output, width=300), run_trial=run_trial)
+        run_search(config, console=Console(file=output, width=300), run_trial=run_trial, checks=())
         return load_study(Path(config.run_dir), config.study.name, None).trials(), output.getvalue()
 
     return run

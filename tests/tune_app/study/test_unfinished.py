@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tune_app import experiment
+from tune_app import experiment, forking
 from tune_app.config import load_config
 from tune_app.console import Console
 from tune_app.errors import UserError
@@ -31,7 +31,7 @@ def storage(
     """Return the storage of studies, in a working directory with a configuration."""
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text(mine_yaml)
-    monkeypatch.setattr(experiment, "check_parameters_are_read", lambda *_: None)
+    monkeypatch.setattr(forking, "check_training", lambda *_, **__: None)
     return None if request.param == "journal" else f"sqlite:///{tmp_path}/studies.db"
 
 
@@ -50,9 +50,9 @@ def test_a_fork_that_was_killed_is_listed_and_can_be_deleted(
     store.close_trial(store.open_trial({"optim.lr": 0.1}, {}), Outcome.COMPLETE, value=0.1)
     keep_config(store, config, run_dir)
     with monkeypatch.context() as patch:
-        patch.setattr(experiment if moment == "keep_config" else versions, moment, kill)
+        patch.setattr(forking if moment == "keep_config" else versions, moment, kill)
         with pytest.raises(Killed):
-            experiment.fork(store, run_dir, config)
+            forking.fork(store, run_dir, config)
     forked = run_dir.with_name("mine-v2")
     if not forked.exists():
         assert (storage, moment) == (None, "open_study"), "it left nothing"
@@ -76,7 +76,7 @@ def test_a_new_study_that_is_refused_late_leaves_nothing(
     monkeypatch.setattr(experiment, "_search", refuse)
     config = load_config("mine.yaml", override(storage))
     with pytest.raises(UserError, match="too much"):
-        experiment.run_search(config, console=Console(), quiet=True, run_trial=kill)
+        experiment.run_search(config, console=Console(), quiet=True, run_trial=kill, checks=())
     assert not Path("runs").exists()
     assert find_study(Path(config.run_dir), "mine", storage) is None
     assert {path.name for path in tmp_path.iterdir()} <= {"mine.yaml", "studies.db"}
@@ -94,7 +94,7 @@ def test_a_study_with_trials_that_is_refused_stays(storage: str | None, monkeypa
 
     monkeypatch.setattr(experiment, "_search", refuse)
     with pytest.raises(UserError, match="too much"):
-        experiment.run_search(config, console=Console(), quiet=True, run_trial=kill)
+        experiment.run_search(config, console=Console(), quiet=True, run_trial=kill, checks=())
     found = find_study(run_dir, "mine", storage)
     assert found is not None
     assert len(found.trials()) == 1

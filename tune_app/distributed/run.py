@@ -1,0 +1,268 @@
+"""One run of a study's trials on Ray: ``run_trials`` lists its steps."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from optuna.trial import FrozenTrial
+from ray.tune.schedulers import TrialScheduler
+
+from trainables.devices.facts import torch_facts
+from trainables.seeds import sub_seed
+from trainables.settings import ContentSettings
+from tune_app.config import RunConfig
+from tune_app.distributed.breaker import CircuitBreaker, Halt, LoopEnd
+from tune_app.distributed.cluster import Cluster, joined
+from tune_app.distributed.interrupts import end_loop, interruptible
+from tune_app.distributed.loop import run_loop
+from tune_app.distributed.private import dead_processes
+from tune_app.distributed.questions import host_share_on, screen_on, trial_files
+from tune_app.distributed.recorder import StudyRecorder
+from tune_app.distributed.scheduler import build_scheduler, waiting_trials
+from tune_app.distributed.searcher import HeadroomSearch, OpenTrial, open_trials
+from tune_app.distributed.spared import PastTrial
+from tune_app.distributed.trainable import make_trainable, watch_timeout_s
+from tune_app.distributed.trial import RunTrial
+from tune_app.distributed.watch import Watch, ray_health
+from tune_app.outcomes import MOST_RETRIES, Outcome, own_trials
+from tune_app.progress.opening import study_lines
+from tune_app.progress.plain import Progress
+from tune_app.sampling.proposers import build_proposer
+from tune_app.sampling.recommended import recommended_left, recommended_turns
+from tune_app.screening.preconditions import architectures
+from tune_app.screening.screen import Screen
+from tune_app.study.checkpoints import CheckpointKeeper, StudyCheckpoints
+from tune_app.study.record import StudyRecord
+from tune_app.study.remote import Kept
+from tune_app.study.reporting import outcome_of, was_launched
+from tune_app.study.run_dir import CACHE, study_checkpoints
+from tune_app.study.storage_location import StoreUnavailableError, store_errors
+from tune_app.study.store import StudyStore
+from tune_app.tracking import Tracking, open_tracking
+from tune_app.uris import is_store
+from tune_app.voice import Voice
+
+Trainable = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """Study that is open for one run, with everything that the steps of the run share.
+
+    Attributes:
+        config: configuration as the study stores it.
+        kept: permanent storage of the study.
+        address: address of a Ray cluster to join; None starts Ray on this machine, or joins the job's cluster.
+        run_trial: function that runs a trial.
+    """
+
+    config: RunConfig
+    record: StudyRecord
+    store: StudyStore
+    kept: Kept
+    progress: Progress
+    voice: Voice
+    address: str | None
+    run_trial: RunTrial
+
+
+def run_trials(run: StudyRun, screen: Screen | None) -> tuple[LoopEnd, Tracking]:
+    """Run trials until the study holds as many as it shall, or the search ends earlier.
+
+    Args:
+        screen: screen that was built before Ray started; None builds it for the cluster.
+
+    Raises:
+        UserError: the cluster or the storage does not allow the search.
+    """
+    config, store, voice, say = run.config, run.store, run.voice, run.progress.message
+    trials = store.trials()
+    checkpoints = study_checkpoints(config, store.id, say)
+    left_open = _take_up(run, checkpoints, trials)
+    with joined(run.address, *_cpus_and_gpus(config)) as cluster, interruptible(_tell_interrupted(voice)) as asked:
+        gpus = cluster.gpus_per_trial(config.resources.gpu)
+        cluster.check_fits(cpu=config.resources.cpu, gpu=gpus)
+        say(study_lines(config, store, cluster.dashboard_url))
+        voice.doing("predicting the memory of the space")
+        screen = screen or screen_on(cluster, config, gpus, say)
+        trainable = _trainable(run, cluster, checkpoints)
+        voice.doing("updating MLflow")
+        # Open tracking only now, so that a refused search is not tracked.
+        tracking = open_tracking(config, store)
+        searcher = _searcher(run, screen, trials, left_open)
+        scheduler = _scheduler(run, searcher, trials)
+        halt = Halt(lambda why: _end(searcher, why))
+        keeper = CheckpointKeeper(checkpoints, _most_checkpoints(config), own_trials(trials))
+        recorder = _recorder(run, searcher, scheduler, keeper, tracking, halt)
+        voice.doing("proposing the first trials, which load their models")
+        _run_loop(run, trainable, searcher, scheduler, recorder, halt, checkpoints)
+        voice.doing("ending Ray and its workers")
+        _remove_interrupted_checkpoints(run, checkpoints)
+    return _loop_end(searcher, halt, asked), tracking
+
+
+def _take_up(run: StudyRun, checkpoints: StudyCheckpoints, trials: Sequence[FrozenTrial]) -> list[OpenTrial]:
+    """Delete what an interrupted search left of its checkpoints, and return the trials that it left open."""
+    with checkpoints.storage.as_storage_errors():
+        # Only once the store has our latest records: its own may still name older checkpoints.
+        if run.kept.save(at_once=True):
+            checkpoints.remove_orphans(own_trials(trials))
+        return open_trials(run.store, checkpoints)
+
+
+def _cpus_and_gpus(config: RunConfig) -> tuple[int, int | None]:
+    """Return the CPUs that a Ray started here offers, and the GPUs that it claims; None claims the existing ones."""
+    # A card simulated on the CPU is packed like an existing one.
+    claimed = 1 if config.memory.device_gib is not None and not torch_facts().devices else None
+    return config.search.max_concurrent * config.resources.cpu, claimed
+
+
+def _most_checkpoints(config: RunConfig) -> Any:
+    return 0 if config.checkpoint.keep == "none" else config.checkpoint.keep
+
+
+def _trainable(run: StudyRun, cluster: Cluster, checkpoints: StudyCheckpoints) -> Trainable:
+    config, record = run.config, run.record
+    content = ContentSettings(record.data_fingerprint, tuple(record.models.items()))
+    return make_trainable(
+        replace(config.trial_settings(), content=content),
+        Path(config.run_dir) / CACHE,
+        files=trial_files(config, cluster, run.progress.message),
+        storage=None if config.checkpoint.keep == "none" else checkpoints.storage,
+        folder=checkpoints.folder,
+        threads=config.resources.cpu,
+        host_share=host_share_on(cluster, config),
+        timeout_s=config.trial.timeout_s,
+        run_trial=run.run_trial,
+    )
+
+
+def _searcher(
+    run: StudyRun, screen: Screen, trials: Sequence[FrozenTrial], left_open: Sequence[OpenTrial]
+) -> HeadroomSearch:
+    config, store, search = run.config, run.store, run.config.search
+    space = config.active_space()
+    # Every start has another seed, or a resumed search would draw its first points again.
+    seed = sub_seed(search.seed, f"sampler:{len(trials)}")
+    return HeadroomSearch(
+        store,
+        build_proposer(search.sampler, space, store.study, store.distributions, seed),
+        rules=screen.rules,
+        fixed=config.fixed_params(),
+        gpus=screen.packing.gpus,
+        plans=screen.packing.plans,
+        adopt=left_open,
+        launched=sum(map(was_launched, trials)),
+        total=store.target,
+        max_concurrent=search.max_concurrent,
+        # HyperBand compares the trials of a bracket, so it must see the next one while another runs.
+        ask_ahead=1 if config.scheduler.name == "hyperband" else 0,
+        max_rejections=search.max_rejections,
+        recommended=recommended_turns(space, architectures(config), sub_seed(search.seed, "recommended")),
+        most_recommended=recommended_left(search.recommended, search.sampler, trials),
+    )
+
+
+def _scheduler(run: StudyRun, searcher: HeadroomSearch, trials: Sequence[FrozenTrial]) -> TrialScheduler:
+    config, scheduling = run.config, run.config.scheduler
+    return build_scheduler(
+        scheduling.name,
+        steps=config.step_scale.count,
+        warmup=config.first_rung,
+        reduction_factor=scheduling.reduction_factor,
+        startup_trials=scheduling.startup_trials,
+        past=[PastTrial.of(trial) for trial in trials if outcome_of(trial) is not Outcome.INFEASIBLE],
+        no_more=lambda: searcher.end is not None,
+        slots=config.search.max_concurrent,
+        pauses=config.checkpoint.keep != "none",
+    )
+
+
+def _recorder(
+    run: StudyRun,
+    searcher: HeadroomSearch,
+    scheduler: TrialScheduler,
+    keeper: CheckpointKeeper,
+    tracking: Tracking,
+    halt: Halt,
+) -> StudyRecorder:
+    progress, breaker = run.progress, CircuitBreaker(halt.broken)
+
+    def closed(trial: FrozenTrial) -> None:
+        tracking.trial_closed(trial)
+        progress.closed(trial)
+        breaker.closed(trial)
+
+    return StudyRecorder(
+        run.store,
+        searcher,
+        keeper,
+        kept=run.kept,
+        step_scale=run.config.step_scale,
+        scheduler=run.config.scheduler.name,
+        timeout_s=run.config.trial.timeout_s,
+        on_report=progress.reported,
+        on_retry=progress.retried,
+        on_note=lambda live, note: progress.message(f"trial {live.number:>4}  {note}"),
+        on_halt=halt.halted,
+        on_close=closed,
+        on_step=progress.step,
+        waiting=lambda: waiting_trials(scheduler),
+    )
+
+
+def _run_loop(
+    run: StudyRun,
+    trainable: Trainable,
+    searcher: HeadroomSearch,
+    scheduler: TrialScheduler,
+    recorder: StudyRecorder,
+    halt: Halt,
+    checkpoints: StudyCheckpoints,
+) -> None:
+    cpus = run.config.resources.cpu
+    health = ray_health(cpus, dead_processes)
+    timeout_s = watch_timeout_s(run.config.trial.timeout_s, checkpoints.storage)
+    watch = Watch(timeout_s=timeout_s, lost=health.lost, on_halt=halt.halted)
+    with health.asking():
+        run_loop(
+            trainable,
+            searcher=searcher,
+            scheduler=scheduler,
+            callbacks=[recorder, watch],
+            cpus=cpus,
+            checkpoints=checkpoints,
+            retries=MOST_RETRIES,
+            answers=health.answers,
+        )
+
+
+def _end(searcher: HeadroomSearch, why: str) -> None:
+    searcher.stop(why)
+    end_loop()
+
+
+def _remove_interrupted_checkpoints(run: StudyRun, checkpoints: StudyCheckpoints) -> None:
+    """Delete checkpoints whose writing was interrupted. If that fails, the next search does it."""
+    if is_store(checkpoints.storage.address) and run.kept.save(at_once=True):
+        with suppress(OSError, StoreUnavailableError), store_errors():
+            checkpoints.remove_orphans(own_trials(run.store.trials()))
+
+
+def _loop_end(searcher: HeadroomSearch, halt: Halt, asked: Event) -> LoopEnd:
+    if asked.is_set():
+        return LoopEnd("the same command resumes the search", interrupted=True)
+    if halt.breakage is not None:
+        return LoopEnd(halt.breakage.why, breakage=halt.breakage)
+    return LoopEnd(searcher.end or "every trial ended")
+
+
+def _tell_interrupted(voice: Voice) -> Callable[[], None]:
+    def tell() -> None:
+        voice.say("interrupted: open trials keep their last checkpoints; a second signal ends the search at once")
+        voice.doing("ending the running trials")
+
+    return tell
