@@ -116,7 +116,7 @@ class CombinationRule:
 
 
 @dataclass(frozen=True)
-class Fit:
+class PredictedFit:
     """Predicted fit of a sample in the largest share of a device that a trial may have.
 
     Attributes:
@@ -137,22 +137,22 @@ class Fit:
     checkpointing: bool
 
 
-Predict = Callable[[Sample], Fit | None]
+Predict = Callable[[Sample], PredictedFit | None]
 """Function that predicts a sample's fit; None if it cannot, and then no rule rejects the sample."""
 
 
 class MemoryRule:
     """Rule that rejects samples that do not fit at one sample a pass."""
 
-    def __init__(self, fit: Predict) -> None:
-        self._fit = fit
+    def __init__(self, predict: Predict) -> None:
+        self._predict = predict
 
     @property
     def name(self) -> str:
         return "memory"
 
     def check(self, sample: Sample) -> Violation | None:
-        fit = self._fit(sample)
+        fit = self._predict(sample)
         if fit is None or fit.passes is not None:
             return None
         how = " with checkpointing" if fit.checkpointing else ""
@@ -167,8 +167,8 @@ class MemoryRule:
 class AccumulationRule:
     """Rule that rejects samples that fit only with more than ``max_accumulation`` passes a step."""
 
-    def __init__(self, fit: Predict, max_accumulation: int) -> None:
-        self._fit = fit
+    def __init__(self, predict: Predict, max_accumulation: int) -> None:
+        self._predict = predict
         self._most = max_accumulation
 
     @property
@@ -176,7 +176,7 @@ class AccumulationRule:
         return "accumulation"
 
     def check(self, sample: Sample) -> Violation | None:
-        fit = self._fit(sample)
+        fit = self._predict(sample)
         if fit is None or fit.passes is None or fit.passes <= self._most:
             return None
         how = " with checkpointing" if fit.checkpointing else ""

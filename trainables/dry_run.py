@@ -36,7 +36,7 @@ def settings_read(settings: TrialSettings, files: MachineFiles) -> frozenset[str
         }
         small, read = recording(_small(settings, stand_ins))
         session = TrainingSession(small, scratch / "cache", CpuDevice())
-        session.fit_to_memory(files)
+        session.plan_memory(files)
         session.train_epoch()
         session.evaluate("validation")
         return frozenset(read)

@@ -35,7 +35,7 @@ def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, fold
     device = current_device(settings.memory.budget_gib, device_gib=settings.memory.device_gib)
     with device.enforce():
         session = TrainingSession(settings, cache, device, with_test=True)
-        session.fit_to_memory(MachineFiles())
+        session.plan_memory(MachineFiles())
         session.resume(checkpoint)
         validation = session.evaluate("validation")
         test = session.evaluate("test", validation.decision)

@@ -22,7 +22,7 @@ from trainables.machine import MachineFiles
 from trainables.models.encoder import freeze_layers
 from trainables.models.load import check_vocabulary, load_encoder
 from trainables.planning.accepted import AcceptedPlans
-from trainables.planning.fit import Fit
+from trainables.planning.batch_limits import BatchLimits
 from trainables.planning.rehearsal import RandomState, rehearsing
 from trainables.reports import Fact
 from trainables.settings import TrialSettings, revision_of
@@ -144,7 +144,7 @@ class TrainingSession:
         self.steps_per_epoch = steps_per_epoch(len(part), settings.train.effective_batch)
         self.schedule = build_schedule(self.optimizer, settings.schedule, settings.train.epochs * self.steps_per_epoch)
 
-    def fit_to_memory(self, files: MachineFiles, accepted: AcceptedPlans | None = None) -> None:
+    def plan_memory(self, files: MachineFiles, accepted: AcceptedPlans | None = None) -> None:
         """Set the size of a pass by prediction, and by a probe if the prediction is uncertain.
 
         Call this before ``resume`` and before any training or evaluation.
@@ -153,7 +153,7 @@ class TrainingSession:
             accepted: plans that accepted the configuration; None predicts here.
         """
         start = time.perf_counter()
-        fit = self.fit = Fit(
+        limits = self.batch_limits = BatchLimits(
             self.settings,
             self._encoders,
             self._device,
@@ -165,7 +165,7 @@ class TrainingSession:
                 for split in self.inputs.splits
             ),
         )
-        fit.probe(
+        limits.probe(
             rehearsing(
                 self.model,
                 self.task,
@@ -183,12 +183,12 @@ class TrainingSession:
         The previous fold's memory is given back first. The size of a pass stays as decided.
         """
         start = time.perf_counter()
-        self.fit.let_go()
+        self.batch_limits.let_go()
         del self.model, self.optimizer, self.schedule, self._encoders
         self._device.release()
         self.inputs = self.inputs.of_fold(fold)
         self._load_model()
-        self.fit.take_up(self._encoders)
+        self.batch_limits.take_up(self._encoders)
         self._load_s += time.perf_counter() - start
 
     def resume(self, checkpoint: Path) -> None:
@@ -254,8 +254,8 @@ class TrainingSession:
     def _train_until_out_of_memory(self, examples: Examples, batches: Sequence[np.ndarray]) -> list[float]:
         """Return the losses of the finished steps; if they are fewer than the batches, the next step is cut smaller."""
         lengths = examples.lengths
-        plan = [micro_batches(examples.inputs_of(rows), lengths, self.fit.limits) for rows in batches]
-        self.fit.plans(plan, lengths)
+        plan = [micro_batches(examples.inputs_of(rows), lengths, self.batch_limits.row_limits) for rows in batches]
+        self.batch_limits.plans(plan, lengths)
         stream = stream_batches(
             examples,
             plan,
@@ -266,7 +266,7 @@ class TrainingSession:
         for pieces, effective_batch in zip(plan, stream, strict=True):
             outcome = self._try_step(effective_batch)
             if isinstance(outcome, OutOfMemory):
-                if not self.fit.shrink_training(pieces, lengths):
+                if not self.batch_limits.shrink_training(pieces, lengths):
                     raise MemoryExhaustedError(outcome)
                 self._recovered(outcome)
                 break
@@ -305,9 +305,9 @@ class TrainingSession:
             "recovered from: %s (%s); now at most %d rows a pass, %d in evaluation%s",
             failure.message,
             failure.cause,
-            self.fit.micro_batch,
-            self.fit.eval_batch,
-            ", with gradient checkpointing" if self.fit.checkpointing else "",
+            self.batch_limits.micro_batch,
+            self.batch_limits.eval_batch,
+            ", with gradient checkpointing" if self.batch_limits.checkpointing else "",
         )
 
     def evaluate(self, part: Part, decision: Decision | None = None) -> Scores:
@@ -360,12 +360,12 @@ class TrainingSession:
         return scores
 
     def _evaluation_rows(self, length: int, left: int) -> int:
-        rows = min(left, int(self.fit.limits.evaluation[length]))
-        self.fit.plans_evaluation(rows, length)
+        rows = min(left, int(self.batch_limits.row_limits.evaluation[length]))
+        self.batch_limits.plans_evaluation(rows, length)
         return rows
 
     def _shrink_evaluation(self, failure: OutOfMemory, rows: int, length: int) -> None:
-        if not self.fit.shrink_evaluation(rows, length):
+        if not self.batch_limits.shrink_evaluation(rows, length):
             raise MemoryExhaustedError(failure)
         self._recovered(failure)
 
@@ -377,7 +377,7 @@ class TrainingSession:
         """
         is_first = self.progress.epoch == 1 and not self.progress.folds
         if is_first and not self._resumed and not self.progress.recoveries:
-            self.fit.settle(peak_bytes)
+            self.batch_limits.settle(peak_bytes)
 
     def save(self, folder: Path) -> Path:
         """Write a checkpoint; between two folds it holds no model, because none is needed."""
@@ -395,20 +395,20 @@ class TrainingSession:
 
     def facts(self) -> dict[str, Fact]:
         """Return facts about the run so far, under the study's attribute names; seconds add up over resumes."""
-        progress, fit, effective = self.progress, self.fit, self.settings.train.effective_batch
+        progress, limits, effective = self.progress, self.batch_limits, self.settings.train.effective_batch
         rows_of_a_step = min(effective, max(len(split.train) for split in self.inputs.splits))
         return {
             "device": device_name(self._device.torch_device),
             "precision": self.precision,
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
             "effective_batch": effective,
-            "micro_batch": fit.micro_batch,
-            "accumulation_steps": steps_per_epoch(rows_of_a_step, fit.micro_batch),
-            "eval_batch": fit.eval_batch,
+            "micro_batch": limits.micro_batch,
+            "accumulation_steps": steps_per_epoch(rows_of_a_step, limits.micro_batch),
+            "eval_batch": limits.eval_batch,
             "cut_share": self._cut_share,
-            "predicted_gib": fit.predicted_gib,
-            "checkpointing": fit.checkpointing,
-            "probe_points": fit.probe_points,
+            "predicted_gib": limits.predicted_gib,
+            "checkpointing": limits.checkpointing,
+            "probe_points": limits.probe_points,
             "recoveries": progress.recoveries,
             "load_s": self._load_s,
             "fit_s": self._fit_s,

@@ -121,7 +121,7 @@ class _Trial:
         settings, progress = self._settings, self._progress
         session = TrainingSession(settings, self._folders.cache, self._device, progress)
         self.stages.reached("model loaded")
-        session.fit_to_memory(self._folders.machine, self._accepted)
+        session.plan_memory(self._folders.machine, self._accepted)
         if self._folders.resume_from is not None:
             session.resume(self._folders.resume_from)
             said = self._report_of(session, checkpoint=None)

@@ -179,7 +179,7 @@ def _check_it_fits(config: RunConfig, say: Callable[[str], None]) -> None:
         files=MachineFiles(),
         say=say,
     )
-    violation = MemoryRule(packing.fit).check(Sample.of(config.fixed_params()))
+    violation = MemoryRule(packing.predict_fit).check(Sample.of(config.fixed_params()))
     if violation is not None:
         raise packing.refusal(violation, "this configuration", "use a smaller model.name or tok.max_length")
 

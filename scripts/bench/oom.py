@@ -43,7 +43,7 @@ from common import print_json, print_ratio, print_table, standard_error, version
 from toy import OBJECTIVES, ToyProblem, need_gib, noise
 from toy_search import ToyEnd, hush, new_parser, search_with_headroom, search_with_stock, trials_and_seeds
 
-from search_spaces.rules import Fit, MemoryRule, Sample
+from search_spaces.rules import MemoryRule, PredictedFit, Sample
 from trainables.settings import MemorySettings
 
 HEADROOM = MemorySettings().headroom
@@ -100,10 +100,10 @@ def memory_rule(problem: ToyProblem, error: Callable[[Mapping[str, Any]], float]
     """Return Headroom's rule with an error in every predicted need."""
     allowed = allowed_gib(problem)
 
-    def predict(sample: Sample) -> Fit:
+    def predict(sample: Sample) -> PredictedFit:
         predicted = need_gib(sample.params) * (1 + error(sample.params))
         fits = predicted <= allowed
-        return Fit(
+        return PredictedFit(
             need_gib=predicted,
             allowed_gib=allowed,
             budget_gib=problem.budget_gib,

@@ -188,7 +188,7 @@ class Predictions:
         return Queued(params, share, self._passes(whole, share), self._passes(whole, 1.0))
 
     def _passes(self, whole: Params, share: float) -> int:
-        fit = self._by_share[share].fit(Sample.of(whole))
+        fit = self._by_share[share].predict_fit(Sample.of(whole))
         assert fit is not None, "every model of the space can be predicted"
         assert fit.passes is not None, "it fits into its share"
         return fit.passes

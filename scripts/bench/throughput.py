@@ -142,7 +142,7 @@ def main() -> int:
 
 def headroom_side(settings: TrialSettings, cache: Path, rows: dict[str, int]) -> tuple[Side, Callable[[], None]]:
     session = TrainingSession(settings, cache, CpuDevice())
-    session.fit_to_memory(MachineFiles(cache / "machine"))
+    session.plan_memory(MachineFiles(cache / "machine"))
     tokens = TokenCount()
     session.model.register_forward_pre_hook(lambda _, arguments: tokens.add(arguments[0]["attention_mask"]))
     side = Side(rows, tokens)

@@ -12,9 +12,9 @@ from search_spaces.rules import (
     AccumulationRule,
     CombinationRule,
     FamilyRule,
-    Fit,
     LimitSet,
     MemoryRule,
+    PredictedFit,
     Rule,
     Sample,
     SizeClassRule,
@@ -182,9 +182,11 @@ def test_limits_that_mean_nothing_are_refused(raw: Any, part: str) -> None:
         LimitSet.model_validate(raw)
 
 
-def predicted(need_gib: float, passes: int | None, *, micro_batch: int = 8, checkpointing: bool = False) -> Fit:
+def predicted(
+    need_gib: float, passes: int | None, *, micro_batch: int = 8, checkpointing: bool = False
+) -> PredictedFit:
     """Return a prediction for a card of 24 GiB, a tenth of which stays free."""
-    return Fit(need_gib, 21.6, 24.0, micro_batch if passes else 0, passes, checkpointing)
+    return PredictedFit(need_gib, 21.6, 24.0, micro_batch if passes else 0, passes, checkpointing)
 
 
 LARGE = sample("bert-large-uncased", 64, 4, 512)
@@ -317,7 +319,7 @@ def test_an_incomplete_configuration_cannot_be_checked(missing: str) -> None:
 
 
 def test_what_cannot_be_built_is_rejected_and_nothing_more_is_asked_of_it() -> None:
-    def never(_: Sample) -> Fit | None:
+    def never(_: Sample) -> PredictedFit | None:
         raise AssertionError("there is no memory to predict")
 
     rules = [CombinationRule(lambda params: params["problems"]), MemoryRule(never)]

@@ -130,7 +130,7 @@ def session_of(cache: Path, machine_folder: Path) -> Callable[[TrialSettings], T
 
     def build(settings: TrialSettings) -> TrainingSession:
         session = TrainingSession(settings, cache, CpuDevice())
-        session.fit_to_memory(MachineFiles(machine_folder))
+        session.plan_memory(MachineFiles(machine_folder))
         return session
 
     return build

@@ -70,7 +70,7 @@ def test_a_family_does_a_task(encoder: Path, task: str, shared: Path, tmp_path: 
     device = CpuDevice(BUDGET_GIB)
     with device.enforce():
         session = TrainingSession(settings, shared / "cache", device)
-        session.fit_to_memory(MachineFiles(shared / "machine"))
+        session.plan_memory(MachineFiles(shared / "machine"))
         weights = next(session.model.parameters())
         before = weights.detach().clone()
         device.reset_peak()

@@ -12,7 +12,7 @@ import torch
 from trainables import session as session_module
 from trainables.devices.cpu import CpuDevice
 from trainables.devices.device import GIB
-from trainables.planning.fit import Fit
+from trainables.planning.batch_limits import BatchLimits
 from trainables.reports import TrialReport
 from trainables.session import TrainingSession
 from trainables.settings import TrialSettings, with_params
@@ -166,12 +166,12 @@ def test_folds_take_no_more_memory_than_one(
 def test_how_much_goes_into_one_pass_is_decided_once(
     settings: TrialSettings, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decided: list[Fit] = []
-    real_init = Fit.__init__
+    decided: list[BatchLimits] = []
+    real_init = BatchLimits.__init__
 
-    def counted(fit: Fit, *args: Any, **kwargs: Any) -> None:
-        decided.append(fit)
-        real_init(fit, *args, **kwargs)
+    def counted(limits: BatchLimits, *args: Any, **kwargs: Any) -> None:
+        decided.append(limits)
+        real_init(limits, *args, **kwargs)
 
     pending = [True]
     real_step = session_module.train_step
@@ -181,7 +181,7 @@ def test_how_much_goes_into_one_pass_is_decided_once(
             raise torch.OutOfMemoryError("planted")
         return real_step(model, task, batch, *args, **kwargs)
 
-    monkeypatch.setattr(Fit, "__init__", counted)
+    monkeypatch.setattr(BatchLimits, "__init__", counted)
     monkeypatch.setattr(session_module, "train_step", runs_out_once)
     reports = run(in_folds(settings, train__epochs=1))
     assert len(decided) == 1
@@ -195,12 +195,12 @@ def test_checkpointing_that_one_fold_needed_stays_on(
     settings: TrialSettings, session_of: Callable[[TrialSettings], TrainingSession]
 ) -> None:
     session = session_of(in_folds(settings))
-    assert session.fit.use_checkpointing()
+    assert session.batch_limits.use_checkpointing()
     session.begin_fold(1)
     encoder = session.model.encoder
     assert isinstance(encoder, torch.nn.Module)
     assert encoder.is_activation_checkpointing
-    assert session.fit.checkpointing
+    assert session.batch_limits.checkpointing
 
 
 def test_out_of_memory_in_a_later_fold_says_how_many_were_finished(
@@ -223,6 +223,6 @@ def test_the_first_epoch_alone_teaches_later_predictions(
     settings: TrialSettings, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settled: list[float] = []
-    monkeypatch.setattr(Fit, "settle", lambda fit, measured: settled.append(measured / GIB))
+    monkeypatch.setattr(BatchLimits, "settle", lambda limits, measured: settled.append(measured / GIB))
     run(in_folds(settings))
     assert len(settled) == 1

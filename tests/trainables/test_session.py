@@ -12,7 +12,7 @@ import torch
 from trainables import session as session_module
 from trainables.devices.cpu import CpuDevice
 from trainables.devices.device import GIB
-from trainables.planning.fit import MachineFiles
+from trainables.planning.batch_limits import MachineFiles
 from trainables.session import TrainingSession
 from trainables.settings import TrialSettings, with_params
 from trainables.training import step as step_module
@@ -233,7 +233,7 @@ def test_a_step_done_again_is_to_the_last_bit_that_of_a_run_that_was_cut_so_from
     # The second attempt has the same random state and the same rows, in smaller passes.
     assert first_random == again_random
     assert sum(first) == sum(again) == 32
-    assert max(again) == recovered.fit.micro_batch < max(first)
+    assert max(again) == recovered.batch_limits.micro_batch < max(first)
     done = attempts.copy()
 
     attempts.clear()
@@ -289,7 +289,7 @@ def step_losses(
     with monkeypatch.context() as patch, device.enforce():
         patch.setattr(session_module, "train_step", train_step)
         session = TrainingSession(settings, cache, device)
-        session.fit_to_memory(MachineFiles(folder))
+        session.plan_memory(MachineFiles(folder))
         device.reset_peak()
         for _ in range(2):
             session.train_epoch()

@@ -52,9 +52,9 @@ def build_rules(limits: Sequence["Limit"], max_accumulation: int | None, packing
         elif limit == "users_families":
             rules.append(FamilyRule(NAMED_FAMILY_LIMITS[limit], lambda model: family_of(model).kin))
         else:
-            rules.append(MemoryRule(packing.fit))
+            rules.append(MemoryRule(packing.predict_fit))
             if max_accumulation is not None:
-                rules.append(AccumulationRule(packing.fit, max_accumulation))
+                rules.append(AccumulationRule(packing.predict_fit, max_accumulation))
     return rules
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
-from search_spaces.rules import Fit, Sample, Violation
+from search_spaces.rules import PredictedFit, Sample, Violation
 from search_spaces.space import Scalar
 from trainables.machine import MachineFiles
 from trainables.planning.ledger import Circumstances, Ledger
@@ -51,7 +51,7 @@ class Packing:
         self._made: Planner | None = None
         self._told: set[tuple[str, str]] = set()
 
-    def fit(self, sample: Sample) -> Fit | None:
+    def predict_fit(self, sample: Sample) -> PredictedFit | None:
         """Predict the fit of a sample in the largest share that a trial may have; None if that is impossible.
 
         Raises:
@@ -61,7 +61,7 @@ class Packing:
         found = self._cut(with_params(self._settings, sample.params), share)
         if found is None:
             return None
-        return Fit(
+        return PredictedFit(
             need_gib=found.one_sample_gib,
             allowed_gib=self._allowed_gib(share),
             budget_gib=self._budget_gib(share),

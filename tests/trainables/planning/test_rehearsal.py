@@ -13,7 +13,7 @@ import torch
 from trainables.devices.cpu import CpuDevice
 from trainables.devices.device import GIB
 from trainables.planning import rehearsal as rehearsal_module
-from trainables.planning.fit import MachineFiles
+from trainables.planning.batch_limits import MachineFiles
 from trainables.planning.rehearsal import Rehearsal, rehearsing
 from trainables.session import TrainingSession
 from trainables.settings import TrialSettings, with_params
@@ -77,7 +77,7 @@ def staged(settings: TrialSettings, cache: Path, machine_folder: Path) -> Iterat
     device = CpuDevice(0.25)
     with device.enforce():
         session = TrainingSession(with_params(settings, {"head.pooling": "mean"}), cache, device)
-        session.fit_to_memory(MachineFiles(machine_folder))
+        session.plan_memory(MachineFiles(machine_folder))
         # After one step no state is zero any more.
         Stage(session, device).real_peak([4])
         yield Stage(session, device)

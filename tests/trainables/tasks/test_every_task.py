@@ -75,7 +75,9 @@ def test_the_gradient_is_that_of_the_batch_in_one_pass(
         config.attention_probs_dropout_prob = 0.0
     inputs = session.examples.inputs_of(session.inputs.part("train")[:8])
     longest = int(session.examples.lengths.max())
-    limits = replace(session.fit.limits, alone=np.full(longest + 1, 3), accumulating=np.full(longest + 1, 3))
+    limits = replace(
+        session.batch_limits.row_limits, alone=np.full(longest + 1, 3), accumulating=np.full(longest + 1, 3)
+    )
     pieces = micro_batches(inputs, session.examples.lengths, limits)
     assert len(pieces) > 1
 
@@ -103,8 +105,8 @@ def test_its_steps_need_what_was_predicted(task_settings: TrialSettings, cache: 
         gc.collect()
         held = device.live_bytes()
         session = TrainingSession(task_settings, cache, device)
-        session.fit_to_memory(MachineFiles(machine_folder))
-        plan = session.fit._plan
+        session.plan_memory(MachineFiles(machine_folder))
+        plan = session.batch_limits._plan
         with rehearsing(
             session.model, session.task, session.optimizer, device, clip_norm=1.0, precision="fp32"
         ) as rehearsal:
@@ -144,22 +146,22 @@ def test_the_saved_model_answers_the_same(task_settings: TrialSettings, session_
 
 
 @pytest.mark.parametrize("way", ["mask", "delete", "swap"])
-def test_inputs_that_are_told_otherwise_are_shorter_at_most_and_hold_the_same_evidence(
+def test_inputs_that_are_augmented_are_shorter_at_most_and_hold_the_same_evidence(
     way: str, task_settings: TrialSettings, session_of: SessionOf
 ) -> None:
     session = session_of(replace(task_settings, augment=AugmentSettings(way, probability=0.7, strength=0.4)))
     train = session.inputs.part("train")
-    plain, told = session.examples, session._told_in(1)
+    plain, augmented = session.examples, session._augmented_in(1)
     inputs = plain.inputs_of(train)
-    assert told.counts.tolist() == plain.counts.tolist()
-    assert told.inputs_of(train).tolist() == inputs.tolist()
-    assert (told.lengths <= plain.lengths).all()
-    assert (told.lengths < plain.lengths).any() == (way == "delete")
+    assert augmented.counts.tolist() == plain.counts.tolist()
+    assert augmented.inputs_of(train).tolist() == inputs.tolist()
+    assert (augmented.lengths <= plain.lengths).all()
+    assert (augmented.lengths < plain.lengths).any() == (way == "delete")
     changed = spans = 0
     for number in inputs.tolist():
-        before, after = plain.batch([number]), told.batch([number])
+        before, after = plain.batch([number]), augmented.batch([number])
         widths = [tensor.shape[1] for name, tensor in after.items() if name.endswith("input_ids")]
-        assert told.lengths[number] == max(widths)
+        assert augmented.lengths[number] == max(widths)
         changed += any(not torch.equal(before[name], after[name]) for name in before if name.endswith("input_ids"))
         assert torch.equal(before["labels"], after["labels"])
         if "span" in before:
@@ -173,13 +175,13 @@ def test_inputs_that_are_told_otherwise_are_shorter_at_most_and_hold_the_same_ev
     assert (spans > 0) == task_settings.task.finds_spans
     # Rows outside the training part stay unchanged.
     for number in plain.inputs_of(session.inputs.part("validation")).tolist():
-        before, after = plain.batch([number]), told.batch([number])
+        before, after = plain.batch([number]), augmented.batch([number])
         assert before.keys() == after.keys()
         assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 @pytest.mark.parametrize("way", ["mask", "delete", "swap"])
-def test_a_resumed_epoch_is_told_as_it_would_have_been(
+def test_a_resumed_epoch_is_augmented_as_it_would_have_been(
     way: str, task_settings: TrialSettings, session_of: SessionOf, tmp_path: Path
 ) -> None:
     settings = replace(task_settings, augment=AugmentSettings(way, probability=0.5, strength=0.3))
@@ -203,4 +205,4 @@ def test_a_resumed_epoch_is_told_as_it_would_have_been(
 
 def test_without_augmentation_the_examples_are_the_rows(task_settings: TrialSettings, session_of: SessionOf) -> None:
     session = session_of(task_settings)
-    assert session._told_in(1) is session.examples
+    assert session._augmented_in(1) is session.examples

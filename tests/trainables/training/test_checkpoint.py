@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from trainables.devices.cpu import CpuDevice
-from trainables.planning.fit import MachineFiles
+from trainables.planning.batch_limits import MachineFiles
 from trainables.session import TrainingSession
 from trainables.settings import TrialSettings, with_params
 from trainables.training import checkpoint
@@ -133,7 +133,7 @@ def test_going_on_takes_no_more_memory_than_the_run_holds_anyway(
     with device.enforce():
         session = TrainingSession(with_params(settings, {"optim.name": optimizer_name}), cache, device)
         names = [list(state) for state in session.optimizer.state.values()]
-        session.fit_to_memory(MachineFiles(machine_folder))
+        session.plan_memory(MachineFiles(machine_folder))
         folder = session.save(tmp_path / "checkpoint")
         before = device.live_bytes()
         with device.measured() as measured:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from search_spaces.rules import NAMED_LIMITS, AccumulationRule, Fit, MemoryRule, Rule, Sample, SizeClassRule
+from search_spaces.rules import NAMED_LIMITS, AccumulationRule, MemoryRule, PredictedFit, Rule, Sample, SizeClassRule
 from search_spaces.space import Params, parse_space
 from trainables.devices.device import GIB
 from trainables.devices.facts import TrialDevice
@@ -56,11 +56,11 @@ def test_the_family_of_a_built_in_model_is_known() -> None:
     assert rule.check(Sample("tiny-bert", 65, 1, 128)) is None
 
 
-def linear_fit(sample: Sample) -> Fit:
+def linear_fit(sample: Sample) -> PredictedFit:
     """Return the fit on a card where 1 GiB holds 16 samples of any model but ``giant``, which does not fit."""
     if sample.model == "giant":
-        return Fit(1.2, 1.0, 1.0, 0, None, checkpointing=False)
-    return Fit(0.1, 1.0, 1.0, 16, -(-sample.effective_batch // 16), checkpointing=False)
+        return PredictedFit(1.2, 1.0, 1.0, 0, None, checkpointing=False)
+    return PredictedFit(0.1, 1.0, 1.0, 16, -(-sample.effective_batch // 16), checkpointing=False)
 
 
 PREDICTED: list[Rule] = [MemoryRule(linear_fit), AccumulationRule(linear_fit, max_accumulation=4)]
@@ -97,9 +97,9 @@ def test_a_large_space_is_estimated_from_a_sample_that_is_the_same_every_time() 
 
 
 def test_which_optimizer_it_is_is_looked_at() -> None:
-    def fit(sample: Sample) -> Fit:
+    def fit(sample: Sample) -> PredictedFit:
         fits = sample.params["optim.name"] == "adafactor"
-        return Fit(0.5 if fits else 1.5, 1.0, 1.0, int(fits), 1 if fits else None, checkpointing=False)
+        return PredictedFit(0.5 if fits else 1.5, 1.0, 1.0, int(fits), 1 if fits else None, checkpointing=False)
 
     space = parse_space({"optim.name": {"choices": ["adamw", "adafactor"]}, "optim.eps": {"low": 1e-9, "high": 1e-6}})
     found = count_rejections([MemoryRule(fit)], space, FIXED, 0)

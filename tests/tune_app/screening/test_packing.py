@@ -65,7 +65,7 @@ GRID = [
 def test_a_fit_is_the_cut_on_the_whole_card(total_gib: float) -> None:
     packed = packing(TrialDevice("cpu", total_gib, bf16=False))
     for given in GRID:
-        fit, answer = packed.fit(Sample.of(given)), judged(given, total_gib)
+        fit, answer = packed.predict_fit(Sample.of(given)), judged(given, total_gib)
         assert fit is not None
         assert (fit.micro_batch or None, fit.passes) == (answer.micro_batch, answer.passes)
         assert fit.allowed_gib == pytest.approx(0.9 * total_gib)
@@ -87,7 +87,7 @@ def test_the_plans_of_what_was_predicted_travel_and_nothing_else_is_predicted_fo
 
 def test_the_plan_with_checkpointing_travels_where_it_was_made() -> None:
     packed, given = packing(TrialDevice("cpu", 0.03, bf16=False)), params(batch=64, length=512)
-    fit = packed.fit(Sample.of(given))
+    fit = packed.predict_fit(Sample.of(given))
     assert fit is not None
     assert fit.checkpointing
     assert len(AcceptedPlans.from_text(packed.plans(given) or "").plans) == 2
@@ -108,7 +108,7 @@ def test_a_share_by_need_is_the_smallest_class_in_which_the_passes_are_few_enoug
 def test_a_bigger_share_never_takes_more_passes() -> None:
     for given in GRID:
         steps = [
-            packing(TrialDevice("cpu", share, bf16=False), allow_checkpointing=False).fit(Sample.of(given))
+            packing(TrialDevice("cpu", share, bf16=False), allow_checkpointing=False).predict_fit(Sample.of(given))
             for share in SHARES
         ]
         passes = [fit.passes or 10**9 for fit in steps if fit is not None]
@@ -131,7 +131,7 @@ def test_a_fixed_share_is_given_to_every_trial_and_is_all_that_it_may_hold(
 ) -> None:
     packed = packing(gpus=gpus)
     assert {packed.gpus(configuration) for configuration in GRID} == {given}
-    fit = packed.fit(Sample.of(GRID[0]))
+    fit = packed.predict_fit(Sample.of(GRID[0]))
     assert fit is not None
     assert fit.budget_gib == budget_gib
 
@@ -139,7 +139,7 @@ def test_a_fixed_share_is_given_to_every_trial_and_is_all_that_it_may_hold(
 def test_a_budget_of_the_trials_own_caps_the_fit_and_a_share_beyond_it_is_not_given() -> None:
     huge = params(batch=4000, length=512)
     packed = packing(budget_gib=0.2)
-    fit = packed.fit(Sample.of(huge))
+    fit = packed.predict_fit(Sample.of(huge))
     assert fit is not None
     assert (fit.budget_gib, fit.allowed_gib) == (0.2, pytest.approx(0.18))
     assert packed.gpus(huge) == 0.25
@@ -161,11 +161,11 @@ def between_checkpointed_and_plain_need() -> tuple[Params, float]:
 def test_checkpointing_makes_fit_what_does_not_fit_without_if_it_is_allowed() -> None:
     given, total_gib = between_checkpointed_and_plain_need()
     device = TrialDevice("cpu", total_gib, bf16=False)
-    fit = packing(device).fit(Sample.of(given))
+    fit = packing(device).predict_fit(Sample.of(given))
     assert fit is not None
     assert fit.checkpointing
     assert fit.micro_batch >= 1
-    plain = packing(device, allow_checkpointing=False).fit(Sample.of(given))
+    plain = packing(device, allow_checkpointing=False).predict_fit(Sample.of(given))
     assert plain is not None
     assert (plain.checkpointing, plain.micro_batch, plain.passes) == (False, 0, None)
     assert plain.need_gib > plain.allowed_gib > fit.need_gib
@@ -189,14 +189,14 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def test_what_is_traced_is_the_sampled_head_precision_and_clipping(traced: list[Any]) -> None:
     packed = packing(TrialDevice("cuda", 24.0, bf16=True))
-    packed.fit(Sample.of(params(head__pooling="max", head__dropout=0.0, train__clip_norm=0.0)))
+    packed.predict_fit(Sample.of(params(head__pooling="max", head__dropout=0.0, train__clip_norm=0.0)))
     (workload,) = traced
     assert (workload.settings.head.pooling, workload.settings.head.dropout) == ("max", 0.0)
     assert workload.settings.train.clip_norm == 0
     assert (workload.device_kind, workload.precision, workload.checkpointing) == ("cuda", "bf16", False)
-    packed.fit(Sample.of(params(train__precision="fp32")))
+    packed.predict_fit(Sample.of(params(train__precision="fp32")))
     assert traced[-1].precision == "fp32"
-    packing(TrialDevice("cuda", 24.0, bf16=False)).fit(Sample.of(params()))
+    packing(TrialDevice("cuda", 24.0, bf16=False)).predict_fit(Sample.of(params()))
     assert traced[-1].precision == "fp32"
 
 
@@ -204,7 +204,7 @@ def test_what_needs_the_same_is_traced_once(traced: list[Any]) -> None:
     packed = packing()
     for lr, dropout, batch, length in [(1e-5, 0.1, 8, 64), (1e-4, 0.2, 16, 512), (1e-3, 0.3, 64, 128)]:
         given = params(batch=batch, length=length, optim__lr=lr, head__dropout=dropout)
-        packed.fit(Sample.of(given))
+        packed.predict_fit(Sample.of(given))
         packed.gpus(given)
     assert len(traced) == 1
 
@@ -214,7 +214,7 @@ def test_what_cannot_be_predicted_is_let_through_on_a_whole_card_and_said_once()
     packed = packing(say=said.append)
     given = params("tiny-deberta", head__pooling="pooler")
     for _ in range(2):
-        assert packed.fit(Sample.of(given)) is None
+        assert packed.predict_fit(Sample.of(given)) is None
         assert packed.gpus(given) == 1.0
     assert [line for line in said if "cannot predict the memory" in line] == [said[-1]]
     assert said[0].startswith("predicting the memory of tiny-deberta")
@@ -224,4 +224,4 @@ def test_what_cannot_be_predicted_is_let_through_on_a_whole_card_and_said_once()
 
 def test_an_unknown_model_is_the_users_error() -> None:
     with pytest.raises(UserError, match=r"model\.name: .*tiny-brt.*did you mean 'tiny-bert'"):
-        packing().fit(Sample.of(params("tiny-brt")))
+        packing().predict_fit(Sample.of(params("tiny-brt")))

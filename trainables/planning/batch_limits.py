@@ -33,14 +33,14 @@ _CERTAIN = 0.5
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Probes:
     """The stored results of the probes of training and evaluation."""
 
     training: Probed
     evaluation: Probed
 
 
-class Fit:
+class BatchLimits:
     """The limits by which a run's batches are cut, from prediction and probe; lowered when memory runs out.
 
     Args:
@@ -90,19 +90,19 @@ class Fit:
             criteria_config=encoders[1].config if len(encoders) > 1 else None,
         )
         self._plan = self._predicted()
-        self.limits = self._limits(1.0, 1.0)
+        self.row_limits = self._limits(1.0, 1.0)
         if self._takes_too_many_passes():
             self.use_checkpointing()
 
     @property
     def micro_batch(self) -> int:
         """The largest micro-batch at full length."""
-        return self.limits.micro_batch(self._step_inputs, self._length)
+        return self.row_limits.micro_batch(self._step_inputs, self._length)
 
     @property
     def eval_batch(self) -> int:
         """The largest evaluation batch at full length."""
-        return int(self.limits.evaluation[self._length])
+        return int(self.row_limits.evaluation[self._length])
 
     @property
     def predicted_gib(self) -> float:
@@ -122,11 +122,11 @@ class Fit:
         found = self._remembered()
         if found is None:
             with rehearsing as rehearsal:
-                found = self._probed(rehearsal)
+                found = self._run_probes(rehearsal)
                 self.probe_points = found.training.points + found.evaluation.points
             if not rehearsal.disturbed:
                 self._remember(found)
-        self.limits = self._limits(found.training.factor, found.evaluation.factor)
+        self.row_limits = self._limits(found.training.factor, found.evaluation.factor)
 
     def use_checkpointing(self) -> bool:
         """Recompute activations in the backward pass from now on; return whether this call switched it on."""
@@ -140,7 +140,7 @@ class Fit:
         self._workload = replace(self._workload, checkpointing=True)
         self._plan = self._predicted()
         # Evaluation recomputes nothing, so its probed limits remain valid.
-        self.limits = replace(self._limits(1.0, 1.0), evaluation=self.limits.evaluation)
+        self.row_limits = replace(self._limits(1.0, 1.0), evaluation=self.row_limits.evaluation)
         return True
 
     def let_go(self) -> None:
@@ -163,14 +163,14 @@ class Fit:
         rows, length = max(sizes, key=lambda size: (size[0] > 1, self._plan.need_gib(*size)))
         if rows == 1:
             return self.use_checkpointing()
-        self.limits = self.limits.with_smaller_passes(rows, length)
+        self.row_limits = self.row_limits.with_smaller_passes(rows, length)
         return True
 
     def shrink_evaluation(self, rows: int, length: int) -> bool:
         """Halve an evaluation pass that ran out of memory; return False if no remedy is left."""
         if rows == 1:
             return False
-        self.limits = self.limits.with_smaller_evaluation(rows, length)
+        self.row_limits = self.row_limits.with_smaller_evaluation(rows, length)
         return True
 
     def plans(self, steps: Sequence[Sequence[np.ndarray]], lengths: np.ndarray) -> None:
@@ -234,7 +234,7 @@ class Fit:
         # Try one row even if it exceeds the prediction's limit: the budget is larger than the allowance.
         return RowLimits(np.maximum(1, alone), accumulating, np.maximum(1, evaluation))
 
-    def _probed(self, rehearsal: Rehearsal) -> _Found:
+    def _run_probes(self, rehearsal: Rehearsal) -> _Probes:
         memory = self._settings.memory
         training = evaluation = Probed(0, 0, 1.0)
         if memory.micro_batch == "auto":
@@ -249,7 +249,7 @@ class Fit:
                 allowed=self._allowed_gib,
                 most=int(_most_in_evaluation(self._length)),
             )
-        return _Found(training, evaluation)
+        return _Probes(training, evaluation)
 
     def _probed_training(self, rehearsal: Rehearsal) -> Probed:
         """Probe all inputs in one pass if that should fit, else the most that fit beside all gradients."""
@@ -287,17 +287,17 @@ class Fit:
         # The larger factor prevents another try of the single pass that did not fit.
         return Probed(found.rows, whole.points + found.points, max(whole.factor, found.factor))
 
-    def _remembered(self) -> _Found | None:
+    def _remembered(self) -> _Probes | None:
         try:
             found = read_checked(self._memory_file())
-            known = _Found(Probed(**found["training"]), Probed(**found["evaluation"]))
+            known = _Probes(Probed(**found["training"]), Probed(**found["evaluation"]))
             if found["checkpointing"] and not self.checkpointing:
                 self.use_checkpointing()
             return known if found["checkpointing"] == self.checkpointing else None
         except (OSError, ValueError, KeyError, TypeError):
             return None  # The file is absent, damaged or of another version, so the probe runs again.
 
-    def _remember(self, found: _Found) -> None:
+    def _remember(self, found: _Probes) -> None:
         write_checked(
             self._memory_file(),
             {

@@ -16,9 +16,9 @@ from trainables.devices.cpu import CpuDevice
 from trainables.devices.device import GIB
 from trainables.models.builtin import build_encoder
 from trainables.models.families import UnsupportedError
-from trainables.planning import fit as fit_module
+from trainables.planning import batch_limits as batch_limits_module
 from trainables.planning.accepted import AcceptedPlans, name_of
-from trainables.planning.fit import Fit, MachineFiles
+from trainables.planning.batch_limits import BatchLimits, MachineFiles
 from trainables.planning.kernels import CudaKernels
 from trainables.planning.ledger import Circumstances, Ledger
 from trainables.planning.plan import MemoryPlan, predict
@@ -60,7 +60,7 @@ class Truth:
         tried: the points run: their kind and their rows.
     """
 
-    fit: Fit
+    limits: BatchLimits
     machine: "Machine"
     training_error: float = 1.0
     evaluation_error: float = 1.0
@@ -68,7 +68,7 @@ class Truth:
     tried: list[tuple[str, int]] = field(default_factory=list)
 
     def need_gib(self, rows: int, accumulating: bool) -> float:
-        plan = self.machine.plan(checkpointing=self.fit.checkpointing)
+        plan = self.machine.plan(checkpointing=self.limits.checkpointing)
         return self.training_error * plan.need_gib(rows, LENGTH, 2 if accumulating else 1)
 
     def training_peak(self, rows: int, length: int, *, accumulating: bool) -> int | None:
@@ -86,7 +86,7 @@ class Truth:
 
 @dataclass
 class Machine:
-    """Maker of fits for one workload in one budget."""
+    """Maker of batch limits for one workload in one budget."""
 
     settings: TrialSettings
     folder: Path
@@ -106,17 +106,19 @@ class Machine:
     def changed(self, **values: Any) -> "Machine":
         return replace(self, settings=with_params(self.settings, {k.replace("__", "."): v for k, v in values.items()}))
 
-    def fit(self, accepted: AcceptedPlans | None = None) -> Fit:
+    def batch_limits(self, accepted: AcceptedPlans | None = None) -> BatchLimits:
         device = (CpuDevice if self.device_kind == "cpu" else Card)(self.budget_gib)
         encoder, files = build_encoder(self.config, seed=0), MachineFiles(self.folder)
         rows = self.settings.train.effective_batch
-        return Fit(self.settings, [encoder], device, precision="fp32", files=files, step_inputs=rows, accepted=accepted)
+        return BatchLimits(
+            self.settings, [encoder], device, precision="fp32", files=files, step_inputs=rows, accepted=accepted
+        )
 
-    def probed(self, **truth: Any) -> tuple[Fit, Truth]:
-        fit = self.fit()
-        told = Truth(fit, self, **truth)
-        fit.probe(rehearsing(told))
-        return fit, told
+    def probed(self, **truth: Any) -> tuple[BatchLimits, Truth]:
+        limits = self.batch_limits()
+        truth = Truth(limits, self, **truth)
+        limits.probe(rehearsing(truth))
+        return limits, truth
 
 
 @contextmanager
@@ -163,11 +165,11 @@ def test_a_worker_starts_from_the_accepted_plan_in_whatever_budget_it_has(
     rows: float, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = machine.allowing(max(1, int(rows)), spare=min(1.0, rows) * 1.0001)
-    expected, plans = small.fit(), accepted(machine)
-    monkeypatch.setattr(fit_module, "predict", lambda *_: pytest.fail("predicted again"))
-    fit = small.fit(plans)
-    assert same(fit.limits, expected.limits)
-    assert (fit.checkpointing, fit.predicted_gib) == (expected.checkpointing, expected.predicted_gib)
+    expected, plans = small.batch_limits(), accepted(machine)
+    monkeypatch.setattr(batch_limits_module, "predict", lambda *_: pytest.fail("predicted again"))
+    limits = small.batch_limits(plans)
+    assert same(limits.row_limits, expected.row_limits)
+    assert (limits.checkpointing, limits.predicted_gib) == (expected.checkpointing, expected.predicted_gib)
 
 
 @pytest.mark.parametrize("change", [{"optim.name": "adafactor"}, {"head.layers": 2}, {}])
@@ -176,9 +178,9 @@ def test_plans_of_another_workload_are_not_used(
 ) -> None:
     other: Machine = replace(machine, settings=with_params(machine.settings, change), config=BERT if change else WORDY)
     predicted: list[Any] = []
-    expected = other.fit()
-    monkeypatch.setattr(fit_module, "predict", lambda *given: predicted.append(given) or predict(*given))
-    assert same(other.fit(accepted(machine)).limits, expected.limits)
+    expected = other.batch_limits()
+    monkeypatch.setattr(batch_limits_module, "predict", lambda *given: predicted.append(given) or predict(*given))
+    assert same(other.batch_limits(accepted(machine)).row_limits, expected.row_limits)
     assert predicted
 
 
@@ -187,52 +189,52 @@ def test_plans_of_another_workload_are_not_used(
 
 @pytest.mark.parametrize("rows", [1, 5, 20, 31])
 def test_a_prediction_that_holds_is_confirmed_in_one_point_each(rows: int, machine: Machine) -> None:
-    fit, truth = machine.allowing(rows).probed()
-    assert fit.micro_batch == rows
-    assert truth.tried == [("accumulating", rows), ("evaluation", fit.eval_batch)]
-    assert fit.probe_points == 2
-    assert not fit.checkpointing
+    limits, truth = machine.allowing(rows).probed()
+    assert limits.micro_batch == rows
+    assert truth.tried == [("accumulating", rows), ("evaluation", limits.eval_batch)]
+    assert limits.probe_points == 2
+    assert not limits.checkpointing
 
 
 def test_what_fits_in_one_pass_is_tried_in_one_pass(machine: Machine) -> None:
-    fit, truth = machine.allowing(EFFECTIVE, accumulating=False).probed()
-    assert fit.micro_batch == EFFECTIVE
+    limits, truth = machine.allowing(EFFECTIVE, accumulating=False).probed()
+    assert limits.micro_batch == EFFECTIVE
     assert truth.tried[0] == ("alone", EFFECTIVE)
-    assert fit.probe_points == 2
+    assert limits.probe_points == 2
 
 
 @pytest.mark.parametrize("error", [0.8, 0.9, 1.1, 1.3])
 @pytest.mark.parametrize("rows", [8, 31])
 def test_a_prediction_that_is_off_is_corrected_by_what_is_measured(error: float, rows: int, machine: Machine) -> None:
     small = machine.allowing(rows)
-    fit, truth = small.probed(training_error=error)
+    limits, truth = small.probed(training_error=error)
     allowed = small.budget_gib * 0.9
     alone = truth.need_gib(EFFECTIVE, False) <= allowed
     best = max(n for n in range(EFFECTIVE + 1) if n == 0 or truth.need_gib(n, True) <= allowed)
-    assert fit.micro_batch <= (EFFECTIVE if alone else best)
+    assert limits.micro_batch <= (EFFECTIVE if alone else best)
     points = [rows for kind, rows in truth.tried if kind != "evaluation"]
-    assert fit.micro_batch in points
+    assert limits.micro_batch in points
     assert len(points) <= 4
-    assert fit.micro_batch >= min(0.9 * best, best - 1)
+    assert limits.micro_batch >= min(0.9 * best, best - 1)
 
 
 def test_what_does_not_fit_in_one_pass_after_all_is_probed_beside_the_gradients(machine: Machine) -> None:
     small = machine.allowing(EFFECTIVE, accumulating=False)
-    fit, truth = small.probed(training_error=1.05)
+    limits, truth = small.probed(training_error=1.05)
     kinds = [kind for kind, _ in truth.tried]
     assert kinds[:2] == ["alone", "accumulating"]
-    assert 1 <= fit.micro_batch < EFFECTIVE
-    assert ("accumulating", fit.micro_batch) in truth.tried
-    assert truth.need_gib(fit.micro_batch, True) <= small.budget_gib * 0.9
+    assert 1 <= limits.micro_batch < EFFECTIVE
+    assert ("accumulating", limits.micro_batch) in truth.tried
+    assert truth.need_gib(limits.micro_batch, True) <= small.budget_gib * 0.9
     assert kinds.count("alone") + kinds.count("accumulating") <= 4
 
 
 @pytest.mark.parametrize("error", [0.7, 0.9, 1.2])
 def test_the_batch_of_evaluation_was_measured_to_fit(error: float, machine: Machine) -> None:
     small = machine.allowing(2)
-    fit, truth = small.probed(evaluation_error=error)
-    assert ("evaluation", fit.eval_batch) in truth.tried
-    assert error * small.plan().eval_need_gib(fit.eval_batch, LENGTH) <= small.budget_gib * 0.9
+    limits, truth = small.probed(evaluation_error=error)
+    assert ("evaluation", limits.eval_batch) in truth.tried
+    assert error * small.plan().eval_need_gib(limits.eval_batch, LENGTH) <= small.budget_gib * 0.9
 
 
 @pytest.mark.parametrize("config", [BERT, WORDY, ALBERT], ids=["bert", "wordy", "albert"])
@@ -240,36 +242,36 @@ def test_the_batch_of_evaluation_was_measured_to_fit(error: float, machine: Mach
 def test_more_tokens_never_allow_more_rows_and_one_is_always_tried(
     config: PreTrainedConfig, spare: float, machine: Machine
 ) -> None:
-    fit = replace(machine, config=config).allowing(4, spare=spare).fit()
-    for limits in (fit.limits.alone, fit.limits.accumulating, fit.limits.evaluation):
-        assert (np.diff(limits) <= 0).all()
-        assert len(limits) == LENGTH + 1
-    assert fit.limits.alone.min() >= 1
-    assert fit.limits.evaluation.min() >= 1
-    assert fit.micro_batch >= 1
+    limits = replace(machine, config=config).allowing(4, spare=spare).batch_limits()
+    for rows in (limits.row_limits.alone, limits.row_limits.accumulating, limits.row_limits.evaluation):
+        assert (np.diff(rows) <= 0).all()
+        assert len(rows) == LENGTH + 1
+    assert limits.row_limits.alone.min() >= 1
+    assert limits.row_limits.evaluation.min() >= 1
+    assert limits.micro_batch >= 1
 
 
 # Settings that leave nothing to find
 
 
 def test_what_is_certain_is_not_probed(machine: Machine) -> None:
-    fit, truth = replace(machine, budget_gib=8.0).probed()
-    assert (fit.micro_batch, truth.tried) == (EFFECTIVE, [])
+    limits, truth = replace(machine, budget_gib=8.0).probed()
+    assert (limits.micro_batch, truth.tried) == (EFFECTIVE, [])
 
 
 def test_fixed_numbers_are_taken_as_they_are(machine: Machine) -> None:
     fixed = machine.allowing(2).changed(memory__micro_batch=7, memory__eval_batch=5)
-    fit, truth = fixed.probed()
-    assert (fit.micro_batch, fit.eval_batch, truth.tried) == (7, 5, [])
-    assert not fit.checkpointing
+    limits, truth = fixed.probed()
+    assert (limits.micro_batch, limits.eval_batch, truth.tried) == (7, 5, [])
+    assert not limits.checkpointing
 
 
 def test_of_a_fixed_micro_batch_and_a_free_evaluation_only_the_latter_is_probed(machine: Machine) -> None:
-    fit, truth = machine.allowing(2).changed(memory__micro_batch=7).probed()
-    assert fit.micro_batch == 7
+    limits, truth = machine.allowing(2).changed(memory__micro_batch=7).probed()
+    assert limits.micro_batch == 7
     assert {kind for kind, _ in truth.tried} == {"evaluation"}
     # Passes of the fixed size were not found too large.
-    assert not fit.checkpointing
+    assert not limits.checkpointing
 
 
 def test_a_small_fixed_micro_batch_leaves_a_certain_evaluation_unprobed(machine: Machine) -> None:
@@ -277,7 +279,7 @@ def test_a_small_fixed_micro_batch_leaves_a_certain_evaluation_unprobed(machine:
     assert truth.tried == []
 
 
-# Cached fits
+# Cached limits
 
 
 def test_a_second_run_of_the_same_probes_nothing(machine: Machine) -> None:
@@ -286,7 +288,7 @@ def test_a_second_run_of_the_same_probes_nothing(machine: Machine) -> None:
     second, truth = small.probed()
     assert truth.tried == []
     assert (second.probe_points, second.micro_batch) == (0, first.micro_batch)
-    assert same(first.limits, second.limits)
+    assert same(first.row_limits, second.row_limits)
 
 
 def another_budget(machine: Machine, _: Path, __: pytest.MonkeyPatch) -> Machine:
@@ -392,11 +394,11 @@ def test_a_damaged_memory_is_none(damage: Callable[[str], str], machine: Machine
 @pytest.mark.parametrize("allowed", [True, False])
 def test_checkpointing_that_is_asked_for_is_on_from_the_start(allowed: bool, machine: Machine) -> None:
     asking = replace(machine, budget_gib=8.0).changed(train__checkpointing=True, memory__allow_checkpointing=allowed)
-    fit = asking.fit()
-    assert fit.checkpointing
-    assert fit.predicted_gib == asking.plan(checkpointing=True).need_gib(EFFECTIVE, LENGTH)
-    assert fit.predicted_gib < asking.plan().need_gib(EFFECTIVE, LENGTH)
-    assert not fit.use_checkpointing(), "there is nothing left to switch on"
+    limits = asking.batch_limits()
+    assert limits.checkpointing
+    assert limits.predicted_gib == asking.plan(checkpointing=True).need_gib(EFFECTIVE, LENGTH)
+    assert limits.predicted_gib < asking.plan().need_gib(EFFECTIVE, LENGTH)
+    assert not limits.use_checkpointing(), "there is nothing left to switch on"
 
 
 def test_what_was_found_with_it_is_remembered_for_it_alone(machine: Machine) -> None:
@@ -404,14 +406,14 @@ def test_what_was_found_with_it_is_remembered_for_it_alone(machine: Machine) -> 
     first, _ = asking.probed(training_error=1.05)
     again, truth = asking.probed()
     assert truth.tried == []
-    assert same(first.limits, again.limits)
+    assert same(first.row_limits, again.row_limits)
     _, other = asking.changed(train__checkpointing=False).probed()
     assert other.tried
 
 
 def test_an_encoder_that_cannot_checkpoint_is_not_trained_without(machine: Machine) -> None:
     with pytest.raises(UnsupportedError, match=r"train\.checkpointing: true: albert"):
-        replace(machine, config=ALBERT).changed(train__checkpointing=True).fit()
+        replace(machine, config=ALBERT).changed(train__checkpointing=True).batch_limits()
 
 
 # Remedies
@@ -419,98 +421,98 @@ def test_an_encoder_that_cannot_checkpoint_is_not_trained_without(machine: Machi
 
 def test_checkpointing_is_switched_on_where_no_row_is_predicted_to_fit_without(machine: Machine) -> None:
     small = machine.changed(train__batch_size=8).allowing(1, spare=0.97)
-    fit, truth = small.probed()
-    assert fit.checkpointing
+    limits, truth = small.probed()
+    assert limits.checkpointing
     assert truth.tried[0][0] != "evaluation"
-    assert truth.need_gib(fit.micro_batch, True) <= small.budget_gib * 0.9
+    assert truth.need_gib(limits.micro_batch, True) <= small.budget_gib * 0.9
     again, truth = small.probed()
     assert again.checkpointing
     # The cached result includes checkpointing.
     assert truth.tried == []
-    assert same(fit.limits, again.limits)
+    assert same(limits.row_limits, again.row_limits)
 
 
 def test_checkpointing_is_switched_on_where_no_row_is_measured_to_fit_without(machine: Machine) -> None:
     small = machine.allowing(1)
-    fit, truth = small.probed(training_error=1.02)
-    assert fit.checkpointing
+    limits, truth = small.probed(training_error=1.02)
+    assert limits.checkpointing
     assert truth.tried[0] == ("accumulating", 1)
-    assert truth.need_gib(fit.micro_batch, True) <= small.budget_gib * 0.9
+    assert truth.need_gib(limits.micro_batch, True) <= small.budget_gib * 0.9
     again, truth = small.probed()
     assert (again.checkpointing, truth.tried) == (True, [])
-    assert same(fit.limits, again.limits)
+    assert same(limits.row_limits, again.row_limits)
 
 
 def test_checkpointing_is_not_switched_on_where_it_is_forbidden(machine: Machine) -> None:
     small = machine.changed(memory__allow_checkpointing=False).allowing(1, spare=0.97)
-    fit, _ = small.probed()
-    assert not fit.checkpointing
+    limits, _ = small.probed()
+    assert not limits.checkpointing
     # One row is tried although it exceeds the allowed part of the budget: it may fit in the whole.
-    assert fit.micro_batch == 1
-    assert not fit.use_checkpointing()
+    assert limits.micro_batch == 1
+    assert not limits.use_checkpointing()
 
 
 def test_albert_has_no_such_remedy_and_does_without(machine: Machine) -> None:
     small = replace(machine, config=ALBERT).allowing(1, spare=0.97)
-    fit, _ = small.probed()
-    assert (fit.checkpointing, fit.micro_batch) == (False, 1)
-    assert not fit.shrink_training([np.array([0])], np.array([LENGTH]))
+    limits, _ = small.probed()
+    assert (limits.checkpointing, limits.micro_batch) == (False, 1)
+    assert not limits.shrink_training([np.array([0])], np.array([LENGTH]))
 
 
 def test_nothing_is_computed_twice_where_all_rows_fit_in_one_pass_but_none_beside_the_gradients(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit_module, "device_name", lambda _: "card")
+    monkeypatch.setattr(batch_limits_module, "device_name", lambda _: "card")
     wordy = replace(machine, config=WORDY, device_kind="cuda").changed(train__batch_size=2)
     small = wordy.allowing(2, accumulating=False)
     assert small.plan().need_gib(1, LENGTH, 2) > small.budget_gib * 0.9
-    fit, truth = small.probed()
-    assert (fit.checkpointing, fit.micro_batch) == (False, 2)
+    limits, truth = small.probed()
+    assert (limits.checkpointing, limits.micro_batch) == (False, 2)
     assert truth.tried[0] == ("alone", 2)
-    assert fit.limits.accumulating[LENGTH] == 0
+    assert limits.row_limits.accumulating[LENGTH] == 0
 
 
 def test_switching_to_checkpointing_keeps_what_was_found_about_evaluation(machine: Machine) -> None:
-    fit, _ = machine.allowing(4).probed(evaluation_error=1.2)
-    before = fit.limits.evaluation
-    assert fit.use_checkpointing()
-    assert (fit.limits.evaluation == before).all()
-    assert not fit.use_checkpointing()
+    limits, _ = machine.allowing(4).probed(evaluation_error=1.2)
+    before = limits.row_limits.evaluation
+    assert limits.use_checkpointing()
+    assert (limits.row_limits.evaluation == before).all()
+    assert not limits.use_checkpointing()
 
 
 # After memory ran out
 
 
 def test_the_largest_pass_is_halved_until_it_is_one_row_then_checkpointing_then_nothing(machine: Machine) -> None:
-    fit = machine.allowing(8).fit()
+    limits = machine.allowing(8).batch_limits()
     lengths = np.full(64, LENGTH)
     for rows, left in ((8, 4), (4, 2), (2, 1)):
-        assert fit.shrink_training([np.arange(rows), np.arange(8, 9)], lengths)
-        assert (fit.micro_batch, fit.checkpointing) == (left, False)
-    assert fit.shrink_training([np.array([row]) for row in range(8)], lengths)
-    assert fit.checkpointing
-    assert fit.micro_batch > 1
-    assert fit.shrink_training([np.arange(fit.micro_batch)], lengths)
-    assert not fit.shrink_training([np.array([0])], lengths)
+        assert limits.shrink_training([np.arange(rows), np.arange(8, 9)], lengths)
+        assert (limits.micro_batch, limits.checkpointing) == (left, False)
+    assert limits.shrink_training([np.array([row]) for row in range(8)], lengths)
+    assert limits.checkpointing
+    assert limits.micro_batch > 1
+    assert limits.shrink_training([np.arange(limits.micro_batch)], lengths)
+    assert not limits.shrink_training([np.array([0])], lengths)
 
 
 def test_a_long_row_alone_does_not_end_it_while_other_passes_can_be_cut(machine: Machine) -> None:
     long = machine.changed(memory__allow_checkpointing=False, tok__max_length=400)
-    fit = replace(long, budget_gib=1.5 * long.plan().need_gib(1, 400, 2)).fit()
+    limits = replace(long, budget_gib=1.5 * long.plan().need_gib(1, 400, 2)).batch_limits()
     lengths = np.array([400, 150, 150])
     assert long.plan().need_gib(1, 400) > long.plan().need_gib(2, 150)
-    assert fit.shrink_training([np.array([0]), np.array([1, 2])], lengths)
-    assert fit.limits.accumulating[150] == 1
-    assert not fit.shrink_training([np.array([row]) for row in range(3)], lengths)
+    assert limits.shrink_training([np.array([0]), np.array([1, 2])], lengths)
+    assert limits.row_limits.accumulating[150] == 1
+    assert not limits.shrink_training([np.array([row]) for row in range(3)], lengths)
 
 
 def test_evaluation_has_a_ladder_of_its_own(machine: Machine) -> None:
-    fit = machine.allowing(8).fit()
-    before = fit.micro_batch
-    assert fit.shrink_evaluation(6, LENGTH)
-    assert (fit.eval_batch, fit.micro_batch) == (3, before)
-    assert not fit.shrink_evaluation(1, LENGTH)
-    assert not fit.checkpointing
+    limits = machine.allowing(8).batch_limits()
+    before = limits.micro_batch
+    assert limits.shrink_evaluation(6, LENGTH)
+    assert (limits.eval_batch, limits.micro_batch) == (3, before)
+    assert not limits.shrink_evaluation(1, LENGTH)
+    assert not limits.checkpointing
 
 
 # Entries of the ledger
@@ -518,20 +520,20 @@ def test_evaluation_has_a_ladder_of_its_own(machine: Machine) -> None:
 
 def test_a_peak_is_entered_beside_its_prediction_without_the_correction(machine: Machine, machine_folder: Path) -> None:
     another_correction(machine, machine_folder, pytest.MonkeyPatch())
-    fit = machine.allowing(8).fit()
+    limits = machine.allowing(8).batch_limits()
     lengths = np.full(32, LENGTH)
-    fit.plans([[np.arange(8), np.arange(8, 13)]], lengths)
+    limits.plans([[np.arange(8), np.arange(8, 13)]], lengths)
     need = machine.plan().need_gib(8, LENGTH, 2)
-    assert fit.predicted_gib == pytest.approx(1.04 * need)
-    fit.settle(int(1.1 * need * GIB))
-    assert machine.fit().limits is not None
+    assert limits.predicted_gib == pytest.approx(1.04 * need)
+    limits.settle(int(1.1 * need * GIB))
+    assert machine.batch_limits().row_limits is not None
     here = Circumstances("cpu", "fp32", torch.__version__, transformers.__version__)
     assert Ledger(MachineFiles(machine_folder).ledger).correction(here) == 1.1
 
 
 def test_the_largest_pass_of_evaluation_is_noted_wherever_it_comes(machine: Machine) -> None:
-    fit = replace(machine, budget_gib=8.0).fit()
+    limits = replace(machine, budget_gib=8.0).batch_limits()
     lengths = np.array([LENGTH] * 2 + [30] * 20)
     for rows in (np.arange(2), np.arange(2, 22)):
-        fit.plans_evaluation(len(rows), int(lengths[rows].max()))
-    assert fit.predicted_gib == pytest.approx(machine.plan().eval_need_gib(20, 30))
+        limits.plans_evaluation(len(rows), int(lengths[rows].max()))
+    assert limits.predicted_gib == pytest.approx(machine.plan().eval_need_gib(20, 30))
