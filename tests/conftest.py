@@ -5,7 +5,8 @@ import io
 import logging
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,35 @@ def plain_config(tmp_path: Path) -> dict[str, Any]:
         "tracking": {"enabled": False},
         "space": {"optim.lr": {"choices": [0.1, 0.2, 0.3, 0.4]}},
     }
+
+
+@pytest.fixture
+def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Return a function that installs a distribution: ``(file → text, entry-point group → name → address)``."""
+    from search_spaces.rules import registry
+
+    folder = tmp_path / "plugin"
+    imported = set(sys.modules)
+
+    def install(files: Mapping[str, str], points: Mapping[str, Mapping[str, str]]) -> None:
+        metadata = folder / "headroom_plugin-1.0.dist-info"
+        metadata.mkdir(parents=True)
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: headroom-plugin\nVersion: 1.0\n")
+        groups = [
+            f"[{group}]\n" + "".join(f"{n} = {a}\n" for n, a in entries.items()) for group, entries in points.items()
+        ]
+        (metadata / "entry_points.txt").write_text("\n".join(groups))
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        monkeypatch.syspath_prepend(folder)
+        registry.look_again()
+
+    yield install
+    monkeypatch.undo()
+    for name in set(sys.modules) - imported:
+        if str(folder) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+    registry.look_again()
 
 
 @pytest.fixture(scope="session")

@@ -1,18 +1,21 @@
 """Limits of a configuration: names of rules, the user's own limits, or several of them."""
 
 from collections.abc import Mapping
-from typing import Literal, cast, get_args
 
 from pydantic import ValidationError
 
 from search_spaces.quoting import quoted
-from search_spaces.rules import NAMED_LIMITS, LimitSet
+from search_spaces.rules import NAMED_LIMITS, LimitSet, rule_names
 from tune_app.config.messages import one_line
 from tune_app.errors import UserError, nearest
 
-LimitName = Literal["predicted", "users_families"]
-Limit = LimitName | LimitSet
-_LIMIT_NAMES = (*get_args(LimitName), *NAMED_LIMITS)
+Limit = str | LimitSet
+"""Name of an entry of the registry of rules, or limits."""
+
+
+def limit_names() -> tuple[str, ...]:
+    """Return every name that ``limits`` may hold: rules, and named sets of limits."""
+    return (*rule_names(), *NAMED_LIMITS)
 
 
 def parsed_limits(value: object) -> tuple[Limit, ...]:
@@ -34,12 +37,12 @@ def parsed_limits(value: object) -> tuple[Limit, ...]:
 def _parsed_limit(value: object) -> Limit:
     if isinstance(value, LimitSet):
         return value
-    if isinstance(value, str) and value in _LIMIT_NAMES:
-        return LimitSet.model_validate({"from": value}) if value in NAMED_LIMITS else cast("LimitName", value)
+    if isinstance(value, str) and value in limit_names():
+        return LimitSet.model_validate({"from": value}) if value in NAMED_LIMITS else value
     if not isinstance(value, Mapping):
-        hint = nearest(value, _LIMIT_NAMES) if isinstance(value, str) else ""
+        hint = nearest(value, limit_names()) if isinstance(value, str) else ""
         raise UserError(
-            f"limits: {quoted(value)}: unknown{hint} (known: {', '.join(_LIMIT_NAMES)}; or limits of your own, or a"
+            f"limits: {quoted(value)}: unknown{hint} (known: {', '.join(limit_names())}; or limits of your own, or a"
             " list of these, or null for none)"
         )
     try:

@@ -1,12 +1,12 @@
 """JSON schema of a configuration, from which editors complete and check YAML files."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from typing import Any
 
 from search_spaces.catalogue import CATALOGUE
 from search_spaces.rules import NAMED_LIMITS, LimitSet
 from tune_app.config.conditions import conditions
-from tune_app.config.limits import LimitName
+from tune_app.config.limits import limit_names
 from tune_app.config.models import model_of
 from tune_app.config.parameters import searchable_names
 from tune_app.config.run import RunConfig
@@ -24,7 +24,7 @@ def config_schema() -> Schema:
     definitions: Schema = {**schema.pop("$defs"), **limits.pop("$defs"), "LimitSet": limits}
     properties: Schema = schema["properties"]
     definitions["Limit"] = {
-        "anyOf": [{"enum": [*get_args(LimitName), *NAMED_LIMITS]}, {"$ref": "#/$defs/LimitSet"}],
+        "anyOf": [{"enum": list(limit_names())}, {"$ref": "#/$defs/LimitSet"}],
     }
     limits["properties"]["from"] |= {"anyOf": [{"enum": list(NAMED_LIMITS)}, {"type": "null"}]}
     for size in ("large", "base", "small"):

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import (
-    NAMED_FAMILY_LIMITS,
-    AccumulationRule,
-    CombinationRule,
-    FamilyRule,
+    Facts,
     LimitSet,
-    MemoryRule,
     Rule,
+    RuleEntryError,
     Sample,
     SizeClassRule,
     Violation,
+    read_by,
+    remedy_of,
+    rule_entry,
     violations,
 )
 from search_spaces.space import Params, Space
@@ -28,33 +28,34 @@ from tune_app.errors import UserError
 if TYPE_CHECKING:
     from tune_app.screening.packing import Packing
 
-# Settings that rules may read. The choice of optimizer changes memory, its parameters do not.
-_LOOKED_AT = ("model", "tok", "head", "loss", "train", "optim.name")
-# Further settings that the rule against combinations reads.
-_COMBINED = ("optim.layer_decay",)
 _MOST_COUNTED = 2_000
 _SAMPLES = 1_000
 
-_REMEDIES = {
-    "memory": "add smaller models or lengths to the space",
-    "accumulation": "raise memory.max_accumulation, or add smaller batches to the space",
-}
-
 
 def build_rules(limits: Sequence["Limit"], max_accumulation: int | None, packing: "Packing") -> list[Rule]:
-    """Build the rules for the setting ``limits``, each of which rejects samples before launch."""
+    """Build the rules for the setting ``limits``, each of which rejects samples before launch.
+
+    Raises:
+        UserError: the rules of another distribution cannot be used.
+    """
     from trainables.models.sizes import family_of, parameter_count
 
+    facts = Facts(
+        predict=packing.predict_fit,
+        max_accumulation=max_accumulation,
+        parameters=parameter_count,
+        large_vocabulary=lambda model: family_of(model).large_vocabulary,
+        family=lambda model: family_of(model).kin,
+    )
     rules: list[Rule] = []
     for limit in limits:
         if isinstance(limit, LimitSet):
-            rules.append(SizeClassRule(limit, parameter_count, lambda model: family_of(model).large_vocabulary))
-        elif limit == "users_families":
-            rules.append(FamilyRule(NAMED_FAMILY_LIMITS[limit], lambda model: family_of(model).kin))
-        else:
-            rules.append(MemoryRule(packing.predict_fit))
-            if max_accumulation is not None:
-                rules.append(AccumulationRule(packing.predict_fit, max_accumulation))
+            rules.append(SizeClassRule(limit, facts.parameters, facts.large_vocabulary))
+            continue
+        try:
+            rules += rule_entry(limit).build(facts)
+        except RuleEntryError as error:
+            raise UserError(f"limits: {limit}: {error}") from None
     return rules
 
 
@@ -67,12 +68,14 @@ class Rejections:
         can_run: share of the space that every rule accepts.
         sampled: whether the shares are estimates from random configurations.
         nearest: violation with the least excess, by rule.
+        remedies: remedy against a rule that rejects the whole space, by rule.
     """
 
     shares: dict[str, float]
     can_run: float
     sampled: bool
     nearest: dict[str, Violation]
+    remedies: dict[str, str]
 
     def __str__(self) -> str:
         (first, share), *others = self.shares.items()
@@ -98,7 +101,7 @@ def count_rejections(rules: Sequence[Rule], space: Space, fixed: Params, seed: i
         seed: seed of the sample.
     """
     names = dict.fromkeys(rule.name for rule in rules)
-    watched = (*_LOOKED_AT, *(_COMBINED if any(isinstance(rule, CombinationRule) for rule in rules) else ()))
+    watched = read_by(rules)
     counts: Counter[str] = Counter()
     nearest: dict[str, Violation] = {}
     looked_at = {
@@ -116,7 +119,13 @@ def count_rejections(rules: Sequence[Rule], space: Space, fixed: Params, seed: i
         for violation in found:
             if violation.rule not in nearest or violation.excess < nearest[violation.rule].excess:
                 nearest[violation.rule] = violation
-    return Rejections({name: counts[name] / total for name in names}, running / total, sampled, nearest)
+    return Rejections(
+        {name: counts[name] / total for name in names},
+        running / total,
+        sampled,
+        nearest,
+        remedies={rule.name: remedy_of(rule) for rule in rules},
+    )
 
 
 def _configurations(space: ActiveSpace, seed: int) -> tuple[bool, Iterator[Params]]:
@@ -136,12 +145,13 @@ def check_something_runs(found: Rejections, packing: "Packing") -> None:
     if found.can_run > 0:
         return
     if found.shares.get("memory") == 1:
-        raise packing.refusal(found.nearest["memory"], "any model of the space", _REMEDIES["memory"])
+        raise packing.refusal(found.nearest["memory"], "any model of the space", found.remedies["memory"])
     if found.shares.get("combination") == 1:
         raise UserError(
             f"space: none of its configurations can be built (the nearest: {found.nearest['combination'].reason});"
-            " change the settings that the models cannot follow, or the models"
+            f" {found.remedies['combination']}"
         )
     name, violation = min(found.nearest.items(), key=lambda item: item[1].excess)
-    remedy = _REMEDIES.get(name, "raise the limits, or set limits: predicted")
-    raise UserError(f"limits: the rules reject the whole space (the nearest: {violation.reason}); {remedy}")
+    raise UserError(
+        f"limits: the rules reject the whole space (the nearest: {violation.reason}); {found.remedies[name]}"
+    )

@@ -154,3 +154,42 @@ def test_a_space_that_several_rules_turn_away_is_refused_with_what_comes_nearest
     accumulation = count_rejections(PREDICTED[1:], parse_space({"train.batch_size": {"choices": [80, 512]}}), FIXED, 0)
     with pytest.raises(UserError, match=r"batch 80.* 5 > 4\); raise memory\.max_accumulation"):
         check_something_runs(accumulation, new_packing())
+
+
+PLUGIN = """
+from search_spaces.rules import RuleEntry, Violation
+
+
+class ShortTexts:
+    name = "short_texts"
+    remedy = "add shorter lengths to the space"
+
+    def check(self, sample):
+        return Violation(self.name, f"{sample}: too long", 1.0) if sample.length > 128 else None
+
+
+SHORT_TEXTS = RuleEntry(lambda facts: [ShortTexts()])
+"""
+
+
+def plugin_rules(install_plugin: Any, address: str = "short_texts:SHORT_TEXTS") -> list[Rule]:
+    install_plugin({"short_texts.py": PLUGIN}, {"headroom.rules": {"short_texts": address}})
+    config = parse_config(
+        {"study": {"name": "test"}, "data": {"path": "demo"}}, ["limits=[short_texts, {small: {batch: 8}}]"]
+    )
+    return build_rules(config.limits, None, new_packing())
+
+
+def test_a_rule_of_another_distribution_counts_and_its_remedy_is_told(install_plugin: Any) -> None:
+    rules = plugin_rules(install_plugin)
+    assert [rule.name for rule in rules] == ["short_texts", "size_limits"]
+    lengths = parse_space({"tok.max_length": {"choices": [64, 128, 256, 512]}})
+    assert count_rejections(rules, lengths, FIXED, seed=0).shares == {"short_texts": 0.5, "size_limits": 0.0}
+    too_long = parse_space({"tok.max_length": {"choices": [256, 512]}})
+    with pytest.raises(UserError, match=r"^limits: the rules reject the whole space .*; add shorter lengths to the"):
+        check_something_runs(count_rejections(rules, too_long, FIXED, seed=0), new_packing())
+
+
+def test_a_rule_of_another_distribution_that_cannot_be_used_is_bad_input(install_plugin: Any) -> None:
+    with pytest.raises(UserError, match=r"^limits: short_texts: the entry .*headroom-plugin: .*mend or uninstall it$"):
+        plugin_rules(install_plugin, "short_texts:ABSENT")
