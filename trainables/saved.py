@@ -89,9 +89,9 @@ def save_model_folder(
             tokenizer.save_pretrained(partial / where)
         own = {name: tensor.detach().cpu().contiguous() for name, tensor in _own_tensors(model).items()}
         save_file(own, partial / _OWN_FILE)
-        kept = {"format_version": FORMAT_VERSION, **_kept(settings), "decision": dict(decision)}
+        stored = {"format_version": FORMAT_VERSION, **_stored_settings(settings), "decision": dict(decision)}
         settings_file = partial / _SETTINGS_FILE
-        settings_file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+        settings_file.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
         told = {part: asdict(own) for part, own in (scores or {}).items()}
         (partial / _SCORES_FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
         # Safetensors makes files readable by their owner alone. On a shared machine the user's umask should decide.
@@ -107,27 +107,27 @@ def load_model_folder(folder: str | Path) -> SavedModel:
         ModelLoadError: the folder holds no saved model, or a file in it is missing or damaged.
     """
     folder = Path(folder).absolute()
-    kept = _read_settings(folder / _SETTINGS_FILE)
+    stored = _read_settings(folder / _SETTINGS_FILE)
     settings = TrialSettings(
         DataSettings(""),
         trial_seeds(0),
-        task=_task(kept["task"]),
-        head=with_values(HeadSettings(), kept["head"]),
-        tok=with_values(TokSettings(), kept["tok"]),
+        task=_task(stored["task"]),
+        head=with_values(HeadSettings(), stored["head"]),
+        tok=with_values(TokSettings(), stored["tok"]),
     )
     places = [folder / where for where in _ENCODERS.values()][: len(encoder_names(settings))]
     encoders = [load_encoder(ModelSource(str(place), "folder", str(place)), seed=0) for place in places]
     model = TASKS[settings.task.name](settings).build_model(encoders, seed=0)
     _load_own_tensors(model, folder / _OWN_FILE)
-    return SavedModel(model.eval(), tuple(map(load_tokenizer, places)), settings, kept["decision"])
+    return SavedModel(model.eval(), tuple(map(load_tokenizer, places)), settings, stored["decision"])
 
 
-def _task(kept: Mapping[str, Any]) -> TaskSettings:
-    labels = kept.get("labels")
-    return with_values(TaskSettings(), {**kept, "labels": labels and tuple(labels)})
+def _task(stored: Mapping[str, Any]) -> TaskSettings:
+    labels = stored.get("labels")
+    return with_values(TaskSettings(), {**stored, "labels": labels and tuple(labels)})
 
 
-def _kept(settings: TrialSettings) -> dict[str, Any]:
+def _stored_settings(settings: TrialSettings) -> dict[str, Any]:
     """Return the settings that the model's answers depend on."""
     task = replace(settings.task, classes=settings.task.count)
     return {"task": values_of(task), "head": values_of(settings.head), "tok": values_of(settings.tok)}

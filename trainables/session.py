@@ -29,7 +29,7 @@ from trainables.settings import TrialSettings, revision_of
 from trainables.tasks import TASKS
 from trainables.tasks.protocol import Batch, Decision, Examples, Scores
 from trainables.training.checkpoint import (
-    Progress,
+    TrialProgress,
     load_checkpoint,
     load_progress,
     save_checkpoint,
@@ -74,7 +74,7 @@ class TrainingSession:
         settings: TrialSettings,
         cache: Path,
         device: MemoryDevice,
-        progress: Progress | None = None,
+        progress: TrialProgress | None = None,
         *,
         with_test: bool = False,
     ) -> None:
@@ -103,7 +103,7 @@ class TrainingSession:
         self.examples = self.task.examples(self.inputs.rows, self.inputs.readings)
         self._augmentation = augmentation(settings, self.inputs.rows, self.inputs.readings)
         self._load_model()
-        self.progress = Progress() if progress is None else progress
+        self.progress = TrialProgress() if progress is None else progress
         self._resumed = False
         self._cut_share = self._share_of_rows_that_are_cut()
         self._load_s = time.perf_counter() - start
@@ -336,7 +336,7 @@ class TrainingSession:
         start = time.perf_counter()
         # Evaluation needs no gradients, and without them its batches may be larger.
         self.optimizer.zero_grad(set_to_none=True)
-        kept = predict_outputs(
+        outputs = predict_outputs(
             self.model,
             self.task,
             self.examples,
@@ -347,7 +347,7 @@ class TrainingSession:
             precision=self.precision,
         )
         self.progress.add_evaluation(time.perf_counter() - start, len(rows))
-        if not kept.isfinite().all():
+        if not outputs.isfinite().all():
             raise diverged(
                 f"outputs on {part} are not finite",
                 self.model,
@@ -355,7 +355,7 @@ class TrainingSession:
                 clip_norm=self.settings.train.clip_norm,
                 precision=self.precision,
             )
-        scores = self.task.score(kept, rows, decision)
+        scores = self.task.score(outputs, rows, decision)
         self.progress.eval_s += time.perf_counter() - start
         return scores
 

@@ -17,7 +17,7 @@ from trainables.reports import FOLD_DEVIATION, FOLD_EPOCH, FOLD_EPOCHS, Fact, Re
 from trainables.session import TrainingSession
 from trainables.settings import TrialSettings
 from trainables.tasks.protocol import Scores
-from trainables.training.checkpoint import Progress
+from trainables.training.checkpoint import TrialProgress
 from trainables.training.rungs import rung_end
 from trainables.worker import MemoryTakenError
 
@@ -107,7 +107,7 @@ class _Trial:
         self._folders = folders
         self._device = device
         self._accepted = accepted
-        self._progress = Progress()
+        self._progress = TrialProgress()
         self._facts: dict[str, Fact] = {"effective_batch": settings.train.effective_batch}
         device.reset_peak()
         self._held_before = device.live_bytes()
@@ -214,7 +214,7 @@ class _Trial:
         return replace(said, facts=dict(self._facts), checkpoint=checkpoint)
 
 
-def _said(progress: Progress, settings: TrialSettings) -> TrialReport:
+def _said(progress: TrialProgress, settings: TrialSettings) -> TrialReport:
     """Return the report of the last fold, epoch or rung, as far as the progress determines it."""
     folds = settings.data.folds
     if folds is not None:
@@ -236,14 +236,14 @@ def _said(progress: Progress, settings: TrialSettings) -> TrialReport:
     return TrialReport(step, progress.values[-1], metrics, ended=ended, reason=reason, by_criterion=by_criterion)
 
 
-def _steps_done(progress: Progress, settings: TrialSettings) -> int:
+def _steps_done(progress: TrialProgress, settings: TrialSettings) -> int:
     """Return the number of finished folds, or of finished rungs; by default an epoch is one rung."""
     if settings.data.folds is not None:
         return len(progress.folds)
     return progress.epoch * settings.rungs.per_epoch + len(progress.rung_values)
 
 
-def _is_over(progress: Progress, settings: TrialSettings) -> bool:
+def _is_over(progress: TrialProgress, settings: TrialSettings) -> bool:
     """Return whether the run, or the current fold, is over; patience counts the current fold's epochs alone."""
     patience = settings.train.patience
     waited = progress.epoch - progress.best_epoch

@@ -88,9 +88,9 @@ def storage_failure(error: BaseException) -> str | None:
 
 def _temporary_failure(error: OSError) -> str | None:
     """Return the message for an unusable folder of temporary files; None for any other error."""
-    kept = "finished trials are saved: run the same command again"
+    remedy = "finished trials are saved: run the same command again"
     if _NO_TEMPORARY in str(error):
-        return f"TMPDIR: no folder for temporary files can be written; set TMPDIR to one that can; {kept}"
+        return f"TMPDIR: no folder for temporary files can be written; set TMPDIR to one that can; {remedy}"
     for setting in ("RAY_TMPDIR", "TMPDIR"):
         folder = os.environ.get(setting) or ("/tmp" if setting == "TMPDIR" else None)
         # Match only Ray's and headroom's own files, since a study may lie there, too.
@@ -100,7 +100,7 @@ def _temporary_failure(error: OSError) -> str | None:
         if ours and error.errno in _DISK_ERRORS | {errno.EACCES, errno.EPERM}:
             return (
                 f"{setting}: {folder}, the folder for temporary files, cannot be used ({error.strerror}); set {setting}"
-                f" to another one, or free space there; {kept}"
+                f" to another one, or free space there; {remedy}"
             )
     return None
 

@@ -23,13 +23,13 @@ from tune_app.folders import check_own_folders, made_folder
 from tune_app.outcomes import own_trials
 from tune_app.progress.display import display_of
 from tune_app.progress.opening import baselines_of, data_lines
-from tune_app.progress.plain import Progress
+from tune_app.progress.plain import SearchDisplay
 from tune_app.screening.preconditions import check_cpu, check_gpus, study_record, with_classes_of_data
 from tune_app.screening.screen import Screen, screen_here
 from tune_app.screening.unread_parameters import check_training
 from tune_app.study.differences import print_differences
 from tune_app.study.record import StudyRecord
-from tune_app.study.remote import LOCAL_FILES, Kept, kept
+from tune_app.study.remote import LOCAL_FILES, PermanentStorage, open_permanent_storage
 from tune_app.study.reporting import StudyStatus, study_status, was_launched
 from tune_app.study.run_dir import check_study_dir, check_unlinked, checkpoint_storage, keep_config
 from tune_app.study.store import LOCK_FILE, StudyStore, quiet_optuna, search_lock
@@ -119,14 +119,16 @@ def _run_search(
             voice.say(told)
             run_dir.mkdir(exist_ok=True)
         stack.enter_context(search_lock(run_dir))
-        keeps = stack.enter_context(kept(config, voice.say))
-        store, unread = _opened(opening, keeps, voice)
+        permanent_storage = stack.enter_context(open_permanent_storage(config, voice.say))
+        store, unread = _opened(opening, permanent_storage, voice)
         if _has_work(store):
             _show_data(config, store, voice, address)
         progress = stack.enter_context(display_of(config, store, voice))
         if _has_work(store):
             try:
-                end, tracking = _search(config, record, store, keeps, progress, voice, address, screen, run_trial)
+                end, tracking = _search(
+                    config, record, store, permanent_storage, progress, voice, address, screen, run_trial
+                )
             except UserError:
                 # Only Ray or a node of a cluster can detect some problems, so withdraw the study that was just begun.
                 if opening.is_new and not is_store(config.study.dir) and not own_trials(store.trials()):
@@ -191,7 +193,7 @@ def _check_storage(config: RunConfig, address: str | None) -> None:
         checkpoint_storage(config).check()
 
 
-def _opened(opening: Opening, keeps: Kept, voice: Voice) -> tuple[StudyStore, list[str]]:
+def _opened(opening: Opening, permanent_storage: PermanentStorage, voice: Voice) -> tuple[StudyStore, list[str]]:
     """Open or begin the study, and return it with the settings of its course that changed."""
     config = opening.config
     store, carried = begin(opening, opening.parent)
@@ -200,7 +202,7 @@ def _opened(opening: Opening, keeps: Kept, voice: Voice) -> tuple[StudyStore, li
     store.set_target(config.search.trials)
     changed = _changed_course(store, config)
     keep_config(store, config, Path(config.run_dir))
-    keeps.save(at_once=True)
+    permanent_storage.save(at_once=True)
     return store, changed
 
 
@@ -215,8 +217,8 @@ def _search(
     config: RunConfig,
     record: StudyRecord,
     store: StudyStore,
-    keeps: Kept,
-    progress: Progress,
+    permanent_storage: PermanentStorage,
+    progress: SearchDisplay,
     voice: Voice,
     address: str | None,
     screen: Screen | None,
@@ -226,7 +228,7 @@ def _search(
     # Ray takes seconds to import, so all checks that can refuse the search come before.
     from tune_app.distributed.run import StudyRun, run_trials
 
-    return run_trials(StudyRun(config, record, store, keeps, progress, voice, address, run_trial), screen)
+    return run_trials(StudyRun(config, record, store, permanent_storage, progress, voice, address, run_trial), screen)
 
 
 def _nothing_to_do(store: StudyStore, unread: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from tune_app.config import RunConfig
 from tune_app.folders import check_own_folders, made_folder
 from tune_app.screening.preconditions import study_record, with_classes_of_data
 from tune_app.screening.unread_parameters import check_training
-from tune_app.study.remote import LOCAL_FILES, kept
+from tune_app.study.remote import LOCAL_FILES, open_permanent_storage
 from tune_app.study.run_dir import check_study_dir, keep_config
 from tune_app.study.store import LOCK_FILE, StudyStore, search_lock
 from tune_app.study.versions import begin, choose, parent_of
@@ -32,7 +32,7 @@ def fork(parent: StudyStore, parent_dir: Path, config: RunConfig) -> tuple[RunCo
     with made_folder(run_dir, "study.dir", traces=[LOCK_FILE, *LOCAL_FILES]), ExitStack() as stack:
         check_training(config, lambda _: None, from_here=False)
         stack.enter_context(search_lock(run_dir))
-        stack.enter_context(kept(config))
+        stack.enter_context(open_permanent_storage(config))
         store, carried = begin(opening, parent_of(parent, parent_dir))
         store.set_target(config.search.trials)
         keep_config(store, config, run_dir)

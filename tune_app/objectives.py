@@ -70,12 +70,12 @@ def front(trials: Sequence["FrozenTrial"], objectives: Sequence[Objective]) -> l
     With one objective, these are the best trials; with several, the Pareto set. The order is that of ``trials``.
     """
     losses = {trial.number: _losses(values_of(trial), objectives) for trial in trials if values_of(trial)}
-    kept: list[tuple[float, ...]] = []
+    retained: list[tuple[float, ...]] = []
     # In ascending order of losses, no entry can be beaten by a later one.
     for own in sorted(set(losses.values())):
-        if not any(all(theirs <= mine for theirs, mine in zip(other, own, strict=True)) for other in kept):
-            kept.append(own)
-    on_front = set(kept)
+        if not any(all(theirs <= mine for theirs, mine in zip(other, own, strict=True)) for other in retained):
+            retained.append(own)
+    on_front = set(retained)
     return [trial for trial in trials if losses.get(trial.number) in on_front]
 
 

@@ -293,7 +293,7 @@ def measure(case: Case, device: MemoryDevice) -> tuple[Held, Held]:
         model.eval()
         with torch.inference_mode(), autocast(workload.precision, where):
             moved = to_device(evaluated, where)
-            task.kept(model(moved), moved)
+            task.outputs_to_score(model(moved), moved)
 
     def fits() -> bool:
         """Return True if ``run`` fits in memory now."""

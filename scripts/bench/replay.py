@@ -31,7 +31,7 @@ from tune_app.sampling.recommended import Turn
 from tune_app.step_scale import StepScale
 from tune_app.study.checkpoints import CheckpointKeeper, CheckpointStorage, StudyCheckpoints
 from tune_app.study.record import StudyRecord
-from tune_app.study.remote import KeptHere
+from tune_app.study.remote import LocalStorage
 from tune_app.study.store import StudyStore, study_in_memory
 
 
@@ -387,7 +387,7 @@ def replay_headroom(
         store,
         searcher,
         CheckpointKeeper(StudyCheckpoints(CheckpointStorage("."), "none", None, print), 0, []),
-        kept=KeptHere(),
+        permanent_storage=LocalStorage(),
         step_scale=step_scale,
         scheduler=arm.scheduler,
         timeout_s=None,

@@ -154,7 +154,7 @@ def measure(case: Case) -> tuple[float, float]:
         counter.take_peak()
         model.eval()
         with torch.inference_mode(), autocast(workload.precision, torch.device("cpu")):
-            task.kept(model(batches[0]), batches[0])
+            task.outputs_to_score(model(batches[0]), batches[0])
         return training / GIB, counter.take_peak() / GIB
 
 

@@ -91,7 +91,7 @@ def test_a_family_does_a_task(encoder: Path, task: str, shared: Path, tmp_path: 
     inputs = session.examples.inputs_of(session.inputs.part("validation"))
     batch = session.examples.batch(inputs)
     with torch.no_grad():
-        expected = session.task.kept(session.model.eval()(batch), batch)
-        got = TASKS[task](replace(settings, task=saved.settings.task)).kept(saved.model(batch), batch)
+        expected = session.task.outputs_to_score(session.model.eval()(batch), batch)
+        got = TASKS[task](replace(settings, task=saved.settings.task)).outputs_to_score(saved.model(batch), batch)
     assert torch.equal(got, expected)
     assert saved.decision == scores.decision

@@ -182,14 +182,14 @@ def read_test_rows(data: DataSettings, labels: Sequence[str] | None, split_seed:
 
 def _read_development(data: DataSettings, labels: tuple[str, ...] | None, split_seed: int) -> Development:
     everything, split, tied = _read_and_split(data, labels, split_seed)
-    kept = np.sort(np.concatenate([split.train, split.validation]))
-    rows = everything.take(kept)
+    development_rows = np.sort(np.concatenate([split.train, split.validation]))
+    rows = everything.take(development_rows)
     if data.folds is None:
-        train, validation = (np.searchsorted(kept, part) for part in (split.train, split.validation))
+        train, validation = (np.searchsorted(development_rows, part) for part in (split.train, split.validation))
         splits: tuple[Split, ...] = (Split(train, validation, np.zeros(0, dtype=np.int64)),)
     else:
         units = _split_by(data, everything, tied)
-        groups = [units[row] for row in kept]
+        groups = [units[row] for row in development_rows]
         splits = fold_rows(rows, folds=data.folds, seed=split_seed, groups=groups)
     return Development(
         rows,

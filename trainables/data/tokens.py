@@ -168,8 +168,8 @@ class PairTemplate:
         if criterion_ids is None:
             layout, sequences = self.single, [self.cut(text_ids, self.single.room(max_length))]
         else:
-            kept = _kept(len(criterion_ids), len(text_ids), self.pair.room(max_length))
-            layout, sequences = self.pair, [self.cut(criterion_ids, kept[0]), self.cut(text_ids, kept[1])]
+            lengths = _lengths_within(len(criterion_ids), len(text_ids), self.pair.room(max_length))
+            layout, sequences = self.pair, [self.cut(criterion_ids, lengths[0]), self.cut(text_ids, lengths[1])]
         types = layout.token_type_ids(*map(len, sequences)) if self.has_token_types else None
         return Example(layout.input_ids(*sequences), types)
 
@@ -198,8 +198,8 @@ class PairTemplate:
             nothing = np.zeros_like(text_lengths)
             return nothing, nothing + before, self.single.room(max_length)
         room = self.pair.room(max_length)
-        kept = np.minimum(criterion_lengths, np.maximum(room // 2, room - text_lengths))
-        return kept, kept + len(self.pair.specials[0].ids) + len(self.pair.specials[1].ids), room
+        lengths = np.minimum(criterion_lengths, np.maximum(room // 2, room - text_lengths))
+        return lengths, lengths + len(self.pair.specials[0].ids) + len(self.pair.specials[1].ids), room
 
 
 class Texts(Protocol):
@@ -360,7 +360,7 @@ def pad_batch(examples: Sequence[Example], *, pad_token_id: int, pad_token_type_
     return batch
 
 
-def _kept(criterion_length: int, text_length: int, room: int) -> tuple[int, int]:
+def _lengths_within(criterion_length: int, text_length: int, room: int) -> tuple[int, int]:
     """Return how many tokens of the criterion and of the text remain when both share ``room``."""
     criterion = min(criterion_length, max(room // 2, room - text_length))
     return criterion, min(text_length, room - criterion)

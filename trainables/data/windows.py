@@ -73,6 +73,6 @@ def window_example(
     criterion = None
     if tokens.criteria is not None:
         # Every window of the row holds the same part of the criterion, also the last window, which may be short.
-        kept = windows.lengths[number] - windows.text_tokens[number] - tokens.template.pair.special_tokens
-        criterion = tokens.template.cut(tokens.criteria.ids_of(row), int(kept))
+        criterion_length = windows.lengths[number] - windows.text_tokens[number] - tokens.template.pair.special_tokens
+        criterion = tokens.template.cut(tokens.criteria.ids_of(row), int(criterion_length))
     return tokens.template.assemble(criterion, text, max_length)

@@ -105,7 +105,7 @@ class Rehearsal:
             batch = self._task.full_batch(rows, length)
         with torch.inference_mode(), autocast(self._precision, self._device.torch_device):
             batch = to_device(batch, self._device.torch_device)
-            self._task.kept(self._model(batch), batch)
+            self._task.outputs_to_score(self._model(batch), batch)
 
 
 @contextmanager
@@ -124,11 +124,11 @@ def rehearsing(
     to a finished step, are dropped.
     """
     optimizer.zero_grad(set_to_none=True)
-    kept = [*model.parameters(), *model.buffers(), *_state_tensors(optimizer)]
+    preserved = [*model.parameters(), *model.buffers(), *_state_tensors(optimizer)]
     # Optimizer states that are no tensors, such as a step count.
     plain = {parameter: _plain_values(state) for parameter, state in optimizer.state.items()}
     with uncounted():
-        originals = [tensor.detach().to("cpu", copy=True) for tensor in kept]
+        originals = [tensor.detach().to("cpu", copy=True) for tensor in preserved]
     # Modes differ between modules: a freshly loaded encoder is in evaluation, its head in training.
     random, modes = RandomState(device.torch_device), [(module, module.training) for module in model.modules()]
     try:
@@ -136,7 +136,7 @@ def rehearsing(
     finally:
         optimizer.zero_grad(set_to_none=True)
         with torch.no_grad(), uncounted():
-            for tensor, original in zip(kept, originals, strict=True):
+            for tensor, original in zip(preserved, originals, strict=True):
                 tensor.copy_(original)
         for parameter, values in plain.items():
             optimizer.state[parameter].update(values)

@@ -134,8 +134,8 @@ def _undominated(moments: np.ndarray) -> np.ndarray:
     """Return the rows that no other row equals or exceeds in every column."""
     moments = np.unique(moments, axis=0)
     # Only a row with a larger sum can dominate a row, and it comes first.
-    kept = np.empty((0, moments.shape[1]), dtype=moments.dtype)
+    front = np.empty((0, moments.shape[1]), dtype=moments.dtype)
     for row in moments[np.argsort(-moments.sum(axis=1), kind="stable")]:
-        if not (kept >= row).all(axis=1).any():
-            kept = np.vstack([kept, row])
-    return kept
+        if not (front >= row).all(axis=1).any():
+            front = np.vstack([front, row])
+    return front

@@ -136,7 +136,7 @@ def _trace_step(model: nn.Module, task: Task, workload: Workload, factors: SizeF
     update = recorder.take_events()
     model.eval()
     with recorder, torch.inference_mode(), autocast(precision, _CPU):
-        task.kept(model(batch), batch)
+        task.outputs_to_score(model(batch), batch)
     evaluation = recorder.take_events()
 
     gradients = set(gradient_at)

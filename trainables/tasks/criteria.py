@@ -90,13 +90,13 @@ class CriteriaTask:
     def loss_sum(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
         return self._loss.sum(outputs, batch["labels"])
 
-    def kept(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def outputs_to_score(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
         return outputs.float()
 
-    def score(self, kept: torch.Tensor, rows: np.ndarray, decision: Decision | None = None) -> Scores:
+    def score(self, outputs: torch.Tensor, rows: np.ndarray, decision: Decision | None = None) -> Scores:
         assert self._rows is not None, "examples come first"
         criteria = None if self._rows.criteria is None else [self._rows.criteria[row] for row in rows]
-        return class_scores(kept, self._rows.labels[rows], criteria, decision, self._settings.task)
+        return class_scores(outputs, self._rows.labels[rows], criteria, decision, self._settings.task)
 
 
 def full_inputs(samples: int, length: int) -> Batch:

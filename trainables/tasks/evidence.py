@@ -152,12 +152,12 @@ class EvidenceTask:
         scores = masked(outputs, batch["text_at"], batch["text_tokens"])
         return self._loss.sum(scores, batch["span"], batch["weight"])
 
-    def kept(self, outputs: Tensor, batch: Batch) -> Tensor:
+    def outputs_to_score(self, outputs: Tensor, batch: Batch) -> Tensor:
         return candidates(outputs, batch["text_at"], batch["text_tokens"], self._settings.task.n_best)
 
-    def score(self, kept: Tensor, rows: np.ndarray, decision: Decision | None = None) -> Scores:
+    def score(self, outputs: Tensor, rows: np.ndarray, decision: Decision | None = None) -> Scores:
         assert self._scorer is not None, "examples come first"
-        return self._scorer.score(kept, rows, decision)
+        return self._scorer.score(outputs, rows, decision)
 
 
 class SpanScorer:
@@ -169,18 +169,18 @@ class SpanScorer:
         self._windows = examples.windows
         self._settings = settings
 
-    def best_spans(self, kept: Tensor, rows: np.ndarray) -> BestSpans:
+    def best_spans(self, outputs: Tensor, rows: np.ndarray) -> BestSpans:
         """Return the best span of each row; kept (inputs, k) belongs to all windows of the rows."""
         return best_spans(
-            kept.numpy().astype(np.float64),
+            outputs.numpy().astype(np.float64),
             self._windows.of_rows(rows),
             self._windows,
             self._texts,
             self._settings.max_answer_length,
         )
 
-    def score(self, kept: Tensor, rows: np.ndarray, decision: Decision | None) -> Scores:
-        found = self.best_spans(kept, rows)
+    def score(self, outputs: Tensor, rows: np.ndarray, decision: Decision | None) -> Scores:
+        found = self.best_spans(outputs, rows)
         truth = [self._answer(row, *self._rows.evidence[row]) for row in rows]
         said = [self._answer(row, *span) for row, span in zip(rows, found.characters, strict=True)]
         if decision:

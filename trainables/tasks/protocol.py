@@ -100,15 +100,15 @@ class Task(Protocol):
         """
         ...
 
-    def kept(self, outputs: Any, batch: Batch) -> torch.Tensor:
+    def outputs_to_score(self, outputs: Any, batch: Batch) -> torch.Tensor:
         """Return what scoring needs of an evaluation pass, (inputs, k) in fp32 with the same k for every pass."""
         ...
 
-    def score(self, kept: torch.Tensor, rows: np.ndarray, decision: Decision | None = None) -> Scores:
+    def score(self, outputs: torch.Tensor, rows: np.ndarray, decision: Decision | None = None) -> Scores:
         """Return the scores of the answers.
 
         Args:
-            kept: outputs of ``kept`` for all inputs of the rows in their order, (inputs, k), on the CPU.
+            outputs: outputs of ``outputs_to_score`` for all inputs of the rows in their order, (inputs, k), on the CPU.
             rows: row numbers of the part to score, (rows,).
             decision: thresholds that were chosen on another part; None chooses them on this part, or uses the fixed
                 ones.

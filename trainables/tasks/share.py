@@ -67,18 +67,18 @@ class ShareTask:
         scores = masked(spans, batch["text_at"], batch["text_tokens"])
         return share * criteria + (1 - share) * self._span_loss.sum(scores, batch["span"], batch["weight"])
 
-    def kept(self, outputs: Outputs, batch: Batch) -> Tensor:
+    def outputs_to_score(self, outputs: Outputs, batch: Batch) -> Tensor:
         logits, spans = outputs
         of_spans = candidates(spans, batch["text_at"], batch["text_tokens"], self._settings.task.n_best)
         return torch.cat([logits.float(), of_spans], dim=1)
 
-    def score(self, kept: Tensor, rows: np.ndarray, decision: Decision | None = None) -> Scores:
+    def score(self, outputs: Tensor, rows: np.ndarray, decision: Decision | None = None) -> Scores:
         assert self._rows is not None, "examples come first"
         assert self._scorer is not None
         criteria = None if self._rows.criteria is None else [self._rows.criteria[row] for row in rows]
-        logits = row_logits(kept[:, : self._classes], self._counts[rows])
+        logits = row_logits(outputs[:, : self._classes], self._counts[rows])
         classes = class_scores(logits, self._rows.labels[rows], criteria, decision, self._settings.task)
-        spans = self._scorer.score(kept[:, self._classes :], rows, decision)
+        spans = self._scorer.score(outputs[:, self._classes :], rows, decision)
         return both(classes, spans)
 
 

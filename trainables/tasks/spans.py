@@ -41,8 +41,8 @@ def candidates(logits: Tensor, text_at: Tensor, text_tokens: Tensor, n_best: int
     scores = masked(logits, text_at, text_tokens)
     no_span = scores[:, 0].sum(dim=1, keepdim=True)
     of_text = scores.masked_fill(~_is_text(logits, text_at, text_tokens).unsqueeze(-1), _IMPOSSIBLE)
-    kept = min(n_best, logits.shape[1])
-    best = of_text.topk(kept, dim=1)
+    candidates = min(n_best, logits.shape[1])
+    best = of_text.topk(candidates, dim=1)
     columns = [no_span]
     for side in range(2):
         token = (best.indices[..., side] - text_at.unsqueeze(1)).float()
@@ -68,7 +68,7 @@ class BestSpans:
 
 
 def best_spans(
-    kept: NDArray[np.float64],
+    candidates: NDArray[np.float64],
     inputs: NDArray[np.int64],
     windows: Windows,
     texts: TokenColumn,
@@ -79,20 +79,22 @@ def best_spans(
     A row's score of no span is the lowest over its windows.
 
     Args:
-        kept: (inputs, 1 + 4 × n_best), in the order of ``inputs``.
+        candidates: (inputs, 1 + 4 × n_best), in the order of ``inputs``.
         inputs: numbers of the windows, with the windows of a row in sequence.
         max_answer_length: number of tokens of the longest span.
     """
     starts_at = np.flatnonzero(np.diff(windows.row[inputs], prepend=-1))
-    n_best = (kept.shape[1] - 1) // 4
-    start_score, start, end_score, end = (kept[:, 1 + part * n_best : 1 + (part + 1) * n_best] for part in range(4))
+    n_best = (candidates.shape[1] - 1) // 4
+    start_score, start, end_score, end = (
+        candidates[:, 1 + part * n_best : 1 + (part + 1) * n_best] for part in range(4)
+    )
     length = end[:, None, :] - start[:, :, None] + 1
     score = start_score[:, :, None] + end_score[:, None, :]
-    score = np.where((length >= 1) & (length <= max_answer_length), score, 2 * _IMPOSSIBLE).reshape(len(kept), -1)
+    score = np.where((length >= 1) & (length <= max_answer_length), score, 2 * _IMPOSSIBLE).reshape(len(candidates), -1)
     pair = score.argmax(axis=1)
-    best = score[np.arange(len(kept)), pair]
+    best = score[np.arange(len(candidates)), pair]
     row_best = np.maximum.reduceat(best, starts_at)
-    margin = row_best - np.minimum.reduceat(kept[:, 0], starts_at)
+    margin = row_best - np.minimum.reduceat(candidates[:, 0], starts_at)
 
     # Choose the first window of a row that holds its best span.
     run = np.repeat(np.arange(len(starts_at)), np.diff([*starts_at, len(inputs)]))

@@ -20,7 +20,7 @@ ByCriterion = dict[str, dict[str, float]]
 
 
 @dataclass
-class Progress:
+class TrialProgress:
     """The progress of a trial.
 
     Attributes:
@@ -101,7 +101,7 @@ def save_checkpoint(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
-    progress: Progress,
+    progress: TrialProgress,
 ) -> None:
     """Write everything needed to resume exactly, random states included, to ``folder``."""
     state: dict[str, Any] = {
@@ -116,7 +116,7 @@ def save_checkpoint(
     _save(folder, state)
 
 
-def save_progress(folder: Path, progress: Progress) -> None:
+def save_progress(folder: Path, progress: TrialProgress) -> None:
     """Write everything needed to resume between two folds: the next fold starts with its own model."""
     _save(folder, {"progress": asdict(progress)})
 
@@ -147,7 +147,7 @@ def _is_whole(archive: Path) -> bool:
         return False
 
 
-def load_progress(folder: Path, progress: Progress) -> None:
+def load_progress(folder: Path, progress: TrialProgress) -> None:
     """Load the progress of either kind of checkpoint.
 
     Raises:

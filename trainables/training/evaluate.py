@@ -49,7 +49,7 @@ def predict_outputs(
             try:
                 with uncounted():
                     batch = examples.batch(part)
-                outputs.append(_kept(model, task, batch, device.torch_device, precision))
+                outputs.append(_outputs_to_score(model, task, batch, device.torch_device, precision))
             except Exception as error:
                 failure = OutOfMemory.of(error, device)
                 if failure is None:
@@ -69,7 +69,7 @@ def predict_outputs(
 
 
 @torch.inference_mode()
-def _kept(model: nn.Module, task: Task, batch: Batch, device: torch.device, precision: str) -> torch.Tensor:
+def _outputs_to_score(model: nn.Module, task: Task, batch: Batch, device: torch.device, precision: str) -> torch.Tensor:
     batch = to_device(batch, device)
     with autocast(precision, device):
-        return task.kept(model(batch), batch)
+        return task.outputs_to_score(model(batch), batch)

@@ -106,8 +106,8 @@ class Guard:
                 why = (errors.getvalue().strip().splitlines() or [""])[-1]
                 self._say(f"{self._name}: {request.path} was answered with {status}" + (f": {why}" if why else ""))
             own = {name.lower() for name, _ in _HEADERS}
-            kept = [(name, value) for name, value in headers if name.lower() not in own]
-            return start_response(status, [*kept, *_HEADERS], exc_info)
+            passed_on = [(name, value) for name, value in headers if name.lower() not in own]
+            return start_response(status, [*passed_on, *_HEADERS], exc_info)
 
         return self._app(environ, start)
 

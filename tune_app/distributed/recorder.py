@@ -33,7 +33,7 @@ from tune_app.outcomes import (
 from tune_app.progress.live import Live
 from tune_app.step_scale import StepScale
 from tune_app.study.checkpoints import CheckpointKeeper
-from tune_app.study.remote import Kept
+from tune_app.study.remote import PermanentStorage
 from tune_app.study.store import StudyStore
 from tune_app.study.times import CLOCK_ATTRIBUTE, QUEUED_ATTRIBUTE, Doing, clock_of, taken_up
 
@@ -44,7 +44,7 @@ class StudyRecorder(tune.Callback):
     """Ray callback that records every trial in the study.
 
     Args:
-        kept: permanent storage of the study. Checkpoints that it may still name are not deleted.
+        permanent_storage: permanent storage of the study. Checkpoints that it may still name are not deleted.
         step_scale: scale of the trials' reports.
         scheduler: name of the scheduler, for the reason of a stopped trial.
         timeout_s: seconds without a report after which a worker ends itself; None if it never does.
@@ -63,7 +63,7 @@ class StudyRecorder(tune.Callback):
         searcher: HeadroomSearch,
         checkpoints: CheckpointKeeper,
         *,
-        kept: Kept,
+        permanent_storage: PermanentStorage,
         step_scale: StepScale,
         scheduler: str,
         timeout_s: float | None,
@@ -78,7 +78,7 @@ class StudyRecorder(tune.Callback):
         self._store = store
         self._searcher = searcher
         self._checkpoints = checkpoints
-        self._kept = kept
+        self._permanent_storage = permanent_storage
         self._step_scale = step_scale
         self._judge = Judge(step_scale, store.record.objectives, scheduler)
         self._timeout_s = timeout_s
@@ -251,7 +251,7 @@ class StudyRecorder(tune.Callback):
         return attributes
 
     def _keep(self, *, at_once: bool = False) -> None:
-        if self._kept.save(at_once=at_once):
+        if self._permanent_storage.save(at_once=at_once):
             self._checkpoints.sweep()
 
 

@@ -29,14 +29,14 @@ from tune_app.distributed.trial import RunTrial
 from tune_app.distributed.watch import Watch, ray_health
 from tune_app.outcomes import MOST_RETRIES, Outcome, own_trials
 from tune_app.progress.opening import study_lines
-from tune_app.progress.plain import Progress
+from tune_app.progress.plain import SearchDisplay
 from tune_app.sampling.proposers import build_proposer
 from tune_app.sampling.recommended import recommended_left, recommended_turns
 from tune_app.screening.preconditions import architectures
 from tune_app.screening.screen import Screen
 from tune_app.study.checkpoints import CheckpointKeeper, StudyCheckpoints
 from tune_app.study.record import StudyRecord
-from tune_app.study.remote import Kept
+from tune_app.study.remote import PermanentStorage
 from tune_app.study.reporting import outcome_of, was_launched
 from tune_app.study.run_dir import CACHE, study_checkpoints
 from tune_app.study.storage_location import StoreUnavailableError, store_errors
@@ -54,7 +54,7 @@ class StudyRun:
 
     Attributes:
         config: configuration as the study stores it.
-        kept: permanent storage of the study.
+        permanent_storage: permanent storage of the study.
         address: address of a Ray cluster to join; None starts Ray on this machine, or joins the job's cluster.
         run_trial: function that runs a trial.
     """
@@ -62,8 +62,8 @@ class StudyRun:
     config: RunConfig
     record: StudyRecord
     store: StudyStore
-    kept: Kept
-    progress: Progress
+    permanent_storage: PermanentStorage
+    progress: SearchDisplay
     voice: Voice
     address: str | None
     run_trial: RunTrial
@@ -108,7 +108,7 @@ def _take_up(run: StudyRun, checkpoints: StudyCheckpoints, trials: Sequence[Froz
     """Delete what an interrupted search left of its checkpoints, and return the trials that it left open."""
     with checkpoints.storage.as_storage_errors():
         # Only once the store has our latest records: its own may still name older checkpoints.
-        if run.kept.save(at_once=True):
+        if run.permanent_storage.save(at_once=True):
             checkpoints.remove_orphans(own_trials(trials))
         return open_trials(run.store, checkpoints)
 
@@ -200,7 +200,7 @@ def _recorder(
         run.store,
         searcher,
         keeper,
-        kept=run.kept,
+        permanent_storage=run.permanent_storage,
         step_scale=run.config.step_scale,
         scheduler=run.config.scheduler.name,
         timeout_s=run.config.trial.timeout_s,
@@ -247,7 +247,7 @@ def _end(searcher: HeadroomSearch, why: str) -> None:
 
 def _remove_interrupted_checkpoints(run: StudyRun, checkpoints: StudyCheckpoints) -> None:
     """Delete checkpoints whose writing was interrupted. If that fails, the next search does it."""
-    if is_store(checkpoints.storage.address) and run.kept.save(at_once=True):
+    if is_store(checkpoints.storage.address) and run.permanent_storage.save(at_once=True):
         with suppress(OSError, StoreUnavailableError), store_errors():
             checkpoints.remove_orphans(own_trials(run.store.trials()))
 

@@ -23,7 +23,7 @@ _SHOWN_AT_WORK = 4
 _SILENCE_S = 10.0
 
 
-class Progress(Protocol):
+class SearchDisplay(Protocol):
     """Listener to the events of a search. All calls come from the driver's main thread."""
 
     def __enter__(self) -> Self: ...

@@ -55,7 +55,7 @@ def carry_over(
             origin = carried_from(trial) or Origin(study, trial.number)
             if not trial.state.is_finished() or origin in seen:
                 continue
-            params = fitted(trial.params, there, here, space)
+            params = params_in_space(trial.params, there, here, space)
             if isinstance(params, Misfit):
                 found.left[params.reason] += 1
             else:
@@ -104,7 +104,9 @@ class Misfit:
     reason: str
 
 
-def fitted(params: Mapping[str, Any], there: StudyRecord, here: StudyRecord, space: ActiveSpace) -> Params | Misfit:
+def params_in_space(
+    params: Mapping[str, Any], there: StudyRecord, here: StudyRecord, space: ActiveSpace
+) -> Params | Misfit:
     """Return a trial's parameters in another space, or the reason why it does not fit.
 
     Args:

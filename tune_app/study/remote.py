@@ -51,7 +51,7 @@ Say = Callable[[str], None]
 warn: Say = logging.getLogger("headroom").warning
 
 
-class Kept(Protocol):
+class PermanentStorage(Protocol):
     """Permanent storage of a study."""
 
     def save(self, *, at_once: bool) -> bool:
@@ -63,7 +63,7 @@ class Kept(Protocol):
         ...
 
 
-class KeptHere:
+class LocalStorage:
     """Storage in the run directory or a database, which saves every record as it is written."""
 
     def save(self, *, at_once: bool) -> bool:
@@ -71,7 +71,7 @@ class KeptHere:
 
 
 @contextmanager
-def kept(config: RunConfig, say: Say = warn) -> Iterator[Kept]:
+def open_permanent_storage(config: RunConfig, say: Say = warn) -> Iterator[PermanentStorage]:
     """Hold a study's permanent storage for its writer; the caller holds the search lock of the run directory.
 
     Raises:
@@ -82,7 +82,7 @@ def kept(config: RunConfig, say: Say = warn) -> Iterator[Kept]:
         with RemoteStudy(StoredStudies(config.study.dir), config.study.name, say).held() as study:
             yield study
     else:
-        yield KeptHere()
+        yield LocalStorage()
 
 
 def is_running(config: RunConfig, run_dir: Path) -> bool:

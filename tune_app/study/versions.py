@@ -21,7 +21,7 @@ from tune_app.outcomes import carried_from
 from tune_app.study.carry_over import CarryOver, carry_over
 from tune_app.study.checkpoints import CheckpointStorage, StudyCheckpoints
 from tune_app.study.record import Difference, StudyRecord
-from tune_app.study.remote import LEFT_FILES, LOCAL_FILES, Say, StoredStudies, kept, warn
+from tune_app.study.remote import LEFT_FILES, LOCAL_FILES, Say, StoredStudies, open_permanent_storage, warn
 from tune_app.study.removal import remove_here
 from tune_app.study.run_dir import (
     CHECKPOINTS,
@@ -347,7 +347,7 @@ def archive(run_dir: Path) -> Path:
     """
     _check_own(run_dir)
     config = stored_config(run_dir)
-    with search_lock(run_dir), kept(config):
+    with search_lock(run_dir), open_permanent_storage(config):
         load_study(run_dir, config.study.name, config.study.storage)
         target = _free(run_dir, config)
         try:
@@ -380,7 +380,7 @@ def delete(store: StudyStore, run_dir: Path, say: Say = warn) -> list[Path]:
     """
     _check_own(run_dir)
     config = stored_config(run_dir)
-    with search_lock(run_dir), kept(config):
+    with search_lock(run_dir), open_permanent_storage(config):
         if has_own_checkpoints(config):
             # The run directory may have been moved since its configuration was written.
             here = CheckpointStorage(str(run_dir.absolute()), "study.dir")

@@ -139,8 +139,8 @@ def test_the_saved_model_answers_the_same(task_settings: TrialSettings, session_
     batch = session.examples.batch(session.examples.inputs_of(session.inputs.part("validation")[:6]))
     task = TASKS[task_settings.task.name](saved.settings)
     with torch.no_grad(), uncounted():
-        expected = session.task.kept(session.model.eval()(batch), batch)
-        torch.testing.assert_close(task.kept(saved.model(batch), batch), expected, atol=0.0, rtol=0.0)
+        expected = session.task.outputs_to_score(session.model.eval()(batch), batch)
+        torch.testing.assert_close(task.outputs_to_score(saved.model(batch), batch), expected, atol=0.0, rtol=0.0)
     assert saved.decision == decision
     assert len(saved.tokenizers) == len(tokenizers)
 

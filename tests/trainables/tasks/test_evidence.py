@@ -68,11 +68,11 @@ def perfect_kept(task: EvidenceTask, examples: WindowExamples, *, certainty: flo
     logits = torch.zeros(len(examples), int(examples.lengths.max()), 2)
     for number, (first, last) in enumerate(batch["span"].tolist()):
         logits[number, first, 0] = logits[number, last, 1] = certainty
-    return task.kept(logits, batch)
+    return task.outputs_to_score(logits, batch)
 
 
-def score(task: EvidenceTask, kept: torch.Tensor, rows: Rows, **given: dict[str, float]) -> Scores:
-    return task.score(kept, np.arange(len(rows)), **given)
+def score(task: EvidenceTask, outputs: torch.Tensor, rows: Rows, **given: dict[str, float]) -> Scores:
+    return task.score(outputs, np.arange(len(rows)), **given)
 
 
 def test_a_model_that_is_right_in_every_window_is_right(
@@ -117,15 +117,15 @@ def test_the_threshold_is_tuned_or_fixed_or_that_of_another_part(
 ) -> None:
     rows = data[0]
     task, examples = made(data, evidence_settings)
-    kept = perfect_kept(task, examples)
+    outputs = perfect_kept(task, examples)
     # Outputs of a model that prefers to give no answer.
-    kept[:, 0] += 20.0
-    tuned = score(task, kept, rows)
+    outputs[:, 0] += 20.0
+    tuned = score(task, outputs, rows)
     assert tuned.metrics["exact_match"] == 1.0
     assert tuned.decision["null_threshold"] < -5.0
-    assert score(task, kept, rows, decision={"null_threshold": 100.0}).collapsed
+    assert score(task, outputs, rows, decision={"null_threshold": 100.0}).collapsed
     fixed, _ = made(data, replace(evidence_settings, task=TaskSettings("evidence", null_threshold=0.0)))
-    scores = score(fixed, kept, rows)
+    scores = score(fixed, outputs, rows)
     assert scores.decision == {"null_threshold": 0.0}
     assert scores.metrics["exact_match"] == scores.metrics["empty_exact_match"] == 0.5
 

@@ -38,8 +38,8 @@ def test_the_best_span_is_the_best_of_all(counts: list[int], tokens: int, longes
         len(windows.row), length, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float32
     )
     at, held = torch.from_numpy(windows.text_at), torch.from_numpy(windows.text_tokens)
-    kept = candidates(logits, at, held, n_best=length).numpy().astype(np.float64)
-    found = best_spans(kept, np.arange(len(windows.row)), windows, texts, longest)
+    outputs = candidates(logits, at, held, n_best=length).numpy().astype(np.float64)
+    found = best_spans(outputs, np.arange(len(windows.row)), windows, texts, longest)
 
     for row in range(len(counts)):
         own = range(windows.bounds[row], windows.bounds[row + 1])
@@ -63,8 +63,8 @@ def test_with_few_candidates_a_span_may_be_missed() -> None:
     at, held = torch.from_numpy(windows.text_at), torch.from_numpy(windows.text_tokens)
     found = {}
     for n_best in (1, 5):
-        kept = candidates(logits, at, held, n_best).numpy().astype(np.float64)
-        found[n_best] = best_spans(kept, np.array([0]), windows, texts, 5)
+        outputs = candidates(logits, at, held, n_best).numpy().astype(np.float64)
+        found[n_best] = best_spans(outputs, np.array([0]), windows, texts, 5)
     assert found[1].characters.tolist() == [[-1, -1]]
     assert found[1].margin[0] < -1e20
     assert found[5].characters.tolist() == [[0, 7]] or found[5].margin[0] == pytest.approx(9.0)
@@ -77,8 +77,8 @@ def test_only_the_text_and_the_first_position_are_possible() -> None:
 
 def test_a_text_without_tokens_has_no_span() -> None:
     windows, texts = windows_of([1], 0), texts_of(1, 0)
-    kept = candidates(torch.randn(1, 4, 2), torch.tensor([TEXT_AT]), torch.tensor([0]), 3).numpy().astype(np.float64)
-    found = best_spans(kept, np.array([0]), windows, texts, 5)
+    outputs = candidates(torch.randn(1, 4, 2), torch.tensor([TEXT_AT]), torch.tensor([0]), 3).numpy().astype(np.float64)
+    found = best_spans(outputs, np.array([0]), windows, texts, 5)
     assert found.characters.tolist() == [[-1, -1]]
     assert found.margin[0] < -1e20
 

@@ -13,7 +13,7 @@ from trainables.planning.batch_limits import MachineFiles
 from trainables.session import TrainingSession
 from trainables.settings import TrialSettings, with_params
 from trainables.training import checkpoint
-from trainables.training.checkpoint import Progress
+from trainables.training.checkpoint import TrialProgress
 
 SessionOf = Callable[[TrialSettings], TrainingSession]
 
@@ -122,7 +122,7 @@ def test_a_folder_without_a_checkpoint_is_an_error(
 
 @pytest.mark.parametrize(("values", "best"), [([], 0), ([0.1], 1), ([0.1, 0.4, 0.4, 0.2], 2)])
 def test_the_best_epoch_is_the_first_with_the_highest_value(values: list[float], best: int) -> None:
-    progress = Progress(values=values)
+    progress = TrialProgress(values=values)
     assert (progress.epoch, progress.best_epoch) == (len(values), best)
 
 
@@ -162,7 +162,7 @@ def test_what_the_schedule_had_come_to_is_put_back_too(
 def test_a_full_disk_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "_FILE", "/dev/full")
     with pytest.raises(OSError, match="No space left") as told:
-        checkpoint.save_progress(tmp_path / "epoch-1", Progress())
+        checkpoint.save_progress(tmp_path / "epoch-1", TrialProgress())
     assert told.value.errno == errno.ENOSPC
     assert list(tmp_path.iterdir()) == []
 

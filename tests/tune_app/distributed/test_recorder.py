@@ -31,7 +31,7 @@ def recorder_of(store: StudyStore, waiting: set[int]) -> recorder.StudyRecorder:
         store,
         nothing,
         nothing,
-        kept=nothing,
+        permanent_storage=nothing,
         step_scale=StepScale.of(folds=None, epochs=4),
         scheduler="asha",
         timeout_s=None,

@@ -8,7 +8,7 @@ from optuna.trial import TrialState, create_trial
 
 from tune_app.config import RunConfig, parse_config
 from tune_app.outcomes import CARRIED_ATTRIBUTE, Origin, carried_from
-from tune_app.study.carry_over import Misfit, carry_over, fitted
+from tune_app.study.carry_over import Misfit, carry_over, params_in_space
 from tune_app.study.record import StudyRecord
 
 SPACE: dict[str, Any] = {
@@ -40,7 +40,7 @@ def recorded(config: RunConfig, **changes: Any) -> StudyRecord:
 
 
 def refit(params: dict[str, Any], there: RunConfig, here: RunConfig) -> Any:
-    return fitted(params, recorded(there), recorded(here), here.active_space())
+    return params_in_space(params, recorded(there), recorded(here), here.active_space())
 
 
 FITS: list[tuple[str, dict[str, Any], dict[str, Any], list[str], dict[str, Any]]] = [
@@ -122,7 +122,7 @@ def test_a_trial_that_read_something_else_does_not_fit(
 def test_nothing_fits_other_data_or_another_objective(changes: dict[str, Any], reason: str) -> None:
     config = configured(SPACE)
     here = recorded(config, **changes)
-    assert fitted(PARAMS, recorded(config), here, config.active_space()) == Misfit(reason)
+    assert params_in_space(PARAMS, recorded(config), here, config.active_space()) == Misfit(reason)
 
 
 def test_a_setting_that_the_old_study_does_not_know_is_as_the_configuration_has_it() -> None:
@@ -130,7 +130,10 @@ def test_a_setting_that_the_old_study_does_not_know_is_as_the_configuration_has_
     there = recorded(configured(SPACE))
     unknown = {name: value for name, value in there.fixed.items() if name != "augment.name"}
     before = StudyRecord(there.space, there.task, there.metric, there.mode, there.data_fingerprint, unknown)
-    assert fitted(PARAMS, before, recorded(config), config.active_space()) == {**PARAMS, "augment.name": "none"}
+    assert params_in_space(PARAMS, before, recorded(config), config.active_space()) == {
+        **PARAMS,
+        "augment.name": "none",
+    }
 
 
 def trial(number: int, lr: float, **kwargs: Any) -> Any:
@@ -208,7 +211,7 @@ def test_a_trial_does_not_fit_where_its_models_folder_holds_something_else() -> 
     there = recorded(config, models={"tiny-bert": "a", "other": "b"})
 
     def fit(models: dict[str, str]) -> Any:
-        return fitted(PARAMS, there, recorded(config, models=models), config.active_space())
+        return params_in_space(PARAMS, there, recorded(config, models=models), config.active_space())
 
     assert fit({"tiny-bert": "x"}) == Misfit("the folder of model tiny-bert differs")
     for models in ({"tiny-bert": "a"}, {"tiny-bert": "a", "other": "y"}, {}):

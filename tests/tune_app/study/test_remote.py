@@ -17,7 +17,7 @@ from tune_app.errors import StorageError, UserError, storage_failure
 from tune_app.outcomes import Outcome, carried_from
 from tune_app.study import lease, remote, storage_location
 from tune_app.study.record import StudyRecord
-from tune_app.study.remote import Kept, StoredStudies, fetched, is_running, kept
+from tune_app.study.remote import PermanentStorage, StoredStudies, fetched, is_running, open_permanent_storage
 from tune_app.study.run_dir import CONFIG_FILE, check_study_dir, stored_config, write_config
 from tune_app.study.store import JOURNAL_FILE, StudyStore, load_study, search_lock
 from tune_app.study.versions import archive, begin, choose, delete
@@ -110,10 +110,12 @@ class Search:
             self.run_dir = Path(opening.config.run_dir)
             self.run_dir.mkdir(parents=True, exist_ok=True)
             stack.enter_context(search_lock(self.run_dir))
-            self.kept: Kept = stack.enter_context(kept(opening.config, self.messages.append))
+            self.storage: PermanentStorage = stack.enter_context(
+                open_permanent_storage(opening.config, self.messages.append)
+            )
             self.store, _ = begin(opening, opening.parent)
             write_config(opening.config, self.run_dir)
-            self.kept.save(at_once=True)
+            self.storage.save(at_once=True)
             self._stack = stack.pop_all()
         return self
 
@@ -123,7 +125,7 @@ class Search:
     def complete(self, value: float) -> bool:
         """Record a complete trial with that learning rate and value; return whether the store has it."""
         self.store.close_trial(self.store.open_trial({"optim.lr": value}, {}), Outcome.COMPLETE, value=value)
-        return self.kept.save(at_once=True)
+        return self.storage.save(at_once=True)
 
     @staticmethod
     def kill(machine: Path, *, torn: bytes = b"") -> None:
@@ -261,12 +263,12 @@ def test_what_can_wait_does_and_the_rest_is_kept_at_once(bucket: Bucket, machine
     with Search() as search:
         assert search.complete(0.1)
         search.store.open_trial({"optim.lr": 0.2}, {})
-        assert not search.kept.save(at_once=False)
+        assert not search.storage.save(at_once=False)
         machine("B")
         assert len(read().trials()) == 1
         machine("A")
-        assert search.kept.save(at_once=True)
-        assert search.kept.save(at_once=False), "nothing is new"
+        assert search.storage.save(at_once=True)
+        assert search.storage.save(at_once=False), "nothing is new"
         machine("B")
         assert len(read().trials()) == 2
 
@@ -281,7 +283,7 @@ def test_a_search_goes_on_while_the_store_does_not_answer(
         bucket.is_out_of_reach = False
         assert not search.complete(0.3), "it is not asked at every record"
         monkeypatch.setattr("time.monotonic", lambda: 1e9)
-        assert search.kept.save(at_once=False)
+        assert search.storage.save(at_once=False)
     gone, back = search.messages
     assert gone.startswith(f"study.dir: {SHOWN} cannot be written (")
     assert gone.endswith("; the search goes on, and is copied there later")
@@ -353,7 +355,7 @@ def test_a_copy_that_is_behind_is_not_sent_where_the_store_cannot_be_read(
 
     with monkeypatch.context() as patch:
         patch.setattr(StoredStudies, "fetch", cut_off)
-        with pytest.raises(KeyboardInterrupt), search_lock(search.run_dir), kept(config_of()):
+        with pytest.raises(KeyboardInterrupt), search_lock(search.run_dir), open_permanent_storage(config_of()):
             pytest.fail("it could not be read")
     machine("C")
     assert values(read()) == [0.1, 0.2]
@@ -392,7 +394,7 @@ def test_a_search_at_work_on_another_machine_shows(bucket: Bucket, machine: Mach
 
 def test_a_search_that_is_refused_leaves_nothing(bucket: Bucket, machine: Machine) -> None:
     machine("A").joinpath("x").mkdir(parents=True)
-    with pytest.raises(RuntimeError), kept(config_of(), pytest.fail):
+    with pytest.raises(RuntimeError), open_permanent_storage(config_of(), pytest.fail):
         raise RuntimeError
     assert bucket.files == []
 
