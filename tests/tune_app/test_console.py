@@ -85,7 +85,7 @@ def test_nothing_prints_past_the_console_and_echo() -> None:
     assert found == {
         ("commands/terminal.py", "click.echo"),
         ("console.py", "rich.console"),
-        ("search/live_table.py", "rich.console"),
+        ("progress/live_table.py", "rich.console"),
     }
 
 
