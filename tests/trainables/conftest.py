@@ -93,7 +93,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings(data_file: Path, model_folder: Path) -> TrialSettings:
     """Return the settings of a trial without any dropout: four epochs of three steps."""
     return TrialSettings(
@@ -108,7 +108,7 @@ def settings(data_file: Path, model_folder: Path) -> TrialSettings:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def builtin_settings(settings: TrialSettings) -> TrialSettings:
     """Return the settings of the same trial with a built-in encoder, which has dropout in every layer."""
     return replace(with_params(settings, {"model.name": "tiny-bert"}), head=HeadSettings(dropout=0.1))

@@ -126,8 +126,9 @@ def test_every_fold_starts_from_the_start_on_rows_of_its_own(
 def test_whatever_report_a_trial_goes_on_from_it_says_the_same(builtin_settings: TrialSettings, run: Run) -> None:
     changed = in_folds(builtin_settings)
     straight = run(changed)
-    for place, said in enumerate(straight[:-1]):
-        assert told(run(changed, said.checkpoint)) == told(straight[place + 1 :])
+    # Within a fold, at its end, and within the last one.
+    for place in (0, 1, 4):
+        assert told(run(changed, straight[place].checkpoint)) == told(straight[place + 1 :])
     (last,) = run(changed, straight[-1].checkpoint)
     assert told([last]) == told(straight[-1:])
     assert last.checkpoint is None

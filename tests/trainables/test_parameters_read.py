@@ -10,6 +10,7 @@ import torch
 
 from search_spaces.conditions import ActiveSpace, Meets
 from search_spaces.space import Scalar, parse_space
+from trainables.devices.cpu import CpuDevice
 from trainables.dry_run import settings_read
 from trainables.machine import MachineFiles
 from trainables.optimizers import OPTIMIZERS
@@ -99,15 +100,29 @@ SETTINGS = with_params(
     },
 )
 
-Session = Callable[[TrialSettings], TrainingSession]
+Trained = tuple[torch.Tensor, Any, int]
+Train = Callable[[TrialSettings], Trained]
+
+
+@pytest.fixture(scope="module")
+def train(cache: Path, machine_folder: Path) -> Train:
+    """Return ``trained`` that trains the same settings only once: many parameters are compared with the same run."""
+    runs: dict[TrialSettings, Trained] = {}
+
+    def once(settings: TrialSettings) -> Trained:
+        if settings not in runs:
+            runs[settings] = trained(settings, cache, machine_folder)
+        return runs[settings]
+
+    return once
 
 
 @pytest.mark.parametrize("name", searchable_names())
-def test_turning_a_knob_changes_what_is_trained(name: str, session_of: Session) -> None:
+def test_turning_a_knob_changes_what_is_trained(name: str, train: Train) -> None:
     assert name in KNOBS, f"{name} is new: say in KNOBS how it shows"
     knob = KNOBS[name]
     (weights, answers, computed), (other_weights, other_answers, other_computed) = (
-        trained(with_params(SETTINGS, {**knob.beside, name: value}), session_of) for value in knob.values
+        train(with_params(SETTINGS, {**knob.beside, name: value})) for value in knob.values
     )
     if knob.computation_only:
         torch.testing.assert_close(weights, other_weights)
@@ -120,13 +135,14 @@ def test_turning_a_knob_changes_what_is_trained(name: str, session_of: Session) 
         assert weights.shape != other_weights.shape or not torch.equal(weights, other_weights)
 
 
-def trained(settings: TrialSettings, session_of: Session) -> tuple[torch.Tensor, Any, int]:
+def trained(settings: TrialSettings, cache: Path, machine_folder: Path) -> Trained:
     """Train an epoch of a few steps.
 
     Returns:
         All weights, the outputs on the validation part, and the number of calls of linear layers in the epoch.
     """
-    session = session_of(settings)
+    session = TrainingSession(settings, cache, CpuDevice())
+    session.fit_to_memory(MachineFiles(machine_folder))
     calls: list[torch.nn.Module] = []
     hooks = [
         module.register_forward_hook(lambda module, *_: calls.append(module))
@@ -141,18 +157,20 @@ def trained(settings: TrialSettings, session_of: Session) -> tuple[torch.Tensor,
     return weights, (scores.metrics, scores.decision), len(calls)
 
 
-def test_the_same_settings_train_the_same(session_of: Session) -> None:
-    (weights, answers, _), (again, answers_again, _) = (trained(SETTINGS, session_of) for _ in range(2))
+def test_the_same_settings_train_the_same(cache: Path, machine_folder: Path) -> None:
+    (weights, answers, _), (again, answers_again, _) = (trained(SETTINGS, cache, machine_folder) for _ in range(2))
     assert torch.equal(weights, again)
     assert answers == answers_again
 
 
-@pytest.mark.parametrize("name", CONDITIONS)
-def test_what_is_used_under_a_condition_is_read_where_it_holds(name: str, machine_folder: Path) -> None:
-    knob = KNOBS[name]
-    settings = with_params(SETTINGS, {**knob.beside, name: knob.values[0]})
-    assert is_active(name, settings), "the knob is tried where it is read"
-    assert name in settings_read(settings, MachineFiles(machine_folder))
+def test_what_is_used_under_a_condition_is_read_where_it_holds(machine_folder: Path) -> None:
+    by_settings: dict[tuple[tuple[str, Scalar], ...], list[str]] = {}
+    for name in CONDITIONS:
+        by_settings.setdefault(tuple(KNOBS[name].beside.items()), []).append(name)
+    for beside, names in by_settings.items():
+        settings = with_params(SETTINGS, {**dict(beside), **{name: KNOBS[name].values[0] for name in names}})
+        assert [name for name in names if not is_active(name, settings)] == [], "each is tried where it is read"
+        assert set(names) <= set(settings_read(settings, MachineFiles(machine_folder)))
 
 
 UNREAD = [name for name, found in CONDITIONS.items() if not any(isinstance(condition, Meets) for condition in found)]
@@ -160,11 +178,11 @@ UNREAD = [name for name, found in CONDITIONS.items() if not any(isinstance(condi
 
 
 @pytest.mark.parametrize("name", UNREAD)
-def test_what_is_used_under_a_condition_changes_nothing_where_it_does_not_hold(name: str, session_of: Session) -> None:
+def test_what_is_used_under_a_condition_changes_nothing_where_it_does_not_hold(name: str, train: Train) -> None:
     others = (SETTINGS, with_params(SETTINGS, SPANS), with_params(SETTINGS, {"optim.name": "adafactor"}))
     base = next(settings for settings in others if not is_active(name, settings))
     (weights, answers, _), (other_weights, other_answers, _) = (
-        trained(with_params(base, {name: value}), session_of) for value in KNOBS[name].values
+        train(with_params(base, {name: value})) for value in KNOBS[name].values
     )
     assert torch.equal(weights, other_weights)
     assert answers == other_answers

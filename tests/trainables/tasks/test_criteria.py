@@ -120,7 +120,7 @@ def test_a_threshold_of_another_part_is_applied_as_it_is() -> None:
     assert scores.metrics["accuracy"] == 0.0
 
 
-@examples_of(max_examples=100, deadline=None)
+@examples_of(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0]), st.integers(0, 1)), min_size=1, max_size=12)
 )

@@ -180,11 +180,11 @@ def test_inputs_that_are_augmented_are_shorter_at_most_and_hold_the_same_evidenc
         assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-@pytest.mark.parametrize("way", ["mask", "delete", "swap"])
 def test_a_resumed_epoch_is_augmented_as_it_would_have_been(
-    way: str, task_settings: TrialSettings, session_of: SessionOf, tmp_path: Path
+    task_settings: TrialSettings, session_of: SessionOf, tmp_path: Path
 ) -> None:
-    settings = replace(task_settings, augment=AugmentSettings(way, probability=0.5, strength=0.3))
+    # Of the ways to augment this one changes the most: the lengths too.
+    settings = replace(task_settings, augment=AugmentSettings("delete", probability=0.5, strength=0.3))
 
     def epoch(session: TrainingSession) -> float:
         loss = session.train_epoch()
