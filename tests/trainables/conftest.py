@@ -124,7 +124,7 @@ def optimizer_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def session_of(cache: Path, machine_folder: Path) -> Callable[[TrialSettings], TrainingSession]:
     """Return a function from settings to a training session on the CPU, ready to train."""
 

@@ -10,7 +10,6 @@ import torch
 
 from search_spaces.conditions import ActiveSpace, Meets
 from search_spaces.space import Scalar, parse_space
-from trainables.devices.cpu import CpuDevice
 from trainables.dry_run import settings_read
 from trainables.machine import MachineFiles
 from trainables.optimizers import OPTIMIZERS
@@ -100,18 +99,19 @@ SETTINGS = with_params(
     },
 )
 
+Session = Callable[[TrialSettings], TrainingSession]
 Trained = tuple[torch.Tensor, Any, int]
 Train = Callable[[TrialSettings], Trained]
 
 
 @pytest.fixture(scope="module")
-def train(cache: Path, machine_folder: Path) -> Train:
+def train(session_of: Session) -> Train:
     """Return ``trained`` that trains the same settings only once: many parameters are compared with the same run."""
     runs: dict[TrialSettings, Trained] = {}
 
     def once(settings: TrialSettings) -> Trained:
         if settings not in runs:
-            runs[settings] = trained(settings, cache, machine_folder)
+            runs[settings] = trained(settings, session_of)
         return runs[settings]
 
     return once
@@ -135,14 +135,13 @@ def test_turning_a_knob_changes_what_is_trained(name: str, train: Train) -> None
         assert weights.shape != other_weights.shape or not torch.equal(weights, other_weights)
 
 
-def trained(settings: TrialSettings, cache: Path, machine_folder: Path) -> Trained:
+def trained(settings: TrialSettings, session_of: Session) -> Trained:
     """Train an epoch of a few steps.
 
     Returns:
         All weights, the outputs on the validation part, and the number of calls of linear layers in the epoch.
     """
-    session = TrainingSession(settings, cache, CpuDevice())
-    session.fit_to_memory(MachineFiles(machine_folder))
+    session = session_of(settings)
     calls: list[torch.nn.Module] = []
     hooks = [
         module.register_forward_hook(lambda module, *_: calls.append(module))
@@ -157,8 +156,8 @@ def trained(settings: TrialSettings, cache: Path, machine_folder: Path) -> Train
     return weights, (scores.metrics, scores.decision), len(calls)
 
 
-def test_the_same_settings_train_the_same(cache: Path, machine_folder: Path) -> None:
-    (weights, answers, _), (again, answers_again, _) = (trained(SETTINGS, cache, machine_folder) for _ in range(2))
+def test_the_same_settings_train_the_same(session_of: Session) -> None:
+    (weights, answers, _), (again, answers_again, _) = (trained(SETTINGS, session_of) for _ in range(2))
     assert torch.equal(weights, again)
     assert answers == answers_again
 
