@@ -98,7 +98,7 @@ def _tied(config: RunConfig, development: "Development") -> list[str]:
 
 
 def _cut(config: RunConfig, *, from_here: bool) -> list[str]:
-    """Return lines on the number of rows that ``tok.max_length`` cuts, by model."""
+    """Return lines on the share of rows that ``tok.max_length`` cuts; models with equal shares have one line."""
     from trainables.inputs import cut_shares
     from trainables.machine import MachineFiles
     from trainables.models.checkpoint import ModelLoadError
@@ -107,18 +107,22 @@ def _cut(config: RunConfig, *, from_here: bool) -> list[str]:
     settings = config.trial_settings()
     if settings.task.finds_spans:
         return ["texts are read in windows of tok.max_length tokens: none is cut"]
-    lines = []
+    problems: list[str] = []
+    models: dict[str, list[str]] = {}
     for name in model_names(config):
         if resolve_model(name).kind == "hub" and not from_here:
             continue
         try:
             shares = cut_shares(settings, name, _lengths(config), MachineFiles().tokenizers)
         except ModelLoadError as error:
-            lines.append(f"cannot tell how many rows tok.max_length cuts: {error}")
+            problems.append(f"cannot tell how many rows tok.max_length cuts: {error}")
             continue
         cut = ", ".join(f"{length}: {share:.1%}" for length, share in shares.items())
-        lines.append(f"rows cut by tok.max_length, in tokens of {name}: {cut}")
-    return lines
+        models.setdefault(cut, []).append(name)
+    return [
+        *problems,
+        *(f"rows cut by tok.max_length, in tokens of {', '.join(names)}: {cut}" for cut, names in models.items()),
+    ]
 
 
 def _lengths(config: RunConfig) -> list[int]:

@@ -72,3 +72,11 @@ def test_of_many_classes_the_rarest_is_told(tmp_path: Path) -> None:
         "12 classes: class00, class01, class02, class03, class04, class05, class06, class07 and 4 more"
     )
     assert lines[1].split() == ["rows", "groups", "class00"]
+
+
+def test_models_of_which_equally_many_rows_are_cut_share_a_line(tmp_path: Path) -> None:
+    rows = [f"{words(4 + 20 * (row % 2))} {row},{row % 2},{row // 4}" for row in range(80)]
+    space = {"model.name": {"choices": ["tiny-bert", "small-bert"]}}
+    lines = data_lines(configured(tmp_path, rows, space=space), from_here=True)
+    cut = [line.strip() for line in lines if "rows cut" in line]
+    assert cut == ["rows cut by tok.max_length, in tokens of tiny-bert, small-bert: 256: 0.0%"]
