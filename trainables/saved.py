@@ -92,8 +92,8 @@ def save_model_folder(
         stored = {"format_version": FORMAT_VERSION, **_stored_settings(settings), "decision": dict(decision)}
         settings_file = partial / _SETTINGS_FILE
         settings_file.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
-        told = {part: asdict(own) for part, own in (scores or {}).items()}
-        (partial / _SCORES_FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        stored_scores = {part: asdict(own) for part, own in (scores or {}).items()}
+        (partial / _SCORES_FILE).write_text(json.dumps(stored_scores, indent=2) + "\n", encoding="utf-8")
         # Safetensors makes files readable by their owner alone. On a shared machine the user's umask should decide.
         for path in partial.rglob("*"):
             if path.is_file():

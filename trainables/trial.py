@@ -124,10 +124,10 @@ class _Trial:
         session.plan_memory(self._folders.machine, self._accepted)
         if self._folders.resume_from is not None:
             session.resume(self._folders.resume_from)
-            said = self._report_of(session, checkpoint=None)
-            if said.ended:
+            trial_report = self._report_of(session, checkpoint=None)
+            if trial_report.ended:
                 # The trial was interrupted between its last checkpoint and its end, so only the last report is missing.
-                return said
+                return trial_report
 
         self._begin_training()
         while True:
@@ -136,11 +136,11 @@ class _Trial:
             if is_fold_over:
                 progress.finish_fold()
             folder = self._folders.checkpoints
-            said = self._report_of(session, folder and session.save(folder / progress.name))
-            if said.ended:
+            trial_report = self._report_of(session, folder and session.save(folder / progress.name))
+            if trial_report.ended:
                 self.stages.reached("training end")
-                return said
-            self.report(said)
+                return trial_report
+            self.report(trial_report)
             if is_fold_over:
                 session.begin_fold(len(progress.folds))
 
@@ -182,11 +182,11 @@ class _Trial:
     def _objective(self, scores: Scores) -> float:
         return scores.metrics[self._settings.task.metric]
 
-    def report(self, said: TrialReport) -> None:
+    def report(self, trial_report: TrialReport) -> None:
         """Send the report with the current memory figures."""
         peak = max(self._peak, self._progress.peak_bytes, self._device.peak_bytes())
         memory: dict[str, Fact] = {"peak_gib": peak / GIB, "budget_gib": self._budget / GIB, **self.stages.facts()}
-        self._report(replace(said, facts={**said.facts, **memory}))
+        self._report(replace(trial_report, facts={**trial_report.facts, **memory}))
 
     def oom_report(self, failure: OutOfMemory) -> TrialReport:
         train = self._settings.train
@@ -210,11 +210,11 @@ class _Trial:
 
     def _report_of(self, session: TrainingSession, checkpoint: Path | None) -> TrialReport:
         self._facts |= session.facts()
-        said = _said(self._progress, self._settings)
-        return replace(said, facts=dict(self._facts), checkpoint=checkpoint)
+        trial_report = _current_report(self._progress, self._settings)
+        return replace(trial_report, facts=dict(self._facts), checkpoint=checkpoint)
 
 
-def _said(progress: TrialProgress, settings: TrialSettings) -> TrialReport:
+def _current_report(progress: TrialProgress, settings: TrialSettings) -> TrialReport:
     """Return the report of the last fold, epoch or rung, as far as the progress determines it."""
     folds = settings.data.folds
     if folds is not None:

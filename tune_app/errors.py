@@ -67,19 +67,19 @@ _DATABASE_ERRORS = {"StorageInternalError", "OperationalError", "InterfaceError"
 def storage_failure(error: BaseException) -> str | None:
     """Return the message for an error caused by a disk, a database or a store, however wrapped; None for any other."""
     causes = list(_chain(error))
-    if told_so := [str(cause) for cause in causes if isinstance(cause, StorageError)]:
-        return told_so[0]
+    if storage_errors := [str(cause) for cause in causes if isinstance(cause, StorageError)]:
+        return storage_errors[0]
     for cause in causes:
-        if isinstance(cause, OSError) and (told := _temporary_failure(cause)) is not None:
-            return told
+        if isinstance(cause, OSError) and (failure := _temporary_failure(cause)) is not None:
+            return failure
     disk = [cause for cause in causes if isinstance(cause, OSError) and cause.errno in _DISK_ERRORS]
     database = [cause for cause in causes if type(cause).__name__ in _DATABASE_ERRORS]
     if not disk and not database:
         return None
     # The innermost database error knows the cause; the SQL statement after it does not help.
-    told = str(disk[0] if disk else database[-1]).partition("[SQL:")[0]
+    failure = str(disk[0] if disk else database[-1]).partition("[SQL:")[0]
     remedy = "free space there, or make it writable again," if disk else "check that the database answers"
-    text = without_password(" ".join(told.split()))[:300]
+    text = without_password(" ".join(failure.split()))[:300]
     return (
         f"the search ended because it cannot record its trials: {text}; finished trials are saved: {remedy} and run the"
         " same command again"

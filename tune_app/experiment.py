@@ -115,8 +115,8 @@ def _run_search(
         _check_storage(config, address)
         # All checks that can refuse the search have passed.
         voice.doing("opening the study and carrying over trials")
-        if told := make_room(opening):
-            voice.say(told)
+        if message := make_room(opening):
+            voice.say(message)
             run_dir.mkdir(exist_ok=True)
         stack.enter_context(search_lock(run_dir))
         permanent_storage = stack.enter_context(open_permanent_storage(config, voice.say))

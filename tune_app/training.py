@@ -91,20 +91,20 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
     with voice, made_folder(folder, "--to"), scratch_folder("train") as scratch:
         cache, best = scratch / CACHE, scratch / "best"
 
-        def report(said: TrialReport) -> None:
-            if said.ended:
-                ends.append(said)
-            if math.isnan(said.value):
+        def report(trial_report: TrialReport) -> None:
+            if trial_report.ended:
+                ends.append(trial_report)
+            if math.isnan(trial_report.value):
                 return
-            values.append(said.value)
-            say(f"epoch {said.step} of {config.train.epochs}: {metric} {said.value:.4f}")
-            voice.doing(f"training epoch {said.step + 1}")
-            assert said.checkpoint is not None
-            if said.value == max(values) and values.count(said.value) == 1:
+            values.append(trial_report.value)
+            say(f"epoch {trial_report.step} of {config.train.epochs}: {metric} {trial_report.value:.4f}")
+            voice.doing(f"training epoch {trial_report.step + 1}")
+            assert trial_report.checkpoint is not None
+            if trial_report.value == max(values) and values.count(trial_report.value) == 1:
                 shutil.rmtree(best, ignore_errors=True)
-                said.checkpoint.rename(best)
+                trial_report.checkpoint.rename(best)
             else:
-                shutil.rmtree(said.checkpoint)
+                shutil.rmtree(trial_report.checkpoint)
 
         try:
             check_families(config, model_names(config))

@@ -334,8 +334,8 @@ def _post(rng: random.Random) -> tuple[str, dict[str, tuple[int, int]], list[_To
     count = rng.choices((0, 1, 2, 3, 4), (54, 7, 18, 18, 3))[0]
     shown, others = by_chance[:count], rng.sample(by_chance[count:], len(_TOPICS) - count)
     mentioned = others[: int(rng.random() < 0.2) if shown else rng.randint(1, 2)]
-    told = len(shown) + len(mentioned)
-    small_talk = rng.sample(_SMALL_TALK, max(0, rng.choices((2, 3), (70, 30))[0] - told))
+    informative = len(shown) + len(mentioned)
+    small_talk = rng.sample(_SMALL_TALK, max(0, rng.choices((2, 3), (70, 30))[0] - informative))
 
     openings = rng.sample(_OPENINGS, len(_OPENINGS))
     sentences: list[tuple[_Topic | None, _Sentence]] = []
@@ -357,7 +357,7 @@ def _post(rng: random.Random) -> tuple[str, dict[str, tuple[int, int]], list[_To
     # Every mentioned topic becomes a row: telling those negatives apart takes reading. Posts that show a criterion get
     # few other rows. A model from scratch learns whether a sentence holds much sooner than which criterion it belongs
     # to.
-    asked = (shown + others)[: max(told, 3 if shown else rng.randint(3, 4))]
+    asked = (shown + others)[: max(informative, 3 if shown else rng.randint(3, 4))]
     return text, spans, rng.sample(asked, len(asked))
 
 

@@ -112,7 +112,7 @@ def torch_facts() -> TorchFacts:
     import torch
 
     # torch reports an old driver or a broken card by a warning, and then returns "not available".
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         available = torch.cuda.is_available()
     devices = range(torch.cuda.device_count()) if available else range(0)
@@ -128,7 +128,7 @@ def torch_facts() -> TorchFacts:
             )
             for index in devices
         ),
-        cuda_problem="" if available or not told else str(told[0].message).splitlines()[0],
+        cuda_problem="" if available or not caught else str(caught[0].message).splitlines()[0],
     )
 
 

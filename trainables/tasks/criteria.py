@@ -55,10 +55,10 @@ class PairExamples:
 
     def with_texts(self, texts: Sequence[AugmentedTexts]) -> Self:
         (own,) = texts
-        told = copy(self)
-        told._texts = own
-        told.lengths = self._tokens.lengths(self._max_length, own)
-        return told
+        augmented = copy(self)
+        augmented._texts = own
+        augmented.lengths = self._tokens.lengths(self._max_length, own)
+        return augmented
 
 
 class CriteriaTask:
@@ -184,12 +184,13 @@ def _threshold(positive: np.ndarray, labels: np.ndarray, setting: float | str) -
         return setting
     candidates = np.clip(cuts(positive), 0.0, 1.0)
     is_one = (labels == 1).astype(float)
-    hits, said = yes_counts(positive, is_one, candidates), yes_counts(positive, np.ones(len(labels)), candidates)
+    hits = yes_counts(positive, is_one, candidates)
+    predicted_yes = yes_counts(positive, np.ones(len(labels)), candidates)
     ones, rows = is_one.sum(), len(labels)
-    right_zeros = rows - ones - (said - hits)
+    right_zeros = rows - ones - (predicted_yes - hits)
     # F1 = 2 TP / (predicted + true), and 0 for a class that neither occurs nor is predicted, as in the score itself.
-    f1_one = 2 * hits / np.maximum(1, said + ones)
-    f1_zero = 2 * right_zeros / np.maximum(1, (rows - said) + (rows - ones))
+    f1_one = 2 * hits / np.maximum(1, predicted_yes + ones)
+    f1_zero = 2 * right_zeros / np.maximum(1, (rows - predicted_yes) + (rows - ones))
     return best_cut(candidates, (f1_one + f1_zero) / 2, _EVEN)
 
 

@@ -182,14 +182,14 @@ class SpanScorer:
     def score(self, outputs: Tensor, rows: np.ndarray, decision: Decision | None) -> Scores:
         found = self.best_spans(outputs, rows)
         truth = [self._answer(row, *self._rows.evidence[row]) for row in rows]
-        said = [self._answer(row, *span) for row, span in zip(rows, found.characters, strict=True)]
+        spans = [self._answer(row, *span) for row, span in zip(rows, found.characters, strict=True)]
         if decision:
             threshold = decision[NULL_THRESHOLD]
         elif isinstance(self._settings.null_threshold, float | int):
             threshold = float(self._settings.null_threshold)
         else:
-            threshold = _tuned(found.margin, said, truth, exact_match if self._wants_exact else token_f1)
-        answers = [span if margin > threshold else "" for span, margin in zip(said, found.margin, strict=True)]
+            threshold = _tuned(found.margin, spans, truth, exact_match if self._wants_exact else token_f1)
+        answers = [span if margin > threshold else "" for span, margin in zip(spans, found.margin, strict=True)]
         first_words = self._first_words(rows, truth)
         metrics = {
             **_compared("", answers, truth),
@@ -251,10 +251,10 @@ def _compared(prefix: str, answers: Sequence[str], truth: Sequence[str]) -> dict
 
 
 def _tuned(
-    margin: NDArray[np.float64], said: Sequence[str], truth: Sequence[str], measure: Callable[[str, str], float]
+    margin: NDArray[np.float64], spans: Sequence[str], truth: Sequence[str], measure: Callable[[str, str], float]
 ) -> float:
     """Return the threshold at which the mean of a measure is highest."""
-    if_said = np.array([measure(span, answer) for span, answer in zip(said, truth, strict=True)])
+    if_answered = np.array([measure(span, answer) for span, answer in zip(spans, truth, strict=True)])
     if_not = np.array([measure("", answer) for answer in truth])
     tried = cuts(margin)
-    return best_cut(tried, if_not.sum() + yes_counts(margin, if_said - if_not, tried), _NO_PREFERENCE)
+    return best_cut(tried, if_not.sum() + yes_counts(margin, if_answered - if_not, tried), _NO_PREFERENCE)

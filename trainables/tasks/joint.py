@@ -35,10 +35,10 @@ class JointExamples(WindowExamples):
         return super().batch(inputs) | _for_criteria(pairs)
 
     def with_texts(self, texts: Sequence[AugmentedTexts]) -> Self:
-        told = super().with_texts(texts[:1])
-        told._pairs = self._pairs.with_texts(texts[1:])
-        told._count_both()
-        return told
+        augmented = super().with_texts(texts[:1])
+        augmented._pairs = self._pairs.with_texts(texts[1:])
+        augmented._count_both()
+        return augmented
 
 
 def _for_criteria(pairs: Batch) -> Batch:

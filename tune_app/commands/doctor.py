@@ -154,10 +154,10 @@ def _table(findings: Sequence[Finding]) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for finding in findings:
-        told = Text(finding.found)
+        text = Text(finding.found)
         if finding.remedy:
-            told.append(f"\n→ {finding.remedy}", style="bold")
-        table.add_row(Text(finding.state, style=_COLOURS[finding.state]), Text(finding.subject), told)
+            text.append(f"\n→ {finding.remedy}", style="bold")
+        table.add_row(Text(finding.state, style=_COLOURS[finding.state]), Text(finding.subject), text)
     return table
 
 

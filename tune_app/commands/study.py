@@ -93,9 +93,10 @@ def fork_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
     from tune_app.forking import fork
 
     opened = open_named(study)
-    forked, told = fork(opened.store, opened.run_dir, load_config(config, overrides))
+    forked, carried_line = fork(opened.store, opened.run_dir, load_config(config, overrides))
     options = "".join(f" -s {shlex.quote(without_password(override))}" for override in overrides)
-    echo(f"{told or f'nothing to carry over from {opened.name}'}\n{'begun':<18}  {without_password(forked.location)}")
+    echo(carried_line or f"nothing to carry over from {opened.name}")
+    echo(f"started             {without_password(forked.location)}")
     echo(f"resume it           headroom search {shlex.quote(config)}{options}")
     return 0
 

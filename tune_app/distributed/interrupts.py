@@ -8,14 +8,14 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def interruptible(tell: Callable[[], None] = lambda: None) -> Iterator[threading.Event]:
+def interruptible(notify: Callable[[], None] = lambda: None) -> Iterator[threading.Event]:
     """Turn the first SIGINT or SIGTERM into a graceful end of Ray's loop, and set the event that is yielded.
 
     Ray ends its loop gracefully on SIGUSR1 and in its own SIGINT handler, but then returns as if nothing had happened.
     On SIGTERM it dies with a native dump. The second signal ends the process at once.
 
     Args:
-        tell: called at the first signal, so that a person sees that it arrived.
+        notify: called at the first signal, so that a person sees that it arrived.
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -26,7 +26,7 @@ def interruptible(tell: Callable[[], None] = lambda: None) -> Iterator[threading
         if asked.is_set():
             os._exit(128 + number)
         asked.set()
-        tell()
+        notify()
         if not end_loop():
             raise KeyboardInterrupt
 

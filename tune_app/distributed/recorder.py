@@ -226,10 +226,10 @@ class StudyRecorder(tune.Callback):
             attributes=self._attributes(decision, live, launch),
             constraints=decision.constraints,
         )
-        told = self._store.trial(live.number)
-        self._checkpoints.settle(told)
+        closed = self._store.trial(live.number)
+        self._checkpoints.settle(closed)
         self._keep(at_once=True)
-        self._on_close(told)
+        self._on_close(closed)
 
     def _attributes(self, decision: Decision, live: Live, launch: Launch) -> dict[str, Any]:
         attributes = {

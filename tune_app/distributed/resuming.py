@@ -45,10 +45,10 @@ def resumed(
         folder = scratch / f"resumed-{len(problems)}"
         problem = _fetch(filesystem, path, folder)
         if problem is None:
-            return Resumed(folder, _told(problems, f"it resumes from {_name(path)}"))
+            return Resumed(folder, _with_reason(problems, f"it resumes from {_name(path)}"))
         shutil.rmtree(folder, ignore_errors=True)
         problems.append(f"its checkpoint {_name(path)} cannot be used ({problem})")
-    return Resumed(None, _told(problems, "it starts again from the beginning"))
+    return Resumed(None, _with_reason(problems, "it starts again from the beginning"))
 
 
 def _candidates(
@@ -85,5 +85,5 @@ def _name(path: str) -> str:
     return "/".join(path.rsplit("/", 2)[-2:])
 
 
-def _told(problems: Sequence[str], what: str) -> str | None:
+def _with_reason(problems: Sequence[str], what: str) -> str | None:
     return f"{problems[0]}; {what}" if problems else None

@@ -82,7 +82,7 @@ def run_trials(run: StudyRun, screen: Screen | None) -> tuple[LoopEnd, Tracking]
     trials = store.trials()
     checkpoints = study_checkpoints(config, store.id, say)
     left_open = _take_up(run, checkpoints, trials)
-    with joined(run.address, *_cpus_and_gpus(config)) as cluster, interruptible(_tell_interrupted(voice)) as asked:
+    with joined(run.address, *_cpus_and_gpus(config)) as cluster, interruptible(_interruption_notice(voice)) as asked:
         gpus = cluster.gpus_per_trial(config.resources.gpu)
         cluster.check_fits(cpu=config.resources.cpu, gpu=gpus)
         say(study_lines(config, store, cluster.dashboard_url))
@@ -260,9 +260,9 @@ def _loop_end(searcher: HeadroomSearch, halt: Halt, asked: Event) -> LoopEnd:
     return LoopEnd(searcher.end or "every trial ended")
 
 
-def _tell_interrupted(voice: Voice) -> Callable[[], None]:
-    def tell() -> None:
+def _interruption_notice(voice: Voice) -> Callable[[], None]:
+    def notify() -> None:
         voice.say("interrupted: open trials keep their last checkpoints; a second signal ends the search at once")
         voice.doing("ending the running trials")
 
-    return tell
+    return notify

@@ -80,14 +80,14 @@ def make_trainable(
         ends: list[TrialReport] = []
         resume = Resumed()
 
-        def report(said: TrialReport) -> None:
-            if said.ended:
-                ends.append(said)
+        def report(sent: TrialReport) -> None:
+            if sent.ended:
+                ends.append(sent)
             if resume.passed_over:
-                said = replace(said, facts={**said.facts, PASSED_OVER_ATTRIBUTE: resume.passed_over})
+                sent = replace(sent, facts={**sent.facts, PASSED_OVER_ATTRIBUTE: resume.passed_over})
             # The time that the report itself takes does not count as the trial's.
             faulthandler.cancel_dump_traceback_later()
-            _patiently(storage, lambda: _report(said))
+            _patiently(storage, lambda: _report(sent))
             _end_unless_heard(timeout_s)
 
         _end_unless_heard(timeout_s)
@@ -198,12 +198,12 @@ def _claimed_card() -> str:
     return str(ids[0]) if ids else "cpu"
 
 
-def _report(said: TrialReport) -> None:
-    checkpoint = None if said.checkpoint is None else tune.Checkpoint.from_directory(str(said.checkpoint))
-    tune.report(SentReport.of(said).as_dict(), checkpoint=checkpoint)
-    if said.checkpoint is not None:
+def _report(sent: TrialReport) -> None:
+    checkpoint = None if sent.checkpoint is None else tune.Checkpoint.from_directory(str(sent.checkpoint))
+    tune.report(SentReport.of(sent).as_dict(), checkpoint=checkpoint)
+    if sent.checkpoint is not None:
         # Ray has already copied the checkpoint to its storage.
-        shutil.rmtree(said.checkpoint, ignore_errors=True)
+        shutil.rmtree(sent.checkpoint, ignore_errors=True)
 
 
 def _no_trials_fault(error: Exception, storage: CheckpointStorage | None) -> str | None:

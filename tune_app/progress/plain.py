@@ -76,8 +76,8 @@ class PlainLines(Quiet):
             more = f" (mean of {live.step})"
         else:
             more = f" (best {live.values[best]:.4f} in {live.step_scale.label(best)})" if best else ""
-        told = shown_values(objectives, measured(objectives, value, live.metrics, live.facts))
-        self._say_of(live.number, f"{live.step_scale.label(live.step)}: {told}{more}")
+        shown = shown_values(objectives, measured(objectives, value, live.metrics, live.facts))
+        self._say_of(live.number, f"{live.step_scale.label(live.step)}: {shown}{more}")
 
     def retried(self, live: Live, why: str) -> None:
         self._say_of(live.number, retry_line(live, why))
@@ -131,10 +131,10 @@ class PlainLines(Quiet):
         at_work = [live for live in self._live if not live.waits]
         if not at_work:
             return "waiting for a trial to start"
-        told = [_activity(live) for live in at_work[:_SHOWN_AT_WORK]]
+        shown = [_activity(live) for live in at_work[:_SHOWN_AT_WORK]]
         if len(at_work) > _SHOWN_AT_WORK:
-            told.append(f"and {len(at_work) - _SHOWN_AT_WORK} more")
-        return f"running: {', '.join(told)}"
+            shown.append(f"and {len(at_work) - _SHOWN_AT_WORK} more")
+        return f"running: {', '.join(shown)}"
 
 
 def _activity(live: Live) -> str:

@@ -49,7 +49,7 @@ class Packing:
         self._files = files
         self._say = say
         self._made: Planner | None = None
-        self._told: set[tuple[str, str]] = set()
+        self._announced: set[tuple[str, str]] = set()
 
     def predict_fit(self, sample: Sample) -> PredictedFit | None:
         """Predict the fit of a sample in the largest share that a trial may have; None if that is impossible.
@@ -151,7 +151,7 @@ class Packing:
             raise UserError(f"model.name: {error}") from None
         except Exception as error:
             # A model that cannot be traced may still train, and one that cannot be built fails with its own error.
-            self._tell_once(
+            self._announce_once(
                 model,
                 f"cannot predict the memory of {model} ({type(error).__name__}: {first_line(error)}): none of its"
                 " configurations is rejected, and its trials get a whole card",
@@ -171,11 +171,11 @@ class Packing:
                 files.predictions,
                 lambda precision: Ledger(files.ledger).correction(Circumstances.here(device.name, precision)),
                 lambda settings: builtin_vocabulary(settings, files.tokenizers),
-                lambda model: self._tell_once(model, f"predicting the memory of {model} (seconds, the first time)"),
+                lambda model: self._announce_once(model, f"predicting the memory of {model} (seconds, the first time)"),
             )
         return self._made
 
-    def _tell_once(self, model: str, text: str) -> None:
-        if (model, text) not in self._told:
-            self._told.add((model, text))
+    def _announce_once(self, model: str, text: str) -> None:
+        if (model, text) not in self._announced:
+            self._announced.add((model, text))
             self._say(text)

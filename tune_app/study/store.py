@@ -238,10 +238,10 @@ class StudyStore:
         if len(values) != wanted or not all(map(math.isfinite, values)):
             raise ValueError(f"trial {number}: outcome {outcome} with value {value}")
         trial = self._live(number)
-        told = {**(attributes or {}), OUTCOME_ATTRIBUTE: outcome.value, REASON_ATTRIBUTE: reason}
+        stored = {**(attributes or {}), OUTCOME_ATTRIBUTE: outcome.value, REASON_ATTRIBUTE: reason}
         with self._one_write():
             # Set attributes and constraints first: Optuna refuses them on a trial that has ended.
-            for name, attribute in told.items():
+            for name, attribute in stored.items():
                 trial.set_user_attr(name, attribute)
             for name, excess in (constraints or {}).items():
                 trial.set_constraint(name, excess)

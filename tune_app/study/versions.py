@@ -335,7 +335,7 @@ def begin(opening: Opening, parent: Parent | None) -> tuple[StudyStore, str | No
     known = {origin for origin in map(carried_from, store.trials()) if origin is not None}
     found = carry_over(sources, opening.record, config.active_space(), store.distributions, known)
     store.carry_over(found.trials)
-    return store, _told(found, owed.name, len(known))
+    return store, _carried_line(found, owed.name, len(known))
 
 
 def archive(run_dir: Path) -> Path:
@@ -533,10 +533,10 @@ def question(store: StudyStore, location: str) -> str:
     return f"Delete study {store.name} with its trials ({len(store.trials())}), in {location}?"
 
 
-def _told(found: CarryOver, parent: str, already: int) -> str:
+def _carried_line(found: CarryOver, parent: str, already: int) -> str:
     carried, left = already + len(found.trials), found.left.total()
-    told = f"carried over from {parent}: {carried or 'none'} of {carried + left} finished trials"
+    line = f"carried over from {parent}: {carried or 'none'} of {carried + left} finished trials"
     reasons = [f"{count} × {reason}" for reason, count in found.left.most_common(_REASONS)]
     if len(found.left) > _REASONS:
         reasons.append(f"and {len(found.left) - _REASONS} more reasons")
-    return f"{told} ({'; '.join(reasons)})" if reasons else told
+    return f"{line} ({'; '.join(reasons)})" if reasons else line
