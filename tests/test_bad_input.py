@@ -728,7 +728,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize("good", GOOD, ids=str)
-def test_what_only_looks_bad_is_read_rightly(
+def test_data_that_only_looks_bad_is_read_correctly(
     good: Good, given: Callable[[Row], None], no_trials: None, tmp_path: Path
 ) -> None:
     files = {good.file: good.content or as_csv(RECORDS), "plain.csv": as_csv(good.records)}

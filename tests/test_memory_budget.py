@@ -49,7 +49,7 @@ def searched(
     return config, {trial.params["model.name"]: trial for trial in trials}, output.getvalue()
 
 
-def test_what_does_not_fit_is_told_with_its_measured_excess(searched: Any) -> None:
+def test_a_trial_that_does_not_fit_reports_its_measured_excess(searched: Any) -> None:
     _, trials, output = searched
     told = trials[TOO_LARGE]
     facts = told.user_attrs

@@ -115,7 +115,7 @@ def test_a_trial_whose_neighbour_took_the_memory_runs_again_and_completes(tmp_pa
     assert len(trial.intermediate_values) == 2
 
 
-def test_of_two_trials_on_one_card_the_greedy_one_is_the_one_that_fails(tmp_path: Path) -> None:
+def test_the_greedy_one_of_two_trials_on_one_card_fails(tmp_path: Path) -> None:
     space = {"model.name": ["small-bert", "tiny-bert"]}
     start = time.time()
     trials = searched(tmp_path, space, "resources.gpu=0.5", "search.max_concurrent=2", "train.epochs=4")

@@ -48,7 +48,7 @@ def test_code_that_comes_with_a_model_is_never_allowed() -> None:
     assert [file for file, options in found if options.get("trust_remote_code") != "False"] == []
 
 
-def test_what_is_unpickled_is_ray_s_own_record_of_a_worker_s_error_alone() -> None:
+def test_only_rays_record_of_a_workers_error_is_unpickled() -> None:
     loaders = ("pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve")
     found = {file for file, name, _ in calls() if name.split(".")[0] in loaders and "dump" not in name}
     assert found == {"tune_app/distributed/recorder.py"}

@@ -90,7 +90,7 @@ def test_status_optuna_and_mlflow_have_the_same_front(searched: tuple[RunConfig,
         assert told["value"] == values["macro_f1"]
 
 
-def test_what_is_exported_is_trained_again_to_the_same_score_and_calibration(
+def test_an_exported_configuration_trains_to_the_same_score_and_calibration(
     searched: tuple[RunConfig, str], tmp_path: Path
 ) -> None:
     config, _ = searched

@@ -36,7 +36,7 @@ def losses(**values: Any) -> dict[str, Any]:
     return {"optim.lr": 0.1, **{f"loss.{name}": value for name, value in values.items()}}
 
 
-def test_what_nothing_reads_becomes_one_value() -> None:
+def test_unread_parameters_become_one_value() -> None:
     space = space_of(LOSSES)
     assert space.normalised(losses(name="cross_entropy", gamma=3.0, smoothing=0.2)) == losses(
         name="cross_entropy", gamma=1.0, smoothing=0.1
@@ -96,7 +96,7 @@ def test_without_conditions_the_order_is_that_of_the_flat_space() -> None:
     assert [space.config_at(index) for index in range(96)] == [space.space.config_at(index) for index in range(96)]
 
 
-def test_what_depends_on_something_that_is_not_read_is_not_read_either() -> None:
+def test_a_parameter_whose_condition_is_not_read_is_not_read_either() -> None:
     space = space_of(CHAIN, None, CHAINED)
     off = space.normalised({"a": "off", "b": 2, "c": 3, "d": 8, "e": True})
     assert off == {"a": "off", "b": 0, "c": 0, "d": 7, "e": True}
@@ -130,7 +130,7 @@ def test_a_sample_is_normalised() -> None:
         ("schedule.power", {"schedule.name": "linear"}, "schedule.name=polynomial"),
     ],
 )
-def test_what_no_configuration_reads_is_known_with_what_would_use_it(
+def test_a_parameter_that_no_configuration_reads_is_named_with_its_condition(
     name: str, fixed: dict[str, Any], unmet: str | None
 ) -> None:
     found = space_of({name: {"choices": [1.0, 2.0]}}, fixed).never_read()

@@ -147,7 +147,7 @@ def test_the_nearest_value(entry: dict[str, Any], wanted: Scalar, found: Scalar)
         ({"low": 0.0, "high": 1.0}, math.nan),
     ],
 )
-def test_what_cannot_be_compared_is_drawn(entry: dict[str, Any], wanted: Scalar) -> None:
+def test_a_value_that_cannot_be_compared_is_drawn(entry: dict[str, Any], wanted: Scalar) -> None:
     assert len({one(entry, wanted, seed) for seed in range(20)}) > 1
 
 

@@ -148,7 +148,7 @@ def test_changing_a_named_set_leaves_the_set_itself_alone() -> None:
     assert NAMED_LIMITS["users_24gb"].large.batch == 16
 
 
-def test_what_was_merged_stands_complete_when_written_down() -> None:
+def test_merged_settings_are_written_in_full() -> None:
     merged = LimitSet.model_validate({"from": "users_24gb", "large": {"batch": 8}})
     written = merged.model_dump(by_alias=True)
     assert written["from"] is None
@@ -192,7 +192,7 @@ def predicted(
 LARGE = sample("bert-large-uncased", 64, 4, 512)
 
 
-def test_what_does_not_fit_at_one_sample_a_pass_is_rejected_with_its_excess() -> None:
+def test_a_sample_that_does_not_fit_alone_is_rejected_with_its_excess() -> None:
     found = MemoryRule(lambda _: predicted(27.4, None, checkpointing=True)).check(LARGE)
     assert found == Violation(
         rule="memory",
@@ -205,7 +205,7 @@ def test_what_does_not_fit_at_one_sample_a_pass_is_rejected_with_its_excess() ->
     assert "at micro-batch 1, 21.60 allowed" in plain.reason
 
 
-def test_what_takes_more_passes_than_allowed_is_rejected_with_its_excess() -> None:
+def test_a_sample_with_too_many_passes_is_rejected_with_its_excess() -> None:
     found = AccumulationRule(lambda _: predicted(6.0, 32), max_accumulation=16).check(LARGE)
     assert found == Violation(
         rule="accumulation",
@@ -216,18 +216,18 @@ def test_what_takes_more_passes_than_allowed_is_rejected_with_its_excess() -> No
 
 
 @pytest.mark.parametrize("passes", [1, 15, 16])
-def test_what_runs_in_few_enough_passes_is_let_through(passes: int) -> None:
+def test_a_sample_with_few_enough_passes_is_accepted(passes: int) -> None:
     fit = predicted(6.0, passes)
     assert violations([MemoryRule(lambda _: fit), AccumulationRule(lambda _: fit, 16)], LARGE) == []
 
 
-def test_of_what_cannot_run_at_all_only_the_rule_of_memory_speaks() -> None:
+def test_a_sample_that_cannot_run_violates_only_the_memory_rule() -> None:
     fit = predicted(27.4, None)
     found = violations([MemoryRule(lambda _: fit), AccumulationRule(lambda _: fit, 1)], LARGE)
     assert [violation.rule for violation in found] == ["memory"]
 
 
-def test_where_nothing_can_be_predicted_nothing_is_rejected() -> None:
+def test_an_unpredictable_sample_is_not_rejected() -> None:
     assert violations([MemoryRule(lambda _: None), AccumulationRule(lambda _: None, 1)], LARGE) == []
 
 
@@ -318,7 +318,7 @@ def test_an_incomplete_configuration_cannot_be_checked(missing: str) -> None:
         Sample.of(params)
 
 
-def test_what_cannot_be_built_is_rejected_and_nothing_more_is_asked_of_it() -> None:
+def test_an_impossible_combination_is_rejected_and_not_predicted() -> None:
     def never(_: Sample) -> PredictedFit | None:
         raise AssertionError("there is no memory to predict")
 

@@ -70,7 +70,7 @@ def test_inputs_that_changed_are_named_with_the_remedy(
         begin(held, tmp_path / "cache")
 
 
-def test_what_no_trial_reads_may_change(held: TrialSettings, tmp_path: Path) -> None:
+def test_settings_that_no_trial_reads_may_change(held: TrialSettings, tmp_path: Path) -> None:
     begin(held, tmp_path / "cache")
     data_of(held).write_text(data_of(held).read_text())
     (model_of(held) / "README.md").write_text("a card")

@@ -30,7 +30,7 @@ def test_devices_and_sockets_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
             require_file("socket")
 
 
-def test_what_is_absent_or_a_folder_is_told_as_usual(tmp_path: Path) -> None:
+def test_a_missing_file_or_a_folder_is_the_usual_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         require_file(tmp_path / "none")
     with pytest.raises(IsADirectoryError):

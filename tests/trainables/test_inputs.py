@@ -120,7 +120,7 @@ def test_a_run_of_a_search_holds_nothing_of_the_test_part(own_data: TrialSetting
         inputs.part("test")
 
 
-def test_who_asks_for_the_test_part_gets_it_behind_the_same_rows(own_data: TrialSettings, tmp_path: Path) -> None:
+def test_the_test_part_follows_the_same_rows_on_request(own_data: TrialSettings, tmp_path: Path) -> None:
     without = load_inputs(own_data, tmp_path / "cache")
     whole = load_inputs(own_data, tmp_path / "cache", with_test=True)
     assert len(whole.rows) == len(whole.readers[0].tokens) == 60
@@ -133,7 +133,7 @@ def test_who_asks_for_the_test_part_gets_it_behind_the_same_rows(own_data: Trial
 
 
 @pytest.mark.parametrize("folds", [None, 2])
-def test_what_is_prepared_on_one_machine_is_all_that_a_trial_opens_on_another(
+def test_a_trial_opens_only_inputs_that_were_prepared_on_another_machine(
     own_data: TrialSettings, folds: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = with_params(own_data, {"data.folds": folds})

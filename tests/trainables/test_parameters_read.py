@@ -162,7 +162,7 @@ def test_the_same_settings_train_the_same(session_of: Session) -> None:
     assert answers == answers_again
 
 
-def test_what_is_used_under_a_condition_is_read_where_it_holds(machine_folder: Path) -> None:
+def test_a_conditional_parameter_is_read_where_its_condition_holds(machine_folder: Path) -> None:
     by_settings: dict[tuple[tuple[str, Scalar], ...], list[str]] = {}
     for name in CONDITIONS:
         by_settings.setdefault(tuple(KNOBS[name].beside.items()), []).append(name)
@@ -177,7 +177,7 @@ UNREAD = [name for name, found in CONDITIONS.items() if not any(isinstance(condi
 
 
 @pytest.mark.parametrize("name", UNREAD)
-def test_what_is_used_under_a_condition_changes_nothing_where_it_does_not_hold(name: str, train: Train) -> None:
+def test_a_conditional_parameter_changes_nothing_where_its_condition_fails(name: str, train: Train) -> None:
     others = (SETTINGS, with_params(SETTINGS, SPANS), with_params(SETTINGS, {"optim.name": "adafactor"}))
     base = next(settings for settings in others if not is_active(name, settings))
     (weights, answers, _), (other_weights, other_answers, _) = (

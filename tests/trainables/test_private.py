@@ -42,7 +42,7 @@ def test_a_link_of_this_user_is_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "link"])
-def test_what_another_user_put_there_is_refused_as_it_is(kind: str, tmp_path: Path, another_user: None) -> None:
+def test_a_folder_of_another_user_is_refused(kind: str, tmp_path: Path, another_user: None) -> None:
     (tmp_path / "precious").mkdir(mode=0o755)
     ours = tmp_path / "ours"
     if kind == "folder":

@@ -23,13 +23,13 @@ def test_a_setting_that_is_read_is_noted_by_its_dotted_name_and_has_its_value() 
     assert read == {"optim.lr"}
 
 
-def test_what_a_property_reads_is_read() -> None:
+def test_settings_that_a_property_reads_count_as_read() -> None:
     settings, read = recording(SETTINGS)
     assert settings.train.effective_batch == 16
     assert read == {"train.batch_size", "train.grad_accum"}
 
 
-def test_what_a_function_does_not_come_to_is_not_read() -> None:
+def test_a_setting_that_a_function_does_not_reach_is_not_read() -> None:
     settings, read = recording(SETTINGS)
     rate_factor(5, 10, settings.schedule)
     assert read == {"schedule.name", "schedule.warmup_ratio"}

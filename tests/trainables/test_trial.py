@@ -209,13 +209,13 @@ def test_a_card_made_of_the_cpu_is_the_budget_of_a_trial_that_has_it_to_itself(
     assert reports[-1].facts["budget_gib"] == pytest.approx(0.01)
 
 
-def test_what_lived_before_the_trial_counts(plain_need_gib: float, settings: TrialSettings, run: Runner) -> None:
+def test_memory_held_before_the_trial_counts(plain_need_gib: float, settings: TrialSettings, run: Runner) -> None:
     held = torch.ones(32 * MIB // 4)
     assert run(in_budget(settings, 1.01 * plain_need_gib))[-1].ended == "oom"
     assert run(in_budget(settings, 1.01 * plain_need_gib + held.nbytes / GIB))[-1].ended == "complete"
 
 
-def test_what_lived_before_the_trial_is_no_error_of_its_prediction(
+def test_memory_held_before_the_trial_is_no_prediction_error(
     settings: TrialSettings, run: Runner, machine_folder: Path
 ) -> None:
     held = torch.ones(32 * MIB // 4)

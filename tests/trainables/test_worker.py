@@ -21,7 +21,7 @@ def test_a_worker_in_which_a_trial_left_memory_behind_runs_no_other_until_it_is_
     check_worker_is_clean(CpuDevice())
 
 
-def test_what_an_earlier_trial_left_in_a_cycle_is_given_back_first() -> None:
+def test_reference_cycles_of_an_earlier_trial_are_freed_first() -> None:
     check_worker_is_clean(CpuDevice())
     cycle = [torch.ones(64 * MIB // 4)]
     cycle.append(cycle)  # type: ignore[arg-type]

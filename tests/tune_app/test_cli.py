@@ -140,9 +140,7 @@ def ended_study(folder: Path, name: str, outcome: Outcome, value: float | None) 
     return f"{name}.yaml"
 
 
-def test_of_several_searches_one_that_fails_does_not_stop_the_next(
-    headroom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_search_does_not_stop_the_next(headroom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = ended_study(tmp_path, "good", Outcome.COMPLETE, 0.75)
     failed = ended_study(tmp_path, "failed", Outcome.FAILED, None)
     (tmp_path / "no-data.yaml").write_text(
@@ -171,7 +169,7 @@ def test_of_several_searches_one_that_fails_does_not_stop_the_next(
     assert "hush" not in ran.out + ran.err
 
 
-def test_what_is_wrong_with_memory_or_shares_is_bad_input(headroom: Any, tmp_path: Path) -> None:
+def test_problems_of_memory_or_shares_are_bad_input(headroom: Any, tmp_path: Path) -> None:
     (tmp_path / "train.yaml").write_text(LEAST)
     (tmp_path / "search.yaml").write_text(LEAST + "space: {optim.lr: {choices: [0.1]}}")
     wrong = [
@@ -202,7 +200,7 @@ TOO_LITTLE = [
 
 
 @pytest.mark.parametrize(("overrides", "parts"), TOO_LITTLE)
-def test_what_cannot_run_by_prediction_is_not_trained(
+def test_a_configuration_that_is_predicted_not_to_fit_is_not_trained(
     overrides: list[str], parts: list[str], headroom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from trainables.models import load
@@ -323,7 +321,7 @@ def test_a_watched_study_is_warned_about_once(headroom: Any, study: Path, monkey
     assert len(waits) == 3
 
 
-def test_what_was_searched_is_exported_whatever_the_file_says_by_now(
+def test_the_searched_configuration_is_exported_whatever_the_file_says_now(
     headroom: Any, study: Path, tmp_path: Path
 ) -> None:
     untouched = headroom("export", "mine", "--to", str(tmp_path / "before"))

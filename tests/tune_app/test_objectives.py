@@ -125,7 +125,7 @@ def test_a_metric_is_the_same_study_whichever_setting_names_it() -> None:
         ("auc", {"search": {"metric": "auc", "sampler": "nsga2"}}, ["search.sampler: nsga2", "[auc, peak_gib]", "tpe"]),
     ],
 )
-def test_what_cannot_be_improved_is_refused_with_the_remedy(
+def test_impossible_objectives_are_refused_with_the_remedy(
     metric: Any, changes: dict[str, Any], parts: list[str]
 ) -> None:
     with pytest.raises(UserError) as refused:
@@ -204,7 +204,7 @@ def test_memory_that_ran_out_after_some_epochs_is_told_with_its_excess(tmp_path:
 # The front
 
 
-def test_what_was_not_measured_is_none() -> None:
+def test_an_unmeasured_value_is_none() -> None:
     assert measured([SCORE, MEMORY, ERROR], 0.5, {"calibration_error": 0.1}, {"peak_gib": 2}) == (0.5, 2.0, 0.1)
     assert measured([SCORE, MEMORY], 0.5, {}, {"peak_gib": None}) == (0.5, None)
 

@@ -242,7 +242,7 @@ def test_another_study_of_the_name_has_runs_of_its_own(store: StudyStore, uri: s
     assert sorted(run.data.tags["outcome"] for run in children.values()) == ["complete", "failed"]
 
 
-def test_what_was_carried_over_has_its_runs_where_it_was_launched(uri: str, tmp_path: Path) -> None:
+def test_carried_over_trials_have_runs_only_in_their_own_study(uri: str, tmp_path: Path) -> None:
     space = parse_space({"optim.lr": {"choices": [0.1, 0.2]}})
     record = StudyRecord(space, "criteria", "macro_f1", "max", "data")
     forked = open_study(tmp_path, "test", None, record, parent=Parent("before", str(tmp_path), None))

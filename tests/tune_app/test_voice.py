@@ -49,7 +49,7 @@ def test_many_short_tasks_make_no_long_silence(wait_for: Callable[[Callable[[], 
         wait_for(is_told)
 
 
-def test_who_speaks_or_has_nothing_to_say_is_left_alone() -> None:
+def test_a_voice_that_spoke_or_has_no_activity_stays_silent() -> None:
     console = Console(file=io.StringIO(), force_terminal=True)
     with Voice(console, silence_s=0.2) as voice:
         time.sleep(0.4)

@@ -349,7 +349,7 @@ def test_a_criterion_column_may_be_left_unread(tmp_path: Path) -> None:
     )
 
 
-def test_columns_without_a_role_and_absent_ones_are_told(tmp_path: Path) -> None:
+def test_columns_without_a_role_and_absent_ones_are_reported(tmp_path: Path) -> None:
     rows = read_text(tmp_path, as_csv([{**row, "author": "x"} for row in without("criterion")]))
     assert rows.remarks == (
         "texts without criteria: the data has no column 'criterion'",

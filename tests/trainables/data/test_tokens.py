@@ -229,7 +229,7 @@ def inputs(rows: Rows, tokenizer: PreTrainedTokenizerBase, cache: Path) -> list[
     return [tokenised.example(row, 40).input_ids.tolist() for row in range(len(tokenised))]
 
 
-def test_what_is_cached_is_not_tokenised_again(rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_texts_are_not_tokenised_again(rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = bert()
     first = inputs(rows, tokenizer, tmp_path)
     # Earlier truncation or padding changes the tokenizer's state, but not the cache.
@@ -384,7 +384,7 @@ def test_a_batch_is_padded_to_its_longest(family: Family, rows: Rows, tmp_path: 
         assert torch.equal(matrix, own[name])
 
 
-def test_padding_takes_the_type_it_is_told() -> None:
+def test_padding_has_the_given_type() -> None:
     ids = [np.arange(1, length + 1, dtype=np.int32) for length in (1, 3)]
     batch = pad_batch([Example(each, np.ones_like(each)) for each in ids], pad_token_id=9, pad_token_type_id=3)
     assert batch["input_ids"].tolist() == [[1, 9, 9], [1, 2, 3]]

@@ -37,7 +37,7 @@ def test_the_refused_storage_is_not_counted() -> None:
         assert caught.value.asked_bytes == 1024 * MIB
 
 
-def test_what_is_uncounted_is_neither_counted_nor_refused() -> None:
+def test_uncounted_memory_is_neither_counted_nor_refused() -> None:
     device = CpuDevice(CpuDevice().live_bytes() / GIB + 16 / 1024)
     with device.enforce():
         before = device.live_bytes()

@@ -70,7 +70,7 @@ def test_the_card_is_found_by_index_or_uuid(
     assert nvml_uuid(visible, index, torch_uuid, CARDS) == expected
 
 
-def test_what_was_asked_for_is_read_from_the_message() -> None:
+def test_the_requested_size_is_read_from_the_message() -> None:
     message = (
         "CUDA out of memory. Tried to allocate 360.00 MiB. GPU 0 has a total capacity of 23.64 GiB of which 94.56 MiB"
         " is free."
@@ -102,7 +102,7 @@ def test_the_allocator_gets_what_the_budget_leaves() -> None:
         (None, 6, 8, 8, "own"),
     ],
 )
-def test_whose_fault_it_is_that_memory_ran_out(
+def test_the_cause_of_exhausted_memory_is_attributed(
     asked: int | None, allocated: int, reserved: int, allowed: int, expected: Cause
 ) -> None:
     found = out_of_memory_cause(

@@ -115,7 +115,7 @@ def test_in_place_operators_bring_nothing_new_and_growing_ones_their_growth(coun
     assert grown(counted, before) == 96
 
 
-def test_what_only_refers_to_itself_is_given_back(counted: MemoryDevice) -> None:
+def test_reference_cycles_are_freed(counted: MemoryDevice) -> None:
     before = counted.live_bytes()
     cycle: list[Any] = [tensor(counted, 32)]
     cycle.append(cycle)
@@ -151,7 +151,7 @@ class RunsOutBackwards(torch.autograd.Function):
         raise torch.OutOfMemoryError("planted")
 
 
-def test_what_a_backward_pass_left_waiting_when_it_ran_out_of_memory_is_given_back(counted: MemoryDevice) -> None:
+def test_tensors_of_a_backward_pass_that_ran_out_of_memory_are_freed(counted: MemoryDevice) -> None:
     before = counted.live_bytes()
     weight = nn.Parameter(tensor(counted, 8))
     # Autograd runs the newest branch first; the other one waits with its saved tensors.
@@ -166,7 +166,7 @@ def test_what_a_backward_pass_left_waiting_when_it_ran_out_of_memory_is_given_ba
         counted.release()
 
 
-def test_what_autograd_saves_lives_until_backward(device: MemoryDevice) -> None:
+def test_tensors_saved_by_autograd_live_until_backward(device: MemoryDevice) -> None:
     device.release()
     with device.enforce():
         weight = nn.Parameter(tensor(device, 8))
@@ -303,7 +303,7 @@ def test_the_allocation_that_would_break_the_budget_is_refused_and_no_other(smal
     held.append(tensor(small, 20))
 
 
-def test_what_was_loaded_before_counts(small: MemoryDevice) -> None:
+def test_memory_loaded_before_counts(small: MemoryDevice) -> None:
     loaded = tensor(small, 100)
     with small.enforce():
         with pytest.raises(torch.OutOfMemoryError):

@@ -215,7 +215,7 @@ def tensor(mib: int) -> torch.Tensor:
     return torch.ones(mib * MIB // 4)
 
 
-def test_what_others_hold_is_neither_free_nor_in_the_budget(path: Path, neighbour: Process) -> None:
+def test_memory_of_other_processes_is_neither_free_nor_in_the_budget(path: Path, neighbour: Process) -> None:
     device = CpuDevice(device_gib=0.25, share=0.5, shared=SharedBudget(path))
     assert (device.total_bytes(), device.entitled_bytes(), device.budget_bytes()) == (256 * MIB, 128 * MIB, 128 * MIB)
     neighbour.ask(f"card.publish({200 * MIB})")
@@ -277,7 +277,7 @@ class CollectingBudget(SharedBudget):
         return super().claim(least_bytes, most_bytes, total_bytes)
 
 
-def test_what_dies_while_bytes_are_claimed_does_not_count_any_more(path: Path) -> None:
+def test_a_process_that_dies_during_a_claim_no_longer_counts(path: Path) -> None:
     device = CpuDevice(device_gib=0.25, shared=CollectingBudget(path))
     device.release()
     with device.enforce():
@@ -304,9 +304,7 @@ def test_a_process_that_pads_ahead_has_memory_of_its_own_here_too(device: CpuDev
         assert neighbour.ask("card.others_bytes()") - before <= 2 * MIB
 
 
-def test_of_two_trials_on_one_card_the_greedy_one_fails_and_the_other_completes(
-    path: Path, start: StartProcess
-) -> None:
+def test_a_greedy_trial_fails_and_its_neighbour_on_the_card_completes(path: Path, start: StartProcess) -> None:
     trial = """
 import torch
 from trainables.devices.cpu import CpuDevice

@@ -39,7 +39,7 @@ def test_built_in_encoders_are_within_bounds(name: str) -> None:
         ("max_position_embeddings", 2**40, "max_position_embeddings: 1099511627776: expected 1 to 16777216"),
     ],
 )
-def test_what_would_be_built_for_ever_is_named_with_its_bounds(name: str, value: Any, told: str) -> None:
+def test_sizes_beyond_all_bounds_are_named_with_the_bounds(name: str, value: Any, told: str) -> None:
     assert out_of_bounds({"model_type": "bert", name: value}) == told
 
 

@@ -227,7 +227,7 @@ def test_a_pooler_too_many_layers_and_too_long_inputs_are_refused() -> None:
     assert refused("bert", {"head.pooling": "pooler"}) == refused("modernbert", {"tok.max_length": 8192}) == []
 
 
-def test_of_a_family_that_is_not_known_only_what_needs_no_knowledge_is_allowed() -> None:
+def test_an_unknown_family_allows_only_settings_that_need_no_facts() -> None:
     stranger = Architecture("xmod", layers=12, positions=514)
     assert obstacles(stranger, NOTHING | {"tok.max_length": 4096, "head.pooling": "pooler"}) == []
     found = obstacles(stranger, EVERYTHING)

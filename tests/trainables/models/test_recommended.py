@@ -101,7 +101,7 @@ def test_the_centre_comes_first_then_the_alternatives() -> None:
     assert all(values["loss.name"] == "cross_entropy" and values["head.layers"] == 0 for values in found)
 
 
-def test_what_a_paper_gives_beside_rate_and_batch_is_there() -> None:
+def test_a_recipe_holds_the_other_settings_of_its_paper() -> None:
     roberta = recommendations(architecture("roberta-large"))[0]
     assert (roberta["optim.weight_decay"], roberta["optim.beta2"], roberta["schedule.warmup_ratio"]) == (
         0.1,

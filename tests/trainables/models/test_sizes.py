@@ -33,7 +33,7 @@ def test_well_known_models_are_known_without_their_configuration_being_built(nam
     assert family_of(name) in FAMILIES.values()
 
 
-def test_what_is_not_here_is_not_known() -> None:
+def test_an_absent_model_is_unknown() -> None:
     assert architecture("somebody/else", fetch=False) is None
     assert architecture("./nowhere") is None
     assert family_of("somebody/else") == Family()

@@ -196,7 +196,7 @@ def test_a_prediction_that_holds_is_confirmed_in_one_point_each(rows: int, machi
     assert not limits.checkpointing
 
 
-def test_what_fits_in_one_pass_is_tried_in_one_pass(machine: Machine) -> None:
+def test_a_batch_that_fits_in_one_pass_is_tried_in_one_pass(machine: Machine) -> None:
     limits, truth = machine.allowing(EFFECTIVE, accumulating=False).probed()
     assert limits.micro_batch == EFFECTIVE
     assert truth.tried[0] == ("alone", EFFECTIVE)
@@ -218,7 +218,7 @@ def test_a_prediction_that_is_off_is_corrected_by_what_is_measured(error: float,
     assert limits.micro_batch >= min(0.9 * best, best - 1)
 
 
-def test_what_does_not_fit_in_one_pass_after_all_is_probed_beside_the_gradients(machine: Machine) -> None:
+def test_a_batch_that_fails_in_one_pass_is_probed_beside_the_gradients(machine: Machine) -> None:
     small = machine.allowing(EFFECTIVE, accumulating=False)
     limits, truth = small.probed(training_error=1.05)
     kinds = [kind for kind, _ in truth.tried]
@@ -254,7 +254,7 @@ def test_more_tokens_never_allow_more_rows_and_one_is_always_tried(
 # Settings that leave nothing to find
 
 
-def test_what_is_certain_is_not_probed(machine: Machine) -> None:
+def test_a_certain_prediction_is_not_probed(machine: Machine) -> None:
     limits, truth = replace(machine, budget_gib=8.0).probed()
     assert (limits.micro_batch, truth.tried) == (EFFECTIVE, [])
 
@@ -266,7 +266,7 @@ def test_fixed_numbers_are_taken_as_they_are(machine: Machine) -> None:
     assert not limits.checkpointing
 
 
-def test_of_a_fixed_micro_batch_and_a_free_evaluation_only_the_latter_is_probed(machine: Machine) -> None:
+def test_a_fixed_micro_batch_leaves_only_the_evaluation_to_probe(machine: Machine) -> None:
     limits, truth = machine.allowing(2).changed(memory__micro_batch=7).probed()
     assert limits.micro_batch == 7
     assert {kind for kind, _ in truth.tried} == {"evaluation"}
@@ -346,7 +346,7 @@ def another_head(machine: Machine, _: Path, __: pytest.MonkeyPatch) -> Machine:
         another_head,
     ],
 )
-def test_what_it_was_found_under_has_changed(
+def test_a_probe_under_other_circumstances_is_repeated(
     change: Callable[[Machine, Path, pytest.MonkeyPatch], Machine],
     machine: Machine,
     machine_folder: Path,
@@ -359,7 +359,7 @@ def test_what_it_was_found_under_has_changed(
     assert truth.tried
 
 
-def test_what_was_found_while_others_took_memory_is_not_remembered(machine: Machine) -> None:
+def test_a_probe_under_memory_pressure_of_others_is_not_remembered(machine: Machine) -> None:
     small = machine.allowing(9)
     small.probed(disturbed=True)
     _, truth = small.probed()
@@ -401,7 +401,7 @@ def test_checkpointing_that_is_asked_for_is_on_from_the_start(allowed: bool, mac
     assert not limits.use_checkpointing(), "there is nothing left to switch on"
 
 
-def test_what_was_found_with_it_is_remembered_for_it_alone(machine: Machine) -> None:
+def test_a_probe_with_checkpointing_is_remembered_for_it_alone(machine: Machine) -> None:
     asking = machine.changed(train__checkpointing=True).allowing(9, checkpointing=True)
     first, _ = asking.probed(training_error=1.05)
     again, truth = asking.probed()

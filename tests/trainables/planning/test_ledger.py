@@ -65,7 +65,7 @@ def test_the_correction_does_not_change_with_every_trial(ledger: Ledger) -> None
 
 
 @pytest.mark.parametrize("field", ["device", "precision", "torch", "transformers"])
-def test_what_was_measured_elsewhere_is_ignored(field: str, ledger: Ledger) -> None:
+def test_measurements_under_other_circumstances_are_ignored(field: str, ledger: Ledger) -> None:
     add(ledger, 1.3, where=replace(HERE, **{field: "another"}))
     assert ledger.correction(HERE) == 1.0
     add(ledger, 1.1)
@@ -107,7 +107,7 @@ def test_a_prediction_of_nothing_is_passed_over(ledger: Ledger) -> None:
     assert ledger.correction(HERE) == 1.0
 
 
-def test_of_a_long_ledger_the_end_counts(ledger: Ledger, file: Path) -> None:
+def test_the_end_of_a_long_ledger_counts(ledger: Ledger, file: Path) -> None:
     add(ledger, *[1.4] * 50)
     add(ledger, 1.1)
     line = file.read_text().splitlines()[-1]

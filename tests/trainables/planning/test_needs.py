@@ -84,7 +84,7 @@ def test_the_encoders_own_dropout_and_frozen_layers_count(
     ]
 
 
-def test_what_a_family_cannot_do_is_an_error_by_name(settings: TrialSettings, planner: Planner) -> None:
+def test_a_setting_that_a_family_does_not_support_is_named(settings: TrialSettings, planner: Planner) -> None:
     albert = with_params(settings, {"model.name": "albert-base-v2", "train.checkpointing": True})
     with pytest.raises(UnsupportedError, match=r"train\.checkpointing: true: albert encoders"):
         planner.cut(albert, PLENTY_GIB)

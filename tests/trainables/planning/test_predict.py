@@ -113,7 +113,7 @@ def test_parameters_gradients_and_two_states_are_the_least(workload: Workload, c
     assert 4 * 4 * parameters < need_bytes < 6 * 4 * parameters
 
 
-def test_what_saves_memory_is_predicted_to_save_it(workload: Workload) -> None:
+def test_memory_savings_are_predicted(workload: Workload) -> None:
     need = predict(workload).need_gib(8, 128)
     assert predict(replace(workload, checkpointing=True)).need_gib(8, 128) < need
     assert predict(_set(workload, "model.freeze_layers", 1)).need_gib(8, 128) < need
@@ -177,7 +177,7 @@ def test_a_trace_leaves_no_mark_and_needs_no_quiet(workload: Workload, device_ki
         {"config": BertConfig(hidden_size=24, num_hidden_layers=1, num_attention_heads=2)},
     ],
 )
-def test_what_changes_the_trace_is_traced_anew(
+def test_changes_of_the_trace_cause_a_new_one(
     workload: Workload, tmp_path: Path, traced: list[Workload], change: dict[str, Any]
 ) -> None:
     changed = replace(workload, **change)
@@ -261,7 +261,7 @@ def test_the_emulation_of_cuda_ends_with_the_trace(workload: Workload) -> None:
     assert normed.dtype is torch.bfloat16
 
 
-def test_what_a_family_cannot_do_is_an_error(workload: Workload) -> None:
+def test_a_setting_that_a_family_does_not_support_is_an_error(workload: Workload) -> None:
     albert = replace(workload, config=known_config("albert-base-v2"))
     for refused in (
         replace(albert, checkpointing=True),

@@ -241,7 +241,7 @@ def test_memory_that_others_took_is_told_apart_from_a_need_that_is_too_large(
         assert rehearsal.disturbed
 
 
-def test_what_waits_to_be_put_back_takes_nothing_of_the_device(stage: Stage) -> None:
+def test_tensors_to_restore_take_no_device_memory(stage: Stage) -> None:
     stage.device.release()
     before = stage.device.live_bytes()
     with stage.rehearsing():

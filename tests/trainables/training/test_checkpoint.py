@@ -144,9 +144,7 @@ def test_going_on_takes_no_more_memory_than_the_run_holds_anyway(
         assert [list(state) for state in session.optimizer.state.values()] == names
 
 
-def test_what_the_schedule_had_come_to_is_put_back_too(
-    settings: TrialSettings, session_of: SessionOf, tmp_path: Path
-) -> None:
+def test_the_schedules_position_is_restored_too(settings: TrialSettings, session_of: SessionOf, tmp_path: Path) -> None:
     trained = session_of(settings)
     trained.train_epoch()
     folder = trained.save(tmp_path / "checkpoint")

@@ -77,7 +77,7 @@ def test_biases_and_norms_are_not_decayed(layer_decay: float) -> None:
         assert decay == (0.1 if model.get_parameter(name).ndim > 1 else 0.0), name
 
 
-def test_what_is_frozen_is_in_no_group() -> None:
+def test_frozen_parameters_are_in_no_group() -> None:
     model = classifier("bert")
     freeze_layers(model.encoder, 1)
     assert not any(

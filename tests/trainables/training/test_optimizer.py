@@ -66,9 +66,7 @@ CHANGES = {"lr": 3e-3, "weight_decay": 0.3, "beta1": 0.5, "beta2": 0.6, "eps": 0
 
 
 @pytest.mark.parametrize("field", CHANGES)
-def test_what_an_optimizer_is_said_to_read_changes_the_weights_and_nothing_else_does(
-    optimizer_name: str, field: str
-) -> None:
+def test_only_the_settings_that_an_optimizer_reads_change_the_weights(optimizer_name: str, field: str) -> None:
     before = OptimSettings(optimizer_name, lr=1e-2, weight_decay=0.1)
     after = OptimSettings(**{**vars(before), field: CHANGES[field]})
     assert is_same(trained(before), trained(after)) == (field not in OPTIMIZERS[optimizer_name].reads)

@@ -117,7 +117,7 @@ def test_only_requests_of_the_page_itself_are_answered(host: str, origin: str | 
         ("GET", "/keys?x=1", 403),
     ],
 )
-def test_what_changes_anything_is_refused(method: str, path: str, status: int) -> None:
+def test_requests_that_change_anything_are_refused(method: str, path: str, status: int) -> None:
     page = Page()
     visitor = Visitor(Guard("Page", page, readable="/runs/search", hidden="/keys"))
     visitor.let_in()
@@ -125,7 +125,7 @@ def test_what_changes_anything_is_refused(method: str, path: str, status: int) -
     assert len(page.reached) == (status == 200)
 
 
-def test_what_a_page_cannot_answer_is_said_once() -> None:
+def test_an_error_of_a_page_is_reported_once() -> None:
     told: list[str] = []
     visitor = Visitor(Guard("Page", Page(500, "Traceback\nKeyError: 'x'\n"), say=told.append))
     visitor.let_in()

@@ -71,7 +71,7 @@ def test_the_verdict_cuts_the_effective_batch_in_the_fewest_passes_that_fit(conf
     assert nothing["need_gib"] > 0.005
 
 
-def test_what_fits_with_checkpointing_alone_says_so_to_people_and_keeps_its_keys(config: str) -> None:
+def test_a_model_that_needs_checkpointing_is_marked_and_keeps_its_json_keys(config: str) -> None:
     one = ("--model", "tiny-bert", "--batch", "1", "--length", "512", "--device", "cpu")
     forbidden = ("-s", "memory.allow_checkpointing=false")
     need_gib = json.loads(asked(config, "--budget-gib", "0.01", *one, *forbidden, "--json"))["need_gib"]
@@ -97,7 +97,7 @@ def test_the_device_that_trials_share_is_the_budget_unless_one_is_given(config: 
     assert {row["budget_gib"] for row in json.loads(asked(config, *given, "--budget-gib", "4"))} == {4}
 
 
-def test_what_does_not_go_together_is_left_out_with_the_reason(config: str) -> None:
+def test_combinations_that_do_not_work_are_left_out_with_the_reason(config: str) -> None:
     asking = ("--device", "cpu", "--budget-gib", "0.5", "-s", "space.tok.max_length={choices: [64, 600]}")
     shown = asked(config, *asking, "-s", "space.model.name={choices: [tiny-bert, tiny-deberta]}")
     assert "left out: tiny-bert: tok.max_length: 600: this bert encoder has 512 positions" in shown
@@ -126,6 +126,6 @@ def test_a_known_model_is_answered_without_a_download(config: str) -> None:
         (["--model", "tiny-brt", "--batch", "8", "--length", "64", "--budget-gib", "8"], "model.name: .*tiny-brt"),
     ],
 )
-def test_what_cannot_be_answered_is_refused(config: str, arguments: list[str], message: str) -> None:
+def test_unanswerable_questions_are_refused(config: str, arguments: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         asked(config, *arguments)

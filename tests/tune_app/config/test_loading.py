@@ -158,7 +158,7 @@ def test_a_wrong_setting_is_named_with_its_value_and_the_remedy(
         ),
     ],
 )
-def test_what_every_run_needs_is_asked_for(
+def test_missing_and_invalid_settings_are_named(
     assert_one_line: AssertOneLine, text: str, parts: list[str], tmp_path: Path
 ) -> None:
     file = tmp_path / "bad.yaml"

@@ -93,7 +93,7 @@ def test_single_fields_are_overridden_from_the_command_line() -> None:
     assert parse({"from": "narrow"}, "space.optim.lr.high=0.01", "space=null").space is None
 
 
-def test_what_the_configuration_sets_itself_is_not_searched() -> None:
+def test_settings_of_the_configuration_are_not_searched() -> None:
     config = parse({"from": "wide"}, "loss.name=focal", model={"name": "tiny-bert"})
     assert config.model.name == "tiny-bert"
     assert not {"model.name", "loss.name", "loss.smoothing"} & names(config)
@@ -146,7 +146,7 @@ def test_the_safe_space_fixes_what_takes_memory() -> None:
         ({"from": "wide", "optim.lr": 0.1}, r"space\.optim\.lr: expected"),
     ],
 )
-def test_what_is_wrong_is_one_line(space: Any, message: str) -> None:
+def test_a_problem_is_one_line(space: Any, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         parse(space)
     assert len(str(caught.value).splitlines()) == 1

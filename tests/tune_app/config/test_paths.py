@@ -41,7 +41,7 @@ def test_relative_paths_become_absolute_from_the_working_directory(
     assert parse_config(config.as_dict()) == config
 
 
-def test_what_is_no_path_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_that_are_no_paths_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     raw = {
         "study": {"name": "test", "dir": "s3://bucket/runs", "storage": "postgresql://u:p@host/db"},

@@ -74,7 +74,7 @@ def test_a_sample_of_what_is_no_setting_is_refused(parse: Parse) -> None:
         trial.with_params(parse().trial_settings(), {"optim.rate": 1})
 
 
-def test_what_is_read_under_a_condition_names_settings_that_there_are() -> None:
+def test_conditions_name_existing_settings() -> None:
     known = {*searchable_names(), "task.name", "task.classes"}
     named = {condition.name for conditions in CONDITIONS.values() for condition in conditions}
     assert {*CONDITIONS, *named} <= known

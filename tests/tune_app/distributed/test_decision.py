@@ -108,7 +108,7 @@ def test_the_outcome_follows_from_reports_and_error(case: Case) -> None:
     assert decision == case.decision
 
 
-def test_what_ray_knows_of_an_error_is_not_read_if_the_trial_reported_its_own() -> None:
+def test_rays_error_is_not_read_if_the_trial_reported_its_own() -> None:
     def read() -> TrialError:
         raise AssertionError("read in vain")
 

@@ -122,7 +122,7 @@ def test_a_full_disk_ends_the_search_and_loses_nothing_that_was_finished(
     assert end.status.launched == 4
 
 
-def test_what_is_no_trials_fault_ends_the_search_and_fails_none(run_scripted: Any, tmp_path: Path) -> None:
+def test_an_error_that_is_no_trials_fault_ends_the_search_and_fails_none(run_scripted: Any, tmp_path: Path) -> None:
     mended = str(tmp_path / "mended")
 
     def script(settings: Any, epoch: int) -> float:

@@ -12,7 +12,7 @@ from tune_app.distributed import loop
 from tune_app.study.checkpoints import CheckpointStorage, StudyCheckpoints
 
 
-def test_what_names_a_trial_s_folder_carries_the_study_s_id_and_can_be_pickled(
+def test_a_trials_folder_name_carries_the_studys_id_and_can_be_pickled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, Any] = {}

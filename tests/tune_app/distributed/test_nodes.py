@@ -59,11 +59,11 @@ def sent(
     use_sent({})
 
 
-def test_where_all_see_one_disk_nothing_changes(settings: TrialSettings, tmp_path: Path) -> None:
+def test_nothing_changes_on_a_shared_disk(settings: TrialSettings, tmp_path: Path) -> None:
     assert OneMachine().here(settings, tmp_path) == (settings, tmp_path)
 
 
-def test_what_lies_at_the_same_path_is_read_there(
+def test_inputs_at_the_same_path_are_read_there(
     files: Path, settings: TrialSettings, sent: SentFiles, tmp_path: Path, machine_folder: Path
 ) -> None:
     here, cache = sent.here(settings, tmp_path / "cache")
@@ -72,7 +72,7 @@ def test_what_lies_at_the_same_path_is_read_there(
     assert cache.is_relative_to(machine_folder)
 
 
-def test_what_is_missing_or_something_else_is_fetched_whole(
+def test_missing_or_different_inputs_are_fetched_whole(
     files: Path, settings: TrialSettings, sent: SentFiles, tmp_path: Path, machine_folder: Path
 ) -> None:
     (files / "rows.csv").write_text("text,label\nb,0\n")
@@ -96,9 +96,7 @@ def test_what_is_missing_or_something_else_is_fetched_whole(
     assert Path(sent.here(settings, tmp_path)[0].data.path).read_text() == "text,label\na,1\n"
 
 
-def test_what_was_tokenised_once_is_tokenised_nowhere_else(
-    settings: TrialSettings, sent: SentFiles, tmp_path: Path
-) -> None:
+def test_texts_are_tokenised_on_one_machine_only(settings: TrialSettings, sent: SentFiles, tmp_path: Path) -> None:
     _, cache = sent.here(settings, tmp_path / "cache")
     tokens = cache / "0123abcd" / "texts.ids.npy"
     assert tokens.read_text() == "tokens"

@@ -61,7 +61,7 @@ def test_the_epoch_with_the_best_score_counts_for_all_and_the_peak_is_the_trials
     assert [trial.number for trial in end.status.front] == [0]
 
 
-def test_what_was_measured_before_an_interruption_counts_after_it(
+def test_measurements_before_an_interruption_count_after_it(
     run_scripted: Any, plain_config: dict[str, Any], tmp_path: Path
 ) -> None:
     config = parse_config(plain_config, [OBJECTIVES])

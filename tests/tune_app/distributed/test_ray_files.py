@@ -54,7 +54,7 @@ def test_a_temporary_folder_too_long_for_sockets_is_passed_over(
     assert len(os.fsencode(socket)) <= 107
 
 
-def test_where_no_folder_will_do_all_are_named(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_folders_are_named_if_none_is_suitable(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tune_app.distributed.ray_files._LONGEST_SOCKET", 10)
     with pytest.raises(UserError, match=r"TMPDIR: no folder for Ray's sockets \(.* too long a path; .*short path"):
         sessions_folder()

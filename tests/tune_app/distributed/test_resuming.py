@@ -66,7 +66,7 @@ def test_the_newest_is_taken_and_nothing_is_said_of_it(
 
 @pytest.mark.parametrize(("damage", "told"), DAMAGES)
 @pytest.mark.parametrize("is_rays", [True, False])
-def test_of_a_damaged_one_the_one_before_is_taken(
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before(
     is_rays: bool,
     damage: Callable[[Path], None],
     told: str,

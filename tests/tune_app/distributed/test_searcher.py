@@ -68,7 +68,7 @@ def test_a_suggestion_is_a_trial_that_the_study_holds_already(tmp_path: Path) ->
     assert trial.user_attrs["suggested_at"] > 0
 
 
-def test_what_a_rule_turns_away_is_recorded_and_something_else_asked_for(tmp_path: Path) -> None:
+def test_a_rejected_sample_is_recorded_and_another_one_proposed(tmp_path: Path) -> None:
     store = new_store(tmp_path, MIXED)
     suggested = suggest_all(new_searcher(store, rules=USERS_24GB))
     assert [(trial["params"]["model.name"], trial["params"]["train.batch_size"]) for trial in suggested] == [
@@ -332,7 +332,7 @@ def test_recommended_configurations_come_first_and_are_marked(tmp_path: Path) ->
     assert recommended(store) == {0.4: True, 0.2: True, 0.1: False, 0.3: False}
 
 
-def test_of_a_recommendation_the_first_draw_that_the_rules_accept_is_launched(tmp_path: Path) -> None:
+def test_a_recommendation_launches_the_first_draw_that_the_rules_accept(tmp_path: Path) -> None:
     store = new_store(tmp_path, FOUR)
 
     class NotAbove:

@@ -125,7 +125,7 @@ def test_ray_is_there_while_a_node_can_run_trials(clock: Clock) -> None:
         (400, [Node("here", "127.0.0.1", 0, 0), HEAD], [], "no node has had the 1 CPUs of a trial for 300 s"),
     ],
 )
-def test_what_runs_no_trial_any_more_is_lost(
+def test_a_ray_that_can_run_no_trial_is_lost(
     seconds: float, nodes: Sequence[Node] | None, dead: Sequence[str], why: str, clock: Clock
 ) -> None:
     assert lost_after(clock, seconds, nodes, dead) == f"Ray was lost: {why}"

@@ -64,7 +64,7 @@ def test_a_study_of_data_without_equal_texts_is_what_it_was(tmp_path: Path) -> N
     assert record.fixed["task.classes"] == 2
 
 
-def test_of_many_classes_the_rarest_is_told(tmp_path: Path) -> None:
+def test_the_rarest_of_many_classes_is_named(tmp_path: Path) -> None:
     names = [f"class{number:02d}" for number in range(12)]
     rows = [f"text {row},{names[row % 12]}" for row in range(240)] + [f"more {row},class03" for row in range(10)]
     lines = data_lines(configured(tmp_path, rows, header="text,label"), from_here=True)

@@ -42,7 +42,7 @@ def refused(*overrides: str, space: dict[str, Any] | None = None) -> str | None:
         (["model.name=tiny-bert", "model.freeze_layers=3"], "model.freeze_layers: 3: this bert encoder has 2 layers;"),
     ],
 )
-def test_what_is_fixed_and_cannot_be_is_refused_by_name(overrides: list[str], said: str) -> None:
+def test_an_impossible_fixed_setting_is_refused_by_name(overrides: list[str], said: str) -> None:
     for space in (None, {"optim.lr": RATES}):
         message = refused("model.name=albert-base-v2", *overrides, space=space)
         assert message is not None
@@ -51,7 +51,7 @@ def test_what_is_fixed_and_cannot_be_is_refused_by_name(overrides: list[str], sa
         assert f"or use another model than {'tiny' if 'tiny' in ''.join(overrides) else 'albert-base-v2'}" in message
 
 
-def test_what_goes_together_is_not_refused() -> None:
+def test_valid_combinations_are_accepted() -> None:
     every = ("train.checkpointing=true", "model.freeze_layers=2", "optim.layer_decay=0.9", "model.dropout=0.2")
     assert refused("model.name=tiny-bert", *every) is None
     assert refused("model.name=albert-base-v2", "model.dropout=0.2", "model.attention_dropout=0.1") is None

@@ -107,7 +107,7 @@ def test_which_optimizer_it_is_is_looked_at() -> None:
 
 
 @pytest.mark.parametrize(("batch", "can_run"), [(16, 1.0), (1024, 0.0)])
-def test_where_rules_look_at_nothing_that_is_searched_all_or_nothing_runs(batch: int, can_run: float) -> None:
+def test_rules_that_read_no_searched_setting_accept_all_or_nothing(batch: int, can_run: float) -> None:
     space = parse_space({"optim.lr": {"low": 1e-5, "high": 1e-3}})
     found = count_rejections(PREDICTED, space, {**FIXED, "train.batch_size": batch}, 0)
     assert (found.can_run, found.sampled) == (can_run, False)

@@ -187,7 +187,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
-def test_what_is_traced_is_the_sampled_head_precision_and_clipping(traced: list[Any]) -> None:
+def test_the_trace_has_the_sampled_head_precision_and_clipping(traced: list[Any]) -> None:
     packed = packing(TrialDevice("cuda", 24.0, bf16=True))
     packed.predict_fit(Sample.of(params(head__pooling="max", head__dropout=0.0, train__clip_norm=0.0)))
     (workload,) = traced
@@ -200,7 +200,7 @@ def test_what_is_traced_is_the_sampled_head_precision_and_clipping(traced: list[
     assert traced[-1].precision == "fp32"
 
 
-def test_what_needs_the_same_is_traced_once(traced: list[Any]) -> None:
+def test_configurations_with_the_same_need_are_traced_once(traced: list[Any]) -> None:
     packed = packing()
     for lr, dropout, batch, length in [(1e-5, 0.1, 8, 64), (1e-4, 0.2, 16, 512), (1e-3, 0.3, 64, 128)]:
         given = params(batch=batch, length=length, optim__lr=lr, head__dropout=dropout)
@@ -209,7 +209,7 @@ def test_what_needs_the_same_is_traced_once(traced: list[Any]) -> None:
     assert len(traced) == 1
 
 
-def test_what_cannot_be_predicted_is_let_through_on_a_whole_card_and_said_once() -> None:
+def test_an_unpredictable_model_gets_a_whole_card_and_one_message() -> None:
     said: list[str] = []
     packed = packing(say=said.append)
     given = params("tiny-deberta", head__pooling="pooler")

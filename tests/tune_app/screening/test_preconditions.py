@@ -40,7 +40,7 @@ def test_a_hub_that_does_not_give_a_model_is_told_before_the_first_trial(asked: 
     assert asked == [("owner/encoder", None)]
 
 
-def test_where_trials_run_on_other_machines_the_hub_is_theirs(asked: list[tuple[str, str | None]]) -> None:
+def test_trials_on_other_machines_fetch_from_the_hub_themselves(asked: list[tuple[str, str | None]]) -> None:
     check_models(config_of(), from_here=False)
     assert asked == []
 

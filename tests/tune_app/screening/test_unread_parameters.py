@@ -156,7 +156,7 @@ def test_configurations_that_cannot_run_are_passed_over(monkeypatch: pytest.Monk
     assert len(calls) == 4
 
 
-def test_what_could_not_be_tried_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_families_that_could_not_be_tried_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(settings: TrialSettings, files: Any) -> frozenset[str]:
         raise ValueError("planted: cannot run")
 

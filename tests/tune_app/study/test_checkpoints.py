@@ -124,7 +124,7 @@ def test_nothing_goes_before_the_study_is_kept_that_no_longer_needs_it(run: Any,
     assert trials.left() == []
 
 
-def test_what_a_store_does_not_let_go_of_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_deletion_in_a_store_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     deleted, answers = [], [OSError("no answer"), None, None]
 
     def delete(checkpoints: StudyCheckpoints, recorded: str) -> None:
@@ -211,7 +211,7 @@ def test_fewer_are_kept_from_the_next_end_on_where_fewer_are_wanted(run: Any) ->
 
 
 @pytest.mark.parametrize("state", [TrialState.PRUNED, TrialState.FAIL, TrialState.COMPLETE])
-def test_what_a_killed_search_left_of_an_ended_trial_goes_at_the_next_end(run: Any, state: TrialState) -> None:
+def test_files_that_a_killed_search_left_of_an_ended_trial_go_at_the_next_end(run: Any, state: TrialState) -> None:
     trials = run(1)
     trials.write(0, 1, True)
     trials.end(0, 0.9)
@@ -246,7 +246,7 @@ def test_a_run_directory_that_was_moved_has_its_checkpoints_still(run: Any, tmp_
     assert moved.own(recorded) == own, "that it is gone is said where it is read"
 
 
-def test_what_no_trial_knows_of_is_gone_when_a_search_begins_again(tmp_path: Path) -> None:
+def test_checkpoints_that_no_trial_records_go_when_a_search_resumes(tmp_path: Path) -> None:
     folder, said = tmp_path / "checkpoints", list[str]()
     first, second, third = (trial_folder(number, ID, attempt) for number, attempt in ((0, "a"), (0, "b"), (1, "c")))
     kept = write_checkpoint(folder / first / "checkpoint_1")

@@ -29,7 +29,7 @@ def test_another_fixed_setting_is_another_study(override: str, difference: str, 
     "override",
     ["optim.lr=0.5", "memory.micro_batch=4", "search.trials=9", "search.max_concurrent=2", "scheduler.name=asha"],
 )
-def test_what_changes_no_value_is_the_same_study(override: str, plain_config: dict[str, Any]) -> None:
+def test_changes_without_effect_on_values_keep_the_study(override: str, plain_config: dict[str, Any]) -> None:
     there = study_record(parse_config(plain_config))
     assert there.differences(study_record(parse_config(plain_config, [override]))) == []
     assert type(there).from_dict(there.as_dict()) == there

@@ -55,7 +55,7 @@ def start_writer(code: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(("write", "read"), [(JournalFile, JournalFileBackend), (JournalFileBackend, JournalFile)])
-def test_what_one_backend_writes_the_other_reads(write: Any, read: Any, tmp_path: Path) -> None:
+def test_each_backend_reads_the_others_records(write: Any, read: Any, tmp_path: Path) -> None:
     def backend(kind: Any) -> Any:
         return kind(tmp_path / "journal" if kind is JournalFile else str(tmp_path / "journal"))
 
@@ -148,7 +148,7 @@ def test_the_writer_itself_reads_what_it_holds_back(tmp_path: Path) -> None:
     assert list(journal.read_logs(3)) == numbered(3)
 
 
-def test_what_was_appended_before_an_exception_is_written_whole(tmp_path: Path) -> None:
+def test_lines_appended_before_an_exception_are_written_whole(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     journal = JournalFile(path)
 

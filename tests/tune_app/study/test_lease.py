@@ -77,7 +77,7 @@ def test_it_is_let_go_of_by_a_search_that_fails(store: Store, tmp_path: Path) ->
     assert store.files == {}
 
 
-def test_one_that_is_renewed_is_nobody_elses(store: Store, tmp_path: Path) -> None:
+def test_a_renewed_lease_stays_with_its_holder(store: Store, tmp_path: Path) -> None:
     told: list[str] = []
     with lease(store, tmp_path / "here").held(pytest.fail):
         held = json.loads(store.files[FILE])["id"]
@@ -90,7 +90,7 @@ def test_one_that_is_renewed_is_nobody_elses(store: Store, tmp_path: Path) -> No
     assert len(told) == 1
 
 
-def test_one_that_is_not_renewed_any_more_is_taken(store: Store, tmp_path: Path) -> None:
+def test_a_lease_that_is_no_longer_renewed_is_taken(store: Store, tmp_path: Path) -> None:
     store.put(OTHER)
     told: list[str] = []
     with lease(store, tmp_path, silent_s=0.1).held(told.append):
@@ -98,14 +98,14 @@ def test_one_that_is_not_renewed_any_more_is_taken(store: Store, tmp_path: Path)
     assert "elsewhere" in told[0]
 
 
-def test_one_that_is_let_go_of_meanwhile_is_taken_at_once(store: Store, tmp_path: Path) -> None:
+def test_a_lease_that_is_released_meanwhile_is_taken_at_once(store: Store, tmp_path: Path) -> None:
     store.put(OTHER)
     threading.Timer(2 * BEAT_S, lambda: store.delete(FILE)).start()
     with lease(store, tmp_path, silent_s=60).held(lambda _: None):
         assert FILE in store.files
 
 
-def test_what_a_killed_search_of_the_same_machine_left_is_taken_without_a_wait(store: Store, tmp_path: Path) -> None:
+def test_a_lease_of_a_killed_search_on_this_machine_is_taken_at_once(store: Store, tmp_path: Path) -> None:
     with ExitStack() as killed:
         killed.enter_context(lease(store, tmp_path).held(pytest.fail))
         left = store.files[FILE]
@@ -114,7 +114,7 @@ def test_what_a_killed_search_of_the_same_machine_left_is_taken_without_a_wait(s
         assert store.files[FILE] != left
 
 
-def test_of_two_that_take_it_at_once_the_last_one_has_it(store: Store, tmp_path: Path) -> None:
+def test_the_last_of_two_that_take_a_lease_at_once_holds_it(store: Store, tmp_path: Path) -> None:
     threading.Timer(2 * BEAT_S, lambda: store.put(OTHER)).start()
     with pytest.raises(UserError, match="on elsewhere"), lease(store, tmp_path, settle_s=0.5).held(pytest.fail):
         pytest.fail("two hold it")
@@ -141,9 +141,7 @@ def test_a_search_learns_it_too_while_it_has_nothing_to_write(store: Store, tmp_
     assert json.loads(store.files[FILE]) == OTHER
 
 
-def test_one_that_another_took_and_let_go_of_is_not_taken_up_again(
-    store: Store, tmp_path: Path, wait_for: WaitFor
-) -> None:
+def test_a_lease_that_another_took_and_released_is_not_resumed(store: Store, tmp_path: Path, wait_for: WaitFor) -> None:
     held = lease(store, tmp_path)
     with held.held(pytest.fail):
         store.delete(FILE)
@@ -153,7 +151,7 @@ def test_one_that_another_took_and_let_go_of_is_not_taken_up_again(
     assert store.files == {}
 
 
-def test_what_is_renewed_after_a_long_silence_may_be_anothers(store: Store, tmp_path: Path, wait_for: WaitFor) -> None:
+def test_a_lease_after_a_long_silence_may_belong_to_another(store: Store, tmp_path: Path, wait_for: WaitFor) -> None:
     held = lease(store, tmp_path, silent_s=-1.0)
     with held.held(pytest.fail):
         wait_for(lambda: is_lost(held))
@@ -179,7 +177,7 @@ def test_a_store_that_does_not_answer_gives_none(store: Store, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{}", b'{"id": 1}'])
-def test_what_cannot_be_read_may_be_of_another_version_and_is_waited_for(
+def test_an_unreadable_lease_may_be_of_another_version_and_is_awaited(
     store: Store, tmp_path: Path, content: bytes
 ) -> None:
     store.files[FILE] = content

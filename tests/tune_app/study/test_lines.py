@@ -122,5 +122,5 @@ def test_only_parameters_that_differ_are_worth_a_word(store: StudyStore) -> None
         (0.684, ["68% of the rows are longer than tok.max_length and were cut to it"]),
     ],
 )
-def test_that_texts_are_cut_is_told_where_some_are(share: float | None, said: list[str]) -> None:
+def test_cut_texts_are_reported(share: float | None, said: list[str]) -> None:
     assert cut_lines(share) == said

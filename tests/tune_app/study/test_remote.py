@@ -156,7 +156,7 @@ def read(name: str = "x") -> StudyStore:
     return load_study(run_dir, name, stored_config(run_dir).study.storage)
 
 
-def test_what_one_machine_told_the_next_one_knows(bucket: Bucket, machine: Machine) -> None:
+def test_records_of_one_machine_reach_the_next(bucket: Bucket, machine: Machine) -> None:
     with Search() as search:
         assert search.complete(0.1)
     machine("B")
@@ -189,7 +189,7 @@ def test_a_copy_of_a_killed_search_goes_on_where_it_was(bucket: Bucket, machine:
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"op_code": 4, "tr'])
-def test_what_another_machine_did_not_get_to_know_is_set_aside_and_told(
+def test_records_that_the_store_lacks_are_set_aside_with_a_message(
     bucket: Bucket, machine: Machine, torn: bytes
 ) -> None:
     Search.kill(machine("A"), torn=torn)
@@ -259,7 +259,7 @@ def test_a_copy_at_work_is_left_as_it_is(bucket: Bucket, machine: Machine) -> No
     assert search.messages == []
 
 
-def test_what_can_wait_does_and_the_rest_is_kept_at_once(bucket: Bucket, machine: Machine) -> None:
+def test_urgent_records_are_saved_at_once_and_others_later(bucket: Bucket, machine: Machine) -> None:
     with Search() as search:
         assert search.complete(0.1)
         search.store.open_trial({"optim.lr": 0.2}, {})
@@ -478,14 +478,14 @@ def test_an_archived_study_is_there_for_every_machine(bucket: Bucket, machine: M
 
 
 @pytest.mark.parametrize("given", ["s3://bucket/runs/y", "s3://bucket/none/x"])
-def test_a_study_that_the_store_does_not_have_is_told(given: str, bucket: Bucket, machine: Machine) -> None:
+def test_a_study_that_the_store_lacks_is_named(given: str, bucket: Bucket, machine: Machine) -> None:
     with Search():
         pass
     with pytest.raises(UserError, match=f"{given}: no study there; give study.dir and the study's name"):
         fetched(given)
 
 
-def test_a_store_that_does_not_answer_is_told(bucket: Bucket, machine: Machine) -> None:
+def test_a_store_that_does_not_answer_is_reported(bucket: Bucket, machine: Machine) -> None:
     with Search() as search:
         search.complete(0.1)
     bucket.is_out_of_reach = True

@@ -66,7 +66,7 @@ def test_the_json_is_the_contracts_to_the_key(store: StudyStore) -> None:
     }
 
 
-def test_what_was_carried_over_is_ranked_but_not_counted_as_launched(tmp_path: Path) -> None:
+def test_carried_over_trials_are_ranked_but_do_not_count_as_launched(tmp_path: Path) -> None:
     space = parse_space({"train.batch_size": {"choices": [8, 16, 32]}})
     record = StudyRecord(space, "criteria", "macro_f1", "max", "data")
     forked = open_study(tmp_path, "x-v2", None, record, parent=Parent("x", str(tmp_path / "x"), None))

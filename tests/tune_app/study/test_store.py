@@ -347,7 +347,7 @@ def test_a_study_made_beforehand_is_refused_by_its_direction(
     assert theirs.user_attrs == {}
 
 
-def test_what_another_program_wrote_to_an_empty_study_is_not_written_over(empty_database: Path, tmp_path: Path) -> None:
+def test_attributes_of_another_program_in_an_empty_study_stay(empty_database: Path, tmp_path: Path) -> None:
     backend = Backend(tmp_path, f"sqlite:///{shutil.copy(empty_database, tmp_path / 'theirs.db')}")
     theirs = optuna.create_study(study_name="test", storage=backend.url, direction="maximize")
     theirs.set_user_attr("owner", "ann")

@@ -242,7 +242,7 @@ def test_a_study_at_work_is_neither_archived_nor_deleted(action: str, shelf: She
     assert shelf.names == ["x"]
 
 
-def test_of_a_run_directory_only_what_headroom_wrote_is_deleted(shelf: Shelf) -> None:
+def test_only_files_that_headroom_wrote_are_deleted_from_a_run_directory(shelf: Shelf) -> None:
     store = shelf.search([0.1], 0.1)
     run_dir = shelf.folder / "x"
     for name in ("cache", "checkpoints/trial-00000-a", f"checkpoints/{trial_folder(0, store.id, 'a')}"):
