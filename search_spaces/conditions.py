@@ -233,9 +233,9 @@ class ActiveSpace:
     def shape(self) -> list[str]:
         """Return one line per parameter: its values, and the conditions under which a run reads them."""
         entries = {name: str(entry) for name, entry in self.space.entries.items()}
-        depends = {name: [c for c in found if c.name in entries] for name, found in self.conditions.items()}
+        depends = {name: [c for c in conditions if c.name in entries] for name, conditions in self.conditions.items()}
         names = max(map(len, entries))
-        widest = max((len(entries[name]) for name, found in depends.items() if found), default=0)
+        widest = max((len(entries[name]) for name, conditions in depends.items() if conditions), default=0)
         return [
             f"{name:<{names}}  {values:<{widest}}  only with {' and '.join(map(str, depends[name]))}"
             if depends.get(name)

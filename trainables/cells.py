@@ -31,12 +31,12 @@ def written(cell: object) -> str | None:
 
 def text(cell: object) -> str:
     """Return a text unchanged."""
-    found = written(cell)
-    if found is None:
+    text = written(cell)
+    if text is None:
         raise ValueError("is empty; fill it in or remove the row")
-    if found.isspace():
+    if text.isspace():
         raise ValueError("holds only blanks; fill it in or remove the row")
-    return unicode(found)
+    return unicode(text)
 
 
 def group(cell: object) -> str:
@@ -44,70 +44,70 @@ def group(cell: object) -> str:
 
     Leading zeros stay, in every format: 007 may be a code, and another group than 7.
     """
-    found = (written(cell) or "").strip()
-    if not found:
+    text = (written(cell) or "").strip()
+    if not text:
         raise ValueError(
             "is empty; give every row its group, or rows of one group may end up on both sides of the split"
         )
     # Convert no other notation: 1e3 may be an identifier.
-    return unicode(found.partition(".")[0] if _WHOLE.fullmatch(found) else found)
+    return unicode(text.partition(".")[0] if _WHOLE.fullmatch(text) else text)
 
 
 def label(cell: object) -> str:
     """Return a label as the name of its class: a whole number in digits, true or false, or a name."""
-    found = (written(cell) or "").strip()
-    if not found:
+    text = (written(cell) or "").strip()
+    if not text:
         raise ValueError("is empty; write its class, or remove the row")
-    if found.lower() in TRUTH:
-        return found.lower()
+    if text.lower() in TRUTH:
+        return text.lower()
     with suppress(ValueError):
-        return str(_whole(found))
-    if _is_number(found):
+        return str(_whole(text))
+    if _is_number(text):
         raise ValueError(f"{reprlib.repr(cell)} is not a class: labels are whole numbers or names; write it as one")
-    if len(found) > _LONGEST_NAME or not found.isprintable():
+    if len(text) > _LONGEST_NAME or not text.isprintable():
         raise ValueError(f"{reprlib.repr(cell)} is not the name of a class; give data.columns.label the right column")
-    return found
+    return text
 
 
 def integer(cell: object) -> int | None:
     """Return an integer however it is written (1, 1.0, " 1 "); None for an empty cell."""
-    found = (written(cell) or "").strip()
-    if not found:
+    text = (written(cell) or "").strip()
+    if not text:
         return None
-    if found.lower() in TRUTH:
-        return TRUTH[found.lower()]
+    if text.lower() in TRUTH:
+        return TRUTH[text.lower()]
     with suppress(ValueError):
-        return _whole(found)
+        return _whole(text)
     raise ValueError(f"{reprlib.repr(cell)} is not an integer; write it as one")
 
 
-def _is_number(found: str) -> bool:
+def _is_number(text: str) -> bool:
     with suppress(ValueError):
-        float(found)
+        float(text)
         return True
     return False
 
 
-def unicode(found: str) -> str:
+def unicode(text: str) -> str:
     """Return a text that every program can hold, unchanged.
 
     Raises:
         ValueError: the text holds NUL, or half a surrogate pair.
     """
-    position = found.find("\0")
+    position = text.find("\0")
     if position >= 0:
         raise ValueError(f"character {position + 1} is NUL, which no text holds; remove it")
     try:
-        found.encode()
+        text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"character {error.start + 1} is half a surrogate pair; write the whole character") from error
-    return found
+    return text
 
 
-def _whole(found: str) -> int:
+def _whole(text: str) -> int:
     with suppress(ValueError):
-        return int(found)
-    number = float(found)
+        return int(text)
+    number = float(text)
     if not number.is_integer():
         raise ValueError
     return int(number)

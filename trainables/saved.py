@@ -87,12 +87,12 @@ def save_model_folder(
                 encoder.config.label2id = {name: number for number, name in enumerate(settings.task.class_names)}
             encoder.save_pretrained(partial / where)
             tokenizer.save_pretrained(partial / where)
-        own = {name: tensor.detach().cpu().contiguous() for name, tensor in _own_tensors(model).items()}
-        save_file(own, partial / _OWN_FILE)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _own_tensors(model).items()}
+        save_file(tensors, partial / _OWN_FILE)
         stored = {"format_version": FORMAT_VERSION, **_stored_settings(settings), "decision": dict(decision)}
         settings_file = partial / _SETTINGS_FILE
         settings_file.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
-        stored_scores = {part: asdict(own) for part, own in (scores or {}).items()}
+        stored_scores = {part: asdict(values) for part, values in (scores or {}).items()}
         (partial / _SCORES_FILE).write_text(json.dumps(stored_scores, indent=2) + "\n", encoding="utf-8")
         # Safetensors makes files readable by their owner alone. On a shared machine the user's umask should decide.
         for path in partial.rglob("*"):

@@ -261,8 +261,8 @@ def _over_folds(folds: Sequence[Mapping[str, float]], objective: str) -> tuple[f
     means = {name: statistics.fmean(fold[name] for fold in folds) for name in names}
     values = [fold[objective] for fold in folds]
     last = folds[-1]
-    own = {f"fold_{objective}": last[objective], FOLD_EPOCH: last[FOLD_EPOCH], FOLD_EPOCHS: last[FOLD_EPOCHS]}
-    return means[objective], {**means, FOLD_DEVIATION: statistics.pstdev(values), **own}
+    last_fold = {f"fold_{objective}": last[objective], FOLD_EPOCH: last[FOLD_EPOCH], FOLD_EPOCHS: last[FOLD_EPOCHS]}
+    return means[objective], {**means, FOLD_DEVIATION: statistics.pstdev(values), **last_fold}
 
 
 def _mean_by_criterion(folds: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
@@ -272,6 +272,6 @@ def _mean_by_criterion(folds: Sequence[Mapping[str, Mapping[str, float]]]) -> di
         for criterion, scores in fold.items():
             found.setdefault(criterion, []).append(scores)
     return {
-        criterion: {name: statistics.fmean(fold[name] for fold in own) for name in own[0]}
-        for criterion, own in found.items()
+        criterion: {name: statistics.fmean(fold[name] for fold in folds_scores) for name in folds_scores[0]}
+        for criterion, folds_scores in found.items()
     }

@@ -13,19 +13,19 @@ def stopping_steps(scheduler: str, steps: int, warmup: int, reduction_factor: in
     if scheduler == "hyperband":
         brackets = 1 + round(math.log(steps) / math.log(reduction_factor))
         first = {bracket: int(steps * float(reduction_factor) ** -bracket) for bracket in range(brackets)}
-        found = [
+        per_bracket = [
             _before(steps, begin, reduction_factor, rungs=bracket)
             for bracket, begin in first.items()
             if begin >= warmup
         ]
-        return sorted({step for rungs in found for step in rungs})
+        return sorted({step for rungs in per_bracket for step in rungs})
     return []
 
 
 def _before(steps: int, first: int, factor: int, rungs: int) -> list[int]:
     """Return at most ``rungs`` of first, first x factor, first x factor^2, … that are below ``steps``."""
-    found: list[int] = []
-    while first < steps and len(found) < rungs:
-        found.append(first)
+    ascending: list[int] = []
+    while first < steps and len(ascending) < rungs:
+        ascending.append(first)
         first *= factor
-    return found
+    return ascending

@@ -66,8 +66,8 @@ def holdings(
             container NVML reports process ids of the host, so this process may be missing.
     """
     taken = max(0, total - free - reserved)
-    own = (processes or {}).get(own_pid)
-    beyond = min(taken, CONTEXT_BYTES if own is None else max(0, own - reserved))
+    own_bytes = (processes or {}).get(own_pid)
+    beyond = min(taken, CONTEXT_BYTES if own_bytes is None else max(0, own_bytes - reserved))
     return Holdings(beyond, taken - beyond)
 
 
@@ -112,8 +112,8 @@ def grow_segments() -> None:
 
 def free_on_card(*, total: int, real_total: int, real_free: int, others: int) -> int:
     """Return the free memory of a card that may be treated as smaller than it is."""
-    own = real_total - real_free - others
-    return max(0, min(real_free, total - own - others))
+    own_bytes = real_total - real_free - others
+    return max(0, min(real_free, total - own_bytes - others))
 
 
 def out_of_memory_cause(

@@ -65,19 +65,19 @@ class SharedBudget:
             RuntimeError: more than 256 processes share the card.
         """
         cells = self._mapped()
-        own = self._own_slot(cells)
+        own_slot = self._own_slot(cells)
         with self._locked():
-            room = total_bytes - sum(cells[3 : 3 + cells[0] * _SLOT_CELLS : _SLOT_CELLS]) + cells[own + 2]
+            room = total_bytes - sum(cells[3 : 3 + cells[0] * _SLOT_CELLS : _SLOT_CELLS]) + cells[own_slot + 2]
             if room < most_bytes:
                 # Checking that a process lives is worth it only if its bytes are needed.
                 for slot in _slots(cells):
-                    if cells[slot + 2] and slot != own and not _lives(cells, slot):
+                    if cells[slot + 2] and slot != own_slot and not _lives(cells, slot):
                         room += cells[slot + 2]
                         cells[slot + 2] = 0
             if room < least_bytes:
                 return None
             claimed = min(most_bytes, room)
-            cells[own + 2] = claimed
+            cells[own_slot + 2] = claimed
         return claimed
 
     def _mapped(self) -> memoryview:

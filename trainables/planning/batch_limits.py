@@ -119,14 +119,14 @@ class BatchLimits:
             return
         if self._is_certain():
             return
-        found = self._remembered()
-        if found is None:
+        probes = self._remembered()
+        if probes is None:
             with rehearsing as rehearsal:
-                found = self._run_probes(rehearsal)
-                self.probe_points = found.training.points + found.evaluation.points
+                probes = self._run_probes(rehearsal)
+                self.probe_points = probes.training.points + probes.evaluation.points
             if not rehearsal.disturbed:
-                self._remember(found)
-        self.row_limits = self._limits(found.training.factor, found.evaluation.factor)
+                self._remember(probes)
+        self.row_limits = self._limits(probes.training.factor, probes.evaluation.factor)
 
     def use_checkpointing(self) -> bool:
         """Recompute activations in the backward pass from now on; return whether this call switched it on."""
@@ -269,7 +269,7 @@ class BatchLimits:
             whole = in_one_pass()
             if whole.rows or effective == 1:
                 return whole
-        found = probe(
+        probed = probe(
             lambda rows: self._plan.need_gib(rows, length, 2),
             lambda rows: _gib(rehearsal.training_peak(rows, length, accumulating=True)),
             allowed=allowed,
@@ -278,32 +278,32 @@ class BatchLimits:
             most_points=MOST_POINTS - whole.points,
         )
         if not whole.points:
-            if found.rows == effective or need * found.factor > allowed:
-                return found
+            if probed.rows == effective or need * probed.factor > allowed:
+                return probed
             # The need is less than predicted, so a single pass, without gradients beside it, may hold all inputs.
-            whole = in_one_pass() if found.points < MOST_POINTS else Probed(0, 0, 1.001 * allowed / need)
+            whole = in_one_pass() if probed.points < MOST_POINTS else Probed(0, 0, 1.001 * allowed / need)
             if whole.rows:
-                return replace(found, rows=effective, points=found.points + 1)
+                return replace(probed, rows=effective, points=probed.points + 1)
         # The larger factor prevents another try of the single pass that did not fit.
-        return Probed(found.rows, whole.points + found.points, max(whole.factor, found.factor))
+        return Probed(probed.rows, whole.points + probed.points, max(whole.factor, probed.factor))
 
     def _remembered(self) -> _Probes | None:
         try:
-            found = read_checked(self._memory_file())
-            known = _Probes(Probed(**found["training"]), Probed(**found["evaluation"]))
-            if found["checkpointing"] and not self.checkpointing:
+            stored = read_checked(self._memory_file())
+            known = _Probes(Probed(**stored["training"]), Probed(**stored["evaluation"]))
+            if stored["checkpointing"] and not self.checkpointing:
                 self.use_checkpointing()
-            return known if found["checkpointing"] == self.checkpointing else None
+            return known if stored["checkpointing"] == self.checkpointing else None
         except (OSError, ValueError, KeyError, TypeError):
             return None  # The file is absent, damaged or of another version, so the probe runs again.
 
-    def _remember(self, found: _Probes) -> None:
+    def _remember(self, probes: _Probes) -> None:
         write_checked(
             self._memory_file(),
             {
                 "checkpointing": self.checkpointing,
-                "training": vars(found.training),
-                "evaluation": vars(found.evaluation),
+                "training": vars(probes.training),
+                "evaluation": vars(probes.evaluation),
             },
         )
 

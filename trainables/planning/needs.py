@@ -99,16 +99,16 @@ class Planner:
             ValueError: the model cannot be built, for instance because the encoder lacks the requested pooling or
                 cannot be checkpointed. Tracing an encoder whose code needs values of tensors may raise anything.
         """
-        found = _cut(self.plan(settings), settings, allowed_gib, checkpointing=settings.train.checkpointing)
+        cut = _cut(self.plan(settings), settings, allowed_gib, checkpointing=settings.train.checkpointing)
         memory = settings.memory
-        if plain or found.checkpointing or not memory.allow_checkpointing:
-            return found
-        if not too_many_passes(found.passes, memory.max_accumulation):
-            return found
+        if plain or cut.checkpointing or not memory.allow_checkpointing:
+            return cut
+        if not too_many_passes(cut.passes, memory.max_accumulation):
+            return cut
         try:
             plan = self.plan(settings, checkpointing=True)
         except ValueError:
-            return found
+            return cut
         return _cut(plan, settings, allowed_gib, checkpointing=True)
 
     def plan(self, settings: TrialSettings, *, checkpointing: bool = False) -> MemoryPlan:
@@ -141,14 +141,14 @@ class Planner:
             )
         return self._accepted.get(made)
 
-    def confirmed_gib(self, settings: TrialSettings, found: Cut) -> float:
+    def confirmed_gib(self, settings: TrialSettings, cut: Cut) -> float:
         """Return the need of a split by a trace at its exact sizes, where a model may take another code path."""
-        assert found.micro_batch is not None
-        assert found.passes is not None
-        length, workload = settings.tok.max_length, self._workload(settings, found.checkpointing)
-        plan = confirm(workload, found.micro_batch, length, self._cache)
+        assert cut.micro_batch is not None
+        assert cut.passes is not None
+        length, workload = settings.tok.max_length, self._workload(settings, cut.checkpointing)
+        plan = confirm(workload, cut.micro_batch, length, self._cache)
         plan = replace(plan, correction=self._correction(workload.precision))
-        return plan.need_gib(found.micro_batch, length, found.passes)
+        return plan.need_gib(cut.micro_batch, length, cut.passes)
 
     def _workload(self, settings: TrialSettings, checkpointing: bool) -> Workload:
         precision = settings.train.precision if settings.train.precision != "auto" else self._auto_precision
@@ -272,12 +272,12 @@ class Question:
 
     def about(self, model: str, effective_batch: int, length: int) -> TrialSettings:
         """Return the settings of a trial with these values, in the precision asked about."""
-        own = self.settings
+        base = self.settings
         return replace(
-            own,
-            model=replace(own.model, name=model),
-            train=replace(own.train, batch_size=effective_batch, grad_accum=1, precision=self.precision),
-            tok=replace(own.tok, max_length=length),
+            base,
+            model=replace(base.model, name=model),
+            train=replace(base.train, batch_size=effective_batch, grad_accum=1, precision=self.precision),
+            tok=replace(base.tok, max_length=length),
         )
 
 
@@ -321,17 +321,17 @@ def verdict(question: Question, model: str, effective_batch: int, length: int, f
     """
     planner = question.planner(files)
     settings, allowed_gib = question.about(model, effective_batch, length), question.allowed_gib
-    found = planner.cut(settings, allowed_gib)
+    cut = planner.cut(settings, allowed_gib)
     for _ in range(_MOST_CONFIRMATIONS):
-        if found.passes is None:
+        if cut.passes is None:
             break
-        need_gib = planner.confirmed_gib(settings, found)
-        predicted_gib, found = found.need_gib, replace(found, need_gib=need_gib)
+        need_gib = planner.confirmed_gib(settings, cut)
+        predicted_gib, cut = cut.need_gib, replace(cut, need_gib=need_gib)
         if need_gib <= question.allowed_gib:
             break
         # The chosen split needs more than predicted, so lower the allowance by the same ratio.
         allowed_gib *= predicted_gib / need_gib
-        found = planner.cut(settings, allowed_gib)
+        cut = planner.cut(settings, allowed_gib)
     return Verdict(
         model=model,
         length=length,
@@ -339,12 +339,12 @@ def verdict(question: Question, model: str, effective_batch: int, length: int, f
         precision=question.precision,
         device=question.device,
         budget_gib=question.budget_gib,
-        fits=found.passes is not None,
-        need_gib=found.need_gib,
-        micro_batch=found.micro_batch,
-        accumulation_steps=found.passes,
-        max_micro_batch=found.largest,
-        checkpointing=found.checkpointing,
+        fits=cut.passes is not None,
+        need_gib=cut.need_gib,
+        micro_batch=cut.micro_batch,
+        accumulation_steps=cut.passes,
+        max_micro_batch=cut.largest,
+        checkpointing=cut.checkpointing,
     )
 
 

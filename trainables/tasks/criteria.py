@@ -54,10 +54,10 @@ class PairExamples:
         return batch
 
     def with_texts(self, texts: Sequence[AugmentedTexts]) -> Self:
-        (own,) = texts
+        (own_texts,) = texts
         augmented = copy(self)
-        augmented._texts = own
-        augmented.lengths = self._tokens.lengths(self._max_length, own)
+        augmented._texts = own_texts
+        augmented.lengths = self._tokens.lengths(self._max_length, own_texts)
         return augmented
 
 
@@ -202,12 +202,12 @@ def _by_criterion(
     named = np.array(criteria, dtype=object)
     found: dict[str, Mapping[str, float]] = {}
     for criterion, rows in Counter(criteria).most_common(MOST_CRITERIA):
-        own = named == criterion
+        chosen = named == criterion
         found[criterion] = {
             "rows": float(rows),
-            **_class_counts(labels[own], class_names),
-            "accuracy": float((labels[own] == predicted[own]).mean()),
-            "macro_f1": float(f1_score(labels[own], predicted[own], average="macro", zero_division=0.0)),
+            **_class_counts(labels[chosen], class_names),
+            "accuracy": float((labels[chosen] == predicted[chosen]).mean()),
+            "macro_f1": float(f1_score(labels[chosen], predicted[chosen], average="macro", zero_division=0.0)),
         }
     return found
 

@@ -106,11 +106,13 @@ def diagnose_cluster(run_root: str, address: str) -> list[Finding]:
     given = run_root if is_store(run_root) else os.path.abspath(os.path.expanduser(run_root))
     location = without_password(given)
     with joined(address, cpus=0):
-        nodes, own = living_nodes(), own_node()
-        unreached = not_reached(CheckpointStorage(given), [node for node in nodes if node.cpus and node.id != own])
+        nodes, driver_node = living_nodes(), own_node()
+        unreached = not_reached(
+            CheckpointStorage(given), [node for node in nodes if node.cpus and node.id != driver_node]
+        )
     findings = []
-    for node in sorted(nodes, key=lambda node: (node.id != own, node.address)):
-        here = ", this machine" if node.id == own else "" if node.cpus else ", runs no trials"
+    for node in sorted(nodes, key=lambda node: (node.id != driver_node, node.address)):
+        here = ", this machine" if node.id == driver_node else "" if node.cpus else ", runs no trials"
         found = f"{_counted(int(node.cpus), 'CPU')}, {_counted(int(node.gpus), 'GPU')}{here}"
         why = unreached.get(node.id)
         if why is None:

@@ -67,7 +67,7 @@ def print_leaderboard(console: Console, store: StudyStore, top: int = _TOP) -> N
         beside = str(trial.user_attrs.get("best_epoch", ""))
         if in_folds:
             beside = f"{trial.user_attrs['metrics'][FOLD_DEVIATION]:.4f}"
-        values = [own.shown(value) for own, value in zip(objectives, values_of(trial), strict=True)]
+        values = [objective.shown(value) for objective, value in zip(objectives, values_of(trial), strict=True)]
         number = f"{trial.number}{' ★' if rank <= len(on_front) else ''}"
         table.add_row(str(rank), number, *values, beside, what_of(trial, trial.params))
     console.print(table)
@@ -201,7 +201,13 @@ def print_trials(console: Console, store: StudyStore, *, running: bool) -> None:
     trials, record = store.trials(), store.record
     table = Table(box=None, pad_edge=False, header_style="bold")
     names = varying(trials)
-    for column in ("trial", "outcome", record.step_scale.noun, *(own.name for own in record.objectives), "time"):
+    for column in (
+        "trial",
+        "outcome",
+        record.step_scale.noun,
+        *(objective.name for objective in record.objectives),
+        "time",
+    ):
         table.add_column(column, no_wrap=True)
     table.add_column("configuration or reason", overflow="fold")
     now = time.time() if running else None
@@ -212,7 +218,10 @@ def print_trials(console: Console, store: StudyStore, *, running: bool) -> None:
             str(trial.number),
             state_of(trial, is_running=running),
             record.step_scale.shown(max(steps)) if steps else "",
-            *("" if value is None else own.shown(value) for own, value in zip_longest(record.objectives, values)),
+            *(
+                "" if value is None else objective.shown(value)
+                for objective, value in zip_longest(record.objectives, values)
+            ),
             "" if is_infeasible(trial) else duration_text(working_s(trial, now)),
             what_of(trial, names),
         )

@@ -105,9 +105,9 @@ def _own_limits(raw: dict[str, Any]) -> dict[str, Any]:
     for position, limit in enumerate(limits):
         if isinstance(limit, str) and limit in NAMED_LIMITS:
             limits[position] = {"from": limit}
-    own = next((limit for limit in limits if isinstance(limit, dict)), None)
-    if own is None:
-        own = {}
-        limits.append(own)
+    custom = next((limit for limit in limits if isinstance(limit, dict)), None)
+    if custom is None:
+        custom = {}
+        limits.append(custom)
     raw["limits"] = limits
-    return own
+    return custom

@@ -177,7 +177,14 @@ def search_view(
     newest = (trial for trial in reversed(launched) if trial.number not in numbers)
     return SearchView(
         summary_lines(study_status(store, is_running=is_running), remaining_s(trials, store.target, course)),
-        ("trial", "outcome", record.step_scale.noun, *(own.name for own in record.objectives), "time", "configuration"),
+        (
+            "trial",
+            "outcome",
+            record.step_scale.noun,
+            *(objective.name for objective in record.objectives),
+            "time",
+            "configuration",
+        ),
         [build.row(trial) for trial in running],
         # Those among the best are left out when the table is drawn.
         [build.row(trial) for trial in islice(newest, most + _BEST)],
@@ -214,7 +221,10 @@ class _Rows:
                 f"{trial.number}{' ★' if trial.number in self.best else ''}",
                 state,
                 _steps_text(trial.intermediate_values, live, self.step_scale),
-                *("" if value is None else own.shown(value) for own, value in zip_longest(self.objectives, values)),
+                *(
+                    "" if value is None else objective.shown(value)
+                    for objective, value in zip_longest(self.objectives, values)
+                ),
                 duration_text(working_s(trial, time.time() if self.is_running else None)),
                 what_of(trial, self.names),
             ),

@@ -23,11 +23,11 @@ def check_combinations(config: RunConfig, models: Sequence[str]) -> None:
         UserError: there is such a setting; the message names it, the family and the remedy.
     """
     searched = config.space.entries if config.space else {}
-    found = [obstacle for model in models if (obstacle := fixed_obstacle(config, model))]
+    problems = [obstacle for model in models if (obstacle := fixed_obstacle(config, model))]
     # If no model is searched, every trial uses all of the models.
     is_choice = "model.name" in searched or "model.criteria_name" in searched
-    if found and (len(found) == len(models) or not is_choice):
-        raise UserError(f"{found[0]}, or use another model than {', '.join(models)}")
+    if problems and (len(problems) == len(models) or not is_choice):
+        raise UserError(f"{problems[0]}, or use another model than {', '.join(models)}")
 
 
 def fixed_obstacle(config: RunConfig, model: str, **settings: Any) -> Obstacle | None:
@@ -57,8 +57,8 @@ def combination_rules(config: RunConfig, models: Sequence[str]) -> list[Rule]:
         params = {**some, name: value} | ({"model.name": model} if "model.name" in entries else {})
         if config.task.name != "joint":  # In a joint task, the model may be the second one, which no condition covers.
             params = active.normalised(params)
-        found = _obstacles(with_params(settings, {"model.name": model}), model, {**fixed, **params})
-        return any(obstacle.setting == name for obstacle in found)
+        problems = _obstacles(with_params(settings, {"model.name": model}), model, {**fixed, **params})
+        return any(obstacle.setting == name for obstacle in problems)
 
     values = {name: entries[name].examples if name in entries else (fixed.get(name),) for name in TURNABLE}
     hit = any(
@@ -84,8 +84,8 @@ def _obstacles(settings: TrialSettings, model: str, params: Mapping[str, Any]) -
     """Return the obstacles for a model among the settings of a configuration that a run reads."""
     read = {name: value for name, value in params.items() if name in TURNABLE and _is_read(name, params)}
     # Query the hub only if the answer may matter, since it may be unreachable.
-    found = architecture(model, revision_of(settings.model, model), fetch=not any_can_follow(read))
-    return iter(obstacles(found, read) if found else [])
+    known = architecture(model, revision_of(settings.model, model), fetch=not any_can_follow(read))
+    return iter(obstacles(known, read) if known else [])
 
 
 def _is_read(name: str, params: Mapping[str, Any]) -> bool:

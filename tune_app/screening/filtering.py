@@ -112,11 +112,11 @@ def count_rejections(rules: Sequence[Rule], space: Space, fixed: Params, seed: i
     )
     total = running = 0
     for params in configurations:
-        found = violations(rules, Sample.of({**fixed, **params}))
+        broken = violations(rules, Sample.of({**fixed, **params}))
         total += 1
-        running += not found
-        counts.update({violation.rule for violation in found})
-        for violation in found:
+        running += not broken
+        counts.update({violation.rule for violation in broken})
+        for violation in broken:
             if violation.rule not in nearest or violation.excess < nearest[violation.rule].excess:
                 nearest[violation.rule] = violation
     return Rejections(
@@ -136,22 +136,22 @@ def _configurations(space: ActiveSpace, seed: int) -> tuple[bool, Iterator[Param
     return True, (space.sample(rng) for _ in range(_SAMPLES))
 
 
-def check_something_runs(found: Rejections, packing: "Packing") -> None:
+def check_something_runs(rejections: Rejections, packing: "Packing") -> None:
     """Refuse a space that the rules reject entirely.
 
     Raises:
         UserError: the rules reject the whole space; the message names the nearest configuration and the remedy.
     """
-    if found.can_run > 0:
+    if rejections.can_run > 0:
         return
-    if found.shares.get("memory") == 1:
-        raise packing.refusal(found.nearest["memory"], "any model of the space", found.remedies["memory"])
-    if found.shares.get("combination") == 1:
+    if rejections.shares.get("memory") == 1:
+        raise packing.refusal(rejections.nearest["memory"], "any model of the space", rejections.remedies["memory"])
+    if rejections.shares.get("combination") == 1:
         raise UserError(
-            f"space: none of its configurations can be built (the nearest: {found.nearest['combination'].reason});"
-            f" {found.remedies['combination']}"
+            f"space: none of its configurations can be built (the nearest: {rejections.nearest['combination'].reason});"
+            f" {rejections.remedies['combination']}"
         )
-    name, violation = min(found.nearest.items(), key=lambda item: item[1].excess)
+    name, violation = min(rejections.nearest.items(), key=lambda item: item[1].excess)
     raise UserError(
-        f"limits: the rules reject the whole space (the nearest: {violation.reason}); {found.remedies[name]}"
+        f"limits: the rules reject the whole space (the nearest: {violation.reason}); {rejections.remedies[name]}"
     )

@@ -58,16 +58,16 @@ class Packing:
             UserError: there is no such model.
         """
         share = self._largest_share
-        found = self._cut(with_params(self._settings, sample.params), share)
-        if found is None:
+        cut = self._cut(with_params(self._settings, sample.params), share)
+        if cut is None:
             return None
         return PredictedFit(
-            need_gib=found.one_sample_gib,
+            need_gib=cut.one_sample_gib,
             allowed_gib=self._allowed_gib(share),
             budget_gib=self._budget_gib(share),
-            micro_batch=found.micro_batch or 0,
-            passes=found.passes,
-            checkpointing=found.checkpointing,
+            micro_batch=cut.micro_batch or 0,
+            passes=cut.passes,
+            checkpointing=cut.checkpointing,
         )
 
     def gpus(self, params: Mapping[str, Scalar]) -> float:
@@ -83,10 +83,10 @@ class Packing:
             return self._gpus
         settings = with_params(self._settings, params)
         for share in SHARES[:-1]:
-            found = self._cut(settings, share, plain=True)
-            if found is None:
+            cut = self._cut(settings, share, plain=True)
+            if cut is None:
                 break
-            if found.passes is not None and found.passes <= self._passes_allowed(settings):
+            if cut.passes is not None and cut.passes <= self._passes_allowed(settings):
                 return share
             if self._budget_gib(share) == self._budget_gib(1.0):
                 return share

@@ -114,10 +114,10 @@ class JournalFile(BaseJournalBackend):
             raise self._lost("is gone") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            found = os.fstat(descriptor)
-            if _identity_of(found) != self._identity:
+            status = os.fstat(descriptor)
+            if _identity_of(status) != self._identity:
                 raise self._lost("was replaced by another file")
-            if found.st_size < self._read_bytes:
+            if status.st_size < self._read_bytes:
                 raise self._lost("was cut short")
             _cut_torn_line(descriptor)
             yield descriptor
@@ -140,8 +140,8 @@ class JournalFile(BaseJournalBackend):
         return os.fstat(descriptor).st_size
 
 
-def _identity_of(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino
+def _identity_of(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _encoded(records: list[Record]) -> bytes:

@@ -84,7 +84,7 @@ class Lease:
         self._beat_s = beat_s
         self._silent_s = silent_s
         self._settle_s = settle_s
-        self._own: Holder | None = None
+        self._this_holder: Holder | None = None
         self._lost: str | None = None
 
     def require(self) -> None:
@@ -104,9 +104,9 @@ class Lease:
             OSError: the store does not answer.
         """
         self.require()
-        assert self._own is not None, "it is held"
+        assert self._this_holder is not None, "it is held"
         there = self._read()
-        if there is None or there.id != self._own.id:
+        if there is None or there.id != self._this_holder.id:
             self._lose(there)
         self.require()
 
@@ -128,32 +128,32 @@ class Lease:
             UserError: another search holds the lease and renews it.
             OSError: the store does not answer.
         """
-        own = self._own = Holder(uuid.uuid4().hex, socket.gethostname(), os.getpid())
-        self._take(own, say)
+        this_holder = self._this_holder = Holder(uuid.uuid4().hex, socket.gethostname(), os.getpid())
+        self._take(this_holder, say)
         is_over = threading.Event()
-        renewal = threading.Thread(target=self._renew, args=(own, is_over), name="lease", daemon=True)
+        renewal = threading.Thread(target=self._renew, args=(this_holder, is_over), name="lease", daemon=True)
         renewal.start()
         try:
             yield
         finally:
             is_over.set()
             renewal.join()
-            self._release(own)
+            self._release(this_holder)
 
-    def _take(self, own: Holder, say: Callable[[str], None]) -> None:
+    def _take(self, this_holder: Holder, say: Callable[[str], None]) -> None:
         there = self._read()
         # A previous holder that worked on the same copy is dead, since the caller holds that copy's lock.
         is_noted = there is not None and self._noted.exists() and self._noted.read_text() == there.id
-        was_own = is_noted and there is not None and there.host == own.host
+        was_own = is_noted and there is not None and there.host == this_holder.host
         if there is not None and not was_own:
             say(f"a search on {there.host} may be running on the study; waiting {self._silent_s:g} s to find out")
             self._wait_for(there)
-        self._write(own)
-        self._noted.write_text(own.id)
+        self._write(this_holder)
+        self._noted.write_text(this_holder.id)
         if not was_own:
             time.sleep(self._settle_s)
         last = self._read()
-        if last is not None and last.id != own.id:
+        if last is not None and last.id != this_holder.id:
             raise self._refusal(last)
 
     def _wait_for(self, there: Holder) -> None:
@@ -172,23 +172,23 @@ class Lease:
             " for it, end it, or set another study.name"
         )
 
-    def _renew(self, own: Holder, is_over: threading.Event) -> None:
+    def _renew(self, this_holder: Holder, is_over: threading.Event) -> None:
         while not is_over.wait(self._beat_s) and self._lost is None:
             asked_at = time.monotonic()
             # If the store does not answer, try again at the next beat.
             with suppress(OSError, StorageError):
                 self.confirm()
-                own = replace(own, beat=own.beat + 1)
-                self._write(own)
+                this_holder = replace(this_holder, beat=this_holder.beat + 1)
+                self._write(this_holder)
                 if time.monotonic() - asked_at > self._silent_s:
                     # Another search may have taken the lease between the check and the write.
                     self._lose(None)
 
-    def _release(self, own: Holder) -> None:
+    def _release(self, this_holder: Holder) -> None:
         # If the release fails, the next search takes the lease after a wait.
         with suppress(OSError):
             there = self._read()
-            if self._lost is None and there is not None and there.id == own.id:
+            if self._lost is None and there is not None and there.id == this_holder.id:
                 self._store.delete(self._file)
 
     def _read(self) -> Holder | None:

@@ -108,20 +108,20 @@ class StudyRecord:
 
     def incomparable(self, other: "StudyRecord") -> list[Difference]:
         """Return the differences that make results of one study meaningless for the other."""
-        found = []
+        differences = []
         if self.task != other.task:
-            found.append(Difference("task.name", self.task, other.task, "the task"))
+            differences.append(Difference("task.name", self.task, other.task, "the task"))
         if self.objectives != other.objectives:
-            found.append(
+            differences.append(
                 Difference("search.metric", _named(self.objectives), _named(other.objectives), "the objective")
             )
         if self.data_fingerprint != other.data_fingerprint:
-            found.append(_of_content("data", self.data_fingerprint, other.data_fingerprint, "the data"))
-        return found
+            differences.append(_of_content("data", self.data_fingerprint, other.data_fingerprint, "the data"))
+        return differences
 
     def changed_models(self, other: "StudyRecord") -> list[str]:
         """Return the names of models whose folders have another fingerprint in the other record."""
-        return [name for name, found in self.models.items() if other.models.get(name, found) != found]
+        return [name for name, digest in self.models.items() if other.models.get(name, digest) != digest]
 
     def _of_models(self, other: "StudyRecord") -> list[Difference]:
         return [

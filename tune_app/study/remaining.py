@@ -149,17 +149,17 @@ def _whole_s(paced: Sequence[_Cost], untimely: Sequence[float], course: Course, 
 
 
 def _left_s(
-    trial: FrozenTrial, own: _Cost, mean: _Cost, course: Course, *, is_spared: bool, now: float | None
+    trial: FrozenTrial, cost: _Cost, mean: _Cost, course: Course, *, is_spared: bool, now: float | None
 ) -> float:
     """Return the seconds that an open trial is expected to work still."""
     waits = waits_at_rung(trial)
-    steps = course.expected_steps(own.steps, waits=waits, is_spared=is_spared)
-    if own.step_s is None:
+    steps = course.expected_steps(cost.steps, waits=waits, is_spared=is_spared)
+    if cost.step_s is None:
         return _still_s(mean.whole_s(steps), working_s(trial, now))
     # A trial that goes on from a rung is loaded again.
     loads = (1.0 if is_spared else 1 / course.reduction_factor) if waits else 0.0
-    since_report = working_s(trial, now) - own.worked_s
-    return _still_s(own.step_s * steps, since_report) + loads * mean.load_s
+    since_report = working_s(trial, now) - cost.worked_s
+    return _still_s(cost.step_s * steps, since_report) + loads * mean.load_s
 
 
 def _still_s(expected_s: float, worked_s: float) -> float:

@@ -133,8 +133,8 @@ class StoredStudies:
                 if filesystem.get_file_info(bucket).type == FileType.NotFound:
                     # A missing bucket is an error, unlike a location without studies.
                     raise FileNotFoundError(f"there is no {bucket}")
-                found = filesystem.get_file_info(FileSelector(path, allow_not_found=True))
-                names = [str(info.base_name) for info in found if info.type == FileType.Directory]
+                infos = filesystem.get_file_info(FileSelector(path, allow_not_found=True))
+                names = [str(info.base_name) for info in infos if info.type == FileType.Directory]
                 files = filesystem.get_file_info([f"{path}/{name}/{CONFIG_FILE}" for name in names]) if names else []
         except OSError as error:
             raise self._unreadable(error) from None
@@ -179,10 +179,10 @@ class StoredStudies:
         run_dir = self.folder / name
         try:
             # The configuration is written last and read first: if it is there, so is the journal.
-            found = {file: self.read(f"{name}/{file}") for file in reversed(_COPIED)}
+            contents = {file: self.read(f"{name}/{file}") for file in reversed(_COPIED)}
         except OSError as error:
             raise self._unreadable(error) from None
-        if found[CONFIG_FILE] is None and not (may_be_deleted and (run_dir / _KNOWN_FILE).exists()):
+        if contents[CONFIG_FILE] is None and not (may_be_deleted and (run_dir / _KNOWN_FILE).exists()):
             return run_dir
         run_dir.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
@@ -192,13 +192,13 @@ class StoredStudies:
                 except UserError:
                     # A search is at work on the copy.
                     return run_dir
-            self._replace(run_dir, found, say)
+            self._replace(run_dir, contents, say)
         return run_dir
 
-    def _replace(self, run_dir: Path, found: dict[str, bytes | None], say: Say) -> None:
+    def _replace(self, run_dir: Path, contents: dict[str, bytes | None], say: Say) -> None:
         """Replace the copy with the store's files, and set aside records that the store lacks."""
         journal, config = run_dir / JOURNAL_FILE, run_dir / CONFIG_FILE
-        there = None if found[CONFIG_FILE] is None else found[JOURNAL_FILE] or b""
+        there = None if contents[CONFIG_FILE] is None else contents[JOURNAL_FILE] or b""
         here = journal.read_bytes() if journal.exists() else b""
         if there is None or not here.startswith(there):
             # The last line may have been torn by a kill.
@@ -207,7 +207,7 @@ class StoredStudies:
                 os.replace(journal, aside)
                 say(f"the store lacks some records of this machine; they are saved as {aside}")
             _write(journal, there)
-        _write(config, found[CONFIG_FILE])
+        _write(config, contents[CONFIG_FILE])
         _write(run_dir / _KNOWN_FILE, None if there is None else b"")
         if there is not None:
             keep_urls({**stored_urls(run_dir), "study.dir": self._location.address}, run_dir)

@@ -333,9 +333,9 @@ def check_name(run_dir: Path, name: str, url: str | None, record: StudyRecord) -
     Raises:
         UserError: there is such a study (the message names the difference), or the storage cannot be opened.
     """
-    found = _existing(run_dir, name, url)
-    if found is not None:
-        _check_made_by_us(found[0], record)
+    existing = _existing(run_dir, name, url)
+    if existing is not None:
+        _check_made_by_us(existing[0], record)
 
 
 def _check_made_by_us(study: optuna.Study, record: StudyRecord) -> None:
@@ -416,8 +416,8 @@ def find_study(run_dir: Path, name: str, url: str | None) -> StudyStore | None:
     Raises:
         UserError: the storage cannot be opened.
     """
-    found = _existing(run_dir, name, url)
-    return StudyStore(*found) if found is not None and _RECORD_KEY in found[0].user_attrs else None
+    existing = _existing(run_dir, name, url)
+    return StudyStore(*existing) if existing is not None and _RECORD_KEY in existing[0].user_attrs else None
 
 
 def _existing(run_dir: Path, name: str, url: str | None) -> tuple[optuna.Study, BaseStorage, JournalFile | None] | None:

@@ -213,11 +213,11 @@ def version_text(store: StudyStore, config: RunConfig) -> str:
     for number in versions.later_numbers():
         name = versions.name_of(number)
         try:
-            found = versions.find(number)
+            later_study = versions.find(number)
         except UserError:
             later.append(f"{name}, which cannot be read")
         else:
-            later += [name] if found is not None and found.version_of == store.version_of else []
+            later += [name] if later_study is not None and later_study.version_of == store.version_of else []
     is_later = store.version_of != store.name
     return "; ".join(
         filter(
@@ -333,9 +333,9 @@ def begin(opening: Opening, parent: Parent | None) -> tuple[StudyStore, str | No
     sources = [(study.name, study.record, study.trials()) for study in reversed(lineage)]
     # If an earlier search was killed while it carried trials over, continue with the missing ones.
     known = {origin for origin in map(carried_from, store.trials()) if origin is not None}
-    found = carry_over(sources, opening.record, config.active_space(), store.distributions, known)
-    store.carry_over(found.trials)
-    return store, _carried_line(found, owed.name, len(known))
+    carried = carry_over(sources, opening.record, config.active_space(), store.distributions, known)
+    store.carry_over(carried.trials)
+    return store, _carried_line(carried, owed.name, len(known))
 
 
 def archive(run_dir: Path) -> Path:
@@ -533,10 +533,10 @@ def question(store: StudyStore, location: str) -> str:
     return f"Delete study {store.name} with its trials ({len(store.trials())}), in {location}?"
 
 
-def _carried_line(found: CarryOver, parent: str, already: int) -> str:
-    carried, left = already + len(found.trials), found.left.total()
+def _carried_line(result: CarryOver, parent: str, already: int) -> str:
+    carried, left = already + len(result.trials), result.left.total()
     line = f"carried over from {parent}: {carried or 'none'} of {carried + left} finished trials"
-    reasons = [f"{count} × {reason}" for reason, count in found.left.most_common(_REASONS)]
-    if len(found.left) > _REASONS:
-        reasons.append(f"and {len(found.left) - _REASONS} more reasons")
+    reasons = [f"{count} × {reason}" for reason, count in result.left.most_common(_REASONS)]
+    if len(result.left) > _REASONS:
+        reasons.append(f"and {len(result.left) - _REASONS} more reasons")
     return f"{line} ({'; '.join(reasons)})" if reasons else line
