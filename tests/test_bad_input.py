@@ -27,6 +27,7 @@ from trainables.settings import DataSettings
 from trainables.stand_ins import small_model
 from tune_app import experiment
 from tune_app.cli import main
+from tune_app.screening import unread_parameters
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,7 +35,8 @@ Files = Mapping[str, str | bytes]
 ModelFiles = dict[str, bytes]
 
 SPACE = "space: {optim.lr: {choices: [0.1, 0.2]}}\n"
-LEAST = "study: {name: a}\ndata: {path: demo}\nmodel: {name: tiny-bert}\n"
+BARE = "study: {name: a}\ndata: {path: demo}\n"
+LEAST = BARE + "model: {name: tiny-bert}\n"
 SEARCH = LEAST + SPACE
 
 
@@ -62,6 +64,16 @@ class Row:
 
 def setting(override: str, *says: str) -> Row:
     return Row(override[:60], says, command=("search", "c.yaml", "--quiet", "-s", override))
+
+
+def value(text: str, *says: str) -> Row:
+    """Return a row of settings beside the least that a configuration needs."""
+    return Row(text.replace("\n", "; "), says, BARE + text)
+
+
+def override(given: str, *says: str) -> Row:
+    """Return a row of an override of a configuration without a space."""
+    return Row(f"-s {given!r}", says, LEAST, command=("search", "c.yaml", "--quiet", "-s", given))
 
 
 def config(name: str, text: str | bytes, *says: str) -> Row:
@@ -220,6 +232,10 @@ CONFIGS = [
     config("a value that holds itself", "study: &a {name: *a}\ndata: {path: demo}\n", "more than 50 levels"),
     config("deep", SEARCH + "tok: " + "[" * 200 + "]" * 200, "not valid YAML", "more than 50 levels"),
     config("too deep to read", SEARCH + "tok: " + "[" * 600, "not valid YAML"),
+    config("no study", "data: {path: demo}\n", "study:", "missing", "-s study=…"),
+    config("no data", "study: {name: a}\n", "data:", "missing"),
+    Row("config: no name", ("study.name:", "missing", "-s study.name=…"), "study: {dir: runs}\ndata: {path: demo}\n"),
+    Row("config: a path that is a number", ("data.path:", "3", "text"), "study: {name: a}\ndata: {path: 3}\n"),
     config("a data file", SEARCH + "# a line of text\n" * 10_000, "more than 100000 characters", "YAML configuration"),
 ]
 
@@ -325,6 +341,150 @@ SETTINGS = [
         setting(f"study.name={json.dumps(name)}", "study.name: ", repr(name), "control character")
         for name in ("a\nb", "a\0b")
     ),
+]
+
+VALUES = [
+    value("zzz: 1", "zzz:", "unknown setting", "known here: study, data"),
+    value("limits: {large: {bach: 3}}", "limits.large.bach:", "did you mean batch?"),
+    value("train: {epochs: 3.0}", "train.epochs:", "3.0", "whole number"),
+    value("train: {epochs: 0}", "train.epochs:", "0", "greater than 0"),
+    value("train: {epochs: null}", "train.epochs:", "None", "whole number"),
+    value("train: {epochs: [3]}", "train.epochs:", "[3]", "whole number"),
+    value("optim: {name: adam}", "optim.name:", "'adam'", "adamw, adafactor, lion, adamw_8bit", "did you mean adamw?"),
+    value("optim: {lr: fast}", "optim.lr:", "'fast'", "number"),
+    value("optim: {lr: true}", "optim.lr:", "True", "number"),
+    value("optim: {lr: 2}", "optim.lr:", "2", "less than or equal to 1"),
+    value("optim: {lr: 2001-01-01}", "optim.lr:", "2001", "number"),
+    value("optim: {lr: 1.0.0}", "optim.lr:", "'1.0.0'", "number"),
+    value("train: {tf32: 1}", "train.tf32:", "1", "true or false"),
+    value("model: {name: 3}", "model.name:", "3", "text"),
+    value("model: {name: ''}", "model.name:", "''", "is blank"),
+    value("head: {pooling: men}", "head.pooling:", "'men'", "cls, mean, max, pooler, attention", "did you mean mean?"),
+    value("search: {sampler: grid}", "search.sampler:", "'grid'", "tpe, nsga2, random, exhaustive"),
+    value("train: 3", "train:", "3", "settings (key: value)"),
+    value("train: [epochs]", "train:", "['epochs']", "settings (key: value)"),
+    value("tracking: false", "tracking:", "False", "settings (key: value)"),
+    value("1: 3", "1:", "strings"),
+    value("memory: {budget_gib: 0}", "memory.budget_gib:", "0"),
+    value("memory: {budget_gib: -2.5}", "memory.budget_gib:", "-2.5"),
+    value("memory: {micro_batch: most}", "memory.micro_batch:", "'most'", "expected auto, or a whole number above 0"),
+    value("memory: {eval_batch: 0}", "memory.eval_batch:", "0", "expected auto, or a whole number above 0"),
+    value("resources: {gpu: 1.5}", "resources.gpu:", "1.5", "0.5"),
+    value("resources: {gpu: -1}", "resources.gpu:", "-1", "greater than or equal to 0"),
+    value("resources: {gpu: .inf}", "resources.gpu:", "inf", "auto"),
+    value("resources: {gpu: half}", "resources.gpu:", "'half'", "auto", "0.25"),
+    value("resources: {gpu: true}", "resources.gpu:", "True", "auto", "0.25"),
+    value("resources: {passes: 0}", "resources.passes:", "0", "greater than 0"),
+    value("memory: {headroom: -0.1}", "memory.headroom:", "-0.1", "greater than or equal to 0"),
+    value("optim: {eps: 1.0e-50}", "optim.eps: 1e-50:", "greater than or equal to 1e-20"),
+    value("memory: {headroom: 1}", "memory.headroom:", "1", "less than 1"),
+    value("memory: {device_gib: 0}", "memory.device_gib:", "0", "greater than 0"),
+    value("memory: {max_accumulation: 0}", "memory.max_accumulation:", "0", "greater than 0"),
+    value("memory: {allow_checkpointing: 1}", "memory.allow_checkpointing:", "1", "true or false"),
+    value("limits: users_24g", "limits:", "'users_24g'", "did you mean users_24gb?", "predicted", "users_families"),
+    value("limits: predict", "limits:", "'predict'", "did you mean predicted?"),
+    value("limits: 3", "limits:", "3", "known: predicted"),
+    value("limits: [predicted, users_familie]", "limits:", "'users_familie'", "did you mean users_families?"),
+    value("limits: [predicted, predicted]", "limits:", "'predicted'", "twice"),
+    value("limits: {from: predicted}", "limits.from:", "'predicted'", "known: users_24gb"),
+    value("limits: [predicted, {large: {bach: 3}}]", "limits.large.bach:", "did you mean batch?"),
+    value("limits: {large: {batch: '16'}}", "limits.large.batch:", "'16'", "whole number"),
+    value("limits: {large: {batch: true}}", "limits.large.batch:", "True", "whole number"),
+    value(
+        "scheduler: {warmup: 4}\nspace: {optim.lr: {choices: [0.1]}}",
+        "scheduler.warmup:",
+        "4",
+        "train.epochs",
+        "3",
+        "lower it",
+    ),
+    value(
+        "train: {epochs: 1}\nscheduler: {rung: epoch}\nspace: {optim.lr: {choices: [0.1]}}",
+        "scheduler.rung: epoch leaves asha",
+        "1 epoch (train.epochs)",
+        "scheduler.rung=0.25",
+        "scheduler.name=none",
+    ),
+    value(
+        "train: {epochs: 3}\nscheduler: {warmup: 3}\nspace: {optim.lr: {choices: [0.1]}}",
+        "scheduler.warmup:",
+        "3 leaves asha",
+        "3 epochs (train.epochs)",
+        "scheduler.name=none",
+    ),
+    value("scheduler: {rung: 0.3}", "scheduler.rung: 0.3:", "a whole number of rungs", "0.25"),
+    value("scheduler: {rung: 2}", "scheduler.rung: 2:", "expected auto, epoch, or a share of one"),
+    value(
+        "scheduler: {name: hyperband, warmup: 2}\nspace: {optim.lr: {choices: [0.1]}}",
+        "scheduler.reduction_factor:",
+        "3 epochs (train.epochs)",
+        "rounded down 1",
+        "scheduler.warmup 2",
+    ),
+    value("scheduler: {warmup_epochs: 2, warmup: 1}", "scheduler.warmup_epochs:", "2", "its new name", "keep one"),
+    value("scheduler: {warmup_epochs: 0}", "scheduler.warmup:", "0", "greater than 0"),
+    value("space: 3", "space:", "names with choices or ranges"),
+    value("space: {}", "space:", "empty", "name at least one"),
+    value("space: [optim.lr]", "space:", "a list"),
+    value("space: {optim.l: {choices: [0.1]}}", "space.optim.l:", "did you mean optim.lr?"),
+    value("space: {lr: {choices: [0.1]}}", "space.lr:", "no such parameter", "optim.lr"),
+    value("space: {data.path: {choices: [a]}}", "space.data.path:", "no such parameter"),
+    value("space: {a.b.c: {choices: [a]}}", "space.a.b.c:", "no such parameter"),
+    value("space: {optim: {lr: {choices: [0.1]}}}", "space.optim:", "nested", "optim.lr"),
+    value("space: {train.epochs: {choices: [1, 2]}}", "space.train.epochs:", "cannot be searched", "outside the space"),
+    value("space: {train.precision: {choices: [fp32]}}", "space.train.precision:", "cannot be searched"),
+    value("space: {train.patience: {choices: [1, 2]}}", "space.train.patience:", "cannot be searched"),
+    value("space: {model.revision: {choices: [main]}}", "space.model.revision:", "cannot be searched"),
+    value("space: {optim.lr: {choices: [0.1, 2.0]}}", "space.optim.lr:", "2.0", "less than or equal to 1"),
+    value("space: {optim.lr: {low: 0.1, high: 2.0}}", "space.optim.lr:", "2.0", "less than or equal to 1"),
+    value("space: {optim.lr: {low: 0.0, high: 0.1}}", "space.optim.lr:", "0.0", "greater than 0"),
+    value("space: {optim.lr: {choices: [slow, fast]}}", "space.optim.lr:", "'slow'", "number"),
+    value("space: {train.batch_size: {low: 8.0, high: 16.0}}", "space.train.batch_size:", "8.0", "whole number"),
+    value("space: {head.pooling: {choices: [cls, men]}}", "space.head.pooling:", "'men'", "did you mean mean?"),
+    value(
+        "space: {loss.gamma: {choices: [1.0, 2.0]}}",
+        "space.loss.gamma:",
+        "used only with loss.name=focal",
+        "loss.name is cross_entropy",
+        "drop space.loss.gamma",
+    ),
+    value(
+        "space: {schedule.power: {low: 1.0, high: 2.0}, schedule.name: {choices: [linear, cosine]}}",
+        "space.schedule.power:",
+        "schedule.name=polynomial",
+        "schedule.name may be linear, cosine only",
+    ),
+    value(
+        "search: {sampler: exhaustive}\nspace: {optim.lr: {low: 0.1, high: 0.2}}",
+        "search.sampler:",
+        "exhaustive",
+        "float range space.optim.lr",
+        "choices",
+    ),
+]
+
+OVERRIDES = [
+    override("", "-s", "KEY=VALUE"),
+    override("=", "-s =", "KEY=VALUE"),
+    override("=3", "-s =3", "KEY=VALUE"),
+    override("train.epochs", "-s train.epochs", "KEY=VALUE"),
+    override("train.epochs={a: 1, a: 2}", "-s train.epochs", "not valid YAML"),
+    override("train.epochs=*x", "-s train.epochs", "not valid YAML"),
+    override("train.epochs=2001-99-99", "-s train.epochs", "not valid YAML"),
+    override("train.epochs=!!int abc", "-s train.epochs", "not valid YAML"),
+    override("train.epochs=5\nfoo: 3", "-s train.epochs", "not valid YAML"),
+    override("train.epochs=", "train.epochs", "None"),
+    override("train.epochs=abc", "train.epochs", "'abc'", "whole number"),
+    override("train.epochs.x=3", "train.epochs", "whole number"),
+    override("study.name.x=3", "-s study.name.x", "study.name is 'a'"),
+    override("train..epochs=3", "train.", "unknown setting"),
+    override("tra\nin=3", "unknown setting"),
+    override("space=3", "space:", "names with choices"),
+    override("space.optim.lr=3", "space.optim.lr", "3", "choices"),
+    override("space.optim.lr.choices=3", "space.optim.lr.choices", "3", "list"),
+    override("space.optim.lr.choces=[0.1]", "space.optim.lr.choces", "choices"),
+    override("space.optim.l.choices=[0.1]", "space.optim.l", "did you mean optim.lr?"),
+    override("space.optim.lr.high=0.5", "space.optim.lr", "low"),
 ]
 
 STORAGES = [
@@ -574,7 +734,7 @@ PIPES = [
     piped("passwords", "runs/a/secrets.json", "status", "a", files=STUDY),
 ]
 
-BAD = [*CONFIGS, *SETTINGS, *STORAGES, *PASSWORDS, *DATA, *MODELS, *COMMANDS, *PIPES]
+BAD = [*CONFIGS, *SETTINGS, *VALUES, *OVERRIDES, *STORAGES, *PASSWORDS, *DATA, *MODELS, *COMMANDS, *PIPES]
 
 
 @pytest.fixture(scope="session")
@@ -633,7 +793,7 @@ def no_trials(monkeypatch: pytest.MonkeyPatch) -> None:
         raise NothingToRefuse
 
     monkeypatch.setattr(experiment, "_search", begin)
-    monkeypatch.setattr(experiment, "check_training", lambda *_, **__: None)
+    monkeypatch.setattr(unread_parameters, "check_parameters_are_read", lambda *_: None)
     monkeypatch.setattr(experiment, "ray_starts_here", lambda _: False)
 
 

@@ -169,26 +169,6 @@ def test_a_failed_search_does_not_stop_the_next(headroom: Any, tmp_path: Path, m
     assert "hush" not in ran.out + ran.err
 
 
-def test_problems_of_memory_or_shares_are_bad_input(headroom: Any, tmp_path: Path) -> None:
-    (tmp_path / "train.yaml").write_text(LEAST)
-    (tmp_path / "search.yaml").write_text(LEAST + "space: {optim.lr: {choices: [0.1]}}")
-    wrong = [
-        ("memory.headroom=-0.1", ["memory.headroom: -0.1", "greater than or equal to 0"]),
-        ("memory.budget_gib=0", ["memory.budget_gib: 0", "greater than 0"]),
-        ("memory.device_gib=-1", ["memory.device_gib: -1", "greater than 0"]),
-        ("memory.max_accumulation=0", ["memory.max_accumulation: 0", "greater than 0"]),
-        ("resources.gpu=1.5", ["resources.gpu: 1.5", "0.5, or 1"]),
-        ("resources.gpu=some", ["resources.gpu: 'some'", "auto"]),
-        ("resources.passes=0", ["resources.passes: 0", "greater than 0"]),
-        ("limits=users_48gb", ["limits: 'users_48gb'", "did you mean users_24gb?"]),
-        ("model.name=tiny-brt", ["model.name: ", "'tiny-brt'", "did you mean 'tiny-bert'?"]),
-    ]
-    for command in ("search", "train"):
-        for override, parts in wrong:
-            assert_bad_input(headroom(command, f"{command}.yaml", "-s", override), *parts)
-    assert not (tmp_path / "models").exists()
-
-
 TOO_LITTLE = [
     (
         ["memory.budget_gib=0.01"],
@@ -203,9 +183,9 @@ TOO_LITTLE = [
 def test_a_configuration_that_is_predicted_not_to_fit_is_not_trained(
     overrides: list[str], parts: list[str], headroom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainables.models import load
+    from trainables import session
 
-    monkeypatch.setattr(load, "load_encoder", None)
+    monkeypatch.setattr(session, "load_encoder", None)
     (tmp_path / "c.yaml").write_text(LEAST + "model: {name: tiny-bert}")
     options = [argument for override in overrides for argument in ("-s", override)]
     ran = headroom("train", "c.yaml", "--quiet", *options)

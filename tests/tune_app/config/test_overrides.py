@@ -16,42 +16,6 @@ from tune_app.errors import UserError
 Parse = Callable[..., RunConfig]
 AssertOneLine = Callable[[pytest.ExceptionInfo[UserError], list[str]], None]
 
-BAD_OVERRIDES: list[tuple[str, list[str]]] = [
-    ("", ["-s", "KEY=VALUE"]),
-    ("=", ["-s =", "KEY=VALUE"]),
-    ("=3", ["-s =3", "KEY=VALUE"]),
-    ("train.epochs", ["-s train.epochs", "KEY=VALUE"]),
-    ("train.epochs=[", ["-s train.epochs", "'['", "not valid YAML"]),
-    ("train.epochs={a: 1, a: 2}", ["-s train.epochs", "not valid YAML"]),
-    ("train.epochs=*x", ["-s train.epochs", "not valid YAML"]),
-    ("train.epochs=2001-99-99", ["-s train.epochs", "not valid YAML"]),
-    ("train.epochs=!!int abc", ["-s train.epochs", "not valid YAML"]),
-    ("train.epochs=!!python/object/apply:os.getcwd []", ["-s train.epochs", "not valid YAML"]),
-    ("train.epochs=5\nfoo: 3", ["-s train.epochs", "not valid YAML"]),
-    ("train.epochs=", ["train.epochs", "None"]),
-    ("train.epochs=abc", ["train.epochs", "'abc'", "whole number"]),
-    ("train.epochs.x=3", ["train.epochs", "whole number"]),
-    ("study.name.x=3", ["-s study.name.x", "study.name is 'test'"]),
-    ("train.epoch=3", ["train.epoch", "did you mean train.epochs?"]),
-    ("train..epochs=3", ["train.", "unknown setting"]),
-    ("tra\nin=3", ["unknown setting"]),
-    ("space=3", ["space:", "names with choices"]),
-    ("space.optim.lr=3", ["space.optim.lr", "3", "choices"]),
-    ("space.optim.lr.choices=3", ["space.optim.lr.choices", "3", "list"]),
-    ("space.optim.lr.choces=[0.1]", ["space.optim.lr.choces", "choices"]),
-    ("space.optim.l.choices=[0.1]", ["space.optim.l", "did you mean optim.lr?"]),
-    ("space.optim.lr.high=0.5", ["space.optim.lr", "low"]),
-]
-
-
-@pytest.mark.parametrize(("override", "parts"), BAD_OVERRIDES, ids=[repr(row[0]) for row in BAD_OVERRIDES])
-def test_a_wrong_override_is_named_with_the_remedy(
-    parse: Parse, assert_one_line: AssertOneLine, override: str, parts: list[str]
-) -> None:
-    with pytest.raises(UserError) as caught:
-        parse(override)
-    assert_one_line(caught, parts)
-
 
 def test_a_misspelt_key_of_an_entry_is_told_from_a_new_entry(
     assert_one_line: AssertOneLine, least: dict[str, Any]
