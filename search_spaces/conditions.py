@@ -96,36 +96,17 @@ class Above:
         return f"{self.name} above {self.bound:g}"
 
 
-_CLASSES = Is("task.name", ("criteria", "share", "joint"))
-_SPANS = Is("task.name", ("evidence", "share", "joint"))
-_AUGMENTED = IsNot("augment.name", "none")
-
 CONDITIONS: dict[str, tuple[Condition, ...]] = {
-    "model.criteria_name": (Is("task.name", ("joint",)),),
-    "tok.doc_stride": (_SPANS,),
-    "head.pooling": (_CLASSES,),
     "head.width": (Above("head.layers", 0),),
     "head.activation": (Above("head.layers", 0),),
     "loss.smoothing": (Is("loss.name", ("label_smoothing",)),),
     "loss.gamma": (Is("loss.name", ("focal",)),),
     "loss.alpha": (Is("loss.name", ("focal",)),),
-    "optim.beta1": (Is("optim.name", ("adamw", "lion", "adamw_8bit")),),
-    "optim.beta2": (Is("optim.name", ("adamw", "lion", "adamw_8bit")),),
-    "optim.eps": (Is("optim.name", ("adamw", "adamw_8bit")),),
-    "schedule.cycles": (Is("schedule.name", ("cosine_restarts",)),),
-    "schedule.power": (Is("schedule.name", ("polynomial",)),),
-    "augment.probability": (_AUGMENTED,),
-    "augment.strength": (_AUGMENTED,),
-    "augment.rows": (_AUGMENTED,),
-    "task.threshold": (_CLASSES, Is("task.classes", (2,))),
-    "task.null_threshold": (_SPANS,),
-    "task.max_answer_length": (_SPANS,),
-    "task.n_best": (_SPANS,),
-    "task.criteria_weight": (Is("task.name", ("share", "joint")),),
+    "task.threshold": (Is("task.classes", (2,)),),
 }
 """Parameter → conditions that must all hold for a run to read it.
 
-Every run reads the parameters not named here, unless its model's family cannot follow them.
+Further conditions follow from the chosen task, optimizer, schedule and augmentation, and from the model's family.
 """
 
 

@@ -122,6 +122,7 @@ def added(
 
 
 _ADDED: dict[str, dict[str, AddedSetting]] = {}
+_SOURCES: dict[str, list[Callable[[], None]]] = {}
 _changes = 0
 
 
@@ -170,8 +171,15 @@ def revision() -> int:
     return _changes
 
 
+def extended_by(section: str, load: Callable[[], None]) -> None:
+    """Call a function before the added settings of a section are read; it adds those that are not there yet."""
+    _SOURCES.setdefault(section, []).append(load)
+
+
 def added_settings(section: str) -> Mapping[str, AddedSetting]:
     """Return the settings that entries of registries added to a section, by name."""
+    for load in _SOURCES.get(section, ()):
+        load()
     return MappingProxyType(_ADDED.get(section, {}))
 
 

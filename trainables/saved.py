@@ -20,7 +20,8 @@ from trainables.models.load import load_encoder, load_tokenizer
 from trainables.models.names import ModelSource
 from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, HeadSettings, TaskSettings, TokSettings, TrialSettings, encoder_names
-from trainables.tasks import TASKS
+from trainables.task_registry import TASKS
+from trainables.tasks import build_task
 from trainables.tasks.protocol import Scores
 
 FORMAT_VERSION = 4
@@ -82,7 +83,7 @@ def save_model_folder(
         # A progress bar for a file or two would only end up in a log.
         disable_progress_bar()
         for (encoder, where), tokenizer in zip(_encoders(model), tokenizers, strict=True):
-            if settings.task.name != "evidence":
+            if TASKS[settings.task.name].chooses_class:
                 encoder.config.id2label = dict(enumerate(settings.task.class_names))
                 encoder.config.label2id = {name: number for number, name in enumerate(settings.task.class_names)}
             encoder.save_pretrained(partial / where)
@@ -117,7 +118,7 @@ def load_model_folder(folder: str | Path) -> SavedModel:
     )
     places = [folder / where for where in _ENCODERS.values()][: len(encoder_names(settings))]
     encoders = [load_encoder(ModelSource(str(place), "folder", str(place)), seed=0) for place in places]
-    model = TASKS[settings.task.name](settings).build_model(encoders, seed=0)
+    model = build_task(settings).build_model(encoders, seed=0)
     _load_own_tensors(model, folder / _OWN_FILE)
     return SavedModel(model.eval(), tuple(map(load_tokenizer, places)), settings, stored["decision"])
 

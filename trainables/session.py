@@ -26,7 +26,7 @@ from trainables.planning.batch_limits import BatchLimits
 from trainables.planning.rehearsal import RandomState, rehearsing
 from trainables.reports import Fact
 from trainables.settings import TrialSettings, revision_of
-from trainables.tasks import TASKS
+from trainables.tasks import build_task
 from trainables.tasks.protocol import Batch, Decision, Examples, Scores
 from trainables.training.checkpoint import (
     TrialProgress,
@@ -96,7 +96,7 @@ class TrainingSession:
 
         self.settings = settings
         self.precision = resolve_precision(settings.train.precision, device.torch_device)
-        self.task = TASKS[settings.task.name](settings)
+        self.task = build_task(settings)
         self.inputs = load_inputs(settings, cache, with_test=with_test)
         if settings.task.finds_spans:
             require_evidence(self.inputs.rows, settings.data)

@@ -18,6 +18,7 @@ from trainables.models.faults import find_fault
 from trainables.models.load import MODEL_LOCK, build_empty, load_tokenizer
 from trainables.planning.plan import predict
 from trainables.planning.trace import Workload
+from trainables.poolings import POOLINGS
 from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, HeadSettings, TrialSettings
 
@@ -141,10 +142,11 @@ def _check(config: PreTrainedConfig, pooling: str | None) -> None:
             f"the outputs of {family} change with the padding behind a text, so that scores would depend on the batch"
         )
     other = torch.cat([tokens[:, :1], 5 + (tokens[:, 1:] + 50) % (_VOCABULARY - 5)], dim=1)
-    if pooling in (None, "cls") and not _differ(alone[:, :1], _hidden(encoder, other, _TOKENS)[:, :1]):
+    first_alone = pooling is None or POOLINGS[pooling].reads_first_token
+    if first_alone and not _differ(alone[:, :1], _hidden(encoder, other, _TOKENS)[:, :1]):
         raise _UnusableError(
-            f"in {config.model_type} models the first token, which head.pooling: cls uses, does not depend on the"
-            " others",
+            f"in {config.model_type} models the first token, which head.pooling: {pooling or 'cls'} uses, does not"
+            " depend on the others",
             f"set head.pooling to mean, or {_REMEDY}",
         )
     plain = TrialSettings(STAND_IN_DATA, trial_seeds(0), head=HeadSettings(pooling or "mean"))

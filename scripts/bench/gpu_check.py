@@ -49,7 +49,7 @@ from trainables.models.load import LoadedEncoder, LoadReport
 from trainables.planning.needs import encoder_config
 from trainables.planning.plan import MemoryPlan, predict
 from trainables.planning.trace import Workload
-from trainables.tasks import TASKS
+from trainables.tasks import build_task
 from trainables.training.optimizer import build_optimizer, prepare_states
 from trainables.training.precision import autocast, set_tf32
 from trainables.training.step import to_device, train_step
@@ -272,7 +272,7 @@ def measure(case: Case, device: MemoryDevice) -> tuple[Held, Held]:
     workload, where = case.workload, device.torch_device
     # On the CPU other memory is indistinguishable from the earlier holdings of this process.
     before = 0 if where.type == "cuda" else device.live_bytes()
-    task = TASKS[workload.settings.task.name](workload.settings)
+    task = build_task(workload.settings)
     with where:
         encoder = AutoModel.from_config(workload.config, dtype=torch.float32)
     if workload.checkpointing:

@@ -32,7 +32,7 @@ from trainables.models.load import LoadedEncoder, LoadReport
 from trainables.planning.plan import MemoryPlan, predict
 from trainables.planning.probe import probe
 from trainables.planning.rehearsal import Rehearsal, rehearsing
-from trainables.tasks import TASKS
+from trainables.tasks import build_task
 from trainables.training.optimizer import build_optimizer, prepare_states
 
 HEADROOM = 0.10
@@ -131,7 +131,7 @@ def trial(case: Case, budget_gib: float) -> Iterator[Rehearsal]:
     workload, device = case.workload, CpuDevice(budget_gib)
     settings = workload.settings
     with device.enforce():
-        task = TASKS[settings.task.name](settings)
+        task = build_task(settings)
         encoder = build_encoder(workload.config, seed=0)
         freeze_layers(encoder, workload.settings.model.freeze_layers)
         if workload.checkpointing:

@@ -27,8 +27,9 @@ from trainables.devices.facts import TrialDevice
 from trainables.machine import MachineFiles
 from trainables.planning.needs import encoder_config
 from trainables.reports import TrialReport
-from trainables.settings import OBJECTIVES, with_params
+from trainables.settings import with_params
 from trainables.stand_ins import small_model
+from trainables.task_registry import TASKS
 from trainables.trial import TrialFolders, run_trial
 from tune_app.config import RunConfig, parse_config
 from tune_app.screening.combinations import combination_rules
@@ -50,8 +51,8 @@ def main() -> None:
         models = small_models(Path(scratch) / "models")
         files, begun = MachineFiles(Path(scratch) / "machine"), time.perf_counter()
         counts: dict[str, Counter[str]] = {}
-        for place, task in enumerate(OBJECTIVES):
-            share = arguments.samples // len(OBJECTIVES) + (place < arguments.samples % len(OBJECTIVES))
+        for place, task in enumerate(TASKS):
+            share = arguments.samples // len(TASKS) + (place < arguments.samples % len(TASKS))
             config = config_of(task, models, Path(scratch))
             counts[task] = Counter(ends(config, files, share, random.Random(f"{arguments.seed}:{task}")))
         seconds = time.perf_counter() - begun

@@ -20,7 +20,7 @@ from trainables.models.load import LoadedEncoder, LoadReport
 from trainables.planning.trace import Workload
 from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, HeadSettings, ModelSettings, OptimSettings, TrialSettings
-from trainables.tasks import TASKS
+from trainables.tasks import build_task
 from trainables.tasks.protocol import Batch, Task
 from trainables.training.optimizer import build_optimizer, prepare_states
 from trainables.training.precision import autocast
@@ -128,7 +128,7 @@ def draw_case(draw: Random, family: str) -> Case:
 def measure(case: Case) -> tuple[float, float]:
     """Return the peaks in GiB of real training, two steps long, and of an evaluation pass after it."""
     workload = case.workload
-    task = TASKS[workload.settings.task.name](workload.settings)
+    task = build_task(workload.settings)
     encoder = build_encoder(workload.config, seed=0)
     freeze_layers(encoder, workload.settings.model.freeze_layers)
     if workload.checkpointing:

@@ -23,7 +23,8 @@ from trainables.settings import (
     with_params,
 )
 from trainables.stand_ins import small_model
-from trainables.tasks import TASKS
+from trainables.task_registry import TASKS
+from trainables.tasks import build_task
 
 FAMILIES = {
     "bert": "bert-base-uncased",
@@ -92,6 +93,6 @@ def test_a_family_does_a_task(encoder: Path, task: str, shared: Path, tmp_path: 
     batch = session.examples.batch(inputs)
     with torch.no_grad():
         expected = session.task.outputs_to_score(session.model.eval()(batch), batch)
-        got = TASKS[task](replace(settings, task=saved.settings.task)).outputs_to_score(saved.model(batch), batch)
+        got = build_task(replace(settings, task=saved.settings.task)).outputs_to_score(saved.model(batch), batch)
     assert torch.equal(got, expected)
     assert saved.decision == scores.decision

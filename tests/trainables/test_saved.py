@@ -16,7 +16,7 @@ from trainables.models.names import resolve_model
 from trainables.saved import load_model_folder, save_model_folder
 from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, HeadSettings, TaskSettings, TokSettings, TrialSettings
-from trainables.tasks import TASKS
+from trainables.tasks import build_task
 
 TEXTS = ["She sleeps badly, and nothing tastes of anything.", "a b café c d e f"]
 
@@ -45,7 +45,7 @@ def settings_of(head: HeadSettings | None = None) -> TrialSettings:
 
 def made(name: str, folder: Path, settings: TrialSettings) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     encoder = load_encoder(resolve_model(name), seed=5, tokenizer_folder=folder)
-    model = TASKS["criteria"](settings).build_model([encoder], seed=6).eval()
+    model = build_task(settings).build_model([encoder], seed=6).eval()
     return model, load_tokenizer(folder)
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.augmentations import AUGMENTATIONS, Text
 from trainables.data.rows import Rows
 from trainables.data.tokens import IntArray, Reading, TokenColumn, tokens_of_characters
 from trainables.settings import AugmentSettings, TrialSettings
@@ -40,23 +41,13 @@ def augment_row(
 
     Args:
         span: the first protected token and the one after the last; equal numbers protect none.
-        mask_token_id: only needed for ``mask``.
+        mask_token_id: None if the tokenizer has no mask token.
     """
+    change = AUGMENTATIONS[settings.name].change
+    assert change is not None
     free = np.concatenate([np.arange(span[0]), np.arange(span[1], len(ids))])
-    positions = np.arange(len(ids))
-    if settings.name == "swap":
-        order = _swapped(free, len(ids), int(touched(settings, len(ids), len(free))), rng)
-        # Each of two neighbours moves to the other's position, so the order is its own inverse.
-        return AugmentedRow(ids[order], order)
-    drawn = rng.choice(free, int(touched(settings, len(ids), len(free))), replace=False)
-    if settings.name == "mask":
-        assert mask_token_id is not None
-        masked = ids.copy()
-        masked[drawn] = mask_token_id
-        return AugmentedRow(masked, positions)
-    remaining = np.ones(len(ids), dtype=bool)
-    remaining[drawn] = False
-    return AugmentedRow(ids[remaining], np.where(remaining, np.cumsum(remaining) - 1, -1))
+    count = int(touched(settings, len(ids), len(free)))
+    return AugmentedRow(*change(Text(ids, free, count, mask_token_id, settings, rng)))
 
 
 def touched(settings: AugmentSettings, tokens: Any, free: Any) -> Any:
@@ -68,19 +59,8 @@ def touched(settings: AugmentSettings, tokens: Any, free: Any) -> Any:
     """
     wanted = np.maximum(1, np.rint(settings.strength * free).astype(np.int64))
     # Deletion must leave at least one token.
-    most = np.minimum(free, tokens - 1) if settings.name == "delete" else free
+    most = np.minimum(free, tokens - 1) if AUGMENTATIONS[settings.name].shortens else free
     return np.clip(wanted, 0, np.maximum(0, most))
-
-
-def _swapped(free: Ints, tokens: int, count: int, rng: np.random.Generator) -> Ints:
-    """Return the token order after disjoint pairs of neighbours swapped places; about ``count`` tokens move."""
-    order = np.arange(tokens)
-    left = max(1, round(count / 2))
-    for first in rng.permutation(free[:-1][np.diff(free) == 1]):
-        if left and order[first] == first and order[first + 1] == first + 1:
-            order[first], order[first + 1] = first + 1, first
-            left -= 1
-    return order
 
 
 class AugmentedTexts:
@@ -107,7 +87,7 @@ class AugmentedTexts:
         self._settings = settings
         self._mask_token_id = mask_token_id
         self._draw = draw
-        self.shortens = settings.name == "delete"
+        self.shortens = AUGMENTATIONS[settings.name].shortens
         self.lengths: Ints = texts.lengths
         if self.shortens:
             free = self.lengths - (spans[:, 1] - spans[:, 0])
@@ -128,7 +108,7 @@ class Augmentation:
     """Augmentation of training rows, anew each epoch; see ``AugmentSettings``.
 
     Raises:
-        ValueError: ``augment.name`` is mask, and a tokenizer has no mask token.
+        ValueError: the augmentation needs a mask token, and a tokenizer has none.
     """
 
     def __init__(self, settings: AugmentSettings, seed: int, rows: Rows, readings: Sequence[Reading]) -> None:
@@ -136,8 +116,13 @@ class Augmentation:
         self._seed = seed
         self._labels = rows.labels
         self._readings = readings
-        if settings.name == "mask" and any(reading.mask_token_id is None for reading in readings):
-            raise ValueError("augment.name: 'mask' needs a mask token, and the tokenizer has none; use delete or swap")
+        needs_mask = AUGMENTATIONS[settings.name].needs_mask_token
+        if needs_mask and any(reading.mask_token_id is None for reading in readings):
+            others = [name for name, other in AUGMENTATIONS.items() if other.change and not other.needs_mask_token]
+            raise ValueError(
+                f"augment.name: {settings.name!r} needs a mask token, and the tokenizer has none; use"
+                f" {' or '.join(others)}"
+            )
         self._spans = [_to_leave_alone(rows.evidence, reading.tokens.texts) for reading in readings]
 
     def texts_in(self, epoch: int, part: Ints) -> tuple[AugmentedTexts, ...]:
@@ -164,7 +149,7 @@ class Augmentation:
 
 def augmentation(settings: TrialSettings, rows: Rows, readings: Sequence[Reading]) -> Augmentation | None:
     """Return a trial's augmentation, or None where nothing is augmented; raise as ``Augmentation`` does."""
-    if settings.augment.name == "none":
+    if AUGMENTATIONS[settings.augment.name].change is None:
         return None
     return Augmentation(settings.augment, settings.seeds.augment, rows, readings)
 

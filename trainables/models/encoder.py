@@ -35,7 +35,7 @@ class TextClassifier(nn.Module):
         super().__init__()
         self.settings = head
         self.encoder = encoder
-        self.pooler = Pooler(encoder, head.pooling)
+        self.pooler = Pooler(encoder, head)
         self.head = Head(encoder.config.hidden_size, classes, head, seed=seed, std=initial_std(encoder))
         self._encoder_inputs = accepted_inputs(encoder)
 

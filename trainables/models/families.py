@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from trainables.models import recipes
 from trainables.models.recipes import Recipe
+from trainables.poolings import needs_pooler, without_pooler
+from trainables.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedConfig, PreTrainedModel
 
 
-@dataclass(frozen=True)
-class Family:
+@dataclass(frozen=True, kw_only=True)
+class Family(Entry):
     """The facts about a family's encoders: where they store what the settings change, and what they cannot do.
 
     Attributes:
@@ -70,62 +72,69 @@ _DEBERTA = Family(
     recommended=recipes.DEBERTA,
 )
 
-FAMILIES: dict[str, Family] = {
-    "bert": Family(names=("bert",), kin="bert"),
-    "roberta": _ROBERTA,
-    "xlm-roberta": replace(_ROBERTA, names=("xlm-roberta",), large_vocabulary=True, recommended=recipes.XLM_ROBERTA),
-    "camembert": replace(_ROBERTA, names=("camembert",)),
-    "deberta": _DEBERTA,
-    "deberta-v2": replace(_DEBERTA, names=("deberta-v2", "deberta-v3", "mdeberta"), recommended=recipes.DEBERTA_V2),
-    "electra": Family(
-        names=("electra",),
-        beneath=("embeddings", "embeddings_project"),
-        has_pooler=False,
-        recommended=recipes.ELECTRA,
-    ),
-    "distilbert": Family(
-        names=("distilbert",),
-        stack="transformer.layer",
-        dropout=("dropout",),
-        attention_dropout=("attention_dropout",),
-        has_pooler=False,
-        recommended=recipes.DISTILBERT,
-    ),
-    "albert": Family(
-        names=("albert",),
-        stack="encoder.albert_layer_groups",
-        shares_layers=True,
-        can_checkpoint=False,
-        recommended=recipes.ALBERT,
-    ),
-    "modernbert": Family(
-        names=("modernbert", "ettin"),
-        stack="layers",
-        dropout=("embedding_dropout", "mlp_dropout"),
-        attention_dropout=("attention_dropout",),
-        has_pooler=False,
-        positions="rotary",
-        recommended=recipes.MODERNBERT,
-    ),
-    "mpnet": Family(
-        names=("mpnet",),
-        beneath=("embeddings", "encoder.relative_attention_bias"),
-        can_checkpoint=False,
-        # It adds a relative bias that all layers share.
-        own_attention=True,
-        positions="table after padding",
-        padding=1,
-    ),
-    "eurobert": Family(
-        names=("eurobert",),
-        stack="layers",
-        beneath=("embed_tokens",),
-        dropout=(),
-        attention_dropout=("attention_dropout",),
-        has_pooler=False,
-        positions="rotary",
-    ),
-}
+FAMILIES = Registry(
+    "headroom.families",
+    Family,
+    {
+        "bert": Family(names=("bert",), kin="bert"),
+        "roberta": _ROBERTA,
+        "xlm-roberta": replace(
+            _ROBERTA, names=("xlm-roberta",), large_vocabulary=True, recommended=recipes.XLM_ROBERTA
+        ),
+        "camembert": replace(_ROBERTA, names=("camembert",)),
+        "deberta": _DEBERTA,
+        "deberta-v2": replace(_DEBERTA, names=("deberta-v2", "deberta-v3", "mdeberta"), recommended=recipes.DEBERTA_V2),
+        "electra": Family(
+            names=("electra",),
+            beneath=("embeddings", "embeddings_project"),
+            has_pooler=False,
+            recommended=recipes.ELECTRA,
+        ),
+        "distilbert": Family(
+            names=("distilbert",),
+            stack="transformer.layer",
+            dropout=("dropout",),
+            attention_dropout=("attention_dropout",),
+            has_pooler=False,
+            recommended=recipes.DISTILBERT,
+        ),
+        "albert": Family(
+            names=("albert",),
+            stack="encoder.albert_layer_groups",
+            shares_layers=True,
+            can_checkpoint=False,
+            recommended=recipes.ALBERT,
+        ),
+        "modernbert": Family(
+            names=("modernbert", "ettin"),
+            stack="layers",
+            dropout=("embedding_dropout", "mlp_dropout"),
+            attention_dropout=("attention_dropout",),
+            has_pooler=False,
+            positions="rotary",
+            recommended=recipes.MODERNBERT,
+        ),
+        "mpnet": Family(
+            names=("mpnet",),
+            beneath=("embeddings", "encoder.relative_attention_bias"),
+            can_checkpoint=False,
+            # It adds a relative bias that all layers share.
+            own_attention=True,
+            positions="table after padding",
+            padding=1,
+        ),
+        "eurobert": Family(
+            names=("eurobert",),
+            stack="layers",
+            beneath=("embed_tokens",),
+            dropout=(),
+            attention_dropout=("attention_dropout",),
+            has_pooler=False,
+            positions="rotary",
+        ),
+    },
+)
+"""Families by transformers' ``model_type``."""
 
 
 def named_family(model: str) -> str | None:
@@ -264,10 +273,10 @@ def _decay_obstacle(model: Architecture, setting: str, decay: float) -> Obstacle
 
 def _pooling_obstacle(model: Architecture, setting: str, pooling: str) -> Obstacle | None:
     family = FAMILIES.get(model.model_type)
-    if pooling != "pooler" or family is None or family.has_pooler:
+    if family is None or family.has_pooler or not needs_pooler(pooling):
         return None
     why = f"{model.model_type} encoders have no trained pooler"
-    return Obstacle(setting, pooling, why, "use cls, mean, max or attention")
+    return Obstacle(setting, pooling, why, f"use {without_pooler()}")
 
 
 def _length_obstacle(model: Architecture, setting: str, length: int) -> Obstacle | None:
@@ -306,7 +315,7 @@ def any_can_follow(params: Mapping[str, Any]) -> bool:
         and not params.get("model.freeze_layers")
         and not params.get("train.checkpointing")
         and params.get("optim.layer_decay", 1) == 1
-        and params.get("head.pooling") != "pooler"
+        and not needs_pooler(params.get("head.pooling"))
         and params.get("tok.max_length", 0) <= _SHORTEST_TABLE
     )
 

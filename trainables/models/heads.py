@@ -5,42 +5,37 @@ or one per token, into the task's outputs.
 """
 
 import math
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from trainables.poolings import POOLINGS, Pooling, without_pooler
 from trainables.settings import HeadSettings
-
-Pooling = Literal["cls", "mean", "max", "pooler", "attention"]
-POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 
 
 class Pooler(nn.Module):
-    """A module that pools an encoder's outputs into one vector per text.
-
-    ``cls`` takes the first token, ``mean`` and ``max`` cover all tokens except padding, and ``pooler`` takes the
-    encoder's own pooled output. ``attention`` takes a mean weighted by the softmax of each token's product with a
-    learned query. The query starts at zero, which makes it the mean, so it needs no random numbers.
+    """A module that pools an encoder's outputs into one vector per text; see ``trainables.poolings``.
 
     Args:
         encoder: the encoder whose outputs are pooled; no reference to it is stored. If another pooling is chosen, its
             own pooler is excluded from training, since no gradient would reach it.
 
     Raises:
-        ValueError: ``pooling`` is unknown, or is ``pooler`` and the encoder has none.
+        ValueError: ``head.pooling`` is unknown, or reads a pooler that the encoder lacks.
     """
 
-    def __init__(self, encoder: PreTrainedModel, pooling: str) -> None:
+    def __init__(self, encoder: PreTrainedModel, head: HeadSettings) -> None:
         super().__init__()
-        self.pooling = _checked_pooling(pooling, encoder)
-        if pooling != "pooler":
+        self._settings = head
+        self._entry = _checked_pooling(head.pooling, encoder)
+        if not self._entry.needs_pooler:
             set_pooler_aside(encoder)
-        if pooling == "attention":
-            self.query = nn.Parameter(torch.zeros(encoder.config.hidden_size))
+        for name, value in self._entry.parameters(encoder.config.hidden_size, head).items():
+            self.register_parameter(name, nn.Parameter(value))
 
     def forward(self, outputs: Any, attention_mask: Tensor) -> Tensor:
         """Return pooled vectors ``(batch, hidden)``.
@@ -49,25 +44,7 @@ class Pooler(nn.Module):
             outputs: the encoder's outputs, with ``last_hidden_state`` ``(batch, length, hidden)``.
             attention_mask: ``(batch, length)``, 0 for padding.
         """
-        if self.pooling == "pooler":
-            pooled: Tensor = outputs.pooler_output
-            return pooled
-        hidden: Tensor = outputs.last_hidden_state
-        if self.pooling == "cls":
-            return hidden[:, 0]
-        if self.pooling == "attention":
-            return _attended(hidden, attention_mask, self.query)
-        mask = attention_mask.unsqueeze(-1).bool()
-        if self.pooling == "max":
-            return hidden.masked_fill(~mask, torch.finfo(hidden.dtype).min).amax(dim=1)
-        return hidden.masked_fill(~mask, 0.0).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-
-
-def _attended(hidden: Tensor, attention_mask: Tensor, query: Tensor) -> Tensor:
-    # Half precision is too coarse for a softmax over hundreds of tokens.
-    scores = (hidden @ query).float().masked_fill(~attention_mask.bool(), torch.finfo(torch.float32).min)
-    weights = scores.softmax(dim=1).to(hidden.dtype)
-    return (weights.unsqueeze(1) @ hidden).squeeze(1)
+        return self._entry.pool(outputs, attention_mask, dict(self.named_parameters()), self._settings)
 
 
 def set_pooler_aside(encoder: PreTrainedModel) -> None:
@@ -79,13 +56,14 @@ def set_pooler_aside(encoder: PreTrainedModel) -> None:
         encoder.pooler.requires_grad_(False)
 
 
-def _checked_pooling(pooling: str, encoder: PreTrainedModel) -> Pooling:
-    if pooling not in POOLINGS:
-        raise ValueError(f"head.pooling {pooling!r} is unknown; use one of {', '.join(POOLINGS)}")
-    if pooling == "pooler" and getattr(encoder, "pooler", None) is None:
+def _checked_pooling(name: str, encoder: PreTrainedModel) -> Pooling:
+    if name not in POOLINGS:
+        raise ValueError(f"head.pooling {name!r} is unknown; use one of {', '.join(POOLINGS)}")
+    pooling = POOLINGS[name]
+    if pooling.needs_pooler and getattr(encoder, "pooler", None) is None:
         raise ValueError(
-            f"head.pooling 'pooler': this {encoder.config.model_type} encoder has no trained pooler; "
-            "use cls, mean, max or attention"
+            f"head.pooling {name!r}: this {encoder.config.model_type} encoder has no trained pooler; "
+            f"use {without_pooler()}"
         )
     return pooling
 

@@ -32,7 +32,7 @@ class SharedModel(nn.Module):
     def __init__(self, encoder: PreTrainedModel, *, classes: int, head: HeadSettings, seed: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.pooler = Pooler(encoder, head.pooling)
+        self.pooler = Pooler(encoder, head)
         hidden, std = encoder.config.hidden_size, initial_std(encoder)
         self.criteria_head = Head(hidden, classes, head, seed=seed, std=std)
         self.span_head = Head(hidden, _SIDES, head, seed=seed + 1, std=std)
@@ -78,7 +78,7 @@ class JointModel(nn.Module):
         self.encoder = encoder
         self.criteria_encoder = criteria_encoder
         set_pooler_aside(encoder)
-        self.pooler = Pooler(criteria_encoder, head.pooling)
+        self.pooler = Pooler(criteria_encoder, head)
         of_criteria, of_tokens = criteria_encoder.config.hidden_size, encoder.config.hidden_size
         self.criteria_head = Head(of_criteria, classes, head, seed=seed, std=initial_std(criteria_encoder))
         self.span_head = Head(of_tokens, _SIDES, head, seed=seed + 1, std=initial_std(encoder))

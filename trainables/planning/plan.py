@@ -206,19 +206,19 @@ def fingerprint(workload: Workload) -> str:
 
 
 def optimizer_facts(optim: OptimSettings) -> tuple[Any, ...]:
-    """Return the optimizer settings that memory depends on: its name, and whether each layer is a group."""
-    return optim.name, optim.layer_decay < 1
+    """Return the optimizer settings that memory may depend on: its name, its own, and whether each layer is a group."""
+    return optim.name, optim.layer_decay < 1, *optim.added
 
 
 def task_facts(task: TaskSettings) -> tuple[Any, ...]:
     """Return the task settings that a plan depends on."""
-    return (task.name, task.count) if task.name == "criteria" else (task.name, task.count, task.n_best)
+    return task.name, task.count, *((task.n_best,) if task.finds_spans else ()), *task.added
 
 
 def head_facts(head: HeadSettings) -> tuple[Any, ...]:
     """Return the head settings that a plan depends on."""
     hidden = (head.layers, head.width, head.activation) if head.layers else ()
-    return (head.pooling, head.dropout > 0, *hidden)
+    return (head.pooling, head.dropout > 0, *hidden, *head.added)
 
 
 def _whether_dropped(name: str, value: Any) -> Any:

@@ -31,7 +31,7 @@ from trainables.models.load import MODEL_LOCK, LoadedEncoder, LoadReport, build_
 from trainables.planning.kernels import KERNELS, Kernels
 from trainables.planning.timeline import Peaks, SizeFactors, find_peaks
 from trainables.settings import TrialSettings
-from trainables.tasks import TASKS
+from trainables.tasks import build_task
 from trainables.tasks.protocol import Task
 from trainables.training.optimizer import apply_step, build_optimizer, prepare_states
 from trainables.training.precision import autocast
@@ -85,7 +85,7 @@ class StepPeaks:
 def trace(workload: Workload, factors: SizeFactors) -> StepPeaks:
     """Trace a workload at the micro-batch and the length of ``factors``."""
     kernels = KERNELS[workload.device_kind]()
-    task = TASKS[workload.settings.task.name](workload.settings)
+    task = build_task(workload.settings)
     with MODEL_LOCK, _apart(), FakeTensorMode():
         model = _build_model(task, [kernels.prepared(config) for config in workload.configs], workload)
         with kernels.applied(model):

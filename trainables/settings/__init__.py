@@ -13,11 +13,10 @@ from trainables.settings.data import ColumnNames, DataSettings, SettingError
 from trainables.settings.learning import AugmentSettings, LossSettings, OptimSettings, ScheduleSettings, TrainSettings
 from trainables.settings.memory import MemorySettings
 from trainables.settings.model import HeadSettings, ModelSettings, TokSettings
-from trainables.settings.task import COSTS, OBJECTIVES, TaskSettings, numbered
+from trainables.settings.task import TaskSettings, numbered
+from trainables.task_registry import TASKS
 
 __all__ = [
-    "COSTS",
-    "OBJECTIVES",
     "AugmentSettings",
     "ColumnNames",
     "ContentSettings",
@@ -115,9 +114,9 @@ def with_params(settings: TrialSettings, params: Mapping[str, Scalar]) -> TrialS
 
 
 def encoder_names(settings: TrialSettings) -> tuple[str, ...]:
-    """Return the models that a trial loads as encoders: one, or for ``joint`` the evidence and the criteria encoder."""
+    """Return the models that a trial loads as encoders: one, or for two the evidence and the criteria encoder."""
     model = settings.model
-    return (model.name, model.criteria_name or model.name) if settings.task.name == "joint" else (model.name,)
+    return (model.name, model.criteria_name or model.name)[: TASKS[settings.task.name].encoders]
 
 
 def revision_of(model: ModelSettings, name: str) -> str | None:

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from trainables.augmentations import AUGMENTATIONS
 from trainables.declaration import Extensible, setting
 from trainables.optimizers import OPTIMIZERS
+from trainables.schedules import SCHEDULES
 
 _ELSEWHERE = "set it outside the space"
 
@@ -89,7 +91,7 @@ class ScheduleSettings(Extensible):
     name: str = setting(
         "linear",
         "Course of the learning rate after the warmup.",
-        choices=lambda: ("linear", "cosine", "cosine_restarts", "polynomial", "one_cycle", "constant"),
+        choices=lambda: SCHEDULES,
     )
     warmup_ratio: float = setting(
         0.1, "Share of the optimizer steps during which the learning rate rises.", at_least=0, below=1
@@ -160,7 +162,7 @@ class AugmentSettings(Extensible):
     name: str = setting(
         "none",
         "Change to tokens of training texts, drawn anew each epoch. Evidence is never changed.",
-        choices=lambda: ("none", "mask", "delete", "swap"),
+        choices=lambda: AUGMENTATIONS,
     )
     probability: float = setting(0.3, "Share of the rows that are augmented in an epoch.", above=0, at_most=1)
     strength: float = setting(0.1, "Share of a text's tokens that change.", above=0, below=1)

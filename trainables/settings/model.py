@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from trainables.declaration import Extensible, setting
+from trainables.poolings import POOLINGS
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class HeadSettings(Extensible):
     pooling: str = setting(
         "cls",
         "How the tokens of a text become one vector. pooler is the encoder's own pooling; attention is a learned mean.",
-        choices=lambda: ("cls", "mean", "max", "pooler", "attention"),
+        choices=lambda: POOLINGS,
     )
     layers: int = setting(0, "Number of hidden layers before the output layer.", at_least=0, at_most=4)
     width: int = setting(768, "Width of the hidden layers.", above=0, at_most=65536)

@@ -7,24 +7,7 @@ from typing import ClassVar, Literal
 from trainables import cells
 from trainables.declaration import Extensible, setting
 from trainables.settings.data import SettingError
-
-# Tables that need no task module, so that planning and reporting need no torch.
-OBJECTIVES = {
-    "criteria": ("macro_f1", "accuracy", "binary_f1", "auc"),
-    "evidence": ("token_f1", "exact_match"),
-    "share": ("mean_score", "macro_f1", "exact_match", "token_f1"),
-    "joint": ("mean_score", "macro_f1", "exact_match", "token_f1"),
-}
-"""By task, the metrics that a search may improve, larger being better; the first is the default."""
-
-_MEASURED_OF_ALL = ("peak_gib", "seconds_per_sample")
-COSTS = {
-    "criteria": ("calibration_error", *_MEASURED_OF_ALL),
-    "evidence": _MEASURED_OF_ALL,
-    "share": ("calibration_error", *_MEASURED_OF_ALL),
-    "joint": ("calibration_error", *_MEASURED_OF_ALL),
-}
-"""By task, the costs that a search may lower beside improving a metric; smaller is better."""
+from trainables.task_registry import TASKS
 
 
 def numbered(classes: int) -> tuple[str, ...]:
@@ -73,7 +56,7 @@ class TaskSettings(Extensible):
         "criteria",
         "Task to learn. criteria classifies a text; evidence finds a span in it; share does both with one encoder;"
         " joint does both with two encoders.",
-        choices=lambda: OBJECTIVES,
+        choices=lambda: TASKS,
         same_in_study="another task is another study; set it outside the space",
     )
     classes: int | None = setting(
@@ -127,12 +110,12 @@ class TaskSettings(Extensible):
     @property
     def finds_spans(self) -> bool:
         """True if the data must hold evidence."""
-        return self.name != "criteria"
+        return TASKS[self.name].finds_spans
 
     @property
     def metric(self) -> str:
         """Name of the metric that a search improves; larger is better."""
-        return self.objective or OBJECTIVES[self.name][0]
+        return self.objective or TASKS[self.name].objectives[0]
 
     def check(self) -> None:
         """Require a metric of the task, and settings that suit the number of classes.
@@ -140,7 +123,7 @@ class TaskSettings(Extensible):
         Raises:
             SettingError: a setting does not fit.
         """
-        known = OBJECTIVES[self.name]
+        known = TASKS[self.name].objectives
         if self.objective is not None and self.objective not in known:
             close = get_close_matches(self.objective, known, n=1, cutoff=0.6)
             hint = f"; did you mean {close[0]}?" if close else ""

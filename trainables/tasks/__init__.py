@@ -1,16 +1,13 @@
-"""The tasks that a trial can learn: one module per task behind one protocol."""
+"""The tasks that a trial can learn: one module per task behind one protocol. Their facts are in ``task_registry``."""
 
-from trainables.tasks.criteria import CriteriaTask
-from trainables.tasks.evidence import EvidenceTask
-from trainables.tasks.joint import JointTask
+from trainables.settings import TrialSettings
+from trainables.task_registry import TASKS
 from trainables.tasks.protocol import Task
-from trainables.tasks.share import ShareTask
 
-TASKS: dict[str, type[Task]] = {
-    "criteria": CriteriaTask,
-    "evidence": EvidenceTask,
-    "share": ShareTask,
-    "joint": JointTask,
-}
+__all__ = ["Task", "build_task"]
 
-__all__ = ["TASKS", "Task"]
+
+def build_task(settings: TrialSettings) -> Task:
+    """Return the task of a trial, ``task.name``."""
+    task: Task = TASKS[settings.task.name].load()(settings)
+    return task

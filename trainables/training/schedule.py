@@ -1,16 +1,11 @@
-"""Learning-rate schedules: each rises during its warm-up, then follows its own shape."""
+"""The learning-rate schedule of a run: it rises during its warm-up, then follows its own shape."""
 
 import math
-from collections.abc import Callable
 
 import torch
 
+from trainables.schedules import SCHEDULES
 from trainables.settings import ScheduleSettings
-
-# Smith and Topin, "Super-Convergence" (2018), with the values of torch's OneCycleLR: the first rate is a 25th of the
-# peak, the last a 10,000th of the first.
-_ONE_CYCLE_START = 1 / 25
-_ONE_CYCLE_END = _ONE_CYCLE_START / 10_000
 
 
 def build_schedule(
@@ -35,35 +30,11 @@ def rate_factor(step: int, total_steps: int, settings: ScheduleSettings) -> floa
     Raises:
         ValueError: ``settings.name`` is no known schedule.
     """
-    shape = _SHAPES.get(settings.name)
-    if shape is None:
+    if settings.name not in SCHEDULES:
         raise ValueError(f"schedule.name: {settings.name!r} is not one of {', '.join(SCHEDULES)}")
+    schedule = SCHEDULES[settings.name]
     warmup = math.ceil(settings.warmup_ratio * total_steps)
     if step < warmup:
         # The first step already moves: a rate of 0 would waste it.
-        risen = (step + 1) / (warmup + 1)
-        return _between(_ONE_CYCLE_START, 1.0, risen) if settings.name == "one_cycle" else risen
-    return shape(min(1.0, (step - warmup) / max(1, total_steps - warmup)), settings)
-
-
-def _between(start: float, end: float, done: float) -> float:
-    """Return the value at ``done`` on half a cosine from ``start`` to ``end``."""
-    return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * done))
-
-
-def _restarting(done: float, settings: ScheduleSettings) -> float:
-    # At the very end the last cosine is over, and no other begins.
-    return 0.0 if done >= 1.0 else _between(1.0, 0.0, done * settings.cycles % 1.0)
-
-
-_SHAPES: dict[str, Callable[[float, ScheduleSettings], float]] = {
-    "linear": lambda done, _: 1.0 - done,
-    "cosine": lambda done, _: _between(1.0, 0.0, done),
-    "cosine_restarts": _restarting,
-    "polynomial": lambda done, settings: (1.0 - done) ** settings.power,
-    "one_cycle": lambda done, _: _between(1.0, _ONE_CYCLE_END, done),
-    "constant": lambda done, _: 1.0,
-}
-"""Share of the peak rate after a share ``done`` of the steps that follow the warm-up."""
-
-SCHEDULES = tuple(_SHAPES)
+        return schedule.rises((step + 1) / (warmup + 1))
+    return schedule.falls(min(1.0, (step - warmup) / max(1, total_steps - warmup)), settings)

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from search_spaces.quoting import quoted
 from search_spaces.space import Space
 from trainables.declaration import values_of
-from trainables.settings import COSTS, OBJECTIVES
+from trainables.task_registry import TASKS
 from tune_app.config.messages import problem_line
 from tune_app.config.models import validated
 from tune_app.config.old_names import WARMUP
@@ -35,7 +35,7 @@ def _check_metric(config: RunConfig) -> None:
         UserError: an objective is refused; the message names it and the remedy.
     """
     task, names = config.task, [metric.name for metric in config.search.metric]
-    scores, costs = OBJECTIVES[task.name], COSTS[task.name]
+    scores, costs = TASKS[task.name].objectives, TASKS[task.name].costs
     for metric in config.search.metric:
         name, mode = metric.name, mode_of(metric.name)
         if name not in (*scores, *costs):

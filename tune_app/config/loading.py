@@ -1,7 +1,8 @@
 """Loading of configurations: a YAML file and its overrides become a complete, checked configuration."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from search_spaces.space import Params
 from trainables.declaration import values_of
+from trainables.registry import RegistryError
 from trainables.settings import TaskSettings
 from tune_app.config.checks import check
 from tune_app.config.messages import one_line
@@ -40,6 +42,16 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
     return parse_config(read_yaml(Path(source)), overrides, where=str(source))
 
 
+@contextmanager
+def _entries_refused() -> Iterator[None]:
+    """Report an entry of another distribution that cannot be used as bad input."""
+    try:
+        yield
+    except RegistryError as error:
+        raise UserError(str(error)) from None
+
+
+@_entries_refused()
 def parse_config(given: Mapping[str, Any], overrides: Overrides = (), where: str = "the configuration") -> RunConfig:
     """Apply overrides to plain data and check it; see ``load_config``."""
     raw = copy.deepcopy(dict(given))

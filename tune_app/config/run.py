@@ -14,7 +14,6 @@ from search_spaces.space import Params, Scalar, Space
 from trainables.declaration import Setting, added_settings, declared_fields, section, setting, setting_of, values_of
 from trainables.seeds import trial_seeds
 from trainables.settings import (
-    COSTS,
     AugmentSettings,
     DataSettings,
     HeadSettings,
@@ -31,6 +30,7 @@ from trainables.settings import (
     TrialSettings,
     numbered,
 )
+from trainables.task_registry import TASKS
 from tune_app.config.conditions import SEARCHABLE, active_space
 from tune_app.config.limits import Limit, parsed_limits
 from tune_app.config.messages import one_line
@@ -273,4 +273,4 @@ def _own_names(labels: Sequence[str] | None) -> list[str] | None:
 
 def mode_of(metric: str) -> Mode:
     """Return the direction in which a metric or cost improves."""
-    return "min" if any(metric in costs for costs in COSTS.values()) else "max"
+    return "min" if any(metric in task.costs for task in TASKS.values()) else "max"

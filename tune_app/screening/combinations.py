@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from search_spaces.conditions import CONDITIONS
 from search_spaces.rules import CombinationRule, Rule
 from search_spaces.space import Scalar
 from trainables.models.families import TURNABLE, Obstacle, any_can_follow, obstacles
 from trainables.models.sizes import architecture
 from trainables.settings import TrialSettings, encoder_names, revision_of, with_params
+from trainables.task_registry import TASKS
 from tune_app.config import RunConfig
+from tune_app.config.conditions import conditions
 from tune_app.errors import UserError
 
 
@@ -55,7 +56,7 @@ def combination_rules(config: RunConfig, models: Sequence[str]) -> list[Rule]:
 
     def can_hit(model: str, name: str, value: Scalar) -> bool:
         params = {**some, name: value} | ({"model.name": model} if "model.name" in entries else {})
-        if config.task.name != "joint":  # In a joint task, the model may be the second one, which no condition covers.
+        if TASKS[config.task.name].encoders == 1:  # No condition covers the second of two encoders.
             params = active.normalised(params)
         problems = _obstacles(with_params(settings, {"model.name": model}), model, {**fixed, **params})
         return any(obstacle.setting == name for obstacle in problems)
@@ -90,5 +91,5 @@ def _obstacles(settings: TrialSettings, model: str, params: Mapping[str, Any]) -
 
 def _is_read(name: str, params: Mapping[str, Any]) -> bool:
     # Ignore conditions on the model's name: the caller finds out whether the model can follow.
-    conditions = [condition for condition in CONDITIONS.get(name, ()) if condition.name == "task.name"]
-    return all(condition.holds(params[condition.name]) for condition in conditions if condition.name in params)
+    of_task = [condition for condition in conditions().get(name, ()) if condition.name == "task.name"]
+    return all(condition.holds(params[condition.name]) for condition in of_task if condition.name in params)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from trainables.machine import cpu_cores
 from trainables.optimizers import OptimizerMissingError, check_installed
+from trainables.task_registry import TASKS
 from tune_app.config import RunConfig, with_classes
 from tune_app.errors import UserError
 from tune_app.screening.combinations import check_combinations
@@ -164,8 +165,9 @@ def check_families(config: RunConfig, models: Sequence[str], *, from_here: bool 
 
     settings = config.trial_settings()
     searched = config.space is not None and "head.pooling" in config.space.entries
+    task = TASKS[config.task.name]
     # A task of spans alone does not pool.
-    pooling = "mean" if config.task.name == "evidence" else None if searched else config.head.pooling
+    pooling = "mean" if not task.chooses_class else None if searched else config.head.pooling
     tried: set[str] = set()
     for name in models:
         try:
@@ -188,7 +190,7 @@ def check_families(config: RunConfig, models: Sequence[str], *, from_here: bool 
 def model_names(config: RunConfig) -> list[str]:
     """Return the names of all models that a trial of the search may use."""
     names = _names(config, "model.name", config.model.name)
-    if config.task.name == "joint":
+    if TASKS[config.task.name].encoders > 1:
         names += _names(config, "model.criteria_name", config.model.criteria_name or config.model.name)
     return list(dict.fromkeys(names))
 

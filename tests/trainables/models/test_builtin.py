@@ -9,9 +9,9 @@ from transformers import PreTrainedModel
 
 from trainables.models.builtin import MAX_LENGTH, MAX_VOCABULARY, builtin_config, builtin_pad_token_id, train_tokenizer
 from trainables.models.encoder import TextClassifier
-from trainables.models.heads import POOLINGS
 from trainables.models.load import load_encoder, load_tokenizer
 from trainables.models.names import BUILTIN_NAMES, UnknownModelError, resolve_model
+from trainables.poolings import POOLINGS
 from trainables.settings import HeadSettings
 
 TokenizerFolder = Callable[[str], Path]

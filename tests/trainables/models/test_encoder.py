@@ -14,9 +14,9 @@ from trainables.models.encoder import (
     freeze_layers,
 )
 from trainables.models.families import UnsupportedError
-from trainables.models.heads import POOLINGS
 from trainables.models.load import load_encoder, load_tokenizer
 from trainables.models.names import resolve_model
+from trainables.poolings import POOLINGS
 from trainables.settings import HeadSettings
 
 TokenizerFolder = Callable[[str], Path]

@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import ElectraConfig, ElectraModel, PreTrainedModel
 
-from trainables.models.heads import ACTIVATIONS, POOLINGS, Head, Pooler
+from trainables.models.heads import ACTIVATIONS, Head, Pooler
+from trainables.poolings import POOLINGS
 from trainables.settings import HeadSettings
 
 ONE_PADDED = torch.tensor([[1, 1, 0]])
@@ -26,12 +27,12 @@ def small_encoder(hidden: int = 2) -> PreTrainedModel:
 
 @pytest.mark.parametrize(("pooling", "expected"), [("cls", [1.0, -4.0]), ("mean", [2.0, -3.0]), ("max", [3.0, -2.0])])
 def test_padding_changes_nothing(pooling: str, expected: list[float]) -> None:
-    pooled = Pooler(small_encoder(), pooling)(outputs([1.0, -4.0], [3.0, -2.0], [99.0, 99.0]), ONE_PADDED)
+    pooled = Pooler(small_encoder(), HeadSettings(pooling))(outputs([1.0, -4.0], [3.0, -2.0], [99.0, 99.0]), ONE_PADDED)
     assert pooled.tolist() == [expected]
 
 
 def test_attention_begins_as_the_mean_and_learns_which_token_counts() -> None:
-    pooler = Pooler(small_encoder(), "attention")
+    pooler = Pooler(small_encoder(), HeadSettings("attention"))
     seen = outputs([1.0, -4.0], [3.0, -2.0], [99.0, 99.0])
     assert pooler(seen, ONE_PADDED).tolist() == [[2.0, -3.0]]
     pooler(seen, ONE_PADDED)[0, 0].backward()
@@ -41,20 +42,20 @@ def test_attention_begins_as_the_mean_and_learns_which_token_counts() -> None:
 
 
 def test_only_the_pooling_that_reads_the_encoders_own_pooler_trains_it(bert: PreTrainedModel) -> None:
-    Pooler(bert, "pooler")
+    Pooler(bert, HeadSettings("pooler"))
     assert bert.pooler.dense.weight.requires_grad
-    Pooler(bert, "attention")
+    Pooler(bert, HeadSettings("attention"))
     assert not bert.pooler.dense.weight.requires_grad
 
 
 def test_a_pooler_that_is_not_there_is_refused_by_family() -> None:
     with pytest.raises(ValueError, match="this electra encoder has no trained pooler; use cls, mean, max or attention"):
-        Pooler(small_encoder(), "pooler")
+        Pooler(small_encoder(), HeadSettings("pooler"))
 
 
 def test_an_unknown_pooling_is_refused(bert: PreTrainedModel) -> None:
     with pytest.raises(ValueError, match=rf"'last' is unknown; use one of {', '.join(POOLINGS)}"):
-        Pooler(bert, "last")
+        Pooler(bert, HeadSettings("last"))
 
 
 @pytest.mark.parametrize("layers", range(5))

@@ -16,13 +16,13 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from trainables.seeds import trial_seeds
 from trainables.session import TrainingSession
 from trainables.settings import DataSettings, TaskSettings, TrialSettings
-from trainables.tasks import TASKS
+from trainables.tasks import build_task
 from trainables.tasks.criteria import calibration_error, class_scores
 from trainables.tasks.protocol import Scores, Task
 
 
 def task(classes: int) -> Task:
-    return TASKS["criteria"](TrialSettings(DataSettings("demo"), trial_seeds(0), task=TaskSettings(classes=classes)))
+    return build_task(TrialSettings(DataSettings("demo"), trial_seeds(0), task=TaskSettings(classes=classes)))
 
 
 def scored(outputs: torch.Tensor, labels: Any, threshold: Any = 0.5, **given: Any) -> Scores:

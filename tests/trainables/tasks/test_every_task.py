@@ -24,7 +24,8 @@ from trainables.settings import (
     TrialSettings,
     with_params,
 )
-from trainables.tasks import TASKS
+from trainables.task_registry import TASKS
+from trainables.tasks import build_task
 from trainables.training.split import micro_batches
 from trainables.training.step import accumulate_gradient
 from trainables.trial import TrialFolders, run_trial
@@ -137,7 +138,7 @@ def test_the_saved_model_answers_the_same(task_settings: TrialSettings, session_
     save_model_folder(session.model, tokenizers, tmp_path / "m", settings=session.settings, decision=decision)
     saved = load_model_folder(tmp_path / "m")
     batch = session.examples.batch(session.examples.inputs_of(session.inputs.part("validation")[:6]))
-    task = TASKS[task_settings.task.name](saved.settings)
+    task = build_task(saved.settings)
     with torch.no_grad(), uncounted():
         expected = session.task.outputs_to_score(session.model.eval()(batch), batch)
         torch.testing.assert_close(task.outputs_to_score(saved.model(batch), batch), expected, atol=0.0, rtol=0.0)

@@ -10,9 +10,10 @@ import transformers
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
+from trainables.schedules import SCHEDULES
 from trainables.settings import OptimSettings, ScheduleSettings
 from trainables.training.optimizer import build_optimizer
-from trainables.training.schedule import SCHEDULES, build_schedule, rate_factor
+from trainables.training.schedule import build_schedule, rate_factor
 
 FALLING = [name for name in SCHEDULES if name not in ("cosine_restarts", "constant")]
 

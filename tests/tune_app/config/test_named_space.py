@@ -5,11 +5,10 @@ from typing import Any
 import pytest
 
 from search_spaces.catalogue import CATALOGUE
-from trainables.settings import OBJECTIVES
+from trainables.task_registry import TASKS
 from tune_app.config import RunConfig, parse_config, searchable_names
 from tune_app.errors import UserError
 
-TASKS = sorted(OBJECTIVES)
 OF_SPANS = {"task.null_threshold", "task.max_answer_length", "task.n_best", "tok.doc_stride"}
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from search_spaces.conditions import CONDITIONS
 from trainables import settings as trial
 from trainables.seeds import trial_seeds
 from tune_app.config import (
@@ -17,6 +16,7 @@ from tune_app.config import (
     searchable_names,
     with_classes,
 )
+from tune_app.config.conditions import conditions
 from tune_app.errors import UserError
 
 Parse = Callable[..., RunConfig]
@@ -76,8 +76,8 @@ def test_a_sample_of_what_is_no_setting_is_refused(parse: Parse) -> None:
 
 def test_conditions_name_existing_settings() -> None:
     known = {*searchable_names(), "task.name", "task.classes"}
-    named = {condition.name for conditions in CONDITIONS.values() for condition in conditions}
-    assert {*CONDITIONS, *named} <= known
+    named = {condition.name for those in conditions().values() for condition in those}
+    assert {*conditions(), *named} <= known
 
 
 def test_a_condition_that_can_hold_lets_its_parameter_be_searched(parse: Parse) -> None:

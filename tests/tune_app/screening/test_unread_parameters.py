@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from trainables import dry_run, session
-from trainables.settings import OBJECTIVES, ScheduleSettings, TrialSettings
+from trainables.settings import ScheduleSettings, TrialSettings
+from trainables.task_registry import TASKS
 from tune_app.cli import main
 from tune_app.config import parse_config, searchable_names
 from tune_app.errors import UserError
@@ -44,7 +45,7 @@ def test_a_space_of_which_every_parameter_is_read_passes() -> None:
     assert checked(SPACE) == []
 
 
-@pytest.mark.parametrize("task", OBJECTIVES)
+@pytest.mark.parametrize("task", TASKS)
 def test_everything_that_can_be_searched_is_read(task: str) -> None:
     config = parse_config(
         {

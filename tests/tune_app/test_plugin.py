@@ -1,0 +1,246 @@
+"""A distribution of somebody else adds a task, an optimizer and more, which are used like ours."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainables.export import save_best_epoch
+from trainables.machine import MachineFiles
+from trainables.models.families import FAMILIES
+from trainables.optimizers import OPTIMIZERS
+from trainables.registry import look_again
+from trainables.reports import TrialReport
+from trainables.saved import load_model_folder
+from trainables.settings import with_params
+from trainables.task_registry import TASKS
+from trainables.trial import TrialFolders, run_trial
+from tune_app.config import RunConfig, load_config, searchable_names
+from tune_app.config.reference import reference
+from tune_app.config.schema import config_schema
+from tune_app.errors import UserError
+from tune_app.screening.unread_parameters import check_parameters_are_read
+
+MODULE = '''
+"""Entries of a distribution of somebody else. Importing them needs no torch."""
+
+from trainables.declaration import added
+from trainables.optimizers import Optimizer
+from trainables.augmentations import TextChange
+from trainables.models.families import Family
+from trainables.poolings import Pooling
+from trainables.schedules import Schedule
+from trainables.task_entry import CLASSES, TaskEntry
+
+
+def build(groups, settings, fused):
+    import torch
+
+    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings["momentum"], foreach=False)
+
+
+def make_state(optimizer, group, index):
+    import torch
+
+    parameter = optimizer.param_groups[group]["params"][index]
+    optimizer.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
+
+
+SGD = Optimizer(
+    kind="SGD",
+    build=build,
+    make_state=make_state,
+    reads=frozenset({"optim.lr", "optim.layer_decay", "optim.weight_decay"}),
+    settings={"momentum": added(float, 0.9, "Share of the last step that is kept.", at_least=0, below=1)},
+)
+CALM = TaskEntry(
+    implementation="calm_task:CalmTask",
+    objectives=("calm_f1",),
+    reads=CLASSES,
+    settings={"calm": added(float, 0.5, "Weight of every row in the loss.", above=0, at_most=1)},
+)
+STEPS = Schedule(
+    falls=lambda done, settings: settings["drop"] ** int(3 * done),
+    settings={"drop": added(float, 0.5, "Factor of the rate after each third.", above=0, at_most=1)},
+)
+LAST = Pooling(pool=lambda outputs, mask, parameters, settings: outputs.last_hidden_state[:, -1])
+
+
+def reverse(text):
+    import numpy as np
+
+    order = np.arange(len(text.ids))
+    order[text.free] = text.free[::-1]
+    return text.ids[order], order
+
+
+BACKWARDS = TextChange(
+    change=reverse,
+    reads=frozenset({"augment.probability", "augment.strength", "augment.rows"}),
+)
+FNET = Family(names=("fnet",), stack="encoder.layer", attention_dropout=())
+'''
+TASK = """
+from dataclasses import replace
+
+from trainables.tasks.criteria import CriteriaTask
+
+
+class CalmTask(CriteriaTask):
+    def loss_sum(self, outputs, batch):
+        return self._settings.task["calm"] * super().loss_sum(outputs, batch)
+
+    def score(self, *args, **kwargs):
+        scores = super().score(*args, **kwargs)
+        return replace(scores, metrics={**scores.metrics, "calm_f1": scores.metrics["macro_f1"]})
+"""
+POINTS = """
+[headroom.optimizers]
+sgd = calm_entries:SGD
+[headroom.tasks]
+calm = calm_entries:CALM
+[headroom.schedules]
+steps = calm_entries:STEPS
+[headroom.poolings]
+last = calm_entries:LAST
+[headroom.augmentations]
+backwards = calm_entries:BACKWARDS
+[headroom.families]
+fnet = calm_entries:FNET
+"""
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Return a function that installs a distribution with some modules and entry points for one test."""
+    site = tmp_path / "site"
+    names: list[str] = []
+
+    def write(points: str, **modules: str) -> None:
+        metadata = site / "calm-1.0.dist-info"
+        metadata.mkdir(parents=True)
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: calm\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(points)
+        for name, text in modules.items():
+            (site / f"{name}.py").write_text(text)
+            names.append(name)
+        monkeypatch.syspath_prepend(site)
+        look_again()
+
+    yield write
+    monkeypatch.undo()
+    for name in names:
+        sys.modules.pop(name, None)
+    look_again()
+
+
+@pytest.fixture
+def plugin(install: Install) -> None:
+    install(POINTS, calm_entries=MODULE, calm_task=TASK)
+
+
+def configured(tmp_path: Path, *overrides: str, **sections: Any) -> RunConfig:
+    raw = {
+        "study": {"name": "plugin", "dir": str(tmp_path)},
+        "data": {"path": "demo", "max_rows": 60},
+        "model": {"name": "tiny-bert"},
+        "tok": {"max_length": 32},
+        "train": {"batch_size": 16, "epochs": 1, "precision": "fp32"},
+        **sections,
+    }
+    return load_config(raw, overrides)
+
+
+CHOSEN_ENTRIES = (
+    "task.name=calm",
+    "optim.name=sgd",
+    "schedule.name=steps",
+    "head.pooling=last",
+    "augment.name=backwards",
+)
+
+
+@pytest.mark.usefixtures("plugin")
+def test_entries_of_a_distribution_are_validated_searched_and_described(tmp_path: Path) -> None:
+    assert "calm_entries" not in sys.modules, "nothing of it is imported before it is needed"
+    config = configured(
+        tmp_path,
+        *CHOSEN_ENTRIES,
+        "task.calm=0.25",
+        space={"optim.momentum": {"low": 0.5, "high": 0.9}, "schedule.drop": {"choices": [0.5, 0.1]}},
+    )
+    assert "calm_task" not in sys.modules, "a task is imported where it is trained"
+    assert config.task["calm"] == 0.25
+    assert [objective.name for objective in config.objectives] == ["calm_f1"]
+    assert {"optim.momentum", "schedule.drop", "task.calm"} <= set(searchable_names())
+    assert "| `optim.momentum` |" in reference()
+    properties = config_schema()["$defs"]["OptimSettings"]["properties"]
+    assert "sgd" in properties["name"]["enum"]
+    assert properties["momentum"]["description"].startswith("Share of the last step")
+    assert FAMILIES["fnet"].stack == "encoder.layer"
+    for override, message in [
+        ("optim.momentum=1.5", r"optim\.momentum: 1\.5: .*less than 1"),
+        ("optim.name=adamw", r"space\.optim\.momentum: nothing reads it.*optim\.name=sgd, but optim\.name is adamw"),
+        ("task.objective=macro_f2", r"is not a metric of task calm"),
+        ("space.optim.beta1.choices=[0.8]", r"nothing reads it: it is used only with optim\.name=adamw or lion"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            configured(tmp_path, *CHOSEN_ENTRIES, override, space={"optim.momentum": {"choices": [0.5]}})
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_trial_of_its_entries_is_predicted_trained_and_saved(tmp_path: Path, machine_folder: Path) -> None:
+    config = configured(tmp_path, *CHOSEN_ENTRIES)
+    settings = with_params(config.trial_settings(), {"optim.momentum": 0.5, "task.calm": 0.75})
+    reports: list[TrialReport] = []
+    folders = TrialFolders(tmp_path / "cache", tmp_path / "trial", machine=MachineFiles(machine_folder))
+    run_trial(settings, report=reports.append, folders=folders)
+    assert reports[-1].ended == "complete"
+    assert reports[-1].value == reports[-1].metrics["calm_f1"]
+    assert reports[-1].facts["predicted_gib"] is not None
+
+    checkpoint = next(report.checkpoint for report in reports if report.checkpoint)
+    save_best_epoch(settings, folders.cache, checkpoint, tmp_path / "model")
+    saved = load_model_folder(tmp_path / "model")
+    assert saved.settings.task.name == "calm"
+    assert saved.settings.task["calm"] == 0.75
+
+
+@pytest.mark.usefixtures("plugin")
+def test_what_its_entries_read_is_found_by_a_dry_run(tmp_path: Path) -> None:
+    config = configured(
+        tmp_path,
+        *CHOSEN_ENTRIES,
+        space={"optim.momentum": {"choices": [0.5, 0.9]}, "task.calm": {"choices": [0.5, 1.0]}},
+    )
+    check_parameters_are_read(config, ["tiny-bert"], lambda message: None)
+
+
+@pytest.mark.parametrize(
+    ("points", "modules", "message"),
+    [
+        (
+            "[headroom.tasks]\nx = nowhere:TASK\n",
+            {},
+            "entry 'x' of headroom.tasks (calm: nowhere:TASK) cannot be imported",
+        ),
+        ("[headroom.optimizers]\nx = calm_x:X\n", {"calm_x": "X = 3"}, "is no Optimizer but int; mend or uninstall it"),
+        ("[headroom.tasks]\ncriteria = calm_x:X\n", {"calm_x": "X = 3"}, "has the name of an entry of Headroom's own"),
+    ],
+)
+def test_an_entry_that_cannot_be_used_is_refused_in_one_line(
+    points: str, modules: dict[str, str], message: str, install: Install, tmp_path: Path
+) -> None:
+    install(points, **modules)
+    with pytest.raises(UserError) as caught:
+        configured(tmp_path)
+    assert message in str(caught.value)
+
+
+def test_our_entries_are_what_they_were_once_it_is_gone() -> None:
+    assert list(OPTIMIZERS) == ["adamw", "adafactor", "lion", "adamw_8bit"]
+    assert set(TASKS) == {"criteria", "evidence", "share", "joint"}

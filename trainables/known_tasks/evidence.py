@@ -1,0 +1,10 @@
+"""Task ``evidence``: which words of a text show a criterion, if any."""
+
+from trainables.task_entry import SPANS, TaskEntry
+
+TASK = TaskEntry(
+    implementation="trainables.tasks.evidence:EvidenceTask",
+    objectives=("token_f1", "exact_match"),
+    finds_spans=True,
+    reads=SPANS,
+)

@@ -1,0 +1,43 @@
+"""The facts about a task. Cheap to import (no torch)."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from trainables.registry import Entry
+
+MEASURED_COSTS = ("peak_gib", "seconds_per_sample")
+"""Costs that are measured in every task."""
+CLASSES = frozenset({"head.pooling", "task.threshold"})
+"""Settings that are read by tasks that choose a class of a text."""
+SPANS = frozenset({"tok.doc_stride", "task.null_threshold", "task.max_answer_length", "task.n_best"})
+"""Settings that are read by tasks that find a span in a text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskEntry(Entry):
+    """The facts about a task that planning and searching need.
+
+    Attributes:
+        implementation: ``module:Class`` of its ``tasks.protocol.Task``, which is imported when a trial needs it.
+        objectives: metrics that a search may improve, larger being better; the first is the default.
+        costs: costs that a search may lower beside improving a metric; smaller is better.
+        finds_spans: whether it finds a span in a text: the data must hold evidence, and texts are read in windows.
+        encoders: number of its encoders, 1 or 2; the second is ``model.criteria_name``.
+    """
+
+    implementation: str
+    objectives: tuple[str, ...]
+    costs: tuple[str, ...] = MEASURED_COSTS
+    finds_spans: bool = False
+    encoders: int = 1
+
+    @property
+    def chooses_class(self) -> bool:
+        """True if it pools a text's tokens and chooses a class."""
+        return "head.pooling" in self.reads
+
+    def load(self) -> Any:
+        """Import and return the class that trains it."""
+        module, _, name = self.implementation.partition(":")
+        return getattr(import_module(module), name)
