@@ -92,7 +92,12 @@ def plain_config(tmp_path: Path) -> dict[str, Any]:
 @pytest.fixture
 def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Return a function that installs a distribution: ``(file → text, entry-point group → name → address)``."""
-    from search_spaces.rules import registry
+    from search_spaces.rules import registry as rules
+    from trainables import registry as entries
+
+    def look_again() -> None:
+        rules.look_again()
+        entries.look_again()
 
     folder = tmp_path / "plugin"
     imported = set(sys.modules)
@@ -108,14 +113,14 @@ def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         for name, text in files.items():
             (folder / name).write_text(text)
         monkeypatch.syspath_prepend(folder)
-        registry.look_again()
+        look_again()
 
     yield install
     monkeypatch.undo()
     for name in set(sys.modules) - imported:
         if str(folder) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
-    registry.look_again()
+    look_again()
 
 
 @pytest.fixture(scope="session")

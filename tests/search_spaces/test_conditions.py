@@ -127,7 +127,7 @@ def test_a_sample_is_normalised() -> None:
     [
         ("loss.gamma", {"loss.name": "cross_entropy"}, "loss.name=focal"),
         ("loss.gamma", {"loss.name": "focal"}, None),
-        ("schedule.power", {"schedule.name": "linear"}, "schedule.name=polynomial"),
+        ("head.width", {"head.layers": 0}, "head.layers above 0"),
     ],
 )
 def test_a_parameter_that_no_configuration_reads_is_named_with_its_condition(

@@ -1,7 +1,7 @@
 """A distribution of somebody else adds a task, an optimizer and more, which are used like ours."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ from trainables.export import save_best_epoch
 from trainables.machine import MachineFiles
 from trainables.models.families import FAMILIES
 from trainables.optimizers import OPTIMIZERS
-from trainables.registry import look_again
 from trainables.reports import TrialReport
 from trainables.saved import load_model_folder
 from trainables.settings import with_params
@@ -96,51 +95,22 @@ class CalmTask(CriteriaTask):
         scores = super().score(*args, **kwargs)
         return replace(scores, metrics={**scores.metrics, "calm_f1": scores.metrics["macro_f1"]})
 """
-POINTS = """
-[headroom.optimizers]
-sgd = calm_entries:SGD
-[headroom.tasks]
-calm = calm_entries:CALM
-[headroom.schedules]
-steps = calm_entries:STEPS
-[headroom.poolings]
-last = calm_entries:LAST
-[headroom.augmentations]
-backwards = calm_entries:BACKWARDS
-[headroom.families]
-fnet = calm_entries:FNET
-"""
+POINTS = {
+    "headroom.optimizers": {"sgd": "calm_entries:SGD"},
+    "headroom.tasks": {"calm": "calm_entries:CALM"},
+    "headroom.schedules": {"steps": "calm_entries:STEPS"},
+    "headroom.poolings": {"last": "calm_entries:LAST"},
+    "headroom.augmentations": {"backwards": "calm_entries:BACKWARDS"},
+    "headroom.families": {"fnet": "calm_entries:FNET"},
+}
+
 
 Install = Callable[..., None]
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Return a function that installs a distribution with some modules and entry points for one test."""
-    site = tmp_path / "site"
-    names: list[str] = []
-
-    def write(points: str, **modules: str) -> None:
-        metadata = site / "calm-1.0.dist-info"
-        metadata.mkdir(parents=True)
-        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: calm\nVersion: 1.0\n")
-        (metadata / "entry_points.txt").write_text(points)
-        for name, text in modules.items():
-            (site / f"{name}.py").write_text(text)
-            names.append(name)
-        monkeypatch.syspath_prepend(site)
-        look_again()
-
-    yield write
-    monkeypatch.undo()
-    for name in names:
-        sys.modules.pop(name, None)
-    look_again()
-
-
-@pytest.fixture
-def plugin(install: Install) -> None:
-    install(POINTS, calm_entries=MODULE, calm_task=TASK)
+def plugin(install_plugin: Install) -> None:
+    install_plugin({"calm_entries.py": MODULE, "calm_task.py": TASK}, POINTS)
 
 
 def configured(tmp_path: Path, *overrides: str, **sections: Any) -> RunConfig:
@@ -221,21 +191,17 @@ def test_what_its_entries_read_is_found_by_a_dry_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("points", "modules", "message"),
+    ("group", "name", "message"),
     [
-        (
-            "[headroom.tasks]\nx = nowhere:TASK\n",
-            {},
-            "entry 'x' of headroom.tasks (calm: nowhere:TASK) cannot be imported",
-        ),
-        ("[headroom.optimizers]\nx = calm_x:X\n", {"calm_x": "X = 3"}, "is no Optimizer but int; mend or uninstall it"),
-        ("[headroom.tasks]\ncriteria = calm_x:X\n", {"calm_x": "X = 3"}, "has the name of an entry of Headroom's own"),
+        ("tasks", "x = nowhere:X", "'x' of headroom.tasks (headroom-plugin: nowhere:X) cannot be imported"),
+        ("optimizers", "x = calm_x:X", "is no Optimizer but int; mend or uninstall it"),
+        ("tasks", "criteria = calm_x:X", "has the name of an entry of Headroom's own"),
     ],
 )
 def test_an_entry_that_cannot_be_used_is_refused_in_one_line(
-    points: str, modules: dict[str, str], message: str, install: Install, tmp_path: Path
+    group: str, name: str, message: str, install_plugin: Install, tmp_path: Path
 ) -> None:
-    install(points, **modules)
+    install_plugin({"calm_x.py": "X = 3"}, {f"headroom.{group}": dict([name.split(" = ")])})
     with pytest.raises(UserError) as caught:
         configured(tmp_path)
     assert message in str(caught.value)

@@ -7,7 +7,7 @@ from torch import nn
 
 from trainables.devices.counting import uncounted
 from trainables.devices.errors import is_out_of_memory
-from trainables.optimizers import OPTIMIZERS, Optimizer, check_installed
+from trainables.optimizers import OPTIMIZERS, Optimizer, check_installed, two_tensors
 from trainables.settings import OptimSettings
 from trainables.training.groups import parameter_groups
 from trainables.worker import MemoryTakenError
@@ -36,16 +36,18 @@ def build_optimizer(model: nn.Module, settings: OptimSettings, *, fused: bool | 
 
 def prepare_states(optimizer: torch.optim.Optimizer) -> None:
     """Make the optimizer's states now, as its first step would, so that every step needs the same memory."""
-    make_state = _entry_of(optimizer).make_state
+    entry = _entry_of(optimizer)
+    if entry is None:
+        raise ValueError(f"no optimizer of the registry is a {type(optimizer).__name__}")
     for number, group in enumerate(optimizer.param_groups):
         for index in range(len(group["params"])):
-            make_state(optimizer, number, index)
+            entry.make_state(optimizer, number, index)
 
 
-def _entry_of(optimizer: torch.optim.Optimizer) -> Optimizer:
-    """Return the entry that built an optimizer, known by the name of its class."""
+def _entry_of(optimizer: torch.optim.Optimizer) -> Optimizer | None:
+    """Return the entry that built an optimizer, known by the name of its class; None for another optimizer."""
     kind = type(optimizer).__name__
-    return next(entry for entry in OPTIMIZERS.values() if entry.kind == kind)
+    return next((entry for entry in OPTIMIZERS.values() if entry.kind == kind), None)
 
 
 def room_bytes(optimizer: torch.optim.Optimizer) -> int:
@@ -53,8 +55,9 @@ def room_bytes(optimizer: torch.optim.Optimizer) -> int:
     if optimizer.defaults.get("fused"):
         return 0
     entry = _entry_of(optimizer)
+    room = two_tensors if entry is None else entry.room_bytes
     groups = [[p for p in group["params"] if p.grad is not None] for group in optimizer.param_groups]
-    return max((entry.room_bytes(parameters) for parameters in groups if parameters), default=0)
+    return max((room(parameters) for parameters in groups if parameters), default=0)
 
 
 def apply_step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip_norm: float) -> None:

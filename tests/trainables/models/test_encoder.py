@@ -87,7 +87,7 @@ def test_frozen_layers_and_embeddings_take_no_part_in_training(bert: PreTrainedM
 
 
 def test_more_layers_than_there_are_cannot_be_frozen(bert: PreTrainedModel) -> None:
-    with pytest.raises(UnsupportedError, match=r"freeze_layers: 3: this bert encoder has 2 layers; give 2 at most"):
+    with pytest.raises(UnsupportedError, match=r"freeze_layers: 3: this bert encoder has 2 layers; give at most 2"):
         freeze_layers(bert, 3)
 
 
