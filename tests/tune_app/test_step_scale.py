@@ -7,7 +7,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from tune_app.distributed.hyperband import LenientHyperBand
 from tune_app.distributed.scheduler import build_scheduler
-from tune_app.rungs import stopping_steps
+from tune_app.schedulers import SCHEDULERS
 from tune_app.step_scale import StepScale
 
 EPOCHS, RUNGS, FOLDS = (
@@ -60,15 +60,15 @@ def test_rungs_of_hyperband_lie_where_ray_places_them(warmup: int, factor: int) 
     for steps in (count for count in STEPS if count >= warmup):
         scheduler = build_scheduler("hyperband", steps=steps, warmup=warmup, reduction_factor=factor, startup_trials=0)
         assert isinstance(scheduler, LenientHyperBand)
-        assert stopping_steps("hyperband", steps, warmup, factor) == _rungs_of_hyperband(scheduler, steps)
-        assert stopping_steps("none", steps, warmup, factor) == []
+        assert SCHEDULERS["hyperband"].stopping_steps(steps, warmup, factor) == _rungs_of_hyperband(scheduler, steps)
+        assert SCHEDULERS["none"].stopping_steps(steps, warmup, factor) == []
 
 
 def test_rungs_of_asha_grow_by_the_factor_and_end_before_the_last_step() -> None:
-    assert stopping_steps("asha", 12, 1, 3) == [1, 3, 9]
-    assert stopping_steps("asha", 9, 1, 3) == [1, 3], "a trial ends at its last step by itself"
-    assert stopping_steps("asha", 12, 2, 2) == [2, 4, 8]
-    assert stopping_steps("asha", 3, 3, 3) == []
+    assert SCHEDULERS["asha"].stopping_steps(12, 1, 3) == [1, 3, 9]
+    assert SCHEDULERS["asha"].stopping_steps(9, 1, 3) == [1, 3], "a trial ends at its last step by itself"
+    assert SCHEDULERS["asha"].stopping_steps(12, 2, 2) == [2, 4, 8]
+    assert SCHEDULERS["asha"].stopping_steps(3, 3, 3) == []
 
 
 def _rungs_of_hyperband(scheduler: LenientHyperBand, steps: int) -> list[int]:

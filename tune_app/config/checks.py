@@ -12,7 +12,8 @@ from tune_app.config.old_names import WARMUP
 from tune_app.config.parameters import check_parameter
 from tune_app.config.run import RunConfig, mode_of, section_class
 from tune_app.errors import UserError, nearest
-from tune_app.rungs import stopping_steps
+from tune_app.samplers import SAMPLERS
+from tune_app.schedulers import SCHEDULERS
 
 
 def check(config: RunConfig) -> None:
@@ -75,14 +76,14 @@ def _check_several(config: RunConfig) -> None:
         UserError: a setting is refused; the message names it.
     """
     names = [metric.name for metric in config.search.metric]
-    if len(names) > 1 and config.scheduler.name != "none":
+    if len(names) > 1 and SCHEDULERS[config.scheduler.name].stops:
         raise UserError(
             f"scheduler.name: {config.scheduler.name} stops trials by one objective, and search.metric names"
             f" {len(names)} ({', '.join(names)}); set scheduler.name=none, or keep one"
         )
-    if len(names) <= 1 and config.search.sampler == "nsga2":
+    if len(names) <= 1 and SAMPLERS[config.search.sampler].needs_several_objectives:
         raise UserError(
-            "search.sampler: nsga2 is for several objectives; name them in search.metric, e.g."
+            f"search.sampler: {config.search.sampler} is for several objectives; name them in search.metric, e.g."
             f" [{config.objectives[0].name}, peak_gib], or set search.sampler=tpe"
         )
 
@@ -94,11 +95,11 @@ def _check_scheduler(config: RunConfig) -> None:
         UserError: the scheduler has no rung before the last report, or pauses trials that write no checkpoints.
     """
     scheduler, scale = config.scheduler, config.step_scale
-    if scheduler.name == "hyperband" and config.checkpoint.keep == "none":
+    entry = SCHEDULERS[scheduler.name]
+    if entry.needs_checkpoints and config.checkpoint.keep == "none":
         raise UserError(
-            "checkpoint.keep: none conflicts with hyperband, which resumes paused trials from their checkpoints; keep 0"
-            " or more, or"
-            " set scheduler.name=asha"
+            f"checkpoint.keep: none conflicts with {scheduler.name}, which resumes paused trials from their"
+            " checkpoints; keep 0 or more, or set scheduler.name=asha"
         )
     if scale.is_fold and isinstance(scheduler.rung, float):
         raise UserError(
@@ -106,17 +107,16 @@ def _check_scheduler(config: RunConfig) -> None:
             " trials"
             " report folds; set scheduler.rung=auto, or data.folds=null"
         )
-    if scheduler.name == "none":
+    if not entry.stops:
         return
-    if stopping_steps(scheduler.name, scale.count, config.first_rung, scheduler.reduction_factor):
+    steps, first, factor = scale.count, config.first_rung, scheduler.reduction_factor
+    if entry.stopping_steps(steps, first, factor):
         return
     elsewhere = f"raise {scale.setting}, or set scheduler.name=none"
-    if scheduler.name == "hyperband":
-        factor = scheduler.reduction_factor
+    if entry.why_nothing is not None:
         raise UserError(
-            f"scheduler.reduction_factor: {factor} leaves hyperband nothing to stop: of {scale} ({scale.setting}) the"
-            f" last possible rung is {scale.count} / {factor}, rounded down {scale.count // factor}, which is less than"
-            f" scheduler.warmup {config.first_rung}; lower either, {elsewhere}"
+            f"scheduler.reduction_factor: {factor} leaves {scheduler.name} nothing to stop: of {scale}"
+            f" ({scale.setting}) {entry.why_nothing(steps, first, factor)}; lower either, {elsewhere}"
         )
     if scheduler.warmup is None:
         raise UserError(
@@ -147,9 +147,9 @@ def _check_space(config: RunConfig, space: Space) -> None:
             f"space.{name}: nothing reads it: it is used only with {condition}, but {condition.name} {is_now}; set"
             f" that, or drop space.{name}"
         )
-    if config.search.sampler == "exhaustive" and active.size is None:
+    if SAMPLERS[config.search.sampler].lists_space and active.size is None:
         endless = next(name for name, entry in space.entries.items() if entry.size is None)
         raise UserError(
-            f"search.sampler: exhaustive cannot list the float range space.{endless}; give it choices, or use"
-            " tpe or random"
+            f"search.sampler: {config.search.sampler} cannot list the float range space.{endless}; give it choices,"
+            " or use tpe or random"
         )

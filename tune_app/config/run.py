@@ -39,6 +39,7 @@ from tune_app.config.search_sections import FEW_EPOCHS, ResourcesSection, Schedu
 from tune_app.config.study_sections import CheckpointSection, PinnedSection, StudySection, TrackingSection
 from tune_app.errors import UserError
 from tune_app.objectives import Mode, Objective
+from tune_app.schedulers import SCHEDULERS
 from tune_app.step_scale import StepScale
 from tune_app.uris import below, is_store, working_copies
 
@@ -96,7 +97,7 @@ class RunConfig:
             return 1
         if rung == "auto":
             # If the first rung is a whole epoch or later, reports within the first epoch decide nothing.
-            stops_early = self.scheduler.name != "none" and (self.scheduler.warmup or 0) < 1
+            stops_early = SCHEDULERS[self.scheduler.name].stops and (self.scheduler.warmup or 0) < 1
             return 2 if stops_early and self.train.epochs <= FEW_EPOCHS else 1
         return round(1 / rung)
 

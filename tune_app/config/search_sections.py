@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trainables.declaration import Setting, setting
+from trainables.declaration import Extensible, Setting, setting
 from tune_app.objectives import Mode
+from tune_app.samplers import SAMPLERS
+from tune_app.schedulers import SCHEDULERS
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ _METRIC_SCHEMA = {
 
 
 @dataclass(frozen=True)
-class SearchSection:
+class SearchSection(Extensible):
+    section = "search"
+
     trials: int = setting(20, "Number of trials to launch, counted over all resumptions.", above=0, at_most=1_000_000)
     max_concurrent: int = setting(1, "Maximum number of trials that run at the same time.", above=0, at_most=10_000)
     seed: int = setting(0, "Seed of the search. All other seeds are derived from it.", at_least=0, at_most=2**63 - 1)
@@ -60,8 +64,10 @@ class SearchSection:
             ]
         },
     )
-    sampler: Literal["tpe", "nsga2", "random", "exhaustive"] = setting(
-        "tpe", "Method that proposes samples. nsga2 needs several objectives; exhaustive tries every configuration."
+    sampler: str = setting(
+        "tpe",
+        "Method that proposes samples. nsga2 needs several objectives; exhaustive tries every configuration.",
+        choices=lambda: SAMPLERS,
     )
     recommended: int = setting(
         4,
@@ -99,8 +105,10 @@ epoch is 0.31 after a quarter of the first epoch and 0.64 after all of it (recor
 
 
 @dataclass(frozen=True)
-class SchedulerSection:
-    name: Literal["asha", "hyperband", "none"] = setting("asha", "Method that stops trials early.")
+class SchedulerSection(Extensible):
+    section = "scheduler"
+
+    name: str = setting("asha", "Method that stops trials early.", choices=lambda: SCHEDULERS)
     warmup: int | float | None = setting(
         None,
         "Epochs, or folds with data.folds, before which no trial is stopped. null allows stopping from the first report"

@@ -9,8 +9,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tune_app.distributed.ladder import Ladder, Rung, Verdict
 from tune_app.distributed.messages import STEP, VALUE, decides_nothing, number_of
+from tune_app.distributed.scheduler import SchedulerFacts
 from tune_app.distributed.spared import PastTrial, Spared
-from tune_app.rungs import stopping_steps
+from tune_app.schedulers import SCHEDULERS
 
 _DECISIONS = {
     Verdict.GO: str(TrialScheduler.CONTINUE),
@@ -56,7 +57,7 @@ class Asha(FIFOScheduler):
         pauses: bool,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        rungs = stopping_steps("asha", steps, warmup, reduction_factor)
+        rungs = SCHEDULERS["asha"].stopping_steps(steps, warmup, reduction_factor)
         self._ladder = Ladder(rungs, reduction_factor, pauses=pauses)
         self._spared = spared
         self._no_more = no_more
@@ -154,3 +155,16 @@ class Asha(FIFOScheduler):
             return False
         below = [climb for climb in self._climbs.values() if climb.step < rung.step]
         return all(climb.rung is not None and self._verdict(climb) is Verdict.STOP for climb in below)
+
+
+def build(facts: SchedulerFacts) -> Asha:
+    return Asha(
+        steps=facts.steps,
+        warmup=facts.warmup,
+        reduction_factor=facts.reduction_factor,
+        spared=facts.spared,
+        past=facts.past,
+        no_more=facts.no_more,
+        slots=facts.slots,
+        pauses=facts.pauses,
+    )

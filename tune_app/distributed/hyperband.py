@@ -5,8 +5,9 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from tune_app.distributed.messages import decides_nothing, number_of
+from tune_app.distributed.messages import STEP, VALUE, decides_nothing, number_of
 from tune_app.distributed.private import WholeHyperBand
+from tune_app.distributed.scheduler import SchedulerFacts
 from tune_app.distributed.spared import Spared
 
 
@@ -46,3 +47,17 @@ class LenientHyperBand(WholeHyperBand):
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         waiting = [trial for trial in self._beside if trial.status == Trial.PENDING]
         return waiting[0] if waiting else super().choose_trial_to_run(tune_controller)
+
+
+def build(facts: SchedulerFacts) -> LenientHyperBand:
+    return LenientHyperBand(
+        time_attr=STEP,
+        metric=VALUE,
+        mode="max",
+        max_t=facts.steps,
+        reduction_factor=facts.reduction_factor,
+        spared=facts.spared,
+        warmup=facts.warmup,
+        # The last rung may lie before a trial's end, and its survivors run to the end.
+        stop_last_trials=False,
+    )

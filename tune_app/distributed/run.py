@@ -10,6 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from ray.tune.schedulers import TrialScheduler
 
+from trainables.declaration import values_of
 from trainables.devices.facts import torch_facts
 from trainables.seeds import sub_seed
 from trainables.settings import ContentSettings
@@ -32,6 +33,7 @@ from tune_app.progress.opening import study_lines
 from tune_app.progress.plain import SearchDisplay
 from tune_app.sampling.proposers import build_proposer
 from tune_app.sampling.recommended import recommended_left, recommended_turns
+from tune_app.schedulers import SCHEDULERS
 from tune_app.screening.preconditions import architectures
 from tune_app.screening.screen import Screen
 from tune_app.study.checkpoints import CheckpointKeeper, StudyCheckpoints
@@ -149,7 +151,14 @@ def _searcher(
     seed = sub_seed(search.seed, f"sampler:{len(trials)}")
     return HeadroomSearch(
         store,
-        build_proposer(search.sampler, space, store.study, store.distributions, seed),
+        build_proposer(
+            search.sampler,
+            space,
+            store.study,
+            store.distributions,
+            seed,
+            settings=values_of(search, with_defaults=True),
+        ),
         rules=screen.rules,
         fixed=config.fixed_params(),
         gpus=screen.packing.gpus,
@@ -158,8 +167,7 @@ def _searcher(
         launched=sum(map(was_launched, trials)),
         total=store.target,
         max_concurrent=search.max_concurrent,
-        # HyperBand compares the trials of a bracket, so it must see the next one while another runs.
-        ask_ahead=1 if config.scheduler.name == "hyperband" else 0,
+        ask_ahead=SCHEDULERS[config.scheduler.name].ask_ahead,
         max_rejections=search.max_rejections,
         recommended=recommended_turns(space, architectures(config), sub_seed(search.seed, "recommended")),
         most_recommended=recommended_left(search.recommended, search.sampler, trials),
@@ -178,6 +186,7 @@ def _scheduler(run: StudyRun, searcher: HeadroomSearch, trials: Sequence[FrozenT
         no_more=lambda: searcher.end is not None,
         slots=config.search.max_concurrent,
         pauses=config.checkpoint.keep != "none",
+        settings=values_of(scheduling, with_defaults=True),
     )
 
 

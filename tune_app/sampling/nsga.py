@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.conditions import ActiveSpace
 from search_spaces.space import Params
+from tune_app.sampling.draw import Draw, SamplerFacts
 from tune_app.sampling.private import ChildNsga
 
 _STARTUP_TRIALS = 10
@@ -73,3 +74,7 @@ def _as_individual(trial: FrozenTrial, objectives: int) -> FrozenTrial:
     # Optuna ignores an infeasible trial's values but requires them.
     shown.values = [0.0] * objectives
     return shown
+
+
+def build(facts: SamplerFacts) -> Draw:
+    return NsgaDraw(facts.space, facts.study, facts.distributions, facts.seed)

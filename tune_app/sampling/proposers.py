@@ -6,22 +6,21 @@ A proposal is a whole configuration, drawn before a trial exists for it, so that
 import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pkgutil import resolve_name
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 
 from search_spaces.conditions import ActiveSpace
 from search_spaces.space import Params, Scalar
-from tune_app.sampling.nsga import NsgaDraw
-from tune_app.sampling.tpe import TpeDraw
+from tune_app.samplers import SAMPLERS
+from tune_app.sampling.draw import Draw, SamplerFacts
 
 # Random draws without an unseen configuration after which an infinite space counts as exhausted: its float ranges are
 # never read.
 _CHANCES = 1_000
 _RANDOM_DRAWS = 10
-
-Draw = Callable[[], Iterable[Params]]
-"""Function that yields configurations, the most promising first. They may repeat. Each call starts a new draw."""
 
 
 class Proposer:
@@ -99,40 +98,36 @@ def build_proposer(
     seed: int,
     *,
     least_bandwidth: float | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Proposer:
     """Build the proposer for the setting ``search.sampler``, with every trial of the study marked as seen.
 
     Args:
         seed: seed of this start of the search. A resumed search must use another one, or it repeats its first draws.
         least_bandwidth: least bandwidth of ``tpe``; None takes its default.
+        settings: settings of the section ``search``, those that the sampler adds included.
 
     Raises:
-        ValueError: the sampler is unknown, or it is ``exhaustive`` and the space infinite.
+        ValueError: there is no such sampler, or it lists the space and the space is infinite.
     """
-    if sampler == "exhaustive" and space.size is None:
-        raise ValueError("search.sampler: exhaustive needs a space without float ranges")
-    proposer = Proposer(space, _draw_for(sampler, space, study, distributions, seed, least_bandwidth), seed)
+    if sampler not in SAMPLERS:
+        raise ValueError(f"search.sampler: {sampler!r} is none of {', '.join(SAMPLERS)}")
+    entry = SAMPLERS[sampler]
+    if entry.lists_space and space.size is None:
+        raise ValueError(f"search.sampler: {sampler} needs a space without float ranges")
+    build: Callable[[SamplerFacts], Draw | None] = resolve_name(entry.build)
+    draw = build(SamplerFacts(space, study, distributions, seed, least_bandwidth, settings or {}))
+    proposer = Proposer(space, draw, seed)
     for trial in study.get_trials(deepcopy=False):
         proposer.mark_seen(trial.params)
     return proposer
 
 
-def _draw_for(
-    sampler: str,
-    space: ActiveSpace,
-    study: optuna.Study,
-    distributions: dict[str, BaseDistribution],
-    seed: int,
-    least_bandwidth: float | None,
-) -> Draw | None:
-    if sampler == "tpe":
-        floor = {} if least_bandwidth is None else {"least_bandwidth": least_bandwidth}
-        return TpeDraw(space, study, distributions, seed, **floor)
-    if sampler == "nsga2":
-        return NsgaDraw(space, study, distributions, seed)
-    if sampler == "random":
-        rng = random.Random(seed)
-        return lambda: (space.space.sample(rng) for _ in range(_RANDOM_DRAWS))
-    if sampler == "exhaustive":
-        return None
-    raise ValueError(f"search.sampler: {sampler!r} is not tpe, nsga2, random or exhaustive")
+def build_random(facts: SamplerFacts) -> Draw:
+    """Return a draw of random configurations."""
+    rng = random.Random(facts.seed)
+    return lambda: (facts.space.space.sample(rng) for _ in range(_RANDOM_DRAWS))
+
+
+def build_exhaustive(facts: SamplerFacts) -> None:
+    """Return no draw, so that the proposer goes through the space in its order."""

@@ -11,6 +11,7 @@ from search_spaces.space import Params
 from trainables.models.families import Architecture
 from trainables.models.recommended import recommendations
 from tune_app.outcomes import own_trials
+from tune_app.samplers import SAMPLERS
 from tune_app.study.reporting import is_recommended, was_launched
 
 # Draws of a recommendation's open parameters, one of which the rules may accept.
@@ -48,5 +49,5 @@ def recommended_left(wanted: int, sampler: str, trials: Sequence[FrozenTrial]) -
     # Trials carried over from another version count, too.
     launched = sum(map(is_recommended, trials))
     # The start is over once another trial was launched. An exhaustive search reaches every configuration anyway.
-    is_over = not all(map(is_recommended, own)) or sampler == "exhaustive"
+    is_over = not all(map(is_recommended, own)) or SAMPLERS[sampler].lists_space
     return 0 if is_over else max(0, wanted - launched)

@@ -13,6 +13,7 @@ from scipy.stats.qmc import Sobol
 
 from search_spaces.conditions import ActiveSpace
 from search_spaces.space import Params, Scalar
+from tune_app.sampling.draw import Draw, SamplerFacts
 from tune_app.sampling.private import CandidateTpe, Columns
 from tune_app.sampling.projection import Reported, gains_to_end
 from tune_app.study.reporting import is_infeasible
@@ -179,3 +180,8 @@ class _Scale:
 
 def _are_numbers(choices: Sequence[Any]) -> bool:
     return all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in choices)
+
+
+def build(facts: SamplerFacts) -> Draw:
+    floor = {} if facts.least_bandwidth is None else {"least_bandwidth": facts.least_bandwidth}
+    return TpeDraw(facts.space, facts.study, facts.distributions, facts.seed, **floor)

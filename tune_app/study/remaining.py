@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from optuna.trial import FrozenTrial
 
 from tune_app.outcomes import Outcome
-from tune_app.rungs import stopping_steps
+from tune_app.schedulers import SCHEDULERS
 from tune_app.study.reporting import is_recommended, outcome_of, waits_at_rung, was_launched
 from tune_app.study.times import QUEUED_ATTRIBUTE, facts_of, working_s
 
@@ -42,7 +42,7 @@ class Course:
     @classmethod
     def of(cls, config: "RunConfig") -> Self:
         scheduler, steps = config.scheduler, config.step_scale.count
-        rungs = stopping_steps(scheduler.name, steps, config.first_rung, scheduler.reduction_factor)
+        rungs = SCHEDULERS[scheduler.name].stopping_steps(steps, config.first_rung, scheduler.reduction_factor)
         return cls(
             steps, tuple(rungs), scheduler.reduction_factor, scheduler.startup_trials, config.search.max_concurrent
         )
