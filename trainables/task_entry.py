@@ -1,5 +1,6 @@
 """The facts about a task. Cheap to import (no torch)."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -24,6 +25,8 @@ class TaskEntry(Entry):
         costs: costs that a search may lower beside improving a metric; smaller is better.
         finds_spans: whether it finds a span in a text: the data must hold evidence, and texts are read in windows.
         encoders: number of its encoders, 1 or 2; the second is ``model.criteria_name``.
+        baselines: returns the scores of answers that need no model, by answer, in a metric of its own. It is given the
+            metric, the share of each class, and the share of rows without evidence. None knows none.
     """
 
     implementation: str
@@ -31,6 +34,7 @@ class TaskEntry(Entry):
     costs: tuple[str, ...] = MEASURED_COSTS
     finds_spans: bool = False
     encoders: int = 1
+    baselines: Callable[[str, Sequence[float], float], Mapping[str, float]] | None = None
 
     @property
     def chooses_class(self) -> bool:

@@ -20,6 +20,7 @@ from tune_app.config import RunConfig, load_config, searchable_names
 from tune_app.config.reference import reference
 from tune_app.config.schema import config_schema
 from tune_app.errors import UserError
+from tune_app.progress.opening import data_lines
 from tune_app.screening.unread_parameters import check_parameters_are_read
 
 MODULE = '''
@@ -58,6 +59,7 @@ CALM = TaskEntry(
     implementation="calm_task:CalmTask",
     objectives=("calm_f1",),
     reads=CLASSES,
+    baselines=lambda metric, shares, nothing: {"always yes": shares[-1]},
     settings={"calm": added(float, 0.5, "Weight of every row in the loss.", above=0, at_most=1)},
 )
 STEPS = Schedule(
@@ -178,6 +180,13 @@ def test_a_trial_of_its_entries_is_predicted_trained_and_saved(tmp_path: Path, m
     saved = load_model_folder(tmp_path / "model")
     assert saved.settings.task.name == "calm"
     assert saved.settings.task["calm"] == 0.75
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_metric_of_its_own_is_described_before_a_search(tmp_path: Path) -> None:
+    lines = "\n".join(data_lines(configured(tmp_path, "task.name=calm", "task.classes=2"), from_here=True))
+    assert "calm_f1 without learning: always yes 0." in lines
+    assert "its standard error on" in lines
 
 
 @pytest.mark.usefixtures("plugin")

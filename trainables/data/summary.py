@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from trainables.data.split import Development
 from trainables.settings import TaskSettings
+from trainables.task_registry import TASKS
 
 RIGHT = 0.8
 """Share of the rows that the model of ``standard_error`` classifies correctly."""
@@ -52,7 +53,7 @@ def validated(development: Development) -> NDArray[np.int64]:
 
 
 def baselines(task: TaskSettings, development: Development) -> dict[str, float]:
-    """Return the task's metric for answers without any training, by the way of answering."""
+    """Return the task's metric for answers without any training, by the way of answering; empty if it is unknown."""
     rows = validated(development)
     shares = np.bincount(development.rows.labels[rows], minlength=len(development.rows.class_names)) / len(rows)
     most = int(shares.argmax())
@@ -71,19 +72,22 @@ def baselines(task: TaskSettings, development: Development) -> dict[str, float]:
         "auc": {always: 0.5, by_shares: 0.5},
         "mean_score": {f"{answer} and no words": (value + nothing) / 2 for answer, value in macro.items()},
     }
-    return by_metric[task.metric]
+    own = TASKS[task.name].baselines
+    if task.metric not in by_metric and own is not None:
+        return dict(own(task.metric, shares.tolist(), nothing))
+    return by_metric.get(task.metric, {})
 
 
 def standard_error(task: TaskSettings, development: Development) -> float:
     """Return the standard error of the task's metric for a model that is correct on ``RIGHT`` of the validation rows.
 
     The model's wrong answers are spread over the other classes. The rows are taken as independent. Rows of one group
-    seldom are, so the result is a lower bound.
+    seldom are, so the result is a lower bound. A metric of another distribution counts as a mean over the rows.
     """
     rows = validated(development)
     of_class = np.bincount(development.rows.labels[rows], minlength=len(development.rows.class_names))
     of_share = float(np.sqrt(RIGHT * (1 - RIGHT) / len(rows)))
-    if task.metric in ("accuracy", "token_f1", "exact_match"):
+    if task.metric not in ("macro_f1", "binary_f1", "auc", "mean_score"):
         return of_share
     if task.metric == "auc":
         return _error_of_area(of_class)

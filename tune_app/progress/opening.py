@@ -151,8 +151,10 @@ def _what_a_score_tells(config: RunConfig, development: "Development") -> list[s
 
     task = config.trial_settings().task
     scores = ", ".join(f"{answer} {value:.4f}" for answer, value in baselines_of(config).items())
+    error = standard_error(task, development)
     return [
-        f"{task.metric} without learning: {scores}",
-        f"its standard error on {len(validated(development)):,} validation rows: at least"
-        f" {standard_error(task, development):.4f} (for a model that is right on {RIGHT:.0%} of them)",
+        *([f"{task.metric} without learning: {scores}"] if scores else []),
+        f"{'its standard error' if scores else f'standard error of {task.metric}'} on"
+        f" {len(validated(development)):,} validation rows: at least {error:.4f} (for a model that is right on"
+        f" {RIGHT:.0%} of them)",
     ]
