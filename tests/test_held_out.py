@@ -77,7 +77,11 @@ def guarded_trial(settings: Any, report: Any, workspace: Any) -> None:
         raise PermissionError("the test part was opened")
 
     split.read_test_rows = inputs.read_test_rows = opened
-    train_encoder(settings, lambda said: report(replace(said, facts={**said.facts, "guarded": True})), workspace)
+    train_encoder(
+        settings,
+        lambda trial_report: report(replace(trial_report, facts={**trial_report.facts, "guarded": True})),
+        workspace,
+    )
 
 
 @pytest.fixture
@@ -119,8 +123,11 @@ def test_whatever_stands_in_the_test_part_a_trial_says_the_same(folds: str, tmp_
         cache = tmp_path / f"cache-{len(list(tmp_path.iterdir()))}"
         run_trial(settings, report=reports.append, folders=TrialFolders(cache, tmp_path / "steps"), device=CpuDevice())
         (ids,) = cache.glob("*/texts.ids.npy")
-        told = [(said.step, str(said.value), said.metrics, said.facts["parameters"]) for said in reports]
-        return told, ids.stat().st_size
+        results = [
+            (trial_report.step, str(trial_report.value), trial_report.metrics, trial_report.facts["parameters"])
+            for trial_report in reports
+        ]
+        return results, ids.stat().st_size
 
     write_data(tmp_path / "rows.csv", text_of_test=None)
     before, fingerprint = trained(), read_development(settings.data, None, settings.seeds.split).fingerprint

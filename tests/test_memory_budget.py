@@ -51,13 +51,13 @@ def searched(
 
 def test_a_trial_that_does_not_fit_reports_its_measured_excess(searched: Any) -> None:
     _, trials, output = searched
-    told = trials[TOO_LARGE]
-    facts = told.user_attrs
+    too_large = trials[TOO_LARGE]
+    facts = too_large.user_attrs
     assert facts["outcome"] == "oom"
     assert "CPU out of memory. Tried to allocate" in facts["reason"]
     assert facts["budget_gib"] == facts["allowed_gib"] == pytest.approx(BUDGET_GIB)
     assert facts["need_gib"] > facts["allowed_gib"] >= facts["peak_gib"] > 0
-    assert told.constraints["memory"] == pytest.approx(facts["need_gib"] / facts["allowed_gib"] - 1)
+    assert too_large.constraints["memory"] == pytest.approx(facts["need_gib"] / facts["allowed_gib"] - 1)
     assert "memory/" not in output
     assert "trial start" not in output
 

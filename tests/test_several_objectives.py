@@ -85,9 +85,9 @@ def test_status_optuna_and_mlflow_have_the_same_front(searched: tuple[RunConfig,
     children = {int(run.data.tags["headroom.trial"]): run for run in runs if "mlflow.parentRunId" in run.data.tags}
     assert len(children) == 6
     for number, values in best.items():
-        told = children[number].data.metrics
-        assert {name: told[f"value/{name}"] for name in values} == values
-        assert told["value"] == values["macro_f1"]
+        logged = children[number].data.metrics
+        assert {name: logged[f"value/{name}"] for name in values} == values
+        assert logged["value"] == values["macro_f1"]
 
 
 def test_an_exported_configuration_trains_to_the_same_score_and_calibration(
@@ -97,10 +97,10 @@ def test_an_exported_configuration_trains_to_the_same_score_and_calibration(
     store = load_study(Path(config.run_dir), "both", None)
     last = json.loads(run_cli("status", config.run_dir, "--json"))["front"][-1]
     file = export_best(store, config, tmp_path, last["number"])
-    said = run_cli("train", str(file), "--to", str(tmp_path / "model"), "--quiet")
-    assert f"trial {last['number']} of both had {last['values']['macro_f1']:.6f}: reproduced" in said
+    printed = run_cli("train", str(file), "--to", str(tmp_path / "model"), "--quiet")
+    assert f"trial {last['number']} of both had {last['values']['macro_f1']:.6f}: reproduced" in printed
     error = f"{last['values']['calibration_error']:.4g}"
-    assert f"calibration_error {error} (trial: {error}), peak_gib " in said
+    assert f"calibration_error {error} (trial: {error}), peak_gib " in printed
 
 
 def test_the_study_goes_on_only_with_its_own_objectives(searched: tuple[RunConfig, str]) -> None:

@@ -53,7 +53,7 @@ def test_a_rule_of_another_distribution_is_chosen_by_name(installed: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "expected"),
     [
         (
             "short_texts:NOTHING",
@@ -63,8 +63,10 @@ def test_a_rule_of_another_distribution_is_chosen_by_name(installed: Any) -> Non
         ("absent_module:RULE", r"cannot be imported: ModuleNotFoundError: .*; mend or uninstall it$"),
     ],
 )
-def test_an_entry_that_cannot_be_used_is_named_with_its_distribution(address: str, told: str, installed: Any) -> None:
+def test_an_entry_that_cannot_be_used_is_named_with_its_distribution(
+    address: str, expected: str, installed: Any
+) -> None:
     installed(address)
     assert "short_texts" in rule_names(), "it is not imported before it is needed"
-    with pytest.raises(RuleEntryError, match=rf"^the entry 'short_texts' of headroom\.rules .*{told}"):
+    with pytest.raises(RuleEntryError, match=rf"^the entry 'short_texts' of headroom\.rules .*{expected}"):
         rule_entry("short_texts")

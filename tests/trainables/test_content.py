@@ -49,7 +49,7 @@ def replaced(path: Path, text: str, other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         (lambda trial: replaced(data_of(trial), "is tired", "is weary"), "rows.csv has changed since the search began"),
         (lambda trial: data_of(trial).unlink(), "cannot be read now (.*there is no such file"),
@@ -61,11 +61,11 @@ def replaced(path: Path, text: str, other: str) -> None:
     ids=["other rows", "no file", "an empty file", "another configuration", "no weights", "no model"],
 )
 def test_inputs_that_changed_are_named_with_the_remedy(
-    change: Callable[[TrialSettings], object], told: str, held: TrialSettings, tmp_path: Path
+    change: Callable[[TrialSettings], object], expected: str, held: TrialSettings, tmp_path: Path
 ) -> None:
     begin(held, tmp_path / "cache")
     change(held)
-    pattern = told.replace("(", r"\(")
+    pattern = expected.replace("(", r"\(")
     with pytest.raises(InputsChangedError, match=rf"^(data\.path|model\.name): .*{pattern}.*; restore (that|it)"):
         begin(held, tmp_path / "cache")
 

@@ -41,7 +41,7 @@ def in_folds(settings: TrialSettings, **changes: Any) -> TrialSettings:
     return with_params(settings, {"data.folds": FOLDS, "train.epochs": EPOCHS, **named})
 
 
-def told(reports: list[TrialReport]) -> list[tuple[Any, ...]]:
+def contents(reports: list[TrialReport]) -> list[tuple[Any, ...]]:
     """Return the parts of reports that do not depend on clock or storage location.
 
     Values are text, because NaN equals nothing.
@@ -50,7 +50,7 @@ def told(reports: list[TrialReport]) -> list[tuple[Any, ...]]:
 
 
 def units(reports: list[TrialReport]) -> list[TrialReport]:
-    return [said for said in reports if said.fold_epoch is None]
+    return [trial_report for trial_report in reports if trial_report.fold_epoch is None]
 
 
 def scripted(values: dict[int, list[float]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def scripted(values: dict[int, list[float]], monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_fold_is_a_step_and_its_epochs_are_none(settings: TrialSettings, run: Run) -> None:
     reports = run(in_folds(settings))
-    assert [(said.step, said.fold_epoch) for said in reports] == [
+    assert [(trial_report.step, trial_report.fold_epoch) for trial_report in reports] == [
         (0, 1),
         (1, None),
         (1, 1),
@@ -73,8 +73,8 @@ def test_a_fold_is_a_step_and_its_epochs_are_none(settings: TrialSettings, run: 
         (2, 1),
         (3, None),
     ]
-    assert [said.ended for said in reports] == [None] * 5 + ["complete"]
-    assert all(said.checkpoint is not None and said.checkpoint.is_dir() for said in reports)
+    assert [trial_report.ended for trial_report in reports] == [None] * 5 + ["complete"]
+    assert all(trial_report.checkpoint is not None and trial_report.checkpoint.is_dir() for trial_report in reports)
     assert math.isnan(reports[0].value)
     assert reports[2].value == reports[1].value, "within a fold the mean is that of the folds before"
 
@@ -84,10 +84,12 @@ def test_the_objective_is_the_mean_of_the_folds_best_epochs(
 ) -> None:
     scripted({0: [0.5, 0.7], 1: [0.9, 0.2], 2: [0.1, 0.2]}, monkeypatch)
     reports = units(run(in_folds(settings)))
-    assert [said.value for said in reports] == pytest.approx([0.7, 0.8, 0.6])
-    assert [said.metrics["macro_f1"] for said in reports] == [said.value for said in reports]
-    assert [said.metrics["fold_macro_f1"] for said in reports] == [0.7, 0.9, 0.2]
-    assert [said.metrics["fold_epoch"] for said in reports] == [2, 1, 2]
+    assert [trial_report.value for trial_report in reports] == pytest.approx([0.7, 0.8, 0.6])
+    assert [trial_report.metrics["macro_f1"] for trial_report in reports] == [
+        trial_report.value for trial_report in reports
+    ]
+    assert [trial_report.metrics["fold_macro_f1"] for trial_report in reports] == [0.7, 0.9, 0.2]
+    assert [trial_report.metrics["fold_epoch"] for trial_report in reports] == [2, 1, 2]
     assert reports[-1].metrics["fold_deviation"] == pytest.approx(statistics.pstdev([0.7, 0.9, 0.2]))
 
 
@@ -97,8 +99,8 @@ def test_patience_looks_at_the_epochs_of_its_own_fold(
     # The second fold is worse than the first throughout, but improves every epoch; the third never improves.
     scripted({0: [0.9, 0.8, 0.7], 1: [0.1, 0.2, 0.3, 0.4, 0.5], 2: [0.5, 0.5, 0.5]}, monkeypatch)
     reports = units(run(in_folds(settings, train__epochs=5, train__patience=2)))
-    assert [said.metrics["fold_epochs"] for said in reports] == [3, 5, 3]
-    assert [said.metrics["fold_macro_f1"] for said in reports] == [0.9, 0.5, 0.5]
+    assert [trial_report.metrics["fold_epochs"] for trial_report in reports] == [3, 5, 3]
+    assert [trial_report.metrics["fold_macro_f1"] for trial_report in reports] == [0.9, 0.5, 0.5]
     assert (reports[-1].ended, reports[-1].reason) == ("complete", None)
 
 
@@ -107,7 +109,7 @@ def test_every_fold_starts_from_the_start_on_rows_of_its_own(
 ) -> None:
     # Dropout draws the same numbers too: the folds before leave no trace.
     changed = in_folds(builtin_settings, train__epochs=1)
-    trained = [said.metrics for said in units(run(changed))]
+    trained = [trial_report.metrics for trial_report in units(run(changed))]
     means: list[float] = []
     validated: list[int] = []
     for fold in range(FOLDS):
@@ -128,15 +130,19 @@ def test_whatever_report_a_trial_goes_on_from_it_says_the_same(builtin_settings:
     straight = run(changed)
     # Within a fold, at its end, and within the last one.
     for place in (0, 1, 4):
-        assert told(run(changed, straight[place].checkpoint)) == told(straight[place + 1 :])
+        assert contents(run(changed, straight[place].checkpoint)) == contents(straight[place + 1 :])
     (last,) = run(changed, straight[-1].checkpoint)
-    assert told([last]) == told(straight[-1:])
+    assert contents([last]) == contents(straight[-1:])
     assert last.checkpoint is None
 
 
 def test_between_folds_no_model_is_written(settings: TrialSettings, run: Run) -> None:
     reports = run(in_folds(settings))
-    sizes = [sum(file.stat().st_size for file in said.checkpoint.iterdir()) for said in reports if said.checkpoint]
+    sizes = [
+        sum(file.stat().st_size for file in trial_report.checkpoint.iterdir())
+        for trial_report in reports
+        if trial_report.checkpoint
+    ]
     assert max(sizes[1::2]) < 10_000 < min(sizes[::2])
 
 
@@ -148,8 +154,8 @@ def test_folds_take_no_more_memory_than_one(
     CpuDevice().release()
     # Live tensors of other test modules are no need of these trials, which are so small that they would matter.
     held_gib = CpuDevice().live_bytes() / GIB
-    for said in units(run(changed)):
-        peak, predicted = said.facts["peak_gib"], said.facts["predicted_gib"]
+    for trial_report in units(run(changed)):
+        peak, predicted = trial_report.facts["peak_gib"], trial_report.facts["predicted_gib"]
         assert isinstance(peak, float)
         assert isinstance(predicted, float)
         # The prediction includes all gradients, which the first pass of a step does not have yet.
@@ -186,9 +192,9 @@ def test_how_much_goes_into_one_pass_is_decided_once(
     monkeypatch.setattr(session_module, "train_step", runs_out_once)
     reports = run(in_folds(settings, train__epochs=1))
     assert len(decided) == 1
-    assert [said.facts["recoveries"] for said in reports] == [1] * FOLDS
+    assert [trial_report.facts["recoveries"] for trial_report in reports] == [1] * FOLDS
     # The other folds reuse the first fold's finding.
-    assert len({said.facts["micro_batch"] for said in reports}) == 1
+    assert len({trial_report.facts["micro_batch"] for trial_report in reports}) == 1
     assert 1 <= int(str(reports[0].facts["micro_batch"])) <= 16
 
 

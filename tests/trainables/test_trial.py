@@ -47,9 +47,12 @@ def run(cache: Path, tmp_path: Path) -> Runner:
     return Runner(cache, tmp_path / "trial")
 
 
-def told(reports: list[TrialReport]) -> list[tuple[Any, ...]]:
+def contents(reports: list[TrialReport]) -> list[tuple[Any, ...]]:
     """Return the parts of reports that do not depend on clock or storage location."""
-    return [(said.step, said.value, said.metrics, said.ended, said.reason) for said in reports]
+    return [
+        (trial_report.step, trial_report.value, trial_report.metrics, trial_report.ended, trial_report.reason)
+        for trial_report in reports
+    ]
 
 
 def figure(facts: dict[str, Fact], name: str) -> float:
@@ -59,17 +62,17 @@ def figure(facts: dict[str, Fact], name: str) -> float:
 
 
 def losses(reports: list[TrialReport]) -> list[float]:
-    return [said.metrics["train_loss"] for said in reports]
+    return [trial_report.metrics["train_loss"] for trial_report in reports]
 
 
 def test_every_epoch_is_reported_and_the_last_one_ends_the_trial(settings: TrialSettings, run: Runner) -> None:
     reports = run(settings)
-    assert [said.step for said in reports] == [1, 2, 3, 4]
-    assert [said.ended for said in reports] == [None, None, None, "complete"]
-    assert all(said.reason is None for said in reports)
-    assert all(said.value == said.metrics["macro_f1"] for said in reports)
-    assert all(said.checkpoint is not None and said.checkpoint.is_dir() for said in reports)
-    assert len({said.checkpoint for said in reports}) == 4
+    assert [trial_report.step for trial_report in reports] == [1, 2, 3, 4]
+    assert [trial_report.ended for trial_report in reports] == [None, None, None, "complete"]
+    assert all(trial_report.reason is None for trial_report in reports)
+    assert all(trial_report.value == trial_report.metrics["macro_f1"] for trial_report in reports)
+    assert all(trial_report.checkpoint is not None and trial_report.checkpoint.is_dir() for trial_report in reports)
+    assert len({trial_report.checkpoint for trial_report in reports}) == 4
     # The model learns: a word reveals the label.
     assert losses(reports)[-1] < losses(reports)[0]
 
@@ -144,7 +147,7 @@ def test_a_trial_completes_in_a_budget_slightly_above_what_it_held(
     free = run(short)
     need = figure(free[-1].facts, "peak_gib")
     reports = run(in_budget(short, 1.01 * need))
-    assert told(reports) == told(free)
+    assert contents(reports) == contents(free)
     facts = reports[-1].facts
     assert facts["budget_gib"] == pytest.approx(1.01 * need)
     assert figure(facts, "peak_gib") <= figure(facts, "budget_gib")
@@ -174,7 +177,7 @@ def test_fixed_batches_that_do_not_fit_are_cut_smaller_until_they_do(
     share: float, plain_need_gib: float, settings: TrialSettings, run: Runner
 ) -> None:
     whole, recovered = run(settings), run(in_budget(settings, share * plain_need_gib))
-    assert [said.ended for said in recovered] == [None, None, None, "complete"]
+    assert [trial_report.ended for trial_report in recovered] == [None, None, None, "complete"]
     # Dropout is 0, so the losses stay equal.
     assert losses(recovered) == pytest.approx(losses(whole), abs=1e-4)
     facts = recovered[-1].facts
@@ -229,7 +232,11 @@ def test_memory_held_before_the_trial_is_no_prediction_error(
 def test_patience_ends_a_trial_as_complete_and_says_so(settings: TrialSettings, run: Runner) -> None:
     stuck = with_params(settings, {"optim.lr": 1e-12, "train.patience": 2})
     reports = run(stuck)
-    assert [(said.step, said.ended) for said in reports] == [(1, None), (2, None), (3, "complete")]
+    assert [(trial_report.step, trial_report.ended) for trial_report in reports] == [
+        (1, None),
+        (2, None),
+        (3, "complete"),
+    ]
     assert reports[-1].reason == "patience: no better epoch in 2 since epoch 1"
 
 
@@ -261,12 +268,12 @@ def reports_in_rungs(
 
 def test_a_step_is_a_rung_and_the_epochs_end_is_the_last_of_its_rungs(reports_in_rungs: list[TrialReport]) -> None:
     reports = reports_in_rungs
-    assert [said.step for said in reports] == list(range(1, 9))
-    assert [said.ended for said in reports] == [None] * 7 + ["complete"]
-    assert all(said.value == said.metrics["macro_f1"] for said in reports)
-    assert ["collapsed" in said.metrics for said in reports] == 2 * [False, False, False, True]
-    assert [bool(said.by_criterion) for said in reports[:4]] == [False, False, False, True]
-    checkpoints = {said.checkpoint for said in reports}
+    assert [trial_report.step for trial_report in reports] == list(range(1, 9))
+    assert [trial_report.ended for trial_report in reports] == [None] * 7 + ["complete"]
+    assert all(trial_report.value == trial_report.metrics["macro_f1"] for trial_report in reports)
+    assert ["collapsed" in trial_report.metrics for trial_report in reports] == 2 * [False, False, False, True]
+    assert [bool(trial_report.by_criterion) for trial_report in reports[:4]] == [False, False, False, True]
+    checkpoints = {trial_report.checkpoint for trial_report in reports}
     assert len(checkpoints) == 8
     assert all(folder is not None and folder.is_dir() for folder in checkpoints)
 
@@ -278,9 +285,13 @@ def test_epochs_are_to_the_last_bit_those_of_a_trial_without_rungs(
     in_all_rows, in_more_than_all = (run(with_params(in_rungs, {"rungs.rows": rows})) for rows in (None, 1000))
     for reports in (reports_in_rungs, in_all_rows, in_more_than_all):
         ends = reports[3::4]
-        assert [said.step for said in ends] == [4, 8]
-        assert [told([said])[0][1:] for said in ends] == [told([said])[0][1:] for said in plain]
-        assert [said.by_criterion for said in ends] == [said.by_criterion for said in plain]
+        assert [trial_report.step for trial_report in ends] == [4, 8]
+        assert [contents([trial_report])[0][1:] for trial_report in ends] == [
+            contents([trial_report])[0][1:] for trial_report in plain
+        ]
+        assert [trial_report.by_criterion for trial_report in ends] == [
+            trial_report.by_criterion for trial_report in plain
+        ]
 
 
 def test_an_epoch_of_fewer_steps_than_rungs_repeats_what_it_measured(
@@ -302,14 +313,14 @@ def test_an_epoch_of_fewer_steps_than_rungs_repeats_what_it_measured(
     first, second, third = reports[:3]
     assert (second.step, second.value, second.metrics) == (2, first.value, first.metrics)
     assert third.metrics["train_loss"] == first.metrics["train_loss"]
-    assert len({said.checkpoint for said in reports}) == 6
+    assert len({trial_report.checkpoint for trial_report in reports}) == 6
 
 
 def test_patience_counts_epochs_not_rungs(settings: TrialSettings, run: Runner) -> None:
     stuck = with_params(settings, {"optim.lr": 1e-12, "train.patience": 2, "rungs.per_epoch": 2})
     reports = run(stuck)
-    assert [said.step for said in reports] == [1, 2, 3, 4, 5, 6]
-    assert [said.ended for said in reports] == [None] * 5 + ["complete"]
+    assert [trial_report.step for trial_report in reports] == [1, 2, 3, 4, 5, 6]
+    assert [trial_report.ended for trial_report in reports] == [None] * 5 + ["complete"]
     assert reports[-1].reason == "patience: no better epoch in 2 since epoch 1"
 
 
@@ -384,7 +395,7 @@ def test_memory_that_runs_out_anywhere_is_reported_and_given_back(
 
     monkeypatch.setattr(session_module, place, runs_out)
     reports = run(with_params(settings, {"train.grad_accum": 2}))
-    assert [said.ended for said in reports] == [None] * epochs_done + ["oom"]
+    assert [trial_report.ended for trial_report in reports] == [None] * epochs_done + ["oom"]
     end = reports[-1]
     assert end.step == epochs_done
     assert math.isnan(end.value)
@@ -443,9 +454,9 @@ def test_a_run_that_diverges_is_a_failure_whichever_step_shows_it(
 def test_a_report_may_end_the_trial(settings: TrialSettings, cache: Path, tmp_path: Path, run: Runner) -> None:
     heard: list[int] = []
 
-    def stop(said: TrialReport) -> None:
-        heard.append(said.step)
-        if said.step == 2:
+    def stop(trial_report: TrialReport) -> None:
+        heard.append(trial_report.step)
+        if trial_report.step == 2:
             raise SystemExit(0)
 
     before = CpuDevice().live_bytes()
@@ -465,8 +476,8 @@ def test_a_resumed_trial_reports_what_it_would_have_reported(builtin_settings: T
     short = with_params(builtin_settings, {"train.epochs": 3})
     straight = run(short)
     resumed = run(short, resume_from=straight[0].checkpoint)
-    assert [said.step for said in resumed] == [2, 3]
-    assert told(resumed) == told(straight[1:])
+    assert [trial_report.step for trial_report in resumed] == [2, 3]
+    assert contents(resumed) == contents(straight[1:])
 
 
 @pytest.mark.parametrize("changes", [{}, {"optim.lr": 1e-12, "train.patience": 2}], ids=["last epoch", "patience"])
@@ -476,7 +487,7 @@ def test_a_trial_that_had_ended_says_so_again_and_trains_no_further(
     changed = with_params(settings, changes)
     straight = run(changed)
     resumed = run(changed, resume_from=straight[-1].checkpoint)
-    assert told(resumed) == told(straight[-1:])
+    assert contents(resumed) == contents(straight[-1:])
     assert resumed[0].checkpoint is None
     for fact in ("peak_gib", "seconds_per_sample"):
         assert resumed[0].facts[fact] == straight[-1].facts[fact], "measured before it was interrupted"
@@ -487,8 +498,8 @@ def test_a_trial_resumed_at_any_rung_reports_what_it_would_have_reported(
     rung: int, in_rungs: TrialSettings, reports_in_rungs: list[TrialReport], run: Runner
 ) -> None:
     resumed = run(in_rungs, resume_from=reports_in_rungs[rung - 2].checkpoint)
-    assert [said.step for said in resumed] == list(range(rung, 9))
-    assert told(resumed) == told(reports_in_rungs[rung - 1 :])
+    assert [trial_report.step for trial_report in resumed] == list(range(rung, 9))
+    assert contents(resumed) == contents(reports_in_rungs[rung - 1 :])
     for fact in ("recoveries", "micro_batch"):
         assert resumed[-1].facts[fact] == reports_in_rungs[-1].facts[fact]
 
@@ -496,7 +507,7 @@ def test_a_trial_resumed_at_any_rung_reports_what_it_would_have_reported(
 def test_patience_counts_epochs_from_before_the_interruption(settings: TrialSettings, run: Runner) -> None:
     stuck = with_params(settings, {"optim.lr": 1e-12, "train.patience": 2})
     resumed = run(stuck, resume_from=run(stuck)[0].checkpoint)
-    assert [(said.step, said.ended) for said in resumed] == [(2, None), (3, "complete")]
+    assert [(trial_report.step, trial_report.ended) for trial_report in resumed] == [(2, None), (3, "complete")]
 
 
 # Reproducibility
@@ -504,7 +515,7 @@ def test_patience_counts_epochs_from_before_the_interruption(settings: TrialSett
 
 def test_the_same_seeds_give_the_same_reports(builtin_settings: TrialSettings, run: Runner) -> None:
     short = with_params(builtin_settings, {"train.epochs": 2})
-    assert told(run(short)) == told(run(short))
+    assert contents(run(short)) == contents(run(short))
 
 
 @pytest.mark.parametrize("seed", ["seeds.init", "seeds.order"])
@@ -525,7 +536,7 @@ def test_accumulation_is_only_another_name_for_a_larger_batch(settings: TrialSet
     cut = {"memory.micro_batch": 16}
     one = run(with_params(settings, {**cut, "train.batch_size": 32}))
     two = run(with_params(settings, {**cut, "train.batch_size": 16, "train.grad_accum": 2}))
-    assert told(one) == told(two)
+    assert contents(one) == contents(two)
 
 
 # Imports

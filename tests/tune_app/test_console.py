@@ -178,9 +178,9 @@ def test_tables_for_people_and_programs_hold_no_escape_sequence(
         ["study", "show", "mine", "--json"],
         ["study", "list", "--json"],
     ):
-        told = headroom(*command).out
-        assert "\x1b" not in told
-        json.loads(told)
+        printed = headroom(*command).out
+        assert "\x1b" not in printed
+        json.loads(printed)
 
 
 @pytest.mark.parametrize("shown_by", [PlainLines, LiveTable])

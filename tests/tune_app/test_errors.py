@@ -95,11 +95,11 @@ def test_a_folder_for_temporary_files_is_not_taken_for_the_disk_of_the_study(mon
     monkeypatch.setenv("TMPDIR", "/scratch")
     monkeypatch.setenv("RAY_TMPDIR", "/sessions/")
     full = errno.ENOSPC, "No space left on device"
-    for path, told in [
+    for path, expected in [
         ("/scratch/headroom-0/trial-x", "TMPDIR: /scratch, the folder for temporary files, cannot be used (No space"),
         ("/sessions/ray/session_1", "RAY_TMPDIR: /sessions/, the folder for temporary files"),
         ("/scratch/runs/a/study.journal", "the search ended because it cannot record its trials"),
     ]:
-        assert (storage_failure(OSError(*full, path)) or "").startswith(told)
+        assert (storage_failure(OSError(*full, path)) or "").startswith(expected)
     nowhere = FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
     assert (storage_failure(nowhere) or "").startswith("TMPDIR: no folder for temporary files can be written")

@@ -64,8 +64,8 @@ def test_settings_of_a_search_that_has_nothing_left_to_do_are_named(tmp_path: Pa
         return run_search(parse_config(raw, overrides), console=Console(), quiet=True, run_trial=never, checks=()).why
 
     assert again() == "the study holds its 1 launched trials already"
-    told = again("search.sampler=random", "scheduler.reduction_factor=2")
-    assert "nothing changed for search.sampler=random, scheduler.reduction_factor=2; raise search.trials" in told
+    output = again("search.sampler=random", "scheduler.reduction_factor=2")
+    assert "nothing changed for search.sampler=random, scheduler.reduction_factor=2; raise search.trials" in output
     assert "random" not in again("search.sampler=random")
 
 

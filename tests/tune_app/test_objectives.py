@@ -68,8 +68,8 @@ def configured(metric: Any, **changes: Any) -> RunConfig:
 
 
 def test_several_metrics_are_names_or_say_their_mode() -> None:
-    told = [{"name": "macro_f1", "mode": "max"}, "peak_gib", {"name": "calibration_error", "mode": "min"}]
-    config = configured(told)
+    recorded = [{"name": "macro_f1", "mode": "max"}, "peak_gib", {"name": "calibration_error", "mode": "min"}]
+    config = configured(recorded)
     assert config.objectives == (SCORE, MEMORY, ERROR)
     assert config.as_dict()["search"]["metric"] == ["macro_f1", "peak_gib", "calibration_error"]
     assert parse_config(config.as_dict()) == configured(["macro_f1", "peak_gib", "calibration_error"])
@@ -140,9 +140,9 @@ def test_the_refusal_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.
     with pytest.raises(SystemExit) as ended:
         main(["search", str(file), "-s", "search.metric=[macro_f1, peak_gib]"])
     assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert said.startswith("headroom: scheduler.name: asha stops trials by one objective")
-    assert said.count("\n") == 1
+    error_text = capsys.readouterr().err
+    assert error_text.startswith("headroom: scheduler.name: asha stops trials by one objective")
+    assert error_text.count("\n") == 1
 
 
 # The study
@@ -197,8 +197,8 @@ def test_memory_that_ran_out_after_some_epochs_is_told_with_its_excess(tmp_path:
     number = store.open_trial({"optim.lr": 0.5, "head.dropout": 0.0}, {})
     store.report(number, 1, 0.25)
     store.close_trial(number, Outcome.OOM, constraints={"memory": 0.5})
-    told = store.trial(number)
-    assert (told.state.name, told.values, told.constraints) == ("PRUNED", None, {"memory": 0.5})
+    recorded = store.trial(number)
+    assert (recorded.state.name, recorded.values, recorded.constraints) == ("PRUNED", None, {"memory": 0.5})
 
 
 # The front
@@ -254,10 +254,15 @@ def test_checkpoints_are_kept_by_the_first_objective(tmp_path: Path) -> None:
 def test_the_status_holds_the_front_and_the_best_by_the_first_objective(tmp_path: Path) -> None:
     store = new_store(tmp_path, MEMORY)
     five_trials(store)
-    told = json.loads(study_status(store, is_running=False).as_json())
-    assert (told["metric"], told["mode"], told["best"]["number"], told["best"]["value"]) == ("macro_f1", "max", 3, 0.9)
-    assert told["objectives"] == [{"name": "macro_f1", "mode": "max"}, {"name": "peak_gib", "mode": "min"}]
-    assert [(one["number"], one["values"]) for one in told["front"]] == [
+    recorded = json.loads(study_status(store, is_running=False).as_json())
+    assert (recorded["metric"], recorded["mode"], recorded["best"]["number"], recorded["best"]["value"]) == (
+        "macro_f1",
+        "max",
+        3,
+        0.9,
+    )
+    assert recorded["objectives"] == [{"name": "macro_f1", "mode": "max"}, {"name": "peak_gib", "mode": "min"}]
+    assert [(one["number"], one["values"]) for one in recorded["front"]] == [
         (3, {"macro_f1": 0.9, "peak_gib": 4.0}),
         (0, {"macro_f1": 0.5, "peak_gib": 1.0}),
         (2, {"macro_f1": 0.3, "peak_gib": 0.5}),
@@ -338,8 +343,8 @@ def test_the_front_is_a_table_beside_the_leaderboard(exported: tuple[StudyStore,
     store, _ = exported
     file = export_front(store, tmp_path)
     assert file is not None
-    told = [(row["rank"], row["number"], row["macro_f1"], row["peak_gib"]) for row in rows_of(file)]
-    assert told == [("1", "3", "0.9", "4.0"), ("2", "0", "0.5", "1.0"), ("3", "2", "0.3", "0.5")]
+    recorded = [(row["rank"], row["number"], row["macro_f1"], row["peak_gib"]) for row in rows_of(file)]
+    assert recorded == [("1", "3", "0.9", "4.0"), ("2", "0", "0.5", "1.0"), ("3", "2", "0.3", "0.5")]
     board = export_leaderboard(store, tmp_path)
     assert [row["number"] for row in rows_of(board)] == ["3", "0", "2", "4", "1"]
     assert board.read_text().splitlines()[0].split(",").count("peak_gib") == 1
@@ -349,11 +354,11 @@ def test_the_front_is_a_table_beside_the_leaderboard(exported: tuple[StudyStore,
 
 def test_the_command_writes_all_three(exported: tuple[StudyStore, RunConfig], tmp_path: Path) -> None:
     _, config = exported
-    said = CliRunner().invoke(
+    error_text = CliRunner().invoke(
         cli, ["export", config.run_dir, "--to", str(tmp_path / "to"), "--trial", "0"], standalone_mode=False
     )
-    assert said.exception is None
-    assert f"trial 0             {tmp_path / 'to' / 'best.yaml'}" in said.stdout
+    assert error_text.exception is None
+    assert f"trial 0             {tmp_path / 'to' / 'best.yaml'}" in error_text.stdout
     assert sorted(path.name for path in (tmp_path / "to").iterdir()) == ["best.yaml", "front.csv", "leaderboard.csv"]
 
 
@@ -437,9 +442,9 @@ def complete_at(store: StudyStore, params: Params, *values: float) -> None:
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_trials_that_ran_out_of_memory_teach_the_sampler(sampler: str, tmp_path: Path) -> None:
-    told: dict[str, int] = {}
+    recorded: dict[str, int] = {}
     for what, outcome in (("oom", Outcome.OOM), ("infeasible", None), ("failed", Outcome.FAILED)):
-        told[what] = sum(
+        recorded[what] = sum(
             beyond_the_limit(new_store(tmp_path / f"{what}-{seed}", MEMORY), sampler, seed, outcome)
             for seed in range(3)
         )
@@ -447,11 +452,11 @@ def test_trials_that_ran_out_of_memory_teach_the_sampler(sampler: str, tmp_path:
         beyond_the_limit(new_store(tmp_path / f"chance-{seed}", MEMORY), "random", seed, Outcome.OOM)
         for seed in range(3)
     )
-    assert told["oom"] < 0.75 * by_chance, (told, by_chance)
+    assert recorded["oom"] < 0.75 * by_chance, (recorded, by_chance)
     if sampler == "tpe":
-        assert told["oom"] < told["failed"], "of failures it learns nothing"
+        assert recorded["oom"] < recorded["failed"], "of failures it learns nothing"
     else:
-        assert told["oom"] == told["infeasible"], "the constraint is what counts, of rejected samples, too"
+        assert recorded["oom"] == recorded["infeasible"], "the constraint is what counts, of rejected samples, too"
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])

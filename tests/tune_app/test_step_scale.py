@@ -87,7 +87,7 @@ def _rungs_of_hyperband(scheduler: LenientHyperBand, steps: int) -> list[int]:
 def test_schedulers_are_deaf_to_what_is_said_within_a_fold(name: str) -> None:
     scheduler = build_scheduler(name, steps=5, warmup=1, reduction_factor=3, startup_trials=0)
     # The trial was never added, so a scheduler that reads its report would raise.
-    said: dict[str, Any] = {"value": float("nan"), "step": 0, "fold_epoch": 3, "ended": None}
-    assert scheduler.on_trial_result(None, None, said) == TrialScheduler.CONTINUE  # type: ignore[arg-type]
+    fold_report: dict[str, Any] = {"value": float("nan"), "step": 0, "fold_epoch": 3, "ended": None}
+    assert scheduler.on_trial_result(None, None, fold_report) == TrialScheduler.CONTINUE  # type: ignore[arg-type]
     with pytest.raises((AttributeError, KeyError)):
-        scheduler.on_trial_result(None, None, {**said, "step": 1, "fold_epoch": None})  # type: ignore[arg-type]
+        scheduler.on_trial_result(None, None, {**fold_report, "step": 1, "fold_epoch": None})  # type: ignore[arg-type]

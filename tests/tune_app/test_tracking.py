@@ -261,7 +261,7 @@ def test_carried_over_trials_have_runs_only_in_their_own_study(uri: str, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "expected"),
     [
         (
             {"study": {"storage": "sqlite:///one.db"}, "tracking": {"uri": "sqlite:///../here/one.db"}},
@@ -272,14 +272,14 @@ def test_carried_over_trials_have_runs_only_in_their_own_study(uri: str, tmp_pat
     ],
 )
 def test_mlflow_shares_no_database_with_optuna(
-    given: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: dict[str, Any], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
     RDBStorage("sqlite:///optuna.db")
     raw = {"data": {"path": "demo"}, **given, "study": {"name": "x", "dir": ".", **given.get("study", {})}}
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=expected):
         check_study_dir(parse_config(raw))
     assert [file.name for file in folder.iterdir()] == ["optuna.db"], "nothing was opened for writing"
     check_study_dir(parse_config({**raw, "tracking": {"enabled": False}}))

@@ -32,10 +32,10 @@ def test_silence_is_broken_by_what_is_done_and_ever_more_rarely(
         assert voice._gap == 0.2
         voice.doing(lambda: "at work")
         wait_for(lambda: "at work\n" in printed(console))
-    said = printed(console)
-    assert said.startswith("loading (0 s)\n")
+    output = printed(console)
+    assert output.startswith("loading (0 s)\n")
     time.sleep(0.2)
-    assert printed(console) == said, "nothing is said any more"
+    assert printed(console) == output, "nothing is said any more"
 
 
 def test_many_short_tasks_make_no_long_silence(wait_for: Callable[[Callable[[], object]], None]) -> None:

@@ -60,8 +60,8 @@ def test_the_standard_error_is_that_of_drawn_answers(tmp_path: Path, objective: 
             return float((answers == sample).mean())
         return float(f1_score(sample, answers, average="macro" if objective == "macro_f1" else "binary"))
 
-    told = standard_error(TaskSettings(objective=objective), found)
-    assert told == pytest.approx(np.std([score() for _ in range(600)]), rel=0.15)
+    error = standard_error(TaskSettings(objective=objective), found)
+    assert error == pytest.approx(np.std([score() for _ in range(600)]), rel=0.15)
 
 
 def test_four_times_the_rows_halve_the_standard_error(tmp_path: Path) -> None:

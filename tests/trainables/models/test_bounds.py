@@ -23,7 +23,7 @@ def test_built_in_encoders_are_within_bounds(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "expected"),
     [
         ("num_hidden_layers", 1_000_000, "num_hidden_layers: 1000000: expected 1 to 256"),
         ("num_hidden_layers", 0, "num_hidden_layers: 0: expected 1 to 256"),
@@ -39,14 +39,14 @@ def test_built_in_encoders_are_within_bounds(name: str) -> None:
         ("max_position_embeddings", 2**40, "max_position_embeddings: 1099511627776: expected 1 to 16777216"),
     ],
 )
-def test_sizes_beyond_all_bounds_are_named_with_the_bounds(name: str, value: Any, told: str) -> None:
-    assert out_of_bounds({"model_type": "bert", name: value}) == told
+def test_sizes_beyond_all_bounds_are_named_with_the_bounds(name: str, value: Any, expected: str) -> None:
+    assert out_of_bounds({"model_type": "bert", name: value}) == expected
 
 
 @pytest.mark.parametrize("token", [100, -1])
 def test_a_padding_token_outside_the_vocabulary_is_named(token: int) -> None:
-    told = f"pad_token_id: {token}: expected one of the vocabulary's tokens, 0 to 99"
-    assert out_of_bounds({"vocab_size": 100, "pad_token_id": token}) == told
+    expected = f"pad_token_id: {token}: expected one of the vocabulary's tokens, 0 to 99"
+    assert out_of_bounds({"vocab_size": 100, "pad_token_id": token}) == expected
     assert out_of_bounds({"vocab_size": 100, "pad_token_id": None}) is None
 
 

@@ -20,9 +20,9 @@ def facts(found: Architecture | None) -> tuple[str, int | None, int | None]:
 @pytest.mark.parametrize("name", BUILTIN_NAMES)
 def test_built_in_models_are_what_they_are_said_to_be(name: str) -> None:
     padding = 1 if "roberta" in name else 0
-    told = Architecture.of(builtin_config(name, vocab_size=100, pad_token_id=padding).to_dict())
-    assert facts(architecture(name)) == facts(told)
-    assert family_of(name) is FAMILIES[facts(told)[0]]
+    built = Architecture.of(builtin_config(name, vocab_size=100, pad_token_id=padding).to_dict())
+    assert facts(architecture(name)) == facts(built)
+    assert family_of(name) is FAMILIES[facts(built)[0]]
 
 
 @pytest.mark.parametrize("name", ARCHITECTURE_NAMES)

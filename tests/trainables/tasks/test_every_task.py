@@ -125,8 +125,8 @@ def test_a_trial_gives_the_same_values_twice(task_settings: TrialSettings, cache
         reports: list[TrialReport] = []
         once = with_params(task_settings, {"train.epochs": 1, "rungs.per_epoch": 2, "rungs.rows": 10})
         run_trial(once, report=reports.append, folders=TrialFolders(cache, tmp_path / str(run)))
-        assert [said.ended for said in reports] == [None, "complete"]
-        values.append([(said.value, said.metrics) for said in reports])
+        assert [trial_report.ended for trial_report in reports] == [None, "complete"]
+        values.append([(trial_report.value, trial_report.metrics) for trial_report in reports])
     assert values[0] == values[1]
 
 

@@ -9,13 +9,13 @@ def test_the_score_is_the_mean_of_both_parts_beside_that_of_knowing_nothing() ->
     spans = Scores(
         {"exact_match": 0.6, "empty_exact_match": 0.5}, {"null_threshold": 1.0}, {"sleep": {"f1": 0.2}}, True
     )
-    told = both(classes, spans)
-    assert told.metrics == {
+    scores = both(classes, spans)
+    assert scores.metrics == {
         "mean_score": 0.7,
         "majority_empty_mean_score": 0.45,
         **classes.metrics,
         **spans.metrics,
     }
-    assert told.decision == {"threshold": 0.5, "null_threshold": 1.0}
-    assert told.by_criterion == {"sleep": {"rows": 4.0, "f1": 0.2}}
-    assert told.collapsed
+    assert scores.decision == {"threshold": 0.5, "null_threshold": 1.0}
+    assert scores.by_criterion == {"sleep": {"rows": 4.0, "f1": 0.2}}
+    assert scores.collapsed

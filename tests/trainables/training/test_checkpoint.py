@@ -30,13 +30,13 @@ class RunsCode:
 
 def train(session: TrainingSession, epochs: int) -> list[float]:
     """Return loss and value of each epoch."""
-    told = []
+    results = []
     for _ in range(epochs):
-        told.append(session.train_epoch())
+        results.append(session.train_epoch())
         scores = session.evaluate("validation").metrics
         session.progress.values.append(scores["macro_f1"])
-        told += scores.values()
-    return told
+        results += scores.values()
+    return results
 
 
 def is_same(one: Any, other: Any) -> bool:
@@ -159,9 +159,9 @@ def test_the_schedules_position_is_restored_too(settings: TrialSettings, session
 
 def test_a_full_disk_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "_FILE", "/dev/full")
-    with pytest.raises(OSError, match="No space left") as told:
+    with pytest.raises(OSError, match="No space left") as results:
         checkpoint.save_progress(tmp_path / "epoch-1", TrialProgress())
-    assert told.value.errno == errno.ENOSPC
+    assert results.value.errno == errno.ENOSPC
     assert list(tmp_path.iterdir()) == []
 
 

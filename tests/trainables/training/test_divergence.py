@@ -17,14 +17,14 @@ def model_and_optimizer(eps: float = 1e-8) -> tuple[nn.Linear, torch.optim.Optim
     return model, optimizer
 
 
-def told(model: nn.Module, optimizer: torch.optim.Optimizer, clip_norm: float = 0.0, precision: str = "fp32") -> str:
+def cause(model: nn.Module, optimizer: torch.optim.Optimizer, clip_norm: float = 0.0, precision: str = "fp32") -> str:
     error = diverged("training loss became nan", model, optimizer, clip_norm=clip_norm, precision=precision)
     assert len(str(error).splitlines()) == 1
     return str(error)
 
 
 def test_an_epsilon_that_is_lost_in_the_precision_is_named() -> None:
-    assert told(*model_and_optimizer(eps=1e-50)) == (
+    assert cause(*model_and_optimizer(eps=1e-50)) == (
         "training loss became nan: the steps of weight divided by nearly nothing where its gradients vanish; a larger"
         " optim.eps (now 1e-50) may help"
     )
@@ -34,7 +34,7 @@ def test_gradients_that_are_not_finite_are_named() -> None:
     model, optimizer = model_and_optimizer()
     model.weight.grad = torch.full_like(model.weight, float("inf"))
     optimizer.step()
-    assert told(model, optimizer) == (
+    assert cause(model, optimizer) == (
         "training loss became nan: the gradients of weight were not finite; a lower optim.lr (now 0.001) may help, or"
         " train.clip_norm: 1.0 (now off)"
     )
@@ -44,7 +44,7 @@ def test_weights_that_grew_are_named_with_how_far() -> None:
     model, optimizer = model_and_optimizer()
     with torch.no_grad():
         model.bias[1] = -3e30
-    assert told(model, optimizer, clip_norm=5.0) == (
+    assert cause(model, optimizer, clip_norm=5.0) == (
         "training loss became nan: the weights are finite, up to 3e+30 in bias; a lower optim.lr (now 0.001) may help,"
         " or a lower train.clip_norm (5)"
     )
@@ -55,7 +55,7 @@ def test_weights_that_a_step_took_out_of_range_are_the_rates_fault() -> None:
     with torch.no_grad():
         model.weight[0, 0] = float("inf")
     expected = "a step with finite gradients took the weights of weight out of range; a lower optim.lr (now 0.001)"
-    assert expected in told(model, optimizer)
+    assert expected in cause(model, optimizer)
 
 
 @pytest.mark.parametrize(
@@ -71,4 +71,4 @@ def test_no_setting_of_the_optimizer_is_blamed_before_its_first_step(ruin: bool,
     if ruin:
         with torch.no_grad():
             model.weight.fill_(float("nan"))
-    assert told(model, torch.optim.AdamW(model.parameters()), precision=precision).endswith(f": {expected}")
+    assert cause(model, torch.optim.AdamW(model.parameters()), precision=precision).endswith(f": {expected}")

@@ -142,14 +142,14 @@ class Browser:
             return error.code, json.loads(error.read())
 
 
-Told = dict[str, str]
+Addresses = dict[str, str]
 """Page → its address."""
 
 LAST_LINE = "read-only, for whoever has these addresses; Ctrl-C closes the pages\n"
 
 
 @contextlib.contextmanager
-def opened(run_dir: Path, tracking: str) -> Iterator[tuple[subprocess.Popen[str], Told]]:
+def opened(run_dir: Path, tracking: str) -> Iterator[tuple[subprocess.Popen[str], Addresses]]:
     """Open the pages in another process, which must have ended by the end of the block."""
     source = f"""
         from pathlib import Path
@@ -163,12 +163,12 @@ def opened(run_dir: Path, tracking: str) -> Iterator[tuple[subprocess.Popen[str]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             assert process.stdout is not None
-            told: Told = {}
+            addresses: Addresses = {}
             for line in iter(process.stdout.readline, LAST_LINE):
                 assert line, "ended before it was ready"
                 name, _, rest = line.rstrip().partition("  ")
-                told[name] = rest.strip()
-            yield process, told
+                addresses[name] = rest.strip()
+            yield process, addresses
             process.wait(30)
         finally:
             process.kill()
@@ -178,15 +178,17 @@ def opened(run_dir: Path, tracking: str) -> Iterator[tuple[subprocess.Popen[str]
 def test_both_pages_show_the_study_change_nothing_and_end_with_their_process(run_dir: Path) -> None:
     database = run_dir.parent / "mlflow.db"
     journal = (run_dir / "study.journal").read_bytes()
-    with opened(run_dir, f"sqlite:///{database}") as (process, told):
-        assert set(told) == {"starting the pages …", "Optuna Dashboard", "MLflow", "Ray"}, "no library says anything"
-        optuna = Browser(told["Optuna Dashboard"])
+    with opened(run_dir, f"sqlite:///{database}") as (process, addresses):
+        assert set(addresses) == {"starting the pages …", "Optuna Dashboard", "MLflow", "Ray"}, (
+            "no library says anything"
+        )
+        optuna = Browser(addresses["Optuna Dashboard"])
         assert "<title>Optuna Dashboard" in optuna.page
         assert "token" not in optuna.path
         study_id = optuna.path.removeprefix("/dashboard/studies/")
         status, study = optuna.ask("GET", f"/api/studies/{study_id}")
         assert (status, study["name"]) == (200, STUDY)
-        mlflow = Browser(told["MLflow"])
+        mlflow = Browser(addresses["MLflow"])
         assert "<title>MLflow" in mlflow.page
         experiment = mlflow.fragment.removeprefix("/experiments/").removesuffix("/runs")
         runs = mlflow.ask("POST", "/ajax-api/2.0/mlflow/runs/search", {"experiment_ids": [experiment]})
@@ -216,9 +218,9 @@ def test_both_pages_show_the_study_change_nothing_and_end_with_their_process(run
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_end_the_pages_in_good_order(number: signal.Signals, run_dir: Path) -> None:
-    with opened(run_dir, "https://me:hidden@tracking.example/") as (process, told):
-        assert "<title>Optuna Dashboard" in Browser(told["Optuna Dashboard"]).page
-        assert told["MLflow"] == "https://me:***@tracking.example/"
+    with opened(run_dir, "https://me:hidden@tracking.example/") as (process, addresses):
+        assert "<title>Optuna Dashboard" in Browser(addresses["Optuna Dashboard"]).page
+        assert addresses["MLflow"] == "https://me:***@tracking.example/"
         process.send_signal(number)
     assert process.returncode == 0
 

@@ -200,8 +200,8 @@ def test_a_missing_package_is_noted() -> None:
 
 
 def test_json_says_whether_all_is_well() -> None:
-    told = json.loads(doctor.as_json([Finding("a", "problem", "b", "c")]))
-    assert told == {"ok": False, "findings": [{"subject": "a", "state": "problem", "found": "b", "remedy": "c"}]}
+    printed = json.loads(doctor.as_json([Finding("a", "problem", "b", "c")]))
+    assert printed == {"ok": False, "findings": [{"subject": "a", "state": "problem", "found": "b", "remedy": "c"}]}
 
 
 def test_shown_without_colour_codes_and_unbroken_where_there_is_no_terminal() -> None:

@@ -126,9 +126,9 @@ def test_requests_that_change_anything_are_refused(method: str, path: str, statu
 
 
 def test_an_error_of_a_page_is_reported_once() -> None:
-    told: list[str] = []
-    visitor = Visitor(Guard("Page", Page(500, "Traceback\nKeyError: 'x'\n"), say=told.append))
+    messages: list[str] = []
+    visitor = Visitor(Guard("Page", Page(500, "Traceback\nKeyError: 'x'\n"), say=messages.append))
     visitor.let_in()
     for _ in range(2):
         assert visitor.ask("/page").status_code == 500
-    assert told == ["Page: /page was answered with 500 INTERNAL SERVER ERROR: KeyError: 'x'"]
+    assert messages == ["Page: /page was answered with 500 INTERNAL SERVER ERROR: KeyError: 'x'"]

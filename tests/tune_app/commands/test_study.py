@@ -107,14 +107,14 @@ def test_a_fork_is_begun_and_the_search_of_its_configuration_would_go_on_with_it
     assert status["best"]["carried_from"] == {"study": "mine", "trial": 1}
     assert set(status["trials"].values()) == {0}
     for name in ("mine", "mine-v2"):
-        said = "study mine-v2 (not running; newest version of mine)"
-        assert headroom("status", name).out.startswith(said)
-        assert said in headroom("study", "show", name).out
+        heading = "study mine-v2 (not running; newest version of mine)"
+        assert headroom("status", name).out.startswith(heading)
+        assert heading in headroom("study", "show", name).out
     assert headroom("status", "runs/mine").out.startswith("study mine (not running; later versions: mine-v2)")
     Path("runs/mine-v2/study.journal").rename("journal")
     Path("runs/mine-v2/study.journal").write_text("something else\n")
-    said = "study mine (not running; later versions: mine-v2, which cannot be read)"
-    assert headroom("status", "mine").out.startswith(said)
+    heading = "study mine (not running; later versions: mine-v2, which cannot be read)"
+    assert headroom("status", "mine").out.startswith(heading)
     Path("journal").replace("runs/mine-v2/study.journal")
     ran = headroom("export", "mine", "--to", "out")
     assert ran.code == 0

@@ -14,7 +14,7 @@ from tune_app.study.store import open_study
 
 
 @pytest.mark.parametrize(
-    ("task", "metric", "metrics", "said"),
+    ("task", "metric", "metrics", "expected"),
     [
         ("criteria", "macro_f1", {"majority_macro_f1": 0.4}, ["most frequent class scores 0.4000"]),
         (
@@ -27,7 +27,7 @@ from tune_app.study.store import open_study
     ],
 )
 def test_the_baselines_stand_under_the_leaderboard(
-    task: str, metric: str, metrics: dict[str, float], said: list[str], tmp_path: Path
+    task: str, metric: str, metrics: dict[str, float], expected: list[str], tmp_path: Path
 ) -> None:
     space = parse_space({"optim.lr": {"choices": [0.1, 0.2]}})
     store = open_study(tmp_path, "test", None, StudyRecord(space, task, metric, "max", "f" * 64))
@@ -37,5 +37,5 @@ def test_the_baselines_stand_under_the_leaderboard(
     output = io.StringIO()
     print_leaderboard(Console(file=output, width=200), store)
     below = output.getvalue().splitlines()[2:]
-    assert len(below) == len(said)
-    assert all(line.endswith(end) for line, end in zip(below, said, strict=True))
+    assert len(below) == len(expected)
+    assert all(line.endswith(end) for line, end in zip(below, expected, strict=True))

@@ -88,9 +88,9 @@ def test_a_worker_that_dies_is_no_end_of_its_trial(death: signal.Signals, run_sc
     (trial,) = store.trials()
     assert (trial.user_attrs["outcome"], trial.user_attrs["retries"]) == (Outcome.COMPLETE, 1)
     assert sorted(trial.intermediate_values) == [1, 2, 3, 4]
-    told = "ActorDiedError: its worker was lost once: its worker process has died"
-    assert trial.user_attrs["retry_1"].startswith(told)
-    assert f"trial    0  is retried (1 of at most 2): {told}" in output
+    reason = "ActorDiedError: its worker was lost once: its worker process has died"
+    assert trial.user_attrs["retry_1"].startswith(reason)
+    assert f"trial    0  is retried (1 of at most 2): {reason}" in output
 
 
 def test_a_full_disk_ends_the_search_and_loses_nothing_that_was_finished(

@@ -76,15 +76,15 @@ def test_measurements_before_an_interruption_count_after_it(
     measured = {"macro_f1": 0.9, "calibration_error": 0.3}
     store.set_attributes(number, {metrics_attribute("epoch", 1): measured, LATEST: str(checkpoint)})
     _, store, _ = run_scripted(None, OBJECTIVES, "search.trials=1", run_trial=scripted({2: 0.8}, {2: 0.1}))
-    told = store.trial(number)
-    assert (told.values, told.user_attrs["metrics"]) == ([0.9, 0.3, 2.0], measured)
+    recorded = store.trial(number)
+    assert (recorded.values, recorded.user_attrs["metrics"]) == ([0.9, 0.3, 2.0], measured)
 
 
 def test_a_trial_in_which_an_objective_was_not_measured_has_failed(run_scripted: Any) -> None:
     end, store, _ = run_scripted(None, OBJECTIVES, "search.trials=1", run_trial=scripted({1: 0.9, 2: 0.8}, {2: 0.1}))
-    told = store.trial(0)
-    assert (told.user_attrs["outcome"], told.state.name) == ("failed", "FAIL")
-    assert told.user_attrs["reason"] == (
+    recorded = store.trial(0)
+    assert (recorded.user_attrs["outcome"], recorded.state.name) == ("failed", "FAIL")
+    assert recorded.user_attrs["reason"] == (
         "not every objective was measured: calibration_error was None, peak_gib was 2.0 in epoch 1"
     )
     assert end.status.best is None
@@ -99,7 +99,7 @@ def test_memory_that_runs_out_is_told_with_its_excess_and_the_search_goes_on(run
         run_trial=scripted({1: 0.9}, {1: 0.3}, runs_out_at=2),
     )
     assert len(store.trials()) == 2
-    for told in store.trials():
-        assert (told.user_attrs["outcome"], told.state.name, told.values) == ("oom", "PRUNED", None)
-        assert told.constraints == {"memory": 0.5}
-        assert told.intermediate_values == {1: 0.9}
+    for recorded in store.trials():
+        assert (recorded.user_attrs["outcome"], recorded.state.name, recorded.values) == ("oom", "PRUNED", None)
+        assert recorded.constraints == {"memory": 0.5}
+        assert recorded.intermediate_values == {1: 0.9}

@@ -64,12 +64,12 @@ def test_the_newest_is_taken_and_nothing_is_said_of_it(
     assert (number_in(found.folder), found.passed_over) == (0, None)
 
 
-@pytest.mark.parametrize(("damage", "told"), DAMAGES)
+@pytest.mark.parametrize(("damage", "problem"), DAMAGES)
 @pytest.mark.parametrize("is_rays", [True, False])
 def test_a_damaged_checkpoint_is_replaced_by_the_one_before(
     is_rays: bool,
     damage: Callable[[Path], None],
-    told: str,
+    problem: str,
     checkpoints: list[Path],
     storage: CheckpointStorage,
     tmp_path: Path,
@@ -81,20 +81,21 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(
     found = resumed(rays, [] if is_rays else [str(newest), str(before)], storage, tmp_path / "scratch")
     assert number_in(found.folder) == 1
     assert found.passed_over == (
-        f"its checkpoint {TRIAL}/checkpoint_000002 cannot be used ({told}); it resumes from {TRIAL}/checkpoint_000001"
+        f"its checkpoint {TRIAL}/checkpoint_000002 cannot be used ({problem}); it resumes from"
+        f" {TRIAL}/checkpoint_000001"
     )
 
 
-@pytest.mark.parametrize(("damage", "told"), DAMAGES)
+@pytest.mark.parametrize(("damage", "problem"), DAMAGES)
 def test_without_a_whole_one_the_trial_starts_again(
-    damage: Callable[[Path], None], told: str, checkpoints: list[Path], storage: CheckpointStorage, tmp_path: Path
+    damage: Callable[[Path], None], problem: str, checkpoints: list[Path], storage: CheckpointStorage, tmp_path: Path
 ) -> None:
     for folder in checkpoints:
         damage(folder)
     found = resumed(None, list(map(str, checkpoints)), storage, tmp_path / "scratch")
     assert found.folder is None
     assert found.passed_over is not None
-    assert found.passed_over.endswith(f"({told}); it starts again from the beginning")
+    assert found.passed_over.endswith(f"({problem}); it starts again from the beginning")
 
 
 def test_a_trial_that_has_none_starts_without_a_word(storage: CheckpointStorage, tmp_path: Path) -> None:

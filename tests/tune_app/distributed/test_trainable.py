@@ -52,9 +52,9 @@ def test_a_store_that_stays_away_is_not_the_trials_fault(monkeypatch: pytest.Mon
     monkeypatch.setattr(trainable, "_PATIENCE_S", -1.0)
     with pytest.raises(
         CheckpointsOutOfReachError, match="the store of the checkpoints does not answer: no answer from key:"
-    ) as told:
+    ) as caught:
         trainable._patiently(STORE, Action(OSError("no answer from key:hush")))
-    assert "hush" not in str(told.value)
+    assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("gone"), ValueError("a defect")])

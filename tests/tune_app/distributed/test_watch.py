@@ -103,13 +103,13 @@ def test_a_search_that_has_lost_ray_is_halted_with_what_to_do(watched: Watched) 
 def lost_after(clock: Clock, seconds: float, nodes: Sequence[Node] | None, dead: Sequence[str] = ()) -> str | None:
     """Return the verdict once so many seconds have passed; without nodes Ray's head does not answer."""
     health = RayHealth(1, HERE.id, lambda: dead)
-    said = None
+    reason = None
     for _ in range(int(seconds)):
         clock.now += 1
         if nodes is not None:
             health.heard(nodes)
-        said = health.lost()
-    return said
+        reason = health.lost()
+    return reason
 
 
 def test_ray_is_there_while_a_node_can_run_trials(clock: Clock) -> None:

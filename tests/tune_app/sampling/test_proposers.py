@@ -74,8 +74,8 @@ def propose(proposer: Proposer, count: int) -> list[Params | None]:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("told", ["nothing", "values", "everything else"])
-def test_a_discrete_space_is_gone_through_once_and_then_exhausted(sampler: str, told: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("known", ["nothing", "values", "everything else"])
+def test_a_discrete_space_is_gone_through_once_and_then_exhausted(sampler: str, known: str, tmp_path: Path) -> None:
     store = new_store(tmp_path, DISCRETE)
     space = store.record.space
     assert space.size == 12
@@ -87,8 +87,8 @@ def test_a_discrete_space_is_gone_through_once_and_then_exhausted(sampler: str, 
         assert space.contains(params)
         proposer.mark_seen(params)
         seen.append(space.key(params))
-        if told != "nothing":
-            tell(store, params, place / 12 if told == "values" else None, place)
+        if known != "nothing":
+            tell(store, params, place / 12 if known == "values" else None, place)
     assert len(set(seen)) == space.size
     assert proposer.propose() is None
     assert proposer.propose() is None, "and stays so"

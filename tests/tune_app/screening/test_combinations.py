@@ -32,7 +32,7 @@ def refused(*overrides: str, space: dict[str, Any] | None = None) -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "expected"),
     [
         (["train.checkpointing=true"], "train.checkpointing: true: albert encoders do not support gradient checkpoint"),
         (["model.freeze_layers=2"], "model.freeze_layers: 2: the layers of albert encoders share their weights; set"),
@@ -42,11 +42,11 @@ def refused(*overrides: str, space: dict[str, Any] | None = None) -> str | None:
         (["model.name=tiny-bert", "model.freeze_layers=3"], "model.freeze_layers: 3: this bert encoder has 2 layers;"),
     ],
 )
-def test_an_impossible_fixed_setting_is_refused_by_name(overrides: list[str], said: str) -> None:
+def test_an_impossible_fixed_setting_is_refused_by_name(overrides: list[str], expected: str) -> None:
     for space in (None, {"optim.lr": RATES}):
         message = refused("model.name=albert-base-v2", *overrides, space=space)
         assert message is not None
-        assert message.startswith(said)
+        assert message.startswith(expected)
         assert len(message.splitlines()) == 1
         assert f"or use another model than {'tiny' if 'tiny' in ''.join(overrides) else 'albert-base-v2'}" in message
 

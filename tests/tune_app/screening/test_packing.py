@@ -210,15 +210,15 @@ def test_configurations_with_the_same_need_are_traced_once(traced: list[Any]) ->
 
 
 def test_an_unpredictable_model_gets_a_whole_card_and_one_message() -> None:
-    said: list[str] = []
-    packed = packing(say=said.append)
+    messages: list[str] = []
+    packed = packing(say=messages.append)
     given = params("tiny-deberta", head__pooling="pooler")
     for _ in range(2):
         assert packed.predict_fit(Sample.of(given)) is None
         assert packed.gpus(given) == 1.0
-    assert [line for line in said if "cannot predict the memory" in line] == [said[-1]]
-    assert said[0].startswith("predicting the memory of tiny-deberta")
-    assert "ValueError: head.pooling 'pooler'" in said[-1]
+    assert [line for line in messages if "cannot predict the memory" in line] == [messages[-1]]
+    assert messages[0].startswith("predicting the memory of tiny-deberta")
+    assert "ValueError: head.pooling 'pooler'" in messages[-1]
     assert packed.gpus(params("tiny-deberta", batch=1, length=32)) == 0.125
 
 

@@ -36,9 +36,9 @@ def config_of(space: dict[str, Any]) -> Any:
 
 def checked(space: dict[str, Any]) -> list[str]:
     """Return the messages of the check after the first, which announces that it takes a moment."""
-    said: list[str] = []
-    check_parameters_are_read(config_of(space), [*map(str, space["model.name"]["choices"])], said.append)
-    return said[1:]
+    messages: list[str] = []
+    check_parameters_are_read(config_of(space), [*map(str, space["model.name"]["choices"])], messages.append)
+    return messages[1:]
 
 
 def test_a_space_of_which_every_parameter_is_read_passes() -> None:
@@ -56,9 +56,9 @@ def test_everything_that_can_be_searched_is_read(task: str) -> None:
             "space": {"from": "wide"},
         }
     )
-    said: list[str] = []
-    check_parameters_are_read(config, ["tiny-bert"], said.append)
-    assert len(said) == 1, "no family that could not be tried"
+    messages: list[str] = []
+    check_parameters_are_read(config, ["tiny-bert"], messages.append)
+    assert len(messages) == 1, "no family that could not be tried"
 
 
 @pytest.fixture

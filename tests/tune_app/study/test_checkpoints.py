@@ -20,8 +20,8 @@ from tune_app.study.checkpoints import (
 ID = "0123456789abcdef" * 2
 
 
-def checkpoints_of(folder: Path, said: list[str] | None = None, name: str = "checkpoints") -> StudyCheckpoints:
-    return StudyCheckpoints(CheckpointStorage(str(folder)), name, ID, (said if said is not None else []).append)
+def checkpoints_of(folder: Path, messages: list[str] | None = None, name: str = "checkpoints") -> StudyCheckpoints:
+    return StudyCheckpoints(CheckpointStorage(str(folder)), name, ID, (messages if messages is not None else []).append)
 
 
 def write_checkpoint(folder: Path) -> str:
@@ -247,7 +247,7 @@ def test_a_run_directory_that_was_moved_has_its_checkpoints_still(run: Any, tmp_
 
 
 def test_checkpoints_that_no_trial_records_go_when_a_search_resumes(tmp_path: Path) -> None:
-    folder, said = tmp_path / "checkpoints", list[str]()
+    folder, messages = tmp_path / "checkpoints", list[str]()
     first, second, third = (trial_folder(number, ID, attempt) for number, attempt in ((0, "a"), (0, "b"), (1, "c")))
     kept = write_checkpoint(folder / first / "checkpoint_1")
     for place in (folder / first / "checkpoint_0", folder / second / "checkpoint_0"):
@@ -256,14 +256,14 @@ def test_checkpoints_that_no_trial_records_go_when_a_search_resumes(tmp_path: Pa
     (folder / third / "error.txt").write_text("of Ray's")
     (folder / "notes").mkdir()
     trials = [create_trial(state=TrialState.RUNNING, user_attrs={LATEST: kept, BEST: None})]
-    checkpoints_of(tmp_path, said).remove_orphans(trials)
+    checkpoints_of(tmp_path, messages).remove_orphans(trials)
     assert {path.name for path in folder.iterdir()} == {"notes", first}
     assert [path.name for path in (folder / first).iterdir()] == ["checkpoint_1"]
-    checkpoints_of(tmp_path / "none yet", said).remove_orphans(trials)
-    assert said == []
+    checkpoints_of(tmp_path / "none yet", messages).remove_orphans(trials)
+    assert messages == []
     # A moved run directory holds the same checkpoints.
     folder.rename(tmp_path / "moved")
-    checkpoints_of(tmp_path, said, "moved").remove_orphans(trials)
+    checkpoints_of(tmp_path, messages, "moved").remove_orphans(trials)
     assert (tmp_path / "moved" / first / "checkpoint_1" / "state.pt").exists()
 
 
@@ -278,15 +278,15 @@ def test_a_path_that_is_not_the_study_s_own_is_named_and_neither_deleted_nor_gon
     named: str, tmp_path: Path
 ) -> None:
     precious = write_checkpoint(Path(f"{tmp_path}{named}"))
-    said: list[str] = []
-    checkpoints = checkpoints_of(tmp_path / "run", said)
+    messages: list[str] = []
+    checkpoints = checkpoints_of(tmp_path / "run", messages)
     checkpoints.delete(precious)
     assert (Path(precious) / "state.pt").exists()
-    assert len(said) == 1
-    assert said[0].startswith(f"{precious} was not deleted: it is not in {tmp_path}/run/checkpoints, ")
+    assert len(messages) == 1
+    assert messages[0].startswith(f"{precious} was not deleted: it is not in {tmp_path}/run/checkpoints, ")
     if not named.startswith("/run"):
         assert checkpoints.own(precious) is None
-        assert said[1].startswith(f"cannot resume from {precious}:")
+        assert messages[1].startswith(f"cannot resume from {precious}:")
 
 
 @pytest.mark.parametrize("link", ["checkpoints", "trial", "checkpoint"])
@@ -301,28 +301,28 @@ def test_a_link_is_not_followed_wherever_it_stands(link: str, tmp_path: Path) ->
     }[link]
     linked.parent.mkdir(parents=True)
     linked.symlink_to(there)
-    said: list[str] = []
-    checkpoints = checkpoints_of(tmp_path / "run", said)
+    messages: list[str] = []
+    checkpoints = checkpoints_of(tmp_path / "run", messages)
     assert checkpoints.own(str(named)) is None
-    said.clear()
+    messages.clear()
     checkpoints.delete(str(named))
     checkpoints.remove_orphans([])
     checkpoints.delete_all()
     assert (precious / "state.pt").exists()
-    assert said
-    assert all("was not deleted" in line for line in said)
+    assert messages
+    assert all("was not deleted" in line for line in messages)
 
 
 def test_trials_of_another_study_stay_in_a_shared_folder(tmp_path: Path) -> None:
-    folder, said = tmp_path / "checkpoints", list[str]()
+    folder, messages = tmp_path / "checkpoints", list[str]()
     own, foreign, nameless = (trial_folder(0, ID, "a"), FOREIGN, "trial-00000-a")
     for trial in (own, foreign, nameless):
         write_checkpoint(folder / trial / "checkpoint_0")
     (folder / "tuner.pkl").touch()
-    checkpoints_of(tmp_path, said).remove_orphans([])
+    checkpoints_of(tmp_path, messages).remove_orphans([])
     assert {path.name for path in folder.iterdir()} == {foreign, nameless, "tuner.pkl"}
-    assert {line.split()[0] for line in said} == {str(folder / foreign), str(folder / nameless)}
-    checkpoints_of(tmp_path, said).delete_all()
+    assert {line.split()[0] for line in messages} == {str(folder / foreign), str(folder / nameless)}
+    checkpoints_of(tmp_path, messages).delete_all()
     assert {path.name for path in folder.iterdir()} == {foreign, nameless}
 
 
@@ -333,8 +333,8 @@ def test_a_study_s_folder_elsewhere_goes_whole_also_under_its_earlier_name(tmp_p
     write_checkpoint(tmp_path / "other" / "checkpoints-y" / "trial-00000-a" / "checkpoint_0")
     precious = Path(write_checkpoint(tmp_path.parent / f"{tmp_path.name}-precious" / name))
     (tmp_path / "linked").symlink_to(precious.parent)
-    said: list[str] = []
-    checkpoints = checkpoints_of(tmp_path / "x-archived", said, name)
+    messages: list[str] = []
+    checkpoints = checkpoints_of(tmp_path / "x-archived", messages, name)
     earlier = str(tmp_path / "x" / name / "trial-00000-a" / "checkpoint_0")
     assert checkpoints.own(earlier) == earlier
     checkpoints.delete_all()
@@ -342,7 +342,7 @@ def test_a_study_s_folder_elsewhere_goes_whole_also_under_its_earlier_name(tmp_p
         f"linked/{name}",
         "other/checkpoints-y",
     }
-    assert said[0].startswith(f"{tmp_path}/linked/{name} was not deleted")
+    assert messages[0].startswith(f"{tmp_path}/linked/{name} was not deleted")
 
 
 def test_a_study_without_an_id_has_nothing_deleted(tmp_path: Path) -> None:

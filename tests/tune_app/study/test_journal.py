@@ -282,7 +282,7 @@ def test_a_thread_may_read_the_study_while_trials_are_written(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("loss", "told"),
+    ("loss", "expected"),
     [
         (lambda path: path.unlink(), "is gone"),
         (lambda path: path.rename(path.with_name("old")), "is gone"),
@@ -292,7 +292,7 @@ def test_a_thread_may_read_the_study_while_trials_are_written(tmp_path: Path) ->
     ids=["deleted", "moved away", "replaced", "emptied"],
 )
 def test_nothing_is_written_behind_a_file_that_is_not_the_study_s(
-    loss: Callable[[Path], object], told: str, tmp_path: Path
+    loss: Callable[[Path], object], expected: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "study.journal"
     journal = JournalFile(path)
@@ -300,7 +300,7 @@ def test_nothing_is_written_behind_a_file_that_is_not_the_study_s(
     assert list(journal.read_logs(0)) == numbered(1, 2)
     loss(path)
     after = path.read_bytes() if path.exists() else None
-    with pytest.raises(StorageError, match=f"study.journal {told}.*: it holds the study.*restore it"):
+    with pytest.raises(StorageError, match=f"study.journal {expected}.*: it holds the study.*restore it"):
         journal.append_logs(numbered(3))
     with pytest.raises(StorageError), journal.one_write():
         journal.append_logs(numbered(3))

@@ -78,24 +78,24 @@ def test_it_is_let_go_of_by_a_search_that_fails(store: Store, tmp_path: Path) ->
 
 
 def test_a_renewed_lease_stays_with_its_holder(store: Store, tmp_path: Path) -> None:
-    told: list[str] = []
+    messages: list[str] = []
     with lease(store, tmp_path / "here").held(pytest.fail):
         held = json.loads(store.files[FILE])["id"]
         with (
             pytest.raises(UserError, match="a search is running on demo already, on"),
-            lease(store, tmp_path / "there").held(told.append),
+            lease(store, tmp_path / "there").held(messages.append),
         ):
             pytest.fail("two hold it")
         assert json.loads(store.files[FILE])["id"] == held
-    assert len(told) == 1
+    assert len(messages) == 1
 
 
 def test_a_lease_that_is_no_longer_renewed_is_taken(store: Store, tmp_path: Path) -> None:
     store.put(OTHER)
-    told: list[str] = []
-    with lease(store, tmp_path, silent_s=0.1).held(told.append):
+    messages: list[str] = []
+    with lease(store, tmp_path, silent_s=0.1).held(messages.append):
         assert json.loads(store.files[FILE])["id"] != "other"
-    assert "elsewhere" in told[0]
+    assert "elsewhere" in messages[0]
 
 
 def test_a_lease_that_is_released_meanwhile_is_taken_at_once(store: Store, tmp_path: Path) -> None:
@@ -181,10 +181,10 @@ def test_an_unreadable_lease_may_be_of_another_version_and_is_awaited(
     store: Store, tmp_path: Path, content: bytes
 ) -> None:
     store.files[FILE] = content
-    told: list[str] = []
-    with lease(store, tmp_path, silent_s=0.1).held(told.append):
+    messages: list[str] = []
+    with lease(store, tmp_path, silent_s=0.1).held(messages.append):
         assert store.beat() == 0
-    assert told == ["a search on an unknown machine may be running on the study; waiting 0.1 s to find out"]
+    assert messages == ["a search on an unknown machine may be running on the study; waiting 0.1 s to find out"]
 
 
 def test_the_note_of_another_machine_is_none(store: Store, tmp_path: Path) -> None:
@@ -194,6 +194,6 @@ def test_the_note_of_another_machine_is_none(store: Store, tmp_path: Path) -> No
     """
     store.put(OTHER)
     (tmp_path / "holder").write_text("other")
-    told: list[str] = []
-    with lease(store, tmp_path, silent_s=0.1).held(told.append):
-        assert len(told) == 1
+    messages: list[str] = []
+    with lease(store, tmp_path, silent_s=0.1).held(messages.append):
+        assert len(messages) == 1

@@ -92,7 +92,7 @@ def test_a_collapsed_trial_is_marked(store: StudyStore) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "values", "told"),
+    ("outcome", "values", "shown_text"),
     [
         (Outcome.COMPLETE, (0.5, 0.75), "complete 0.7500 in 1 min 15 s"),
         (Outcome.STOPPED, (0.5, 0.25), "stopped at 0.5000 in 1 min 15 s"),
@@ -100,9 +100,11 @@ def test_a_collapsed_trial_is_marked(store: StudyStore) -> None:
         (Outcome.OOM, (), "oom in 1 min 15 s: why"),
     ],
 )
-def test_a_closing_line_is_short(outcome: Outcome, values: tuple[float, ...], told: str, store: StudyStore) -> None:
+def test_a_closing_line_is_short(
+    outcome: Outcome, values: tuple[float, ...], shown_text: str, store: StudyStore
+) -> None:
     ended = store.trial(trial(store, outcome, *values))
-    assert closing_line(ended, store.record.objectives, store.record.step_scale) == told
+    assert closing_line(ended, store.record.objectives, store.record.step_scale) == shown_text
 
 
 def test_only_parameters_that_differ_are_worth_a_word(store: StudyStore) -> None:
@@ -114,7 +116,7 @@ def test_only_parameters_that_differ_are_worth_a_word(store: StudyStore) -> None
 
 
 @pytest.mark.parametrize(
-    ("share", "said"),
+    ("share", "expected"),
     [
         (None, []),
         (0.0, []),
@@ -122,5 +124,5 @@ def test_only_parameters_that_differ_are_worth_a_word(store: StudyStore) -> None
         (0.684, ["68% of the rows are longer than tok.max_length and were cut to it"]),
     ],
 )
-def test_cut_texts_are_reported(share: float | None, said: list[str]) -> None:
-    assert cut_lines(share) == said
+def test_cut_texts_are_reported(share: float | None, expected: list[str]) -> None:
+    assert cut_lines(share) == expected

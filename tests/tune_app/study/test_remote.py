@@ -200,9 +200,9 @@ def test_records_that_the_store_lacks_are_set_aside_with_a_message(
     here = machine("A")
     with Search() as search:
         assert values(search.store) == [0.1, 0.3]
-    (told,) = search.messages
+    (message,) = search.messages
     (aside,) = (here / "x").glob(f"{JOURNAL_FILE}.left-*")
-    assert told == f"the store lacks some records of this machine; they are saved as {aside}"
+    assert message == f"the store lacks some records of this machine; they are saved as {aside}"
     assert b'"values":[0.2]' in aside.read_bytes()
 
 
@@ -297,10 +297,10 @@ def test_a_store_that_is_gone_at_the_end_is_an_error_that_says_where_the_study_i
 ) -> None:
     with pytest.raises(StorageError) as raised, Search() as search:
         out_of_reach_from_here(bucket, search, 0.1, 0.2)
-    told = storage_failure(RuntimeError("of Ray's")) or storage_failure(raised.value)
-    assert told is not None
-    assert told.startswith(f"study.dir: {SHOWN} cannot be written (")
-    assert told.endswith(
+    message = storage_failure(RuntimeError("of Ray's")) or storage_failure(raised.value)
+    assert message is not None
+    assert message.startswith(f"study.dir: {SHOWN} cannot be written (")
+    assert message.endswith(
         f"; the whole study is in {search.run_dir}, and its next search on this machine sends it when the store answers"
     )
     bucket.is_out_of_reach = False
@@ -516,8 +516,8 @@ def test_a_command_that_only_reads_takes_nothing_for_deleted_and_tells_what_it_s
         other.complete(0.3)
     here = machine("A")
     assert values(read()) == [0.1, 0.3]
-    (told,) = [record.message for record in caplog.records]
-    assert told.startswith("the store lacks some records of this machine; they are saved as ")
+    (message,) = [record.message for record in caplog.records]
+    assert message.startswith("the store lacks some records of this machine; they are saved as ")
     StoredStudies(PLACE).remove("x")
     with pytest.raises(UserError, match="no study there"):
         read()

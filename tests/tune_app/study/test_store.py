@@ -330,19 +330,19 @@ def test_a_study_of_someone_else_is_neither_shown_nor_written_to(empty_database:
 
 
 @pytest.mark.parametrize(
-    ("made", "told"),
+    ("made", "expected"),
     [
         ({}, r"its direction is minimize, and macro_f1 \(max\) asks for maximize"),
         ({"directions": ["maximize", "minimize"]}, "its direction is maximize, minimize, and"),
     ],
 )
 def test_a_study_made_beforehand_is_refused_by_its_direction(
-    made: dict[str, Any], told: str, empty_database: Path, tmp_path: Path
+    made: dict[str, Any], expected: str, empty_database: Path, tmp_path: Path
 ) -> None:
     backend = Backend(tmp_path, f"sqlite:///{shutil.copy(empty_database, tmp_path / 'theirs.db')}")
     theirs = optuna.create_study(study_name="test", storage=backend.url, **made)
     for refused in (backend.open, lambda: check_name(backend.run_dir, "test", backend.url, RECORD)):
-        with pytest.raises(UserError, match=rf"study\.name: test is in the storage already: {told}"):
+        with pytest.raises(UserError, match=rf"study\.name: test is in the storage already: {expected}"):
             refused()
     assert theirs.user_attrs == {}
 

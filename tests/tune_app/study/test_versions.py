@@ -252,11 +252,11 @@ def test_only_files_that_headroom_wrote_are_deleted_from_a_run_directory(shelf: 
     (elsewhere / "mine").touch()
     (run_dir / "artifacts").symlink_to(elsewhere)
     (run_dir / "notes.txt").touch()
-    said: list[str] = []
-    assert [path.name for path in delete(store, run_dir, said.append)] == ["artifacts", "checkpoints", "notes.txt"]
+    messages: list[str] = []
+    assert [path.name for path in delete(store, run_dir, messages.append)] == ["artifacts", "checkpoints", "notes.txt"]
     assert [path.name for path in (run_dir / "checkpoints").iterdir()] == ["trial-00000-a"]
     assert (elsewhere / "mine").exists(), "a link is not followed"
-    assert [line.split()[0] for line in said] == [str(run_dir / "checkpoints" / "trial-00000-a")]
+    assert [line.split()[0] for line in messages] == [str(run_dir / "checkpoints" / "trial-00000-a")]
 
 
 def test_a_study_id_that_leads_elsewhere_is_refused(shelf: Shelf) -> None:
@@ -282,8 +282,10 @@ def test_a_study_whose_file_is_lost_is_not_begun_anew_in_its_place(content: str 
     else:
         # Without its first line the journal holds no study.
         journal.write_text("".join(journal.read_text().splitlines(keepends=True)[-1:]) if content else "")
-    told = rf"study\.name: {journal} holds no study x, yet {run_dir}/checkpoints holds checkpoints of 1 trial; restore"
-    with pytest.raises(UserError, match=told):
+    message = (
+        rf"study\.name: {journal} holds no study x, yet {run_dir}/checkpoints holds checkpoints of 1 trial; restore"
+    )
+    with pytest.raises(UserError, match=message):
         shelf.search([0.1])
     assert checkpoint.exists()
     assert shelf.search([0.1], fresh=True).name == "x-v2"
@@ -341,9 +343,9 @@ def test_a_fork_may_be_kept_elsewhere_than_its_parent(tmp_path: Path) -> None:
     config = Shelf(tmp_path / "here", f"sqlite:///{tmp_path}/study.db").config([0.1, 0.3])
     (tmp_path / "here" / "x").mkdir(parents=True)
     opening = choose(config, recorded(config), fresh=True)
-    store, told = begin(opening, parent_of(parent, there.folder / "x"))
+    store, message = begin(opening, parent_of(parent, there.folder / "x"))
     assert shown(store) == [(0.1, "trial 0 of x")]
-    assert told == "carried over from x: 1 of 1 finished trials"
+    assert message == "carried over from x: 1 of 1 finished trials"
 
 
 def test_a_database_in_the_run_directory_moves_with_it(tmp_path: Path) -> None:
