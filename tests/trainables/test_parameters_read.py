@@ -190,8 +190,8 @@ def test_a_conditional_parameter_changes_nothing_where_its_condition_fails(name:
 def test_the_optimizers_say_the_same_of_what_they_read() -> None:
     for name in (name for name in searchable_names() if name.startswith("optim.") and name != "optim.name"):
         reading = {key for key, facts in OPTIMIZERS.items() if name in facts.reads}
-        said = [condition for condition in CONDITIONS.get(name, ()) if condition.name == "optim.name"]
-        assert all(all(condition.holds(key) for condition in said) == (key in reading) for key in OPTIMIZERS)
+        on_optimizer = [condition for condition in CONDITIONS.get(name, ()) if condition.name == "optim.name"]
+        assert all(all(condition.holds(key) for condition in on_optimizer) == (key in reading) for key in OPTIMIZERS)
 
 
 def is_active(name: str, settings: TrialSettings) -> bool:
