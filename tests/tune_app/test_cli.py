@@ -296,7 +296,7 @@ def test_a_watched_study_is_warned_about_once(headroom: Any, study: Path, monkey
 
     monkeypatch.setattr("time.sleep", wait)
     warning, end = filter(None, headroom("status", "mine", "--watch").err.splitlines())
-    assert "config.yaml was changed since the study was searched (" in warning
+    assert "config.yaml has changed since the search (" in warning
     assert end == "headroom: interrupted"
     assert len(waits) == 3
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import ray
 
 from tune_app.distributed.addresses import ClusterAddress, cluster_address
-from tune_app.distributed.environment import set_for_ray
+from tune_app.distributed.environment import set_for_ray, variables
 from tune_app.distributed.nodes import living_nodes
 from tune_app.distributed.private import (
     LOOPBACK,
@@ -27,7 +27,13 @@ from tune_app.distributed.private import (
     sessions_in,
     silence_workers,
 )
-from tune_app.distributed.ray_files import check_announced, protect_token, session_in_use, sessions_folder
+from tune_app.distributed.ray_files import (
+    check_announced,
+    protect_token,
+    session_in_use,
+    sessions_folder,
+    short_temporary_folder,
+)
 from tune_app.errors import UserError, first_line, without_password
 
 if TYPE_CHECKING:
@@ -139,7 +145,7 @@ def _session(address: str | None, cpus: int, gpus: int | None) -> Iterator[Clust
         silence_workers()
         with (
             command_line_hidden(without_password),
-            _working_directory_off_the_path(),
+            variables(_for_processes()),
             nullcontext() if cluster else on_loopback(options),
         ):
             context = ray.init(**options)
@@ -187,18 +193,14 @@ def _in_time(action: Callable[[], object]) -> bool:
     return not doing.is_alive()
 
 
-@contextmanager
-def _working_directory_off_the_path() -> Iterator[None]:
-    """Keep processes that are started in the block, and theirs, from importing files of the working directory."""
-    before = os.environ.get(_SAFE_PATH)
-    os.environ[_SAFE_PATH] = before or "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_SAFE_PATH]
-        else:
-            os.environ[_SAFE_PATH] = before
+def _for_processes() -> dict[str, str]:
+    """Return variables for Ray's processes that a process of headroom's own does without.
+
+    They keep files of the working directory off the import path. A long temporary folder is replaced, because Ray's
+    processes create sockets there.
+    """
+    safe = {} if os.environ.get(_SAFE_PATH) else {_SAFE_PATH: "1"}
+    return {**safe, **short_temporary_folder()}
 
 
 def require_listener(cluster: ClusterAddress) -> None:

@@ -1,8 +1,8 @@
 """Environment variables that Ray and its processes read during a search."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 
 _VARIABLES = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -22,12 +22,20 @@ _VARIABLES = {
 
 
 @contextmanager
-def set_for_ray() -> Iterator[None]:
-    """Set the variables while the block runs, except for those that the user has set."""
-    ours = _VARIABLES.keys() - os.environ.keys()
-    os.environ.update({name: _VARIABLES[name] for name in ours})
+def variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables while the block runs, here and in processes that it starts."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        for name in ours:
-            os.environ.pop(name, None)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def set_for_ray() -> AbstractContextManager[None]:
+    """Set Ray's variables while a block runs, except for those that the user has set."""
+    return variables({name: value for name, value in _VARIABLES.items() if name not in os.environ})

@@ -15,6 +15,8 @@ from tune_app.errors import UserError
 # Ray's sockets lie below its folder, and the kernel limits their paths to this many bytes.
 _LONGEST_SOCKET = 107
 _SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+# Python's own sockets lie below the temporary folder, where multiprocessing makes a folder for them.
+_PYTHONS_SOCKET = "pymp-00000000/listener-00000000"
 # Logs of earlier searches are kept this long, so that people can find out why a worker ended.
 _LOGS_S = 7 * 24 * 3600.0
 
@@ -53,6 +55,17 @@ def find_sessions_folder() -> Path:
             return folder / "ray"
         problems.append(problem)
     raise UserError(f"{setting}: no folder for Ray's sockets ({'; '.join(problems)}); set it to a short path")
+
+
+def short_temporary_folder() -> dict[str, str]:
+    """Return ``TMPDIR`` for Ray's processes if the user's temporary folder is too long a path for Python's sockets.
+
+    Raises:
+        UserError: no other folder is suitable.
+    """
+    if len(os.fsencode(os.path.join(tempfile.gettempdir(), _PYTHONS_SOCKET))) <= _LONGEST_SOCKET:
+        return {}
+    return {"TMPDIR": str(find_sessions_folder().parent)}
 
 
 def _unusable(folder: Path) -> str | None:

@@ -84,5 +84,5 @@ def _opened(study: str) -> OpenedStudy:
 
 
 def _near(study: str) -> str:
-    known = [path.name for path in RUNS.iterdir() if path.is_dir()] if RUNS.is_dir() else []
+    known = [path.parent.name for path in RUNS.glob(f"*/{CONFIG_FILE}")]
     return nearest(Path(study).name, known)

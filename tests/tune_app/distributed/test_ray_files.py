@@ -10,7 +10,13 @@ import pytest
 
 from tune_app.config import parse_config
 from tune_app.console import Console
-from tune_app.distributed.ray_files import check_announced, protect_token, session_in_use, sessions_folder
+from tune_app.distributed.ray_files import (
+    check_announced,
+    protect_token,
+    session_in_use,
+    sessions_folder,
+    short_temporary_folder,
+)
 from tune_app.errors import UserError
 from tune_app.experiment import run_search
 
@@ -52,6 +58,17 @@ def test_a_temporary_folder_too_long_for_sockets_is_passed_over(
     assert folder.parent.parent in (Path("/tmp"), Path("/var/tmp"))
     socket = folder / f"session_2026-11-28_00-20-33_764454_{2**22}" / "sockets" / "plasma_store"
     assert len(os.fsencode(socket)) <= 107
+
+
+def test_ray_s_processes_get_another_folder_only_if_python_s_sockets_do_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", f"/{'x' * 70}")
+    assert short_temporary_folder() == {}
+    monkeypatch.setattr("tempfile.tempdir", f"/{'x' * 130}")
+    other = short_temporary_folder()["TMPDIR"]
+    assert len(f"{other}/pymp-abcdefgh/listener-abcdefgh") <= 107
+    assert Path(other).is_dir()
 
 
 def test_all_folders_are_named_if_none_is_suitable(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:

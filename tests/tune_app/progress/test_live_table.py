@@ -61,7 +61,7 @@ def test_the_summary_is_on_top_then_the_running_the_newest_and_the_best(store: S
 
 
 def test_many_running_trials_are_counted_where_they_do_not_fit(store: StudyStore) -> None:
-    assert drawn(store, 120, 6)[-1].split() == ["and", "3", "more", "at", "work"]
+    assert drawn(store, 120, 6)[-1].split() == ["and", "3", "more", "running"]
 
 
 def test_a_table_is_drawn_anew_where_the_terminal_has_become_narrower(store: StudyStore, tmp_path: Path) -> None:
