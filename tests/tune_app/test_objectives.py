@@ -279,7 +279,7 @@ def test_the_tables_show_every_objective(tmp_path: Path) -> None:
     output = io.StringIO()
     console = Console(file=output, width=200)
     print_leaderboard(console, store)
-    console.print(search_view(store, [], Course(4)))
+    console.print(search_view(store, [], Course(4), most=10))
     ranked, live = output.getvalue().split("trial  outcome")
     assert [line.split()[1:5] for line in ranked.splitlines()[1:6]] == [
         ["3", "★", "0.9000", "4"],
