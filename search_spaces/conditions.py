@@ -270,7 +270,7 @@ class _Group:
             return
         for values in _configurations(deciding):
             if space.normalised(values) != values:
-                continue  # Its normalised form is counted instead.
+                continue  # The normalised form of these values is counted instead.
             free = {name: entry for name, entry in entries.items() if name not in deciding}
             active = {name: entry for name, entry in free.items() if space.is_active(name, values)}
             self._blocks.append((values, Space(active) if active else None))

@@ -1,4 +1,4 @@
-"""Declarations of settings: the one place of a setting's type, default, bounds and description.
+"""Declarations of settings: each setting's type, default, bounds and description are declared once.
 
 A section of the configuration is a frozen dataclass, and each of its fields declares a setting::
 
@@ -11,9 +11,9 @@ A section of the configuration is a frozen dataclass, and each of its fields dec
 ``tune_app.config`` makes the validator, the reference page and the JSON schema from these fields. A trial gets the
 dataclasses themselves and trusts their values.
 
-An entry of a registry, also one of another distribution, adds settings of its own to the section that chooses it::
+An entry of a registry, whether ours or another distribution's, adds its own settings to the section that chooses it::
 
-    momentum = added(float, 0.9, "Share of the last step that is kept.", at_least=0, below=1)
+    momentum = added(float, 0.9, "Weight of the previous step.", at_least=0, below=1)
     add_settings("optim", "sgd", momentum=momentum)
 
 From then on ``optim.momentum`` is a setting like any other: validated, listed in the reference, part of the schema,
@@ -21,9 +21,9 @@ searchable in a space and exported. It counts as read only while ``optim.name`` 
 ``settings.optim["momentum"]``.
 
 Settings must be added before a configuration is loaded, best where the entry registers itself. A registry that gains an
-entry without settings calls ``choices_changed``, so that the setting whose ``choices`` read the registry accepts the
-entry's name. Files and records hold an added setting only if its value differs from the default, so that studies begun
-without the entry stay the same.
+entry without settings calls ``choices_changed``, so that the setting that chooses an entry accepts the new name. Files
+and records hold an added setting only if its value differs from the default, so that studies begun without the entry
+stay the same.
 """
 
 import dataclasses
@@ -93,7 +93,7 @@ def section(kind: Callable[[], T], about: str) -> T:
 
 
 def setting_of(declared: "dataclasses.Field[Any]") -> Setting:
-    """Return the facts about the setting that a field declares; a field of a nested section has only its name."""
+    """Return the facts about the setting that a field declares; empty facts for a field that declares none."""
     return cast("Setting", declared.metadata.get(_METADATA) or Setting(""))
 
 
@@ -121,6 +121,7 @@ def added(
     return AddedSetting(kind, default, Setting(about, **facts))
 
 
+# Added settings by section and name, and functions that add more of them when a section's are first needed.
 _ADDED: dict[str, dict[str, AddedSetting]] = {}
 _SOURCES: dict[str, list[Callable[[], None]]] = {}
 _changes = 0
@@ -134,7 +135,7 @@ def add_settings(section: str, entry: str, /, *, chosen_by: str = "name", **sett
         entry: name of the entry, which is the value of ``<section>.<chosen_by>`` while the settings are read.
 
     Raises:
-        ValueError: another entry declares a setting of the same name otherwise.
+        ValueError: another entry declares a setting of the same name differently.
     """
     choices_changed()
     known = _ADDED.setdefault(section, {})
@@ -172,7 +173,7 @@ def revision() -> int:
 
 
 def extended_by(section: str, load: Callable[[], None]) -> None:
-    """Call a function before the added settings of a section are read; it adds those that are not there yet."""
+    """Register a function that adds the missing settings of a section; it is called whenever they are read."""
     _SOURCES.setdefault(section, []).append(load)
 
 
@@ -235,7 +236,7 @@ def _plain(value: Any) -> Any:
 
 
 def is_setting(section: object, name: str) -> bool:
-    """Return whether a section, or what is no section at all, has a setting of this name."""
+    """Return whether a section has a setting of this name; False for an object that is no section."""
     if not dataclasses.is_dataclass(section) or isinstance(section, type):
         return False
     own = {declared.name for declared in declared_fields(type(section))}

@@ -1,13 +1,14 @@
-"""Registries: the named entries of one kind, ours and those that other distributions add through an entry point.
+"""Registries of named entries of one kind: ours, and those that other distributions add through an entry point.
 
-An entry holds everything that is known of it. A distribution adds one by a line of its ``pyproject.toml``::
+An entry is, for example, an optimizer with its code and settings. A distribution adds one by a line of its
+``pyproject.toml``::
 
     [project.entry-points."headroom.optimizers"]
     sgd = "my_package.sgd:SGD"
 
-Where ``my_package.sgd.SGD`` is an entry of the registry's kind. From then on ``optim.name: sgd`` is valid, and the
-entry's own settings are settings like any other; see ``trainables.declaration``. Nothing of another distribution is
-imported before its entry is needed: a name that is not ours is looked up, or settings are validated.
+``my_package.sgd.SGD`` must be an instance of the registry's entry class. From then on ``optim.name: sgd`` is valid, and
+the entry's own settings are settings like any other; see ``trainables.declaration``. Another distribution's code is
+imported only when the name of its entry is looked up, or when settings are validated.
 """
 
 import importlib
@@ -25,7 +26,7 @@ _REGISTRIES: list["Registry[Any]"] = []
 
 
 class RegistryError(ValueError):
-    """An entry of another distribution cannot be used. The message is one line with the distribution and the remedy."""
+    """Unusable entry of another distribution. The message is one line with the distribution and the remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +34,8 @@ class Entry:
     """Base class of a registry's entries.
 
     Attributes:
-        reads: settings that its runs read and those of some other entry do not, by dotted name. Settings that every
-            entry reads may be among them.
-        settings: settings of its own, by name, that join the section of the registry; see ``declaration.added``.
+        reads: dotted names of the settings that its runs read. Those that the runs of every entry read may be left out.
+        settings: its own settings by name, which are added to the registry's section; see ``declaration.added``.
     """
 
     reads: frozenset[str] = frozenset()
@@ -84,7 +84,7 @@ class Registry(MutableMapping[str, E], Generic[E]):
 
         Raises:
             KeyError: there is no such entry.
-            RegistryError: the entry cannot be imported, or is none.
+            RegistryError: the entry cannot be imported, or has another class.
         """
         if name not in self._entries and name in (others := self._others()):
             self[name] = self._loaded(others[name])
@@ -122,7 +122,7 @@ class Registry(MutableMapping[str, E], Generic[E]):
         """Return the entry points of other distributions.
 
         Raises:
-            RegistryError: an entry has the name of another.
+            RegistryError: two entries have the same name.
         """
         points = _points(self.group)
         for name in points.keys() & self._entries.keys() - self._from_others:
@@ -135,6 +135,7 @@ class Registry(MutableMapping[str, E], Generic[E]):
     def _load_all(self) -> None:
         for name in self._others():
             if name not in self._entries:
+                # Looking an entry up imports it and adds its settings.
                 self[name]
 
     def _loaded(self, point: EntryPoint) -> E:
@@ -149,13 +150,13 @@ class Registry(MutableMapping[str, E], Generic[E]):
 
 
 def entries_of(package: ModuleType, name: str) -> dict[str, E]:
-    """Return the entries of a package that holds one module per entry, as its attribute ``name``."""
+    """Return a package's entries by the name of their module; each module holds one as its attribute ``name``."""
     modules = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
     return {module: getattr(importlib.import_module(f"{package.__name__}.{module}"), name) for module in modules}
 
 
 def look_again() -> None:
-    """Look for entry points again: distributions were installed or removed while the program runs."""
+    """Look for entry points again, after distributions were installed or removed while the program runs."""
     for registry in _REGISTRIES:
         registry.forget_others()
     _points.cache_clear()

@@ -51,8 +51,9 @@ def run_trial(
 
     With ``rungs.per_epoch`` above 1 it also reports within epochs, which does not change the training.
 
-    Folds are trained one after the other, each from the start, in the same order in every trial. A step is then a fold,
-    and epochs are reported as part of one. The last report is sent after the trial's memory was given back.
+    Folds are trained one after the other, each from the start, in the same order in every trial. The step of a report
+    then counts folds, and epochs are reported as part of one. The last report is sent after the trial's memory was
+    released.
 
     Args:
         report: called after every epoch or rung and at an early end. It may raise to stop the trial.
@@ -92,7 +93,7 @@ def run_trial(
 
 
 class _Trial:
-    """The state of a trial from its start to its end, without the session, which holds the memory."""
+    """The state of a trial that outlives its session, so that the session's memory is free before the last report."""
 
     def __init__(
         self,
@@ -117,7 +118,7 @@ class _Trial:
         self.stages.reached("trial start")
 
     def run(self) -> TrialReport:
-        """Send every report but the last and return that one; by then nothing of the session is left."""
+        """Send every report but the last, and return the last one. The session and its memory end with this call."""
         settings, progress = self._settings, self._progress
         session = TrainingSession(settings, self._folders.cache, self._device, progress)
         self.stages.reached("model loaded")
@@ -202,7 +203,7 @@ class _Trial:
         return TrialReport(step=step, value=math.nan, facts=facts, ended="oom", reason=reason)
 
     def _begin_training(self) -> None:
-        """Restart the peak for training: only the passes were predicted, and loading has its own peak."""
+        """Reset the peak, so that it measures the predicted passes alone; remember the peak of loading."""
         self.stages.reached("training start")
         self._peak = self._device.peak_bytes()
         self._device.release()
@@ -215,7 +216,7 @@ class _Trial:
 
 
 def _current_report(progress: TrialProgress, settings: TrialSettings) -> TrialReport:
-    """Return the report of the last fold, epoch or rung, as far as the progress determines it."""
+    """Return the report of the last fold, epoch or rung, without the facts and the checkpoint."""
     folds = settings.data.folds
     if folds is not None:
         done = len(progress.folds)
@@ -251,9 +252,9 @@ def _is_over(progress: TrialProgress, settings: TrialSettings) -> bool:
 
 
 def _over_folds(folds: Sequence[Mapping[str, float]], objective: str) -> tuple[float, dict[str, float]]:
-    """Return the mean objective of the folds so far, NaN before any, and the means of all their measurements.
+    """Return the mean objective of the folds so far, NaN before any, and the means of all their metrics.
 
-    The measurements also include the deviation between folds, and the last fold's own values.
+    The metrics also include the deviation between folds, and the last fold's own values.
     """
     if not folds:
         return math.nan, {}
@@ -266,7 +267,7 @@ def _over_folds(folds: Sequence[Mapping[str, float]], objective: str) -> tuple[f
 
 
 def _mean_by_criterion(folds: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
-    """Return the means, counts included, over the folds in which a criterion has scores."""
+    """Return each criterion's mean scores, counts included, over the folds in which it has scores."""
     found: dict[str, list[Mapping[str, float]]] = {}
     for fold in folds:
         for criterion, scores in fold.items():

@@ -41,17 +41,24 @@ from tune_app.voice import Voice
 
 
 class NewStudyCheck(Protocol):
-    """Check of a configuration before its study begins; it raises ``UserError`` to refuse."""
+    """Check of a configuration before its study begins; it raises ``UserError`` to refuse.
+
+    Args:
+        from_here: whether trials run on this machine, and so need the hub's models here.
+    """
 
     def __call__(self, config: RunConfig, say: Callable[[str], None], *, from_here: bool) -> None: ...
 
 
 @dataclass(frozen=True)
 class SearchEnd:
-    """End of a search. ``why`` gives the reason in a sentence; ``warnings`` are for the person.
+    """End of a search.
 
     Attributes:
         location: path or URI by which the commands find the study again.
+        why: reason for the end, in a sentence.
+        interrupted: whether a signal ended the search.
+        warnings: problems that did not end the search, for the user.
         breakage: reason for which the search was aborted; None if it was not.
     """
 
@@ -75,16 +82,16 @@ def run_search(
     run_trial: RunTrial = train_encoder,
     checks: Sequence[NewStudyCheck] = (check_training,),
 ) -> SearchEnd:
-    """Run a study until it holds ``search.trials`` launched trials, or resume it if it exists.
+    """Begin or resume a study, and run it until it holds ``search.trials`` launched trials.
 
-    If its space, settings or data changed, ``study.on_change`` decides on the existing study.
+    If its space, settings or data changed, ``study.on_change`` decides what becomes of the existing study.
 
     Args:
         address: address of a Ray cluster to join; None starts Ray on this machine, or joins the job's cluster.
         fresh: begin a new version of the study beside it.
-        consent: asks whether to delete a study; None deletes none.
+        consent: function that asks whether to delete a study; None never deletes one.
         run_trial: function that runs a trial.
-        checks: checks of a new study, which depend on what ``run_trial`` trains.
+        checks: checks of a new study; another ``run_trial`` may need other ones.
 
     Raises:
         UserError: the configuration, the data or the storage does not allow the search.
@@ -113,10 +120,11 @@ def _run_search(
         screen = _check_new(config, voice, address, checks) if opening.is_new else None
         voice.doing("opening the cluster and the storage of checkpoints")
         _check_storage(config, address)
-        # All checks that can refuse the search have passed.
+        # The checks have passed, so changes to studies begin here. Only Ray and its nodes can still refuse the search.
         voice.doing("opening the study and carrying over trials")
         if message := make_room(opening):
             voice.say(message)
+            # The changed study was archived or deleted with its run directory.
             run_dir.mkdir(exist_ok=True)
         stack.enter_context(search_lock(run_dir))
         permanent_storage = stack.enter_context(open_permanent_storage(config, voice.say))
@@ -130,7 +138,7 @@ def _run_search(
                     config, record, store, permanent_storage, progress, voice, address, screen, run_trial
                 )
             except UserError:
-                # Only Ray or a node of a cluster can detect some problems, so withdraw the study that was just begun.
+                # A search that Ray or a node of a cluster refuses leaves no new study behind.
                 if opening.is_new and not is_store(config.study.dir) and not own_trials(store.trials()):
                     withdraw(store, run_dir)
                 raise
@@ -155,15 +163,15 @@ def _check_machine(config: RunConfig, address: str | None) -> None:
     check_cpu(config)
     if not ray_runs_here():
         check_gpus(config)
-        # No folder may be suitable for Ray's sockets.
+        # Refuse the search now if no folder is suitable for Ray's sockets.
         find_sessions_folder()
 
 
 def _chosen(config: RunConfig, record: StudyRecord, voice: Voice, fresh: bool, consent: Consent | None) -> Opening:
-    """Choose the study or the version to run, and ask before a changed one is deleted."""
+    """Choose the version of the study to run, and ask before a changed one is deleted."""
     voice.doing("looking for the study and its versions")
     opening = choose(config, record, fresh=fresh, say=voice.say)
-    # Be silent now, since a person may be asked a question.
+    # No activity is shown while a question waits for its answer.
     voice.doing("")
     if opening.changed is not None and not voice.is_quiet:
         print_differences(voice.console, opening.changed.name, opening.differences)
@@ -185,16 +193,16 @@ def _check_new(config: RunConfig, voice: Voice, address: str | None, checks: Seq
 
 
 def _check_storage(config: RunConfig, address: str | None) -> None:
-    """Check the cluster to join, and that checkpoints can be stored."""
+    """Check that checkpoints can be stored, on the cluster to join or from here."""
     if joins_cluster(address):
         check_cluster(config, address)
     elif config.checkpoint.dir is not None and config.checkpoint.keep != "none":
-        # Ray copies checkpoints there only after the first epoch.
+        # The search itself would find an unusable folder only after the first epoch.
         checkpoint_storage(config).check()
 
 
 def _opened(opening: Opening, permanent_storage: PermanentStorage, voice: Voice) -> tuple[StudyStore, list[str]]:
-    """Open or begin the study, and return it with the settings of its course that changed."""
+    """Open or begin the study; return it with the changed settings among those that a study may change."""
     config = opening.config
     store, carried = begin(opening, opening.parent)
     if carried:
@@ -225,25 +233,26 @@ def _search(
     run_trial: RunTrial,
 ) -> tuple[LoopEnd, Tracking]:
     voice.doing("starting Ray" if ray_starts_here(address) else "joining Ray")
-    # Ray takes seconds to import, so all checks that can refuse the search come before.
+    # Ray takes seconds to import, so a search that was refused earlier does not import it.
     from tune_app.distributed.run import StudyRun, run_trials
 
     return run_trials(StudyRun(config, record, store, permanent_storage, progress, voice, address, run_trial), screen)
 
 
 def _nothing_to_do(store: StudyStore, unread: Sequence[str]) -> str:
-    """Return the reason why nothing is run, with the changed settings that therefore change nothing."""
+    """Return the reason why nothing is run, with the changed settings that have no effect for that reason."""
     why = f"the study holds its {store.target} launched trials already"
     return f"{why}, so nothing changed for {', '.join(unread)}; raise search.trials to go on" if unread else why
 
 
 def _changed_course(store: StudyStore, config: RunConfig) -> list[str]:
-    """Return the settings of the search's course that changed since it last ran, with their values."""
+    """Return the settings that a study may change and that changed since the last search, as ``name=value``."""
     if store.config is None:
         return []
     before = flat(store.config)
     sections = ("search", "scheduler", "resources", "limits", "memory", "trial")
-    # A changed scheduler.rung makes another study, and the study records the value that auto stands for.
+    # search.trials is the target itself, and a changed scheduler.rung makes another study. The study records the value
+    # that a rung of auto stands for, so auto would always count as changed.
     others = ("search.trials", "scheduler.rung")
     return [
         f"{name}={value}"

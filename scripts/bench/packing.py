@@ -366,7 +366,7 @@ def _place(
         free = [1.0 - sum(other.job.share for other in running if other.card == card) for card in range(cards)]
         with_room = [card for card in range(cards) if free[card] >= trial.job.share]
         if with_room:
-            # Of equal cards take the first, as Ray does.
+            # Take the first of equal cards, as Ray does.
             trial.card = min(with_room, key=lambda card: -free[card] if policy.emptiest_card else free[card])
             launched[trial.number] = now
             waiting.remove(trial)

@@ -65,7 +65,7 @@ _ROBERTA = Family(
 _DEBERTA = Family(
     names=("deberta",),
     kin="deberta",
-    # It sums three products of its own.
+    # DeBERTa's attention sums three products.
     own_attention=True,
     beneath=("embeddings", "encoder.rel_embeddings", "encoder.LayerNorm", "encoder.conv"),
     has_pooler=False,
@@ -118,7 +118,7 @@ FAMILIES = Registry(
             names=("mpnet",),
             beneath=("embeddings", "encoder.relative_attention_bias"),
             can_checkpoint=False,
-            # It adds a relative bias that all layers share.
+            # MPNet's attention adds a relative bias that all layers share.
             own_attention=True,
             positions="table after padding",
             padding=1,

@@ -1,4 +1,7 @@
-"""The size of a pass: predicted, confirmed by a probe, and reduced if memory runs out nevertheless."""
+"""The size of a pass: predicted, confirmed by a probe, and reduced if memory runs out nevertheless.
+
+A pass takes one batch through the model. A training step has one pass or accumulates the gradients of several.
+"""
 
 import hashlib
 import json
@@ -26,7 +29,7 @@ from trainables.settings import TrialSettings
 from trainables.training.split import RowLimits
 
 _EVALUATION_TOKENS = 2**15
-"""More tokens in one evaluation pass would not make it faster."""
+"""Most tokens in one evaluation pass; more would not make it faster."""
 
 _CERTAIN = 0.5
 """A predicted need below this share of the allowance is not probed: no prediction is wrong by a factor of two."""
@@ -34,7 +37,7 @@ _CERTAIN = 0.5
 
 @dataclass(frozen=True)
 class _Probes:
-    """The stored results of the probes of training and evaluation."""
+    """The results of the probes of training and evaluation, as a file of the machine stores them."""
 
     training: Probed
     evaluation: Probed
@@ -44,9 +47,9 @@ class BatchLimits:
     """The limits by which a run's batches are cut, from prediction and probe; lowered when memory runs out.
 
     Args:
-        encoders: switched to gradient checkpointing if the settings ask for it. They are also switched if the settings
-            allow it and nothing fits without, or only in too many passes. See ``let_go`` for a run with several models
-            in sequence.
+        encoders: encoders of the run. Gradient checkpointing is switched on in them if the settings ask for it. It is
+            also switched on if the settings allow it, and a step without it takes too many passes or does not fit at
+            all. See ``let_go`` for a run with several models in sequence.
         precision: ``fp32`` or ``bf16``, resolved.
         step_inputs: the most inputs of one step: the effective batch, or more if rows take several windows.
         accepted: plans that accepted the configuration. Only a workload that they lack is predicted here.
@@ -75,6 +78,7 @@ class BatchLimits:
         self._ledger = Ledger(files.ledger)
         self._where = Circumstances.here(device_name(device.torch_device), precision)
         self._allowed_gib = device.budget_bytes() * (1 - settings.memory.headroom) / GIB
+        # Largest predicted need of the passes planned so far, without the ledger's correction.
         self._ran_gib = 0.0
         self.probe_points = 0
         self.checkpointing = settings.train.checkpointing
@@ -144,7 +148,7 @@ class BatchLimits:
         return True
 
     def let_go(self) -> None:
-        """Release the encoders, so that their memory can be given back; ``take_up`` follows."""
+        """Drop the references to the encoders, so that their memory can be released; ``take_up`` must follow."""
         self._encoders = ()
 
     def take_up(self, encoders: Sequence[PreTrainedModel]) -> None:
@@ -157,7 +161,14 @@ class BatchLimits:
         """Halve the largest pass of a step that ran out of memory.
 
         A pass of one row cannot be halved. The largest pass of several rows is then halved, because it is unknown which
-        pass ran out. If there is none, gradient checkpointing is switched on. Return False if no remedy is left.
+        pass ran out. If there is none, gradient checkpointing is switched on.
+
+        Args:
+            pieces: row numbers of each pass of the step.
+            lengths: number of tokens of every row of the data, indexed by row number.
+
+        Returns:
+            Whether there was a remedy.
         """
         sizes = _sizes(pieces, lengths)
         rows, length = max(sizes, key=lambda size: (size[0] > 1, self._plan.need_gib(*size)))
@@ -211,7 +222,7 @@ class BatchLimits:
         if self._settings.memory.micro_batch == "auto":
             if self.micro_batch < self._step_inputs:
                 return False
-            # Several passes are used if they compute less.
+            # A step that fits in one pass is still cut into several if they compute less padding.
             needs.append(self._plan.need_gib(self.micro_batch, self._length, self._step_inputs))
         return max(needs) <= _CERTAIN * self._allowed_gib
 
@@ -284,7 +295,7 @@ class BatchLimits:
             whole = in_one_pass() if probed.points < MOST_POINTS else Probed(0, 0, 1.001 * allowed / need)
             if whole.rows:
                 return replace(probed, rows=effective, points=probed.points + 1)
-        # The larger factor prevents another try of the single pass that did not fit.
+        # With the larger factor, the single pass is not allowed: it did not fit, or was not tried.
         return Probed(probed.rows, whole.points + probed.points, max(whole.factor, probed.factor))
 
     def _remembered(self) -> _Probes | None:
@@ -313,7 +324,7 @@ class BatchLimits:
         depends = [
             fingerprint(replace(self._workload, checkpointing=self._settings.train.checkpointing)),
             device_name(self._device.torch_device),
-            # With other processes the allowance varies slightly: a probe is valid for nearly equal sizes.
+            # Other processes make the allowance vary slightly, and a probe is valid for nearly equal ones.
             round(self._allowed_gib, 2 if self._allowed_gib > 1 else 4),
             self._plan.correction,
             self._length,
@@ -329,7 +340,7 @@ def _sizes(pieces: Sequence[np.ndarray], lengths: np.ndarray) -> list[tuple[int,
 
 
 def _most_in_evaluation(lengths: Any) -> Any:
-    """Return the rows of an evaluation pass for a length, or for each of an array of lengths."""
+    """Return the most rows of an evaluation pass for a length, or for each of an array of lengths."""
     return np.maximum(1, _EVALUATION_TOKENS // lengths)
 
 

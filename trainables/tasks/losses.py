@@ -74,7 +74,7 @@ class ClassLoss:
 
 
 class SpanLoss:
-    """The same losses over the positions of a span's first and last token, as the mean of both.
+    """Mean of two losses like those of ``ClassLoss``, over the positions of a span's first and of its last token.
 
     Rows without a span are the first class and rows with one the second, both for the weights and for ``alpha``.
     """

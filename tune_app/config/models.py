@@ -1,7 +1,7 @@
 """Strict pydantic models made from the declarations of settings; see ``trainables.declaration``.
 
 A model refuses unknown keys and values of another type: YAML's types are not converted, so "3" is no number. It checks
-the bounds, and with the section's ``check`` what settings of one section mean together.
+each setting's bounds. The section's ``check``, if it has one, then checks settings that depend on each other.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ class Section(BaseModel):
     )
 
     kind: ClassVar[type[Any]]
-    """Dataclass from whose fields the model is made."""
+    """Dataclass that declares the section; the model is made from its fields."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -79,7 +79,8 @@ def _settings_of(value: Any) -> Any:
 
 
 def model_of(kind: type[Any]) -> type[Section]:
-    """Return the model of a section, or of a whole configuration, with every setting that entries added so far."""
+    """Return the model of a section or of a whole configuration, with all settings that entries have added so far."""
+    # The revision is part of the cache's key, because entries may add settings between calls.
     return _model_of(cast("Any", kind), revision())
 
 
@@ -123,7 +124,7 @@ def _field(declared: "dataclasses.Field[Any]", facts: Setting) -> Any:
 
 
 def _default(value: Any) -> Any:
-    """Return a default as the model holds it: a nested section as its model."""
+    """Return a default in the form that the model holds; a nested section becomes a model."""
     return model_of(type(value))() if _is_section(type(value)) else value
 
 

@@ -47,10 +47,10 @@ def is_final(report: SentReport) -> bool:
 
 
 def enter(report: SentReport, live: Live) -> int | None:
-    """Enter a report into the knowledge of its trial.
+    """Record a report in the driver's knowledge of its trial.
 
     Returns:
-        The step that the report measures; None if it measures none: it is final, or from within a fold.
+        The step that the report measures; None for a final report or one from within a fold, which measure no step.
     """
     live.ended, live.reason, live.error = report.ended, report.reason, report.error
     live.facts.update(report.facts)
@@ -85,7 +85,7 @@ def named_death(error: TrialError, *, silent_s: float, timeout_s: float | None) 
 
 @dataclass(frozen=True)
 class Judge:
-    """Judge of trials that ended.
+    """Maker of the decisions on trials that ended.
 
     Args:
         step_scale: scale of the trials' reports.
@@ -145,8 +145,9 @@ def _unmeasured(message: str) -> Decision:
 
 
 def _excess(live: Live) -> float:
-    """Return the excess of the needed over the allowed memory, need / allowed − 1; a small one if it is unknown."""
+    """Return the relative excess of the needed over the allowed memory, need / allowed − 1; 0.01 if it is unknown."""
     need, allowed = live.facts.get("need_gib"), live.facts.get("allowed_gib")
     if need and allowed and need > allowed:
         return float(need) / float(allowed) - 1
+    # A violated constraint must be above 0.
     return 0.01

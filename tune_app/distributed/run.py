@@ -72,7 +72,7 @@ class StudyRun:
 
 
 def run_trials(run: StudyRun, screen: Screen | None) -> tuple[LoopEnd, Tracking]:
-    """Run trials until the study holds as many as it shall, or the search ends earlier.
+    """Run trials until the study reaches its target, or the search ends earlier.
 
     Args:
         screen: screen that was built before Ray started; None builds it for the cluster.
@@ -107,9 +107,9 @@ def run_trials(run: StudyRun, screen: Screen | None) -> tuple[LoopEnd, Tracking]
 
 
 def _take_up(run: StudyRun, checkpoints: StudyCheckpoints, trials: Sequence[FrozenTrial]) -> list[OpenTrial]:
-    """Delete what an interrupted search left of its checkpoints, and return the trials that it left open."""
+    """Delete orphaned checkpoints of an interrupted search, and return the trials that it left open."""
     with checkpoints.storage.as_storage_errors():
-        # Only once the store has our latest records: its own may still name older checkpoints.
+        # The records in permanent storage may be older and name checkpoints that ours no longer do, so save ours first.
         if run.permanent_storage.save(at_once=True):
             checkpoints.remove_orphans(own_trials(trials))
         return open_trials(run.store, checkpoints)
@@ -117,7 +117,7 @@ def _take_up(run: StudyRun, checkpoints: StudyCheckpoints, trials: Sequence[Froz
 
 def _cpus_and_gpus(config: RunConfig) -> tuple[int, int | None]:
     """Return the CPUs that a Ray started here offers, and the GPUs that it claims; None claims the existing ones."""
-    # A card simulated on the CPU is packed like an existing one.
+    # A card that is simulated on the CPU counts as one GPU, which trials share like an existing one.
     claimed = 1 if config.memory.device_gib is not None and not torch_facts().devices else None
     return config.search.max_concurrent * config.resources.cpu, claimed
 
@@ -255,7 +255,7 @@ def _end(searcher: HeadroomSearch, why: str) -> None:
 
 
 def _remove_interrupted_checkpoints(run: StudyRun, checkpoints: StudyCheckpoints) -> None:
-    """Delete checkpoints whose writing was interrupted. If that fails, the next search does it."""
+    """Delete checkpoints in a store whose writing was interrupted. If that fails, the next search does it."""
     if is_store(checkpoints.storage.address) and run.permanent_storage.save(at_once=True):
         with suppress(OSError, StoreUnavailableError), store_errors():
             checkpoints.remove_orphans(own_trials(run.store.trials()))

@@ -186,7 +186,7 @@ def search_view(
             "configuration",
         ),
         [build.row(trial) for trial in running],
-        # Those among the best are left out when the table is drawn.
+        # The table leaves out a newest trial that is also among the best, so fetch as many more.
         [build.row(trial) for trial in islice(newest, most + _BEST)],
         [build.row(trial) for trial in ranked[:_BEST]],
     )

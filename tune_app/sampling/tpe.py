@@ -1,4 +1,4 @@
-"""TPE over the whole space at once, learning from launched trials alone."""
+"""TPE over all parameters at once. It learns from launched trials; rejected ones only lead it out of a dead end."""
 
 import copy
 import itertools
@@ -21,17 +21,19 @@ from tune_app.study.reporting import is_infeasible
 LEAST_BANDWIDTH = 0.15
 """Lower bound of the bandwidth of numeric and ranked parameters, as a share of their range.
 
-Optuna's own bandwidths shrink to range / min(100, trials + 2). Ranks of choices repeat, so the bad trials become spikes
-in g(x). Then l(x) / g(x) peaks beside them, at the same few good kernels for the rest of the search. The value was
-chosen by ``scripts/bench/quality.py --tune`` on problems and seeds other than those it reports.
+TPE draws where l(x) / g(x) is largest, the density of good trials over that of bad ones. Optuna's own bandwidths
+shrink to range / min(100, trials + 2). Ranks of choices repeat, so the bad trials become spikes in g(x). Then
+l(x) / g(x) peaks beside them, at the same few good kernels for the rest of the search. The value was chosen by
+``scripts/bench/quality.py --tune`` on problems and seeds other than those it reports.
 """
 STARTUP_TRIALS = 10
 """Number of launched trials that must have reported before TPE is used. Until then, draws are spread evenly."""
+# Lots of draws from TPE in one call, and draws in a lot, which are yielded by decreasing l(x) / g(x).
 _LOTS = 4
 _LOT_SIZE = 24
 # Even draws after which the proposer takes any unseen configuration.
 _EVEN_DRAWS = 1_000
-# Rejections in a row after which draws target the part of the space that can run, and number of such draws per fit.
+# Rejections in a row after which draws target the part of the space that can run, and such draws per even draw.
 _LOST_AFTER = 30
 _DRAWS_A_FIT = 4
 
@@ -39,8 +41,9 @@ _DRAWS_A_FIT = 4
 class TpeDraw:
     """Draw from a multivariate TPE; a scrambled Sobol sequence until ten launched trials have reported.
 
-    TPE does not learn from rejected samples: the rules keep them out of the draw, and as trials they would dilute the
-    good ones. Only after thirty rejections in a row do draws move to where the rejected samples' excess is smaller.
+    TPE does not learn from rejected samples. The rules reject such draws anyway, and each more trial would raise the
+    number of trials that TPE counts as good. After thirty rejections in a row, most draws come from a TPE of the
+    rejected samples, which moves to where their excess is smaller.
 
     A trial that ran out of memory ranks behind all that ran, by its excess. A stopped or open trial ranks among the
     complete ones by the final value projected from its last report (``projection``). An open trial without a report
@@ -64,6 +67,7 @@ class TpeDraw:
         self._study = study
         # A parameter with a single value is not informative, and TPE does not accept it.
         self._scales = {name: _Scale(dist) for name, dist in distributions.items() if not dist.single()}
+        # Values of the parameters that TPE does not draw.
         self._fixed = {name: entry.examples[0] for name, entry in self._space.entries.items()}
         self._seen_by_tpe = {name: scale.distribution for name, scale in self._scales.items()}
         self._rows: dict[int, list[float]] = {}
@@ -132,7 +136,7 @@ class TpeDraw:
         return known
 
     def _evenly(self) -> Iterator[Params]:
-        """Yield draws spread over the space; after many rejections in a row, mostly near those of least excess."""
+        """Yield draws spread over the space; after many rejections in a row, mostly near samples of small excess."""
         for _ in range(_EVEN_DRAWS):
             yield self._space.at(self._points.random(1)[0].tolist())
             rejected = list(itertools.takewhile(self._is_rejected, reversed(self._trials())))
@@ -145,8 +149,8 @@ class TpeDraw:
             yield {name: values[name] for name in self._space}
 
     def _columns(self, trials: Sequence[FrozenTrial]) -> Columns:
-        # Cached, because every draw reads every trial, and parameters never change. Like Optuna, leave out a trial that
-        # lacks some parameters, which other programs may have written.
+        # Cached, because every draw reads every trial, and parameters never change. A trial that another program wrote
+        # may lack some parameters. Like Optuna, leave it out.
         rows = []
         for trial in trials:
             number = trial.number

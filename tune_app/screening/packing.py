@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from trainables.planning.needs import Cut, Planner
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
-"""Shares of a device that ``auto`` may choose. They are few, so that a worker with one share serves many trials."""
+"""Shares of a device that ``auto`` may choose. They are few, so that a worker with one share can serve many trials."""
 
 Gpus = float | Literal["auto"]
 
@@ -52,7 +52,7 @@ class Packing:
         self._announced: set[tuple[str, str]] = set()
 
     def predict_fit(self, sample: Sample) -> PredictedFit | None:
-        """Predict the fit of a sample in the largest share that a trial may have; None if that is impossible.
+        """Predict the fit of a sample in the largest share that a trial may have; None if there is no prediction.
 
         Raises:
             UserError: there is no such model.
@@ -73,8 +73,9 @@ class Packing:
     def gpus(self, params: Mapping[str, Scalar]) -> float:
         """Return the GPUs for a trial with these values.
 
-        With ``auto``, that is the smallest share in which a step takes few enough passes at full length, without
-        checkpointing. If there is none, it is the whole card, or the share that the trial's memory budget can use.
+        With ``auto``, that is the smallest share in which a step at full length takes few enough passes without
+        checkpointing. A share that holds the whole memory budget is chosen too, because a larger one would not help. If
+        no share qualifies, the trial gets the whole card.
 
         Raises:
             UserError: there is no such model.
@@ -93,9 +94,9 @@ class Packing:
         return SHARES[-1]
 
     def plans(self, params: Mapping[str, Scalar]) -> str | None:
-        """Return the text of the plans that were made for a trial with these values, for its worker; None without any.
+        """Return the plans for a trial with these values, as a text for its worker; None if none were made.
 
-        Nothing is predicted here.
+        No plan is made here.
         """
         accepted = self._made and self._made.accepted(with_params(self._settings, params))
         return accepted.text if accepted else None

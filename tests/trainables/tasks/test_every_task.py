@@ -184,7 +184,7 @@ def test_inputs_that_are_augmented_are_shorter_at_most_and_hold_the_same_evidenc
 def test_a_resumed_epoch_is_augmented_as_it_would_have_been(
     task_settings: TrialSettings, session_of: SessionOf, tmp_path: Path
 ) -> None:
-    # Of the ways to augment this one changes the most: the lengths too.
+    # This augmentation changes the most, including the lengths.
     settings = replace(task_settings, augment=AugmentSettings("delete", probability=0.5, strength=0.3))
 
     def epoch(session: TrainingSession) -> float:

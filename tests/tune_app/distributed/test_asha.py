@@ -176,7 +176,7 @@ def test_a_trial_that_is_retried_after_a_resume_is_never_paused_behind_rays_back
     assert trial.status == Trial.PENDING, "the best third goes on at once"
     for number in range(6, 16):
         decision(scheduler, added(scheduler, number), 1, 0.9)
-    # Its worker died, and Ray adds the trial again.
+    # Ray adds a trial again after its worker died.
     scheduler.on_trial_add(None, trial)
     assert trial.status == Trial.PENDING
 

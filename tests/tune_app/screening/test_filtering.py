@@ -77,7 +77,8 @@ def test_in_a_small_space_the_shares_are_exact_and_what_rules_do_not_look_at_doe
     found = count_rejections(
         [*PREDICTED, SizeClassRule(NAMED_LIMITS["users_24gb"], lambda model: None)], space, FIXED, 0
     )
-    # Of 20 configurations memory rejects all of giant, and accumulation the batches of 128 and 256 of the others.
+    # The space has 20 configurations. Memory rejects all 5 of giant,
+    # and accumulation the batches of 128 and 256 of the others.
     # Size_limits rejects batches above 16 of large models and above 64 of base models.
     assert found.shares == pytest.approx({"memory": 5 / 20, "accumulation": 6 / 20, "size_limits": 10 / 20})
     assert (found.can_run, found.sampled) == (pytest.approx(7 / 20), False)
