@@ -239,8 +239,8 @@ def is_setting(section: object, name: str) -> bool:
     """Return whether a section has a setting of this name; False for an object that is no section."""
     if not dataclasses.is_dataclass(section) or isinstance(section, type):
         return False
-    own = {declared.name for declared in declared_fields(type(section))}
-    return name in own or name in _added_defaults(section)
+    names = {declared.name for declared in declared_fields(type(section))}
+    return name in names or name in _added_defaults(section)
 
 
 def with_values(section: S, values: Mapping[str, Any]) -> S:

@@ -165,14 +165,14 @@ def look_again() -> None:
 
 @cache
 def _points(group: str) -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
+    points: dict[str, EntryPoint] = {}
     for point in entry_points(group=group):
-        if point.name in found and point.value != found[point.name].value:
+        if point.name in points and point.value != points[point.name].value:
             raise RegistryError(
-                f"{_described(point)} and {_described(found[point.name])} have the same name; uninstall one of them"
+                f"{_described(point)} and {_described(points[point.name])} have the same name; uninstall one of them"
             )
-        found[point.name] = point
-    return found
+        points[point.name] = point
+    return points
 
 
 def _described(point: EntryPoint) -> str:

@@ -268,11 +268,11 @@ def _over_folds(folds: Sequence[Mapping[str, float]], objective: str) -> tuple[f
 
 def _mean_by_criterion(folds: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
     """Return each criterion's mean scores, counts included, over the folds in which it has scores."""
-    found: dict[str, list[Mapping[str, float]]] = {}
+    scores_of: dict[str, list[Mapping[str, float]]] = {}
     for fold in folds:
         for criterion, scores in fold.items():
-            found.setdefault(criterion, []).append(scores)
+            scores_of.setdefault(criterion, []).append(scores)
     return {
-        criterion: {name: statistics.fmean(fold[name] for fold in folds_scores) for name in folds_scores[0]}
-        for criterion, folds_scores in found.items()
+        criterion: {name: statistics.fmean(fold[name] for fold in of_folds) for name in of_folds[0]}
+        for criterion, of_folds in scores_of.items()
     }

@@ -128,7 +128,7 @@ def _run_search(
             run_dir.mkdir(exist_ok=True)
         stack.enter_context(search_lock(run_dir))
         permanent_storage = stack.enter_context(open_permanent_storage(config, voice.say))
-        store, unread = _opened(opening, permanent_storage, voice)
+        store, changed = _opened(opening, permanent_storage, voice)
         if _has_work(store):
             _show_data(config, store, voice, address)
         progress = stack.enter_context(display_of(config, store, voice))
@@ -143,7 +143,7 @@ def _run_search(
                     withdraw(store, run_dir)
                 raise
         else:
-            end, tracking = LoopEnd(_nothing_to_do(store, unread)), open_tracking(config, store)
+            end, tracking = LoopEnd(_nothing_to_do(store, changed)), open_tracking(config, store)
         if not end.interrupted and not end.breakage:
             _check_nothing_open(store)
         voice.doing("writing the last runs to MLflow, and the study")
@@ -239,10 +239,10 @@ def _search(
     return run_trials(StudyRun(config, record, store, permanent_storage, progress, voice, address, run_trial), screen)
 
 
-def _nothing_to_do(store: StudyStore, unread: Sequence[str]) -> str:
+def _nothing_to_do(store: StudyStore, changed: Sequence[str]) -> str:
     """Return the reason why nothing is run, with the changed settings that have no effect for that reason."""
     why = f"the study holds its {store.target} launched trials already"
-    return f"{why}, so nothing changed for {', '.join(unread)}; raise search.trials to go on" if unread else why
+    return f"{why}, so nothing changed for {', '.join(changed)}; raise search.trials to go on" if changed else why
 
 
 def _changed_course(store: StudyStore, config: RunConfig) -> list[str]:
@@ -253,11 +253,11 @@ def _changed_course(store: StudyStore, config: RunConfig) -> list[str]:
     sections = ("search", "scheduler", "resources", "limits", "memory", "trial")
     # search.trials is the target itself, and a changed scheduler.rung makes another study. The study records the value
     # that a rung of auto stands for, so auto would always count as changed.
-    others = ("search.trials", "scheduler.rung")
+    not_compared = ("search.trials", "scheduler.rung")
     return [
         f"{name}={value}"
         for name, value in flat(config.as_dict()).items()
-        if name.partition(".")[0] in sections and name not in others and before.get(name) != value
+        if name.partition(".")[0] in sections and name not in not_compared and before.get(name) != value
     ]
 
 

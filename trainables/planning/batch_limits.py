@@ -301,10 +301,10 @@ class BatchLimits:
     def _remembered(self) -> _Probes | None:
         try:
             stored = read_checked(self._memory_file())
-            known = _Probes(Probed(**stored["training"]), Probed(**stored["evaluation"]))
+            probes = _Probes(Probed(**stored["training"]), Probed(**stored["evaluation"]))
             if stored["checkpointing"] and not self.checkpointing:
                 self.use_checkpointing()
-            return known if stored["checkpointing"] == self.checkpointing else None
+            return probes if stored["checkpointing"] == self.checkpointing else None
         except (OSError, ValueError, KeyError, TypeError):
             return None  # The file is absent, damaged or of another version, so the probe runs again.
 
@@ -319,9 +319,9 @@ class BatchLimits:
         )
 
     def _memory_file(self) -> Path:
-        """Return a file whose name depends on everything that a probe depends on."""
+        """Return the file of the stored probes; its name depends on everything that their results depend on."""
         memory = self._settings.memory
-        depends = [
+        key = [
             fingerprint(replace(self._workload, checkpointing=self._settings.train.checkpointing)),
             device_name(self._device.torch_device),
             # Other processes make the allowance vary slightly, and a probe is valid for nearly equal ones.
@@ -331,7 +331,7 @@ class BatchLimits:
             self._step_inputs,
             [memory.micro_batch, memory.eval_batch, memory.allow_checkpointing],
         ]
-        return self._files.probes / f"{hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:32]}.json"
+        return self._files.probes / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
 
 
 def _sizes(pieces: Sequence[np.ndarray], lengths: np.ndarray) -> list[tuple[int, int]]:

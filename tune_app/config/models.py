@@ -50,7 +50,7 @@ class Section(BaseModel):
     @classmethod
     def _plain(cls, value: object) -> object:
         """Refuse values that no setting can mean and that would break files, databases or torch."""
-        if isinstance(value, str) and any(unicodedata.category(sign) in ("Cc", "Cs") for sign in value):
+        if isinstance(value, str) and any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
             raise ValueError("holds a control character or half a surrogate pair; leave it out")
         if isinstance(value, str) and not value.strip():
             raise ValueError("is blank; write something, or leave the setting out")
@@ -179,7 +179,7 @@ class _WordOrNumber:
             given = self._number(cast("float", value))
             if self._facts.contains(given):
                 return given
-        kind = "a whole number" if self._number is int else "a number"
+        noun = "a whole number" if self._number is int else "a number"
         above = "" if self._facts.above is None else f" above {self._facts.above:g}"
         start = "" if self._facts.at_least is None else f" from {self._facts.at_least:g} on"
-        raise ValueError(f"expected {', '.join(self._words)}, or {kind}{above}{start}")
+        raise ValueError(f"expected {', '.join(self._words)}, or {noun}{above}{start}")

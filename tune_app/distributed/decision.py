@@ -101,9 +101,9 @@ class Judge:
         """Decide on a trial that reported its end, or that the scheduler stopped."""
         if not live.values:
             return Decision(Outcome.FAILED, "the trial ended without a report")
-        infinite = next((step for step, value in live.values.items() if not math.isfinite(value)), None)
-        if infinite is not None:
-            return _unmeasured(f"the objective was {live.values[infinite]} in {self.step_scale.label(infinite)}")
+        bad_step = next((step for step, value in live.values.items() if not math.isfinite(value)), None)
+        if bad_step is not None:
+            return _unmeasured(f"the objective was {live.values[bad_step]} in {self.step_scale.label(bad_step)}")
         if live.ended == "complete":
             return self._complete(live)
         last = self.step_scale.shown(self.step_scale.count)
@@ -135,9 +135,9 @@ class Judge:
         if len(values) == len(self.objectives) and all(map(math.isfinite, values)):
             return Decision(Outcome.COMPLETE, live.reason, values=values)
         known = {**live.facts, **live.best_metrics}
-        lacking = [f"{objective.name} was {known.get(objective.name)}" for objective in self.objectives[1:]]
+        others = [f"{objective.name} was {known.get(objective.name)}" for objective in self.objectives[1:]]
         where = self.step_scale.label(live.representative_step)
-        return _unmeasured(f"not every objective was measured: {', '.join(lacking)} in {where}")
+        return _unmeasured(f"not every objective was measured: {', '.join(others)} in {where}")
 
 
 def _unmeasured(message: str) -> Decision:

@@ -84,7 +84,7 @@ def run_trials(run: StudyRun, screen: Screen | None) -> tuple[LoopEnd, Tracking]
     trials = store.trials()
     checkpoints = study_checkpoints(config, store.id, say)
     left_open = _take_up(run, checkpoints, trials)
-    with joined(run.address, *_cpus_and_gpus(config)) as cluster, interruptible(_interruption_notice(voice)) as asked:
+    with joined(run.address, *_cpus_and_gpus(config)) as cluster, interruptible(_interruption_notice(voice)) as signal:
         gpus = cluster.gpus_per_trial(config.resources.gpu)
         cluster.check_fits(cpu=config.resources.cpu, gpu=gpus)
         say(study_lines(config, store, cluster.dashboard_url))
@@ -103,7 +103,7 @@ def run_trials(run: StudyRun, screen: Screen | None) -> tuple[LoopEnd, Tracking]
         _run_loop(run, trainable, searcher, scheduler, recorder, halt, checkpoints)
         voice.doing("ending Ray and its workers")
         _remove_interrupted_checkpoints(run, checkpoints)
-    return _loop_end(searcher, halt, asked), tracking
+    return _loop_end(searcher, halt, signal), tracking
 
 
 def _take_up(run: StudyRun, checkpoints: StudyCheckpoints, trials: Sequence[FrozenTrial]) -> list[OpenTrial]:
@@ -261,8 +261,8 @@ def _remove_interrupted_checkpoints(run: StudyRun, checkpoints: StudyCheckpoints
             checkpoints.remove_orphans(own_trials(run.store.trials()))
 
 
-def _loop_end(searcher: HeadroomSearch, halt: Halt, asked: Event) -> LoopEnd:
-    if asked.is_set():
+def _loop_end(searcher: HeadroomSearch, halt: Halt, signal: Event) -> LoopEnd:
+    if signal.is_set():
         return LoopEnd("the same command resumes the search", interrupted=True)
     if halt.breakage is not None:
         return LoopEnd(halt.breakage.why, breakage=halt.breakage)

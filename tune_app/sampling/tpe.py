@@ -106,34 +106,34 @@ class TpeDraw:
         number = trial.number
         if number in self._reports:
             return self._reports[number]
-        found = None
+        reported = None
         if trial.intermediate_values:
-            found = Reported(trial.intermediate_values, trial.value if trial.state == TrialState.COMPLETE else None)
+            reported = Reported(trial.intermediate_values, trial.value if trial.state == TrialState.COMPLETE else None)
         # Cached, because every draw reads every trial, and ended trials do not change.
         if trial.state.is_finished():
-            self._reports[number] = found
-        return found
+            self._reports[number] = reported
+        return reported
 
     def _as_complete(self, trial: FrozenTrial, reported: Reported, gains: Mapping[int, float]) -> FrozenTrial:
         number = trial.number
-        shown = self._projected.get(number)
-        if shown is None:
-            shown = copy.copy(trial)
-            shown.state = TrialState.COMPLETE
+        projected = self._projected.get(number)
+        if projected is None:
+            projected = copy.copy(trial)
+            projected.state = TrialState.COMPLETE
             if trial.state.is_finished():
-                self._projected[number] = shown
-        shown.value = reported.values[reported.last_step] + gains[reported.last_step]
-        return shown
+                self._projected[number] = projected
+        projected.value = reported.values[reported.last_step] + gains[reported.last_step]
+        return projected
 
     def _is_rejected(self, trial: FrozenTrial) -> bool:
         number = trial.number
-        known = self._rejected.get(number)
-        if known is None:
-            known = trial.state.is_finished() and is_infeasible(trial)
+        is_rejected = self._rejected.get(number)
+        if is_rejected is None:
+            is_rejected = trial.state.is_finished() and is_infeasible(trial)
             # Cached, because every draw reads every trial, and ended trials do not change.
             if trial.state.is_finished():
-                self._rejected[number] = known
-        return known
+                self._rejected[number] = is_rejected
+        return is_rejected
 
     def _evenly(self) -> Iterator[Params]:
         """Yield draws spread over the space; after many rejections in a row, mostly near samples of small excess."""

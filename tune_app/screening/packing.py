@@ -118,8 +118,8 @@ class Packing:
             scarce = f"memory.device_gib: {memory.device_gib:g}"
         else:
             # The machine's own memory cannot be raised.
-            whole = f"model.name: the device's {device.total_gib:.4g} GiB ({device.kind})"
-            return UserError(f"{whole} is less than {whose} needs ({violation.reason}); {remedy}")
+            device_memory = f"model.name: the device's {device.total_gib:.4g} GiB ({device.kind})"
+            return UserError(f"{device_memory} is less than {whose} needs ({violation.reason}); {remedy}")
         return UserError(f"{scarce} is less than {whose} needs ({violation.reason}); raise it, or {remedy}")
 
     @property
