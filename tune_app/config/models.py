@@ -140,6 +140,7 @@ def _annotation(kind: Any, facts: Setting) -> Any:
     several = sum(part in (int, float) for part in parts) > 1
     annotation: Any = Union[tuple(part if several else _part(part, facts) for part in parts)]  # noqa: UP007
     if several:
+        # With bounds on the union as a whole, a violation is one error instead of one for each type.
         annotation = _bounded(annotation, facts)
     if facts.parse is not None:
         annotation = Annotated[annotation, BeforeValidator(facts.parse)]

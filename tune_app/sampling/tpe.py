@@ -187,5 +187,6 @@ def _are_numbers(choices: Sequence[Any]) -> bool:
 
 
 def build(facts: SamplerFacts) -> Draw:
+    """Build the draw of the sampler ``tpe``, whose entry in ``tune_app.samplers`` names this function."""
     floor = {} if facts.least_bandwidth is None else {"least_bandwidth": facts.least_bandwidth}
     return TpeDraw(facts.space, facts.study, facts.distributions, facts.seed, **floor)

@@ -73,9 +73,9 @@ class Packing:
     def gpus(self, params: Mapping[str, Scalar]) -> float:
         """Return the GPUs for a trial with these values.
 
-        With ``auto``, that is the smallest share in which a step at full length takes few enough passes without
-        checkpointing. A share that holds the whole memory budget is chosen too, because a larger one would not help. If
-        no share qualifies, the trial gets the whole card.
+        With ``auto``, that is the smallest share in which a step at full length takes few enough passes, with
+        checkpointing only if the settings ask for it. A share that holds the whole memory budget is chosen too, because
+        a larger one would not help. If no share qualifies, the trial gets the whole card.
 
         Raises:
             UserError: there is no such model.
@@ -141,6 +141,11 @@ class Packing:
         return self._budget_gib(share) * (1 - self._settings.memory.headroom)
 
     def _cut(self, settings: TrialSettings, share: float, *, plain: bool = False) -> "Cut | None":
+        """Return the split of a step's batch in this share; None if its model's memory cannot be predicted.
+
+        Args:
+            plain: use checkpointing only if the settings ask for it.
+        """
         # torch and transformers take seconds to import.
         from trainables.models.checkpoint import ModelLoadError
         from trainables.models.names import UnknownModelError
