@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import pytest
 from tune_app.console import Console
 
 RunSearch = Callable[..., Any]
-StartRay = Callable[..., AbstractContextManager[None]]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -123,40 +122,103 @@ def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     look_again()
 
 
-@pytest.fixture(scope="session")
-def start_ray() -> StartRay:
-    """Return a context manager: ``(cpus, gpus=None)`` → Ray as a search starts it, without its slow dashboard."""
+class RaySessions:
+    """Starter of Ray as a search starts it, without its slow dashboard; this process has one session at a time.
 
-    @contextmanager
-    def started(cpus: int, gpus: int | None = None) -> Iterator[None]:
+    The session with room for one trial stays for the next module that shares it, since a start takes longer than many
+    tests.
+    """
+
+    def __init__(self) -> None:
+        self._shared = ExitStack()
+        self._is_shared = False
+
+    def share(self) -> None:
+        """Start a session with room for one trial, unless there is one."""
         import ray
 
-        from tune_app.distributed.environment import set_for_ray
+        if not (self._is_shared and ray.is_initialized()):
+            self.stop()
+            self._shared.enter_context(_ray(1))
+            self._is_shared = True
 
-        logging.getLogger("ray").setLevel(logging.CRITICAL)
-        with set_for_ray():
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                num_gpus=gpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.CRITICAL,
-                configure_logging=False,
-            )
-            try:
-                yield
-            finally:
-                ray.shutdown()
+    def stop(self) -> None:
+        """End the shared session, if there is one."""
+        self._shared.close()
+        self._is_shared = False
 
-    return started
+    @contextmanager
+    def __call__(self, cpus: int, gpus: int | None = None) -> Iterator[None]:
+        """Run Ray of this size in place of the shared session."""
+        self.stop()
+        with _ray(cpus, gpus):
+            yield
+
+
+@contextmanager
+def _ray(cpus: int, gpus: int | None = None) -> Iterator[None]:
+    import ray
+
+    from tune_app.distributed.environment import set_for_ray
+
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    with set_for_ray():
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            num_gpus=gpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            configure_logging=False,
+        )
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def start_ray() -> Iterator[RaySessions]:
+    """Return a context manager, ``(cpus, gpus=None)``, in which Ray runs."""
+    rays = RaySessions()
+    yield rays
+    rays.stop()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shared_ray_ends_where_nobody_shares_it(request: pytest.FixtureRequest, start_ray: RaySessions) -> None:
+    if request.node.nodeid not in request.config.stash[SHARES_RAY]:
+        start_ray.stop()
 
 
 @pytest.fixture(scope="module")
-def ray_with_one_slot(start_ray: StartRay) -> Iterator[None]:
-    """Start Ray once for a test module, with room for one trial at a time; starting it takes longer than the tests."""
-    with start_ray(1):
-        yield
+def ray_with_one_slot(start_ray: RaySessions) -> None:
+    """Provide Ray with room for one trial at a time, which this process's test modules share."""
+    start_ray.share()
+
+
+SHARES_RAY = pytest.StashKey[set[str]]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the modules that share Ray first, then the others with slow tests.
+
+    Each test process then starts the shared Ray once, and no long module is the last one, for which the other processes
+    would wait.
+    """
+    shares, slow = set[str](), set[str]()
+    for item in items:
+        if "ray_with_one_slot" in getattr(item, "fixturenames", ()):
+            shares.add(_module(item))
+        if item.get_closest_marker("slow"):
+            slow.add(_module(item))
+    config.stash[SHARES_RAY] = shares
+    items.sort(key=lambda item: (_module(item) not in shares, _module(item) not in slow))
+
+
+def _module(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
 
 
 @pytest.fixture

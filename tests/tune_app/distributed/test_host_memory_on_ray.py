@@ -14,13 +14,14 @@ TAKES_BYTES = 6 * 2**30
 
 
 @pytest.fixture(scope="module")
-def ray_with_one_slot() -> Iterator[None]:
+def ray_with_one_slot(start_ray: Any) -> Iterator[None]:
     """Start Ray in place of the shared fixture, with a monitor on the host's memory.
 
     It kills a worker as soon as half of the memory that the trial takes is in use.
     """
     from tune_app.distributed.cluster import ray
 
+    start_ray.stop()
     memory = psutil.virtual_memory()
     threshold = 1 - (memory.available - TAKES_BYTES / 2) / memory.total
     monitor = {"memory_monitor_refresh_ms": 100, "memory_usage_threshold": threshold}
