@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+
+from tune_app.cli import cli
 
 CONFIG = """
 study: {name: cut, dir: RUNS}
@@ -33,8 +36,8 @@ def start(config: Path) -> subprocess.Popen[str]:
 
 
 def status(runs: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tune_app", "status", str(runs / "cut"), "--json"]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    shown = CliRunner().invoke(cli, ["status", str(runs / "cut"), "--json"], catch_exceptions=False)
+    return dict(json.loads(shown.stdout))
 
 
 def epochs_reported(runs: Path) -> list[int]:

@@ -18,9 +18,9 @@ def searched(folder: Path, seed: int, trials: int = 12) -> list[tuple[dict[str, 
     config = parse_config(
         {
             "study": {"name": "twice", "dir": str(folder)},
-            "data": {"path": "demo", "max_rows": 400},
+            "data": {"path": "demo", "max_rows": 120},
             "model": {"name": "tiny-bert"},
-            "tok": {"max_length": 48},
+            "tok": {"max_length": 32},
             "train": {"epochs": 2},
             "search": {"trials": trials, "seed": seed},
             "scheduler": {"name": "asha", "reduction_factor": 2},

@@ -25,12 +25,12 @@ pytestmark = pytest.mark.slow
 def a_config(folder: Path, *overrides: str) -> RunConfig:
     raw: dict[str, Any] = {
         "study": {"name": "both", "dir": str(folder / "runs")},
-        "data": {"path": "demo", "max_rows": 1000},
+        "data": {"path": "demo", "max_rows": 300},
         "model": {"name": "tiny-bert"},
-        "tok": {"max_length": 64},
+        "tok": {"max_length": 32},
         "train": {"epochs": 2},
         "memory": {"micro_batch": 16, "eval_batch": 64},
-        "search": {"trials": 6, "metric": ["macro_f1", "calibration_error", "peak_gib"], "sampler": "tpe"},
+        "search": {"trials": 4, "metric": ["macro_f1", "calibration_error", "peak_gib"], "sampler": "tpe"},
         "scheduler": {"name": "none"},
         "limits": None,
         "space": {
@@ -43,10 +43,10 @@ def a_config(folder: Path, *overrides: str) -> RunConfig:
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory, ray_with_one_slot: None) -> tuple[RunConfig, str]:
-    """Run a study of five trials and resume it to six; return configuration and output."""
+    """Run a study of three trials and resume it to four; return configuration and output."""
     config = a_config(tmp_path_factory.mktemp("search"))
     output = io.StringIO()
-    for overrides in (["search.trials=5"], []):
+    for overrides in (["search.trials=3"], []):
         end = run_search(parse_config(config.as_dict(), overrides), console=Console(file=output, width=200))
         assert not end.interrupted, output.getvalue()
     return config, output.getvalue()
@@ -60,8 +60,8 @@ def run_cli(*arguments: str) -> str:
 def test_every_trial_has_what_was_measured_in_its_best_epoch(searched: tuple[RunConfig, str]) -> None:
     config, output = searched
     trials = load_study(Path(config.run_dir), "both", None).trials()
-    assert len(trials) == 6
-    assert "resumes with 5 trials" in output
+    assert len(trials) == 4
+    assert "resumes with 3 trials" in output
     for trial in trials:
         assert trial.user_attrs["outcome"] == Outcome.COMPLETE
         metrics, (score, error, peak) = trial.user_attrs["metrics"], trial.values
@@ -83,7 +83,7 @@ def test_status_optuna_and_mlflow_have_the_same_front(searched: tuple[RunConfig,
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=100)
     children = {int(run.data.tags["headroom.trial"]): run for run in runs if "mlflow.parentRunId" in run.data.tags}
-    assert len(children) == 6
+    assert len(children) == 4
     for number, values in best.items():
         logged = children[number].data.metrics
         assert {name: logged[f"value/{name}"] for name in values} == values
