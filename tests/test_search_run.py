@@ -59,7 +59,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Any:
     config = parse_config(
         {
             "study": {"name": "road", "dir": str(folder / "runs")},
-            "data": {"path": "demo", "max_rows": 1500},
+            "data": {"path": "demo", "max_rows": 500},
             "model": {"name": "tiny-bert"},
             "tok": {"max_length": 64},
             "train": {"epochs": 3},
