@@ -153,7 +153,10 @@ def test_two_studies_share_the_cards_of_one_cluster(plain_config: dict[str, Any]
         raw = {**plain_config, "study": {"name": name, "dir": str(tmp_path / "runs")}}
         config, log = tmp_path / f"{name}.yaml", tmp_path / f"{name}.log"
         dump_yaml(
-            parse_config(raw, ["search.max_concurrent=4", "resources.gpu=0.5", "train.epochs=12"]).as_dict(), config
+            parse_config(
+                raw, ["search.trials=3", "search.max_concurrent=3", "resources.gpu=0.5", "train.epochs=12"]
+            ).as_dict(),
+            config,
         )
         command = [sys.executable, "-c", DRIVER, cluster.address, str(config), str(log)]
         drivers.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
@@ -161,7 +164,7 @@ def test_two_studies_share_the_cards_of_one_cluster(plain_config: dict[str, Any]
         output, _ = driver.communicate(timeout=300)
         assert driver.returncode == 0, output
     epochs = {name: [Epoch.of(line) for line in (tmp_path / f"{name}.log").read_text().splitlines()] for name in names}
-    assert [len(own) for own in epochs.values()] == [48, 48]
+    assert [len(own) for own in epochs.values()] == [36, 36]
     every = [epoch for own in epochs.values() for epoch in own]
     assert len({epoch.location for epoch in every}) == 2
     most = max(sum(epoch.location == one.location and epoch.runs_at(one.begun) for epoch in every) for one in every)
