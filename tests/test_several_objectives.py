@@ -34,7 +34,7 @@ def a_config(folder: Path, *overrides: str) -> RunConfig:
         "scheduler": {"name": "none"},
         "limits": None,
         "space": {
-            "model.name": {"choices": ["tiny-bert", "tiny-roberta"]},
+            "head.pooling": {"choices": ["cls", "mean"]},
             "optim.lr": {"low": 0.0001, "high": 0.01, "log": True},
         },
     }
