@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainables.training.checkpoint import Progress, load_checkpoint, load_progress
+from trainables.training.checkpoint import TrialProgress, load_checkpoint, load_progress
 from tune_app.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -81,7 +81,7 @@ def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:
     optimizer = torch.optim.SGD(model.parameters())
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
     with pytest.raises(UnpicklingError):
-        load_progress(tmp_path, Progress())
+        load_progress(tmp_path, TrialProgress())
     with pytest.raises(UnpicklingError):
         load_checkpoint(tmp_path, model=model, optimizer=optimizer, schedule=schedule)
     assert not (tmp_path / "ran").exists()
