@@ -73,6 +73,7 @@ SUGGEST_SPACE = {
 
 
 def main() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     arguments = _parser().parse_args()
     if arguments.quick:
         arguments.trials, arguments.told, arguments.suggestions = 40, 60, 10
@@ -185,7 +186,6 @@ def ray_side(trials: int, concurrent: int) -> dict[str, Any]:
     from tune_app.distributed import cluster
 
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "auto"
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def do_nothing(config: Mapping[str, Any]) -> None:
         tune.report({"value": _objective(config["optim.lr"])})
