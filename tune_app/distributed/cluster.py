@@ -5,7 +5,6 @@ import logging
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -42,9 +41,6 @@ if TYPE_CHECKING:
 
 _SAFE_PATH = "PYTHONSAFEPATH"
 _KNOCK_S = 5.0
-# A head that was alive all the time has been seen to refuse a connection.
-_REFUSED_S = 2.0
-_AGAIN_S = 0.2
 _ANSWER_S = 60.0
 # A busy cluster may take longer to greet than to accept a connection.
 _GREETING_S = 20.0
@@ -219,24 +215,12 @@ def require_listener(cluster: ClusterAddress) -> None:
     if not port.isdigit() or "/" in host:
         return
     try:
-        with _connected(host, int(port)) as connection:
+        with socket.create_connection((host, int(port)), timeout=_KNOCK_S) as connection:
             connection.settimeout(_GREETING_S)
             if not _uses_tls() and not _speaks_http2(connection):
                 raise ConnectionError("what answers there is not Ray")
     except (OSError, OverflowError) as error:
         raise cluster.absent(error) from None
-
-
-def _connected(host: str, port: int) -> socket.socket:
-    """Connect to a server; a head that is busy or restarts may refuse connections for a moment."""
-    deadline = time.monotonic() + _REFUSED_S
-    while True:
-        try:
-            return socket.create_connection((host, port), timeout=_KNOCK_S)
-        except ConnectionRefusedError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(_AGAIN_S)
 
 
 def _uses_tls() -> bool:

@@ -24,7 +24,7 @@ from tune_app.errors import UserError
     ("is_given", "setting", "remedy"),
     [(True, "--address", "leave --address out"), (False, "RAY_ADDRESS", "unset RAY_ADDRESS to have Ray started here")],
 )
-def test_an_address_where_nothing_listens_is_refused_by_what_names_it(
+def test_an_address_where_nothing_listens_is_refused_at_once_by_what_names_it(
     is_given: bool, setting: str, remedy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as free:
@@ -66,22 +66,6 @@ def test_a_server_of_rays_protocol_is_left_to_ray() -> None:
         cluster.require_listener(ClusterAddress("--address", f"127.0.0.1:{port}"))
     finally:
         server.stop(None)
-
-
-def test_a_head_that_refuses_for_a_moment_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = [ConnectionRefusedError(111, "refused"), ConnectionRefusedError(111, "refused")]
-    connect = socket.create_connection
-
-    def busy(*address: Any, **options: Any) -> socket.socket:
-        if refused:
-            raise refused.pop()
-        return connect(*address, **options)
-
-    monkeypatch.setattr("socket.create_connection", busy)
-    monkeypatch.setenv("RAY_USE_TLS", "1")
-    with socket.create_server(("127.0.0.1", 0)) as head:
-        cluster.require_listener(ClusterAddress("--address", f"127.0.0.1:{head.getsockname()[1]}"))
-    assert not refused
 
 
 def test_encrypted_clusters_are_left_to_ray(web_server: int, monkeypatch: pytest.MonkeyPatch) -> None:
