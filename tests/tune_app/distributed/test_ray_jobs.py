@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,6 @@ from tune_app.cli import cli
 pytestmark = pytest.mark.slow
 
 PATIENCE_S = 180
-RAYS_OWN = Path("/tmp/ray")
 BIN = Path(sys.executable).parent
 HEADROOM = ("python", "-m", "tune_app")
 RAYJOB = Path(__file__).parents[3] / "scripts" / "cluster" / "rayjob.yaml"
@@ -54,7 +54,9 @@ class Ran:
 class StorageLocation:
     """Folders of the head and of the worker, and their cluster."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rays: Path) -> None:
+        self.rays = rays / "ray"
+        self.rays.mkdir()
         self.own, self.shared, self.worker_cache = folder / "own", folder / "shared", folder / "worker"
         for made in (self.own, self.shared, self.worker_cache, folder / "home"):
             made.mkdir()
@@ -64,6 +66,8 @@ class StorageLocation:
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(Path(__file__).parents[3]),
             "HOME": str(folder / "home"),
+            # A job joins the cluster that this folder names, and Ray's other sessions on a machine share one folder.
+            "RAY_TMPDIR": str(rays),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{self.pages_port}",
@@ -136,11 +140,17 @@ def end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StorageLocation]:
+def rays() -> Iterator[Path]:
+    """Return a folder for Ray's files with a short path: sockets lie in it, and their paths may not be long."""
+    with tempfile.TemporaryDirectory(prefix="hr-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, rays: Path) -> Iterator[StorageLocation]:
     if not may_hide_folders():
         pytest.skip("no mount namespaces here: two nodes of one machine would share all their files")
-    RAYS_OWN.mkdir(exist_ok=True)
-    place = StorageLocation(tmp_path_factory.mktemp("cluster"))
+    place = StorageLocation(tmp_path_factory.mktemp("cluster"), rays)
     demo_rows().to_csv(place.own / "demo.csv")
     place.own.joinpath("train.yaml").write_text(
         f"study: {{name: first}}\ndata: {{path: {place.own}/demo.csv, max_rows: 60}}\nmodel: {{name: tiny-bert}}\n"
@@ -157,7 +167,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StorageLocation]
         # Every attempt starts a program, so first wait until the pages answer; Ray's job server starts last.
         wait_for_port(place.pages_port)
         wait_for(lambda: place.run("ray", "job", "submit", "--", "true"))
-        hidden = " && ".join(f"mount -t tmpfs tmpfs {folder}" for folder in (place.own, RAYS_OWN))
+        hidden = " && ".join(f"mount -t tmpfs tmpfs {folder}" for folder in (place.own, place.rays))
         join = f"cd / && XDG_CACHE_HOME={place.worker_cache} exec ray start --address {address} --num-cpus 2"
         started.append(place.start("unshare", "-m", "sh", "-c", f"{hidden} && {join} {' '.join(own_agent())}"))
         wait_for(lambda: place.run("ray", "list", "nodes", "--filter", "state=ALIVE", "--filter", "is_head_node=false"))
