@@ -95,7 +95,10 @@ class Registry(MutableMapping[str, E], Generic[E]):
         if self.section is not None:
             if name in self._entries:
                 remove_settings(self.section, name)
-            add_settings(self.section, name, chosen_by=self._chosen_by, **entry.settings)
+            try:
+                add_settings(self.section, name, chosen_by=self._chosen_by, **entry.settings)
+            except ValueError as error:
+                raise RegistryError(str(error)) from error
         self._entries[name] = entry
 
     def __delitem__(self, name: str) -> None:

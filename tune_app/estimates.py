@@ -1,7 +1,5 @@
 """Memory needs of models on a device, predicted before anything runs."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -11,7 +9,13 @@ from tune_app.config import RunConfig
 from tune_app.errors import UserError
 from tune_app.folders import check_own_folders
 from tune_app.screening.combinations import check_combinations, fixed_obstacle
-from tune_app.screening.preconditions import check_families, check_optimizers, check_weights, model_names
+from tune_app.screening.preconditions import (
+    check_families,
+    check_optimizers,
+    check_weights,
+    input_errors,
+    model_names,
+)
 
 if TYPE_CHECKING:
     from trainables.devices.facts import TrialDevice
@@ -59,7 +63,7 @@ def needs_table(config: RunConfig, target: Target) -> NeedsTable:
     question = _question(config, models, target)
     from trainables.planning import needs
 
-    with _errors_named():
+    with input_errors():
         able, left_out = _models_and_lengths(config)
         return NeedsTable(question, needs.model_needs(question, able, MachineFiles()), left_out)
 
@@ -75,13 +79,13 @@ def verdict(config: RunConfig, model: str, batch: int, length: int, target: Targ
         UserError: as for ``needs_table``.
     """
     check_optimizers(config)
-    obstacle = fixed_obstacle(config, model, tok__max_length=length)
+    obstacle = fixed_obstacle(config, model, length=length)
     if obstacle is not None:
         raise UserError(str(obstacle))
     question = _question(config, [model], target)
     from trainables.planning import needs
 
-    with _errors_named():
+    with input_errors():
         return question, needs.verdict(question, model, batch, length, MachineFiles())
 
 
@@ -103,20 +107,6 @@ def _question(config: RunConfig, models: list[str], target: Target) -> "Question
     )
 
 
-@contextmanager
-def _errors_named() -> Iterator[None]:
-    from trainables.data.rows import DataError
-    from trainables.models.checkpoint import ModelLoadError
-    from trainables.models.names import UnknownModelError
-
-    try:
-        yield
-    except (UnknownModelError, ModelLoadError) as error:
-        raise UserError(f"model.name: {error}") from None
-    except DataError as error:
-        raise UserError(f"data.path: {error}") from None
-
-
 def _models_and_lengths(config: RunConfig) -> tuple[list[tuple[str, int]], list[str]]:
     """Return the compatible pairs of model and length in the space, and lines on the other models with the problem.
 
@@ -126,7 +116,7 @@ def _models_and_lengths(config: RunConfig) -> tuple[list[tuple[str, int]], list[
     able, left_out = [], dict[str, None]()
     for model in model_names(config):
         for length in _lengths(config):
-            obstacle = fixed_obstacle(config, model, tok__max_length=length)
+            obstacle = fixed_obstacle(config, model, length=length)
             if obstacle is None:
                 able.append((model, length))
             else:

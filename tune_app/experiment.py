@@ -196,7 +196,7 @@ def _check_storage(config: RunConfig, address: str | None) -> None:
     """Check that checkpoints can be stored, on the cluster to join or from here."""
     if joins_cluster(address):
         check_cluster(config, address)
-    elif config.checkpoint.dir is not None and config.checkpoint.keep != "none":
+    elif config.checkpoint.dir is not None and config.checkpoint.is_written:
         # The search itself would find an unusable folder only after the first epoch.
         checkpoint_storage(config).check()
 

@@ -20,6 +20,8 @@ from tune_app.screening.preconditions import (
     check_cpu,
     check_families,
     check_optimizers,
+    development_of,
+    input_errors,
     model_names,
     with_classes_of_data,
 )
@@ -67,11 +69,8 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
     config = with_classes_of_data(config)
 
     # torch and transformers take seconds to import, so the checks that can refuse the run come before.
-    from trainables.data.rows import DataError
     from trainables.devices.errors import is_out_of_memory
     from trainables.export import save_best_epoch
-    from trainables.models.checkpoint import ModelLoadError
-    from trainables.models.names import UnknownModelError
     from trainables.reports import TrialReport
     from trainables.threads import limit_threads
     from trainables.trial import TrialFolders, run_trial
@@ -107,20 +106,18 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
                 shutil.rmtree(trial_report.checkpoint)
 
         try:
-            check_families(config, model_names(config))
-            for line in (*data_lines(config, from_here=True), *_what_differs(config)):
-                say(line)
-            voice.doing("predicting the memory of the configuration")
-            _check_it_fits(config, say)
-            voice.doing("loading the model and training epoch 1")
-            run_trial(settings, report=report, folders=TrialFolders(cache, scratch / "checkpoints"))
-            if ends[-1].ended == "oom":
-                return _out_of_memory(folder, metric, ends[-1].reason)
-            voice.doing("scoring the best epoch on validation and test, and saving it")
-            saved = save_best_epoch(settings, cache, best, folder)
-        except (DataError, UnknownModelError, ModelLoadError) as error:
-            setting = "data.path" if isinstance(error, DataError) else "model.name"
-            raise UserError(f"{setting}: {error}") from None
+            with input_errors():
+                check_families(config, model_names(config))
+                for line in (*data_lines(config, from_here=True), *_what_differs(config)):
+                    say(line)
+                voice.doing("predicting the memory of the configuration")
+                _check_it_fits(config, say)
+                voice.doing("loading the model and training epoch 1")
+                run_trial(settings, report=report, folders=TrialFolders(cache, scratch / "checkpoints"))
+                if ends[-1].ended == "oom":
+                    return _out_of_memory(folder, metric, ends[-1].reason)
+                voice.doing("scoring the best epoch on validation and test, and saving it")
+                saved = save_best_epoch(settings, cache, best, folder)
         except MemoryTakenError as error:
             return _out_of_memory(folder, metric, str(error))
         except RuntimeError as error:
@@ -186,14 +183,10 @@ def _check_it_fits(config: RunConfig, say: Callable[[str], None]) -> None:
 
 def _what_differs(config: RunConfig) -> list[str]:
     """Return the reasons, as lines, why an exported configuration may not reproduce its value here."""
-    from trainables.data.split import read_development
-
     if config.pinned is None:
         return []
-    settings = config.trial_settings()
-    development = read_development(settings.data, settings.task.labels, settings.seeds.split)
     found = []
-    if development.fingerprint != config.pinned.data_fingerprint:
+    if development_of(config).fingerprint != config.pinned.data_fingerprint:
         found.append("note: the data differs from that of the trial, so its value cannot be reproduced")
     here = installed_versions()
     for package, version in config.pinned.versions.items():

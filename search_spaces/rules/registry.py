@@ -78,7 +78,11 @@ class RuleEntryError(ValueError):
 
 
 def rule_names() -> tuple[str, ...]:
-    """Return the names of all entries: ours, then those of other distributions. None of the latter is imported."""
+    """Return the names of all entries: ours, then those of other distributions. None of the latter is imported.
+
+    Raises:
+        RuleEntryError: an entry of another distribution has the name of one of ours.
+    """
     return tuple(dict.fromkeys((*_own(), *_others())))
 
 
@@ -109,12 +113,22 @@ def _own() -> Mapping[str, RuleEntry]:
 
 @cache
 def _others() -> Mapping[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    for name in points.keys() & _own().keys():
+        raise RuleEntryError(
+            f"{_described(points[name])} has the name of a rule of Headroom's own; uninstall it, or ask its authors for"
+            " another name"
+        )
+    return points
+
+
+def _described(point: EntryPoint) -> str:
+    owner = point.dist.name if point.dist else "an unknown distribution"
+    return f"the entry {point.name!r} of {GROUP} ({owner}: {point.value})"
 
 
 def _loaded(point: EntryPoint) -> RuleEntry:
-    owner = point.dist.name if point.dist else "an unknown distribution"
-    what, remedy = f"the entry {point.name!r} of {GROUP} ({owner}: {point.value})", "mend or uninstall it"
+    what, remedy = _described(point), "mend or uninstall it"
     try:
         entry = point.load()
     except Exception as error:  # The module of another distribution may fail in any way.

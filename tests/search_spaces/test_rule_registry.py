@@ -70,3 +70,9 @@ def test_an_entry_that_cannot_be_used_is_named_with_its_distribution(
     assert "short_texts" in rule_names(), "it is not imported before it is needed"
     with pytest.raises(RuleEntryError, match=rf"^the entry 'short_texts' of headroom\.rules .*{expected}"):
         rule_entry("short_texts")
+
+
+def test_an_entry_with_the_name_of_one_of_ours_is_refused(install_plugin: Any) -> None:
+    install_plugin({"short_texts.py": RULES}, {"headroom.rules": {"predicted": "short_texts:SHORT_TEXTS"}})
+    with pytest.raises(RuleEntryError, match=r"^the entry 'predicted' of headroom\.rules \(headroom-plugin: .*own"):
+        rule_names()

@@ -97,6 +97,15 @@ class CalmTask(CriteriaTask):
         scores = super().score(*args, **kwargs)
         return replace(scores, metrics={**scores.metrics, "calm_f1": scores.metrics["macro_f1"]})
 """
+UNUSABLE = """
+from trainables.declaration import added
+from trainables.optimizers import Optimizer
+
+X = 3
+NAMES_OURS = Optimizer(
+    kind="X", build=print, make_state=print, settings={"lr": added(float, 0.1, "Rate of its own.")}
+)
+"""
 POINTS = {
     "headroom.optimizers": {"sgd": "calm_entries:SGD"},
     "headroom.tasks": {"calm": "calm_entries:CALM"},
@@ -205,12 +214,13 @@ def test_what_its_entries_read_is_found_by_a_dry_run(tmp_path: Path) -> None:
         ("tasks", "x = nowhere:X", "'x' of headroom.tasks (headroom-plugin: nowhere:X) cannot be imported"),
         ("optimizers", "x = calm_x:X", "is no Optimizer but int; mend or uninstall it"),
         ("tasks", "criteria = calm_x:X", "has the name of an entry of Headroom's own"),
+        ("optimizers", "x = calm_x:NAMES_OURS", "optim.lr: x adds a setting that exists; rename it"),
     ],
 )
 def test_an_entry_that_cannot_be_used_is_refused_in_one_line(
     group: str, name: str, message: str, install_plugin: Install, tmp_path: Path
 ) -> None:
-    install_plugin({"calm_x.py": "X = 3"}, {f"headroom.{group}": dict([name.split(" = ")])})
+    install_plugin({"calm_x.py": UNUSABLE}, {f"headroom.{group}": dict([name.split(" = ")])})
     with pytest.raises(UserError) as caught:
         configured(tmp_path)
     assert message in str(caught.value)

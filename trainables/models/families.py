@@ -303,7 +303,7 @@ _CHECKS: dict[str, Callable[[Architecture, str, Any], Obstacle | None]] = {
     "head.pooling": _pooling_obstacle,
     "tok.max_length": _length_obstacle,
 }
-TURNABLE = tuple(_CHECKS)
+LIMITED_SETTINGS = tuple(_CHECKS)
 """Settings that not every model can follow."""
 
 

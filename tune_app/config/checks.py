@@ -96,7 +96,7 @@ def _check_scheduler(config: RunConfig) -> None:
     """
     scheduler, scale = config.scheduler, config.step_scale
     entry = SCHEDULERS[scheduler.name]
-    if entry.needs_checkpoints and config.checkpoint.keep == "none":
+    if entry.needs_checkpoints and not config.checkpoint.is_written:
         raise UserError(
             f"checkpoint.keep: none conflicts with {scheduler.name}, which resumes paused trials from their"
             " checkpoints; keep 0 or more, or set scheduler.name=asha"

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from search_spaces.rules import RuleEntryError
 from search_spaces.space import Params
 from trainables.declaration import values_of
 from trainables.registry import RegistryError
@@ -47,7 +48,7 @@ def _entries_refused() -> Iterator[None]:
     """Report an entry of another distribution that cannot be used as bad input."""
     try:
         yield
-    except RegistryError as error:
+    except (RegistryError, RuleEntryError) as error:
         raise UserError(str(error)) from None
 
 

@@ -32,6 +32,7 @@ from trainables.declaration import (
     setting_of,
     with_values,
 )
+from trainables.registry import RegistryError
 
 _LARGEST = 2**63 - 1
 
@@ -94,7 +95,7 @@ def _model_of(kind: Any, _revision: int) -> type[Section]:
     if issubclass(kind, Extensible):
         for name, added in added_settings(kind.section).items():
             if name in fields:
-                raise ValueError(f"{kind.section}.{name}: {added.entries[0]} adds a setting that exists; rename it")
+                raise RegistryError(f"{kind.section}.{name}: {added.entries[0]} adds a setting that exists; rename it")
             fields[name] = (
                 _annotation(added.kind, added.facts),
                 Field(default=added.default, description=added.facts.about),

@@ -1,9 +1,10 @@
 """JSON schema of a configuration, from which editors complete and check YAML files."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from search_spaces.catalogue import CATALOGUE
+from search_spaces.conditions import Condition
 from search_spaces.rules import NAMED_LIMITS, LimitSet
 from tune_app.config.conditions import conditions
 from tune_app.config.limits import limit_names
@@ -58,17 +59,18 @@ def resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schem
 def _space(properties: Schema, definitions: Schema) -> Schema:
     """Return the schema of the space's entries, each with the values that its setting may have."""
     entries: Schema = {}
+    read_under = conditions()
     for name in searchable_names():
         section, key = name.split(".")
         setting = resolved(properties[section], definitions)["properties"][key]
-        entries[name] = _entry(setting) | {"description": _entry_text(name, str(setting.get("description", "")))}
+        description = _entry_text(str(setting.get("description", "")), read_under.get(name, ()))
+        entries[name] = _entry(setting) | {"description": description}
     catalogue = {"enum": list(CATALOGUE), "description": "Space of the catalogue to start from."}
     return {"type": "object", "properties": {"from": catalogue, **entries}, "additionalProperties": False}
 
 
-def _entry_text(name: str, about: str) -> str:
-    conditions_of = [str(condition) for condition in conditions().get(name, ())]
-    return f"{about} Read only with {' and '.join(conditions_of)}." if conditions_of else about
+def _entry_text(about: str, read_under: Sequence[Condition]) -> str:
+    return f"{about} Read only with {' and '.join(map(str, read_under))}." if read_under else about
 
 
 def _entry(setting: Schema) -> Schema:

@@ -76,6 +76,11 @@ class CheckpointSection:
         " directory.",
     )
 
+    @property
+    def is_written(self) -> bool:
+        """Whether trials write checkpoints at all."""
+        return self.keep != "none"
+
     def check(self) -> None:
         """Require a usable storage location.
 

@@ -46,7 +46,7 @@ def check_cluster(config: RunConfig, address: str | None) -> None:
     resources, checkpoint = config.resources, config.checkpoint
     with joined(address, cpus=0) as cluster:
         cluster.check_fits(cpu=resources.cpu, gpu=cluster.gpus_per_trial(resources.gpu))
-        if checkpoint.keep != "none":
+        if checkpoint.is_written:
             storage = checkpoint_storage(config)
             require_reach(storage, f"{storage.setting}: {checkpoint.dir or config.study.dir}", cpu=resources.cpu)
 

@@ -133,7 +133,7 @@ def _trainable(run: StudyRun, cluster: Cluster, checkpoints: StudyCheckpoints) -
         replace(config.trial_settings(), content=content),
         Path(config.run_dir) / CACHE,
         files=trial_files(config, cluster, run.progress.message),
-        storage=None if config.checkpoint.keep == "none" else checkpoints.storage,
+        storage=checkpoints.storage if config.checkpoint.is_written else None,
         folder=checkpoints.folder,
         threads=config.resources.cpu,
         host_share=host_share_on(cluster, config),
@@ -185,7 +185,7 @@ def _scheduler(run: StudyRun, searcher: HeadroomSearch, trials: Sequence[FrozenT
         past=[PastTrial.of(trial) for trial in trials if outcome_of(trial) is not Outcome.INFEASIBLE],
         no_more=lambda: searcher.end is not None,
         slots=config.search.max_concurrent,
-        pauses=config.checkpoint.keep != "none",
+        pauses=config.checkpoint.is_written,
         settings=values_of(scheduling, with_defaults=True),
     )
 

@@ -3,15 +3,19 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from search_spaces.conditions import Condition
 from search_spaces.rules import CombinationRule, Rule
 from search_spaces.space import Scalar
-from trainables.models.families import TURNABLE, Obstacle, any_can_follow, obstacles
+from trainables.models.families import LIMITED_SETTINGS, Obstacle, any_can_follow, obstacles
 from trainables.models.sizes import architecture
 from trainables.settings import TrialSettings, encoder_names, revision_of, with_params
 from trainables.task_registry import TASKS
 from tune_app.config import RunConfig
 from tune_app.config.conditions import conditions
 from tune_app.errors import UserError
+
+# Conditions on the task, by the name of the setting that is read only under them.
+_ConditionsOnTask = Mapping[str, tuple[Condition, ...]]
 
 
 def check_combinations(config: RunConfig, models: Sequence[str]) -> None:
@@ -31,16 +35,17 @@ def check_combinations(config: RunConfig, models: Sequence[str]) -> None:
         raise UserError(f"{problems[0]}, or use another model than {', '.join(models)}")
 
 
-def fixed_obstacle(config: RunConfig, model: str, **settings: Any) -> Obstacle | None:
+def fixed_obstacle(config: RunConfig, model: str, *, length: int | None = None) -> Obstacle | None:
     """Return the first setting outside the space that a model cannot follow; None without one.
 
     Args:
-        settings: settings that replace the configuration's, with ``__`` for the dot.
+        length: tokens of an input, in place of the configuration's ``tok.max_length``.
     """
     searched = config.space.entries if config.space else {}
     fixed = {name: value for name, value in config.fixed_params().items() if name not in searched}
-    given = {**fixed, **{name.replace("__", "."): value for name, value in settings.items()}}
-    return next(_obstacles(with_params(config.trial_settings(), {"model.name": model}), model, given), None)
+    given = fixed if length is None else {**fixed, "tok.max_length": length}
+    settings = with_params(config.trial_settings(), {"model.name": model})
+    return next(_obstacles(settings, model, given, _conditions_on_task()), None)
 
 
 def combination_rules(config: RunConfig, models: Sequence[str]) -> list[Rule]:
@@ -51,17 +56,17 @@ def combination_rules(config: RunConfig, models: Sequence[str]) -> list[Rule]:
     """
     assert config.space is not None
     settings, fixed, active = config.trial_settings(), config.fixed_params(), config.active_space()
-    entries = config.space.entries
+    entries, on_task = config.space.entries, _conditions_on_task()
     some = {name: entry.examples[0] for name, entry in entries.items()}
 
     def can_hit(model: str, name: str, value: Scalar) -> bool:
         params = {**some, name: value} | ({"model.name": model} if "model.name" in entries else {})
         if TASKS[config.task.name].encoders == 1:  # No condition covers the second of two encoders.
             params = active.normalised(params)
-        problems = _obstacles(with_params(settings, {"model.name": model}), model, {**fixed, **params})
+        problems = _obstacles(with_params(settings, {"model.name": model}), model, {**fixed, **params}, on_task)
         return any(obstacle.setting == name for obstacle in problems)
 
-    values = {name: entries[name].examples if name in entries else (fixed.get(name),) for name in TURNABLE}
+    values = {name: entries[name].examples if name in entries else (fixed.get(name),) for name in LIMITED_SETTINGS}
     hit = any(
         can_hit(model, name, value)
         for model in models
@@ -69,27 +74,40 @@ def combination_rules(config: RunConfig, models: Sequence[str]) -> list[Rule]:
         for value in values[name]
         if value is not None
     )
-    return [CombinationRule(_cannot(settings))] if hit else []
+    return [CombinationRule(_cannot(settings, on_task))] if hit else []
 
 
-def _cannot(settings: TrialSettings) -> Callable[[Mapping[str, Any]], list[str]]:
+def _cannot(settings: TrialSettings, on_task: _ConditionsOnTask) -> Callable[[Mapping[str, Any]], list[str]]:
     def cannot(params: Mapping[str, Any]) -> list[str]:
         sampled = with_params(settings, params)
         names = dict.fromkeys(encoder_names(sampled))
-        return [obstacle.problem for name in names for obstacle in _obstacles(sampled, name, params)]
+        return [obstacle.problem for name in names for obstacle in _obstacles(sampled, name, params, on_task)]
 
     return cannot
 
 
-def _obstacles(settings: TrialSettings, model: str, params: Mapping[str, Any]) -> Iterator[Obstacle]:
+def _obstacles(
+    settings: TrialSettings, model: str, params: Mapping[str, Any], on_task: _ConditionsOnTask
+) -> Iterator[Obstacle]:
     """Return the obstacles for a model among the settings of a configuration that a run reads."""
-    read = {name: value for name, value in params.items() if name in TURNABLE and _is_read(name, params)}
+    read = {name: params[name] for name in LIMITED_SETTINGS if name in params and _is_read(params, on_task[name])}
     # Query the hub only if the answer may matter, since it may be unreachable.
     known = architecture(model, revision_of(settings.model, model), fetch=not any_can_follow(read))
     return iter(obstacles(known, read) if known else [])
 
 
-def _is_read(name: str, params: Mapping[str, Any]) -> bool:
-    # Ignore conditions on the model's name: the caller finds out whether the model can follow.
-    of_task = [condition for condition in conditions().get(name, ()) if condition.name == "task.name"]
-    return all(condition.holds(params[condition.name]) for condition in of_task if condition.name in params)
+def _conditions_on_task() -> _ConditionsOnTask:
+    """Return the conditions on the task under which each setting is read.
+
+    Those on the model's name are left out, since the caller finds out whether the model can follow. Rules keep the
+    result: it is the same for every sample, and takes longer to build than a sample takes to check.
+    """
+    of_all = conditions()
+    return {
+        name: tuple(condition for condition in of_all.get(name, ()) if condition.name == "task.name")
+        for name in LIMITED_SETTINGS
+    }
+
+
+def _is_read(params: Mapping[str, Any], on_task: Sequence[Condition]) -> bool:
+    return all(condition.holds(params[condition.name]) for condition in on_task if condition.name in params)

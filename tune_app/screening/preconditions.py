@@ -3,7 +3,8 @@
 They are checked before anything is started or written.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,23 +22,39 @@ if TYPE_CHECKING:
     from trainables.models.names import ModelSource
 
 
+@contextmanager
+def input_errors() -> Iterator[None]:
+    """Turn an error about the data or a model into one that names the setting.
+
+    Raises:
+        UserError: the data cannot be used, a model is unknown, or its files are.
+    """
+    from trainables.data.errors import DataError
+    from trainables.models.checkpoint import ModelLoadError
+    from trainables.models.names import UnknownModelError
+
+    try:
+        yield
+    except DataError as error:
+        raise UserError(f"data.path: {error}") from None
+    except (UnknownModelError, ModelLoadError) as error:
+        raise UserError(f"model.name: {error}") from None
+
+
 def development_of(config: RunConfig) -> "Development":
     """Read the data that a configuration names.
 
     Raises:
         UserError: the data cannot be used.
     """
-    from trainables.data.errors import DataError
     from trainables.data.rows import require_evidence
     from trainables.data.split import read_development
 
     settings = config.trial_settings()
-    try:
+    with input_errors():
         development = read_development(settings.data, settings.task.labels, settings.seeds.split)
         if settings.task.finds_spans:
             require_evidence(development.rows, settings.data)
-    except DataError as error:
-        raise UserError(f"data.path: {error}") from None
     return development
 
 
@@ -59,7 +76,7 @@ def study_record(config: RunConfig) -> StudyRecord:
     Raises:
         UserError: there is no space, the data cannot be used, a model is unknown, or an optimizer is not installed.
     """
-    from trainables.models.names import UnknownModelError, resolve_model
+    from trainables.models.names import resolve_model
 
     if config.space is None:
         raise UserError(
@@ -68,10 +85,8 @@ def study_record(config: RunConfig) -> StudyRecord:
     check_optimizers(config)
     check_combinations(config, model_names(config))
     development = development_of(config)
-    try:
+    with input_errors():
         sources = [resolve_model(name) for name in model_names(config)]
-    except UnknownModelError as error:
-        raise UserError(f"model.name: {error}") from None
     first, *further = config.objectives
     return StudyRecord(
         space=config.space,
@@ -113,19 +128,17 @@ def check_models(config: RunConfig, *, from_here: bool) -> None:
     Raises:
         UserError: a model cannot be loaded; the message names the model and the problem.
     """
-    from trainables.models.load import ModelLoadError, check_files, load_tokenizer
+    from trainables.models.load import check_files, load_tokenizer
     from trainables.models.names import resolve_model
     from trainables.settings import revision_of
 
     model = config.trial_settings().model
     for source in map(resolve_model, model_names(config)):
-        try:
+        with input_errors():
             if source.kind == "folder":
                 check_files(source)
             elif source.kind == "hub" and from_here:
                 load_tokenizer(source.name, revision_of(model, source.name))
-        except ModelLoadError as error:
-            raise UserError(f"model.name: {error}") from None
     check_families(config, model_names(config), from_here=from_here)
 
 
@@ -136,15 +149,13 @@ def check_weights(models: Sequence[str]) -> None:
         UserError: weights do not match, or a model's files cannot be read; the message names the model.
     """
     from trainables.models import load
-    from trainables.models.checkpoint import ModelLoadError, has_weights, read_config
-    from trainables.models.names import UnknownModelError, resolve_model
+    from trainables.models.checkpoint import has_weights, read_config
+    from trainables.models.names import resolve_model
 
-    try:
+    with input_errors():
         for source in map(resolve_model, models):
             if source.kind == "folder" and has_weights(source):
                 load.check_weights(source, read_config(source))
-    except (UnknownModelError, ModelLoadError) as error:
-        raise UserError(f"model.name: {error}") from None
 
 
 def check_families(config: RunConfig, models: Sequence[str], *, from_here: bool = True) -> None:
@@ -181,10 +192,8 @@ def check_families(config: RunConfig, models: Sequence[str], *, from_here: bool 
         if facts.model_type in tried:
             continue
         tried.add(facts.model_type)
-        try:
+        with input_errors():
             check_trainable(name, facts, pooling)
-        except ModelLoadError as error:
-            raise UserError(f"model.name: {error}") from None
 
 
 def model_names(config: RunConfig) -> list[str]:

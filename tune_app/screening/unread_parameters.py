@@ -4,11 +4,11 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 
 from search_spaces.conditions import ActiveSpace
-from search_spaces.rules import Sample, violations
+from search_spaces.rules import Rule, Sample, violations
 from search_spaces.space import Choices, Params, Space
 from trainables.machine import MachineFiles
 from trainables.seeds import sub_seed
-from trainables.settings import with_params
+from trainables.settings import revision_of, with_params
 from tune_app.config import RunConfig
 from tune_app.config.conditions import active_space
 from tune_app.errors import UserError
@@ -39,16 +39,17 @@ def check_parameters_are_read(config: RunConfig, models: Sequence[str], say: Cal
 
     say("checking which parameters a run reads, with a small model of each family (a few seconds)")
     rng = random.Random(sub_seed(config.search.seed, "knobs"))
+    rules = combination_rules(config, models)
     families: set[str] = set()
     for model in models:
         try:
-            family = encoder_config(model, config.model.revision).model_type
+            family = encoder_config(model, revision_of(config.trial_settings().model, model)).model_type
         except ModelLoadError as error:
             say(f"cannot check for parameters that nothing reads: {error}")
             continue
         if family not in families:
             families.add(family)
-            problem = _check_family(config, models, _space_with(config, model), family, rng)
+            problem = _check_family(config, rules, _space_with(config, model), family, rng)
             if problem:
                 say(f"cannot check for parameters that nothing reads: {family}: {problem}")
 
@@ -63,11 +64,14 @@ def _space_with(config: RunConfig, model: str) -> ActiveSpace:
 
 
 def _check_family(
-    config: RunConfig, models: Sequence[str], space: ActiveSpace, family: str, rng: random.Random
+    config: RunConfig, rules: Sequence[Rule], space: ActiveSpace, family: str, rng: random.Random
 ) -> str | None:
     """Check one model family, and return the reason if no configuration could be tried.
 
     Return None if the check passed, or if the rule against combinations rejects every sample.
+
+    Args:
+        rules: the rule against combinations, if it applies.
 
     Raises:
         UserError: no run reads a parameter.
@@ -75,7 +79,7 @@ def _check_family(
     from trainables.dry_run import settings_read
 
     settings, files = config.trial_settings(), MachineFiles()
-    fixed, rules = config.fixed_params(), combination_rules(config, models)
+    fixed = config.fixed_params()
     unused = space.never_read()
     names = [name for name in space.space if name not in unused]
     left, read, failures = set(names), set[str](), 0

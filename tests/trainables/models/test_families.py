@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated
 
 LAYERS = 3
 DROPOUTS = ("dropout", "attention_dropout")
-TURNABLE = [name for name, family in FAMILIES.items() if not family.shares_layers]
+WITHOUT_SHARED_LAYERS = [name for name, family in FAMILIES.items() if not family.shares_layers]
 
 CHECKPOINTED = [name for name, family in FAMILIES.items() if family.can_checkpoint]
 
@@ -100,7 +100,7 @@ def test_dropout_that_is_left_alone_stays(family: str) -> None:
     assert config.to_dict() == before
 
 
-@pytest.mark.parametrize("family", TURNABLE)
+@pytest.mark.parametrize("family", WITHOUT_SHARED_LAYERS)
 def test_the_stack_holds_the_layers_and_what_is_beneath_comes_before(
     family: str, encoder: Callable[..., PreTrainedModel]
 ) -> None:
@@ -115,7 +115,7 @@ def test_the_stack_holds_the_layers_and_what_is_beneath_comes_before(
     assert order[0] is next(beneath_layers(model))
 
 
-@pytest.mark.parametrize("family", TURNABLE)
+@pytest.mark.parametrize("family", WITHOUT_SHARED_LAYERS)
 def test_every_weight_of_an_encoder_has_its_place(family: str, encoder: Callable[..., PreTrainedModel]) -> None:
     model = encoder(family)
     freeze_layers(model, LAYERS)
@@ -123,7 +123,7 @@ def test_every_weight_of_an_encoder_has_its_place(family: str, encoder: Callable
     assert above <= {"pooler", "final_norm", "norm"}, "a norm or a pooler is above the layers, and nothing else is"
 
 
-@pytest.mark.parametrize("family", TURNABLE)
+@pytest.mark.parametrize("family", WITHOUT_SHARED_LAYERS)
 def test_no_gradient_goes_below_the_first_layer_that_is_trained(
     family: str, encoder: Callable[..., PreTrainedModel]
 ) -> None:
@@ -200,7 +200,7 @@ def refused(family: str, params: dict[str, Any]) -> list[str]:
     return [str(obstacle) for obstacle in obstacles(architecture, params)]
 
 
-ABLE = [name for name in TURNABLE if FAMILIES[name].can_checkpoint and FAMILIES[name].dropout]
+ABLE = [name for name in WITHOUT_SHARED_LAYERS if FAMILIES[name].can_checkpoint and FAMILIES[name].dropout]
 
 
 @pytest.mark.parametrize("family", ABLE)

@@ -1,6 +1,7 @@
 """Settings that an entry of a registry adds to a section are settings like any other."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from jsonschema import Draft202012Validator
 from trainables.declaration import add_settings, added, choices_changed, remove_settings, with_values
 from trainables.optimizers import OPTIMIZERS
 from trainables.recording import recording
+from trainables.registry import RegistryError
 from trainables.settings import OptimSettings, with_params
 from tune_app.config import RunConfig, parse_config, searchable_names, setting_names
 from tune_app.config.reference import reference
@@ -93,6 +95,9 @@ def test_entries_share_a_setting_that_they_declare_alike() -> None:
     assert with_values(OptimSettings(), {"momentum": 0.5})["momentum"] == 0.5
     with pytest.raises(ValueError, match=r"optim\.momentum: adamw and adafactor declare it differently"):
         add_settings("optim", "adamw", momentum=added(float, 0.1, ABOUT))
+    with pytest.raises(RegistryError, match=r"optim\.momentum: sophia and adafactor declare it differently"):
+        OPTIMIZERS["sophia"] = replace(OPTIMIZERS["lion"], settings={"momentum": added(float, 0.1, ABOUT)})
+    assert "sophia" not in OPTIMIZERS
     remove_settings("optim", "adafactor")
 
 
