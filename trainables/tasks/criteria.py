@@ -7,7 +7,6 @@ from typing import Self
 
 import numpy as np
 import torch
-from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from torch import nn
 
 from trainables.data.augment import AugmentedTexts
@@ -125,6 +124,9 @@ def class_scores(
         decision: holds the threshold to apply; None applies the fixed one or, with ``tuned``, chooses it for macro-F1.
         settings: the names of the classes, and the threshold or ``tuned``.
     """
+    # Imported here, since scikit-learn takes half a second to import and many processes score nothing.
+    from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+
     classes = logits.shape[1]
     probabilities = logits.float().softmax(dim=-1).numpy().astype(np.float64)
     every_class = np.arange(classes)
@@ -199,6 +201,8 @@ def _by_criterion(
 ) -> dict[str, Mapping[str, float]]:
     if criteria is None:
         return {}
+    from sklearn.metrics import f1_score
+
     named = np.array(criteria, dtype=object)
     found: dict[str, Mapping[str, float]] = {}
     for criterion, rows in Counter(criteria).most_common(MOST_CRITERIA):

@@ -9,7 +9,6 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats.qmc import Sobol
 
 from search_spaces.conditions import ActiveSpace
 from search_spaces.space import Params, Scalar
@@ -74,6 +73,9 @@ class TpeDraw:
         self._rejected: dict[int, bool] = {}
         self._reports: dict[int, Reported | None] = {}
         self._projected: dict[int, FrozenTrial] = {}
+        # Imported here, since SciPy's statistics take long to import and the other samplers do without them.
+        from scipy.stats.qmc import Sobol
+
         self._sampler = CandidateTpe(seed=seed, least_bandwidth=least_bandwidth, columns=self._columns)
         self._points = Sobol(len(self._space), rng=seed)
 
