@@ -149,7 +149,7 @@ def _code_of(end: "SearchEnd") -> int:
 @click.argument("study")
 @click.option("--all", "every", is_flag=True, help="List every trial, not only the best.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every trial, for scripts.")
-@click.option("--watch", is_flag=True, help="Refresh every two seconds until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Follow the search on one screen until Ctrl-C.")
 def status(study: str, every: bool, as_json: bool, watch: bool) -> int:
     """Show counts per outcome, the best trial so far and the time left. STUDY is a name, a run directory or a URI.
 
@@ -159,9 +159,12 @@ def status(study: str, every: bool, as_json: bool, watch: bool) -> int:
 
     from tune_app.commands.overview import overview, status_dict
     from tune_app.commands.tables import print_status, print_trials
+    from tune_app.commands.watch import WATCH_S, watch_study
     from tune_app.study.remaining import Course
 
     console = make_console()
+    if watch and console.is_terminal and not as_json and not every:
+        return watch_study(console, study)
     # The same warning is printed once, however often the study is read.
     warn_once = functools.cache(warn)
     # Computed only once, because it opens every later version.
@@ -183,7 +186,7 @@ def status(study: str, every: bool, as_json: bool, watch: bool) -> int:
             console.say(f"run directory {run_dir}")
         if not watch:
             return DONE
-        time.sleep(2)
+        time.sleep(WATCH_S)
 
 
 @cli.command()

@@ -51,11 +51,17 @@ class TorchFacts:
 
 @dataclass(frozen=True)
 class NvmlGpu:
-    """A GPU of this machine; its sizes are None if it shares the host's memory and has none of its own."""
+    """A GPU of this machine.
+
+    Attributes:
+        total_gib: size of its memory; None, like ``used_gib``, if it shares the host's memory and has none of its own.
+        busy_percent: share of the last second or less in which it ran a kernel; None if the driver does not say.
+    """
 
     name: str
     total_gib: float | None
     used_gib: float | None
+    busy_percent: int | None = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,10 @@ def nvml_facts() -> NvmlFacts:
         return NvmlFacts(driver=None, absent=str(error))
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        gpus = tuple(NvmlGpu(str(pynvml.nvmlDeviceGetName(handle)), *_sizes_gib(pynvml, handle)) for handle in handles)
+        gpus = tuple(
+            NvmlGpu(str(pynvml.nvmlDeviceGetName(handle)), *_sizes_gib(pynvml, handle), _busy_percent(pynvml, handle))
+            for handle in handles
+        )
         return NvmlFacts(driver=str(pynvml.nvmlSystemGetDriverVersion()), gpus=gpus)
     except pynvml.NVMLError as error:
         return NvmlFacts(driver=None, absent=str(error))
@@ -158,3 +167,10 @@ def _sizes_gib(pynvml: Any, handle: Any) -> tuple[float | None, float | None]:
     except pynvml.NVMLError_NotSupported:
         return None, None
     return memory.total / GIB, memory.used / GIB
+
+
+def _busy_percent(pynvml: Any, handle: Any) -> int | None:
+    try:
+        return int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+    except pynvml.NVMLError_NotSupported:
+        return None
