@@ -158,12 +158,12 @@ class ActiveSpace:
 
     def never_read(self) -> dict[str, Condition]:
         """Return the entries that no run of any configuration reads: name → the condition that can never hold."""
-        found = {}
+        unread = {}
         for name in self.conditions:
             unmet = self._unmet(name)
             if unmet is not None:
-                found[name] = unmet
-        return found
+                unread[name] = unmet
+        return unread
 
     def activated(self, name: str, params: Mapping[str, Scalar]) -> Params:
         """Return the configuration changed so that ``name`` is read; only values that conditions look at change.

@@ -31,12 +31,12 @@ def nearest(
         fixed: settings outside the space, by dotted name. The only ones read are batch size and accumulation, if the
             space holds just one of them.
     """
-    found = space.sample(rng)
+    sample = space.sample(rng)
     for name, entry in space.entries.items():
         value = _nearest_to(entry, wanted.get(name))
         if value is not None:
-            found[name] = value
-    return {**found, **_nearest_batch(space.entries, wanted, fixed or {})}
+            sample[name] = value
+    return {**sample, **_nearest_batch(space.entries, wanted, fixed or {})}
 
 
 def _nearest_to(entry: Entry, wanted: Scalar | None) -> Scalar | None:

@@ -66,9 +66,9 @@ def check_models(settings: TrialSettings) -> None:
     """
     for name in dict.fromkeys(encoder_names(settings)):
         expected = settings.content.of_model(name)
-        found = expected and _found(name)
-        if found != expected:
-            what = "is gone" if found is None else f"has changed since the search began ({found[:_SHOWN]} now)"
+        location = expected and _found(name)
+        if location != expected:
+            what = "is gone" if location is None else f"has changed since the search began ({location[:_SHOWN]} now)"
             raise InputsChangedError(
                 f"model.name: the folder of {name} {what}; restore it, or search the new one: the same command starts a"
                 " new version of the study with it"

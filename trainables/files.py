@@ -139,8 +139,8 @@ def stamp_of(path: Path) -> Stamp:
     Raises:
         OSError: the file does not exist.
     """
-    found = os.stat(path)
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    status = os.stat(path)
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _checksums(folder: Path) -> dict[str, int]:

@@ -166,8 +166,8 @@ def _without_value(secret: str, message: str) -> str:
 
 def _spellings(*parts: str) -> list[str]:
     """Return the parts of a URL as written, decoded and encoded, the longest first."""
-    found = {way for part in parts if part for way in (part, unquote(part), quote(part, safe=""))}
-    return sorted(found, key=len, reverse=True)
+    spellings = {way for part in parts if part for way in (part, unquote(part), quote(part, safe=""))}
+    return sorted(spellings, key=len, reverse=True)
 
 
 def check_password(setting: str, url: str) -> None:

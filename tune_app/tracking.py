@@ -242,11 +242,11 @@ def _is_number(value: object) -> bool:
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested mappings: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``."""
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
-        found.update(flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value})
-    return found
+        settings.update(flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value})
+    return settings
 
 
 def _children(client: Any, experiment_id: str, parent_id: str) -> set[int]:

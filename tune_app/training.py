@@ -185,13 +185,13 @@ def _what_differs(config: RunConfig) -> list[str]:
     """Return the reasons, as lines, why an exported configuration may not reproduce its value here."""
     if config.pinned is None:
         return []
-    found = []
+    notes = []
     if development_of(config).fingerprint != config.pinned.data_fingerprint:
-        found.append("note: the data differs from that of the trial, so its value cannot be reproduced")
+        notes.append("note: the data differs from that of the trial, so its value cannot be reproduced")
     here = installed_versions()
     for package, version in config.pinned.versions.items():
         if here.get(package) != version:
-            found.append(
+            notes.append(
                 f"note: {package} is {here.get(package)} here and was {version}; the value may differ slightly"
             )
-    return found
+    return notes

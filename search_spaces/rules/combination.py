@@ -24,8 +24,8 @@ class CombinationRule:
         return "combination"
 
     def check(self, sample: Sample) -> Violation | None:
-        found = self._cannot(sample.params)
-        if not found:
+        problems = self._cannot(sample.params)
+        if not problems:
             return None
         # The distance from a possible combination has no measure other than the number of impossible settings.
-        return Violation(self.name, f"{sample}: the combination: {'; '.join(found)}", excess=float(len(found)))
+        return Violation(self.name, f"{sample}: the combination: {'; '.join(problems)}", excess=float(len(problems)))

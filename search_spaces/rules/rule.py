@@ -74,14 +74,14 @@ def violations(rules: Sequence[Rule], sample: Sample) -> list[Violation]:
 
     A violated rule with a true ``ends_check`` ends the check: a model that cannot be built has no memory to predict.
     """
-    found: list[Violation] = []
+    broken: list[Violation] = []
     for rule in rules:
         violation = rule.check(sample)
         if violation is not None:
-            found.append(violation)
+            broken.append(violation)
             if getattr(rule, "ends_check", False):
                 break
-    return found
+    return broken
 
 
 # The choice of optimizer changes memory, its parameters do not.

@@ -35,8 +35,8 @@ class Windows:
         counts = np.diff(self.bounds)[rows]
         # Each row's windows are consecutive numbers: start at the row's first window and count up.
         before = np.cumsum(counts) - counts
-        found: Ints = np.repeat(self.bounds[rows] - before, counts) + np.arange(counts.sum())
-        return found
+        positions: Ints = np.repeat(self.bounds[rows] - before, counts) + np.arange(counts.sum())
+        return positions
 
 
 def cut_windows(tokens: TokenisedRows, max_length: int, overlap: int) -> Windows:

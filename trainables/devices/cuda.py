@@ -96,8 +96,8 @@ def nvml_uuid(visible: str | None, index: int, torch_uuid: str | None, known: Se
 
 def asked_bytes(message: str) -> int | None:
     """Return the size of the failed allocation in an out-of-memory message; None if the message does not name it."""
-    found = _ASKED.search(message)
-    return None if found is None else int(float(found[1]) * _UNITS[found[2]])
+    match = _ASKED.search(message)
+    return None if match is None else int(float(match[1]) * _UNITS[match[2]])
 
 
 def grow_segments() -> None:

@@ -223,8 +223,9 @@ class UnsupportedError(ValueError):
 
 def obstacles(architecture: Architecture, params: Mapping[str, Any]) -> list[Obstacle]:
     """Return an obstacle for each setting, by dotted name, that a model cannot follow; absent ones are defaults."""
-    found = [check(architecture, name, params[name]) for name, check in _CHECKS.items() if params.get(name) is not None]
-    return [obstacle for obstacle in found if obstacle is not None]
+    given = {name: params[name] for name in LIMITED_SETTINGS if params.get(name) is not None}
+    checked = (_CHECKS[name](architecture, name, value) for name, value in given.items())
+    return [obstacle for obstacle in checked if obstacle is not None]
 
 
 def _dropout_obstacle(model: Architecture, setting: str, value: float) -> Obstacle | None:
@@ -327,9 +328,9 @@ def check_supported(config: "PreTrainedConfig", params: Mapping[str, Any]) -> No
         UnsupportedError: the model cannot follow a setting; the message names the first such setting.
     """
     architecture = Architecture.of(config.to_dict())
-    found = obstacles(architecture, params) if architecture else []
-    if found:
-        raise UnsupportedError(str(found[0]))
+    problems = obstacles(architecture, params) if architecture else []
+    if problems:
+        raise UnsupportedError(str(problems[0]))
 
 
 def set_dropout(config: "PreTrainedConfig", dropout: float | None, attention_dropout: float | None) -> None:

@@ -48,8 +48,8 @@ def family_of(model: str) -> Family:
 
     The model's configuration decides if it can be read here, else its name.
     """
-    found = architecture(model, fetch=False)
-    return FAMILIES.get((found.model_type if found else named_family(model)) or "", Family())
+    known = architecture(model, fetch=False)
+    return FAMILIES.get((known.model_type if known else named_family(model)) or "", Family())
 
 
 def architecture(model: str, revision: str | None = None, *, fetch: bool = True) -> Architecture | None:

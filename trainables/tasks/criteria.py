@@ -204,16 +204,16 @@ def _by_criterion(
     from sklearn.metrics import f1_score
 
     named = np.array(criteria, dtype=object)
-    found: dict[str, Mapping[str, float]] = {}
+    by_criterion: dict[str, Mapping[str, float]] = {}
     for criterion, rows in Counter(criteria).most_common(MOST_CRITERIA):
         chosen = named == criterion
-        found[criterion] = {
+        by_criterion[criterion] = {
             "rows": float(rows),
             **_class_counts(labels[chosen], class_names),
             "accuracy": float((labels[chosen] == predicted[chosen]).mean()),
             "macro_f1": float(f1_score(labels[chosen], predicted[chosen], average="macro", zero_division=0.0)),
         }
-    return found
+    return by_criterion
 
 
 def _class_counts(labels: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:

@@ -180,16 +180,16 @@ class SpanScorer:
         )
 
     def score(self, outputs: Tensor, rows: np.ndarray, decision: Decision | None) -> Scores:
-        found = self.best_spans(outputs, rows)
+        best = self.best_spans(outputs, rows)
         truth = [self._answer(row, *self._rows.evidence[row]) for row in rows]
-        spans = [self._answer(row, *span) for row, span in zip(rows, found.characters, strict=True)]
+        spans = [self._answer(row, *span) for row, span in zip(rows, best.characters, strict=True)]
         if decision:
             threshold = decision[NULL_THRESHOLD]
         elif isinstance(self._settings.null_threshold, float | int):
             threshold = float(self._settings.null_threshold)
         else:
-            threshold = _tuned(found.margin, spans, truth, exact_match if self._wants_exact else token_f1)
-        answers = [span if margin > threshold else "" for span, margin in zip(spans, found.margin, strict=True)]
+            threshold = _tuned(best.margin, spans, truth, exact_match if self._wants_exact else token_f1)
+        answers = [span if margin > threshold else "" for span, margin in zip(spans, best.margin, strict=True)]
         first_words = self._first_words(rows, truth)
         metrics = {
             **_compared("", answers, truth),

@@ -171,10 +171,10 @@ def _json(port: int, path: str) -> dict[str, Any]:
     if answer is None or answer[0] != 200:
         return {}
     try:
-        found = json.loads(answer[1])
+        answered = json.loads(answer[1])
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return answered if isinstance(answered, dict) else {}
 
 
 @contextmanager

@@ -120,8 +120,8 @@ def _run_dirs(location: str) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"--dir: {folder}: no such folder; give the study.dir of your searches")
     # A study whose creation was interrupted has no configuration yet.
-    found = {file.parent.resolve() for name in (CONFIG_FILE, JOURNAL_FILE) for file in folder.glob(f"*/{name}")}
-    return sorted(found)
+    folders = {file.parent.resolve() for name in (CONFIG_FILE, JOURNAL_FILE) for file in folder.glob(f"*/{name}")}
+    return sorted(folders)
 
 
 def print_studies(console: Console, studies: Sequence[Overview | Unreadable], folder: str) -> None:

@@ -86,8 +86,8 @@ def mlflow_page(tracking_uri: str, study_name: str, say: Say) -> tuple[Guard, st
             f"tracking.uri: {tracking_uri} cannot be opened ({type(error).__name__}: {problem}); fix that and run"
             " headroom dashboard again"
         ) from None
-    found = _json(app, "/api/2.0/mlflow/experiments/get-by-name", experiment_name=study_name).get("experiment")
-    fragment = f"/experiments/{found['experiment_id']}/runs" if found else ""
+    experiment = _json(app, "/api/2.0/mlflow/experiments/get-by-name", experiment_name=study_name).get("experiment")
+    fragment = f"/experiments/{experiment['experiment_id']}/runs" if experiment else ""
     return Guard("MLflow", app, readable=_MLFLOW_READS, hidden=_MLFLOW_HIDDEN, say=say), fragment
 
 

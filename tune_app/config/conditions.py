@@ -30,7 +30,7 @@ _FOLLOWED: dict[str, Callable[[Family], bool]] = {
 
 def conditions() -> Mapping[str, tuple[Condition, ...]]:
     """Return the conditions of every parameter that some runs do not read."""
-    found: dict[str, tuple[Condition, ...]] = {}
+    by_parameter: dict[str, tuple[Condition, ...]] = {}
     sources: list[Mapping[str, Condition]] = [
         {name: _of_models(followed) for name, followed in _FOLLOWED.items()},
         *(_of_entries(str(registry.chooser), registry) for registry in _CHOSEN),
@@ -38,10 +38,10 @@ def conditions() -> Mapping[str, tuple[Condition, ...]]:
     ]
     for source in sources:
         for name, condition in source.items():
-            found[name] = (*found.get(name, ()), condition)
+            by_parameter[name] = (*by_parameter.get(name, ()), condition)
     for name, others in CONDITIONS.items():
-        found[name] = (*found.get(name, ()), *others)
-    return found
+        by_parameter[name] = (*by_parameter.get(name, ()), *others)
+    return by_parameter
 
 
 def active_space(space: Space, fixed: Mapping[str, Scalar]) -> ActiveSpace:
@@ -60,13 +60,13 @@ def _of_models(followed: Callable[[Family], bool]) -> Condition:
 
 def _of_entries(chooser: str, registry: Mapping[str, Entry]) -> dict[str, Condition]:
     """Return the conditions on the entry that a setting chooses, for the settings that some entries do not read."""
-    found: dict[str, Condition] = {}
+    by_parameter: dict[str, Condition] = {}
     for name in dict.fromkeys(name for entry in registry.values() for name in sorted(entry.reads)):
         readers = tuple(key for key, entry in registry.items() if name in entry.reads)
         others = [key for key in registry if key not in readers]
         if others:
-            found[name] = IsNot(chooser, "none") if others == ["none"] else Is(chooser, readers)
-    return found
+            by_parameter[name] = IsNot(chooser, "none") if others == ["none"] else Is(chooser, readers)
+    return by_parameter
 
 
 def _of_added(section: str) -> dict[str, Condition]:

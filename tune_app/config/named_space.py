@@ -89,6 +89,6 @@ def _gives(raw: Mapping[str, Any], name: str) -> bool:
 def _models(raw: Mapping[str, Any], space: Mapping[str, Any]) -> list[str]:
     entry, fixed = space.get("model.name"), raw.get("model")
     if isinstance(entry, Mapping):
-        found = entry.get("choices", [])
-        return [str(model) for model in found] if isinstance(found, list) else []
+        choices = entry.get("choices", [])
+        return [str(model) for model in choices] if isinstance(choices, list) else []
     return [str(fixed.get("name"))] if isinstance(fixed, Mapping) else []

@@ -206,15 +206,15 @@ class _Sent:
     def _find(self) -> Path:
         folder = _sent_folder() / self.digest
         with locked(folder.with_name(f"{self.digest}.lock")):
-            found = folder / self.name if self.name else folder
+            target = folder / self.name if self.name else folder
             # Fetch a missing or damaged copy again, unless the driver's path holds the same content here.
-            if _digest(found) != self.digest:
+            if _digest(target) != self.digest:
                 if _digest(Path(self.path)) == self.digest:
                     return Path(self.path)
                 _remove_unused(folder.parent)
                 self._write_to(folder)
             os.utime(folder)
-        return found
+        return target
 
 
 _found: dict[str, Path] = {}

@@ -60,8 +60,8 @@ def _candidates(
         # An older checkpoint that still exists is that of the trial's best epoch.
         filesystem: FileSystem = newest.filesystem
         folder, _, name = newest.path.rpartition("/")
-        found = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
-        older = [info.path for info in found if info.type == FileType.Directory and info.base_name < name]
+        entries = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
+        older = [info.path for info in entries if info.type == FileType.Directory and info.base_name < name]
         seen = {newest.path, *older}
         yield from ((filesystem, path) for path in (newest.path, *sorted(older, reverse=True)))
     for filesystem, path in map(storage.find, recorded):

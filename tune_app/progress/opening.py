@@ -91,10 +91,10 @@ def _tied(config: RunConfig, development: "Development") -> list[str]:
     texts = development.tied.texts
     if not texts:
         return []
-    found = f"{texts:,} {'text stands' if texts == 1 else 'texts stand'} in several groups"
+    ties = f"{texts:,} {'text stands' if texts == 1 else 'texts stand'} in several groups"
     if config.data.equal_texts == "apart":
-        return [f"{found}, perhaps in training and in validation: set data.equal_texts=together"]
-    return [f"{found}, which stay on one side of the split (at most {development.tied.most_rows:,} rows together)"]
+        return [f"{ties}, perhaps in training and in validation: set data.equal_texts=together"]
+    return [f"{ties}, which stay on one side of the split (at most {development.tied.most_rows:,} rows together)"]
 
 
 def _cut(config: RunConfig, *, from_here: bool) -> list[str]:

@@ -48,9 +48,9 @@ def build_screen(
         *build_rules(config.limits, config.memory.max_accumulation, packing),
     ]
     if rules:
-        found = count_rejections(rules, config.space, config.fixed_params(), sub_seed(config.search.seed, "rules"))
-        check_something_runs(found, packing)
-        say(str(found))
+        rejections = count_rejections(rules, config.space, config.fixed_params(), sub_seed(config.search.seed, "rules"))
+        check_something_runs(rejections, packing)
+        say(str(rejections))
     return Screen(packing, rules)
 
 

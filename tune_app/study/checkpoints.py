@@ -232,8 +232,8 @@ def _in_its_trial(path: str) -> tuple[str, ...]:
 
 
 def _folders(filesystem: FileSystem, folder: str, prefix: str = "") -> list[str]:
-    found = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
-    return [info.path for info in found if info.type == FileType.Directory and info.base_name.startswith(prefix)]
+    entries = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
+    return [info.path for info in entries if info.type == FileType.Directory and info.base_name.startswith(prefix)]
 
 
 class CheckpointKeeper:

@@ -216,7 +216,7 @@ def _ahead(
     trials: Sequence[FrozenTrial], ranked: Sequence[FrozenTrial], step_scale: StepScale, *, is_running: bool
 ) -> Ahead | None:
     best = values_of(ranked[0])[0] if ranked else None
-    found = [
+    candidates = [
         Ahead(
             trial.number,
             value,
@@ -228,7 +228,7 @@ def _ahead(
         and (value := step_scale.value_so_far(reports := trial.intermediate_values)) is not None
         and (best is None or value > best)
     ]
-    return max(found, key=lambda ahead: ahead.value, default=None)
+    return max(candidates, key=lambda ahead: ahead.value, default=None)
 
 
 def state_of(trial: FrozenTrial, *, is_running: bool) -> str:
