@@ -7,6 +7,18 @@ from typing import Literal
 
 Fact = bool | int | float | str | None
 
+Breakdown = Mapping[str, Mapping[str, float]]
+"""Scores or counts of parts of the rows: part → name → value."""
+Breakdowns = Mapping[str, Breakdown]
+"""Breakdowns by their names, under which the study stores them."""
+
+BY_CRITERION, CONFUSION, BY_SPAN_LENGTH = "by_criterion", "confusion", "by_span_length"
+"""Names of breakdowns.
+
+The scores of every criterion; the rows of every true class by predicted class, without zeros; the scores of spans by
+their number of words.
+"""
+
 FOLD_EPOCH, FOLD_EPOCHS, FOLD_DEVIATION = "fold_epoch", "fold_epochs", "fold_deviation"
 """Names of a trial's metrics in folds.
 
@@ -35,7 +47,7 @@ class TrialReport:
             when memory ran out.
         reason: the reason for an end before the last step; one line.
         checkpoint: folder with the current state, or None. The receiver may move it.
-        by_criterion: scores of every criterion at the end of the best epoch so far, or over the folds; otherwise empty.
+        breakdowns: scores of parts of the rows at the end of the best epoch so far, or over the folds; otherwise empty.
     """
 
     step: int
@@ -46,7 +58,7 @@ class TrialReport:
     reason: str | None = None
     checkpoint: Path | None = None
     fold_epoch: int | None = None
-    by_criterion: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    breakdowns: Breakdowns = field(default_factory=dict)
 
 
 Report = Callable[[TrialReport], None]

@@ -93,7 +93,7 @@ def save_model_folder(
         stored = {"format_version": FORMAT_VERSION, **_stored_settings(settings), "decision": dict(decision)}
         settings_file = partial / _SETTINGS_FILE
         settings_file.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
-        stored_scores = {part: asdict(values) for part, values in (scores or {}).items()}
+        stored_scores = {part: _flat(values) for part, values in (scores or {}).items()}
         (partial / _SCORES_FILE).write_text(json.dumps(stored_scores, indent=2) + "\n", encoding="utf-8")
         # Safetensors makes files readable by their owner alone. On a shared machine the user's umask should decide.
         for path in partial.rglob("*"):
@@ -121,6 +121,13 @@ def load_model_folder(folder: str | Path) -> SavedModel:
     model = build_task(settings).build_model(encoders, seed=0)
     _load_own_tensors(model, folder / _OWN_FILE)
     return SavedModel(model.eval(), tuple(map(load_tokenizer, places)), settings, stored["decision"])
+
+
+def _flat(scores: Scores) -> dict[str, Any]:
+    """Return scores as plain data, with every breakdown under its own name."""
+    values = asdict(scores)
+    breakdowns: dict[str, Any] = values.pop("breakdowns")
+    return {**values, **breakdowns}
 
 
 def _task(stored: Mapping[str, Any]) -> TaskSettings:

@@ -13,7 +13,16 @@ from trainables.devices.errors import OutOfMemory
 from trainables.devices.stages import StageLog
 from trainables.machine import MachineFiles
 from trainables.planning.accepted import AcceptedPlans
-from trainables.reports import FOLD_DEVIATION, FOLD_EPOCH, FOLD_EPOCHS, Fact, Report, TrialReport
+from trainables.reports import (
+    FOLD_DEVIATION,
+    FOLD_EPOCH,
+    FOLD_EPOCHS,
+    Breakdown,
+    Breakdowns,
+    Fact,
+    Report,
+    TrialReport,
+)
 from trainables.session import TrainingSession
 from trainables.settings import TrialSettings
 from trainables.tasks.protocol import Scores
@@ -167,7 +176,7 @@ class _Trial:
         loss = session.train_epoch()
         scores = session.evaluate("validation")
         metrics = {"train_loss": loss, **scores.metrics, "collapsed": float(scores.collapsed)}
-        self._progress.add_epoch(self._objective(scores), metrics, scores.by_criterion)
+        self._progress.add_epoch(self._objective(scores), metrics, scores.breakdowns)
 
     def _train_rung(self, session: TrainingSession, rung: int) -> None:
         progress = self._progress
@@ -222,9 +231,9 @@ def _current_report(progress: TrialProgress, settings: TrialSettings) -> TrialRe
         done = len(progress.folds)
         value, metrics = _over_folds(progress.folds, settings.task.metric)
         end: Literal["complete"] | None = "complete" if done == folds else None
-        by_criterion = _mean_by_criterion(progress.folds_by_criterion)
+        breakdowns = _mean_breakdowns(progress.folds_breakdowns)
         fold_epoch = progress.epoch or None
-        return TrialReport(done, value, metrics, ended=end, fold_epoch=fold_epoch, by_criterion=by_criterion)
+        return TrialReport(done, value, metrics, ended=end, fold_epoch=fold_epoch, breakdowns=breakdowns)
     step, metrics = _steps_done(progress, settings), dict(progress.metrics)
     if progress.rung_values:
         return TrialReport(step, progress.rung_values[-1], metrics)
@@ -233,8 +242,8 @@ def _current_report(progress: TrialProgress, settings: TrialSettings) -> TrialRe
     if ended and progress.epoch < settings.train.epochs:
         waited = progress.epoch - progress.best_epoch
         reason = f"patience: no better epoch in {waited} since epoch {progress.best_epoch}"
-    by_criterion = progress.by_criterion if progress.best_epoch == progress.epoch else {}
-    return TrialReport(step, progress.values[-1], metrics, ended=ended, reason=reason, by_criterion=by_criterion)
+    reported = progress.breakdowns if progress.best_epoch == progress.epoch else {}
+    return TrialReport(step, progress.values[-1], metrics, ended=ended, reason=reason, breakdowns=reported)
 
 
 def _steps_done(progress: TrialProgress, settings: TrialSettings) -> int:
@@ -266,13 +275,24 @@ def _over_folds(folds: Sequence[Mapping[str, float]], objective: str) -> tuple[f
     return means[objective], {**means, FOLD_DEVIATION: statistics.pstdev(values), **last_fold}
 
 
-def _mean_by_criterion(folds: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
-    """Return each criterion's mean scores, counts included, over the folds in which it has scores."""
-    scores_of: dict[str, list[Mapping[str, float]]] = {}
+def _mean_breakdowns(folds: Sequence[Breakdowns]) -> dict[str, Breakdown]:
+    names = dict.fromkeys(name for fold in folds for name in fold)
+    return {name: _mean_breakdown([fold[name] for fold in folds if name in fold]) for name in names}
+
+
+def _mean_breakdown(folds: Sequence[Breakdown]) -> dict[str, dict[str, float]]:
+    """Return each part's mean values, counts included, over the folds in which it has values.
+
+    A value that some of these folds lack is a count of 0 there.
+    """
+    values_of: dict[str, list[Mapping[str, float]]] = {}
     for fold in folds:
-        for criterion, scores in fold.items():
-            scores_of.setdefault(criterion, []).append(scores)
+        for part, values in fold.items():
+            values_of.setdefault(part, []).append(values)
     return {
-        criterion: {name: statistics.fmean(fold[name] for fold in of_folds) for name in of_folds[0]}
-        for criterion, of_folds in scores_of.items()
+        part: {
+            name: statistics.fmean(fold.get(name, 0.0) for fold in of_folds)
+            for name in dict.fromkeys(name for fold in of_folds for name in fold)
+        }
+        for part, of_folds in values_of.items()
     }

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from optuna.trial import FrozenTrial, TrialState
 
+from trainables.reports import BY_CRITERION, BY_SPAN_LENGTH, CONFUSION
+
 MOST_RETRIES = 2
 """Number of times to run a trial again that died through no fault of its configuration."""
 
@@ -86,8 +88,8 @@ def step_of_metrics(attribute: str) -> int | None:
     return int(named[1]) if named else None
 
 
-BY_CRITERION_ATTRIBUTE = "by_criterion"
-"""Attribute that holds the scores of every criterion in the best epoch, or over the folds: criterion → name → value."""
+BREAKDOWN_ATTRIBUTES = (BY_CRITERION, CONFUSION, BY_SPAN_LENGTH)
+"""Attributes that hold scores of parts of the rows in the best epoch, or over the folds: part → name → value."""
 
 WAITS_ATTRIBUTE = "waits_at"
 """Attribute of an open trial that its scheduler paused: the step of its last report; null once the trial goes on."""

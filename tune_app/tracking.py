@@ -20,7 +20,7 @@ from tune_app.databases import sqlite_file
 from tune_app.errors import first_line, without_password, without_password_of
 from tune_app.objectives import values_of
 from tune_app.outcomes import (
-    BY_CRITERION_ATTRIBUTE,
+    BREAKDOWN_ATTRIBUTES,
     RECOMMENDED_ATTRIBUTE,
     Outcome,
     carried_from,
@@ -195,9 +195,9 @@ class _Mirror:
         metrics += [Metric(name, float(value), ended, 0) for name, value in numbers.items()]
         params = [Param(key, _param(value)) for key, value in trial.params.items()]
         self._client.log_batch(run.info.run_id, metrics=metrics, params=params)
-        by_criterion = trial.user_attrs.get(BY_CRITERION_ATTRIBUTE)
-        if by_criterion:
-            self._client.log_dict(run.info.run_id, by_criterion, f"{BY_CRITERION_ATTRIBUTE}.json")
+        for name in BREAKDOWN_ATTRIBUTES:
+            if breakdown := trial.user_attrs.get(name):
+                self._client.log_dict(run.info.run_id, breakdown, f"{name}.json")
         status = "FAILED" if outcome is Outcome.FAILED else "FINISHED"
         self._client.set_terminated(run.info.run_id, status, ended)
         self._written.add(trial.number)

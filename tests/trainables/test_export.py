@@ -22,7 +22,7 @@ def test_the_saved_model_is_that_of_the_epoch_and_scores_what_was_reported(
     run_trial(settings, report=reports.append, folders=TrialFolders(cache, tmp_path / "checkpoints"))
     # The best epoch differs from the trial's last state, and has scores by criterion, which only a new best epoch
     # reports.
-    epoch = next(trial_report for trial_report in reversed(reports[:-1]) if trial_report.by_criterion)
+    epoch = next(trial_report for trial_report in reversed(reports[:-1]) if trial_report.breakdowns)
     assert epoch.checkpoint is not None
     saved = save_best_epoch(settings, cache, epoch.checkpoint, tmp_path / "model")
     assert saved.folder == tmp_path / "model"
@@ -30,7 +30,11 @@ def test_the_saved_model_is_that_of_the_epoch_and_scores_what_was_reported(
     assert saved.test.keys() == saved.validation.keys()
     kept = json.loads((saved.folder / "scores.json").read_text())
     assert kept["test"]["metrics"] == saved.test
-    assert kept["validation"]["by_criterion"].keys() == epoch.by_criterion.keys() == {"is tired", "sleeps badly"}
+    assert (
+        kept["validation"]["by_criterion"].keys()
+        == epoch.breakdowns["by_criterion"].keys()
+        == {"is tired", "sleeps badly"}
+    )
 
     session = session_of(settings)
     session.resume(epoch.checkpoint)

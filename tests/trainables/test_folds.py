@@ -54,11 +54,13 @@ def units(reports: list[TrialReport]) -> list[TrialReport]:
 
 
 def scripted(values: dict[int, list[float]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make epochs measure these values, by fold from 0."""
+    """Make epochs measure these values, by fold from 0; the first fold alone has a right answer."""
 
     def evaluate(session: TrainingSession, part: str) -> Scores:
         progress = session.progress
-        return Scores({"macro_f1": values[len(progress.folds)][progress.epoch]})
+        value = values[len(progress.folds)][progress.epoch]
+        answers = {"no": 2.0} if progress.folds else {"no": 1.0, "yes": 3.0}
+        return Scores({"macro_f1": value}, breakdowns={"confusion": {"yes": answers}})
 
     monkeypatch.setattr(TrainingSession, "evaluate", evaluate)
 
@@ -91,6 +93,7 @@ def test_the_objective_is_the_mean_of_the_folds_best_epochs(
     assert [trial_report.metrics["fold_macro_f1"] for trial_report in reports] == [0.7, 0.9, 0.2]
     assert [trial_report.metrics["fold_epoch"] for trial_report in reports] == [2, 1, 2]
     assert reports[-1].metrics["fold_deviation"] == pytest.approx(statistics.pstdev([0.7, 0.9, 0.2]))
+    assert reports[-1].breakdowns == {"confusion": {"yes": {"no": pytest.approx(5 / 3), "yes": 1.0}}}
 
 
 def test_patience_looks_at_the_epochs_of_its_own_fold(

@@ -272,7 +272,7 @@ def test_a_step_is_a_rung_and_the_epochs_end_is_the_last_of_its_rungs(reports_in
     assert [trial_report.ended for trial_report in reports] == [None] * 7 + ["complete"]
     assert all(trial_report.value == trial_report.metrics["macro_f1"] for trial_report in reports)
     assert ["collapsed" in trial_report.metrics for trial_report in reports] == 2 * [False, False, False, True]
-    assert [bool(trial_report.by_criterion) for trial_report in reports[:4]] == [False, False, False, True]
+    assert [bool(trial_report.breakdowns) for trial_report in reports[:4]] == [False, False, False, True]
     checkpoints = {trial_report.checkpoint for trial_report in reports}
     assert len(checkpoints) == 8
     assert all(folder is not None and folder.is_dir() for folder in checkpoints)
@@ -289,9 +289,7 @@ def test_epochs_are_to_the_last_bit_those_of_a_trial_without_rungs(
         assert [contents([trial_report])[0][1:] for trial_report in ends] == [
             contents([trial_report])[0][1:] for trial_report in plain
         ]
-        assert [trial_report.by_criterion for trial_report in ends] == [
-            trial_report.by_criterion for trial_report in plain
-        ]
+        assert [trial_report.breakdowns for trial_report in ends] == [trial_report.breakdowns for trial_report in plain]
 
 
 def test_an_epoch_of_fewer_steps_than_rungs_repeats_what_it_measured(

@@ -14,6 +14,7 @@ from trainables.data.rows import Rows
 from trainables.data.tokens import Reading, Texts, pad_batch
 from trainables.models.encoder import TextClassifier
 from trainables.models.load import LoadedEncoder
+from trainables.reports import BY_CRITERION, CONFUSION, Breakdown
 from trainables.settings import TaskSettings, TrialSettings
 from trainables.tasks.losses import ClassLoss
 from trainables.tasks.protocol import Batch, Decision, Scores
@@ -26,6 +27,8 @@ _EVEN = 0.5
 _BINS = 15
 MOST_CRITERIA = 50
 """Number of criteria with separate scores, those with the most rows first; scores of one-row criteria say little."""
+MOST_CLASSES = 50
+"""Number of classes up to which scores have a confusion matrix."""
 
 
 class PairExamples:
@@ -158,7 +161,12 @@ def class_scores(
         else:
             scores["auc"] = float(roc_auc_score(labels, probabilities, multi_class="ovr", labels=every_class))
     collapsed = len(np.unique(predicted)) == 1 and len(np.unique(labels)) > 1
-    return Scores(scores, used, _by_criterion(criteria, labels, predicted, settings.class_names), collapsed)
+    breakdowns: dict[str, Breakdown] = {}
+    if criteria is not None:
+        breakdowns[BY_CRITERION] = _by_criterion(criteria, labels, predicted, settings.class_names)
+    if classes <= MOST_CLASSES:
+        breakdowns[CONFUSION] = _confusion(labels, predicted, settings.class_names)
+    return Scores(scores, used, breakdowns, collapsed)
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -196,11 +204,17 @@ def _threshold(positive: np.ndarray, labels: np.ndarray, setting: float | str) -
     return best_cut(candidates, (f1_one + f1_zero) / 2, _EVEN)
 
 
+def _confusion(labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return the number of rows by true class and predicted class, without zeros."""
+    rows: dict[str, dict[str, float]] = {name: {} for name in class_names}
+    for (true, guess), count in sorted(Counter(zip(labels.tolist(), predicted.tolist(), strict=True)).items()):
+        rows[class_names[true]][class_names[guess]] = float(count)
+    return rows
+
+
 def _by_criterion(
-    criteria: Sequence[str] | None, labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]
+    criteria: Sequence[str], labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]
 ) -> dict[str, Mapping[str, float]]:
-    if criteria is None:
-        return {}
     from sklearn.metrics import f1_score
 
     named = np.array(criteria, dtype=object)

@@ -1,7 +1,8 @@
 """Task ``evidence``: which words of the text show the criterion, if any."""
 
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Self
@@ -17,6 +18,7 @@ from trainables.data.tokens import Reading, Texts, TokenColumn, pad_batch, token
 from trainables.data.windows import Windows, cut_windows, window_example
 from trainables.models.load import LoadedEncoder
 from trainables.models.spans import SpanModel
+from trainables.reports import BY_CRITERION, BY_SPAN_LENGTH, Breakdown
 from trainables.settings import TaskSettings, TokSettings, TrialSettings
 from trainables.tasks.criteria import MOST_CRITERIA, full_inputs
 from trainables.tasks.losses import SpanLoss
@@ -29,6 +31,8 @@ NULL_THRESHOLD = "null_threshold"
 """Name of the threshold for the margin over no span: the best span is the answer if its margin is above it."""
 
 _NO_PREFERENCE = 0.0
+_LENGTHS = (("no span", 0), ("1–2", 2), ("3–5", 5), ("6–10", 10), ("11–20", 20), ("over 20", math.inf))
+"""Ranges of a span's length in words, by name, with their upper ends."""
 
 
 class WindowExamples:
@@ -204,7 +208,10 @@ class SpanScorer:
                 part = np.flatnonzero(chosen)
                 metrics |= _compared(name, [answers[n] for n in part], [truth[n] for n in part])
         collapsed = len({answer == "" for answer in answers}) == 1 and len(set(has_evidence.tolist())) == 2
-        return Scores(metrics, {NULL_THRESHOLD: threshold}, self._by_criterion(rows, answers, truth), collapsed)
+        breakdowns = {BY_SPAN_LENGTH: _by_length(answers, truth)}
+        if self._rows.criteria is not None:
+            breakdowns[BY_CRITERION] = self._by_criterion(self._rows.criteria, rows, answers, truth)
+        return Scores(metrics, {NULL_THRESHOLD: threshold}, breakdowns, collapsed)
 
     @property
     def _wants_exact(self) -> bool:
@@ -223,14 +230,13 @@ class SpanScorer:
         words = int(np.median(lengths)) if lengths else 0
         return [" ".join(self._rows.texts[row].split()[:words]) for row in rows]
 
+    @staticmethod
     def _by_criterion(
-        self, rows: np.ndarray, answers: Sequence[str], truth: Sequence[str]
-    ) -> dict[str, Mapping[str, float]]:
-        if self._rows.criteria is None:
-            return {}
+        criteria: Sequence[str], rows: np.ndarray, answers: Sequence[str], truth: Sequence[str]
+    ) -> Breakdown:
         positions: dict[str, list[int]] = {}
         for position, row in enumerate(rows):
-            positions.setdefault(self._rows.criteria[row], []).append(position)
+            positions.setdefault(criteria[row], []).append(position)
         counts = Counter({criterion: len(indices) for criterion, indices in positions.items()})
         return {
             criterion: {
@@ -240,6 +246,19 @@ class SpanScorer:
             }
             for criterion, count in counts.most_common(MOST_CRITERIA)
         }
+
+
+def _by_length(answers: Sequence[str], truth: Sequence[str]) -> Breakdown:
+    """Return the scores of the rows by the number of words of their true span; lengths without rows are left out."""
+    positions: dict[str, list[int]] = {name: [] for name, _ in _LENGTHS}
+    for position, answer in enumerate(truth):
+        words = len(answer.split())
+        positions[next(name for name, most in _LENGTHS if words <= most)].append(position)
+    return {
+        name: {"rows": float(len(part)), **_compared("", [answers[n] for n in part], [truth[n] for n in part])}
+        for name, part in positions.items()
+        if part
+    }
 
 
 def _compared(prefix: str, answers: Sequence[str], truth: Sequence[str]) -> dict[str, float]:

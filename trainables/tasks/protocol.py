@@ -12,6 +12,7 @@ from trainables.data.augment import AugmentedTexts
 from trainables.data.rows import Rows
 from trainables.data.tokens import Reading
 from trainables.models.load import LoadedEncoder
+from trainables.reports import Breakdowns
 from trainables.settings import TrialSettings
 
 Batch = dict[str, torch.Tensor]
@@ -58,13 +59,13 @@ class Scores:
     Attributes:
         metrics: values by name, the objective among them.
         decision: thresholds that chose the answers.
-        by_criterion: criterion → name → value, for those with the most rows; empty for data without criteria.
+        breakdowns: scores of parts of the rows, such as those of every criterion.
         collapsed: whether every row got the same answer although the true answers differ.
     """
 
     metrics: Mapping[str, float]
     decision: Decision = field(default_factory=dict)
-    by_criterion: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    breakdowns: Breakdowns = field(default_factory=dict)
     collapsed: bool = False
 
 

@@ -1,6 +1,6 @@
 """Task ``share``: whether the text meets the criterion, and which words show it, with one encoder and both heads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from trainables.data.rows import Rows
 from trainables.data.tokens import Reading
 from trainables.models.load import LoadedEncoder
 from trainables.models.shared import SharedModel
+from trainables.reports import BY_CRITERION
 from trainables.settings import TrialSettings
 from trainables.tasks.criteria import class_scores
 from trainables.tasks.evidence import SpanScorer, WindowExamples, full_windows
@@ -101,12 +102,11 @@ def both(classes: Scores, spans: Scores) -> Scores:
     """
     mean = (classes.metrics["macro_f1"] + spans.metrics["exact_match"]) / 2
     blind = (classes.metrics["majority_macro_f1"] + spans.metrics["empty_exact_match"]) / 2
-    by_criterion: Mapping[str, Mapping[str, float]] = {
-        name: {**own, **spans.by_criterion.get(name, {})} for name, own in classes.by_criterion.items()
-    }
+    of_classes, of_spans = (scores.breakdowns.get(BY_CRITERION, {}) for scores in (classes, spans))
+    by_criterion = {name: {**own, **of_spans.get(name, {})} for name, own in of_classes.items()}
     return Scores(
         metrics={"mean_score": mean, "majority_empty_mean_score": blind, **classes.metrics, **spans.metrics},
         decision={**classes.decision, **spans.decision},
-        by_criterion=by_criterion,
+        breakdowns={**classes.breakdowns, **spans.breakdowns, **({BY_CRITERION: by_criterion} if by_criterion else {})},
         collapsed=classes.collapsed or spans.collapsed,
     )

@@ -12,11 +12,9 @@ from torch import nn
 
 from trainables.devices.counting import uncounted
 from trainables.files import whole_folder
-from trainables.reports import FOLD_EPOCH, FOLD_EPOCHS
+from trainables.reports import FOLD_EPOCH, FOLD_EPOCHS, Breakdowns
 
 _FILE = "state.pt"
-
-ByCriterion = dict[str, dict[str, float]]
 
 
 @dataclass
@@ -30,8 +28,8 @@ class TrialProgress:
         rung_values: the objective at every rung so far in the current epoch, without its end.
         metrics: everything measured at the last rung or epoch's end.
         best_metrics: everything measured in the best epoch so far; of the current fold alone.
-        by_criterion: scores of every criterion in that epoch.
-        folds_by_criterion: the same for every finished fold.
+        breakdowns: scores of parts of the rows in that epoch.
+        folds_breakdowns: the same for every finished fold.
         peak_bytes: the most memory that was held in training and evaluation.
         seconds_per_sample: a row's share of the quickest evaluation's time; None before any. Other load on the machine
             only ever slows an evaluation down.
@@ -43,8 +41,8 @@ class TrialProgress:
     rung_values: list[float] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     best_metrics: dict[str, float] = field(default_factory=dict)
-    by_criterion: ByCriterion = field(default_factory=dict)
-    folds_by_criterion: list[ByCriterion] = field(default_factory=list)
+    breakdowns: Breakdowns = field(default_factory=dict)
+    folds_breakdowns: list[Breakdowns] = field(default_factory=list)
     trained_tokens: int = 0
     train_s: float = 0.0
     eval_s: float = 0.0
@@ -68,16 +66,14 @@ class TrialProgress:
         name = f"epoch-{self.epoch}" if not self.folds else f"folds-{len(self.folds)}-epoch-{self.epoch}"
         return f"{name}-rung-{len(self.rung_values)}" if self.rung_values else name
 
-    def add_epoch(
-        self, value: float, metrics: Mapping[str, float], by_criterion: Mapping[str, Mapping[str, float]] | None = None
-    ) -> None:
+    def add_epoch(self, value: float, metrics: Mapping[str, float], breakdowns: Breakdowns | None = None) -> None:
         """Record the end of an epoch and its measurements."""
         self.values.append(value)
         self.rung_values = []
         self.metrics = dict(metrics)
         if self.best_epoch == self.epoch:
             self.best_metrics = self.metrics
-            self.by_criterion = {criterion: dict(scores) for criterion, scores in (by_criterion or {}).items()}
+            self.breakdowns = breakdowns or {}
 
     def add_rung(self, value: float, metrics: Mapping[str, float]) -> None:
         """Record a rung within an epoch and its measurements."""
@@ -91,8 +87,8 @@ class TrialProgress:
     def finish_fold(self) -> None:
         """End the current fold; its best epoch counts."""
         self.folds.append({**self.best_metrics, FOLD_EPOCH: self.best_epoch, FOLD_EPOCHS: self.epoch})
-        self.folds_by_criterion.append(self.by_criterion)
-        self.values, self.metrics, self.best_metrics, self.by_criterion = [], {}, {}, {}
+        self.folds_breakdowns.append(self.breakdowns)
+        self.values, self.metrics, self.best_metrics, self.breakdowns = [], {}, {}, {}
 
 
 def save_checkpoint(

@@ -63,7 +63,7 @@ def enter(report: SentReport, live: Live) -> int | None:
     live.metrics = dict(report.metrics)
     if live.representative_step == report.step:
         live.best_metrics = live.metrics
-        live.by_criterion = {criterion: dict(scores) for criterion, scores in report.by_criterion.items()}
+        live.breakdowns = report.breakdowns
     return report.step
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
 from search_spaces.space import Params
-from trainables.reports import Fact, TrialReport
+from trainables.reports import Breakdowns, Fact, TrialReport
 from tune_app.outcomes import TrialError
 
 VALUE, STEP = "value", "step"
@@ -67,7 +67,7 @@ class SentReport:
         ended: end of the trial; None while it goes on.
         reason: reason for the end, for a person.
         fold_epoch: finished epochs of the current fold, in a report from within it; None in all others.
-        by_criterion: scores of every criterion in the best step so far.
+        breakdowns: scores of parts of the rows in the best step so far.
         error: error of a failed trial.
     """
 
@@ -78,7 +78,7 @@ class SentReport:
     ended: End | None = None
     reason: str | None = None
     fold_epoch: int | None = None
-    by_criterion: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    breakdowns: Breakdowns = field(default_factory=dict)
     error: TrialError | None = None
 
     @classmethod
@@ -92,7 +92,7 @@ class SentReport:
             ended=report.ended,
             reason=report.reason,
             fold_epoch=report.fold_epoch,
-            by_criterion={criterion: dict(scores) for criterion, scores in report.by_criterion.items()},
+            breakdowns=dict(report.breakdowns),
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from tune_app.distributed.decision import Decision, Judge, enter, is_final, name
 from tune_app.distributed.messages import Launch, SentReport, number_of
 from tune_app.distributed.searcher import HeadroomSearch
 from tune_app.outcomes import (
-    BY_CRITERION_ATTRIBUTE,
     FACTS_ATTRIBUTE,
     PASSED_OVER_ATTRIBUTE,
     TRIAL_ATTRIBUTES,
@@ -159,8 +158,8 @@ class StudyRecorder(tune.Callback):
         if live.fold_epoch is None:
             # One attribute per step preserves the metrics that a resumed trial measured before it was interrupted.
             attributes = {**attributes, metrics_attribute(self._step_scale.name, live.step): live.metrics}
-            if live.by_criterion and live.representative_step == live.step:
-                attributes[BY_CRITERION_ATTRIBUTE] = live.by_criterion
+            if live.representative_step == live.step:
+                attributes |= live.breakdowns
         live.clock.turn_to(live.clock.doing, time.time())
         known = {FACTS_ATTRIBUTE: live.facts, CLOCK_ATTRIBUTE: live.clock.as_dict()}
         self._store.set_attributes(live.number, {**attributes, **known})

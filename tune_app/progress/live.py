@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainables.reports import Breakdowns
 from tune_app.outcomes import TrialError
 from tune_app.step_scale import StepScale
 from tune_app.study.times import TrialClock
@@ -28,7 +29,7 @@ class Live:
     facts: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     best_metrics: dict[str, float] = field(default_factory=dict)
-    by_criterion: dict[str, dict[str, float]] = field(default_factory=dict)
+    breakdowns: Breakdowns = field(default_factory=dict)
     error: TrialError | None = None
     retries: int = 0
     waits: bool = False

@@ -17,7 +17,7 @@ from trainables.seeds import trial_seeds
 from trainables.session import TrainingSession
 from trainables.settings import DataSettings, TaskSettings, TrialSettings
 from trainables.tasks import build_task
-from trainables.tasks.criteria import calibration_error, class_scores
+from trainables.tasks.criteria import MOST_CLASSES, calibration_error, class_scores
 from trainables.tasks.protocol import Scores, Task
 
 
@@ -141,17 +141,30 @@ def test_one_answer_for_all_is_called_collapsed() -> None:
 def test_a_criterion_counts_the_rows_of_each_of_several_classes() -> None:
     outputs = torch.eye(3)[[0, 1, 2, 1]]
     scores = scored(outputs, [0, 1, 2, 2], "tuned", criteria=["a", "a", "a", "b"], names=("no", "perhaps", "yes"))
-    assert scores.by_criterion["a"] | {"rows_no": 1, "rows_perhaps": 1, "rows_yes": 1} == scores.by_criterion["a"]
-    assert scores.by_criterion["b"]["rows_yes"] == 1
-    assert "positives" not in scores.by_criterion["a"], "no class of three is the positive one"
+    assert (
+        scores.breakdowns["by_criterion"]["a"] | {"rows_no": 1, "rows_perhaps": 1, "rows_yes": 1}
+        == scores.breakdowns["by_criterion"]["a"]
+    )
+    assert scores.breakdowns["by_criterion"]["b"]["rows_yes"] == 1
+    assert "positives" not in scores.breakdowns["by_criterion"]["a"], "no class of three is the positive one"
 
 
 def test_every_criterion_has_its_scores() -> None:
     scores = scored(logits(0.1, 0.9, 0.9), [0, 1, 0], criteria=["sleep", "sleep", "mood"])
-    assert scores.by_criterion == {
+    assert scores.breakdowns["by_criterion"] == {
         "sleep": {"rows": 2.0, "positives": 1.0, "accuracy": 1.0, "macro_f1": 1.0},
         "mood": {"rows": 1.0, "positives": 0.0, "accuracy": 0.0, "macro_f1": 0.0},
     }
+
+
+def test_rows_are_counted_by_true_and_predicted_class() -> None:
+    outputs = torch.eye(3)[[0, 1, 2, 1]]
+    scores = scored(outputs, [0, 1, 2, 2], names=("no", "perhaps", "yes"))
+    assert scores.breakdowns == {
+        "confusion": {"no": {"no": 1.0}, "perhaps": {"perhaps": 1.0}, "yes": {"perhaps": 1.0, "yes": 1.0}}
+    }
+    many = MOST_CLASSES + 1
+    assert "confusion" not in scored(torch.eye(many), np.arange(many)).breakdowns, "the study stores it for every trial"
 
 
 def test_the_loss_is_summed_over_rows_in_fp32() -> None:

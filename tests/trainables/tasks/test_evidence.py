@@ -171,5 +171,16 @@ def test_the_gradient_does_not_depend_on_the_cut(
 
 def test_a_criterion_has_its_own_scores(data: tuple[Rows, TokenisedRows], evidence_settings: TrialSettings) -> None:
     task, examples = made(data, evidence_settings)
-    own = score(task, perfect_kept(task, examples), data[0]).by_criterion
+    own = score(task, perfect_kept(task, examples), data[0]).breakdowns["by_criterion"]
     assert own == {"trouble with sleep": {"rows": 12.0, "positives": 6.0, "exact_match": 1.0, "token_f1": 1.0}}
+
+
+def test_spans_have_scores_by_their_length(data: tuple[Rows, TokenisedRows], evidence_settings: TrialSettings) -> None:
+    task, examples = made(data, evidence_settings)
+    by_length = score(task, perfect_kept(task, examples), data[0], decision={"null_threshold": 1e9}).breakdowns[
+        "by_span_length"
+    ]
+    assert by_length == {
+        "no span": {"rows": 6.0, "exact_match": 1.0, "token_f1": 1.0},
+        "3–5": {"rows": 6.0, "exact_match": 0.0, "token_f1": 0.0},
+    }, "the answer is no span everywhere"

@@ -135,11 +135,15 @@ def test_only_a_measurement_is_a_step(report: SentReport, step: int | None, fina
 def test_the_scores_of_the_best_step_are_remembered_and_facts_add_up() -> None:
     live = live_of(
         [
-            SentReport(1, 0.7, {"loss": 0.3}, {"peak_gib": 1.0}, by_criterion={"a": {"f1": 0.7}}),
+            SentReport(1, 0.7, {"loss": 0.3}, {"peak_gib": 1.0}, breakdowns={"by_criterion": {"a": {"f1": 0.7}}}),
             SentReport(2, 0.5, {"loss": 0.2}, {"recoveries": 1}),
         ]
     )
-    assert (live.best_metrics, live.metrics, live.by_criterion) == ({"loss": 0.3}, {"loss": 0.2}, {"a": {"f1": 0.7}})
+    assert (live.best_metrics, live.metrics, live.breakdowns) == (
+        {"loss": 0.3},
+        {"loss": 0.2},
+        {"by_criterion": {"a": {"f1": 0.7}}},
+    )
     assert live.facts == {"peak_gib": 1.0, "recoveries": 1}
 
 

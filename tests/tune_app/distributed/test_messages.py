@@ -16,7 +16,15 @@ LAUNCHES = [
 ]
 REPORTS = [
     SentReport(1, 0.5),
-    SentReport(3, 0.75, {"loss": 0.5}, {"peak_gib": 1.5}, "complete", "patience", by_criterion={"a": {"f1": 0.5}}),
+    SentReport(
+        3,
+        0.75,
+        {"loss": 0.5},
+        {"peak_gib": 1.5},
+        "complete",
+        "patience",
+        breakdowns={"by_criterion": {"a": {"f1": 0.5}}},
+    ),
     SentReport(1, 0.5, fold_epoch=2),
     SentReport(ended="failed", error=TrialError("ValueError", "a defect", "line 3")),
     SentReport(ended="halted", reason="the disk is full"),
@@ -44,7 +52,9 @@ def test_a_report_arrives_as_it_was_sent(report: SentReport) -> None:
 
 
 def test_a_trial_s_own_report_is_sent_whole_but_for_its_checkpoint() -> None:
-    own = TrialReport(2, 0.5, {"loss": 0.1}, {"recoveries": 1}, fold_epoch=3, by_criterion={"a": {"f1": 0.5}})
+    own = TrialReport(
+        2, 0.5, {"loss": 0.1}, {"recoveries": 1}, fold_epoch=3, breakdowns={"by_criterion": {"a": {"f1": 0.5}}}
+    )
     sent = SentReport.of(own).as_dict()
     assert all(sent[name] == value for name, value in vars(own).items() if name != "checkpoint")
 
