@@ -2,11 +2,9 @@
 
 import csv
 import io
-import sys
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import pytest
 
 from trainables import inputs
@@ -19,7 +17,6 @@ from trainables.trial import TrialFolders, run_trial
 from tune_app.config import RunConfig, parse_config
 from tune_app.console import Console
 from tune_app.experiment import run_search
-from tune_app.study.store import load_study
 from tune_app.training import run_training
 
 WORDS = ("rain", "coffee", "music", "letters", "winter", "bread")
@@ -65,25 +62,6 @@ def opened(*_: Any, **__: Any) -> Any:
     raise TestPartOpened
 
 
-def guarded_trial(settings: Any, report: Any, workspace: Any) -> None:
-    """Train a real trial in a worker where access to the test rows raises; its reports have the fact ``guarded``."""
-    from dataclasses import replace
-
-    from trainables import inputs
-    from trainables.data import split
-    from tune_app.distributed.trial import train_encoder
-
-    def opened(*_: Any, **__: Any) -> Any:
-        raise PermissionError("the test part was opened")
-
-    split.read_test_rows = inputs.read_test_rows = opened
-    train_encoder(
-        settings,
-        lambda trial_report: report(replace(trial_report, facts={**trial_report.facts, "guarded": True})),
-        workspace,
-    )
-
-
 @pytest.fixture
 def nobody_opens_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make access to the test rows raise an error in this process, which prepares and drives searches."""
@@ -96,15 +74,24 @@ def nobody_opens_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_search_never_opens_the_test_part(
     folds: str, nobody_opens_it: None, ray_with_one_slot: None, tmp_path: Path
 ) -> None:
+    def train_nothing(settings: TrialSettings, report: Any, workspace: Any) -> None:
+        report(TrialReport(1, 0.5, ended="complete"))
+
     write_data(tmp_path / "rows.csv", text_of_test=None)
     config = configuration(tmp_path, f"data.folds={folds}")
-    # Workers cannot import a test module, so the function is pickled by value.
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    run_search(config, console=Console(file=io.StringIO()), run_trial=guarded_trial, checks=())
-    trials = load_study(Path(config.run_dir), "held-out", None).trials()
-    assert [trial.user_attrs["outcome"] for trial in trials] == ["complete", "complete"]
-    assert all(trial.user_attrs["guarded"] for trial in trials)
-    assert all(0 < trial.value <= 1 for trial in trials if trial.value is not None)
+    end = run_search(config, console=Console(file=io.StringIO()), run_trial=train_nothing)
+    assert end.status.trials["complete"] == 2
+
+
+@pytest.mark.parametrize("folds", ["null", "2"])
+def test_a_trial_never_opens_the_test_part(folds: str, nobody_opens_it: None, tmp_path: Path) -> None:
+    write_data(tmp_path / "rows.csv", text_of_test=None)
+    reports: list[TrialReport] = []
+    folders = TrialFolders(tmp_path / "cache", tmp_path / "steps")
+    settings = configuration(tmp_path, "space=null", f"data.folds={folds}").trial_settings()
+    run_trial(settings, report=reports.append, folders=folders, device=CpuDevice())
+    assert reports[-1].ended == "complete"
+    assert 0 < reports[-1].value <= 1
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Searches that are interrupted or killed, then resumed by the same command: real processes, real signals."""
+"""Searches that are killed or interrupted, then resumed by the same command: real processes, real signals."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from tune_app.cli import cli
+from tune_app.cli import cli, main
 
 CONFIG = """
 study: {name: cut, dir: RUNS}
@@ -59,19 +59,38 @@ def wait_for_epoch(runs: Path, epoch: int, search: subprocess.Popen[str]) -> Non
         time.sleep(0.1)
 
 
+def resumed_after(output: str) -> list[int]:
+    """Return the epoch after which trial 0 resumed, and the next epoch that it reported."""
+    return [int(re.findall(rf"trial +0 +{what} (\d+)", output)[0]) for what in ("resumes after epoch", "epoch")]
+
+
 @pytest.mark.slow
-def test_an_interrupted_and_then_killed_search_goes_on_and_repeats_at_most_an_epoch(tmp_path: Path) -> None:
+def test_a_killed_and_then_interrupted_search_goes_on_and_repeats_at_most_an_epoch(
+    tmp_path: Path, ray_with_one_slot: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     runs = tmp_path / "runs"
     config = tmp_path / "cut.yaml"
     config.write_text(CONFIG.replace("RUNS", str(runs)))
 
+    def search_here() -> tuple[object, str]:
+        with pytest.raises(SystemExit) as exited:
+            main(["search", str(config)])
+        captured = capsys.readouterr()
+        return exited.value.code, captured.out + captured.err
+
     search = start(config)
     wait_for_epoch(runs, 2, search)
     assert status(runs)["trials"]["running"] == 1
-    second = start(config)
-    output, _ = second.communicate(timeout=60)
-    assert (second.returncode, output.count("\n")) == (2, 1)
+    code, output = search_here()
+    assert (code, output.count("\n")) == (2, 1)
     assert "a search is running on cut already" in output
+    os.kill(search.pid, signal.SIGKILL)
+    search.communicate(timeout=60)
+    killed_at = max(epochs_reported(runs))
+    assert status(runs)["trials"]["interrupted"] == 1
+
+    search = start(config)
+    wait_for_epoch(runs, killed_at + 2, search)
     # A service manager or batch system signals every process, Ray's too.
     os.killpg(search.pid, signal.SIGTERM)
     output, _ = search.communicate(timeout=50)
@@ -79,20 +98,16 @@ def test_an_interrupted_and_then_killed_search_goes_on_and_repeats_at_most_an_ep
     assert "the same command resumes the search" in output
     assert "Traceback" not in output
     assert status(runs)["trials"]["interrupted"] == 1
+    resumed, first = resumed_after(output)
+    assert resumed == killed_at
+    assert first in (resumed, resumed + 1)
 
-    search = start(config)
-    wait_for_epoch(runs, max(epochs_reported(runs)) + 2, search)
-    os.kill(search.pid, signal.SIGKILL)
-    search.communicate(timeout=60)
-    reached = max(epochs_reported(runs))
-    assert status(runs)["trials"]["interrupted"] == 1
-
-    search = start(config)
-    output, _ = search.communicate(timeout=180)
-    assert search.returncode == 0, output
-    assert f"trial    0  resumes after epoch {reached}" in output
-    first_epoch = re.findall(r"trial +0 +epoch (\d+):", output)[0]
-    assert int(first_epoch) in (reached, reached + 1)
+    interrupted_at = max(epochs_reported(runs))
+    code, output = search_here()
+    assert code == 0, output
+    resumed, first = resumed_after(output)
+    assert resumed == interrupted_at
+    assert first in (resumed, resumed + 1)
     end = status(runs)
     assert end["trials"] == {
         "complete": 1,
