@@ -9,11 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+
+from tune_app.cli import main
+from tune_app.study import remote
+from tune_app.study.lease import Lease
 
 CONFIG = """
 study: {name: far, dir: "PLACE"}
@@ -41,7 +46,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[Any]) ->
     while not condition():
         assert process.poll() is None, "it ended"
         assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)
+        time.sleep(0.3)
 
 
 def answers(port: int) -> bool:
@@ -91,15 +96,25 @@ def started(machine: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def output_of(machine: Path, *arguments: str) -> str:
-    command = started(machine, *arguments)
-    output, _ = command.communicate(timeout=300)
-    assert command.returncode == 0, output
-    return output
+@pytest.fixture
+def run_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Return a function that runs a command in this process as on another machine, and returns its output."""
+
+    def run(machine: Path, *arguments: str) -> str:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(machine))
+        with pytest.raises(SystemExit) as exited:
+            main(list(arguments))
+        captured = capsys.readouterr()
+        assert exited.value.code == 0, captured.out + captured.err
+        return captured.out + captured.err
+
+    return run
 
 
 @pytest.mark.slow
-def test_another_machine_goes_on_with_a_study_whose_own_was_lost(s3: Any, tmp_path: Path) -> None:
+def test_another_machine_goes_on_with_a_study_whose_own_was_lost(
+    s3: Any, ray_with_one_slot: None, run_on: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = s3.meta.endpoint_url.removeprefix("http://")
     place = f"s3://key:hush@studies/runs?endpoint_override={server}&scheme=http&region=us-east-1"
     study = place.replace("/runs", "/runs/far")
@@ -114,14 +129,15 @@ def test_another_machine_goes_on_with_a_study_whose_own_was_lost(s3: Any, tmp_pa
     assert "runs/far/search.lease" in files(s3)
     assert holding(s3, b"hush") == []
 
-    output = output_of(tmp_path / "B", "search", str(config))
-    assert "may be running on the study; waiting 30 s to find out" in output
+    monkeypatch.setattr(remote, "Lease", partial(Lease, silent_s=3.0))
+    output = run_on(tmp_path / "B", "search", str(config))
+    assert "may be running on the study; waiting 3 s to find out" in output
     assert "hush" not in output
     assert "study far: resumes with 2 trials" in output
     epochs = re.findall(r"trial +(\d) +epoch (\d+):", output)
     assert epochs == [("1", str(epoch)) for epoch in range(reached + 1, 11)]
 
-    status = json.loads(output_of(tmp_path / "C", "status", study, "--json"))
+    status = json.loads(run_on(tmp_path / "C", "status", study, "--json"))
     assert (status["launched"], status["trials"]["complete"]) == (2, 2)
     left_there = files(s3)
     assert "runs/far/study.journal" in left_there
@@ -129,5 +145,5 @@ def test_another_machine_goes_on_with_a_study_whose_own_was_lost(s3: Any, tmp_pa
     assert len([key for key in left_there if re.search(r"/checkpoints-\w+/.*\.pt$", key)]) >= 2, "of the best epochs"
     assert holding(s3, b"hush") == []
 
-    assert output_of(tmp_path / "C", "study", "delete", "--yes", study) == "study far was deleted\n"
+    assert run_on(tmp_path / "C", "study", "delete", "--yes", study) == "study far was deleted\n"
     assert [key for key in files(s3) if not key.endswith("/")] == []
