@@ -78,8 +78,11 @@ class Epoch:
         return self.begun <= moment < self.ended
 
 
-def slow_trial(log: Path) -> Any:
-    """Return a trial of half a second an epoch that records where and when each was trained."""
+def slow_trial(log: Path, meets: Path | None = None) -> Any:
+    """Return a trial of half a second an epoch that records where and when each was trained.
+
+    Its last epoch goes on until ``meets`` exists, the log of another study.
+    """
 
     def run_trial(settings: Any, report: Any, workspace: Any) -> None:
         import ray
@@ -94,6 +97,11 @@ def slow_trial(log: Path) -> Any:
         for epoch in range(done + 1, epochs + 1):
             begun = time.time()
             time.sleep(0.5)
+            deadline = begun + 120
+            while epoch == epochs and meets is not None and not meets.exists():
+                if time.time() > deadline:
+                    raise TimeoutError("the other study does not train")
+                time.sleep(0.05)
             folder = workspace.checkpoints / f"epoch-{epoch}"
             folder.mkdir(parents=True)
             (folder / "epoch").write_text(str(epoch))
@@ -142,32 +150,28 @@ from tune_app.console import Console
 from test_cluster_on_ray import slow_trial
 from tune_app.config import load_config
 from tune_app.experiment import run_search
-address, config, log = sys.argv[1:]
-run_search(load_config(Path(config)), console=Console(), address=address, run_trial=slow_trial(Path(log)), checks=())
+address, config, log, meets = sys.argv[1:]
+trial = slow_trial(Path(log), Path(meets))
+run_search(load_config(Path(config)), console=Console(), address=address, run_trial=trial, checks=())
 """
 
 
-def test_two_studies_share_the_cards_of_one_cluster(plain_config: dict[str, Any], cluster: Any, tmp_path: Path) -> None:
-    names, drivers = ("one", "other"), []
-    for name in names:
-        raw = {**plain_config, "study": {"name": name, "dir": str(tmp_path / "runs")}}
-        config, log = tmp_path / f"{name}.yaml", tmp_path / f"{name}.log"
-        dump_yaml(
-            parse_config(
-                raw, ["search.trials=3", "search.max_concurrent=3", "resources.gpu=0.5", "train.epochs=12"]
-            ).as_dict(),
-            config,
-        )
-        command = [sys.executable, "-c", DRIVER, cluster.address, str(config), str(log)]
-        drivers.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
-    for driver in drivers:
-        output, _ = driver.communicate(timeout=300)
-        assert driver.returncode == 0, output
-    epochs = {name: [Epoch.of(line) for line in (tmp_path / f"{name}.log").read_text().splitlines()] for name in names}
-    assert [len(own) for own in epochs.values()] == [36, 36]
-    every = [epoch for own in epochs.values() for epoch in own]
+def test_two_studies_share_the_cards_of_one_cluster(
+    plain_config: dict[str, Any], search: Any, cluster: Any, tmp_path: Path
+) -> None:
+    overrides = ["search.trials=3", "search.max_concurrent=3", "resources.gpu=0.5", "train.epochs=3"]
+    file, logs = tmp_path / "other.yaml", [tmp_path / "other.log", tmp_path / "one.log"]
+    dump_yaml(parse_config(plain_config, ["study.name=other", *overrides]).as_dict(), file)
+    command = [sys.executable, "-c", DRIVER, cluster.address, str(file), *map(str, logs)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as other:
+        search(slow_trial(logs[1], meets=logs[0]), *overrides)
+        output, _ = other.communicate(timeout=300)
+    assert other.returncode == 0, output
+    studies = [[Epoch.of(line) for line in log.read_text().splitlines()] for log in logs]
+    assert [len(epochs) for epochs in studies] == [9, 9]
+    every = [epoch for epochs in studies for epoch in epochs]
     assert len({epoch.location for epoch in every}) == 2
     most = max(sum(epoch.location == one.location and epoch.runs_at(one.begun) for epoch in every) for one in every)
     assert most == 2, "trials of half a card"
-    one, other = epochs.values()
-    assert any(mine.runs_at(yours.begun) or yours.runs_at(mine.begun) for mine in one for yours in other)
+    mine, yours = studies
+    assert any(a.runs_at(b.begun) or b.runs_at(a.begun) for a in mine for b in yours)

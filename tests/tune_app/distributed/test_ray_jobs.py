@@ -24,6 +24,7 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from trainables.data.demo import demo_rows
+from tune_app import load_config, train
 from tune_app.cli import cli
 
 pytestmark = pytest.mark.slow
@@ -152,12 +153,12 @@ def place(tmp_path_factory: pytest.TempPathFactory, rays: Path) -> Iterator[Stor
         pytest.skip("no mount namespaces here: two nodes of one machine would share all their files")
     place = StorageLocation(tmp_path_factory.mktemp("cluster"), rays)
     demo_rows().to_csv(place.own / "demo.csv")
-    place.own.joinpath("train.yaml").write_text(
-        f"study: {{name: first}}\ndata: {{path: {place.own}/demo.csv, max_rows: 60}}\nmodel: {{name: tiny-bert}}\n"
-        "tok: {max_length: 32}\ntrain: {epochs: 1}\n"
+    first = {"study": {"name": "first"}, "data": {"path": f"{place.own}/demo.csv", "max_rows": 60}}
+    train(
+        load_config({**first, "model": {"name": "tiny-bert"}, "tok": {"max_length": 32}, "train": {"epochs": 1}}),
+        place.own / "model",
+        quiet=True,
     )
-    trained = place.run("headroom", "train", "train.yaml", "--to", str(place.own / "model"), "--quiet")
-    assert trained.code == 0, trained.output
     address = f"127.0.0.1:{place.port}"
     pages = ("--dashboard-host", "127.0.0.1", "--dashboard-port", str(place.pages_port))
     started = [

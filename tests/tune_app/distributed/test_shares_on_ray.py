@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def two_claimed_gpus(start_ray: Any) -> Iterator[None]:
-    with start_ray(4, gpus=2):
+    with start_ray(2, gpus=2):
         yield
 
 
