@@ -31,19 +31,15 @@ pytestmark = pytest.mark.slow
 
 PATIENCE_S = 180
 BIN = Path(sys.executable).parent
-HEADROOM = ("python", "-m", "tune_app")
 RAYJOB = Path(__file__).parents[3] / "scripts" / "cluster" / "rayjob.yaml"
-CONFIG = """
-study: {{name: job, dir: {studies}}}
-data: {{path: {own}/demo.csv, max_rows: 100}}
-model: {{name: {own}/model}}
-tok: {{max_length: 32}}
-train: {{epochs: 2}}
-search: {{trials: 1, max_concurrent: 2}}
-scheduler: {{name: none}}
-space:
-  optim.lr: {{low: 0.0003, high: 0.01, log: true}}
-"""
+SMALL = {
+    "data.max_rows": "100",
+    "tok.max_length": "32",
+    "train.epochs": "2",
+    "scheduler.name": "none",
+    "space.model.name": "null",
+    "space.tok.max_length": "null",
+}
 
 
 @dataclass
@@ -74,8 +70,14 @@ class StorageLocation:
             "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{self.pages_port}",
             "RAY_USAGE_STATS_ENABLED": "0",
         }
-        self.config = self.own / "job.yaml"
-        self.config.write_text(CONFIG.format(studies=self.shared / "runs", own=self.own))
+        documents = {document["kind"]: document for document in YAML(typ="safe").load_all(RAYJOB.read_text())}
+        config = self.own / "search.yaml"
+        config.write_text(documents["ConfigMap"]["data"]["search.yaml"].replace("/studies", str(self.shared)))
+        settings = {**SMALL, "data.path": f"{self.own}/demo.csv", "model.name": f"{self.own}/model"}
+        self.search = [
+            *documents["RayJob"]["spec"]["entrypoint"].replace("/etc/headroom", str(self.own)).split(),
+            *(option for name, value in settings.items() for option in ("-s", f"{name}={value}")),
+        ]
 
     def run(self, *command: str) -> Ran:
         ran = subprocess.run(
@@ -89,18 +91,19 @@ class StorageLocation:
         )
         return Ran(ran.returncode, ran.stdout)
 
-    def submit(self, *arguments: str, wait: bool = True, program: Sequence[str] = HEADROOM) -> Ran:
+    def submit(self, *command: str, wait: bool = True) -> Ran:
         """Submit a job with a working directory, as people do, and return its outcome."""
         working = self.own / "working"
         working.mkdir(exist_ok=True)
         # A new working directory each time: Ray may be deleting the package of an earlier job, and not send it again.
         (working / "note.txt").write_text(f"something to bring {secrets.token_hex(8)}")
-        command = ("ray", "job", "submit", "--working-dir", str(working), *([] if wait else ["--no-wait"]), "--")
-        return self.run(*command, *program, *arguments)
+        submitted = ("ray", "job", "submit", "--working-dir", str(working), *([] if wait else ["--no-wait"]), "--")
+        return self.run(*submitted, *command)
 
     def status(self) -> dict[str, Any]:
         """Return the study's status, as the files in the shared folder tell it."""
-        shown = CliRunner().invoke(cli, ["status", str(self.shared / "runs" / "job"), "--json"], catch_exceptions=False)
+        run_dir = self.shared / "runs" / "criteria"
+        shown = CliRunner().invoke(cli, ["status", str(run_dir), "--json"], catch_exceptions=False)
         assert shown.exit_code == 0, shown.output
         return dict(json.loads(shown.stdout))
 
@@ -196,8 +199,8 @@ def wait_for(ready: Callable[[], Ran]) -> None:
         time.sleep(1)
 
 
-def test_a_submitted_search_sends_data_and_model_to_nodes_that_do_not_have_them(place: StorageLocation) -> None:
-    ran = place.submit("search", str(place.config))
+def test_the_job_on_kubernetes_sends_data_and_model_to_nodes_that_do_not_have_them(place: StorageLocation) -> None:
+    ran = place.submit(*place.search, "--trials", "1")
     assert ran.code == 0, ran.output
     assert place.status()["trials"] == {
         "complete": 1, "stopped": 0, "oom": 0, "infeasible": 0, "failed": 0, "running": 0, "interrupted": 0
@@ -205,7 +208,7 @@ def test_a_submitted_search_sends_data_and_model_to_nodes_that_do_not_have_them(
     sent = place.worker_cache / "headroom" / "sent"
     assert [file.name for file in sent.glob("*/*.csv")] == ["demo.csv"]
     assert len(list(sent.glob("*/model.safetensors"))) == 1
-    tokens = place.shared / "runs" / "job" / "cache"
+    tokens = place.shared / "runs" / "criteria" / "cache"
     (prepared,) = tokens.glob("*/texts.ids.npy")
     (there,) = sent.glob(f"*-cache/{prepared.relative_to(tokens)}")
     assert there.stat().st_mtime_ns > prepared.stat().st_mtime_ns
@@ -213,7 +216,7 @@ def test_a_submitted_search_sends_data_and_model_to_nodes_that_do_not_have_them(
 
 
 def test_a_job_that_is_submitted_again_goes_on_and_its_status_is_read_while_it_runs(place: StorageLocation) -> None:
-    again = place.submit("search", str(place.config), "--trials", "2", "--quiet", wait=False)
+    again = place.submit(*place.search, "--trials", "2", wait=False)
     assert again.code == 0, again.output
     seen = []
     deadline = time.monotonic() + PATIENCE_S
@@ -236,29 +239,20 @@ def test_doctor_looks_at_every_node(place: StorageLocation) -> None:
 
 
 def test_a_place_that_a_node_does_not_reach_is_refused_before_the_first_trial(place: StorageLocation) -> None:
-    ran = place.submit("search", str(place.config), "-s", f"study.dir={place.own}/runs")
-    assert "exit code 2" in ran.output
+    search = [
+        *place.search,
+        "--trials",
+        "1",
+        "--address",
+        f"127.0.0.1:{place.port}",
+        "-s",
+        f"study.dir={place.own}/runs",
+    ]
+    ran = place.run(*search)
+    assert ran.code == 2
     assert f"study.dir: {place.own}/runs is not in reach of node " in ran.output
     assert "checkpoint.keep=none" in ran.output
     assert not (place.own / "runs").exists()
-    without = place.submit(
-        "search", str(place.config), "-s", f"study.dir={place.own}/runs", "-s", "checkpoint.keep=none"
-    )
+    without = place.run(*search, "-s", "checkpoint.keep=none")
     assert without.code == 0, without.output
-    checkpoints = place.own / "runs" / "job" / "checkpoints"
-    assert not list(checkpoints.rglob("checkpoint_*"))
-
-
-def test_the_entry_point_of_the_job_on_kubernetes_runs(place: StorageLocation) -> None:
-    documents = {document["kind"]: document for document in YAML(typ="safe").load_all(RAYJOB.read_text())}
-    folder, data = place.own / "headroom", place.shared / "pairs.csv"
-    folder.mkdir()
-    demo_rows(100).to_csv(data)
-    search = documents["ConfigMap"]["data"]["search.yaml"].replace("/studies", str(place.shared))
-    (folder / "search.yaml").write_text(search)
-    entry_point = documents["RayJob"]["spec"]["entrypoint"].replace("/etc/headroom", str(folder)).split()
-    small = ["model.name=tiny-bert", "space.model.name=null", "tok.max_length=32", "space.tok.max_length=null"]
-    options = [option for setting in small for option in ("-s", setting)]
-    ran = place.submit(*options, "--trials", "1", program=entry_point)
-    assert ran.code == 0, ran.output
-    assert (place.shared / "runs" / "criteria" / "config.yaml").exists()
+    assert not list((place.own / "runs" / "criteria" / "checkpoints").rglob("checkpoint_*"))
