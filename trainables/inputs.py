@@ -131,7 +131,13 @@ def prepare_inputs(settings: TrialSettings, models: Sequence[str], cache: Path) 
 
 
 def cut_shares(settings: TrialSettings, model: str, lengths: Sequence[int], cache: Path) -> dict[int, float]:
-    """Return, for each length, the share of rows whose inputs are longer; estimated on a sample of many rows.
+    """Return, for each length, the share of rows whose inputs are longer; see ``input_lengths``."""
+    uncut = input_lengths(settings, model, cache)
+    return {length: float(np.mean(uncut > length)) for length in lengths}
+
+
+def input_lengths(settings: TrialSettings, model: str, cache: Path) -> NDArray[np.int64]:
+    """Return the uncut lengths of inputs in tokens, ``(rows,)``; of many rows, those of an even sample.
 
     Args:
         cache: folder for the tokenizers of built-in models.
@@ -144,8 +150,7 @@ def cut_shares(settings: TrialSettings, model: str, lengths: Sequence[int], cach
     sample = development.rows.take(np.unique(np.linspace(0, every - 1, min(every, _MOST_MEASURED)).astype(np.int64)))
     _, _, tokenizer = _tokenizer_of(model, settings.model, development, cache)
     with scratch_folder("lengths") as scratch:
-        uncut = tokenise_rows(sample, tokenizer, scratch).lengths(ANY_LENGTH)
-    return {length: float(np.mean(uncut > length)) for length in lengths}
+        return tokenise_rows(sample, tokenizer, scratch).lengths(ANY_LENGTH)
 
 
 def _reader(name: str, model: ModelSettings, rows: Rows, development: Development, cache: Path) -> Reader:

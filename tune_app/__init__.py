@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         Study,
         UserError,
         estimate_memory,
+        init,
         load_config,
         load_study,
         search,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     )
 
 __version__ = VERSION
-__all__ = ["Exported", "Study", "UserError", "estimate_memory", "load_config", "load_study", "search", "train"]
+__all__ = ["Exported", "Study", "UserError", "estimate_memory", "init", "load_config", "load_study", "search", "train"]
 
 
 def __getattr__(name: str) -> Any:

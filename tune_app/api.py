@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tune_app.study.reporting import Best, StudyStatus
     from tune_app.training import TrainEnd
 
-__all__ = ["Exported", "Study", "UserError", "estimate_memory", "load_config", "load_study", "search", "train"]
+__all__ = ["Exported", "Study", "UserError", "estimate_memory", "init", "load_config", "load_study", "search", "train"]
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,39 @@ class Study:
             export_leaderboard(self.store, folder),
             export_front(self.store, folder),
         )
+
+
+def init(
+    data: str | Path,
+    *,
+    text: str | None = None,
+    criterion: str | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    doing: Callable[[str], None] = lambda _: None,
+) -> str:
+    """Return a complete configuration for a data file as YAML, with the reason for each setting above it.
+
+    ``headroom search`` runs the text as it is. A column that is not named is guessed from its name, type
+    and content.
+
+    Args:
+        data: CSV, JSONL or Parquet file, or ``demo`` for the built-in data.
+        text: column of the texts.
+        criterion: column of the criteria, or of the second text of a pair.
+        label: column of the classes.
+        group: column that says which rows belong together.
+        doing: called with each step of the work, which takes a minute.
+
+    Raises:
+        UserError: the file cannot be used, or the role of a column cannot be told.
+    """
+    from tune_app.drafting.draft import draft
+    from tune_app.folders import check_own_folders
+
+    check_own_folders()
+    named = {"text": text, "criterion": criterion, "label": label, "group_id": group}
+    return draft(str(data), {role: column for role, column in named.items() if column is not None}, doing)
 
 
 def load_study(study: str | Path) -> Study:

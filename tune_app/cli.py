@@ -58,6 +58,41 @@ def cli() -> None:
 
 
 @cli.command()
+@click.argument("data")
+@click.option(
+    "--to",
+    "target",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the configuration to this file instead of the standard output.",
+)
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@click.option("--text", metavar="COLUMN", help="Column of the texts.")
+@click.option("--criterion", metavar="COLUMN", help="Column of the criteria, or of the second text of a pair.")
+@click.option("--label", metavar="COLUMN", help="Column of the classes.")
+@click.option("--group", metavar="COLUMN", help="Column that says which rows belong together, such as a post's id.")
+@quiet_option
+def init(
+    data: str,
+    target: Path | None,
+    force: bool,
+    text: str | None,
+    criterion: str | None,
+    label: str | None,
+    group: str | None,
+    quiet: bool,
+) -> int:
+    """Write a configuration for DATA (CSV, JSONL or Parquet), with the reason for each setting, which search runs.
+
+    What the columns hold is guessed from their names, types and content. It asks nothing.
+    """
+    from tune_app.commands.drafting import print_draft
+
+    print_draft(data, target, force=force, quiet=quiet, text=text, criterion=criterion, label=label, group=group)
+    return DONE
+
+
+@cli.command()
 @click.argument("configs", nargs=-1, required=True, metavar="CONFIG...")
 @overrides_option
 @click.option("--trials", type=click.IntRange(min=1), help="Launched trials in all (search.trials).")

@@ -2,7 +2,7 @@
 
 import difflib
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
@@ -102,15 +102,28 @@ def read_table(source: str, columns: ColumnNames) -> Table:
     Raises:
         DataError: the file or one of its columns cannot be used.
     """
+    table = Table(source, read_cells(source, [name for name in asdict(columns).values() if name]), columns)
+    table.require_columns()
+    return table
+
+
+def read_cells(source: str, expected: Sequence[str]) -> DataFile:
+    """Read the cells of a data file (``demo``: the built-in data), whatever its columns are.
+
+    Args:
+        expected: column names that identify a CSV file's delimiter.
+
+    Raises:
+        DataError: the file cannot be read, or holds no rows.
+    """
     if source == "demo":
         from trainables.data.demo import demo_rows
 
-        return Table(source, DataFile(demo_rows()), columns)
-    table = Table(source, read_file(source, [name for name in asdict(columns).values() if name]), columns)
-    if len(table) == 0:
+        return DataFile(demo_rows())
+    file = read_file(source, expected)
+    if len(file.frame) == 0:
         raise DataError(f"{source} holds no rows; give it a header with the columns' names and one row per pair")
-    table.require_columns()
-    return table
+    return file
 
 
 def listed(columns: list[str]) -> str:

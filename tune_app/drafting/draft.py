@@ -1,0 +1,216 @@
+"""Draft of a configuration for a data file; ``draft`` shows its making in order."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tune_app.config import RunConfig, load_config
+from tune_app.config.yaml_files import parse_yaml
+from tune_app.drafting.columns import OPTIONS, Role, Roles, assign
+from tune_app.drafting.effort import UNKNOWN, Effort, effort_for, inputs_per_row, trial_hours
+from tune_app.drafting.machine import SMALLEST, Machine, models_for, readers, this_machine
+from tune_app.drafting.names import HEADER
+from tune_app.drafting.profiles import profiles
+from tune_app.drafting.settings import Chosen, data_settings, drafted_settings
+from tune_app.drafting.summary import Summary, foreign_letters, summarise
+from tune_app.drafting.text import raw_config, yaml_text
+from tune_app.errors import UserError
+from tune_app.estimates import verdict
+from tune_app.progress.opening import data_lines
+from tune_app.screening.preconditions import development_of, study_record, with_classes_of_data
+
+if TYPE_CHECKING:
+    from trainables.data.split import Development
+
+_FALLBACK_NAME = "study"
+_LONGEST_NAME = 60
+_SUFFIXES = r"(\.(csv|tsv|txt|jsonl|ndjson|parquet))?(\.gz)?$"
+# The batch of most recommendations.
+_BATCH = 32
+_TIMED_INPUTS, _TIMED_ON_CARD = 8, 32
+
+
+def draft(data: str, given: Mapping[str, str], doing: Callable[[str], None] = lambda _: None) -> str:
+    """Return a complete configuration for a data file, with the reason for each setting above it.
+
+    Args:
+        data: data file, or ``demo``.
+        given: columns that a person named, by role.
+        doing: called with the next step of the work.
+
+    Raises:
+        UserError: the file cannot be used, or the role of a column cannot be told; the message names the remedy.
+    """
+    doing("reading the data")
+    start = load_config({"study": {"name": study_name(data)}, "data": {"path": data}})
+    roles = _readable(start, _roles(start.data.path, data, given), is_group_guessed="group_id" not in given)
+    basis = _with_columns(start, roles)
+    development = development_of(basis)
+
+    doing("measuring the texts")
+    machine = this_machine()
+    models, why = models_for(machine, foreign_letters(development.rows.texts))
+    summary = _summary(development, basis, models, machine)
+
+    doing("predicting the memory of the models")
+    chosen = _fitting(Chosen(models, why, summary.lengths.suggested, _task(development, summary)), basis, machine)
+
+    doing("timing the models")
+    columns = data_settings(basis.study.name, data, roles, development.tied.texts)
+    config = load_config(raw_config([*columns, *drafted_settings(chosen, summary, machine, UNKNOWN)]))
+    effort = _possible(basis, _effort(config, chosen, summary, machine), summary.rows)
+    settings = [*columns, *drafted_settings(chosen, summary, machine, effort)]
+
+    doing("checking the configuration")
+    config = with_classes_of_data(load_config(raw_config(settings)))
+    text = yaml_text(_head(data, config, summary, machine), settings)
+    study_record(with_classes_of_data(load_config(parse_yaml(text))))
+    return text
+
+
+def study_name(data: str) -> str:
+    """Return a name for the study of a data file."""
+    stem = re.sub(_SUFFIXES, "", Path(data).name, flags=re.IGNORECASE)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("._-")
+    return name[:_LONGEST_NAME] or _FALLBACK_NAME
+
+
+def _roles(path: str, data: str, given: Mapping[str, str]) -> Roles:
+    from trainables.data.errors import DataError
+    from trainables.data.table import read_cells
+
+    try:
+        found = profiles(read_cells(path, HEADER).frame)
+    except DataError as error:
+        raise UserError(str(error)) from None
+    try:
+        roles = assign(found, given)
+    except UserError as error:
+        raise UserError(f"{data}: {error}") from None
+    label = found[roles["label"].column or ""]
+    if label.name in label.values and "label" not in given:
+        raise UserError(
+            f"{data}: its first line looks like a row, not like the columns' names ({label.name!r} is one of the values"
+            " below it); add a line with names, such as text and label"
+        )
+    return roles
+
+
+def _with_columns(start: RunConfig, roles: Roles) -> RunConfig:
+    columns = {role: chosen.column for role, chosen in roles.items()}
+    return load_config({"study": {"name": start.study.name}, "data": {"path": start.data.path, "columns": columns}})
+
+
+def _readable(start: RunConfig, roles: Roles, *, is_group_guessed: bool) -> Roles:
+    """Return the roles with which the data can be read and split; without a guessed group if that forbids it.
+
+    Raises:
+        UserError: the data cannot be used.
+    """
+    group = roles["group_id"].column
+    try:
+        development_of(_with_columns(start, roles))
+    except UserError as error:
+        if group is None or not is_group_guessed:
+            raise
+        why = f"Every row is its own group: with {group!r}, named like one, the data cannot be split ({error})."
+        single = {**roles, "group_id": Role(None, why)}
+        try:
+            development_of(_with_columns(start, single))
+        except UserError:
+            # The group is not the problem.
+            raise error from None
+        return single
+    return roles
+
+
+def _task(development: "Development", summary: Summary) -> tuple[str, str]:
+    """Return the task's name, and the reason for it."""
+    if (development.rows.evidence[:, 0] < 0).all():
+        return "criteria", "Chooses a class of each text: no columns hold character offsets of evidence."
+    if summary.marks_evidence:
+        return "evidence", (
+            "Finds the words that show it, or none: the label only says whether there is evidence. share and joint"
+            " learn the label beside it."
+        )
+    return "joint", "Chooses a class and finds the evidence, with an encoder for each; share does both with one."
+
+
+def _summary(development: "Development", basis: RunConfig, models: tuple[str, ...], machine: Machine) -> Summary:
+    from trainables.models.checkpoint import ModelLoadError
+
+    *first, last = readers(models, machine)
+    for model in first:
+        try:
+            return summarise(development, basis.trial_settings(), model)
+        except ModelLoadError:
+            continue  # The last one is on every machine.
+    return summarise(development, basis.trial_settings(), last)
+
+
+def _fitting(chosen: Chosen, basis: RunConfig, machine: Machine) -> Chosen:
+    """Return the models that fit the machine, with their needs."""
+    config = load_config(basis.as_dict(), {"task.name": chosen.task_name[0]})
+    fitting, lines = [], []
+    for model in chosen.models:
+        question, answer = verdict(config, model, _BATCH, chosen.max_length, machine.target)
+        passes = f"{answer.accumulation_steps} × {answer.micro_batch}" if answer.fits else "does not fit"
+        lines.append(f"{model} {answer.need_gib:.2g} GiB ({passes})")
+        if answer.fits:
+            fitting.append(model)
+    needs = (
+        f"Predicted need of a batch of {_BATCH} at {chosen.max_length} tokens, of {question.allowed_gib:.3g} GiB that a"
+        f" trial may use: {', '.join(lines)}."
+    )
+    return replace(chosen, models=tuple(fitting) or (SMALLEST,), why=f"{chosen.why} {needs}")
+
+
+def _effort(config: RunConfig, chosen: Chosen, summary: Summary, machine: Machine) -> Effort:
+    from trainables.pace import measure_pace
+
+    stride = config.tok.doc_stride if chosen.task.finds_spans else None
+    per_row = inputs_per_row(summary.lengths.tokens.tolist(), chosen.max_length, stride)
+    rungs = min(summary.validation_rows, config.scheduler.rung_rows or summary.validation_rows)
+    evaluated = summary.validation_rows + (config.step_scale.per_epoch - 1) * rungs
+    hours = {}
+    for model in chosen.models:
+        pace = measure_pace(
+            config.with_params({"model.name": model}).trial_settings(),
+            length=summary.lengths.mean(chosen.max_length),
+            inputs=_TIMED_ON_CARD if machine.has_card else _TIMED_INPUTS,
+            threads=machine.threads,
+        )
+        hours[model] = trial_hours(pace, config.train.epochs, summary.train_rows * per_row, evaluated * per_row)
+    return effort_for(hours, summary.rows, machine.cards if machine.has_card else machine.at_once)
+
+
+def _possible(basis: RunConfig, effort: Effort, rows: int) -> Effort:
+    """Return the effort without a limit on the rows if so few rows cannot be split."""
+    if effort.max_rows is None:
+        return effort
+    try:
+        development_of(load_config(basis.as_dict(), {"data.max_rows": effort.max_rows}))
+    except UserError:
+        return effort.on_all_rows(rows)
+    return effort
+
+
+def _head(data: str, config: RunConfig, summary: Summary, machine: Machine) -> list[str]:
+    """Return the comment above the settings: how to run them, and the data's figures."""
+    options = " ".join(OPTIONS.values())
+    return [
+        "yaml-language-server: $schema=schema.json",
+        f"Written by headroom init {data} for {machine.line}. Run it: headroom search THIS_FILE",
+        "Every value may be changed; headroom config reference explains all settings. For an editor that completes and",
+        "checks them: headroom config schema > schema.json, beside this file. A column that was guessed wrong is named",
+        f"with {options}.",
+        "",
+        *data_lines(config, from_here=machine.has_hub),
+        "",
+        *summary.class_lines(),
+        "",
+        *summary.lengths.lines(),
+        *summary.warnings(),
+    ]
