@@ -66,8 +66,30 @@ def assign(profiles: Profiles, given: Mapping[str, str]) -> Roles:
         roles["text"] = _text(free())
     settle("criterion", _criterion)
     settle("group_id", _group)
-    text = profiles[roles["text"].column or ""]
+    text, label = (profiles[roles[role].column or ""] for role in ("text", "label"))
+    if "label" not in given:
+        _require_header(label)
+    for profile, role in ((text, "text"), (label, "label")):
+        _require_filled(profile, role)
     return {**{role: roles[role] for role in OPTIONS}, **_evidence(free(), text)}
+
+
+def _require_header(label: Profile) -> None:
+    if label_rank(label.name) is None and label.name in label.values:
+        raise UserError(
+            f"its first line looks like a row, not like the columns' names ({label.name!r} is one of the values below"
+            " it); add a line with names, such as text and label"
+        )
+
+
+def _require_filled(profile: Profile, role: str) -> None:
+    empty = profile.rows - profile.filled
+    if empty:
+        first = 1 + next(row for row, cell in enumerate(profile.cells()) if cell is None or not str(cell).strip())
+        raise UserError(
+            f"column {profile.name!r} is empty in {empty:,} of {profile.rows:,} rows, first in row {first}; give these"
+            f" rows a {role}, or remove them"
+        )
 
 
 def _check_given(profiles: Profiles, role: str, name: str) -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tune_app.config import RunConfig, load_config
 from tune_app.config.yaml_files import parse_yaml
@@ -23,6 +23,8 @@ from tune_app.screening.preconditions import development_of, study_record, with_
 
 if TYPE_CHECKING:
     from trainables.data.split import Development
+    from trainables.pace import Pace
+    from trainables.settings import TrialSettings
 
 _FALLBACK_NAME = "study"
 _LONGEST_NAME = 60
@@ -32,13 +34,28 @@ _BATCH = 32
 _TIMED_INPUTS, _TIMED_ON_CARD = 8, 32
 
 
-def draft(data: str, given: Mapping[str, str], doing: Callable[[str], None] = lambda _: None) -> str:
+class MeasurePace(Protocol):
+    """Timing of a model; see ``trainables.pace.measure_pace``."""
+
+    def __call__(self, settings: "TrialSettings", *, length: int, inputs: int, threads: int) -> "Pace": ...
+
+
+def draft(
+    data: str,
+    given: Mapping[str, str],
+    doing: Callable[[str], None] = lambda _: None,
+    *,
+    machine: Machine | None = None,
+    measure: MeasurePace | None = None,
+) -> str:
     """Return a complete configuration for a data file, with the reason for each setting above it.
 
     Args:
         data: data file, or ``demo``.
         given: columns that a person named, by role.
         doing: called with the next step of the work.
+        machine: machine to draft for; None means this one.
+        measure: timing of a model; None times it on this machine.
 
     Raises:
         UserError: the file cannot be used, or the role of a column cannot be told; the message names the remedy.
@@ -50,7 +67,7 @@ def draft(data: str, given: Mapping[str, str], doing: Callable[[str], None] = la
     development = development_of(basis)
 
     doing("measuring the texts")
-    machine = this_machine()
+    machine = machine or this_machine()
     models, why = models_for(machine, foreign_letters(development.rows.texts))
     summary = _summary(development, basis, models, machine)
 
@@ -60,7 +77,7 @@ def draft(data: str, given: Mapping[str, str], doing: Callable[[str], None] = la
     doing("timing the models")
     columns = data_settings(basis.study.name, data, roles, development.tied.texts)
     config = load_config(raw_config([*columns, *drafted_settings(chosen, summary, machine, UNKNOWN)]))
-    effort = _possible(basis, _effort(config, chosen, summary, machine), summary.rows)
+    effort = _possible(basis, _effort(config, chosen, summary, machine, measure), summary.rows)
     settings = [*columns, *drafted_settings(chosen, summary, machine, effort)]
 
     doing("checking the configuration")
@@ -89,12 +106,6 @@ def _roles(path: str, data: str, given: Mapping[str, str]) -> Roles:
         roles = assign(found, given)
     except UserError as error:
         raise UserError(f"{data}: {error}") from None
-    label = found[roles["label"].column or ""]
-    if label.name in label.values and "label" not in given:
-        raise UserError(
-            f"{data}: its first line looks like a row, not like the columns' names ({label.name!r} is one of the values"
-            " below it); add a line with names, such as text and label"
-        )
     return roles
 
 
@@ -167,16 +178,19 @@ def _fitting(chosen: Chosen, basis: RunConfig, machine: Machine) -> Chosen:
     return replace(chosen, models=tuple(fitting) or (SMALLEST,), why=f"{chosen.why} {needs}")
 
 
-def _effort(config: RunConfig, chosen: Chosen, summary: Summary, machine: Machine) -> Effort:
+def _effort(
+    config: RunConfig, chosen: Chosen, summary: Summary, machine: Machine, measure: MeasurePace | None
+) -> Effort:
     from trainables.pace import measure_pace
 
+    measure = measure or measure_pace
     stride = config.tok.doc_stride if chosen.task.finds_spans else None
     per_row = inputs_per_row(summary.lengths.tokens.tolist(), chosen.max_length, stride)
     rungs = min(summary.validation_rows, config.scheduler.rung_rows or summary.validation_rows)
     evaluated = summary.validation_rows + (config.step_scale.per_epoch - 1) * rungs
     hours = {}
     for model in chosen.models:
-        pace = measure_pace(
+        pace = measure(
             config.with_params({"model.name": model}).trial_settings(),
             length=summary.lengths.mean(chosen.max_length),
             inputs=_TIMED_ON_CARD if machine.has_card else _TIMED_INPUTS,
