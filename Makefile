@@ -17,7 +17,7 @@ demo: $(VENV)/.installed
 	@echo "  headroom status demo                    the outcome of every trial"
 	@echo "  headroom dashboard demo                 live pages: Optuna Dashboard and MLflow"
 	@echo "  headroom train exports/demo/best.yaml   train the best configuration again and save the model"
-	@echo "  headroom search configs/criteria.yaml -s data.path=YOUR.csv   search on your own pairs"
+	@echo "  headroom init YOUR.csv --to my.yaml && headroom search my.yaml   search on your own data"
 
 test: $(VENV)/.installed-test
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check

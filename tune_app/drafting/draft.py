@@ -162,18 +162,22 @@ def _summary(development: "Development", basis: RunConfig, models: tuple[str, ..
 
 
 def _fitting(chosen: Chosen, basis: RunConfig, machine: Machine) -> Chosen:
-    """Return the models that fit the machine, with their needs."""
+    """Return the models that fit the machine, with their needs; if none does, the first smaller one that fits."""
     config = load_config(basis.as_dict(), {"task.name": chosen.task_name[0]})
-    fitting, lines = [], []
-    for model in chosen.models:
+    fitting: list[str] = []
+    lines, allowed_gib = [], 0.0
+    for model in dict.fromkeys([*chosen.models, *readers(chosen.models, machine)]):
+        if fitting and model not in chosen.models:
+            break
         question, answer = verdict(config, model, _BATCH, chosen.max_length, machine.target)
         passes = f"{answer.accumulation_steps} × {answer.micro_batch}" if answer.fits else "does not fit"
         lines.append(f"{model} {answer.need_gib:.2g} GiB ({passes})")
+        allowed_gib = question.allowed_gib
         if answer.fits:
             fitting.append(model)
     needs = (
-        f"Predicted need of a batch of {_BATCH} at {chosen.max_length} tokens, of {question.allowed_gib:.3g} GiB that a"
-        f" trial may use: {', '.join(lines)}."
+        f"Predicted need of a batch of {_BATCH} at {chosen.max_length} tokens, of {allowed_gib:.3g} GiB that a trial"
+        f" may use: {', '.join(lines)}."
     )
     return replace(chosen, models=tuple(fitting) or (SMALLEST,), why=f"{chosen.why} {needs}")
 

@@ -58,13 +58,14 @@ class Machine:
     def target(self) -> Target:
         """Device of a trial, for questions about memory."""
         # Trials on the CPU share its memory. A card that is shared is shared by need.
-        return Target() if self.has_card else Target("cpu", self.device.total_gib / self.at_once)
+        share = 1 if self.has_card else self.at_once
+        return Target(self.device.kind, self.device.total_gib / share, self.device.auto_precision)
 
     @property
     def line(self) -> str:
         if self.has_card:
             cards = f"{self.cards} × " if self.cards > 1 else ""
-            return f"{cards}{self.device.name} with {self.device.total_gib:.0f} GiB"
+            return f"{cards}{self.device.name} with {self.device.total_gib:.3g} GiB"
         return f"{self.cores} CPU cores and no GPU"
 
 

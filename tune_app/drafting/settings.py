@@ -10,6 +10,7 @@ from tune_app.drafting.machine import Machine
 from tune_app.drafting.space import space_settings
 from tune_app.drafting.summary import Summary
 from tune_app.drafting.text import Drafted
+from tune_app.durations import duration_text
 
 _MOST_LISTED = 50
 _WINDOWS_OVERLAP = 4
@@ -128,8 +129,8 @@ def _search(machine: Machine, effort: Effort) -> list[Drafted]:
     else:
         night = f"More than one night ({NIGHT_H:.0f} h), but fewer trials show little"
     why = (
-        f"{night}: about {effort.hours:.1f} h on {machine.line}, by timed training steps, if none is stopped early."
-        " The same command resumes the search."
+        f"{night}: about {duration_text(3600 * effort.hours)} on {machine.line}, by timed training steps, if none is"
+        " stopped early. The same command resumes the search."
     )
     settings = [Drafted("search.trials", effort.trials, why)]
     at_once = "Two trials share a card if both fit." if machine.has_card else "Trials side by side, on the CPU."
