@@ -115,6 +115,26 @@ class Study:
             export_front(self.store, folder),
         )
 
+    def report(self, file: str | Path | None = None) -> Path:
+        """Write the report of the study, one HTML file that needs no network, and return its path.
+
+        Args:
+            file: file to write; None means ``report.html`` in the run directory, and beside the study in its store.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        from tune_app.report.page import write_report
+        from tune_app.study.remote import StoredStudies
+        from tune_app.study.run_dir import REPORT_FILE
+        from tune_app.uris import is_store
+
+        target = self.run_dir / REPORT_FILE if file is None else Path(file)
+        write_report(self.store, self.config, self.run_dir, target)
+        if file is None and is_store(self.config.study.dir):
+            StoredStudies(self.config.study.dir).add(self.run_dir.name, target)
+        return target
+
 
 def init(
     data: str | Path,

@@ -249,6 +249,29 @@ def export(study: str, folder: Path, number: int | None) -> int:
 
 
 @cli.command()
+@click.argument("study")
+@click.option(
+    "--to",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="File to write; without it, report.html in the run directory.",
+)
+def report(study: str, file: Path | None) -> int:
+    """Write one HTML page on what to use, whether to trust it, what mattered and what went wrong.
+
+    The page needs no network. It can be written while the search runs.
+    """
+    from tune_app.study.lines import study_line
+
+    loaded = open_named(study)
+    path = loaded.report(file)
+    echo(study_line(loaded.name, loaded.version))
+    echo(f"report  {path}")
+    return DONE
+
+
+@cli.command()
 @click.argument("config")
 @overrides_option
 @click.option(

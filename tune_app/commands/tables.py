@@ -95,8 +95,12 @@ def print_end(console: Console, end: "SearchEnd") -> None:
     name = status.study
     # A path may contain a blank, and the options of a URI may contain characters that are special in a shell.
     location = shlex.quote(end.location)
-    commands = {"export": f"headroom export {location} --to exports/{name}"} if status.best else {}
-    commands |= {"all trials": f"headroom status {location}", "live pages": f"headroom dashboard {location}"}
+    commands = {
+        "report": f"headroom report {location}",
+        **({"export": f"headroom export {location} --to exports/{name}"} if status.best else {}),
+        "all trials": f"headroom status {location}",
+        "live pages": f"headroom dashboard {location}",
+    }
     for what, command in commands.items():
         console.say(f"  {what:<11} {command}")
 

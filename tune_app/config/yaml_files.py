@@ -1,5 +1,6 @@
 """YAML files of configurations: read with limits on their size, written completely or not at all."""
 
+import io
 import re
 import warnings
 from collections.abc import Mapping
@@ -17,15 +18,21 @@ from tune_app.errors import UserError, first_line
 from tune_app.printable import printable
 
 
+def yaml_text(values: Mapping[str, Any], comment: str = "") -> str:
+    """Return plain data as YAML, below a comment."""
+    stream = io.StringIO()
+    stream.write("".join(f"# {printable(line)}\n" for line in comment.splitlines()))
+    yaml = YAML()
+    yaml.width = 120
+    yaml.default_flow_style = False
+    yaml.dump(dict(values), stream)
+    return stream.getvalue()
+
+
 def dump_yaml(values: Mapping[str, Any], target: Path, comment: str = "") -> None:
     """Write plain data as YAML, completely or not at all."""
-    with whole_file(target) as building, building.open("w", encoding="utf-8") as stream:
-        if comment:
-            stream.write("".join(f"# {printable(line)}\n" for line in comment.splitlines()))
-        yaml = YAML()
-        yaml.width = 120
-        yaml.default_flow_style = False
-        yaml.dump(dict(values), stream)
+    with whole_file(target) as building:
+        building.write_text(yaml_text(values, comment), encoding="utf-8")
 
 
 _MOST_CHARACTERS = 100_000

@@ -146,12 +146,23 @@ def baselines_of(config: RunConfig) -> dict[str, float]:
     return baselines(config.trial_settings().task, development_of(config))
 
 
+def standard_error_of(config: RunConfig) -> float:
+    """Return the least standard error of the first objective on the validation part.
+
+    Raises:
+        UserError: the data cannot be used.
+    """
+    from trainables.data.summary import standard_error
+
+    return standard_error(config.trial_settings().task, development_of(config))
+
+
 def _what_a_score_tells(config: RunConfig, development: "Development") -> list[str]:
-    from trainables.data.summary import RIGHT, standard_error, validated
+    from trainables.data.summary import RIGHT, validated
 
     task = config.trial_settings().task
     scores = ", ".join(f"{answer} {value:.4f}" for answer, value in baselines_of(config).items())
-    error = standard_error(task, development)
+    error = standard_error_of(config)
     return [
         *([f"{task.metric} without learning: {scores}"] if scores else []),
         f"{'its standard error' if scores else f'standard error of {task.metric}'} on"

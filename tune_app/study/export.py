@@ -15,10 +15,11 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from pydantic import ValidationError
 
-from trainables.files import whole_file
-from tune_app.config import PinnedSection, RunConfig, dump_yaml
+from trainables.files import whole_file, write_whole
+from tune_app.config import PinnedSection, RunConfig
 from tune_app.config.messages import one_line
 from tune_app.config.models import model_of, validated
+from tune_app.config.yaml_files import yaml_text
 from tune_app.errors import UserError
 from tune_app.objectives import front, named_values, values_of
 from tune_app.outcomes import CARRIED_ATTRIBUTE, RECOMMENDED_ATTRIBUTE, TRIAL_ATTRIBUTES, carried_from
@@ -61,17 +62,26 @@ def export_best(store: StudyStore, config: RunConfig, folder: Path, number: int 
             f"--trial: {number} is not a complete trial of {store.name}; give one that headroom status"
             f" {store.name} ranks, e.g. {ranked[0].number}"
         )
-    target = folder / BEST_FILE
+    text = best_yaml(store, config, best)
+    with _writing(folder):
+        write_whole(folder / BEST_FILE, text)
+    return folder / BEST_FILE
+
+
+def best_yaml(store: StudyStore, config: RunConfig, trial: FrozenTrial) -> str:
+    """Return the complete configuration of a trial as the text of ``best.yaml``.
+
+    Raises:
+        UserError: the trial's record holds a value that its setting cannot have.
+    """
     try:
-        values = best_config(store, config, best)
+        values = best_config(store, config, trial)
     except UserError as error:
         raise UserError(
-            f"{store.name}: trial {best.number} holds a value that no search gives it: {error}; its record was changed"
+            f"{store.name}: trial {trial.number} holds a value that no search gives it: {error}; its record was changed"
             " by other means, so export another one with --trial"
         ) from None
-    with _writing(folder):
-        dump_yaml(values, target, _comment(store, best))
-    return target
+    return yaml_text(values, _comment(store, trial))
 
 
 def best_config(store: StudyStore, config: RunConfig, trial: FrozenTrial) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def occupancy(trials: Sequence[FrozenTrial], slots: int, now: float | None = Non
             that only recorded time counts.
     """
     launched = [trial for trial in trials if was_launched(trial)]
-    seconds = [_seconds(trial, now) for trial in launched]
+    seconds = [seconds_of(trial, now) for trial in launched]
     return Occupancy(
         slots,
         _searched_s(launched, now),
@@ -55,7 +55,8 @@ def occupancy(trials: Sequence[FrozenTrial], slots: int, now: float | None = Non
     )
 
 
-def _seconds(trial: FrozenTrial, now: float | None) -> dict[Doing, float]:
+def seconds_of(trial: FrozenTrial, now: float | None) -> dict[Doing, float]:
+    """Return a trial's seconds in each state, up to ``now`` if it is open."""
     if trial.state.is_finished():
         return {doing: float(trial.user_attrs.get(doing) or 0.0) for doing in Doing}
     clock = clock_of(trial)
@@ -72,7 +73,7 @@ def _searched_s(launched: Sequence[FrozenTrial], now: float | None) -> float:
     for start, end in spans:
         covered += max(0.0, end - max(start, until))
         until = max(until, end)
-    paused = max((_seconds(trial, now)[Doing.PAUSED] for trial in launched), default=0.0)
+    paused = max((seconds_of(trial, now)[Doing.PAUSED] for trial in launched), default=0.0)
     return max(0.0, covered - paused)
 
 

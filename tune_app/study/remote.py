@@ -25,13 +25,15 @@ from trainables.files import whole_file
 from tune_app.config import RunConfig
 from tune_app.errors import StorageError, UserError, without_password
 from tune_app.study.lease import LEASE_FILE, SILENT_S, Lease
-from tune_app.study.run_dir import CONFIG_FILE, keep_urls, stored_urls
+from tune_app.study.run_dir import CONFIG_FILE, REPORT_FILE, keep_urls, stored_urls
 from tune_app.study.storage_location import StorageLocation, StoreUnavailableError, store_errors
 from tune_app.study.store import JOURNAL_FILE, search_is_running, search_lock
 from tune_app.uris import below, is_store, parted, working_copies
 
 _COPIED = (JOURNAL_FILE, CONFIG_FILE)
 """Files in writing order: a study without a configuration does not count as a study yet. Reading order is reversed."""
+_BESIDE = (REPORT_FILE,)
+"""Files that a command adds to a study in the store."""
 _HOLDER_FILE = "search.holder"
 _KNOWN_FILE = "search.known"
 LOCAL_FILES = (_HOLDER_FILE, _KNOWN_FILE)
@@ -231,7 +233,7 @@ class StoredStudies:
         # Until the store has the study under the new name, its absence must not count as deletion.
         (self.folder / to / _KNOWN_FILE).unlink(missing_ok=True)
         try:
-            for file in _COPIED:
+            for file in (*_COPIED, *_BESIDE):
                 if (self.folder / to / file).exists():
                     self.write(f"{to}/{file}", (self.folder / to / file).read_bytes())
         except OSError as error:
@@ -242,6 +244,19 @@ class StoredStudies:
         (self.folder / to / _KNOWN_FILE).touch()
         self.remove(name)
 
+    def add(self, name: str, file: Path) -> None:
+        """Copy a file of this machine into a study's folder in the store.
+
+        Raises:
+            UserError: the store does not accept the file.
+        """
+        try:
+            self.write(f"{name}/{file.name}", file.read_bytes())
+        except OSError as error:
+            raise UserError(
+                f"study.dir: {self.shown(name)} cannot be written ({self.why(error)}); {file.name} is in {file.parent}"
+            ) from None
+
     def remove(self, name: str) -> None:
         """Delete a study's own files from the store, its configuration first, without which it is no study.
 
@@ -249,7 +264,7 @@ class StoredStudies:
             UserError: the files cannot be deleted.
         """
         try:
-            for file in reversed(_COPIED):
+            for file in (*reversed(_COPIED), *_BESIDE):
                 self.delete(f"{name}/{file}")
         except OSError as error:
             raise UserError(

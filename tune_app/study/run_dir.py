@@ -24,8 +24,9 @@ CHECKPOINTS = "checkpoints"
 CACHE = "cache"
 ARTIFACTS = "artifacts"
 SECRETS_FILE = "secrets.json"
+REPORT_FILE = "report.html"
 
-WRITTEN = (CACHE, ARTIFACTS, SECRETS_FILE)
+WRITTEN = (CACHE, ARTIFACTS, SECRETS_FILE, REPORT_FILE)
 """Files and folders of headroom in the run directory, besides the configuration, the study and its checkpoints."""
 
 

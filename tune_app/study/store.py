@@ -45,6 +45,7 @@ _ID_KEY = "id"
 _PARENT_KEY = "parent"
 _VERSION_KEY = "version_of"
 _BASELINES_KEY = "baselines"
+_STANDARD_ERROR_KEY = "standard_error"
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
@@ -138,6 +139,16 @@ class StudyStore:
     def set_baselines(self, scores: Mapping[str, float]) -> None:
         if self.baselines != scores:
             self.study.set_user_attr(_BASELINES_KEY, dict(scores))
+
+    @property
+    def standard_error(self) -> float | None:
+        """Least standard error of the first objective on the validation part; None if never computed."""
+        stored = self.study.user_attrs.get(_STANDARD_ERROR_KEY)
+        return None if stored is None else float(stored)
+
+    def set_standard_error(self, error: float) -> None:
+        if self.standard_error != error:
+            self.study.set_user_attr(_STANDARD_ERROR_KEY, error)
 
     def set_target(self, trials: int) -> None:
         if self.target != trials:

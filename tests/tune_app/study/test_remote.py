@@ -238,6 +238,19 @@ def test_a_study_that_was_deleted_elsewhere_does_not_come_back(bucket: Bucket, m
     assert len(list((here / "x").glob(f"{JOURNAL_FILE}.left-*"))) == 1
 
 
+def test_a_report_lies_beside_its_study_and_goes_with_it(bucket: Bucket, machine: Machine) -> None:
+    with Search() as search:
+        search.complete(0.1)
+    report = search.run_dir / "report.html"
+    report.write_text("page")
+    StoredStudies(PLACE).add("x", report)
+    assert "bucket/runs/x/report.html" in bucket.files
+    archived = archive(search.run_dir)
+    assert [file for file in bucket.files if file.endswith(".html")] == [f"bucket/runs/{archived.name}/report.html"]
+    delete(load_study(archived, archived.name, None), archived)
+    assert bucket.files == []
+
+
 def test_a_study_that_never_reached_the_store_is_not_taken_for_a_deleted_one(bucket: Bucket, machine: Machine) -> None:
     with pytest.raises(StorageError), Search() as search:
         out_of_reach_from_here(bucket, search, 0.1)

@@ -1,0 +1,243 @@
+"""Whether the winner can be trusted: noise of the metric, ties, edges of ranges, and what more trials may bring."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from search_spaces.space import Choices, Entry, Params, Scalar
+from tune_app.outcomes import Outcome
+from tune_app.report.choice import Choice
+from tune_app.report.source import Source
+from tune_app.study.reporting import is_recommended, outcome_of
+
+Verdict = Literal["good", "care", "open"]
+
+_EDGE = 0.05
+"""Share of a range that counts as its edge."""
+_LATE = 0.75
+"""An improvement after this share of the complete trials suggests that more trials may bring another."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Answer to one question about the winner: ``good``, to be taken with ``care``, or ``open``."""
+
+    verdict: Verdict
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """Value of a complete or a stopped trial in the course of the search."""
+
+    number: int
+    value: float
+    is_complete: bool
+    is_recommended: bool
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Setting whose best value lies at an end of its range."""
+
+    name: str
+    value: Scalar
+    side: Literal["lower", "upper"]
+    range: str
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Answers about the winner, and the course of the search.
+
+    Attributes:
+        noise: standard error of the first objective on the validation part; None if the study does not hold it.
+        best_so_far: best value of the complete trials up to each of them, by trial number.
+    """
+
+    checks: tuple[Check, ...]
+    noise: float | None
+    points: tuple[Point, ...]
+    best_so_far: tuple[tuple[int, float], ...]
+
+
+def assess(source: Source, choice: Choice | None) -> Trust:
+    """Return what speaks for and against the winner; without a complete trial there are no answers."""
+    points = tuple(
+        Point(trial.number, value, outcome_of(trial) is Outcome.COMPLETE, is_recommended(trial))
+        for trial in source.measured
+        if (value := source.value_of(trial)) is not None
+    )
+    best_so_far = tuple(_best_so_far(points))
+    noise = source.store.standard_error
+    checks = () if choice is None else tuple(_checks(source, choice, noise, points, best_so_far))
+    return Trust(checks, noise, points, best_so_far)
+
+
+def _best_so_far(points: Sequence[Point]) -> Iterator[tuple[int, float]]:
+    best = -math.inf
+    for point in points:
+        if point.is_complete:
+            best = max(best, point.value)
+            yield point.number, best
+
+
+def _checks(
+    source: Source,
+    choice: Choice,
+    noise: float | None,
+    points: Sequence[Point],
+    best_so_far: Sequence[tuple[int, float]],
+) -> Iterator[Check]:
+    yield _confirmed(source, choice)
+    yield from _tested(source, choice)
+    yield _noisy(source, choice, noise, points)
+    yield from _above_baseline(source, choice, noise)
+    yield _at_edge(source, choice)
+    yield _more_trials(source, noise, best_so_far)
+
+
+def _confirmed(source: Source, choice: Choice) -> Check:
+    question, shown = "Does it hold on fresh seeds?", source.objective.shown
+    confirmation = choice.confirmation
+    if confirmation is None:
+        value = (
+            ""
+            if choice.search_value is None
+            else f" {shown(choice.search_value)} is the best of many tries: expect less."
+        )
+        return Check("open", question, f"Not confirmed yet.{value} Run headroom confirm to train it again.")
+    candidate = confirmation.of_winner
+    mean = candidate.mean if candidate else None
+    text = f"Trained again on {confirmation.seeds} fresh seeds"
+    if mean is not None:
+        text += f": {shown(mean)} on average"
+        if choice.search_value is not None:
+            text += f", where the search had {shown(choice.search_value)}"
+    if confirmation.expected_value is not None:
+        text += f"; expect {shown(confirmation.expected_value)} on new data"
+    ties = [f"trial {number}" for number in confirmation.ties if number is not None]
+    if ties:
+        text += f". Not to be told apart from {_listed(ties)}"
+    return Check("good", question, f"{text}.")
+
+
+def _tested(source: Source, choice: Choice) -> Iterator[Check]:
+    if choice.confirmation is None:
+        return
+    question, shown, test = "What does the untouched test part say?", source.objective.shown, choice.confirmation.test
+    if test is None:
+        yield Check("open", question, "It has not been opened yet.")
+        return
+    low, high = test.interval
+    text = f"{shown(test.value)} (90 % interval {shown(low)} to {shown(high)})"
+    if test.baseline is None:
+        yield Check("good", question, f"{text}.")
+    else:
+        verdict: Verdict = "good" if low > test.baseline else "care"
+        yield Check(verdict, question, f"{text}; without a model {shown(test.baseline)}.")
+
+
+def _noisy(source: Source, choice: Choice, noise: float | None, points: Sequence[Point]) -> Check:
+    question = "Is the lead larger than the noise?"
+    if noise is None:
+        return Check(
+            "open", question, "This study does not hold the standard error of its metric: an earlier version began it."
+        )
+    best = source.value_of(source.ranked[0])
+    assert best is not None
+    near = sum(point.is_complete and best - point.value <= noise for point in points) - 1
+    text = f"The standard error of {source.objective.name} on the validation part is at least {noise:.4f}."
+    recommended = source.status.recommended
+    lead = None if recommended is None else best - recommended.value
+    if recommended is not None and lead is not None and recommended.number != source.ranked[0].number:
+        than = "more" if lead > 2 * noise else "less"
+        text += f" The best trial leads the recommended configuration by {lead:.4f}, {than} than twice that."
+    if near > 0:
+        text += f" {near} other complete trial{'s lie' if near > 1 else ' lies'} within one standard error of the best."
+    is_clear = near <= 0 or (lead is not None and lead > 2 * noise)
+    return Check("good" if is_clear else "care", question, text)
+
+
+def _above_baseline(source: Source, choice: Choice, noise: float | None) -> Iterator[Check]:
+    baseline, value = source.status.baseline, choice.search_value
+    if baseline is None or value is None:
+        return
+    lead, shown = value - baseline, source.objective.shown
+    text = f"{shown(value)} against {shown(baseline)} of the best answer that needs no model."
+    is_clear = lead > 2 * (noise or 0.0)
+    yield Check("good" if is_clear else "care", "Has it learned anything?", text)
+
+
+def _at_edge(source: Source, choice: Choice) -> Check:
+    question = "Is the best at an edge of its range?"
+    params = {setting.name: setting.value for setting in choice.settings}
+    edges = list(edges_of(params, source.store.record.space.entries))
+    if not edges:
+        return Check("good", question, "No: every range leaves room on both sides of the best value.")
+    listed = _listed([f"{edge.name} = {_number(edge.value)} ({edge.side} end of {edge.range})" for edge in edges])
+    return Check("care", question, f"Yes: {listed}. A wider range may hold something better.")
+
+
+def _more_trials(source: Source, noise: float | None, best_so_far: Sequence[tuple[int, float]]) -> Check:
+    question = "Would more trials help?"
+    if len(best_so_far) < 4:
+        return Check("open", question, f"Too early to say, after {len(best_so_far)} complete trials.")
+    values = [value for _, value in best_so_far]
+    last = next(index for index, value in enumerate(values) if value == values[-1])
+    late_gain = values[-1] - values[int(_LATE * len(values)) - 1]
+    since = len(values) - 1 - last
+    if late_gain > (noise or 0.0):
+        text = f"Perhaps: the last quarter of the complete trials raised the best value by {late_gain:.4f}."
+        return Check("care", question, text)
+    what = (
+        "less than the noise"
+        if noise is not None and late_gain > 0
+        else "nothing"
+        if late_gain == 0
+        else f"{late_gain:.4f}"
+    )
+    ago = f"the best value is {since} complete trials old" if since else "the last complete trial is the best"
+    return Check("good", question, f"Probably little: {ago}, and the last quarter of them gained {what}.")
+
+
+def edges_of(params: Params | Mapping[str, Scalar], entries: Mapping[str, Entry]) -> Iterator[Edge]:
+    """Yield the settings whose value lies in the outermost twentieth of its range, or is its last choice.
+
+    An end at 0 counts as none, since most such settings cannot be negative.
+    """
+    for name, value in params.items():
+        entry = entries.get(name)
+        if entry is None or isinstance(value, bool | str):
+            continue
+        position = _position(value, entry)
+        if position is not None and position <= _EDGE and value != 0:
+            yield Edge(name, value, "lower", _range(entry))
+        elif position is not None and position >= 1 - _EDGE:
+            yield Edge(name, value, "upper", _range(entry))
+
+
+def _position(value: float, entry: Entry) -> float | None:
+    """Return a number's position in its range, from 0 to 1; None for fewer than three choices or values."""
+    if isinstance(entry, Choices):
+        ordered = sorted(entry.choices)
+        return ordered.index(value) / (len(ordered) - 1) if len(ordered) > 2 and value in ordered else None
+    if entry.low == entry.high:
+        return None
+    scale = math.log if entry.log else float
+    return (scale(value) - scale(entry.low)) / (scale(entry.high) - scale(entry.low))
+
+
+def _range(entry: Entry) -> str:
+    return str(entry) if isinstance(entry, Choices) else f"{_number(entry.low)} to {_number(entry.high)}"
+
+
+def _number(value: Scalar) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Join names to ``a``, ``a and b`` or ``a, b and c``."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
