@@ -143,6 +143,7 @@ def init(
     criterion: str | None = None,
     label: str | None = None,
     group: str | None = None,
+    task: str | None = None,
     doing: Callable[[str], None] = lambda _: None,
 ) -> str:
     """Return a complete configuration for a data file as YAML, with the reason for each setting above it.
@@ -156,6 +157,7 @@ def init(
         criterion: column of the criteria, or of the second text of a pair.
         label: column of the classes.
         group: column that says which rows belong together.
+        task: name of the task; None takes the one that the data allows.
         doing: called with each step of the work, which takes a minute.
 
     Raises:
@@ -166,7 +168,7 @@ def init(
 
     check_own_folders()
     named = {"text": text, "criterion": criterion, "label": label, "group_id": group}
-    return draft(str(data), {role: column for role, column in named.items() if column is not None}, doing)
+    return draft(str(data), {role: column for role, column in named.items() if column is not None}, doing, task=task)
 
 
 def load_study(study: str | Path) -> Study:

@@ -71,6 +71,7 @@ def cli() -> None:
 @click.option("--criterion", metavar="COLUMN", help="Column of the criteria, or of the second text of a pair.")
 @click.option("--label", metavar="COLUMN", help="Column of the classes.")
 @click.option("--group", metavar="COLUMN", help="Column that says which rows belong together, such as a post's id.")
+@click.option("--task", help="Task to draft for, instead of the one that the data allows.")
 @quiet_option
 def init(
     data: str,
@@ -80,6 +81,7 @@ def init(
     criterion: str | None,
     label: str | None,
     group: str | None,
+    task: str | None,
     quiet: bool,
 ) -> int:
     """Write a configuration for DATA (CSV, JSONL or Parquet), with the reason for each setting, which search runs.
@@ -88,7 +90,8 @@ def init(
     """
     from tune_app.commands.drafting import print_draft
 
-    print_draft(data, target, force=force, quiet=quiet, text=text, criterion=criterion, label=label, group=group)
+    guesses = {"text": text, "criterion": criterion, "label": label, "group": group, "task": task}
+    print_draft(data, target, guesses, force=force, quiet=quiet)
     return DONE
 
 

@@ -1,6 +1,7 @@
 """``headroom init``: writes a configuration for a data file."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from tune_app import api
@@ -10,12 +11,12 @@ from tune_app.errors import UserError
 from tune_app.voice import Voice
 
 
-def print_draft(data: str, target: Path | None, *, force: bool, quiet: bool, **columns: str | None) -> None:
+def print_draft(data: str, target: Path | None, given: Mapping[str, str | None], *, force: bool, quiet: bool) -> None:
     """Print a configuration for a data file, or write it to ``target``.
 
     Args:
+        given: names of columns and of the task, as ``api.init`` takes them.
         force: replace the target if it exists.
-        columns: names of columns, as ``api.init`` takes them.
 
     Raises:
         UserError: the data cannot be used, or the target exists or cannot be written.
@@ -24,7 +25,7 @@ def print_draft(data: str, target: Path | None, *, force: bool, quiet: bool, **c
         _check_target(target, force=force)
     terminal = Console(stderr=True)
     with Voice(terminal, quiet=quiet or not terminal.is_terminal) as voice:
-        text = api.init(data, doing=voice.doing, **columns)
+        text = api.init(data, doing=voice.doing, **given)
     if target is None:
         echo(text.rstrip("\n"))
         return

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from trainables.task_registry import TASKS
 from tune_app.config import RunConfig, load_config
 from tune_app.config.yaml_files import parse_yaml
 from tune_app.drafting.columns import OPTIONS, Role, Roles, assign
@@ -16,7 +17,7 @@ from tune_app.drafting.profiles import profiles
 from tune_app.drafting.settings import Chosen, data_settings, drafted_settings
 from tune_app.drafting.summary import Summary, foreign_letters, summarise
 from tune_app.drafting.text import raw_config, yaml_text
-from tune_app.errors import UserError
+from tune_app.errors import UserError, nearest
 from tune_app.estimates import verdict
 from tune_app.progress.opening import data_lines
 from tune_app.screening.preconditions import development_of, study_record, with_classes_of_data
@@ -45,6 +46,7 @@ def draft(
     given: Mapping[str, str],
     doing: Callable[[str], None] = lambda _: None,
     *,
+    task: str | None = None,
     machine: Machine | None = None,
     measure: MeasurePace | None = None,
 ) -> str:
@@ -54,12 +56,15 @@ def draft(
         data: data file, or ``demo``.
         given: columns that a person named, by role.
         doing: called with the next step of the work.
+        task: name of the task; None takes the one that the data allows.
         machine: machine to draft for; None means this one.
         measure: timing of a model; None times it on this machine.
 
     Raises:
         UserError: the file cannot be used, or the role of a column cannot be told; the message names the remedy.
     """
+    if task is not None and task not in TASKS:
+        raise UserError(f"--task: {task!r} is no task{nearest(task, TASKS)}; name one of {', '.join(TASKS)}")
     doing("reading the data")
     start = load_config({"study": {"name": study_name(data)}, "data": {"path": data}})
     roles = _readable(start, _roles(start.data.path, data, given), is_group_guessed="group_id" not in given)
@@ -72,7 +77,7 @@ def draft(
     summary = _summary(development, basis, models, machine)
 
     doing("predicting the memory of the models")
-    chosen = _fitting(Chosen(models, why, summary.lengths.suggested, _task(development, summary)), basis, machine)
+    chosen = _fitting(Chosen(models, why, summary.lengths.suggested, _task(task, development, summary)), basis, machine)
 
     doing("timing the models")
     columns = data_settings(basis.study.name, data, roles, development.tied.texts)
@@ -137,16 +142,26 @@ def _readable(start: RunConfig, roles: Roles, *, is_group_guessed: bool) -> Role
     return roles
 
 
-def _task(development: "Development", summary: Summary) -> tuple[str, str]:
-    """Return the task's name, and the reason for it."""
-    if (development.rows.evidence[:, 0] < 0).all():
+def _task(wanted: str | None, development: "Development", summary: Summary) -> tuple[str, str]:
+    """Return the task's name, and the reason for it.
+
+    Raises:
+        UserError: the wanted task needs evidence, and there is none.
+    """
+    has_evidence = bool((development.rows.evidence[:, 0] >= 0).any())
+    if wanted is not None:
+        if TASKS[wanted].finds_spans and not has_evidence:
+            raise UserError(
+                f"--task: {wanted} finds evidence, and no columns hold its character offsets; name them evidence_start"
+                " and evidence_end, or leave --task out"
+            )
+        return wanted, "Named with --task."
+    if not has_evidence:
         return "criteria", "Chooses a class of each text: no columns hold character offsets of evidence."
+    others = "--task criteria drafts for the label alone, --task joint and share for both."
     if summary.marks_evidence:
-        return "evidence", (
-            "Finds the words that show it, or none: the label only says whether there is evidence. share and joint"
-            " learn the label beside it."
-        )
-    return "joint", "Chooses a class and finds the evidence, with an encoder for each; share does both with one."
+        return "evidence", f"Finds the words that show it, or none. The label only says whether there are any: {others}"
+    return "joint", "Chooses a class and finds the evidence, with an encoder for each; --task share has one for both."
 
 
 def _summary(development: "Development", basis: RunConfig, models: tuple[str, ...], machine: Machine) -> Summary:

@@ -33,6 +33,8 @@ def test_a_file_becomes_a_search_in_two_commands(headroom: Any, ray_with_one_slo
         (["init", "my.csv", "--label", "lable"], ["my.csv: --label: 'lable'", "'tweet', 'sentiment'"]),
         (["init", "empty.csv"], ["empty.csv holds no rows"]),
         (["init", "my.csv", "--text", "sentiment"], ["my.csv: cannot tell which column holds the label"]),
+        (["init", "my.csv", "--task", "evidense"], ["--task: 'evidense'", "did you mean evidence?"]),
+        (["init", "my.csv", "--task", "share"], ["--task: share finds evidence", "evidence_start"]),
         (["init", "s3://bucket/my.csv"], ["is a URL"]),
     ],
 )

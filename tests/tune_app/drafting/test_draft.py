@@ -83,9 +83,13 @@ def drafted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tu
     monkeypatch.chdir(tmp_path)
 
     def run(
-        path: str, machine: Machine = LAPTOP, pace: Pace = QUICK, given: dict[str, str] | None = None
+        path: str,
+        machine: Machine = LAPTOP,
+        pace: Pace = QUICK,
+        given: dict[str, str] | None = None,
+        task: str | None = None,
     ) -> tuple[str, RunConfig]:
-        text = draft(path, given or {}, machine=machine, measure=lambda settings, **_: pace)
+        text = draft(path, given or {}, task=task, machine=machine, measure=lambda settings, **_: pace)
         return text, with_classes_of_data(load_config(parse_yaml(text)))
 
     return run
@@ -134,10 +138,12 @@ def test_pairs_with_names_for_labels(drafted: Any) -> None:
     assert "every row is its own group" in comments(text)
 
 
-@pytest.mark.parametrize(("labels", "task"), [(2, "evidence"), (3, "joint")])
-def test_evidence_makes_a_task_that_finds_it(labels: int, task: str, drafted: Any) -> None:
+@pytest.mark.parametrize(
+    ("labels", "wanted", "task"), [(2, None, "evidence"), (3, None, "joint"), (2, "share", "share")]
+)
+def test_evidence_makes_a_task_that_finds_it(labels: int, wanted: str | None, task: str, drafted: Any) -> None:
     pd.DataFrame(spans(labels=labels)).to_parquet("posts.parquet")
-    _, config = drafted("posts.parquet")
+    _, config = drafted("posts.parquet", task=wanted)
     assert config.task.name == task
     assert config.data.columns.group_id == "post_id"
     assert config.tok.doc_stride < config.tok.max_length / 2
