@@ -143,9 +143,8 @@ def _estimates(
         yield Estimate("Winner, in the search", "search", _value(source, winner))
     if confirmation is None:
         return
-    for candidate in confirmation.candidates:
-        if candidate.role == "recommended" and candidate.mean is not None and candidate.number != confirmation.winner:
-            yield Estimate("Recommended, fresh seeds", "recommended", candidate.mean, candidate.interval)
+    if (again := confirmation.recommended) is not None and again.mean is not None:
+        yield Estimate("Recommended, fresh seeds", "recommended", again.mean, again.interval)
     if (of_winner := confirmation.of_winner) is not None and of_winner.mean is not None:
         yield Estimate("Winner, fresh seeds", "confirmed", of_winner.mean, of_winner.interval)
     if confirmation.test is not None:

@@ -63,6 +63,12 @@ class Confirmation(BaseModel, frozen=True):
     def of_winner(self) -> Candidate | None:
         return next((candidate for candidate in self.candidates if candidate.number == self.winner), None)
 
+    @property
+    def recommended(self) -> Candidate | None:
+        """The recommended configuration; None if it is the winner itself, or was not trained again."""
+        others = (candidate for candidate in self.candidates if candidate.number != self.winner)
+        return next((each for each in others if each.role == "recommended" and each.mean is not None), None)
+
 
 def read_confirmation(run_dir: Path) -> Confirmation | None:
     """Return the confirmation of the study in a run directory; None without one.

@@ -13,8 +13,6 @@ from tune_app.report.source import Source
 from tune_app.study.reporting import outcome_of
 from tune_app.study.times import facts_of
 
-_MEMORY_RULE = "memory"
-
 
 @dataclass(frozen=True)
 class Need:
@@ -33,7 +31,7 @@ class Cell:
 
     Attributes:
         ran: trials that reported a value.
-        rejected: samples that the rule on memory rejected before launch.
+        rejected: samples that a rule rejected before launch.
         recovered: trials that ran out of memory and went on in smaller passes.
         oom: trials that ran out of memory even at one row a pass.
     """
@@ -118,7 +116,7 @@ def _counted_as(trial: FrozenTrial) -> Sequence[str]:
     """Return the counts of a cell that a trial adds to."""
     outcome = outcome_of(trial)
     if outcome is Outcome.INFEASIBLE:
-        return ["rejected"] if trial.constraints.get(_MEMORY_RULE, 0.0) > 0 else []
+        return ["rejected"]
     if outcome is Outcome.OOM:
         return ["oom"]
     ran = ["ran"] if trial.intermediate_values or outcome is Outcome.COMPLETE else []

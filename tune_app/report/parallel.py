@@ -51,7 +51,7 @@ def parallel_coordinates(
     if len(ranked) < 2 or not found.names:
         return None
     axes = [_of_values(objective, ranked), *(_of_setting(name, ranked) for name in found.names[:_MOST_AXES])]
-    good = ranked[: max(1, min(_MOST_GOOD, round(_GOOD_SHARE * len(ranked))))]
+    good = ranked[: min(_MOST_GOOD, round(_GOOD_SHARE * len(ranked)))]
     good_numbers = {number for _, number in good}
     others = _thinned([pair for pair in ranked if pair[1] not in good_numbers])
     marked = {number: [pair for pair in ranked if pair[1] == number] for number in (recommended, winner)}

@@ -280,7 +280,8 @@ def _hours(spent: Hours) -> Plot | None:
     figure.add_trace(_bar("waiting, holds no card", waited, names, PAPER, "|", outline=MUTED))
     styled(figure, 150 + 44 * len(names), barmode="stack", margin={"l": 8, "r": 16, "t": 70, "b": 44})
     figure.update_layout(legend_traceorder="normal")
-    figure.update_xaxes(title_text=spent.unit.replace("hours", unit), rangemode="tozero")
+    title = f"GPU-{unit} at work, and {unit} of waiting" if spent.unit == "GPU-hours" else unit
+    figure.update_xaxes(title_text=title, rangemode="tozero")
     figure.update_yaxes(autorange="reversed", showgrid=False)
     return Plot("hours", "Hours by outcome and phase", figure)
 

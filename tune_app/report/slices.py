@@ -56,7 +56,7 @@ def _points(drawn: go.Scatter, group: str, numbers: list[int]) -> go.Scatter | g
         y=drawn.y,
         customdata=[numbers[number] for number in drawn.marker.color],
         mode="markers",
-        marker={**MARKERS[group], "size": 5 if len(numbers) > _MANY else 8, "opacity": 0.7},
+        marker={**MARKERS[group], "size": 5 if len(numbers) > _MANY else 8, "opacity": 0.8},
         name=group,
         hovertemplate="trial %{customdata}: %{y:.4f} at %{x}<extra></extra>",
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from search_spaces.space import Choices, Entry, Params, Scalar
+from tune_app.config.run import facts_of
 from tune_app.outcomes import Outcome
 from tune_app.report.choice import Choice
 from tune_app.report.source import Source
@@ -109,7 +110,7 @@ def _confirmed(source: Source, choice: Choice) -> Check:
             else f" {shown(choice.search_value)} is the best of many tries: expect less."
         )
         return Check("open", question, f"Not confirmed yet.{value} Run headroom confirm to train it again.")
-    candidate = confirmation.of_winner
+    candidate, recommended = confirmation.of_winner, confirmation.recommended
     mean = candidate.mean if candidate else None
     text = f"Trained again on {confirmation.seeds} fresh seeds"
     if mean is not None:
@@ -118,10 +119,15 @@ def _confirmed(source: Source, choice: Choice) -> Check:
             text += f", where the search had {shown(choice.search_value)}"
     if confirmation.expected_value is not None:
         text += f"; expect {shown(confirmation.expected_value)} on new data"
+    is_ahead = True
+    if recommended is not None and recommended.mean is not None and mean is not None:
+        text += f". The recommended configuration has {shown(recommended.mean)}"
+        low = mean if candidate is None or candidate.interval is None else candidate.interval[0]
+        is_ahead = low > recommended.mean
     ties = [f"trial {number}" for number in confirmation.ties if number is not None]
     if ties:
         text += f". Not to be told apart from {_listed(ties)}"
-    return Check("good", question, f"{text}.")
+    return Check("good" if is_ahead else "care", question, f"{text}.")
 
 
 def _tested(source: Source, choice: Choice) -> Iterator[Check]:
@@ -206,17 +212,24 @@ def _more_trials(source: Source, noise: float | None, best_so_far: Sequence[tupl
 def edges_of(params: Params | Mapping[str, Scalar], entries: Mapping[str, Entry]) -> Iterator[Edge]:
     """Yield the settings whose value lies in the outermost twentieth of its range, or is its last choice.
 
-    An end at 0 counts as none, since most such settings cannot be negative.
+    An end that the setting itself cannot pass counts as none.
     """
     for name, value in params.items():
         entry = entries.get(name)
         if entry is None or isinstance(value, bool | str):
             continue
-        position = _position(value, entry)
-        if position is not None and position <= _EDGE and value != 0:
+        position, can_be = _position(value, entry), facts_of(name).contains
+        if position is None:
+            continue
+        if position <= _EDGE and can_be(_next(value, -math.inf)):
             yield Edge(name, value, "lower", _range(entry))
-        elif position is not None and position >= 1 - _EDGE:
+        elif position >= 1 - _EDGE and can_be(_next(value, math.inf)):
             yield Edge(name, value, "upper", _range(entry))
+
+
+def _next(value: float, towards: float) -> float:
+    """Return the number of the same type that follows in a direction."""
+    return value + (1 if towards > 0 else -1) if isinstance(value, int) else math.nextafter(value, towards)
 
 
 def _position(value: float, entry: Entry) -> float | None:

@@ -13,6 +13,7 @@ import tune_app
 from tune_app.errors import UserError
 from tune_app.outcomes import Outcome
 from tune_app.report.page import write_report
+from tune_app.study.store import search_lock
 
 Write = Callable[..., Any]
 
@@ -56,6 +57,17 @@ def test_a_report_says_what_a_study_does_not_hold_yet(write_study: Write, fill: 
     fill(study)
     text = study.html()
     assert [words for words in says if words not in text] == []
+
+
+def test_a_report_of_a_running_search_says_so(write_study: Write) -> None:
+    study = write_study(ONE, on_disk=True)
+    add_one(study)
+    add_open(study)
+    assert "still running" not in study.html()
+    with search_lock(study.run_dir):
+        text = study.html()
+    assert "still running" in text
+    assert '<tr data-outcome="running">' in text
 
 
 class Scripts(HTMLParser):

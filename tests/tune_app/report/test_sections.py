@@ -76,6 +76,21 @@ def test_the_best_trial_is_the_choice_until_a_confirmation_names_another(write_s
     ]
 
 
+def test_a_confirmed_winner_is_good_if_its_interval_lies_above_the_recommended_one(write_study: Write) -> None:
+    question = "Does it hold on fresh seeds?"
+    study = with_rise(write_study(TWO))
+    assert verdicts(study)[question][0] == "open"
+    content = confirmation(5)
+    (study.run_dir / "confirm.json").write_text(json.dumps(content))
+    verdict, answer = verdicts(study)[question]
+    assert verdict == "good"
+    assert "2 fresh seeds: 0.8800 on average" in answer
+    assert "expect 0.8750 on new data" in answer
+    content["candidates"][1]["mean"] = 0.87
+    (study.run_dir / "confirm.json").write_text(json.dumps(content))
+    assert verdicts(study)[question][0] == "care"
+
+
 @pytest.mark.parametrize(
     ("content", "remark"),
     [
@@ -140,22 +155,23 @@ def test_more_trials_help_where_the_last_ones_did(write_study: Write, values: li
 
 
 @pytest.mark.parametrize(
-    ("entry", "value", "side"),
+    ("name", "entry", "value", "side"),
     [
-        ({"low": 1e-5, "high": 1e-1, "log": True}, 0.09, "upper"),
-        ({"low": 1e-5, "high": 1e-1, "log": True}, 0.05, None),
-        ({"low": 1e-5, "high": 1e-1, "log": True}, 1.2e-5, "lower"),
-        ({"low": 0.0, "high": 0.5}, 0.0, None),
-        ({"low": 1, "high": 4}, 4, "upper"),
-        ({"choices": [32, 8, 16]}, 8, "lower"),
-        ({"choices": [8, 16]}, 8, None),
-        ({"choices": ["a", "b", "c"]}, "a", None),
-        ({"choices": [True, False]}, True, None),
+        ("optim.lr", {"low": 1e-5, "high": 1e-1, "log": True}, 0.09, "upper"),
+        ("optim.lr", {"low": 1e-5, "high": 1e-1, "log": True}, 0.05, None),
+        ("optim.lr", {"low": 1e-5, "high": 1e-1, "log": True}, 1.2e-5, "lower"),
+        ("optim.weight_decay", {"low": 0.0, "high": 0.5}, 0.0, None),
+        ("train.epochs", {"low": 1, "high": 4}, 4, "upper"),
+        ("train.epochs", {"low": 1, "high": 4}, 1, None),
+        ("train.batch_size", {"choices": [32, 8, 16]}, 8, "lower"),
+        ("train.batch_size", {"choices": [8, 16]}, 8, None),
+        ("model.name", {"choices": ["a", "b", "c"]}, "a", None),
+        ("augment.rows", {"choices": [True, False]}, True, None),
     ],
 )
-def test_an_edge_is_an_end_that_could_be_moved(entry: dict[str, Any], value: Any, side: str | None) -> None:
-    space = parse_space({"optim.lr": entry})
-    assert [edge.side for edge in edges_of({"optim.lr": value}, space.entries)] == ([side] if side else [])
+def test_an_edge_is_an_end_that_could_be_moved(name: str, entry: dict[str, Any], value: Any, side: str | None) -> None:
+    space = parse_space({name: entry})
+    assert [edge.side for edge in edges_of({name: value}, space.entries)] == ([side] if side else [])
 
 
 def test_the_setting_that_the_value_depends_on_matters_and_leads_the_path(write_study: Write) -> None:
