@@ -22,7 +22,7 @@ from tune_app.errors import UserError, without_password
 from tune_app.folders import check_own_folders, made_folder
 from tune_app.outcomes import own_trials
 from tune_app.progress.display import display_of
-from tune_app.progress.opening import baselines_of, data_lines, standard_error_of
+from tune_app.progress.opening import data_lines, yardstick_of
 from tune_app.progress.plain import SearchDisplay
 from tune_app.screening.preconditions import check_cpu, check_gpus, study_record, with_classes_of_data
 from tune_app.screening.screen import Screen, screen_here
@@ -216,8 +216,9 @@ def _opened(opening: Opening, permanent_storage: PermanentStorage, voice: Voice)
 
 def _show_data(config: RunConfig, store: StudyStore, voice: Voice, address: str | None) -> None:
     voice.doing("counting the data")
-    store.set_baselines(baselines_of(config))
-    store.set_standard_error(standard_error_of(config))
+    yardstick = yardstick_of(config)
+    store.set_baselines(yardstick.baselines)
+    store.set_standard_error(yardstick.standard_error)
     if not voice.is_quiet:
         voice.say("\n".join(data_lines(config, from_here=ray_starts_here(address))))
 

@@ -1,6 +1,7 @@
 """Opening lines of a search or a training run: the study, the data, and what a score on it can show."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from search_spaces.space import Choices, IntRange
@@ -135,37 +136,43 @@ def _lengths(config: RunConfig) -> list[int]:
     return [every[position * (len(every) - 1) // max(1, most - 1)] for position in range(most)]
 
 
-def baselines_of(config: RunConfig) -> dict[str, float]:
-    """Return the first objective of answers that need no model, by answer.
+@dataclass(frozen=True)
+class Yardstick:
+    """What a value of the first objective is to be compared with.
+
+    Attributes:
+        baselines: scores of answers that need no model, by answer.
+        standard_error: least standard error of the objective on the validation part.
+    """
+
+    baselines: dict[str, float]
+    standard_error: float
+
+
+def yardstick_of(config: RunConfig, development: "Development | None" = None) -> Yardstick:
+    """Return the yardstick of a configuration's data.
+
+    Args:
+        development: the data; None reads it.
 
     Raises:
         UserError: the data cannot be used.
     """
-    from trainables.data.summary import baselines
+    from trainables.data.summary import baselines, standard_error
 
-    return baselines(config.trial_settings().task, development_of(config))
-
-
-def standard_error_of(config: RunConfig) -> float:
-    """Return the least standard error of the first objective on the validation part.
-
-    Raises:
-        UserError: the data cannot be used.
-    """
-    from trainables.data.summary import standard_error
-
-    return standard_error(config.trial_settings().task, development_of(config))
+    task = config.trial_settings().task
+    development = development_of(config) if development is None else development
+    return Yardstick(baselines(task, development), standard_error(task, development))
 
 
 def _what_a_score_tells(config: RunConfig, development: "Development") -> list[str]:
     from trainables.data.summary import RIGHT, validated
 
-    task = config.trial_settings().task
-    scores = ", ".join(f"{answer} {value:.4f}" for answer, value in baselines_of(config).items())
-    error = standard_error_of(config)
+    metric, yardstick = config.task.metric, yardstick_of(config, development)
+    scores = ", ".join(f"{answer} {value:.4f}" for answer, value in yardstick.baselines.items())
     return [
-        *([f"{task.metric} without learning: {scores}"] if scores else []),
-        f"{'its standard error' if scores else f'standard error of {task.metric}'} on"
-        f" {len(validated(development)):,} validation rows: at least {error:.4f} (for a model that is right on"
-        f" {RIGHT:.0%} of them)",
+        *([f"{metric} without learning: {scores}"] if scores else []),
+        f"{'its standard error' if scores else f'standard error of {metric}'} on"
+        f" {len(validated(development)):,} validation rows: at least {yardstick.standard_error:.4f} (for a model that"
+        f" is right on {RIGHT:.0%} of them)",
     ]

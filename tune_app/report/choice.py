@@ -6,6 +6,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from trainables.reports import FOLD_DEVIATION
 from tune_app.config.yaml_files import yaml_text
 from tune_app.errors import UserError
 from tune_app.objectives import named_values
@@ -60,6 +61,7 @@ class Choice:
     Attributes:
         trial: number of the trial; None if a recommended configuration won that the search never completed.
         search_value: its value in the search.
+        fold_deviation: standard deviation of that value over the folds; None without folds.
         recommended: the best complete trial of a recommended configuration, by number; None without one.
         short: its searched settings as YAML.
         whole: its complete configuration as YAML; empty if it cannot be made, for the reason in ``problem``.
@@ -69,6 +71,7 @@ class Choice:
 
     trial: int | None
     search_value: float | None
+    fold_deviation: float | None
     recommended: int | None
     confirmation: Confirmation | None
     settings: tuple[Setting, ...]
@@ -95,6 +98,7 @@ def choose(source: Source) -> Choice | None:
     return Choice(
         trial=None if winner is None else winner.number,
         search_value=None if winner is None else source.value_of(winner),
+        fold_deviation=None if winner is None else winner.user_attrs.get("metrics", {}).get(FOLD_DEVIATION),
         recommended=None if best_recommended is None else best_recommended.number,
         confirmation=confirmation,
         settings=_settings(winner, best_recommended),

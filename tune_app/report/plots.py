@@ -37,6 +37,8 @@ from tune_app.study.reporting import is_recommended
 
 _MOST_CLASSES_WITH_COUNTS = 12
 _MOST_BUDGETS = 4
+_FAR = 4.0
+"""Ratio of a budget to the largest need from which its line is left out: the needs would be a dot in the corner."""
 
 _KINDS = {
     "baseline": {"color": GREY, "symbol": "line-ns-open", "size": 14, "line": {"width": 2}},
@@ -278,7 +280,7 @@ def _hours(spent: Hours) -> Plot | None:
         figure.add_trace(_bar(phase, [row.phases[phase] * factor for row in spent.by_outcome], names, color, pattern))
     waited = [row.waited * factor for row in spent.by_outcome]
     figure.add_trace(_bar("waiting, holds no card", waited, names, PAPER, "|", outline=MUTED))
-    styled(figure, 150 + 44 * len(names), barmode="stack", margin={"l": 8, "r": 16, "t": 70, "b": 44})
+    styled(figure, 150 + 44 * len(names), barmode="stack", margin={"l": 8, "r": 16, "t": 40, "b": 44})
     figure.update_layout(legend_traceorder="normal")
     title = f"GPU-{unit} at work, and {unit} of waiting" if spent.unit == "GPU-hours" else unit
     figure.update_xaxes(title_text=title, rangemode="tozero")
@@ -340,7 +342,7 @@ def _memory(found: Memory) -> Plot | None:
             hoverinfo="skip",
         )
     )
-    for allowed in found.allowed_gib[-_MOST_BUDGETS:]:
+    for allowed in [allowed for allowed in found.allowed_gib if allowed < _FAR * most][-_MOST_BUDGETS:]:
         figure.add_hline(
             y=allowed,
             line={"color": VERMILLION, "width": 2},

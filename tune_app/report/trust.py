@@ -96,7 +96,8 @@ def _checks(
     yield from _tested(source, choice)
     yield _noisy(source, choice, noise, points)
     yield from _above_baseline(source, choice, noise)
-    yield _at_edge(source, choice)
+    if choice.settings:
+        yield _at_edge(source, choice)
     yield _more_trials(source, noise, best_so_far)
 
 
