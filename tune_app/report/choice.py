@@ -11,7 +11,7 @@ from tune_app.config.yaml_files import yaml_text
 from tune_app.errors import UserError
 from tune_app.objectives import named_values
 from tune_app.outcomes import carried_from
-from tune_app.report.confirmed import Confirmation, Interval, read_confirmation
+from tune_app.report.confirmed import Confirmation, ConfirmedCandidate, Interval, read_confirmation
 from tune_app.report.source import Source
 from tune_app.study.export import best_yaml
 from tune_app.study.reporting import is_collapsed, is_recommended, params_text
@@ -63,6 +63,7 @@ class Choice:
         search_value: its value in the search.
         fold_deviation: standard deviation of that value over the folds; None without folds.
         recommended: the best complete trial of a recommended configuration, by number; None without one.
+        confirmed: the winner in its confirmation; None if it was not confirmed.
         short: its searched settings as YAML.
         whole: its complete configuration as YAML; empty if it cannot be made, for the reason in ``problem``.
         remarks: lines on what a reader should know of it.
@@ -74,6 +75,7 @@ class Choice:
     fold_deviation: float | None
     recommended: int | None
     confirmation: Confirmation | None
+    confirmed: ConfirmedCandidate | None
     settings: tuple[Setting, ...]
     estimates: tuple[Estimate, ...]
     short: str
@@ -106,7 +108,8 @@ def choose(source: Source) -> Choice | None:
         short=yaml_text(_nested(winner.params)) if winner else "",
         whole=whole,
         problem=why_not,
-        remarks=tuple(filter(None, (problem, *_remarks(winner)))),
+        confirmed=None if confirmation is None else winner_of(confirmation),
+        remarks=tuple(filter(None, (problem, *_remarks(winner), *(confirmation.remarks if confirmation else ())))),
         front=_front(source),
     )
 
@@ -147,12 +150,25 @@ def _estimates(
         yield Estimate("Winner, in the search", "search", _value(source, winner))
     if confirmation is None:
         return
-    if (again := confirmation.recommended) is not None and again.mean is not None:
+    if (again := recommended_of(confirmation)) is not None and again.mean is not None:
         yield Estimate("Recommended, fresh seeds", "recommended", again.mean, again.interval)
-    if (of_winner := confirmation.of_winner) is not None and of_winner.mean is not None:
+    if (of_winner := winner_of(confirmation)) is not None and of_winner.mean is not None:
         yield Estimate("Winner, fresh seeds", "confirmed", of_winner.mean, of_winner.interval)
-    if confirmation.test is not None:
-        yield Estimate("Winner, test part", "test", confirmation.test.value, confirmation.test.interval)
+    if (test := confirmation.test) is not None:
+        if test.recommended is not None:
+            yield Estimate("Recommended, test part", "recommended", test.recommended.value, test.recommended.interval)
+        yield Estimate("Winner, test part", "test", test.value, test.interval)
+
+
+def winner_of(confirmation: Confirmation) -> ConfirmedCandidate | None:
+    """Return the winner among the candidates of a confirmation."""
+    return next((each for each in confirmation.candidates if each.number == confirmation.winner), None)
+
+
+def recommended_of(confirmation: Confirmation) -> ConfirmedCandidate | None:
+    """Return the recommended configuration; None if it is the winner itself, or was not trained again."""
+    others = (each for each in confirmation.candidates if each.number != confirmation.winner)
+    return next((each for each in others if each.role == "recommended" and each.mean is not None), None)
 
 
 def _value(source: Source, trial: FrozenTrial) -> float:

@@ -12,13 +12,14 @@ CONFIRMATION_FILE = "confirm.json"
 Interval = tuple[float, float]
 
 
-class Candidate(BaseModel, frozen=True):
+class ConfirmedCandidate(BaseModel, frozen=True):
     """Candidate of a confirmation, trained again on fresh seeds.
 
     Attributes:
         number: number of its trial; None for a recommended configuration that the search never completed.
         role: ``leader`` or ``recommended``.
         search_value: value in the search; None without one.
+        standing: what became of it, in a word; empty if the file does not say.
         values: value of each training.
         interval: 90 % interval of the mean.
         p_best: probability of having the highest mean.
@@ -27,18 +28,30 @@ class Candidate(BaseModel, frozen=True):
     number: int | None
     role: str
     search_value: float | None = None
+    standing: str = ""
     values: tuple[float, ...] = ()
     mean: float | None = None
     interval: Interval | None = None
     p_best: float | None = None
 
 
-class TestPart(BaseModel, frozen=True):
-    """Figure of the winner on the test part, with its 90 % interval and the best answer that needs no model."""
+class TestFigure(BaseModel, frozen=True):
+    """Figure of a configuration on the test part, with its 90 % interval."""
 
     value: float
     interval: Interval
+
+
+class TestPart(TestFigure, frozen=True):
+    """Figure of the winner on the test part.
+
+    Attributes:
+        baseline: best score of an answer that needs no model; None if the metric has none.
+        recommended: figure of the recommended configuration, if it is not the winner itself.
+    """
+
     baseline: float | None = None
+    recommended: TestFigure | None = None
 
 
 class Confirmation(BaseModel, frozen=True):
@@ -50,24 +63,16 @@ class Confirmation(BaseModel, frozen=True):
         ties: trial numbers of the candidates that cannot be told apart from the winner.
         expected_value: value to expect of the winner on unseen data.
         test: figures of the test part; None until it is opened.
+        remarks: lines on what qualifies the result.
     """
 
     seeds: int
     winner: int | None
     ties: tuple[int | None, ...] = ()
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[ConfirmedCandidate, ...]
     expected_value: float | None = None
     test: TestPart | None = None
-
-    @property
-    def of_winner(self) -> Candidate | None:
-        return next((candidate for candidate in self.candidates if candidate.number == self.winner), None)
-
-    @property
-    def recommended(self) -> Candidate | None:
-        """The recommended configuration; None if it is the winner itself, or was not trained again."""
-        others = (candidate for candidate in self.candidates if candidate.number != self.winner)
-        return next((each for each in others if each.role == "recommended" and each.mean is not None), None)
+    remarks: tuple[str, ...] = ()
 
 
 def read_confirmation(run_dir: Path) -> Confirmation | None:

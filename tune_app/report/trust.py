@@ -8,7 +8,7 @@ from typing import Literal
 from search_spaces.space import Choices, Entry, Params, Scalar
 from tune_app.config.run import facts_of
 from tune_app.outcomes import Outcome
-from tune_app.report.choice import Choice
+from tune_app.report.choice import Choice, recommended_of
 from tune_app.report.source import Source
 from tune_app.study.reporting import is_recommended, outcome_of
 
@@ -111,7 +111,7 @@ def _confirmed(source: Source, choice: Choice) -> Check:
             else f" {shown(choice.search_value)} is the best of many tries: expect less."
         )
         return Check("open", question, f"Not confirmed yet.{value} Run headroom confirm to train it again.")
-    candidate, recommended = confirmation.of_winner, confirmation.recommended
+    candidate, recommended = choice.confirmed, recommended_of(confirmation)
     mean = candidate.mean if candidate else None
     text = f"Trained again on {confirmation.seeds} fresh seeds"
     if mean is not None:

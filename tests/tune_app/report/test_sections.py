@@ -86,6 +86,7 @@ def test_a_confirmed_winner_is_good_if_its_interval_lies_above_the_recommended_o
     assert verdict == "good"
     assert "2 fresh seeds: 0.8800 on average" in answer
     assert "expect 0.8750 on new data" in answer
+    assert "★ winner" in study.html()
     content["candidates"][1]["mean"] = 0.87
     (study.run_dir / "confirm.json").write_text(json.dumps(content))
     assert verdicts(study)[question][0] == "care"
