@@ -463,6 +463,11 @@ def _lacks_its_file(url: str) -> bool:
     return file is not None and not os.path.exists(file)
 
 
+# Databases whose tables were of Optuna's version when this process opened them. The check reads all of Optuna's
+# migrations, and takes ten times as long as the rest.
+_compatible: set[str] = set()
+
+
 def _open_storage(run_dir: Path, url: str | None) -> tuple[BaseStorage, JournalFile | None]:
     if url is None:
         file = run_dir / JOURNAL_FILE
@@ -480,7 +485,9 @@ def _open_storage(run_dir: Path, url: str | None) -> tuple[BaseStorage, JournalF
     try:
         owner = databases.owner(url)
         if owner in (None, "Optuna"):
-            return RDBStorage(url), None
+            storage = RDBStorage(url, skip_compatibility_check=url in _compatible)
+            _compatible.add(url)
+            return storage, None
     except Exception as error:
         # SQLAlchemy's many errors, driver errors and missing drivers need the same remedy, and all may quote the URL.
         problem = without_password_of(url, first_line(error))
