@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,12 @@ def nothing_measured_before(machine_folder: Path) -> None:
 @pytest.fixture
 def plain_config(tmp_path: Path) -> dict[str, Any]:
     """Return the smallest configuration that can be searched: the built-in data, and a folder of the test's own."""
+    return _plain_config(tmp_path)
+
+
+def _plain_config(folder: Path) -> dict[str, Any]:
     return {
-        "study": {"name": "test", "dir": str(tmp_path / "runs")},
+        "study": {"name": "test", "dir": str(folder / "runs")},
         "data": {"path": "demo"},
         "model": {"name": "tiny-bert"},
         "train": {"epochs": 4},
@@ -229,25 +234,32 @@ def run_scripted(plain_config: dict[str, Any], ray_with_one_slot: None) -> Itera
     scripted trial writes a checkpoint every epoch and resumes from one, as real trials do. ``script`` may raise, or
     kill its process; ``patience`` is the caller's business.
     """
+    yield partial(_scripted_search, plain_config)
+    shutil.rmtree(plain_config["study"]["dir"], ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def run_scripted_once(tmp_path_factory: pytest.TempPathFactory, ray_with_one_slot: None) -> RunSearch:
+    """Return the function of ``run_scripted`` for a search that several tests look at; its folder is the module's."""
+    return partial(_scripted_search, _plain_config(tmp_path_factory.mktemp("search")))
+
+
+def _scripted_search(raw: dict[str, Any], script: Callable[..., float], *overrides: str, run_trial: Any = None) -> Any:
     from tune_app.config import parse_config
     from tune_app.experiment import run_search
     from tune_app.study.store import load_study
 
-    def run(script: Callable[..., float], *overrides: str, run_trial: Any = None) -> Any:
-        config = parse_config(plain_config, overrides)
-        output = io.StringIO()
-        end = run_search(
-            config,
-            console=Console(file=output, width=200),
-            run_trial=run_trial or scripted_trial(script),
-            checks=(),
-        )
-        # A changed configuration may have started another version.
-        store = load_study(end.run_dir, end.status.study, config.study.storage)
-        return end, store, output.getvalue()
-
-    yield run
-    shutil.rmtree(plain_config["study"]["dir"], ignore_errors=True)
+    config = parse_config(raw, overrides)
+    output = io.StringIO()
+    end = run_search(
+        config,
+        console=Console(file=output, width=200),
+        run_trial=run_trial or scripted_trial(script),
+        checks=(),
+    )
+    # A changed configuration may have started another version.
+    store = load_study(end.run_dir, end.status.study, config.study.storage)
+    return end, store, output.getvalue()
 
 
 def scripted_trial(script: Callable[..., float]) -> Any:

@@ -88,6 +88,19 @@ def test_the_first_trials_fill_the_lowest_rung_before_the_best_of_them_goes_on()
     assert decision(scheduler, added(scheduler, 3), 1, 0.9) == CONTINUE, "one of the best third does not pause"
 
 
+def test_the_first_trials_of_the_study_are_never_stopped() -> None:
+    scheduler = asha(startup_trials=3, no_more=True)
+    trials = [added(scheduler, number) for number in range(4)]
+    values = (0.9, 0.5, 0.3, 0.4)
+    decided = [decision(scheduler, trial, 1, value) for trial, value in zip(trials, values, strict=True)]
+    assert [number for number in range(4) if decided[number] == STOP] == [3]
+    controller = Controller(scheduler)
+    while scheduler.choose_trial_to_run(controller) is not None:
+        pass
+    assert controller.stopped == []
+    assert waiting_trials(scheduler).isdisjoint({0, 1, 2}), "they go on"
+
+
 def test_a_waiting_trial_is_stopped_once_it_has_no_chance_left() -> None:
     scheduler = asha(*(past(number, 0.5 + number / 100) for number in range(6)))
     late = added(scheduler, 6)

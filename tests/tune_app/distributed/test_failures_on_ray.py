@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from trainables.content import InputsChangedError
-from tune_app.distributed.breaker import IN_A_ROW, Breakage
+from tune_app.distributed.breaker import Breakage
 from tune_app.distributed.trainable import CheckpointsOutOfReachError
 from tune_app.errors import storage_failure
 from tune_app.outcomes import Outcome
@@ -19,33 +19,65 @@ from tune_app.study.journal import JournalFile
 
 pytestmark = pytest.mark.slow
 
-CHOICES = "space.optim.lr.choices=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]"
-
 
 def outcomes(store: Any) -> list[str]:
     return [trial.user_attrs["outcome"] for trial in store.trials() if trial.state.is_finished()]
 
 
-def test_a_search_whose_trials_all_fail_is_broken_off_and_goes_on_once_that_is_mended(
-    run_scripted: Any, tmp_path: Path
-) -> None:
-    mended = str(tmp_path / "mended")
+KILLED, CRASHED, ALWAYS_KILLED, RAISED, NOT_A_NUMBER = RATES = [0.1, 0.2, 0.3, 0.4, 0.5]
+
+
+@pytest.fixture(scope="module")
+def unlucky(run_scripted_once: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Run a search of five trials, each with a misfortune; return its end, its trials by their rate, and its output."""
+    folder = str(tmp_path_factory.mktemp("died"))
 
     def script(settings: Any, epoch: int) -> float:
-        if not os.path.exists(mended):
-            raise KeyError("text")
-        return float(settings.optim.lr)
+        rate = settings.optim.lr
+        died_before = Path(folder, str(rate))
+        if rate in (KILLED, CRASHED) and epoch == 3 and not died_before.exists():
+            died_before.touch()
+            os.kill(os.getpid(), signal.SIGKILL if rate == KILLED else signal.SIGSEGV)
+        if rate == ALWAYS_KILLED:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if rate == RAISED:
+            raise KeyError("no such thing")
+        return float("nan") if rate == NOT_A_NUMBER and epoch == 2 else 0.5
 
-    end, store, _ = run_scripted(script, "search.trials=6", CHOICES)
-    assert outcomes(store) == [Outcome.FAILED] * IN_A_ROW
-    assert end.breakage is not None
-    assert end.why == "5 trials in a row failed with one error, KeyError: 'text'"
-    assert "in script" in end.breakage.traceback
+    end, store, output = run_scripted_once(script, "search.trials=5", f"space.optim.lr.choices={RATES}")
+    return end, {trial.params["optim.lr"]: trial for trial in store.trials()}, output
 
-    Path(mended).touch()
-    end, store, _ = run_scripted(script, "search.trials=6", CHOICES)
+
+@pytest.mark.parametrize("rate", [KILLED, CRASHED])
+def test_a_worker_that_dies_is_no_end_of_its_trial(rate: float, unlucky: Any) -> None:
+    _, trials, output = unlucky
+    trial = trials[rate]
+    assert (trial.user_attrs["outcome"], trial.user_attrs["retries"]) == (Outcome.COMPLETE, 1)
+    assert trial.user_attrs["resumed_at"] == 2
+    assert sorted(trial.intermediate_values) == [1, 2, 3, 4]
+    reason = "ActorDiedError: its worker was lost once: its worker process has died"
+    assert trial.user_attrs["retry_1"].startswith(reason)
+    assert f"trial    {trial.number}  is retried (1 of at most 2): {reason}" in output
+
+
+def test_a_worker_that_dies_every_time_fails_the_trial_and_not_the_search(unlucky: Any) -> None:
+    end, trials, _ = unlucky
+    lost = trials[ALWAYS_KILLED].user_attrs
+    assert (lost["outcome"], lost["retries"]) == (Outcome.FAILED, 2)
+    assert "worker was lost 3 times" in lost["error_message"]
     assert end.breakage is None
-    assert outcomes(store) == [*[Outcome.FAILED] * IN_A_ROW, Outcome.COMPLETE]
+    assert (end.status.trials["complete"], end.status.trials["failed"]) == (2, 3)
+
+
+def test_every_failed_trial_keeps_type_message_and_traceback(unlucky: Any) -> None:
+    _, trials, output = unlucky
+    raised, not_a_number = trials[RAISED].user_attrs, trials[NOT_A_NUMBER].user_attrs
+    assert raised["outcome"] == not_a_number["outcome"] == Outcome.FAILED
+    assert raised["error_type"] == "KeyError"
+    assert raised["error_message"] == "'no such thing'"
+    assert 'raise KeyError("no such thing")' in raised["error_traceback"]
+    assert not_a_number["error_message"] == "the objective was nan in epoch 2"
+    assert "failed" in output
 
 
 def test_a_worker_that_hangs_is_ended_and_its_trial_run_again_from_its_checkpoint(
@@ -54,46 +86,17 @@ def test_a_worker_that_hangs_is_ended_and_its_trial_run_again_from_its_checkpoin
     hung_before = str(tmp_path / "hung")
 
     def script(settings: Any, epoch: int) -> float:
-        if settings.optim.lr == 0.1 and epoch == 3 and not os.path.exists(hung_before):
+        if epoch == 3 and not os.path.exists(hung_before):
             Path(hung_before).touch()
             time.sleep(600)
-        if settings.optim.lr == 0.2 and epoch == 2:
-            time.sleep(600)
         return 0.5
 
-    _, store, _ = run_scripted(
-        script, "search.trials=2", "space.optim.lr.choices=[0.1, 0.2]", "trial.timeout_s=4", "train.epochs=4"
-    )
-    once, always = store.trials()
-    assert once.user_attrs["outcome"] == Outcome.COMPLETE
-    assert (once.user_attrs["retries"], sorted(once.intermediate_values)) == (1, [1, 2, 3, 4])
-    assert once.user_attrs["resumed_at"] == 2
-    assert once.user_attrs["retry_1"].startswith("TrialHung: no report for 4 s")
-    assert always.user_attrs["outcome"] == Outcome.FAILED
-    assert (always.user_attrs["retries"], always.user_attrs["error_type"]) == (2, "TrialHung")
-    assert "trial.timeout_s" in always.user_attrs["reason"]
-
-
-def test_a_worker_that_dies_is_no_end_of_its_trial(run_scripted: Any, tmp_path: Path) -> None:
-    folder = str(tmp_path)
-
-    def script(settings: Any, epoch: int) -> float:
-        death = signal.SIGKILL if settings.optim.lr == 0.1 else signal.SIGSEGV
-        died_before = Path(folder, f"died-{death}")
-        if epoch == 3 and not died_before.exists():
-            died_before.touch()
-            os.kill(os.getpid(), death)
-        return 0.5
-
-    _, store, output = run_scripted(script, "search.trials=2")
-    assert [trial.number for trial in store.trials()] == [0, 1]
-    reason = "ActorDiedError: its worker was lost once: its worker process has died"
-    for trial in store.trials():
-        assert (trial.user_attrs["outcome"], trial.user_attrs["retries"]) == (Outcome.COMPLETE, 1)
-        assert trial.user_attrs["resumed_at"] == 2
-        assert sorted(trial.intermediate_values) == [1, 2, 3, 4]
-        assert trial.user_attrs["retry_1"].startswith(reason)
-        assert f"trial    {trial.number}  is retried (1 of at most 2): {reason}" in output
+    _, store, _ = run_scripted(script, "search.trials=1", "trial.timeout_s=6")
+    (hung,) = store.trials()
+    assert hung.user_attrs["outcome"] == Outcome.COMPLETE
+    assert (hung.user_attrs["retries"], sorted(hung.intermediate_values)) == (1, [1, 2, 3, 4])
+    assert hung.user_attrs["resumed_at"] == 2
+    assert hung.user_attrs["retry_1"].startswith("TrialHung: no report for 6 s")
 
 
 def test_a_full_disk_ends_the_search_and_loses_nothing_that_was_finished(

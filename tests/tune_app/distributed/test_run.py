@@ -14,10 +14,12 @@ from ray.tune.schedulers import TrialScheduler
 from tune_app.config import parse_config
 from tune_app.console import Console
 from tune_app.distributed import run
+from tune_app.distributed.breaker import IN_A_ROW, Breakage
 from tune_app.distributed.cluster import Cluster
 from tune_app.distributed.messages import SentReport
 from tune_app.errors import UserError
 from tune_app.experiment import SearchEnd, run_search
+from tune_app.outcomes import TrialError
 from tune_app.study.store import load_study
 
 Reports = list[SentReport]
@@ -96,6 +98,19 @@ def test_a_reason_that_would_stop_any_trial_ends_the_search_and_leaves_the_trial
     assert end.breakage is not None
     assert end.status.trials["interrupted"] == 1
     assert Path(end.run_dir).exists()
+
+
+def test_a_search_whose_trials_all_fail_is_broken_off_and_goes_on_once_that_is_mended(search: Any) -> None:
+    choices = "space.optim.lr.choices=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]"
+    error = TrialError("KeyError", "'text'", 'File "trial.py", line 3, in script')
+    end = search(*[[SentReport(ended="failed", error=error)]] * 6, overrides=[choices])
+    assert end.status.trials["failed"] == IN_A_ROW
+    assert end.why == "5 trials in a row failed with one error, KeyError: 'text'"
+    assert end.breakage == Breakage(end.why, error.error_traceback)
+
+    end = search(*[complete(0.5)] * 6, overrides=[choices])
+    assert end.breakage is None
+    assert (end.status.trials["failed"], end.status.trials["complete"]) == (IN_A_ROW, 1)
 
 
 PLUGIN = """

@@ -1,8 +1,5 @@
 """Real Ray runs in which the schedulers stop the right trials and lose none."""
 
-import os
-import signal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,17 +29,6 @@ def test_asha_pauses_the_first_trial_until_it_has_company_and_stops_the_worse_ha
     assert reported(store)[0.3] == [1, 2], "it was stopped at the end of the warm-up, and its reports stand"
     assert "asha stopped it after epoch 2 of 4" in store.trials()[2].user_attrs["reason"]
     assert end.status.best.value == 0.95
-
-
-def test_asha_leaves_the_first_trials_alone(run_scripted: Any) -> None:
-    _, store, _ = run_scripted(
-        lambda settings, epoch: settings.optim.lr,
-        "scheduler.name=asha",
-        "scheduler.reduction_factor=2",
-        "scheduler.startup_trials=3",
-        "space.optim.lr.choices=[0.9, 0.5, 0.3, 0.4]",
-    )
-    assert outcomes(store) == {0.9: "complete", 0.5: "complete", 0.3: "complete", 0.4: "stopped"}
 
 
 # Nine epochs and reduction 3 make brackets of 3 trials that run through, 5 that are halved after 3 epochs, and 9 that
@@ -86,52 +72,6 @@ def test_hyperband_does_not_wait_for_a_trial_that_failed(run_scripted: Any) -> N
     became = list(outcomes(store).values())
     # The first trial is outside the brackets. Then 3 run through and 5 are halved; of the two best of these, one fails.
     assert became == ["complete"] * 4 + ["stopped"] * 3 + ["failed", "complete"]
-
-
-def test_a_worker_that_dies_every_time_fails_the_trial_and_not_the_search(run_scripted: Any) -> None:
-    def script(settings: Any, epoch: int) -> float:
-        if settings.optim.lr == 0.1:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return float(settings.optim.lr)
-
-    _, store, _ = run_scripted(script, "search.trials=2")
-    assert outcomes(store) == {0.1: "failed", 0.2: "complete"}
-    lost = store.trials()[0].user_attrs
-    assert lost["retries"] == 2
-    assert "worker was lost 3 times" in lost["error_message"]
-
-
-def test_a_worker_that_kept_memory_is_replaced_and_the_trial_run_again(run_scripted: Any, tmp_path: Path) -> None:
-    refused = tmp_path / "refused"
-
-    def run_trial(settings: Any, report: Any, workspace: Any) -> None:
-        from trainables.reports import TrialReport
-        from trainables.worker import WorkerNotCleanError
-
-        if not refused.exists():
-            refused.touch()
-            raise WorkerNotCleanError("an earlier trial left 1.00 GiB in this worker")
-        report(TrialReport(step=1, value=0.5, ended="complete"))
-
-    _, store, _ = run_scripted(None, "search.trials=1", run_trial=run_trial)
-    assert outcomes(store) == {0.1: "complete"}
-
-
-def test_every_failed_trial_keeps_type_message_and_traceback(run_scripted: Any) -> None:
-    def script(settings: Any, epoch: int) -> float:
-        if settings.optim.lr == 0.1:
-            raise KeyError("no such thing")
-        return float("nan") if epoch == 2 else 0.5
-
-    end, store, output = run_scripted(script, "search.trials=2")
-    raised, not_a_number = (trial.user_attrs for trial in store.trials())
-    assert raised["outcome"] == not_a_number["outcome"] == "failed"
-    assert raised["error_type"] == "KeyError"
-    assert raised["error_message"] == "'no such thing'"
-    assert 'raise KeyError("no such thing")' in raised["error_traceback"]
-    assert not_a_number["error_message"] == "the objective was nan in epoch 2"
-    assert end.status.best is None
-    assert "failed" in output
 
 
 def test_a_search_takes_up_again_where_it_stopped_extends_and_ends_with_its_space(run_scripted: Any) -> None:

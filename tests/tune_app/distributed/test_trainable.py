@@ -13,6 +13,7 @@ from ray import tune
 from trainables.content import InputsChangedError
 from trainables.reports import Report, TrialReport
 from trainables.settings import TrialSettings
+from trainables.worker import WorkerNotCleanError
 from tune_app.config import parse_config
 from tune_app.distributed import trainable
 from tune_app.distributed.messages import Launch, SentReport
@@ -153,6 +154,15 @@ def test_a_problem_of_every_trial_halts_the_search(sent_by: Any) -> None:
     (report,), raised = sent_by(trial)
     assert isinstance(raised, InputsChangedError)
     assert (report.ended, report.reason) == ("halted", "data.path: gone")
+
+
+def test_an_error_of_the_worker_is_not_reported_as_the_trials(sent_by: Any) -> None:
+    def trial(settings: TrialSettings, report: Report, workspace: trainable.Workspace) -> None:
+        raise WorkerNotCleanError("an earlier trial left 1.00 GiB in this worker")
+
+    reports, raised = sent_by(trial)
+    assert reports == []
+    assert isinstance(raised, WorkerNotCleanError)
 
 
 def test_a_worker_that_ran_out_of_memory_is_discarded(sent_by: Any) -> None:
