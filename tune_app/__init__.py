@@ -17,12 +17,24 @@ if TYPE_CHECKING:
         init,
         load_config,
         load_study,
+        plan,
         search,
         train,
     )
 
 __version__ = VERSION
-__all__ = ["Exported", "Study", "UserError", "estimate_memory", "init", "load_config", "load_study", "search", "train"]
+__all__ = [
+    "Exported",
+    "Study",
+    "UserError",
+    "estimate_memory",
+    "init",
+    "load_config",
+    "load_study",
+    "plan",
+    "search",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,11 +18,23 @@ if TYPE_CHECKING:
     from trainables.planning.needs import Verdict
     from tune_app.console import Console
     from tune_app.experiment import SearchEnd
+    from tune_app.forecast.plan import Plan
     from tune_app.study.named import NamedStudy
     from tune_app.study.reporting import Best, StudyStatus
     from tune_app.training import TrainEnd
 
-__all__ = ["Exported", "Study", "UserError", "estimate_memory", "init", "load_config", "load_study", "search", "train"]
+__all__ = [
+    "Exported",
+    "Study",
+    "UserError",
+    "estimate_memory",
+    "init",
+    "load_config",
+    "load_study",
+    "plan",
+    "search",
+    "train",
+]
 
 
 @dataclass(frozen=True)
@@ -182,6 +194,30 @@ def load_study(study: str | Path) -> Study:
     from tune_app.study.named import open_study
 
     return Study(open_study(study))
+
+
+def plan(
+    config: RunConfig,
+    *,
+    gpu_gib: float | None = None,
+    doing: Callable[[str], None] = lambda what: None,
+) -> "Plan":
+    """Plan a search: its space, memory, packing, hours, disk and warnings. Nothing of the search is started or written.
+
+    Models that this machine has not trained yet are timed for some seconds each.
+
+    Args:
+        gpu_gib: memory of another machine's card in GiB; None plans for this machine.
+        doing: called with each activity, for a person who waits.
+
+    Raises:
+        UserError: the configuration, the data or the device does not allow the search.
+    """
+    from tune_app.forecast.plan import make_plan
+
+    if gpu_gib is not None and not 0 < gpu_gib < float("inf"):
+        raise UserError(f"gpu_gib: {gpu_gib}: give the memory of a card in GiB, e.g. 24")
+    return make_plan(config, gpu_gib=gpu_gib, doing=doing)
 
 
 def search(

@@ -351,6 +351,25 @@ def memory(
 
 
 @cli.command()
+@click.argument("config")
+@overrides_option
+@click.option(
+    "--gpu-gib", type=click.FloatRange(0, 1_000_000, min_open=True), help="Plan for a card with this memory instead."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
+def plan(config: str, overrides: tuple[str, ...], gpu_gib: float | None, as_json: bool) -> int:
+    """Plan the search of CONFIG before anything runs: space, memory, packing, hours, disk and warnings.
+
+    Models that this machine has not trained yet are timed for some seconds each.
+    """
+    from tune_app.commands.forecast import print_plan
+    from tune_app.config import load_config
+
+    print_plan(load_config(config, overrides), make_console(), gpu_gib=gpu_gib, as_json=as_json)
+    return DONE
+
+
+@cli.command()
 @click.argument("study")
 def dashboard(study: str) -> int:
     """Open Optuna Dashboard and MLflow on a study until Ctrl-C, and print the address of Ray's dashboard."""

@@ -20,7 +20,7 @@ from search_spaces.rules import (
     rule_entry,
     violations,
 )
-from search_spaces.space import Params, Space
+from search_spaces.space import Params, Scalar, Space
 from tune_app.config import Limit
 from tune_app.config.conditions import active_space
 from tune_app.errors import UserError
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _MOST_COUNTED = 2_000
 _SAMPLES = 1_000
+# Parameters with more values are ranges, whose single values say little.
+_MOST_VALUES = 32
 
 
 def build_rules(limits: Sequence["Limit"], max_accumulation: int | None, packing: "Packing") -> list[Rule]:
@@ -60,6 +62,15 @@ def build_rules(limits: Sequence["Limit"], max_accumulation: int | None, packing
 
 
 @dataclass(frozen=True)
+class Suffering:
+    """Value of a parameter, and the share of the configurations with it that a rule rejects."""
+
+    setting: str
+    value: Scalar
+    share: float
+
+
+@dataclass(frozen=True)
 class Rejections:
     """Shares of a space that rules reject.
 
@@ -67,6 +78,8 @@ class Rejections:
         shares: rejected share of the space, by rule. Several rules may reject the same configuration.
         can_run: share of the space that every rule accepts.
         sampled: whether the shares are estimates from random configurations.
+        counted: number of counted configurations.
+        suffering: values that a rule rejects more often than the space as a whole, the worst first, by rule.
         nearest: violation with the least excess, by rule.
         remedies: remedy against a rule that rejects the whole space, by rule.
     """
@@ -74,6 +87,8 @@ class Rejections:
     shares: dict[str, float]
     can_run: float
     sampled: bool
+    counted: int
+    suffering: dict[str, list[Suffering]]
     nearest: dict[str, Violation]
     remedies: dict[str, str]
 
@@ -89,7 +104,9 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def count_rejections(rules: Sequence[Rule], space: Space, fixed: Params, seed: int) -> Rejections:
+def count_rejections(
+    rules: Sequence[Rule], space: Space, fixed: Params, seed: int, samples: int = _SAMPLES
+) -> Rejections:
     """Count the configurations that each rule rejects.
 
     All configurations that the rules can distinguish are counted; if there are too many, a random sample of them.
@@ -99,6 +116,7 @@ def count_rejections(rules: Sequence[Rule], space: Space, fixed: Params, seed: i
         space: whole space, of which only the entries that rules read matter.
         fixed: every setting that rules read, with its value outside the space.
         seed: seed of the sample.
+        samples: size of the sample.
     """
     names = dict.fromkeys(rule.name for rule in rules)
     watched = read_by(rules)
@@ -108,32 +126,51 @@ def count_rejections(rules: Sequence[Rule], space: Space, fixed: Params, seed: i
         name: entry for name, entry in space.entries.items() if name in watched or name.split(".")[0] in watched
     }
     sampled, configurations = (
-        _configurations(active_space(Space(looked_at), fixed), seed) if looked_at else (False, iter([Params()]))
+        _configurations(active_space(Space(looked_at), fixed), seed, samples)
+        if looked_at
+        else (False, iter([Params()]))
     )
+    discrete = [name for name, entry in looked_at.items() if entry.size is not None and entry.size <= _MOST_VALUES]
+    with_value: Counter[tuple[str, Scalar]] = Counter()
+    hit: Counter[tuple[str, str, Scalar]] = Counter()
     total = running = 0
     for params in configurations:
         broken = violations(rules, Sample.of({**fixed, **params}))
         total += 1
         running += not broken
         counts.update({violation.rule for violation in broken})
+        values = [(name, params[name]) for name in discrete]
+        with_value.update(values)
+        hit.update((rule, *value) for rule in {violation.rule for violation in broken} for value in values)
         for violation in broken:
             if violation.rule not in nearest or violation.excess < nearest[violation.rule].excess:
                 nearest[violation.rule] = violation
+    shares = {name: counts[name] / total for name in names}
     return Rejections(
-        {name: counts[name] / total for name in names},
+        shares,
         running / total,
         sampled,
+        total,
+        {name: _suffering(name, share, with_value, hit) for name, share in shares.items()},
         nearest,
         remedies={rule.name: remedy_of(rule) for rule in rules},
     )
 
 
-def _configurations(space: ActiveSpace, seed: int) -> tuple[bool, Iterator[Params]]:
+def _suffering(
+    rule: str, share: float, with_value: Counter[tuple[str, Scalar]], hit: Counter[tuple[str, str, Scalar]]
+) -> list[Suffering]:
+    """Return the values that a rule rejects more often than the whole space, of which it rejects ``share``."""
+    found = [Suffering(name, value, hit[rule, name, value] / count) for (name, value), count in with_value.items()]
+    return sorted((one for one in found if one.share > share), key=lambda one: -one.share)
+
+
+def _configurations(space: ActiveSpace, seed: int, samples: int) -> tuple[bool, Iterator[Params]]:
     """Return all configurations of a space or a random sample of them, preceded by whether it is a sample."""
     if space.size is not None and space.size <= _MOST_COUNTED:
         return False, map(space.config_at, range(space.size))
     rng = random.Random(seed)
-    return True, (space.sample(rng) for _ in range(_SAMPLES))
+    return True, (space.sample(rng) for _ in range(samples))
 
 
 def check_something_runs(rejections: Rejections, packing: "Packing") -> None:

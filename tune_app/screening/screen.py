@@ -9,7 +9,7 @@ from trainables.machine import MachineFiles
 from trainables.seeds import sub_seed
 from tune_app.config import RunConfig
 from tune_app.screening.combinations import combination_rules
-from tune_app.screening.filtering import build_rules, check_something_runs, count_rejections
+from tune_app.screening.filtering import Rejections, build_rules, check_something_runs, count_rejections
 from tune_app.screening.packing import Gpus, Packing
 from tune_app.screening.preconditions import model_names
 
@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Screen:
-    """Rules that reject configurations before launch, and packing of the accepted ones."""
+    """Rules that reject configurations before launch, and packing of the accepted ones.
+
+    Attributes:
+        rejections: shares of the space that the rules reject; None without rules.
+    """
 
     packing: Packing
     rules: list[Rule]
+    rejections: Rejections | None = None
 
 
 def build_screen(
@@ -47,11 +52,12 @@ def build_screen(
         *combination_rules(config, model_names(config)),
         *build_rules(config.limits, config.memory.max_accumulation, packing),
     ]
+    rejections = None
     if rules:
         rejections = count_rejections(rules, config.space, config.fixed_params(), sub_seed(config.search.seed, "rules"))
         check_something_runs(rejections, packing)
         say(str(rejections))
-    return Screen(packing, rules)
+    return Screen(packing, rules, rejections)
 
 
 def screen_here(config: RunConfig, say: Callable[[str], None]) -> Screen:
@@ -60,14 +66,19 @@ def screen_here(config: RunConfig, say: Callable[[str], None]) -> Screen:
     Raises:
         UserError: the rules reject the whole space.
     """
+    device, gpus = device_here(config)
+    share = host_share(config, config.search.max_concurrent)
+    return build_screen(config, device, gpus, host_share=share, say=say)
+
+
+def device_here(config: RunConfig) -> "tuple[TrialDevice, Gpus]":
+    """Return the device that trials on this machine run on, and the GPUs of each trial; 0 on a machine without."""
     from trainables.devices.facts import torch_facts, trial_device
 
     memory, gpus = config.memory, config.resources.gpu
     if gpus == "auto" and not torch_facts().devices and memory.device_gib is None:
         gpus = 0
-    device = trial_device(memory.device_gib, use_cuda=gpus != 0)
-    share = host_share(config, config.search.max_concurrent)
-    return build_screen(config, device, gpus, host_share=share, say=say)
+    return trial_device(memory.device_gib, use_cuda=gpus != 0), gpus
 
 
 def host_share(config: RunConfig, at_once: int) -> float:

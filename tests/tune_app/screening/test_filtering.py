@@ -81,7 +81,9 @@ def test_in_a_small_space_the_shares_are_exact_and_what_rules_do_not_look_at_doe
     # and accumulation the batches of 128 and 256 of the others.
     # Size_limits rejects batches above 16 of large models and above 64 of base models.
     assert found.shares == pytest.approx({"memory": 5 / 20, "accumulation": 6 / 20, "size_limits": 10 / 20})
-    assert (found.can_run, found.sampled) == (pytest.approx(7 / 20), False)
+    assert (found.can_run, found.sampled, found.counted) == (pytest.approx(7 / 20), False, 20)
+    assert [(one.setting, one.value, one.share) for one in found.suffering["memory"]] == [("model.name", "giant", 1.0)]
+    assert [(one.value, one.share) for one in found.suffering["accumulation"][:2]] == [(128, 0.75), (256, 0.75)]
     assert str(found) == (
         "rules: memory rejects 25.0 % of the space, accumulation 30.0 %, size_limits 50.0 %; 35.0 % can run"
     )
