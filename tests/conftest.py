@@ -64,11 +64,12 @@ def imports_are_no_garbage() -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_measured_before(machine_folder: Path) -> None:
-    """Delete the ledger and the probes of other tests; keep the predictions.
+    """Delete the ledgers and the probes of other tests; keep the predictions.
 
     What other tests measured must correct no prediction of this one.
     """
-    (machine_folder / "ledger.jsonl").unlink(missing_ok=True)
+    for name in ("ledger.jsonl", "pace.jsonl", "searches.jsonl"):
+        (machine_folder / name).unlink(missing_ok=True)
     shutil.rmtree(machine_folder / "probes", ignore_errors=True)
 
 

@@ -145,12 +145,49 @@ def input_lengths(settings: TrialSettings, model: str, cache: Path) -> NDArray[n
     Raises:
         DataError, UnknownModelError, ModelLoadError: see ``load_inputs``.
     """
+    with scratch_folder("lengths") as scratch:
+        return sampled_inputs(settings, [model], cache, scratch).readings[0].tokens.lengths(ANY_LENGTH)
+
+
+@dataclass(frozen=True, eq=False)
+class SampledInputs:
+    """Rows of the development part, evenly chosen, and their reading by each encoder.
+
+    Attributes:
+        train: number of training rows of a run, the mean over folds.
+        validation: number of validation rows.
+    """
+
+    rows: Rows
+    readings: tuple[Reading, ...]
+    train: int
+    validation: int
+
+
+def sampled_inputs(settings: TrialSettings, models: Sequence[str], cache: Path, scratch: Path) -> SampledInputs:
+    """Return the inputs of at most some thousand rows, for estimates.
+
+    Args:
+        models: the encoders, in the order of the readings.
+        cache: folder for the tokenizers of built-in models.
+        scratch: folder for the tokens; it must outlive the result.
+
+    Raises:
+        DataError, UnknownModelError, ModelLoadError: see ``load_inputs``.
+    """
     development = read_development(settings.data, settings.task.labels, settings.seeds.split)
     every = len(development.rows)
     sample = development.rows.take(np.unique(np.linspace(0, every - 1, min(every, _MOST_MEASURED)).astype(np.int64)))
-    _, _, tokenizer = _tokenizer_of(model, settings.model, development, cache)
-    with scratch_folder("lengths") as scratch:
-        return tokenise_rows(sample, tokenizer, scratch).lengths(ANY_LENGTH)
+    readings = []
+    for model in models:
+        _, _, tokenizer = _tokenizer_of(model, settings.model, development, cache)
+        tokens = tokenise_rows(sample, tokenizer, scratch)
+        readings.append(Reading(tokens, int(tokenizer.pad_token_id), tokenizer.mask_token_id))
+    splits = development.splits
+    train, validation = (
+        round(sum(len(getattr(split, part)) for split in splits) / len(splits)) for part in ("train", "validation")
+    )
+    return SampledInputs(sample, tuple(readings), train, validation)
 
 
 def _reader(name: str, model: ModelSettings, rows: Rows, development: Development, cache: Path) -> Reader:

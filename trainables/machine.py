@@ -58,3 +58,13 @@ class MachineFiles:
     def ledger(self) -> Path:
         """The file of ``planning.ledger``."""
         return self.folder / "ledger.jsonl"
+
+    @property
+    def pace(self) -> Path:
+        """The file of ``planning.pace``."""
+        return self.folder / "pace.jsonl"
+
+    @property
+    def searches(self) -> Path:
+        """The file in which searches record the time that they took beside their trials."""
+        return self.folder / "searches.jsonl"

@@ -23,9 +23,11 @@ from trainables.models.encoder import freeze_layers
 from trainables.models.load import check_vocabulary, load_encoder
 from trainables.planning.accepted import AcceptedPlans
 from trainables.planning.batch_limits import BatchLimits
+from trainables.planning.ledger import Circumstances
+from trainables.planning.pace import PaceLedger, Setup, Timing, Work
 from trainables.planning.rehearsal import RandomState, rehearsing
 from trainables.reports import Fact
-from trainables.settings import TrialSettings, revision_of
+from trainables.settings import TrialSettings, encoder_names, revision_of
 from trainables.tasks import build_task
 from trainables.tasks.protocol import Batch, Decision, Examples, Scores
 from trainables.training.checkpoint import (
@@ -105,6 +107,10 @@ class TrainingSession:
         self._load_model()
         self.progress = TrialProgress() if progress is None else progress
         self._resumed = False
+        self._trained, self._evaluated = Work(), Work()
+        self._start_s: float | None = None
+        self._save_s: float | None = None
+        self._saved_bytes: int | None = None
         self._cut_share = self._share_of_rows_that_are_cut()
         self._load_s = time.perf_counter() - start
 
@@ -176,6 +182,7 @@ class TrainingSession:
             )
         )
         self._fit_s = time.perf_counter() - start
+        self._start_s = self._load_s + self._fit_s
 
     def begin_fold(self, fold: int) -> None:
         """Start a fold, counted from 0, with its own model, optimizer and schedule.
@@ -189,7 +196,8 @@ class TrainingSession:
         self.inputs = self.inputs.of_fold(fold)
         self._load_model()
         self.batch_limits.take_up(self._encoders)
-        self._load_s += time.perf_counter() - start
+        self._start_s = time.perf_counter() - start
+        self._load_s += self._start_s
 
     def resume(self, checkpoint: Path) -> None:
         """Resume exactly from a checkpoint, in its epoch and its fold.
@@ -232,7 +240,9 @@ class TrainingSession:
             progress.step_losses += self._train_until_out_of_memory(epoch.examples, waiting)
         for rows in epoch.batches[first:step]:
             progress.trained_tokens += int(epoch.examples.lengths[epoch.examples.inputs_of(rows)].sum())
-        progress.train_s += time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        progress.train_s += seconds
+        self._trained.seconds += seconds
         return float(np.mean(progress.step_losses))
 
     def _epoch_in_hand(self) -> _Epoch:
@@ -272,6 +282,7 @@ class TrainingSession:
                 break
             self.schedule.step()
             losses.append(outcome)
+        self._trained.add_steps(plan[: len(losses)], lengths)
         return losses
 
     def _try_step(self, effective_batch: list[Batch]) -> "float | OutOfMemory":
@@ -356,12 +367,16 @@ class TrainingSession:
                 precision=self.precision,
             )
         scores = self.task.score(outputs, rows, decision)
-        self.progress.eval_s += time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        self.progress.eval_s += seconds
+        self._evaluated.calls += 1
+        self._evaluated.seconds += seconds
         return scores
 
     def _evaluation_rows(self, length: int, left: int) -> int:
         rows = min(left, int(self.batch_limits.row_limits.evaluation[length]))
         self.batch_limits.plans_evaluation(rows, length)
+        self._evaluated.add_pass(rows, length)
         return rows
 
     def _shrink_evaluation(self, failure: OutOfMemory, rows: int, length: int) -> None:
@@ -381,17 +396,64 @@ class TrainingSession:
 
     def save(self, folder: Path) -> Path:
         """Write a checkpoint; between two folds it holds no model, because none is needed."""
+        start = time.perf_counter()
         if self.progress.folds and not self.progress.epoch:
             save_progress(folder, self.progress)
-            return folder
-        save_checkpoint(
-            folder,
-            model=self.model,
-            optimizer=self.optimizer,
-            schedule=self.schedule,
-            progress=self.progress,
-        )
+        else:
+            save_checkpoint(
+                folder,
+                model=self.model,
+                optimizer=self.optimizer,
+                schedule=self.schedule,
+                progress=self.progress,
+            )
+        self._save_s = time.perf_counter() - start
+        self._saved_bytes = sum(file.stat().st_size for file in folder.iterdir())
         return folder
+
+    def record_pace(self, ledger: PaceLedger, at_once: int, *, is_warm: bool = False) -> None:
+        """Record the time since the last call for later plans; call this before every report.
+
+        Args:
+            at_once: trials that run at a time on this machine.
+            is_warm: whether the first step was left out. It is never part of a record after the first.
+        """
+        if self._trained.calls:
+            ledger.add(
+                Timing(
+                    self._setup(at_once),
+                    self._trained,
+                    self._evaluated,
+                    start_s=self._start_s,
+                    save_s=self._save_s,
+                    saved_bytes=self._saved_bytes,
+                    is_warm=is_warm or self._start_s is None,
+                )
+            )
+        self.restart_pace()
+        self._start_s = self._save_s = self._saved_bytes = None
+
+    def restart_pace(self) -> None:
+        """Forget the time of the training and evaluation since the last record, but not that of loading."""
+        self._trained, self._evaluated = Work(), Work()
+
+    @property
+    def timed_step_s(self) -> float:
+        """Mean seconds of the optimizer steps since the last record; there must be one."""
+        return self._trained.seconds / self._trained.calls
+
+    def _setup(self, at_once: int) -> Setup:
+        settings = self.settings
+        return Setup(
+            Circumstances.here(device_name(self._device.torch_device), self.precision),
+            tuple(encoder_names(settings)),
+            settings.task.name,
+            settings.optim.name,
+            torch.get_num_threads(),
+            at_once,
+            self.batch_limits.checkpointing,
+            settings.model.freeze_layers,
+        )
 
     def facts(self) -> dict[str, Fact]:
         """Return facts about the run so far, under the study's attribute names; seconds add up over resumes."""

@@ -13,6 +13,7 @@ from trainables.devices.errors import OutOfMemory
 from trainables.devices.stages import StageLog
 from trainables.machine import MachineFiles
 from trainables.planning.accepted import AcceptedPlans
+from trainables.planning.pace import PaceLedger
 from trainables.reports import (
     FOLD_DEVIATION,
     FOLD_EPOCH,
@@ -39,13 +40,15 @@ class TrialFolders:
         cache: folder shared by the trials of a study on this node: tokenised texts, tokenizers.
         checkpoints: the trial's own folder, to which each checkpoint is written before its report; None writes none.
         resume_from: a checkpoint to resume from, or None for a new run.
-        machine: files about memory, shared by all studies of this machine.
+        machine: files about memory and time, shared by all studies of this machine.
+        at_once: trials that run at a time on this machine, this one included.
     """
 
     cache: Path
     checkpoints: Path | None
     resume_from: Path | None = None
     machine: MachineFiles = field(default_factory=MachineFiles)
+    at_once: int = 1
 
 
 def run_trial(
@@ -147,6 +150,7 @@ class _Trial:
                 progress.finish_fold()
             folder = self._folders.checkpoints
             trial_report = self._report_of(session, folder and session.save(folder / progress.name))
+            session.record_pace(PaceLedger(self._folders.machine.pace), self._folders.at_once)
             if trial_report.ended:
                 self.stages.reached("training end")
                 return trial_report

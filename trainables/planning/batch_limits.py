@@ -25,7 +25,7 @@ from trainables.planning.plan import MemoryPlan, fingerprint, predict, too_many_
 from trainables.planning.probe import MOST_POINTS, Probed, probe, try_size
 from trainables.planning.rehearsal import Rehearsal
 from trainables.planning.trace import Workload
-from trainables.settings import TrialSettings
+from trainables.settings import MemorySettings, TrialSettings
 from trainables.training.split import RowLimits
 
 _EVALUATION_TOKENS = 2**15
@@ -228,22 +228,14 @@ class BatchLimits:
 
     def _limits(self, training_factor: float, evaluation_factor: float) -> RowLimits:
         """Return the limits by the prediction, corrected by the factors that a probe measured."""
-        plan, memory = self._plan, self._settings.memory
-        lengths = np.arange(self._length + 1)
-        lengths[0] = 1
-        if memory.micro_batch == "auto":
-            allowed = self._allowed_gib / training_factor
-            alone = plan.micro_batches(allowed, lengths, accumulating=False)
-            accumulating = plan.micro_batches(allowed, lengths, accumulating=True)
-        else:
-            alone = accumulating = np.full(len(lengths), memory.micro_batch)
-        if memory.eval_batch == "auto":
-            evaluation = plan.eval_batches(self._allowed_gib / evaluation_factor, lengths)
-            evaluation = np.minimum(evaluation, _most_in_evaluation(lengths))
-        else:
-            evaluation = np.full(len(lengths), memory.eval_batch)
-        # Try one row even if it exceeds the prediction's limit: the budget is larger than the allowance.
-        return RowLimits(np.maximum(1, alone), accumulating, np.maximum(1, evaluation))
+        return row_limits(
+            self._plan,
+            self._settings.memory,
+            self._allowed_gib,
+            self._length,
+            training_factor=training_factor,
+            evaluation_factor=evaluation_factor,
+        )
 
     def _run_probes(self, rehearsal: Rehearsal) -> _Probes:
         memory = self._settings.memory
@@ -332,6 +324,39 @@ class BatchLimits:
             [memory.micro_batch, memory.eval_batch, memory.allow_checkpointing],
         ]
         return self._files.probes / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
+
+
+def row_limits(
+    plan: MemoryPlan,
+    memory: MemorySettings,
+    allowed_gib: float,
+    longest: int,
+    *,
+    training_factor: float = 1.0,
+    evaluation_factor: float = 1.0,
+) -> RowLimits:
+    """Return the limits of the passes by a plan, for lengths up to ``longest`` tokens.
+
+    Args:
+        allowed_gib: largest need that a plan may have.
+        training_factor: measured need of training over the predicted one.
+        evaluation_factor: measured need of evaluation over the predicted one.
+    """
+    lengths = np.arange(longest + 1)
+    lengths[0] = 1
+    if memory.micro_batch == "auto":
+        allowed = allowed_gib / training_factor
+        alone = plan.micro_batches(allowed, lengths, accumulating=False)
+        accumulating = plan.micro_batches(allowed, lengths, accumulating=True)
+    else:
+        alone = accumulating = np.full(len(lengths), memory.micro_batch)
+    if memory.eval_batch == "auto":
+        evaluation = plan.eval_batches(allowed_gib / evaluation_factor, lengths)
+        evaluation = np.minimum(evaluation, _most_in_evaluation(lengths))
+    else:
+        evaluation = np.full(len(lengths), memory.eval_batch)
+    # Try one row even if it exceeds the prediction's limit: the budget is larger than the allowance.
+    return RowLimits(np.maximum(1, alone), accumulating, np.maximum(1, evaluation))
 
 
 def _sizes(pieces: Sequence[np.ndarray], lengths: np.ndarray) -> list[tuple[int, int]]:

@@ -1,19 +1,14 @@
 """The machine's record of predicted and measured peaks, which corrects later predictions."""
 
-import json
 import math
-import os
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
-from trainables.files import Stamp, checksum, stamp_of
-from trainables.private import open_unlinked
-
-_LATEST_BYTES = 2**18
-"""Only this much of the end of a long ledger is read: some thousand trials."""
+from trainables.files import Stamp, stamp_of
+from trainables.planning.lines import append_line, latest_lines
 
 _SHARE_COVERED = 0.99
 _MOST = 1.5
@@ -47,16 +42,7 @@ class Ledger:
 
     def add(self, where: Circumstances, *, predicted_gib: float, measured_gib: float) -> None:
         """Record a trial's peak beside its uncorrected prediction."""
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        entry = {**asdict(where), "predicted_gib": predicted_gib, "measured_gib": measured_gib}
-        entry["checksum"] = checksum(entry)
-        # One write in append mode keeps the lines of several processes apart. The line break comes first, so that the
-        # line does not continue one that was cut off.
-        descriptor = open_unlinked(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        try:
-            os.write(descriptor, ("\n" + json.dumps(entry)).encode())
-        finally:
-            os.close(descriptor)
+        append_line(self._file, {**asdict(where), "predicted_gib": predicted_gib, "measured_gib": measured_gib})
 
     def correction(self, where: Circumstances) -> float:
         """Return the correction factor (≥ 1) for a prediction: 99 % of the measured peaks stay within the result.
@@ -83,18 +69,10 @@ def _correction(file: Path, stamp: Stamp, where: Circumstances) -> float:
 def _ratios(file: Path, where: Circumstances) -> list[float]:
     wanted = asdict(where)
     ratios = []
-    for line in _latest_lines(file):
+    for entry in latest_lines(file):
         try:
-            entry = json.loads(line)
-            matches = all(entry[name] == value for name, value in wanted.items())
-            if matches and entry.pop("checksum") == checksum(entry):
+            if all(entry[name] == value for name, value in wanted.items()):
                 ratios.append(float(entry["measured_gib"]) / float(entry["predicted_gib"]))
         except (ValueError, KeyError, TypeError, ZeroDivisionError):
-            continue  # A line that was cut off when its process died, that is damaged, or that has another version.
+            continue  # An entry of another version.
     return ratios
-
-
-def _latest_lines(file: Path) -> list[bytes]:
-    with file.open("rb") as stream:
-        stream.seek(max(0, stream.seek(0, os.SEEK_END) - _LATEST_BYTES))
-        return stream.read().splitlines()

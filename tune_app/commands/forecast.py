@@ -10,7 +10,9 @@ from tune_app import api
 from tune_app.commands.terminal import echo
 from tune_app.config import RunConfig
 from tune_app.console import Console
+from tune_app.durations import duration_text
 from tune_app.errors import UserError
+from tune_app.forecast.lines import time_lines
 from tune_app.forecast.plan import Plan, SpaceForecast
 from tune_app.voice import Voice
 
@@ -32,7 +34,7 @@ def print_plan(config: RunConfig, console: Console, *, gpu_gib: float | None, as
     for line in _space_lines(plan.space):
         console.say(line)
     _print_memory(console, plan)
-    for line in _packing_lines(plan):
+    for line in (*_packing_lines(plan), *_time_lines(plan)):
         console.say(line)
 
 
@@ -69,3 +71,14 @@ def _packing_lines(plan: Plan) -> Iterator[str]:
     shares = ", ".join(f"{share:.0%} of the trials get {gpus:g} of a card" for gpus, share in packing.shares.items())
     count = f"{packing.at_once} trial{'s' if packing.at_once != 1 else ''} side by side"
     yield f"packing    {count}{f': {shares}' if shares else ' on the CPU'}"
+
+
+def _time_lines(plan: Plan) -> Iterator[str]:
+    time = plan.time
+    if time is None:
+        yield "hours      not known: this machine has no such card to time"
+        return
+    trials = ", ".join(f"{model} {duration_text(seconds)}" for model, seconds in time.trial_s.items())
+    yield f"trial      to its end: {trials}"
+    yield from time_lines(time, plan.trials)
+    yield f"disk       {time.disk_gib:.3g} GiB of checkpoints at most"

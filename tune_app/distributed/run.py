@@ -137,6 +137,7 @@ def _trainable(run: StudyRun, cluster: Cluster, checkpoints: StudyCheckpoints) -
         folder=checkpoints.folder,
         threads=config.resources.cpu,
         host_share=host_share_on(cluster, config),
+        at_once=config.search.max_concurrent,
         timeout_s=config.trial.timeout_s,
         run_trial=run.run_trial,
     )

@@ -56,6 +56,7 @@ def make_trainable(
     folder: str,
     threads: int,
     host_share: float,
+    at_once: int,
     timeout_s: float | None,
     run_trial: RunTrial,
 ) -> Callable[[Mapping[str, Any]], None]:
@@ -69,6 +70,7 @@ def make_trainable(
         folder: folder of the study's trials in the storage.
         threads: number of torch threads, which is fixed because sums over another number of threads round differently.
         host_share: share of the host's memory for a trial without a share of a card.
+        at_once: trials that run at a time.
         timeout_s: most seconds between two reports. A worker that takes longer ends itself; None waits forever.
         run_trial: function that runs a trial.
     """
@@ -106,6 +108,7 @@ def make_trainable(
                 # A trial with several cards uses only the first.
                 share=min(1.0, launch.gpus or host_share),
                 card=_claimed_card(),
+                at_once=at_once,
                 plans=launch.plans,
             )
             run_trial(settings, report, workspace)

@@ -22,7 +22,8 @@ class Workspace:
 
     ``checkpoints`` is the folder for its checkpoints; None if none are saved. ``share`` is the trial's share of a card,
     or of the host's memory. ``card`` is Ray's number of the card on this node, whether the card exists or is only
-    claimed, or ``cpu``. ``plans`` is the text of the memory plans that accepted the configuration; None without any.
+    claimed, or ``cpu``. ``at_once`` is the number of trials that run at a time. ``plans`` is the text of the memory
+    plans that accepted the configuration; None without any.
     """
 
     cache: Path
@@ -31,6 +32,7 @@ class Workspace:
     threads: int
     share: float
     card: str
+    at_once: int = 1
     plans: str | None = None
 
 
@@ -45,7 +47,7 @@ def train_encoder(settings: TrialSettings, report: Report, workspace: Workspace)
 
     _log_to_stderr()
     limit_threads(workspace.threads)
-    folders = TrialFolders(workspace.cache, workspace.checkpoints, workspace.resume_from)
+    folders = TrialFolders(workspace.cache, workspace.checkpoints, workspace.resume_from, at_once=workspace.at_once)
     device = current_device(
         settings.memory.budget_gib,
         workspace.share,

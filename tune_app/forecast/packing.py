@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tune_app.forecast.slots import Slots
+from tune_app.screening.slots import Slots
 
 _QUEUES = 200
 

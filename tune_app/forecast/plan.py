@@ -4,18 +4,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from trainables.scratch import scratch_folder
 from trainables.seeds import sub_seed
 from tune_app.config import RunConfig
+from tune_app.errors import UserError
 from tune_app.estimates import NeedsTable, Target, needs_table
 from tune_app.folders import check_own_folders
-from tune_app.forecast.draws import accepted_draws
+from tune_app.forecast.draws import accepted_draws, recommended_draws
+from tune_app.forecast.hours import Range
 from tune_app.forecast.machine import PlannedMachine, planned_machine
 from tune_app.forecast.packing import PackingForecast, packing_forecast
+from tune_app.forecast.time_forecast import TimeForecast, forecast_time
+from tune_app.forecast.trial_times import TrialTimer
 from tune_app.screening.filtering import Rejections, Suffering
 from tune_app.screening.preconditions import study_record, with_classes_of_data
 from tune_app.screening.screen import Screen, build_screen, host_share
 
 _SHOWN_VALUES = 3
+_NOT_TIMED = {"trial_s": None, "hours": None, "gpu_hours": None, "disk_gib": None}
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class Plan:
         trials: launched trials that the study shall hold.
         machine: machine that the plan is made for.
         memory: needs per model and length, with the question that they answer.
+        time: seconds of trials, hours of the study, and disk; None for a card of another machine, which nothing timed.
     """
 
     study: str
@@ -71,6 +78,21 @@ class Plan:
     space: SpaceForecast
     memory: NeedsTable
     packing: PackingForecast
+    time: TimeForecast | None
+
+    @property
+    def hours(self) -> Range:
+        """Hours of the study by the clock.
+
+        Raises:
+            UserError: the plan is for a card of another machine.
+        """
+        if self.time is None:
+            raise UserError(
+                "--gpu-gib: hours are known for this machine's own devices only; run the plan on a machine with such a"
+                " card"
+            )
+        return self.time.hours
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -87,6 +109,7 @@ class Plan:
                 for row in self.memory.rows
             ],
             "packing": self.packing.as_dict(),
+            **(_NOT_TIMED if self.time is None else self.time.as_dict()),
         }
 
 
@@ -115,7 +138,22 @@ def make_plan(config: RunConfig, *, gpu_gib: float | None, doing: Callable[[str]
         config.search.max_concurrent,
         sub_seed(config.search.seed, "packing"),
     )
-    return Plan(config.study.name, config.search.trials, machine, _space(config, screen.rejections), memory, packing)
+    time = None
+    if machine.is_here:
+        with scratch_folder("plan") as scratch:
+            timer = TrialTimer(config, screen.packing, machine.device, scratch)
+            time = forecast_time(
+                config, timer, draws, recommended_draws(config, screen.rules), packing.at_once, machine.cards, doing
+            )
+    return Plan(
+        config.study.name,
+        config.search.trials,
+        machine,
+        _space(config, screen.rejections),
+        memory,
+        packing,
+        time,
+    )
 
 
 def _screen(config: RunConfig, machine: PlannedMachine) -> Screen:

@@ -13,6 +13,7 @@ from tune_app.errors import UserError, first_line
 if TYPE_CHECKING:
     from trainables.devices.facts import TrialDevice
     from trainables.planning.needs import Cut, Planner
+    from trainables.training.split import RowLimits
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 """Shares of a device that ``auto`` may choose. They are few, so that a worker with one share can serve many trials."""
@@ -92,6 +93,25 @@ class Packing:
             if self._budget_gib(share) == self._budget_gib(1.0):
                 return share
         return SHARES[-1]
+
+    def limits(self, params: Mapping[str, Scalar]) -> "tuple[RowLimits, bool] | None":
+        """Return the limits of the passes of a trial with these values, and whether it recomputes activations.
+
+        Return None if its memory cannot be predicted.
+
+        Raises:
+            UserError: there is no such model.
+        """
+        from trainables.planning.batch_limits import row_limits
+
+        settings = with_params(self._settings, params)
+        share = min(1.0, self.gpus(params) or 1.0)
+        cut = self._cut(settings, share)
+        if cut is None:
+            return None
+        plan = self._planner.plan(settings, checkpointing=cut.checkpointing)
+        limits = row_limits(plan, settings.memory, self._allowed_gib(share), settings.tok.max_length)
+        return limits, cut.checkpointing
 
     def plans(self, params: Mapping[str, Scalar]) -> str | None:
         """Return the plans for a trial with these values, as a text for its worker; None if none were made.

@@ -114,6 +114,7 @@ def sent_by(monkeypatch: pytest.MonkeyPatch, plain_config: dict[str, Any], tmp_p
             storage=None,
             folder="checkpoints",
             threads=1,
+            at_once=1,
             host_share=0.5,
             timeout_s=None,
             run_trial=run_trial,

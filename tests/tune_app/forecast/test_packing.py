@@ -1,7 +1,7 @@
 """Slots of a search, and how many trials run side by side."""
 
 from tune_app.forecast.packing import packing_forecast
-from tune_app.forecast.slots import Slots
+from tune_app.screening.slots import Slots
 
 
 def test_shares_fill_a_card_and_a_trial_without_room_waits() -> None:
