@@ -36,6 +36,8 @@ def print_plan(config: RunConfig, console: Console, *, gpu_gib: float | None, as
     _print_memory(console, plan)
     for line in (*_packing_lines(plan), *_time_lines(plan)):
         console.say(line)
+    for warned in plan.warnings:
+        console.say(f"warning    {warned.setting}: {warned.message}")
 
 
 def _space_lines(space: SpaceForecast) -> Iterator[str]:

@@ -16,6 +16,7 @@ from tune_app.forecast.machine import PlannedMachine, planned_machine
 from tune_app.forecast.packing import PackingForecast, packing_forecast
 from tune_app.forecast.time_forecast import TimeForecast, forecast_time
 from tune_app.forecast.trial_times import TrialTimer
+from tune_app.forecast.warnings import Warned, warnings_of
 from tune_app.screening.filtering import Rejections, Suffering
 from tune_app.screening.preconditions import study_record, with_classes_of_data
 from tune_app.screening.screen import Screen, build_screen, host_share
@@ -69,6 +70,7 @@ class Plan:
         trials: launched trials that the study shall hold.
         machine: machine that the plan is made for.
         memory: needs per model and length, with the question that they answer.
+        warnings: settings that waste the search, or make its result mean little.
         time: seconds of trials, hours of the study, and disk; None for a card of another machine, which nothing timed.
     """
 
@@ -78,6 +80,7 @@ class Plan:
     space: SpaceForecast
     memory: NeedsTable
     packing: PackingForecast
+    warnings: list[Warned]
     time: TimeForecast | None
 
     @property
@@ -110,6 +113,7 @@ class Plan:
             ],
             "packing": self.packing.as_dict(),
             **(_NOT_TIMED if self.time is None else self.time.as_dict()),
+            "warnings": [warned.as_dict() for warned in self.warnings],
         }
 
 
@@ -126,7 +130,7 @@ def make_plan(config: RunConfig, *, gpu_gib: float | None, doing: Callable[[str]
     check_own_folders()
     doing("reading the data")
     config = with_classes_of_data(config)
-    study_record(config)
+    record = study_record(config)
     machine = planned_machine(config, gpu_gib)
     doing("predicting the memory of the space")
     screen = _screen(config, machine)
@@ -138,6 +142,7 @@ def make_plan(config: RunConfig, *, gpu_gib: float | None, doing: Callable[[str]
         config.search.max_concurrent,
         sub_seed(config.search.seed, "packing"),
     )
+    warnings = warnings_of(config, record.data_fingerprint)
     time = None
     if machine.is_here:
         with scratch_folder("plan") as scratch:
@@ -152,6 +157,7 @@ def make_plan(config: RunConfig, *, gpu_gib: float | None, doing: Callable[[str]
         _space(config, screen.rejections),
         memory,
         packing,
+        warnings,
         time,
     )
 

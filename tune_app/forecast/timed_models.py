@@ -14,7 +14,7 @@ from tune_app.config import RunConfig
 from tune_app.errors import UserError
 
 _ALL_MODELS_S = 30.0
-_LEAST_S = 2.0
+_LEAST_S, _ENOUGH_S = 2.0, 6.0
 # A person waits for a minute at most. What was timed until then is in the machine's record.
 _MOST_S = 50.0
 
@@ -42,7 +42,7 @@ def time_models(
         UserError: a process died.
     """
     settings, fixed = config.trial_settings(), config.fixed_params()
-    seconds = max(_LEAST_S, _ALL_MODELS_S / len(unknown))
+    seconds = min(_ENOUGH_S, max(_LEAST_S, _ALL_MODELS_S / len(unknown)))
     typical = [_typical(draws, fixed) for draws in unknown.values()]
     requests = [
         Request(with_params(settings, params), seconds, min(1.0, gpus(params) or 1 / at_once)) for params in typical
