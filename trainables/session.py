@@ -111,6 +111,7 @@ class TrainingSession:
         self._start_s: float | None = None
         self._save_s: float | None = None
         self._saved_bytes: int | None = None
+        self._saves_s = 0.0
         self._cut_share = self._share_of_rows_that_are_cut()
         self._load_s = time.perf_counter() - start
 
@@ -408,6 +409,7 @@ class TrainingSession:
                 progress=self.progress,
             )
         self._save_s = time.perf_counter() - start
+        self._saves_s += self._save_s
         self._saved_bytes = sum(file.stat().st_size for file in folder.iterdir())
         return folder
 
@@ -476,6 +478,7 @@ class TrainingSession:
             "fit_s": self._fit_s,
             "train_s": progress.train_s,
             "eval_s": progress.eval_s,
+            "save_s": self._saves_s,
             "seconds_per_sample": progress.seconds_per_sample,
             "tokens_per_s": progress.trained_tokens / progress.train_s if progress.train_s else None,
         }

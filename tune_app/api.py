@@ -228,6 +228,7 @@ def search(
     fresh: bool = False,
     quiet: bool = False,
     consent: Callable[[str], None] | None = None,
+    agree: Callable[[str], None] | None = None,
     console: "Console | None" = None,
 ) -> Study:
     """Run the study of a configuration until it holds its launched trials, or resume it if it exists.
@@ -241,6 +242,8 @@ def search(
         quiet: show no progress.
         consent: asks whether to delete what ``study.on_change: delete`` would; raises ``UserError`` to refuse. None
             deletes nothing.
+        agree: asks whether to begin a new search that is planned to exceed ``search.max_hours`` or a day; raises
+            ``UserError`` to refuse. None begins it.
         console: where to show progress; None means the standard error.
 
     Raises:
@@ -253,7 +256,7 @@ def search(
     if trials is not None:
         config = load_config(config.as_dict(), {"search.trials": trials})
     console = console or Console(stderr=True)
-    end = run_search(config, console=console, quiet=quiet, address=address, fresh=fresh, consent=consent)
+    end = run_search(config, console=console, quiet=quiet, address=address, fresh=fresh, consent=consent, agree=agree)
     return Study(open_study(end.run_dir), end)
 
 

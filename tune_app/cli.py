@@ -14,7 +14,16 @@ import click
 
 from tune_app.commands.config import config_group
 from tune_app.commands.study import study_group
-from tune_app.commands.terminal import consent, echo, make_console, open_named, overrides_option, quiet_option, warn
+from tune_app.commands.terminal import (
+    agree_to_hours,
+    consent,
+    echo,
+    make_console,
+    open_named,
+    overrides_option,
+    quiet_option,
+    warn,
+)
 from tune_app.errors import UserError, foreign_refused, one_line, storage_failure, without_password
 from tune_app.version import VERSION
 
@@ -101,7 +110,7 @@ def init(
 @click.option("--trials", type=click.IntRange(min=1), help="Launched trials in all (search.trials).")
 @click.option("--address", help="Join a Ray cluster: its address, or auto.")
 @click.option("--fresh", is_flag=True, help="Start a new version beside the study instead of resuming it.")
-@click.option("--yes", is_flag=True, help="Agree to the deletion that study.on_change=delete asks about.")
+@click.option("--yes", is_flag=True, help="Agree to long searches, and to the deletion of study.on_change=delete.")
 @quiet_option
 def search(
     configs: tuple[str, ...],
@@ -167,8 +176,16 @@ def _search_one(config: "RunConfig", *, address: str | None, fresh: bool, yes: b
     from tune_app import api
     from tune_app.commands.tables import print_end
 
-    console, agree = make_console(), partial(consent, yes)
-    study = api.search(config, address=address, fresh=fresh, quiet=quiet, consent=agree, console=console)
+    console = make_console()
+    study = api.search(
+        config,
+        address=address,
+        fresh=fresh,
+        quiet=quiet,
+        consent=partial(consent, yes),
+        agree=partial(agree_to_hours, yes),
+        console=console,
+    )
     end = study.end
     assert end is not None
     for warning in end.warnings:
@@ -195,6 +212,7 @@ def status(study: str, every: bool, as_json: bool, watch: bool) -> int:
     """
     import time
 
+    from tune_app.commands.endings import endings_line
     from tune_app.commands.overview import overview, status_dict
     from tune_app.commands.tables import print_status, print_trials
     from tune_app.commands.watch import WATCH_S, watch_study
@@ -219,6 +237,8 @@ def status(study: str, every: bool, as_json: bool, watch: bool) -> int:
                 console.clear()
             running = shown.is_running
             print_status(console, store, shown.status, running=running, course=Course.of(config), version=version)
+            if ending := endings_line(store, config, running=running):
+                console.say(ending)
             if every:
                 print_trials(console, store, running=running)
             console.say(f"run directory {run_dir}")

@@ -3,30 +3,38 @@
 ``_run_search`` shows the whole run: configuration → data → study → trials on Ray (``distributed/run.py``) → result.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from optuna.trial import TrialState
 
+from trainables.machine import MachineFiles
 from tune_app.config import RunConfig
 from tune_app.console import Console
 from tune_app.distributed.addresses import check_address
 from tune_app.distributed.breaker import Breakage, LoopEnd
 from tune_app.distributed.questions import check_cluster, joins_cluster, ray_runs_here, ray_starts_here
 from tune_app.distributed.ray_files import find_sessions_folder
+from tune_app.distributed.study_run import StudyRun
 from tune_app.distributed.trial import RunTrial, train_encoder
 from tune_app.errors import UserError, without_password
 from tune_app.folders import check_own_folders, made_folder
+from tune_app.forecast.opening import hours_line, hours_question, short_forecast, trial_seconds
+from tune_app.forecast.overheads import measured_overheads, record_overheads
+from tune_app.forecast.time_forecast import TimeForecast
+from tune_app.forecast.warnings import metric_noise
 from tune_app.outcomes import own_trials
 from tune_app.progress.display import display_of
 from tune_app.progress.opening import data_lines, yardstick_of
-from tune_app.progress.plain import SearchDisplay
+from tune_app.screening.packing import Packing
 from tune_app.screening.preconditions import check_cpu, check_gpus, study_record, with_classes_of_data
 from tune_app.screening.screen import Screen, screen_here
 from tune_app.screening.unread_parameters import check_training
+from tune_app.study.budget import SearchClock, TrialSeconds
 from tune_app.study.differences import print_differences
 from tune_app.study.record import StudyRecord
 from tune_app.study.remote import LOCAL_FILES, PermanentStorage, open_permanent_storage
@@ -79,6 +87,7 @@ def run_search(
     address: str | None = None,
     fresh: bool = False,
     consent: Consent | None = None,
+    agree: Consent | None = None,
     run_trial: RunTrial = train_encoder,
     checks: Sequence[NewStudyCheck] = (check_training,),
 ) -> SearchEnd:
@@ -90,6 +99,7 @@ def run_search(
         address: address of a Ray cluster to join; None starts Ray on this machine, or joins the job's cluster.
         fresh: begin a new version of the study beside it.
         consent: function that asks whether to delete a study; None never deletes one.
+        agree: function that asks whether to begin a new search that is planned to take long; None begins it.
         run_trial: function that runs a trial.
         checks: checks of a new study; another ``run_trial`` may need other ones.
 
@@ -97,8 +107,17 @@ def run_search(
         UserError: the configuration, the data or the storage does not allow the search.
     """
     check_own_folders()
+    began = _Beginning(time.time(), time.monotonic())
     with Voice(console, quiet=quiet) as voice, quiet_optuna():
-        return _run_search(config, voice, address, fresh, consent, run_trial, checks)
+        return _run_search(config, voice, address, fresh, consent, agree, run_trial, checks, began)
+
+
+@dataclass(frozen=True)
+class _Beginning:
+    """Begin of a search: seconds since the epoch, and seconds of the monotonic clock."""
+
+    at: float
+    monotonic: float
 
 
 def _run_search(
@@ -107,8 +126,10 @@ def _run_search(
     address: str | None,
     fresh: bool,
     consent: Consent | None,
+    agree: Consent | None,
     run_trial: RunTrial,
     checks: Sequence[NewStudyCheck],
+    began: _Beginning,
 ) -> SearchEnd:
     _check_machine(config, address)
     voice.doing("reading the data")
@@ -118,6 +139,7 @@ def _run_search(
     config, run_dir = opening.config, Path(opening.config.run_dir)
     with made_folder(run_dir, "study.dir", traces=[LOCK_FILE, *LOCAL_FILES]), ExitStack() as stack:
         screen = _check_new(config, voice, address, checks) if opening.is_new else None
+        plan = None if screen is None else _planned(config, screen, voice, agree)
         voice.doing("opening the cluster and the storage of checkpoints")
         _check_storage(config, address)
         # The checks have passed, so changes to studies begin here. Only Ray and its nodes can still refuse the search.
@@ -129,14 +151,18 @@ def _run_search(
         stack.enter_context(search_lock(run_dir))
         permanent_storage = stack.enter_context(open_permanent_storage(config, voice.say))
         store, changed = _opened(opening, permanent_storage, voice)
+        clock = SearchClock(store, began.monotonic)
         if _has_work(store):
+            _record_plan(config, store, plan)
             _show_data(config, store, voice, address)
         progress = stack.enter_context(display_of(config, store, voice))
         if _has_work(store):
             try:
-                end, tracking = _search(
-                    config, record, store, permanent_storage, progress, voice, address, screen, run_trial
+                trial_s = _trial_seconds(config, address, stack)
+                run = StudyRun(
+                    config, record, store, permanent_storage, progress, voice, address, run_trial, clock, trial_s
                 )
+                end, tracking = _search(run, screen)
             except UserError:
                 # A search that Ray or a node of a cluster refuses leaves no new study behind.
                 if opening.is_new and not is_store(config.study.dir) and not own_trials(store.trials()):
@@ -148,6 +174,9 @@ def _run_search(
             _check_nothing_open(store)
         voice.doing("writing the last runs to MLflow, and the study")
         warnings = tuple(tracking.flush())
+        clock.record()
+    if ray_starts_here(address):
+        _record_overheads(config, store, began)
     status = study_status(store, is_running=False)
     return SearchEnd(
         status, run_dir, without_password(config.location), end.why, end.interrupted, warnings, end.breakage
@@ -192,6 +221,35 @@ def _check_new(config: RunConfig, voice: Voice, address: str | None, checks: Seq
     return screen_here(config, voice.say)
 
 
+def _planned(config: RunConfig, screen: Screen, voice: Voice, agree: Consent | None) -> TimeForecast | None:
+    """Return the time of a new search as far as this machine knows it, and ask before a long one."""
+    voice.doing("planning the hours")
+    plan = short_forecast(config, screen)
+    voice.say(hours_line(plan))
+    question = hours_question(config, plan)
+    if question is not None and agree is not None:
+        # No activity is shown while a question waits for its answer.
+        voice.doing("")
+        agree(question)
+    return plan
+
+
+def _record_plan(config: RunConfig, store: StudyStore, plan: TimeForecast | None) -> None:
+    """Record the plan of a new study, and the noise by which its search may end."""
+    known = store.time
+    if plan is not None:
+        known = replace(known, planned={**plan.as_dict()["hours"], "trials": store.target})
+    noise = metric_noise(config) if config.search.stop == "auto" else None
+    store.set_time(replace(known, noise=noise))
+
+
+def _trial_seconds(config: RunConfig, address: str | None, stack: ExitStack) -> Callable[[Packing], TrialSeconds]:
+    if not ray_starts_here(address):
+        # The record of another machine's trials is not here: the study's own trials are known alone.
+        return lambda packing: lambda params: None
+    return trial_seconds(config, stack)
+
+
 def _check_storage(config: RunConfig, address: str | None) -> None:
     """Check that checkpoints can be stored, on the cluster to join or from here."""
     if joins_cluster(address):
@@ -223,22 +281,19 @@ def _show_data(config: RunConfig, store: StudyStore, voice: Voice, address: str 
         voice.say("\n".join(data_lines(config, from_here=ray_starts_here(address))))
 
 
-def _search(
-    config: RunConfig,
-    record: StudyRecord,
-    store: StudyStore,
-    permanent_storage: PermanentStorage,
-    progress: SearchDisplay,
-    voice: Voice,
-    address: str | None,
-    screen: Screen | None,
-    run_trial: RunTrial,
-) -> tuple[LoopEnd, Tracking]:
-    voice.doing("starting Ray" if ray_starts_here(address) else "joining Ray")
+def _search(run: StudyRun, screen: Screen | None) -> tuple[LoopEnd, Tracking]:
+    run.voice.doing("starting Ray" if ray_starts_here(run.address) else "joining Ray")
     # Ray takes seconds to import, so a search that was refused earlier does not import it.
-    from tune_app.distributed.run import StudyRun, run_trials
+    from tune_app.distributed.run import run_trials
 
-    return run_trials(StudyRun(config, record, store, permanent_storage, progress, voice, address, run_trial), screen)
+    return run_trials(run, screen)
+
+
+def _record_overheads(config: RunConfig, store: StudyStore, began: _Beginning) -> None:
+    """Record the time of this search beside its trials, for later plans."""
+    measured = measured_overheads(store.trials(), config.search.max_concurrent, began=began.at, ended=time.time())
+    if measured is not None:
+        record_overheads(MachineFiles().searches, measured)
 
 
 def _nothing_to_do(store: StudyStore, changed: Sequence[str]) -> str:

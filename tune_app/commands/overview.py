@@ -11,6 +11,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from rich.table import Table
 
+from tune_app.commands.endings import endings_line
 from tune_app.commands.tables import best_cell, print_status
 from tune_app.config import RunConfig, parse_config
 from tune_app.console import Console
@@ -166,6 +167,8 @@ def status_dict(store: StudyStore, shown: Overview, config: RunConfig, version: 
         "version": version,
         "waiting": status.waiting,
         "eta_s": None if left is None else round(left, 1),
+        "hours": {"planned": store.time.planned, "taken": store.time.taken_s / 3600},
+        "ending": endings_line(store, config, running=shown.is_running),
         "baseline": status.baseline,
         "baselines": status.baselines,
         "ahead": status.ahead and asdict(status.ahead),

@@ -78,3 +78,17 @@ def consent(yes: bool, question: str) -> None:
         raise UserError(
             "nothing was deleted; with study.on_change=fork the study stays and a new version starts beside it"
         )
+
+
+def agree_to_hours(yes: bool, question: str) -> None:
+    """Ask a person to agree to a long search. ``yes``, or no terminal, means that nobody is asked.
+
+    Raises:
+        UserError: the answer is no.
+    """
+    if yes or not sys.stdin.isatty():
+        return
+    if not click.confirm(printable(question), default=True):
+        raise UserError(
+            "search.max_hours: the search was not begun; lower search.trials, or see headroom plan for what takes long"
+        )

@@ -81,6 +81,11 @@ def _check_several(config: RunConfig) -> None:
             f"scheduler.name: {config.scheduler.name} stops trials by one objective, and search.metric names"
             f" {len(names)} ({', '.join(names)}); set scheduler.name=none, or keep one"
         )
+    if len(names) > 1 and config.search.stop == "auto":
+        raise UserError(
+            f"search.stop: auto expects the gain of one objective, and search.metric names {len(names)}"
+            f" ({', '.join(names)}); set search.stop=none, or keep one"
+        )
     if len(names) <= 1 and SAMPLERS[config.search.sampler].needs_several_objectives:
         raise UserError(
             f"search.sampler: {config.search.sampler} is for several objectives; name them in search.metric, e.g."

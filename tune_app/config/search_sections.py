@@ -44,6 +44,9 @@ _METRIC_SCHEMA = {
 }
 
 
+_A_YEAR_H = 365 * 24
+
+
 @dataclass(frozen=True)
 class SearchSection(Extensible):
     section = "search"
@@ -75,6 +78,18 @@ class SearchSection(Extensible):
         " stopped early.",
         at_least=0,
         at_most=10_000,
+    )
+    max_hours: float | None = setting(
+        None,
+        "Hours that the study may take, over all its searches. No trial is launched that would probably end later. null"
+        " sets no limit.",
+        above=0,
+        at_most=_A_YEAR_H,
+    )
+    stop: Literal["none", "auto"] = setting(
+        "none",
+        "End of the search before its last trial: auto ends it once the expected gain of all remaining trials is below"
+        " the standard error of the metric.",
     )
     max_rejections: int = setting(
         1000,
@@ -170,7 +185,7 @@ class ResourcesSection:
     )
 
 
-_A_YEAR_S = 365 * 24 * 3600
+_A_YEAR_S = _A_YEAR_H * 3600
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -17,6 +17,7 @@ from trainables.settings import ContentSettings
 from tune_app.config import RunConfig
 from tune_app.distributed.breaker import CircuitBreaker, Halt, LoopEnd
 from tune_app.distributed.cluster import Cluster, joined
+from tune_app.distributed.endings import Endings
 from tune_app.distributed.interrupts import end_loop, interruptible
 from tune_app.distributed.loop import run_loop
 from tune_app.distributed.private import dead_processes
@@ -25,50 +26,27 @@ from tune_app.distributed.recorder import StudyRecorder
 from tune_app.distributed.scheduler import build_scheduler, waiting_trials
 from tune_app.distributed.searcher import HeadroomSearch, OpenTrial, open_trials
 from tune_app.distributed.spared import PastTrial
+from tune_app.distributed.study_run import StudyRun
 from tune_app.distributed.trainable import make_trainable, watch_timeout_s
-from tune_app.distributed.trial import RunTrial
 from tune_app.distributed.watch import Watch, ray_health
 from tune_app.outcomes import MOST_RETRIES, Outcome, own_trials
 from tune_app.progress.opening import study_lines
-from tune_app.progress.plain import SearchDisplay
 from tune_app.sampling.proposers import build_proposer
 from tune_app.sampling.recommended import recommended_left, recommended_turns
 from tune_app.schedulers import SCHEDULERS
 from tune_app.screening.preconditions import architectures
 from tune_app.screening.screen import Screen
+from tune_app.study.budget import Budget
 from tune_app.study.checkpoints import CheckpointKeeper, StudyCheckpoints
-from tune_app.study.record import StudyRecord
-from tune_app.study.remote import PermanentStorage
+from tune_app.study.remaining import Course
 from tune_app.study.reporting import outcome_of, was_launched
 from tune_app.study.run_dir import CACHE, study_checkpoints
 from tune_app.study.storage_location import StoreUnavailableError, store_errors
-from tune_app.study.store import StudyStore
 from tune_app.tracking import Tracking, open_tracking
 from tune_app.uris import is_store
 from tune_app.voice import Voice
 
 Trainable = Callable[[Mapping[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class StudyRun:
-    """Study that is open for one run, with everything that the steps of the run share.
-
-    Attributes:
-        config: configuration as the study stores it.
-        permanent_storage: permanent storage of the study.
-        address: address of a Ray cluster to join; None starts Ray on this machine, or joins the job's cluster.
-        run_trial: function that runs a trial.
-    """
-
-    config: RunConfig
-    record: StudyRecord
-    store: StudyStore
-    permanent_storage: PermanentStorage
-    progress: SearchDisplay
-    voice: Voice
-    address: str | None
-    run_trial: RunTrial
 
 
 def run_trials(run: StudyRun, screen: Screen | None) -> tuple[LoopEnd, Tracking]:
@@ -172,7 +150,17 @@ def _searcher(
         max_rejections=search.max_rejections,
         recommended=recommended_turns(space, architectures(config), sub_seed(search.seed, "recommended")),
         most_recommended=recommended_left(search.recommended, search.sampler, trials),
+        why_end=_endings(run, screen).why,
     )
+
+
+def _endings(run: StudyRun, screen: Screen) -> Endings:
+    max_hours = run.config.search.max_hours
+    budget = None
+    if max_hours is not None:
+        budget = Budget(3600 * max_hours, Course.of(run.config), run.trial_s(screen.packing))
+    noise = run.store.time.noise if run.config.search.stop == "auto" else None
+    return Endings(run.store, budget, noise, lambda: run.clock.taken_s)
 
 
 def _scheduler(run: StudyRun, searcher: HeadroomSearch, trials: Sequence[FrozenTrial]) -> TrialScheduler:
@@ -202,6 +190,7 @@ def _recorder(
     progress, breaker = run.progress, CircuitBreaker(halt.broken)
 
     def closed(trial: FrozenTrial) -> None:
+        run.clock.record()
         tracking.trial_closed(trial)
         progress.closed(trial)
         breaker.closed(trial)

@@ -54,6 +54,7 @@ class HeadroomSearch(OptunaSearch):
         recommended: groups of configurations to launch before the proposer is asked. Each group is one recommendation
             with several draws of its open parameters; the first one that the rules accept is launched.
         most_recommended: number of recommendations to launch.
+        why_end: returns the reason to end the search instead of launching a configuration; None without one.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class HeadroomSearch(OptunaSearch):
         recommended: Iterable[Iterable[Params]] = (),
         most_recommended: int = 0,
         plans: Callable[[Params], str | None] = lambda params: None,
+        why_end: Callable[[Params], str | None] = lambda params: None,
     ) -> None:
         super().__init__(
             space=store.distributions,
@@ -88,6 +90,7 @@ class HeadroomSearch(OptunaSearch):
         self._fixed = fixed
         self._gpus = gpus
         self._plans = plans
+        self._why_end = why_end
         self._adopt = deque(adopt)
         self._launched = launched
         self._total = total
@@ -116,7 +119,9 @@ class HeadroomSearch(OptunaSearch):
             return None
         recommended = self._next_recommended()
         params = recommended or self._next_allowed()
-        if params is None:
+        if params is not None:
+            self.end = self._why_end(params)
+        if params is None or self.end is not None:
             return self.suggest(trial_id)
         mark = {RECOMMENDED_ATTRIBUTE: True} if recommended else {}
         number = self._store.open_trial(params, {"suggested_at": time.time(), **mark})

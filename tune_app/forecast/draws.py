@@ -7,29 +7,37 @@ from search_spaces.rules import Rule, Sample, violations
 from search_spaces.space import Params
 from trainables.seeds import sub_seed
 from tune_app.config import RunConfig
+from tune_app.errors import UserError
 from tune_app.sampling.recommended import recommended_left, recommended_turns
 from tune_app.screening.preconditions import architectures
 
 _DRAWS = 120
-_MOST_TRIES = 4_000
+_TRIES = 33
+"""Tries per wanted draw: a space of which the rules reject more is hardly one."""
 
 
-def accepted_draws(config: RunConfig, rules: Sequence[Rule]) -> list[Params]:
-    """Return random configurations that every rule accepts; at least one of a space that the rules do not reject whole.
+def accepted_draws(config: RunConfig, rules: Sequence[Rule], draws: int = _DRAWS) -> list[Params]:
+    """Return random configurations that every rule accepts, at least one.
 
     A sampler prefers some of them, which nobody knows beforehand.
+
+    Raises:
+        UserError: the rules reject all that were tried.
     """
     space, fixed = config.active_space(), config.fixed_params()
     rng = random.Random(sub_seed(config.search.seed, "plan"))
     found: list[Params] = []
-    for _ in range(_MOST_TRIES):
+    for _ in range(_TRIES * draws):
         params = space.sample(rng)
         if _accepts(rules, {**fixed, **params}):
             found.append(params)
-            if len(found) == _DRAWS:
+            if len(found) == draws:
                 break
-    if not found and space.size is not None:
-        found = [params for params in map(space.config_at, range(space.size)) if _accepts(rules, {**fixed, **params})]
+    if not found:
+        raise UserError(
+            f"limits: the rules reject all of {_TRIES * draws:,} random configurations of the space; raise the limits,"
+            " or drop the values that suffer most"
+        )
     return found
 
 

@@ -16,7 +16,6 @@ from tune_app.schedulers import SCHEDULERS
 from tune_app.screening.slots import Slots
 
 _SEARCHES = 60
-_MOST_S = 4.0
 _LEAST_SEARCHES = 5
 # A longer search is simulated in part, and its trials' time is extended in proportion.
 _MOST_TRIALS = 200
@@ -66,6 +65,7 @@ def forecast_hours(
     trials: int,
     cards: int,
     seed: int,
+    most_s: float,
 ) -> HoursForecast:
     """Simulate the search many times, each with other trials, curves and speeds.
 
@@ -74,6 +74,7 @@ def forecast_hours(
         recommended: seconds of the recommended trials that begin the search.
         trials: trials to launch.
         cards: number of cards.
+        most_s: seconds after which no further search is simulated.
     """
     from tune_app.distributed.simulated import SchedulerPlan, simulate
 
@@ -92,7 +93,7 @@ def forecast_hours(
     slots = config.search.max_concurrent
     simulated = min(trials, _MOST_TRIALS)
     hours, gpu_hours, most_open = list[float](), list[float](), 0
-    end = time.monotonic() + _MOST_S
+    end = time.monotonic() + most_s
     while len(hours) < _SEARCHES and (len(hours) < _LEAST_SEARCHES or time.monotonic() < end):
         speed = float(np.exp(rng.normal(scale=_DRIFT)))
         chosen = [*recommended[:simulated], *(times[int(rng.integers(len(times)))] for _ in range(simulated))][

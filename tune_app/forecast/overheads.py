@@ -5,9 +5,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from optuna.trial import FrozenTrial
+
 from trainables.planning.lines import append_line, latest_lines
+from tune_app.study.times import QUEUED_ATTRIBUTE, Doing, working_s
 
 _LATEST = 8
+_SUGGESTED = "suggested_at"
+# A trial that is paused at a rung waits for longer.
+_NO_WAIT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -55,3 +61,37 @@ def _recorded(file: Path) -> Sequence[Overheads]:
         except (KeyError, TypeError, ValueError):
             continue  # An entry of another version.
     return found
+
+
+def measured_overheads(trials: Sequence[FrozenTrial], slots: int, *, began: float, ended: float) -> Overheads | None:
+    """Return the time of a search beside its trials; None if it did not run enough trials to tell.
+
+    Trials that an earlier search began do not count, nor those that waited at a rung: they were loaded several times.
+
+    Args:
+        slots: trials that ran at a time, which are the trials that new workers took up.
+        began: begin of the search, in seconds since the epoch.
+        ended: its end.
+    """
+    own = [trial for trial in trials if trial.user_attrs.get(_SUGGESTED, 0.0) >= began]
+    beside = [seconds for trial in own if (seconds := _beside_s(trial)) is not None]
+    last = max((trial.datetime_complete.timestamp() for trial in own if trial.datetime_complete), default=None)
+    if last is None or len(beside) <= slots:
+        return None
+    return Overheads(
+        opening_s=max(0.0, min(trial.user_attrs[_SUGGESTED] for trial in own) - began),
+        closing_s=max(0.0, ended - last),
+        first_start_s=statistics.fmean(beside[:slots]),
+        start_s=statistics.median(beside[slots:]),
+    )
+
+
+def _beside_s(trial: FrozenTrial) -> float | None:
+    """Return the seconds of a trial that were neither loading nor training, evaluation or saving."""
+    facts = trial.user_attrs
+    queued, waited = facts.get(QUEUED_ATTRIBUTE), facts.get(Doing.WAITING)
+    parts = [facts.get(name) for name in ("load_s", "fit_s", "train_s", "eval_s", "save_s")]
+    known = [float(part) for part in parts if part is not None]
+    if queued is None or waited is None or waited > queued + _NO_WAIT_S or len(known) < len(parts):
+        return None
+    return max(0.0, float(queued) + working_s(trial) - sum(known))

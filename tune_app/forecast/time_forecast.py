@@ -17,6 +17,7 @@ from tune_app.forecast.trial_times import TrialTimer, TrialTimes
 
 # Two checkpoints of an open trial: its best epoch's, and the one to resume from.
 _OF_AN_OPEN_TRIAL = 2
+_MOST_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,18 @@ def forecast_time(
 
 
 def known_time(
-    config: RunConfig, timer: TrialTimer, draws: Sequence[Params], recommended: Sequence[Params], cards: int
+    config: RunConfig,
+    timer: TrialTimer,
+    draws: Sequence[Params],
+    recommended: Sequence[Params],
+    cards: int,
+    most_s: float = _MOST_S,
 ) -> TimeForecast | None:
-    """Forecast the time of a search from the machine's record alone; None if it holds no model."""
+    """Forecast the time of a search from the machine's record alone; None if it holds no model.
+
+    Args:
+        most_s: seconds after which no further search is simulated.
+    """
     times = _times(timer, draws)
     first = _times(timer, recommended)
     if times is None or first is None:
@@ -104,6 +114,7 @@ def known_time(
         trials=trials,
         cards=cards,
         seed=sub_seed(config.search.seed, "hours"),
+        most_s=most_s,
     )
     return TimeForecast(
         _by_model(config, times), found.hours, found.gpu_hours, "ledger", (), {}, _disk_gib(config, times, found)

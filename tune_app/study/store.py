@@ -46,6 +46,7 @@ _PARENT_KEY = "parent"
 _VERSION_KEY = "version_of"
 _BASELINES_KEY = "baselines"
 _STANDARD_ERROR_KEY = "standard_error"
+_TIME_KEY = "time"
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
@@ -79,6 +80,22 @@ def quiet_optuna() -> Iterator[None]:
         yield
     finally:
         optuna.logging.set_verbosity(before)
+
+
+@dataclass(frozen=True)
+class StudyTime:
+    """Planned and taken time of a study.
+
+    Attributes:
+        planned: the plan's ``low``, ``expected`` and ``high`` hours, its ``basis``, and the ``trials`` that it is for;
+            None if nothing was known when the study began.
+        taken_s: seconds that its searches took, up to the last recorded end of a trial.
+        noise: standard error of the metric, if the study ends by it.
+    """
+
+    planned: dict[str, Any] | None = None
+    taken_s: float = 0.0
+    noise: float | None = None
 
 
 class StudyStore:
@@ -149,6 +166,15 @@ class StudyStore:
     def set_standard_error(self, error: float) -> None:
         if self.standard_error != error:
             self.study.set_user_attr(_STANDARD_ERROR_KEY, error)
+
+    @property
+    def time(self) -> StudyTime:
+        """Planned and taken time of the study."""
+        return StudyTime(**self.study.user_attrs.get(_TIME_KEY, {}))
+
+    def set_time(self, time: StudyTime) -> None:
+        if self.time != time:
+            self.study.set_user_attr(_TIME_KEY, asdict(time))
 
     def set_target(self, trials: int) -> None:
         if self.target != trials:

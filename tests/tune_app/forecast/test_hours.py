@@ -31,7 +31,7 @@ def config(*overrides: str) -> RunConfig:
 
 
 def hours(one: RunConfig, *, cards: int = 0, gpus: float = 0.0, trials: int = 18) -> float:
-    found = forecast_hours(one, [times(gpus)], [], NONE, trials=trials, cards=cards, seed=0)
+    found = forecast_hours(one, [times(gpus)], [], NONE, trials=trials, cards=cards, seed=0, most_s=4.0)
     assert found.hours.low <= found.hours.expected <= found.hours.high
     return found.hours.expected
 
