@@ -34,7 +34,7 @@ from tune_app.step_scale import StepScale
 from tune_app.study.checkpoints import CheckpointKeeper
 from tune_app.study.remote import PermanentStorage
 from tune_app.study.store import StudyStore
-from tune_app.study.times import CLOCK_ATTRIBUTE, QUEUED_ATTRIBUTE, Doing, clock_of, taken_up
+from tune_app.study.times import BESIDE_ATTRIBUTE, CLOCK_ATTRIBUTE, QUEUED_ATTRIBUTE, Doing, clock_of, taken_up
 
 _DOING = {Trial.PENDING: Doing.WAITING, Trial.PAUSED: Doing.WAITING, Trial.RUNNING: Doing.WORKING}
 
@@ -148,7 +148,17 @@ class StudyRecorder(tune.Callback):
             return
         if is_first and math.isfinite(report.value):
             self._store.report(live.number, step, report.value)
+        if is_first and len(live.values) == 1:
+            self._record_beside(live)
         self._on_report(live, report.value)
+
+    def _record_beside(self, live: Live) -> None:
+        """Record what a trial's first worker did beside the trial's own work; nothing if the trial measures no work."""
+        parts = [live.facts.get(name) for name in ("load_s", "fit_s", "train_s", "eval_s", "save_s")]
+        known = [float(part) for part in parts if part is not None]
+        if len(known) == len(parts):
+            beside_s = live.clock.at(time.time())[Doing.WORKING] - sum(known)
+            self._store.set_attributes(live.number, {BESIDE_ATTRIBUTE: max(0.0, beside_s)})
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
         live = self._live_of(trial)

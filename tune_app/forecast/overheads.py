@@ -8,12 +8,10 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from trainables.planning.lines import append_line, latest_lines
-from tune_app.study.times import QUEUED_ATTRIBUTE, Doing, working_s
+from tune_app.study.times import BESIDE_ATTRIBUTE, QUEUED_ATTRIBUTE
 
 _LATEST = 8
 _SUGGESTED = "suggested_at"
-# A trial that is paused at a rung waits for longer.
-_NO_WAIT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def _recorded(file: Path) -> Sequence[Overheads]:
 def measured_overheads(trials: Sequence[FrozenTrial], slots: int, *, began: float, ended: float) -> Overheads | None:
     """Return the time of a search beside its trials; None if it did not run enough trials to tell.
 
-    Trials that an earlier search began do not count, nor those that waited at a rung: they were loaded several times.
+    Trials that an earlier search began do not count.
 
     Args:
         slots: trials that ran at a time, which are the trials that new workers took up.
@@ -87,11 +85,6 @@ def measured_overheads(trials: Sequence[FrozenTrial], slots: int, *, began: floa
 
 
 def _beside_s(trial: FrozenTrial) -> float | None:
-    """Return the seconds of a trial that were neither loading nor training, evaluation or saving."""
-    facts = trial.user_attrs
-    queued, waited = facts.get(QUEUED_ATTRIBUTE), facts.get(Doing.WAITING)
-    parts = [facts.get(name) for name in ("load_s", "fit_s", "train_s", "eval_s", "save_s")]
-    known = [float(part) for part in parts if part is not None]
-    if queued is None or waited is None or waited > queued + _NO_WAIT_S or len(known) < len(parts):
-        return None
-    return max(0.0, float(queued) + working_s(trial) - sum(known))
+    """Return the seconds from a trial's launch to its first report that were not its own work; None if unknown."""
+    queued, beside = (trial.user_attrs.get(name) for name in (QUEUED_ATTRIBUTE, BESIDE_ATTRIBUTE))
+    return None if queued is None or beside is None else float(queued) + float(beside)

@@ -17,6 +17,11 @@ QUEUED_ATTRIBUTE = "queued_s"
 """Attribute of a trial: the part of ``waiting_s`` before its first worker was ready. The trial already holds a slot."""
 
 
+BESIDE_ATTRIBUTE = "beside_s"
+"""Attribute of a trial: seconds of its first worker beside loading, training, evaluation and saving, up to its first
+report. A new worker imports torch in that time."""
+
+
 class Doing(StrEnum):
     """State in which a trial spends its time. The values name the attributes that hold the seconds."""
 
