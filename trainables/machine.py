@@ -61,7 +61,7 @@ class MachineFiles:
 
     @property
     def pace(self) -> Path:
-        """The file of ``planning.pace``."""
+        """The file of ``planning.timings``."""
         return self.folder / "pace.jsonl"
 
     @property

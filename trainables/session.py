@@ -24,8 +24,8 @@ from trainables.models.load import check_vocabulary, load_encoder
 from trainables.planning.accepted import AcceptedPlans
 from trainables.planning.batch_limits import BatchLimits
 from trainables.planning.ledger import Circumstances
-from trainables.planning.pace import PaceLedger, Setup, Timing, Work
 from trainables.planning.rehearsal import RandomState, rehearsing
+from trainables.planning.timings import PaceLedger, Setup, Timing, Work
 from trainables.reports import Fact
 from trainables.settings import TrialSettings, encoder_names, revision_of
 from trainables.tasks import build_task

@@ -16,7 +16,7 @@ from trainables.devices.current import current_device
 from trainables.devices.device import MemoryDevice
 from trainables.inputs import prepare_inputs
 from trainables.machine import MachineFiles
-from trainables.planning.pace import PaceLedger
+from trainables.planning.timings import PaceLedger
 from trainables.scratch import scratch_folder
 from trainables.session import TrainingSession
 from trainables.settings import RungSettings, TrialSettings, encoder_names

@@ -13,7 +13,7 @@ from trainables.devices.errors import OutOfMemory
 from trainables.devices.stages import StageLog
 from trainables.machine import MachineFiles
 from trainables.planning.accepted import AcceptedPlans
-from trainables.planning.pace import PaceLedger
+from trainables.planning.timings import PaceLedger
 from trainables.reports import (
     FOLD_DEVIATION,
     FOLD_EPOCH,

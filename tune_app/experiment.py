@@ -26,7 +26,6 @@ from tune_app.folders import check_own_folders, made_folder
 from tune_app.forecast.opening import hours_line, hours_question, short_forecast, trial_seconds
 from tune_app.forecast.overheads import measured_overheads, record_overheads
 from tune_app.forecast.time_forecast import TimeForecast
-from tune_app.forecast.warnings import metric_noise
 from tune_app.outcomes import own_trials
 from tune_app.progress.display import display_of
 from tune_app.progress.opening import data_lines, yardstick_of
@@ -153,7 +152,7 @@ def _run_search(
         store, changed = _opened(opening, permanent_storage, voice)
         clock = SearchClock(store, began.monotonic)
         if _has_work(store):
-            _record_plan(config, store, plan)
+            _record_plan(store, plan)
             _show_data(config, store, voice, address)
         progress = stack.enter_context(display_of(config, store, voice))
         if _has_work(store):
@@ -234,13 +233,9 @@ def _planned(config: RunConfig, screen: Screen, voice: Voice, agree: Consent | N
     return plan
 
 
-def _record_plan(config: RunConfig, store: StudyStore, plan: TimeForecast | None) -> None:
-    """Record the plan of a new study, and the noise by which its search may end."""
-    known = store.time
+def _record_plan(store: StudyStore, plan: TimeForecast | None) -> None:
     if plan is not None:
-        known = replace(known, planned={**plan.as_dict()["hours"], "trials": store.target})
-    noise = metric_noise(config) if config.search.stop == "auto" else None
-    store.set_time(replace(known, noise=noise))
+        store.set_time(replace(store.time, planned={**plan.as_dict()["hours"], "trials": store.target}))
 
 
 def _trial_seconds(config: RunConfig, address: str | None, stack: ExitStack) -> Callable[[Packing], TrialSeconds]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from trainables.inputs import SampledInputs, sampled_inputs
 from trainables.machine import MachineFiles
-from trainables.planning.pace import Work
+from trainables.planning.timings import Work
 from trainables.settings import TrialSettings, encoder_names
 from trainables.tasks import build_task
 from trainables.tasks.protocol import Examples

@@ -49,7 +49,7 @@ def _budget(store: StudyStore, config: RunConfig) -> list[_Ending]:
 
 def _gain(store: StudyStore, config: RunConfig, running: bool) -> list[_Ending]:
     """Return the ending by too little gain, if no further trial is better than the best."""
-    noise, trials = store.time.noise, store.trials()
+    noise, trials = store.standard_error, store.trials()
     if config.search.stop != "auto" or noise is None:
         return []
     values, best = final_values(trials), best_value(trials)

@@ -159,7 +159,7 @@ def _endings(run: StudyRun, screen: Screen) -> Endings:
     budget = None
     if max_hours is not None:
         budget = Budget(3600 * max_hours, Course.of(run.config), run.trial_s(screen.packing))
-    noise = run.store.time.noise if run.config.search.stop == "auto" else None
+    noise = run.store.standard_error if run.config.search.stop == "auto" else None
     return Endings(run.store, budget, noise, lambda: run.clock.taken_s)
 
 

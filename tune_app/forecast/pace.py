@@ -10,7 +10,7 @@ from scipy.optimize import nnls
 
 from trainables.models.sizes import architecture
 from trainables.planning.ledger import Circumstances
-from trainables.planning.pace import PaceLedger, Setup, Timing, Work
+from trainables.planning.timings import PaceLedger, Setup, Timing, Work
 from trainables.training.split import PASS_COST_TOKENS
 
 # Fewer timings than this say nothing about their own spread.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from search_spaces.space import Params, Scalar
 from trainables.machine import MachineFiles
 from trainables.planning.ledger import Circumstances
-from trainables.planning.pace import PaceLedger, Setup
+from trainables.planning.timings import PaceLedger, Setup
 from trainables.settings import encoder_names, with_params
 from tune_app.config import RunConfig
 from tune_app.errors import UserError

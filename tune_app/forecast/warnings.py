@@ -4,10 +4,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from trainables.settings import TrialSettings
 from tune_app.config import RunConfig
 from tune_app.forecast.edges import edge_warnings
-from tune_app.progress.opening import baselines_of
+from tune_app.progress.opening import baselines_of, standard_error_of
 from tune_app.schedulers import SCHEDULERS
 from tune_app.screening.preconditions import development_of
 
@@ -139,18 +138,10 @@ def _baseline(config: RunConfig) -> Iterator[Warned]:
         )
 
 
-def metric_noise(config: RunConfig) -> float:
-    """Return the standard error of the metric on the validation rows; see ``summary.standard_error``."""
-    from trainables.data.summary import standard_error
-
-    settings: TrialSettings = config.trial_settings()
-    return standard_error(settings.task, development_of(config))
-
-
 def _noise(config: RunConfig) -> Iterator[Warned]:
     from trainables.data.summary import validated
 
-    error, rows = metric_noise(config), len(validated(development_of(config)))
+    error, rows = standard_error_of(config), len(validated(development_of(config)))
     if error > _SEARCHED_FOR:
         setting = "data.validation_share" if config.data.folds is None else "data.path"
         yield Warned(

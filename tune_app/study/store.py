@@ -90,12 +90,10 @@ class StudyTime:
         planned: the plan's ``low``, ``expected`` and ``high`` hours, its ``basis``, and the ``trials`` that it is for;
             None if nothing was known when the study began.
         taken_s: seconds that its searches took, up to the last recorded end of a trial.
-        noise: standard error of the metric, if the study ends by it.
     """
 
     planned: dict[str, Any] | None = None
     taken_s: float = 0.0
-    noise: float | None = None
 
 
 class StudyStore:

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from trainables.machine import MachineFiles
 from trainables.planning.ledger import Circumstances
-from trainables.planning.pace import PaceLedger, Setup, Timing, Work
+from trainables.planning.timings import PaceLedger, Setup, Timing, Work
 from tune_app.cli import cli
 from tune_app.errors import UserError
 

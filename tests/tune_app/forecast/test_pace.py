@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trainables.planning.ledger import Circumstances
-from trainables.planning.pace import PaceLedger, Setup, Timing, Work
+from trainables.planning.timings import PaceLedger, Setup, Timing, Work
 from tune_app.forecast.pace import Paces
 
 WHERE = Circumstances("cpu", "fp32", "1", "1")

@@ -82,7 +82,7 @@ def test_what_ends_a_study_first_is_said(store: StudyStore) -> None:
 
 def test_an_end_by_too_little_gain_is_foreseen(store: StudyStore) -> None:
     store.set_target(100)
-    store.set_time(StudyTime(noise=0.01))
+    store.set_standard_error(0.01)
     auto = config("search.stop=auto")
     complete(store, working_s=60)
     young = endings_line(store, auto, running=True)
