@@ -50,6 +50,8 @@ BENCHES = (
     Bench("probe", ("--cases", "2", "--seed", "3")),
     Bench("wide", ("--samples", "2")),
     Bench("packing", ("--part", "simulation", "--quick")),
+    # One search decides nothing.
+    Bench("plan", ("--searches", "1"), statuses=(0, 1)),
     Bench("outcomes", ("--quick",)),
     Bench("oom", ("--quick",)),
     Bench("quality", ("--quick",)),

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from search_spaces.space import Params
+from trainables.machine import MachineFiles
+from trainables.planning.timings import PaceLedger
 from trainables.settings import with_params
 from trainables.timed_steps import Request, Requests
 from tune_app.config import RunConfig
@@ -15,8 +17,11 @@ from tune_app.errors import UserError
 
 _ALL_MODELS_S = 30.0
 _LEAST_S, _ENOUGH_S = 2.0, 6.0
-# A person waits for a minute at most. What was timed until then is in the machine's record.
+# A person waits for a minute at most: what was timed until then is in the machine's record. Only if nothing is, as on a
+# machine with much other work, the wait goes on.
 _MOST_S = 50.0
+_PATIENCE_S = 300.0
+_LOOK_S = 0.5
 
 
 def time_models(
@@ -58,17 +63,24 @@ def time_models(
         )
         for first in range(at_once)
     ]
-    errors: dict[str, str] = {}
-    end = time.monotonic() + _MOST_S
     children = [_started(one) for one in asked]
     try:
-        for child in children:
-            errors |= _answer(child, max(0.0, end - time.monotonic()))
+        _wait(children, PaceLedger(MachineFiles().pace))
+        return {name: error for child in children for name, error in _answer(child).items()}
     finally:
         for child in children:
             child.kill()
             child.wait()
-    return errors
+
+
+def _wait(children: Sequence["subprocess.Popen[bytes]"], ledger: PaceLedger) -> None:
+    """Wait until all children have ended, or for too long."""
+    begun, before = time.monotonic(), sum(1 for _ in ledger.timings())
+    while any(child.poll() is None for child in children):
+        waited_s = time.monotonic() - begun
+        if waited_s > _PATIENCE_S or (waited_s > _MOST_S and sum(1 for _ in ledger.timings()) > before):
+            return
+        time.sleep(_LOOK_S)
 
 
 def _typical(draws: Sequence[Params], fixed: Params) -> Params:
@@ -95,11 +107,15 @@ def _started(asked: Requests) -> "subprocess.Popen[bytes]":
     return child
 
 
-def _answer(child: "subprocess.Popen[bytes]", most_s: float) -> dict[str, str]:
-    try:
-        said, problem = child.communicate(timeout=most_s)
-    except subprocess.TimeoutExpired:
+def _answer(child: "subprocess.Popen[bytes]") -> dict[str, str]:
+    """Return the errors that a child reports; none if it has not ended.
+
+    Raises:
+        UserError: the child died.
+    """
+    if child.poll() is None:
         return {}
+    said, problem = child.communicate()
     if child.returncode:
         last = problem.decode(errors="replace").strip().splitlines()[-1:]
         raise UserError(f"model.name: the process that times its steps ended with {child.returncode}: {''.join(last)}")
