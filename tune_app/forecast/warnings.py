@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from tune_app.config import RunConfig
 from tune_app.forecast.edges import edge_warnings
-from tune_app.progress.opening import baselines_of, standard_error_of
+from tune_app.progress.opening import yardstick_of
 from tune_app.schedulers import SCHEDULERS
 from tune_app.screening.preconditions import development_of
 
@@ -128,7 +128,7 @@ def _environment(config: RunConfig) -> Iterator[Warned]:
 
 def _baseline(config: RunConfig) -> Iterator[Warned]:
     metric = config.objectives[0].name
-    answer, value = max(baselines_of(config).items(), key=lambda item: item[1], default=("", 0.0))
+    answer, value = max(yardstick_of(config).baselines.items(), key=lambda item: item[1], default=("", 0.0))
     if value >= _HIGH_BASELINE:
         better = " or task.objective=macro_f1" if metric == "accuracy" else ""
         yield Warned(
@@ -141,7 +141,7 @@ def _baseline(config: RunConfig) -> Iterator[Warned]:
 def _noise(config: RunConfig) -> Iterator[Warned]:
     from trainables.data.summary import validated
 
-    error, rows = standard_error_of(config), len(validated(development_of(config)))
+    error, rows = yardstick_of(config).standard_error, len(validated(development_of(config)))
     if error > _SEARCHED_FOR:
         setting = "data.validation_share" if config.data.folds is None else "data.path"
         yield Warned(
