@@ -11,11 +11,14 @@ from ray.tune.search import Searcher
 from search_spaces.conditions import ActiveSpace
 from search_spaces.rules import NAMED_LIMITS, Rule, Sample, SizeClassRule, Violation
 from search_spaces.space import Params, parse_space
+from tune_app.distributed.endings import Endings
 from tune_app.distributed.messages import Launch
 from tune_app.distributed.searcher import HeadroomSearch, OpenTrial
 from tune_app.outcomes import Outcome
 from tune_app.sampling.proposers import build_proposer
+from tune_app.study.budget import Budget
 from tune_app.study.record import StudyRecord
+from tune_app.study.remaining import Course
 from tune_app.study.store import StudyStore, open_study
 
 FIXED: Params = {"model.name": "bert-base", "train.batch_size": 16, "train.grad_accum": 1, "tok.max_length": 128}
@@ -158,6 +161,23 @@ def test_the_total_counts_what_was_launched_before_but_nothing_rejected(tmp_path
     assert len(store.trials()) == 3
     again = new_searcher(store, rules=USERS_24GB, total=3, launched=2)
     assert [trial["number"] for trial in suggest_all(again)] == [3]
+
+
+def test_a_spent_budget_ends_the_search_and_a_larger_one_goes_on(tmp_path: Path) -> None:
+    store, hours = new_store(tmp_path, FOUR), itertools.count(1)
+    course = Course(1)
+
+    def endings(max_hours: float) -> Endings:
+        return Endings(
+            store, Budget(3600 * max_hours, course, lambda params: 3600.0), None, lambda: 3600.0 * next(hours)
+        )
+
+    first = new_searcher(store, why_end=endings(3).why)
+    assert len(suggest_all(first)) == 2
+    assert first.end is not None
+    assert "search.max_hours 3" in first.end
+    assert len(store.trials()) == 2
+    assert len(suggest_all(new_searcher(store, why_end=endings(6).why))) == 2
 
 
 def test_a_discrete_space_is_exhausted_with_a_reason(tmp_path: Path) -> None:
