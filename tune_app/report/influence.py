@@ -97,21 +97,20 @@ def influence(source: Source, choice: Choice | None) -> Influence:
     space = source.store.record.space
     differing = varying(source.measured) if len(source.measured) > 1 else set[str]()
     names = [name for name in space if name in differing]
-    valued = [] if source.status.has_several else source.measured
-    valued = sorted(valued or source.ranked, key=lambda trial: trial.number)
-    study = study_of(_directions(source), [_valued(source, trial) for trial in valued])
-    numbered = [
-        (trial, original.number, bool(values_of(original)))
-        for trial, original in zip(study.get_trials(deepcopy=False), valued, strict=True)
-    ]
+    originals = source.ranked if source.status.has_several else source.measured
+    study = study_of(_directions(source), [_valued(source, trial) for trial in originals])
+    pairs = list(zip(study.get_trials(deepcopy=False), originals, strict=True))
     importance = _importance(study, names)
     path, no_path = _path(source, choice)
-    ordered = sorted(names, key=lambda name: -importance.get(name, 0.0))
-    complete, stopped = (
-        tuple((trial, number) for trial, number, is_complete in numbered if is_complete == wanted)
-        for wanted in (True, False)
+    return Influence(
+        names=tuple(sorted(names, key=lambda name: -importance.get(name, 0.0))),
+        importance=importance,
+        study=study,
+        complete=tuple((trial, original.number) for trial, original in pairs if values_of(original)),
+        stopped=tuple((trial, original.number) for trial, original in pairs if not values_of(original)),
+        path=path,
+        no_path=no_path,
     )
-    return Influence(tuple(ordered), importance, study, complete, stopped, path, no_path)
 
 
 def _directions(source: Source) -> list[StudyDirection]:
@@ -160,12 +159,14 @@ def _path(source: Source, choice: Choice | None) -> tuple[Path | None, str]:
         return None, "The search completed no recommended configuration to start from."
     if choice.recommended == choice.trial:
         return None, "The winner is a recommended configuration itself."
-    trials = source.measured
-    if len(trials) < _FEWEST_FOR_PATH:
-        return None, f"{len(trials)} trials are too few to estimate it; {_FEWEST_FOR_PATH} are the least."
     start, goal = source.trial(choice.recommended), source.trial(choice.trial)
     assert start is not None
     assert goal is not None
+    if start.params == goal.params:
+        return None, "The winner has the settings of the recommended configuration."
+    trials = source.measured
+    if len(trials) < _FEWEST_FOR_PATH:
+        return None, f"{len(trials)} trials are too few to estimate it; {_FEWEST_FOR_PATH} are the least."
     return _Forest(source, trials).path(start.params, goal.params), ""
 
 

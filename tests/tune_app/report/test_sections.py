@@ -198,6 +198,14 @@ def test_stopped_trials_teach_the_path_by_the_steps_that_they_finished(write_stu
     assert found.path.steps[-1].value > 0.7
 
 
+def test_there_is_no_path_between_equal_configurations(write_study: Write) -> None:
+    study = with_rise(write_study(TWO))
+    study.add(Outcome.COMPLETE, study.store.trial(0).params, (0.95,))
+    found = study.sections().influence
+    assert (found.path, found.no_path) == (None, "The winner has the settings of the recommended configuration.")
+    assert found.no_path in study.html()
+
+
 def test_hours_add_up_by_outcome_and_phase(write_study: Write) -> None:
     study = write_study(ONE)
     seconds = {"working_s": 3600.0, "waiting_s": 1800.0, "load_s": 360.0, "train_s": 1800.0, "eval_s": 360.0}
