@@ -1,4 +1,4 @@
-"""Real trials on real Ray when memory runs out unexpectedly: predictions too small, neighbours, greed."""
+"""Real trials when memory runs out unexpectedly: predictions too small, and on real Ray neighbours and greed."""
 
 import io
 import subprocess
@@ -10,7 +10,12 @@ from typing import Any
 
 import pytest
 
-from tune_app.config import parse_config
+from trainables.devices.cpu import CpuDevice
+from trainables.machine import MachineFiles
+from trainables.planning.ledger import Ledger
+from trainables.reports import TrialReport
+from trainables.trial import TrialFolders, run_trial
+from tune_app.config import RunConfig, parse_config
 from tune_app.console import Console
 from tune_app.experiment import run_search
 from tune_app.study.store import load_study
@@ -20,16 +25,16 @@ pytestmark = pytest.mark.slow
 CARD_GIB = 0.1
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def ray_with_a_card(start_ray: Any) -> Iterator[None]:
     """Start Ray with room for two trials on one card, which is made of the CPU's memory."""
     with start_ray(2, gpus=1):
         yield
 
 
-def searched(folder: Path, space: dict[str, Any], *overrides: str, **training: Any) -> list[Any]:
-    """Search the whole space without rules and return the trials; configurations that do not fit are launched too."""
-    config = parse_config(
+def configuration(folder: Path, space: dict[str, Any] | None, *overrides: str) -> RunConfig:
+    """Return a configuration without rules, so that a search launches configurations that do not fit too."""
+    return parse_config(
         {
             "study": {"name": "memory", "dir": str(folder / "runs")},
             "data": {"path": "demo", "max_rows": 300},
@@ -41,41 +46,37 @@ def searched(folder: Path, space: dict[str, Any], *overrides: str, **training: A
             "scheduler": {"name": "none"},
             "tracking": {"enabled": False},
             "limits": None,
-            "space": {name: {"choices": choices} for name, choices in space.items()},
+            "space": space and {name: {"choices": choices} for name, choices in space.items()},
         },
         overrides,
     )
-    run_search(config, console=Console(file=io.StringIO()), **training)
+
+
+def searched(folder: Path, space: dict[str, Any], *overrides: str) -> list[Any]:
+    """Search the whole space and return the trials."""
+    config = configuration(folder, space, *overrides)
+    run_search(config, console=Console(file=io.StringIO()))
     return load_study(Path(config.run_dir), "memory", None).trials()
 
 
-def with_predictions_too_small() -> Any:
-    def run_trial(settings: Any, report: Any, workspace: Any) -> None:
-        from trainables.planning.ledger import Ledger
-        from tune_app.distributed.trial import train_encoder
-
-        # A prediction so far below the truth that no probe runs.
-        Ledger.correction = lambda self, where: 0.05  # type: ignore[method-assign]
-        train_encoder(settings, report, workspace)
-
-    return run_trial
-
-
-def test_predictions_that_are_too_small_cost_recoveries_and_no_trial(tmp_path: Path) -> None:
-    space = {"train.batch_size": [96, 61]}
+@pytest.mark.parametrize("batch", [96, 61])
+def test_predictions_that_are_too_small_cost_recoveries_and_no_trial(
+    batch: int, tmp_path: Path, machine_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A prediction so far below the truth that no probe runs.
+    monkeypatch.setattr(Ledger, "correction", lambda self, where: 0.05)
     # The budget holds some twenty rows, but the prediction has room for all.
-    given = ["resources.gpu=1", "memory.budget_gib=0.015"]
-    trials = searched(tmp_path, space, *given, run_trial=with_predictions_too_small(), checks=())
-    assert len(trials) == 2
-    for trial in trials:
-        facts = trial.user_attrs
-        assert facts["outcome"] == "complete", facts
-        assert facts["effective_batch"] == trial.params["train.batch_size"]
-        assert facts["recoveries"] >= 1
-        assert 1 <= facts["micro_batch"] < facts["effective_batch"]
-        assert facts["peak_gib"] <= facts["budget_gib"] == pytest.approx(0.015)
-        assert facts["probe_points"] == 0
-        assert facts.get("retries", 0) == 0
+    settings = configuration(tmp_path, None, "memory.device_gib=null", f"train.batch_size={batch}").trial_settings()
+    reports: list[TrialReport] = []
+    folders = TrialFolders(tmp_path / "cache", tmp_path / "trial", machine=MachineFiles(machine_folder))
+    run_trial(settings, report=reports.append, folders=folders, device=CpuDevice(0.015))
+    facts: dict[str, Any] = reports[-1].facts
+    assert reports[-1].ended == "complete"
+    assert facts["effective_batch"] == batch
+    assert facts["recoveries"] >= 1
+    assert 1 <= facts["micro_batch"] < batch
+    assert facts["peak_gib"] <= facts["budget_gib"] == pytest.approx(0.015)
+    assert facts["probe_points"] == 0
 
 
 # Process that takes a card's free memory as soon as a trial trains there, and frees it when the trial's process ends.
@@ -98,7 +99,9 @@ print("left", flush=True)
 """
 
 
-def test_a_trial_whose_neighbour_took_the_memory_runs_again_and_completes(tmp_path: Path, machine_folder: Path) -> None:
+def test_a_trial_whose_neighbour_took_the_memory_runs_again_and_completes(
+    ray_with_a_card: None, tmp_path: Path, machine_folder: Path
+) -> None:
     card = machine_folder / "cards" / "0.slots"
     held = int(0.098 * 2**30)
     with subprocess.Popen(
@@ -115,7 +118,7 @@ def test_a_trial_whose_neighbour_took_the_memory_runs_again_and_completes(tmp_pa
     assert len(trial.intermediate_values) == 2
 
 
-def test_the_greedy_one_of_two_trials_on_one_card_fails(tmp_path: Path) -> None:
+def test_the_greedy_one_of_two_trials_on_one_card_fails(ray_with_a_card: None, tmp_path: Path) -> None:
     space = {"model.name": ["small-bert", "tiny-bert"]}
     start = time.time()
     trials = searched(tmp_path, space, "resources.gpu=0.5", "search.max_concurrent=2", "train.epochs=4")
