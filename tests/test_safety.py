@@ -3,15 +3,14 @@
 import ast
 import json
 import os
-import shutil
 import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
 
 import pytest
 import torch
@@ -95,68 +94,16 @@ tok: {max_length: 32}
 train: {epochs: 1}
 scheduler: {name: none}
 limits: null
-search: {trials: 2}
+search: {trials: 1}
 space: {optim.lr: {choices: [0.1, 0.01]}}
 """
 
 
-@pytest.fixture
-def short_folder() -> Iterator[Path]:
-    """Return a folder with a short path: Ray's sockets lie in its folder, and their paths may not be long."""
-    folder = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def holding(secret: str, folder: Path) -> list[str]:
-    return [
-        str(path.relative_to(folder))
-        for path in folder.rglob("*")
-        if path.is_file() and secret.encode() in path.read_bytes()
-    ]
-
-
-@pytest.mark.slow
-def test_passwords_in_urls_reach_no_file_but_their_own_and_no_output(
-    tmp_path: Path, short_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "c.yaml").write_text(CONFIG)
-    storage = f"sqlite:///file:{tmp_path}/study.db?uri=true&password=hush"
-    overrides = ["-s", f"study.storage={storage}", "-s", "tracking.uri=http://user:hush@127.0.0.1:9"]
-    ran = subprocess.run(
-        [sys.executable, "-m", "tune_app", "search", "c.yaml", *overrides],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(short_folder)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert "hush" not in ran.stdout + ran.stderr
-    assert "MLflow (http://user:***@127.0.0.1:9)" in ran.stderr, "what cannot be reached is named"
-
-    for command in (["status", "a", "--json"], ["status", "a"], ["study", "show", "a", "--json"], ["study", "list"]):
-        run_here(command)
-    run_here(["export", "a", "--to", "out"])
-    captured = capsys.readouterr()
-    assert json.loads(captured.out.splitlines()[0])["trials"]["complete"] == 2
-    assert "hush" not in captured.out + captured.err
-
-    secrets = tmp_path / "runs" / "a" / "secrets.json"
-    assert holding("hush", tmp_path) == ["runs/a/secrets.json"]
-    assert stat.S_IMODE(secrets.stat().st_mode) == 0o600
-    assert holding("hush", short_folder) == [], "Ray's own files and logs"
-
-
-def run_here(command: list[str]) -> None:
-    with pytest.raises(SystemExit) as exited:
-        main(command)
-    assert exited.value.code == 0
-
-
-LOOK = """
+# Ray as a search starts it, what it shows to others, and a search on it.
+SEARCH = """
 import json, sys, urllib.error, urllib.request
 import psutil
+from tune_app.cli import main
 from tune_app.distributed.cluster import joined
 
 with joined(None, cpus=1) as cluster:
@@ -173,25 +120,75 @@ with joined(None, cpus=1) as cluster:
         status = error.code
     open_to = sorted({place.laddr.ip for place in places})
     print(json.dumps({"open_to": open_to, "jobs": str(state.job_table()), "status": status}))
+    main(sys.argv[1:])
 """
 
 
+@dataclass(frozen=True)
+class Searched:
+    """A search whose addresses hold passwords: its process, its working directory, and the folder of Ray's files."""
+
+    ran: subprocess.CompletedProcess[str]
+    folder: Path
+    rays: Path
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searched]:
+    folder = tmp_path_factory.mktemp("search")
+    (folder / "c.yaml").write_text(CONFIG)
+    storage = f"sqlite:///file:{folder}/study.db?uri=true&password=hush"
+    overrides = ["-s", f"study.storage={storage}", "-s", "tracking.uri=http://user:hush@127.0.0.1:9"]
+    # A short path: Ray's sockets lie in its folder, and their paths may not be long.
+    with tempfile.TemporaryDirectory(prefix="hr-", dir="/tmp", ignore_cleanup_errors=True) as rays:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": rays}
+        environment.pop("RAY_AUTH_MODE", None)
+        command = [sys.executable, "-c", SEARCH, "search", "c.yaml", *overrides]
+        ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        yield Searched(ran, folder, Path(rays))
+
+
+def holding(secret: str, folder: Path) -> list[str]:
+    return [
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and secret.encode() in path.read_bytes()
+    ]
+
+
 @pytest.mark.slow
-def test_ray_that_is_started_here_listens_here_alone_wants_a_token_and_knows_no_password(short_folder: Path) -> None:
-    environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(short_folder)}
-    environment.pop("RAY_AUTH_MODE", None)
-    ran = subprocess.run(
-        [sys.executable, "-c", LOOK, "-s", "study.storage=postgresql://user:hush@h/db"],
-        cwd=short_folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_passwords_in_urls_reach_no_file_but_their_own_and_no_output(
+    searched: Searched, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = searched.ran
     assert ran.returncode == 0, ran.stderr
-    seen = json.loads(ran.stdout.splitlines()[-1])
+    assert "hush" not in ran.stdout + ran.stderr
+    assert "MLflow (http://user:***@127.0.0.1:9)" in ran.stderr, "what cannot be reached is named"
+
+    monkeypatch.chdir(searched.folder)
+    for command in (["status", "a", "--json"], ["status", "a"], ["study", "show", "a", "--json"], ["study", "list"]):
+        run_here(command)
+    run_here(["export", "a", "--to", "out"])
+    captured = capsys.readouterr()
+    assert json.loads(captured.out.splitlines()[0])["trials"]["complete"] == 1
+    assert "hush" not in captured.out + captured.err
+
+    secrets = searched.folder / "runs" / "a" / "secrets.json"
+    assert holding("hush", searched.folder) == ["runs/a/secrets.json"]
+    assert stat.S_IMODE(secrets.stat().st_mode) == 0o600
+    assert holding("hush", searched.rays) == [], "Ray's own files and logs"
+
+
+def run_here(command: list[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(command)
+    assert exited.value.code == 0
+
+
+@pytest.mark.slow
+def test_ray_that_is_started_here_listens_here_alone_wants_a_token_and_knows_no_password(searched: Searched) -> None:
+    seen = json.loads(searched.ran.stdout.splitlines()[0])
     assert [place for place in seen["open_to"] if place.removeprefix("::ffff:") != "127.0.0.1"] == []
     assert seen["status"] == 401
-    assert "postgresql://user:***@h/db" in seen["jobs"]
+    assert "http://user:***@127.0.0.1:9" in seen["jobs"]
     assert "hush" not in seen["jobs"]
-    assert holding("hush", short_folder) == []
