@@ -200,7 +200,7 @@ def test_stopped_trials_teach_the_path_by_the_steps_that_they_finished(write_stu
 
 def test_there_is_no_path_between_equal_configurations(write_study: Write) -> None:
     study = with_rise(write_study(TWO))
-    study.add(Outcome.COMPLETE, study.store.trial(0).params, (0.95,))
+    study.add(Outcome.COMPLETE, study.store.trial(study.sections().choice.recommended).params, (0.95,))
     found = study.sections().influence
     assert (found.path, found.no_path) == (None, "The winner has the settings of the recommended configuration.")
     assert found.no_path in study.html()
