@@ -208,19 +208,24 @@ SHARES_RAY = pytest.StashKey[set[str]]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the modules that share Ray first, then the others with slow tests.
+    """Put the modules that share Ray first, then those that replace it, then the others with slow tests.
 
     Each test process then starts the shared Ray once, and no long module is the last one, for which the other processes
     would wait.
     """
-    shares, slow = set[str](), set[str]()
+    shares, replaces, slow = set[str](), set[str](), set[str]()
     for item in items:
         if "ray_with_one_slot" in getattr(item, "fixturenames", ()):
             shares.add(_module(item))
+        if item.get_closest_marker("replaces_ray"):
+            replaces.add(_module(item))
         if item.get_closest_marker("slow"):
             slow.add(_module(item))
     config.stash[SHARES_RAY] = shares
-    items.sort(key=lambda item: (_module(item) not in shares, _module(item) not in slow))
+    order = (shares - replaces, replaces, slow)
+    items.sort(
+        key=lambda item: next((place for place, group in enumerate(order) if _module(item) in group), len(order))
+    )
 
 
 def _module(item: pytest.Item) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.replaces_ray]
 
 TAKES_BYTES = 6 * 2**30
 

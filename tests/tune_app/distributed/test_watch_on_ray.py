@@ -11,7 +11,7 @@ import pytest
 from tune_app.distributed.cluster import ray
 from tune_app.outcomes import Outcome
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.replaces_ray]
 
 
 def test_a_frozen_worker_is_replaced_and_a_search_that_lost_ray_ends_and_goes_on(
