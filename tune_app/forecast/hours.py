@@ -20,8 +20,8 @@ _LEAST_SEARCHES = 5
 # A longer search is simulated in part, and its trials' time is extended in proportion.
 _MOST_TRIALS = 200
 _LOW, _HIGH = 5.0, 95.0
-_DRIFT = 0.15
-"""Standard deviation of the logarithm of a machine's speed from one day to another."""
+_DRIFT = 0.1
+"""Standard deviation of the logarithm of a machine's speed from one day to another, beside what its record shows."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,11 @@ def forecast_hours(
     rng = np.random.default_rng(seed)
     slots = config.search.max_concurrent
     simulated = min(trials, _MOST_TRIALS)
+    drift = float(np.hypot(_DRIFT, np.mean([one.drift for one in times])))
     hours, gpu_hours, most_open = list[float](), list[float](), 0
     end = time.monotonic() + most_s
     while len(hours) < _SEARCHES and (len(hours) < _LEAST_SEARCHES or time.monotonic() < end):
-        speed = float(np.exp(rng.normal(scale=_DRIFT)))
+        speed = float(np.exp(rng.normal(scale=drift)))
         chosen = [*recommended[:simulated], *(times[int(rng.integers(len(times)))] for _ in range(simulated))][
             :simulated
         ]

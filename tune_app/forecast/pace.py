@@ -16,7 +16,11 @@ from trainables.training.split import PASS_COST_TOKENS
 # Fewer timings than this say nothing about their own spread.
 _FEW = 6
 _SPREAD = 0.15
-_SPREAD_OF_SCALED = 0.4
+_DRIFT_OF_SCALED = 0.5
+# Standard deviation of the common error of a pace that a single timing tells.
+_DRIFT_OF_ONE = 0.4
+_OF_A_SEARCH = 8
+"""Timings in a row that are taken to be of one search."""
 # After so many timings an older one counts half, because the load of a machine changes.
 _HALF_LIFE = 30.0
 # Seconds from which a timing counts in full: shorter ones are noisier.
@@ -39,7 +43,8 @@ class Pace:
         start_s: seconds to load and to plan memory.
         save_s: seconds to write a checkpoint.
         saved_bytes: size of a checkpoint.
-        spread: standard deviation of the logarithm of measured over fitted seconds.
+        spread: standard deviation of the logarithm of measured over fitted seconds, from one timing to the next.
+        drift: the same over all trials of a search: because the machine's load changes, and for want of timings.
     """
 
     train: tuple[float, float, float]
@@ -48,6 +53,7 @@ class Pace:
     save_s: float
     saved_bytes: float
     spread: float
+    drift: float
 
     def train_s(self, work: Work, setup: Setup) -> float:
         return _dot(self.train, _features(work, setup, trains=True))
@@ -60,7 +66,15 @@ class Pace:
         train, evaluation = (
             (step * factor, one_pass, token * factor) for step, one_pass, token in (self.train, self.evaluation)
         )
-        return Pace(train, evaluation, self.start_s, self.save_s * factor, self.saved_bytes * factor, _SPREAD_OF_SCALED)
+        return Pace(
+            train,
+            evaluation,
+            self.start_s,
+            self.save_s * factor,
+            self.saved_bytes * factor,
+            self.spread,
+            _DRIFT_OF_SCALED,
+        )
 
 
 class Paces:
@@ -139,19 +153,20 @@ def _fitted(timings: Sequence[Timing]) -> Pace:
         for one in timings
         if one.evaluation.calls
     ]
-    train, spread = _fit(training)
+    train, errors = _fit(training)
     return Pace(
         train,
         _fit(evaluation)[0],
         statistics.median(starts) if starts else 0.0,
         statistics.median(saves) if saves else 0.0,
         max(sizes, default=0),
-        spread,
+        float(errors.std()) if len(errors) >= _FEW else _SPREAD,
+        _drift(errors),
     )
 
 
-def _fit(measured: Sequence[tuple[Sequence[float], float]]) -> tuple[tuple[float, float, float], float]:
-    """Return the seconds per feature, none negative, with the least relative error; and the spread around them."""
+def _fit(measured: Sequence[tuple[Sequence[float], float]]) -> tuple[tuple[float, float, float], np.ndarray]:
+    """Return the seconds per feature, none negative, with the least relative error, and the logarithm of each error."""
     features = np.array([row for row, _ in measured])
     seconds = np.maximum(1e-6, [time for _, time in measured])
     age = np.arange(len(measured))[::-1]
@@ -160,10 +175,16 @@ def _fit(measured: Sequence[tuple[Sequence[float], float]]) -> tuple[tuple[float
     prior = _PRIOR * np.array([[1, 0, -PASS_COST_TOKENS], [0, 1, -PASS_COST_TOKENS]]) / (PASS_COST_TOKENS * token_s)
     scaled = features * (weights / seconds)[:, None]
     found, _ = nnls(np.vstack([scaled, prior]), np.concatenate([weights, [0.0, 0.0]]))
-    if len(measured) < _FEW:
-        return _three(found), _SPREAD
-    errors = np.log(seconds / np.maximum(1e-9, features @ found))
-    return _three(found), float(np.sqrt(np.average(errors**2, weights=weights**2)))
+    return _three(found), np.log(seconds / np.maximum(1e-9, features @ found))
+
+
+def _drift(errors: np.ndarray) -> float:
+    """Return the standard deviation of the mean error of a search, from timings in their order."""
+    searches = len(errors) // _OF_A_SEARCH
+    if searches < 2:
+        return float(_DRIFT_OF_ONE / np.sqrt(len(errors)))
+    means = errors[-searches * _OF_A_SEARCH :].reshape(searches, _OF_A_SEARCH).mean(axis=1)
+    return float(means.std(ddof=1))
 
 
 def _three(found: np.ndarray) -> tuple[float, float, float]:

@@ -31,7 +31,8 @@ class TrialTimes:
         evaluation_s: evaluation at an epoch's end.
         rung_evaluation_s: evaluation within an epoch.
         save_s: writing a checkpoint.
-        spread: standard deviation of the logarithm of measured over planned seconds.
+        spread: standard deviation of the logarithm of measured over planned seconds, from trial to trial.
+        drift: the same over all trials of a search.
         gpus: GPUs that the trial holds.
         checkpoint_gib: size of its checkpoint.
     """
@@ -43,6 +44,7 @@ class TrialTimes:
     rung_evaluation_s: float
     save_s: float
     spread: float
+    drift: float
     gpus: float
     checkpoint_gib: float
 
@@ -132,6 +134,7 @@ class TrialTimer:
             pace.evaluation_s(course.rung_evaluation, setup),
             0.0 if self._config.checkpoint.keep == "none" else pace.save_s,
             pace.spread,
+            pace.drift,
             gpus,
             pace.saved_bytes / 2**30,
         )

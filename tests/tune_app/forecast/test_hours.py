@@ -16,7 +16,7 @@ NONE = Overheads(0.0, 0.0, 0.0, 0.0)
 
 
 def times(gpus: float = 0.0, spread: float = 0.0) -> TrialTimes:
-    return TrialTimes(("tiny-bert",), 1.0, 10.0, 2.0, 1.0, 0.5, spread, gpus, 0.1)
+    return TrialTimes(("tiny-bert",), 1.0, 10.0, 2.0, 1.0, 0.5, spread, 0.0, gpus, 0.1)
 
 
 def config(*overrides: str) -> RunConfig:
