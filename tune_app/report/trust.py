@@ -10,14 +10,13 @@ from tune_app.config.run import facts_of
 from tune_app.outcomes import Outcome
 from tune_app.report.choice import Choice, recommended_of
 from tune_app.report.source import Source
+from tune_app.sampling.expected_gain import LEAST_TRIALS, best_value, expected_gain, final_values
 from tune_app.study.reporting import is_recommended, outcome_of
 
 Verdict = Literal["good", "care", "open"]
 
 _EDGE = 0.05
 """Share of a range that counts as its edge."""
-_LATE = 0.75
-"""An improvement after this share of the complete trials suggests that more trials may bring another."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def assess(source: Source, choice: Choice | None) -> Trust:
     )
     best_so_far = tuple(_best_so_far(points))
     noise = source.store.standard_error
-    checks = () if choice is None else tuple(_checks(source, choice, noise, points, best_so_far))
+    checks = () if choice is None else tuple(_checks(source, choice, noise, points))
     return Trust(checks, noise, points, best_so_far)
 
 
@@ -90,7 +89,6 @@ def _checks(
     choice: Choice,
     noise: float | None,
     points: Sequence[Point],
-    best_so_far: Sequence[tuple[int, float]],
 ) -> Iterator[Check]:
     yield _confirmed(source, choice)
     yield from _tested(source, choice)
@@ -98,7 +96,7 @@ def _checks(
     yield from _above_baseline(source, choice, noise)
     if choice.settings:
         yield _at_edge(source, choice)
-    yield _more_trials(source, noise, best_so_far)
+    yield _more_trials(source, noise)
 
 
 def _confirmed(source: Source, choice: Choice) -> Check:
@@ -188,26 +186,21 @@ def _at_edge(source: Source, choice: Choice) -> Check:
     return Check("care", question, f"Yes: {listed}. A wider range may hold something better.")
 
 
-def _more_trials(source: Source, noise: float | None, best_so_far: Sequence[tuple[int, float]]) -> Check:
+def _more_trials(source: Source, noise: float | None) -> Check:
+    """Answer by the expected gain of as many trials again, the measure of ``search.stop: auto``."""
     question = "Would more trials help?"
-    if len(best_so_far) < 4:
-        return Check("open", question, f"Too early to say, after {len(best_so_far)} complete trials.")
-    values = [value for _, value in best_so_far]
-    last = next(index for index, value in enumerate(values) if value == values[-1])
-    late_gain = values[-1] - values[int(_LATE * len(values)) - 1]
-    since = len(values) - 1 - last
-    if late_gain > (noise or 0.0):
-        text = f"Perhaps: the last quarter of the complete trials raised the best value by {late_gain:.4f}."
-        return Check("care", question, text)
-    what = (
-        "less than the noise"
-        if noise is not None and late_gain > 0
-        else "nothing"
-        if late_gain == 0
-        else f"{late_gain:.4f}"
-    )
-    ago = f"the best value is {since} complete trials old" if since else "the last complete trial is the best"
-    return Check("good", question, f"Probably little: {ago}, and the last quarter of them gained {what}.")
+    values, best = final_values(source.trials), best_value(source.trials)
+    if len(values) < LEAST_TRIALS or best is None:
+        return Check(
+            "open", question, f"Too early to say: {len(values)} trials have reported, of {LEAST_TRIALS} at least."
+        )
+    gain = expected_gain(values, best, len(values))
+    text = f"{len(values)} more trials are expected to raise the best value by {gain:.4f}"
+    if noise is None:
+        return Check("open", question, f"{text}. Whether that is more than the noise, this study cannot tell.")
+    if gain < noise:
+        return Check("good", question, f"Hardly: {text}, less than the standard error of {noise:.4f}.")
+    return Check("care", question, f"Perhaps: {text}, and the standard error is {noise:.4f}.")
 
 
 def edges_of(params: Params | Mapping[str, Scalar], entries: Mapping[str, Entry]) -> Iterator[Edge]:

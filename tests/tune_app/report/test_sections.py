@@ -12,6 +12,7 @@ from tune_app.objectives import Objective
 from tune_app.outcomes import Outcome
 from tune_app.report.trust import edges_of
 from tune_app.study.reporting import StudyStatus
+from tune_app.study.store import StudyTime
 
 Write = Callable[..., Any]
 
@@ -141,18 +142,21 @@ def test_a_study_of_an_earlier_version_does_not_know_its_noise(write_study: Writ
 
 
 @pytest.mark.parametrize(
-    ("values", "answer"),
+    ("values", "verdict", "answer"),
     [
-        ([0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6], "Probably little: the best value is 6 complete trials old"),
-        ([0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.7], "Perhaps: the last quarter of the complete trials raised the best"),
-        ([0.5, 0.6], "Too early to say, after 2 complete trials."),
+        ([0.9] + 19 * [0.5, 0.51], "good", "Hardly: 39 more trials are expected to raise the best value by 0.0000"),
+        (10 * [0.5, 0.9], "care", "Perhaps: 20 more trials are expected to raise the best value by 0."),
+        ([0.5, 0.6], "open", "Too early to say: 2 trials have reported, of 15 at least."),
     ],
 )
-def test_more_trials_help_where_the_last_ones_did(write_study: Write, values: list[float], answer: str) -> None:
+def test_more_trials_help_where_they_are_expected_to_gain_more_than_the_noise(
+    write_study: Write, values: list[float], verdict: str, answer: str
+) -> None:
     study = write_study(ONE)
     for value in values:
-        study.add(Outcome.COMPLETE, {"optim.lr": 1e-3}, (value,))
-    assert verdicts(study)["Would more trials help?"][1].startswith(answer)
+        study.add(Outcome.COMPLETE, {"optim.lr": 1e-3}, (value,), steps={4: value})
+    found, text = verdicts(study)["Would more trials help?"]
+    assert (found, text[: len(answer)]) == (verdict, answer)
 
 
 @pytest.mark.parametrize(
@@ -219,6 +223,10 @@ def test_hours_add_up_by_outcome_and_phase(write_study: Write) -> None:
     assert stopped.phases["training"] == pytest.approx(0.375)
     assert stopped.phases["starting and saving"] == pytest.approx(0.225)
     assert oom.worked == pytest.approx(1)
+    assert "Planned were" not in study.html()
+    planned = {"low": 0.9, "expected": 1.2, "high": 1.7, "basis": "timed steps", "trials": 12}
+    study.store.set_time(StudyTime(planned, taken_s=4500.0))
+    assert "Planned were 1 h 12 min (54 min 0 s to 1 h 42 min) for 12 trials, by timed steps" in study.html()
 
 
 def test_memory_is_compared_and_counted_by_model_length_and_batch(write_study: Write) -> None:
