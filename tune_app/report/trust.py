@@ -195,12 +195,13 @@ def _more_trials(source: Source, noise: float | None) -> Check:
             "open", question, f"Too early to say: {len(values)} trials have reported, of {LEAST_TRIALS} at least."
         )
     gain = expected_gain(values, best, len(values))
-    text = f"{len(values)} more trials are expected to raise the best value by {gain:.4f}"
     if noise is None:
-        return Check("open", question, f"{text}. Whether that is more than the noise, this study cannot tell.")
+        return Check("open", question, "This study does not hold the noise that a gain would have to exceed.")
+    text = f"{len(values)} more trials are expected to raise the best value by"
     if gain < noise:
-        return Check("good", question, f"Hardly: {text}, less than the standard error of {noise:.4f}.")
-    return Check("care", question, f"Perhaps: {text}, and the standard error is {noise:.4f}.")
+        return Check("good", question, f"Hardly: {text} {gain:.4f}, less than the standard error of {noise:.4f}.")
+    # The normal distribution behind the gain knows no highest score, so a large gain is no figure to show.
+    return Check("care", question, f"Perhaps: {text} more than the standard error of {noise:.4f}.")
 
 
 def edges_of(params: Params | Mapping[str, Scalar], entries: Mapping[str, Entry]) -> Iterator[Edge]:
