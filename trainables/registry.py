@@ -152,6 +152,12 @@ class Registry(MutableMapping[str, E], Generic[E]):
         return entry
 
 
+def imported(address: str) -> Any:
+    """Import and return what an entry names by ``module:name``, so that the entry itself needs no torch."""
+    module, _, name = address.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def entries_of(package: ModuleType, name: str) -> dict[str, E]:
     """Return a package's entries by the name of their module; each module holds one as its attribute ``name``."""
     modules = sorted(module.name for module in pkgutil.iter_modules(package.__path__))

@@ -17,6 +17,7 @@ from trainables.data.augment import augmentation
 from trainables.data.rows import require_evidence
 from trainables.devices.device import MemoryDevice, device_name
 from trainables.devices.errors import MemoryExhaustedError, OutOfMemory
+from trainables.devices.random_state import RandomState
 from trainables.inputs import ANY_LENGTH, Part, load_inputs
 from trainables.machine import MachineFiles
 from trainables.models.encoder import freeze_layers
@@ -24,7 +25,7 @@ from trainables.models.load import check_vocabulary, load_encoder
 from trainables.planning.accepted import AcceptedPlans
 from trainables.planning.batch_limits import BatchLimits
 from trainables.planning.ledger import Circumstances
-from trainables.planning.rehearsal import RandomState, rehearsing
+from trainables.planning.rehearsal import rehearsing
 from trainables.planning.timings import PaceLedger, Setup, Timing, Work
 from trainables.reports import Fact
 from trainables.settings import TrialSettings, encoder_names, revision_of

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
-from trainables.registry import Entry
+from trainables.registry import Entry, imported
 
 MEASURED_COSTS = ("peak_gib", "seconds_per_sample")
 """Costs that are measured in every task."""
@@ -43,5 +42,4 @@ class TaskEntry(Entry):
 
     def load(self) -> Any:
         """Import and return the class that trains it."""
-        module, _, name = self.implementation.partition(":")
-        return getattr(import_module(module), name)
+        return imported(self.implementation)

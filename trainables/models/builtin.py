@@ -28,6 +28,7 @@ from transformers import (
     RobertaTokenizer,
 )
 
+from trainables.models.encoder import replace_attention
 from trainables.models.names import BUILTIN_NAMES, UnknownModelError
 
 MAX_LENGTH = 512
@@ -126,6 +127,7 @@ def build_encoder(config: PreTrainedConfig, *, seed: int) -> PreTrainedModel:
         # torch.manual_seed would also reseed the accelerators, which fork_rng does not restore here.
         torch.default_generator.manual_seed(seed)
         model: PreTrainedModel = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    replace_attention(model)
     model.eval()
     return model
 

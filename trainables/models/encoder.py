@@ -9,8 +9,9 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from trainables.internals import set_checkpointing
-from trainables.models.families import UnsupportedError, beneath_layers, check_supported, layer_stack
+from trainables.models.families import FAMILIES, UnsupportedError, beneath_layers, check_supported, layer_stack
 from trainables.models.heads import Head, Pooler, initial_std
+from trainables.registry import imported
 from trainables.settings import HeadSettings
 
 _DEFAULT_HEAD = HeadSettings()
@@ -64,6 +65,13 @@ def accepted_inputs(encoder: PreTrainedModel) -> tuple[str, ...]:
     if "token_type_ids" in parameters and getattr(encoder.config, "type_vocab_size", 2) > 1:
         names.append("token_type_ids")
     return tuple(names)
+
+
+def replace_attention(encoder: PreTrainedModel) -> None:
+    """Give an encoder the attention of its family's entry, which takes less memory than transformers' own."""
+    family = FAMILIES.get(encoder.config.model_type)
+    if family is not None and family.attention is not None:
+        imported(family.attention)(encoder)
 
 
 def freeze_layers(encoder: PreTrainedModel, layers: int) -> None:

@@ -35,6 +35,8 @@ class Family(Entry):
         has_pooler: whether the encoder has a pretrained pooler that gives a text's vector.
         can_checkpoint: whether transformers can recompute the layers' activations in the backward pass.
         own_attention: whether it computes attention itself instead of calling the function that transformers offers.
+        attention: ``module:function`` that replaces the attention of a built encoder by one with the same result that
+            takes less memory; None leaves transformers' own.
         large_vocabulary: whether even its base model needs the memory of a large one, by its vocabulary.
         positions: kind of positions. ``table`` is a table of finite length, used from its first row on. ``table after
             padding`` is used only from the row after the padding's.
@@ -53,6 +55,7 @@ class Family(Entry):
     has_pooler: bool = True
     can_checkpoint: bool = True
     own_attention: bool = False
+    attention: str | None = None
     large_vocabulary: bool = False
     positions: Literal["table", "table after padding", "rotary"] = "table"
     padding: int | None = None
@@ -67,6 +70,7 @@ _DEBERTA = Family(
     kin="deberta",
     # DeBERTa's attention sums three products.
     own_attention=True,
+    attention="trainables.models.disentangled:use_disentangled_attention",
     beneath=("embeddings", "encoder.rel_embeddings", "encoder.LayerNorm", "encoder.conv"),
     has_pooler=False,
     recommended=recipes.DEBERTA,

@@ -38,6 +38,7 @@ from trainables.models.checkpoint import (
     read_config,
     refused,
 )
+from trainables.models.encoder import replace_attention
 from trainables.models.families import set_dropout
 from trainables.models.faults import find_fault
 from trainables.models.names import ModelSource
@@ -259,6 +260,7 @@ def build_empty(config: PreTrainedConfig, device: Literal["cpu", "meta"] = "cpu"
 def _built(config: PreTrainedConfig, device: Literal["cpu", "meta"]) -> PreTrainedModel:
     with torch.device(device), _NoRandomFill():
         model: PreTrainedModel = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    replace_attention(model)
     model.eval()
     return model
 

@@ -10,27 +10,11 @@ from torch import nn
 from trainables.devices.counting import uncounted
 from trainables.devices.device import MemoryDevice
 from trainables.devices.errors import OutOfMemory
+from trainables.devices.random_state import RandomState
 from trainables.tasks.protocol import Task
 from trainables.training.optimizer import apply_step
 from trainables.training.precision import autocast
 from trainables.training.step import backward_pass, to_device
-
-
-class RandomState:
-    """The state of torch's global generators that a pass on the device draws from."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        # This is not the run's memory, so predictions do not include it.
-        with uncounted():
-            self._host = torch.get_rng_state()
-            self._cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-    def restore(self) -> None:
-        with uncounted():
-            torch.set_rng_state(self._host)
-            if self._cuda is not None:
-                torch.cuda.set_rng_state(self._cuda, self._device)
 
 
 class Rehearsal:

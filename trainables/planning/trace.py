@@ -26,6 +26,7 @@ from trainables.internals import (
     storage_address,
     without_modes,
 )
+from trainables.models.disentangled import prepare_trace
 from trainables.models.encoder import enable_checkpointing, freeze_layers
 from trainables.models.load import MODEL_LOCK, LoadedEncoder, LoadReport, build_empty
 from trainables.planning.kernels import KERNELS, Kernels
@@ -88,6 +89,7 @@ def trace(workload: Workload, factors: SizeFactors) -> StepPeaks:
     task = build_task(workload.settings)
     with MODEL_LOCK, _apart(), FakeTensorMode():
         model = _build_model(task, [kernels.prepared(config) for config in workload.configs], workload)
+        prepare_trace(model, workload.device_kind)
         with kernels.applied(model):
             return _trace_step(model, task, workload, factors, kernels)
 
