@@ -47,6 +47,7 @@ BENCHES = (
     Bench("claims", ("--quick",), has_json=False),
     Bench("gpu_check", ("--device", "cpu")),
     Bench("predict_cpu", ("--cases", "2")),
+    Bench("deberta", ("--quick", "--rounds", "1")),
     Bench("probe", ("--cases", "2", "--seed", "3")),
     Bench("wide", ("--samples", "2")),
     Bench("packing", ("--part", "simulation", "--quick")),

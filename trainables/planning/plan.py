@@ -13,7 +13,7 @@ import transformers
 from transformers import PreTrainedConfig
 
 from trainables.files import read_checked, write_checked
-from trainables.models.families import Architecture
+from trainables.models.families import FAMILIES, Architecture, Family
 from trainables.optimizers import optimizer_version
 from trainables.planning.kernels import KERNELS
 from trainables.planning.timeline import Peaks, SizeFactors
@@ -191,6 +191,7 @@ def fingerprint(workload: Workload) -> str:
             {k: _whether_dropped(k, v) for k, v in config.to_dict().items() if k not in _IRRELEVANT}
             for config in workload.configs
         ],
+        "attention": [FAMILIES.get(config.model_type, Family()).attention for config in workload.configs],
         "task": task_facts(settings.task),
         "head": head_facts(settings.head),
         "loss": [settings.loss.name, settings.loss.class_weighting != "none"],
