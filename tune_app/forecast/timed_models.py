@@ -6,14 +6,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from search_spaces.space import Params
 from trainables.machine import MachineFiles
 from trainables.planning.timings import PaceLedger
 from trainables.settings import with_params
-from trainables.timed_steps import Request, Requests
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
+
+if TYPE_CHECKING:
+    from trainables.timed_steps import Requests
 
 _ALL_MODELS_S = 30.0
 _LEAST_S, _ENOUGH_S = 2.0, 6.0
@@ -46,6 +49,9 @@ def time_models(
     Raises:
         UserError: a process died.
     """
+    # The module trains, so it imports torch, which a search that knows its models does without.
+    from trainables.timed_steps import Request, Requests
+
     settings, fixed = config.trial_settings(), config.fixed_params()
     seconds = min(_ENOUGH_S, max(_LEAST_S, _ALL_MODELS_S / len(unknown)))
     typical = [_typical(draws, fixed) for draws in unknown.values()]
@@ -93,7 +99,7 @@ def _typical(draws: Sequence[Params], fixed: Params) -> Params:
     return sorted(draws, key=tokens)[len(draws) // 2]
 
 
-def _started(asked: Requests) -> "subprocess.Popen[bytes]":
+def _started(asked: "Requests") -> "subprocess.Popen[bytes]":
     child = subprocess.Popen(
         [sys.executable, "-m", "trainables.timed_steps"],
         stdin=subprocess.PIPE,
