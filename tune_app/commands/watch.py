@@ -5,6 +5,7 @@ import time
 
 from rich.live import Live
 
+from tune_app.commands.endings import endings_line
 from tune_app.commands.overview import overview
 from tune_app.commands.terminal import open_named, warn
 from tune_app.console import Console
@@ -41,6 +42,7 @@ def watch_study(console: Console, study: str) -> int:
                 is_running=shown.is_running,
                 version=version,
                 gpus=gpus,
+                ending=endings_line(loaded.store, loaded.config, running=shown.is_running),
             )
             display.update(page, refresh=True)
             time.sleep(WATCH_S)

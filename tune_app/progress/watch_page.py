@@ -75,7 +75,14 @@ class GpuMeter:
 
 
 def watch_page(
-    store: StudyStore, status: StudyStatus, course: Course, *, is_running: bool, version: str, gpus: GpuMeter
+    store: StudyStore,
+    status: StudyStatus,
+    course: Course,
+    *,
+    is_running: bool,
+    version: str,
+    gpus: GpuMeter,
+    ending: str | None = None,
 ) -> RenderableType:
     """Return the page's current content.
 
@@ -83,6 +90,7 @@ def watch_page(
         status: the study's status.
         version: text on the version of the study; empty if there is only one.
         gpus: meter of this machine's GPUs, already read.
+        ending: line on what will end the study first; None without one.
     """
     now = time.time()
     trials = store.trials()
@@ -90,6 +98,7 @@ def watch_page(
     lines = [
         study_line(status.study, "running" if is_running else "not running", version),
         *summary_lines(status, left),
+        *filter(None, [ending]),
         *_time_lines(occupancy(trials, course.slots, now if is_running else None)),
         *(gpus.lines() if is_running else []),
     ]
