@@ -4,41 +4,34 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from trainables.task_registry import TASKS
 from tune_app.config import RunConfig, load_config
 from tune_app.config.yaml_files import parse_yaml
 from tune_app.drafting.columns import OPTIONS, Role, Roles, assign
-from tune_app.drafting.effort import UNKNOWN, Effort, effort_for, inputs_per_row, trial_hours
+from tune_app.drafting.effort import UNPLANNED, Effort, effort_for
 from tune_app.drafting.machine import SMALLEST, Machine, models_for, readers, this_machine
 from tune_app.drafting.names import HEADER
 from tune_app.drafting.profiles import profiles
 from tune_app.drafting.settings import Chosen, data_settings, drafted_settings
 from tune_app.drafting.summary import Summary, foreign_letters, summarise
-from tune_app.drafting.text import raw_config, yaml_text
+from tune_app.drafting.text import Drafted, raw_config, yaml_text
 from tune_app.errors import UserError, nearest
 from tune_app.estimates import verdict
+from tune_app.forecast.hours import Range
+from tune_app.forecast.plan import make_plan
 from tune_app.progress.opening import data_lines
 from tune_app.screening.preconditions import development_of, study_record, with_classes_of_data
 
 if TYPE_CHECKING:
     from trainables.data.split import Development
-    from trainables.pace import Pace
-    from trainables.settings import TrialSettings
 
 _FALLBACK_NAME = "study"
 _LONGEST_NAME = 60
 _SUFFIXES = r"(\.(csv|tsv|txt|jsonl|ndjson|parquet))?(\.gz)?$"
 # The batch of most recommendations.
 _BATCH = 32
-_TIMED_INPUTS, _TIMED_ON_CARD = 8, 32
-
-
-class MeasurePace(Protocol):
-    """Timing of a model; see ``trainables.pace.measure_pace``."""
-
-    def __call__(self, settings: "TrialSettings", *, length: int, inputs: int, threads: int) -> "Pace": ...
 
 
 def draft(
@@ -48,7 +41,7 @@ def draft(
     *,
     task: str | None = None,
     machine: Machine | None = None,
-    measure: MeasurePace | None = None,
+    planned_hours: Callable[[RunConfig], Range] | None = None,
 ) -> str:
     """Return a complete configuration for a data file, with the reason for each setting above it.
 
@@ -58,7 +51,7 @@ def draft(
         doing: called with the next step of the work.
         task: name of the task; None takes the one that the data allows.
         machine: machine to draft for; None means this one.
-        measure: timing of a model; None times it on this machine.
+        planned_hours: returns the hours of a configuration's search; None plans them on this machine.
 
     Raises:
         UserError: the file cannot be used, or the role of a column cannot be told; the message names the remedy.
@@ -79,11 +72,14 @@ def draft(
     doing("predicting the memory of the models")
     chosen = _fitting(Chosen(models, why, summary.lengths.suggested, _task(task, development, summary)), basis, machine)
 
-    doing("timing the models")
     columns = data_settings(basis.study.name, data, roles, development.tied.texts)
-    config = load_config(raw_config([*columns, *drafted_settings(chosen, summary, machine, UNKNOWN)]))
-    effort = _possible(basis, _effort(config, chosen, summary, machine, measure), summary.rows)
-    settings = [*columns, *drafted_settings(chosen, summary, machine, effort)]
+
+    def settings_with(effort: Effort) -> list[Drafted]:
+        return [*columns, *drafted_settings(chosen, summary, machine, effort)]
+
+    planned_hours = planned_hours or (lambda config: make_plan(config, gpu_gib=None, doing=doing).hours)
+    hours = planned_hours(load_config(raw_config(settings_with(UNPLANNED))))
+    settings = settings_with(_possible(basis, effort_for(hours, summary.rows), summary.rows))
 
     doing("checking the configuration")
     config = with_classes_of_data(load_config(raw_config(settings)))
@@ -195,28 +191,6 @@ def _fitting(chosen: Chosen, basis: RunConfig, machine: Machine) -> Chosen:
         f" may use: {', '.join(lines)}."
     )
     return replace(chosen, models=tuple(fitting) or (SMALLEST,), why=f"{chosen.why} {needs}")
-
-
-def _effort(
-    config: RunConfig, chosen: Chosen, summary: Summary, machine: Machine, measure: MeasurePace | None
-) -> Effort:
-    from trainables.pace import measure_pace
-
-    measure = measure or measure_pace
-    stride = config.tok.doc_stride if chosen.task.finds_spans else None
-    per_row = inputs_per_row(summary.lengths.tokens.tolist(), chosen.max_length, stride)
-    rungs = min(summary.validation_rows, config.scheduler.rung_rows or summary.validation_rows)
-    evaluated = summary.validation_rows + (config.step_scale.per_epoch - 1) * rungs
-    hours = {}
-    for model in chosen.models:
-        pace = measure(
-            config.with_params({"model.name": model}).trial_settings(),
-            length=summary.lengths.mean(chosen.max_length),
-            inputs=_TIMED_ON_CARD if machine.has_card else _TIMED_INPUTS,
-            threads=machine.threads,
-        )
-        hours[model] = trial_hours(pace, config.train.epochs, summary.train_rows * per_row, evaluated * per_row)
-    return effort_for(hours, summary.rows, machine.cards if machine.has_card else machine.at_once)
 
 
 def _possible(basis: RunConfig, effort: Effort, rows: int) -> Effort:

@@ -1,13 +1,10 @@
 """Effort of a draft's search: epochs, trials and rows that one night on the machine allows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from trainables.models.names import BUILTIN_NAMES
-
-if TYPE_CHECKING:
-    from trainables.pace import Pace
+from tune_app.forecast.hours import Range
 
 NIGHT_H = 10.0
 FEWEST_TRIALS = 12
@@ -25,20 +22,22 @@ class Effort:
     Attributes:
         trials: launched trials.
         max_rows: rows to use; None for all.
-        hours: hours that the trials take if none is stopped early.
+        hours: planned hours of the search; None before anything was planned.
     """
 
     trials: int
-    max_rows: int | None
-    hours: float
+    max_rows: int | None = None
+    hours: Range | None = None
 
     def on_all_rows(self, rows: int) -> "Effort":
         """Return the same trials on all rows."""
-        return self if self.max_rows is None else Effort(self.trials, None, self.hours * rows / self.max_rows)
+        if self.max_rows is None or self.hours is None:
+            return self
+        return Effort(self.trials, None, _scaled(self.hours, rows / self.max_rows))
 
 
-UNKNOWN = Effort(FEWEST_TRIALS, None, 0.0)
-"""Effort before anything was timed."""
+UNPLANNED = Effort(_TRIALS[-1])
+"""Effort to plan first: the most trials, on all rows."""
 
 
 def epochs_for(models: Sequence[str], train_rows: int, *, finds_spans: bool) -> tuple[int, str]:
@@ -52,44 +51,27 @@ def epochs_for(models: Sequence[str], train_rows: int, *, finds_spans: bool) -> 
     return 3, f"Three are enough for {train_rows:,} training rows."
 
 
-def trial_hours(pace: "Pace", epochs: int, train_inputs: float, evaluated_inputs: float) -> float:
-    """Return the hours of one trial's training and evaluation.
-
-    Args:
-        train_inputs: inputs of the training part.
-        evaluated_inputs: inputs that an epoch evaluates.
-    """
-    return epochs * (train_inputs * pace.train_s + evaluated_inputs * pace.evaluate_s) / 3600
-
-
-def inputs_per_row(lengths: Sequence[int], max_length: int, doc_stride: int | None) -> float:
-    """Return the mean number of inputs of a row.
-
-    Args:
-        lengths: lengths of uncut inputs in tokens.
-        doc_stride: tokens that neighbouring windows share; None if texts are cut instead.
-    """
-    if doc_stride is None:
-        return 1.0
-    step = max_length - doc_stride
-    return sum(1 + max(0, -(-(length - max_length) // step)) for length in lengths) / len(lengths)
-
-
-def effort_for(hours_of_model: Mapping[str, float], rows: int, side_by_side: int) -> Effort:
+def effort_for(hours: Range, rows: int) -> Effort:
     """Return the most trials that one night allows, on fewer rows if it allows too few.
 
     Args:
-        hours_of_model: hours of one trial, by model; trials spread evenly over the models.
+        hours: planned hours of the effort ``UNPLANNED``. Hours are taken as proportional to trials and rows.
         rows: all rows.
-        side_by_side: trials that run at a time without slowing each other down.
     """
-    hours = sum(hours_of_model.values()) / len(hours_of_model) / side_by_side
-    trials = next((trials for trials in reversed(_TRIALS) if trials * hours <= NIGHT_H), FEWEST_TRIALS)
-    if trials * hours <= NIGHT_H:
-        return Effort(trials, None, trials * hours)
-    share = NIGHT_H / (trials * hours)
-    most = max(_LEAST_ROWS, _rounded_down(rows * share))
-    return Effort(trials, None, trials * hours) if most >= rows else Effort(trials, most, trials * hours * most / rows)
+    able = [trials for trials in _TRIALS if hours.high * trials / UNPLANNED.trials <= NIGHT_H]
+    if able:
+        return Effort(able[-1], None, _scaled(hours, able[-1] / UNPLANNED.trials))
+    fewest = _scaled(hours, FEWEST_TRIALS / UNPLANNED.trials)
+    most = max(_LEAST_ROWS, _rounded_down(rows * NIGHT_H / fewest.high))
+    return (
+        Effort(FEWEST_TRIALS, None, fewest)
+        if most >= rows
+        else Effort(FEWEST_TRIALS, most, _scaled(fewest, most / rows))
+    )
+
+
+def _scaled(hours: Range, factor: float) -> Range:
+    return Range(hours.low * factor, hours.expected * factor, hours.high * factor)
 
 
 def _rounded_down(rows: float) -> int:

@@ -10,7 +10,8 @@ from tune_app.drafting.machine import Machine
 from tune_app.drafting.space import space_settings
 from tune_app.drafting.summary import Summary
 from tune_app.drafting.text import Drafted
-from tune_app.durations import duration_text
+from tune_app.forecast.hours import Range
+from tune_app.forecast.lines import range_text
 
 _MOST_LISTED = 50
 _WINDOWS_OVERLAP = 4
@@ -124,20 +125,24 @@ def _training(chosen: Chosen, train_rows: int) -> list[Drafted]:
 
 
 def _search(machine: Machine, effort: Effort) -> list[Drafted]:
-    if effort.hours <= NIGHT_H:
-        night = f"One night ({NIGHT_H:.0f} h)"
-    else:
-        night = f"More than one night ({NIGHT_H:.0f} h), but fewer trials show little"
-    why = (
-        f"{night}: about {duration_text(3600 * effort.hours)} on {machine.line}, by timed training steps, if none is"
-        " stopped early. The same command resumes the search."
-    )
-    settings = [Drafted("search.trials", effort.trials, why)]
+    settings = [Drafted("search.trials", effort.trials, _night(machine, effort.hours))]
     at_once = "Two trials share a card if both fit." if machine.has_card else "Trials side by side, on the CPU."
     settings.append(Drafted("search.max_concurrent", machine.at_once, at_once))
     if machine.threads > 1:
         settings.append(Drafted("resources.cpu", machine.threads, "CPU cores of each trial."))
     return settings
+
+
+def _night(machine: Machine, hours: Range | None) -> str:
+    if hours is None:
+        return ""
+    fits = f"One night ({NIGHT_H:.0f} h)"
+    if hours.high > NIGHT_H:
+        fits = f"More than one night ({NIGHT_H:.0f} h), but fewer trials show little"
+    return (
+        f"{fits}: planned {range_text(hours)} on {machine.line}; headroom plan shows it in parts. An interrupted search"
+        " resumes with the same command."
+    )
 
 
 def _scheduler(chosen: Chosen) -> list[Drafted]:

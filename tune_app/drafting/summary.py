@@ -47,10 +47,6 @@ class Lengths:
         """The smallest usual length that cuts few inputs, or the largest."""
         return next((length for length in _LENGTHS if self.cut_share(length) <= _MOST_CUT), _LENGTHS[-1])
 
-    def mean(self, max_length: int) -> int:
-        """Return the mean length of inputs after the cut."""
-        return max(8, round(float(np.minimum(self.tokens, max_length).mean())))
-
     def lines(self) -> list[str]:
         """Return lines that show the lengths."""
         measured = "every row" if len(self.tokens) == self.rows else f"{len(self.tokens):,} of {self.rows:,} rows"

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from trainables.devices.facts import TrialDevice
-from trainables.pace import Pace
 from trainables.task_registry import TASKS
-from tune_app.drafting.effort import NIGHT_H, Effort, effort_for, epochs_for, inputs_per_row, trial_hours
+from tune_app.drafting.effort import Effort, effort_for, epochs_for
 from tune_app.drafting.machine import Machine, models_for
 from tune_app.drafting.space import space_settings
 from tune_app.drafting.summary import Lengths, Summary, foreign_letters, marks_evidence
 from tune_app.drafting.text import Drafted, raw_config, yaml_text
+from tune_app.forecast.hours import Range
 
 
 def lengths(*tokens: int, rows: int | None = None) -> Lengths:
@@ -84,28 +84,21 @@ def test_cores_are_shared(cores: int, at_once: int, threads: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("hours", "rows", "effort"),
+    ("high", "rows", "effort"),
     [
-        (0.01, 900, Effort(50, None, 0.5)),
-        (0.5, 900, Effort(20, None, 10.0)),
-        (10.0, 40_000, Effort(12, 3300, 9.9)),
-        (10.0, 900, Effort(12, None, 120.0)),
+        (9.0, 900, Effort(50, None, Range(3.0, 6.0, 9.0))),
+        (25.0, 900, Effort(20, None, Range(1.2, 2.4, 10.0))),
+        (500.0, 40_000, Effort(12, 3300, Range(0.0594, 0.1188, 9.9))),
+        (500.0, 900, Effort(12, None, Range(0.72, 1.44, 120.0))),
     ],
 )
-def test_trials_fit_one_night(hours: float, rows: int, effort: Effort) -> None:
-    found = effort_for({"a": hours, "b": hours}, rows, 1)
+def test_trials_fit_one_night(high: float, rows: int, effort: Effort) -> None:
+    found = effort_for(Range(3.0, 6.0, high), rows)
     assert (found.trials, found.max_rows) == (effort.trials, effort.max_rows)
-    assert found.hours == pytest.approx(effort.hours)
-    assert effort_for({"a": 1.0}, rows, 4).hours <= NIGHT_H
-
-
-def test_hours_of_a_trial() -> None:
-    assert trial_hours(Pace(2.0, 1.0), epochs=3, train_inputs=500, evaluated_inputs=200) == pytest.approx(1.0)
-
-
-def test_windows_of_a_row() -> None:
-    assert inputs_per_row([50, 100, 101, 300], 100, None) == 1
-    assert inputs_per_row([50, 100, 101, 300], 100, 50) == (1 + 1 + 2 + 5) / 4
+    assert found.hours is not None
+    assert effort.hours is not None
+    assert found.hours.as_dict() == pytest.approx(effort.hours.as_dict())
+    assert found.on_all_rows(rows).max_rows is None
 
 
 @pytest.mark.parametrize(

@@ -14,18 +14,18 @@ import pandas as pd
 import pytest
 
 from trainables.devices.facts import TrialDevice
-from trainables.pace import Pace
 from tune_app.config import RunConfig, load_config
 from tune_app.config.yaml_files import parse_yaml
 from tune_app.drafting.draft import draft, study_name
 from tune_app.drafting.machine import Machine
 from tune_app.errors import UserError
+from tune_app.forecast.hours import Range
 from tune_app.screening.preconditions import with_classes_of_data
 from tune_app.screening.screen import screen_here
 from tune_app.screening.unread_parameters import check_training
 
 LAPTOP = Machine(TrialDevice("cpu", 16.0, bf16=False), cards=0, cores=2, has_hub=False, has_offline_model=False)
-QUICK, SLOW = Pace(0.001, 0.0005), Pace(20.0, 10.0)
+QUICK, SLOW = Range(1.0, 2.0, 3.0), Range(100.0, 200.0, 300.0)
 WORDS = ["sad", "tired", "calm", "happy", "alone", "awake", "hungry", "busy", "quiet", "ready"]
 
 Rows = list[dict[str, Any]]
@@ -85,11 +85,11 @@ def drafted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tu
     def run(
         path: str,
         machine: Machine = LAPTOP,
-        pace: Pace = QUICK,
+        hours: Range = QUICK,
         given: dict[str, str] | None = None,
         task: str | None = None,
     ) -> tuple[str, RunConfig]:
-        text = draft(path, given or {}, task=task, machine=machine, measure=lambda settings, **_: pace)
+        text = draft(path, given or {}, task=task, machine=machine, planned_hours=lambda _: hours)
         return text, with_classes_of_data(load_config(parse_yaml(text)))
 
     return run
@@ -175,9 +175,10 @@ def test_a_guessed_group_that_forbids_a_split_is_not_used(drafted: Any) -> None:
 
 def test_rows_are_limited_to_what_a_night_allows(drafted: Any) -> None:
     write_csv(Path("many.csv"), [{"text": sentence(n, 3), "label": n % 2} for n in range(2500)])
-    text, config = drafted("many.csv", pace=SLOW)
+    text, config = drafted("many.csv", hours=SLOW)
     assert config.search.trials == 12
     assert config.data.max_rows == 1000
+    assert "More than one night" in comments(text)
     assert "As many of the 2,500 rows as 12 trials can train on in one night" in comments(text)
 
 
