@@ -94,7 +94,7 @@ def load_inputs(settings: TrialSettings, cache: Path, *, with_test: bool = False
         UnknownModelError, ModelLoadError: the model does not exist, or its tokenizer cannot be loaded.
     """
     what = settings.data, settings.task.labels, settings.seeds.split
-    development = read_development(*what)
+    development = read_development(*what, settings.seeds.redraw)
     check_data(settings, development.fingerprint)
     names = development.rows.class_names
     if len(names) > settings.task.count:
@@ -120,7 +120,7 @@ def prepare_inputs(settings: TrialSettings, models: Sequence[str], cache: Path) 
     Raises:
         DataError, UnknownModelError, ModelLoadError: see ``load_inputs``.
     """
-    development = read_development(settings.data, settings.task.labels, settings.seeds.split)
+    development = read_development(settings.data, settings.task.labels, settings.seeds.split, settings.seeds.redraw)
     rows, folders = development.rows, []
     for name in models:
         reader = _reader(name, settings.model, rows, development, cache)
@@ -175,7 +175,7 @@ def sampled_inputs(settings: TrialSettings, models: Sequence[str], cache: Path, 
     Raises:
         DataError, UnknownModelError, ModelLoadError: see ``load_inputs``.
     """
-    development = read_development(settings.data, settings.task.labels, settings.seeds.split)
+    development = read_development(settings.data, settings.task.labels, settings.seeds.split, settings.seeds.redraw)
     every = len(development.rows)
     sample = development.rows.take(np.unique(np.linspace(0, every - 1, min(every, _MOST_MEASURED)).astype(np.int64)))
     readings = []
@@ -210,7 +210,7 @@ def builtin_vocabulary(settings: TrialSettings, cache: Path) -> int:
     Raises:
         DataError, UnknownModelError: see ``load_inputs``.
     """
-    development = read_development(settings.data, settings.task.labels, settings.seeds.split)
+    development = read_development(settings.data, settings.task.labels, settings.seeds.split, settings.seeds.redraw)
     return len(load_tokenizer(_trained_tokenizer(resolve_model(settings.model.name), development, cache)))
 
 

@@ -26,6 +26,15 @@ Their values are the last fold's best epoch, its number of epochs, and the stand
 folds so far.
 """
 
+CORRECTED_VALUE = "corrected_value"
+"""Fact of a trial whose validation part was redrawn: its objective less the optimism of its best epoch."""
+
+VALUE_DEVIATION = "value_deviation"
+"""Fact of such a trial: the standard deviation of its objective over other validation rows of the same number."""
+
+RESAMPLED = "resampled_values"
+"""Fact of a run that scored the test part: its objective on resampled groups, as numbers separated by blanks."""
+
 
 @dataclass(frozen=True)
 class TrialReport:

@@ -5,7 +5,8 @@ A step or pass that runs out of memory is retried in smaller parts; the result s
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from trainables.planning.batch_limits import BatchLimits
 from trainables.planning.ledger import Circumstances
 from trainables.planning.rehearsal import rehearsing
 from trainables.planning.timings import PaceLedger, Setup, Timing, Work
-from trainables.reports import Fact
+from trainables.reports import CORRECTED_VALUE, VALUE_DEVIATION, Fact
 from trainables.settings import TrialSettings, encoder_names, revision_of
 from trainables.tasks import build_task
 from trainables.tasks.protocol import Batch, Decision, Examples, Scores
@@ -41,6 +42,7 @@ from trainables.training.checkpoint import (
 from trainables.training.divergence import diverged
 from trainables.training.evaluate import predict_outputs
 from trainables.training.loader import stream_batches
+from trainables.training.optimism import ResampledScores
 from trainables.training.optimizer import build_optimizer, prepare_states
 from trainables.training.precision import resolve_precision, set_tf32
 from trainables.training.rungs import sample_rows
@@ -49,6 +51,9 @@ from trainables.training.split import effective_batches, micro_batches, most_inp
 from trainables.training.step import train_step
 
 _LOG = logging.getLogger("headroom.memory")
+
+VALIDATION_RESAMPLES = 20
+"""Number of resamples of a redrawn validation part by which a run's optimism is estimated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,7 +337,66 @@ class TrainingSession:
             NonFiniteLossError: the last training step ruined the weights before any training loss showed it.
             MemoryExhaustedError: not even one row fits.
         """
-        return self._evaluate_rows(self.inputs.part(part), part, decision)
+        return self._evaluate_rows(self.inputs.part(part), part, decision)[1]
+
+    def evaluate_epoch(self) -> Scores:
+        """Return the scores on the validation part; score resamples of it, too, if it was redrawn.
+
+        Raises:
+            NonFiniteLossError, MemoryExhaustedError: see ``evaluate``.
+        """
+        if self.settings.seeds.redraw is None:
+            return self.evaluate("validation")
+        rows = self.inputs.part("validation")
+        outputs, scores = self._evaluate_rows(rows, "validation", None)
+        self.progress.resampled.append(self._resampled(outputs, rows))
+        return scores
+
+    def _resampled(self, outputs: torch.Tensor, rows: np.ndarray) -> ResampledScores:
+        """Return the objective on resamples of rows, and with each resample's thresholds on all of the rows."""
+        own, whole = [], []
+        objective = self.settings.task.metric
+        with _unchecked():
+            for drawn_outputs, drawn_rows in self._resamples(outputs, rows, VALIDATION_RESAMPLES):
+                scores = self._score(drawn_outputs, drawn_rows, None, breakdowns=False)
+                own.append(scores.metrics[objective])
+                whole.append(self._score(outputs, rows, scores.decision, breakdowns=False).metrics[objective])
+        return {"own": own, "whole": whole}
+
+    def _resamples(
+        self, outputs: torch.Tensor, rows: np.ndarray, count: int
+    ) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
+        """Yield outputs and rows of the groups of rows, drawn with replacement.
+
+        The draws depend on the rows and the test part's seed alone, so that runs on the same rows have the same ones.
+        """
+        groups = np.unique([self.inputs.rows.groups[row] for row in rows], return_inverse=True)[1]
+        members = np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
+        of_row = np.split(np.arange(len(outputs)), np.cumsum(self.examples.counts[rows])[:-1])
+        rng = np.random.default_rng(self.settings.seeds.split)
+        for _ in range(count):
+            places = np.concatenate([members[group] for group in rng.integers(len(members), size=len(members))])
+            yield outputs[np.concatenate([of_row[place] for place in places])], rows[places]
+
+    def evaluate_test(self, resamples: int) -> tuple[Scores, list[float]]:
+        """Return the scores on the test part, with thresholds chosen on validation, and resampled objectives.
+
+        Each of the resampled values scores groups that were drawn from the test part with replacement, the same ones
+        for every run on these rows, so that the values of several runs can be paired.
+
+        Raises:
+            NonFiniteLossError, MemoryExhaustedError: see ``evaluate``.
+        """
+        decision = self.evaluate("validation").decision
+        rows = self.inputs.part("test")
+        outputs, scores = self._evaluate_rows(rows, "test", decision)
+        objective = self.settings.task.metric
+        with _unchecked():
+            resampled = [
+                self._score(drawn_outputs, drawn_rows, decision, breakdowns=False).metrics[objective]
+                for drawn_outputs, drawn_rows in self._resamples(outputs, rows, resamples)
+            ]
+        return scores, resampled
 
     def evaluate_rung(self) -> Scores:
         """Return the scores within an epoch, on ``rungs.rows`` of the validation part, the same in every trial.
@@ -343,9 +407,27 @@ class TrainingSession:
         rows, count = self.inputs.part("validation"), self.settings.rungs.rows
         if count is not None:
             rows = sample_rows(rows, self.inputs.rows.labels, count, self.settings.seeds.split)
-        return self._evaluate_rows(rows, "validation", None)
+        return self._evaluate_rows(rows, "validation", None)[1]
 
-    def _evaluate_rows(self, rows: np.ndarray, part: Part, decision: Decision | None) -> Scores:
+    def _evaluate_rows(self, rows: np.ndarray, part: Part, decision: Decision | None) -> tuple[torch.Tensor, Scores]:
+        """Return the outputs on rows of a part, (inputs of the rows, k), and their scores."""
+        start = time.perf_counter()
+        outputs = self._outputs_on(rows, part)
+        scores = self._score(outputs, rows, decision)
+        self._evaluated.calls += 1
+        self._evaluated.seconds += time.perf_counter() - start
+        return outputs, scores
+
+    def _score(
+        self, outputs: torch.Tensor, rows: np.ndarray, decision: Decision | None, *, breakdowns: bool = True
+    ) -> Scores:
+        start = time.perf_counter()
+        scores = self.task.score(outputs, rows, decision, breakdowns=breakdowns)
+        self.progress.eval_s += time.perf_counter() - start
+        return scores
+
+    def _outputs_on(self, rows: np.ndarray, part: Part) -> torch.Tensor:
+        """Return the outputs on rows of a part: (inputs of the rows, k)."""
         start = time.perf_counter()
         # Evaluation needs no gradients, and without them its batches may be larger.
         self.optimizer.zero_grad(set_to_none=True)
@@ -368,12 +450,8 @@ class TrainingSession:
                 clip_norm=self.settings.train.clip_norm,
                 precision=self.precision,
             )
-        scores = self.task.score(outputs, rows, decision)
-        seconds = time.perf_counter() - start
-        self.progress.eval_s += seconds
-        self._evaluated.calls += 1
-        self._evaluated.seconds += seconds
-        return scores
+        self.progress.eval_s += time.perf_counter() - start
+        return outputs
 
     def _evaluation_rows(self, length: int, left: int) -> int:
         rows = min(left, int(self.batch_limits.row_limits.evaluation[length]))
@@ -481,5 +559,19 @@ class TrainingSession:
             "eval_s": progress.eval_s,
             "save_s": self._saves_s,
             "seconds_per_sample": progress.seconds_per_sample,
+            **_known({CORRECTED_VALUE: progress.corrected_value, VALUE_DEVIATION: progress.value_deviation}),
             "tokens_per_s": progress.trained_tokens / progress.train_s if progress.train_s else None,
         }
+
+
+def _unchecked() -> AbstractContextManager[None]:
+    """Keep scikit-learn from checking its inputs, which takes most of the time of many small scores."""
+    # Imported here, since scikit-learn takes half a second to import and many processes score nothing.
+    import sklearn
+
+    context: AbstractContextManager[None] = sklearn.config_context(assume_finite=True, skip_parameter_validation=True)
+    return context
+
+
+def _known(facts: Mapping[str, Fact]) -> dict[str, Fact]:
+    return {name: fact for name, fact in facts.items() if fact is not None}

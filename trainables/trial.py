@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -86,22 +86,28 @@ def run_trial(
     device = device or current_device(settings.memory.budget_gib, device_gib=settings.memory.device_gib)
     with device.enforce():
         trial = _Trial(settings, report, folders, device, accepted)
-        failure: OutOfMemory | None = None
-        try:
-            last = trial.run()
-        except Exception as error:
-            failure = OutOfMemory.of(error, device)
-            if failure is None:
-                raise
-        # Release outside the ``except`` block, whose traceback keeps the failed frames' tensors alive.
-        device.release()
+        last = attempted(trial.run, device)
         trial.stages.reached("trial end")
-        if failure is None:
+        if not isinstance(last, OutOfMemory):
             trial.report(last)
-        elif failure.cause == "own":
-            trial.report(trial.oom_report(failure))
+        elif last.cause == "own":
+            trial.report(trial.oom_report(last))
         else:
-            raise MemoryTakenError(failure.cause, failure.message)
+            raise MemoryTakenError(last.cause, last.message)
+
+
+def attempted(run: Callable[[], TrialReport], device: MemoryDevice) -> TrialReport | OutOfMemory:
+    """Return the last report of a run, or its out-of-memory failure, after its memory was released."""
+    try:
+        last: TrialReport | OutOfMemory = run()
+    except Exception as error:
+        failure = OutOfMemory.of(error, device)
+        if failure is None:
+            raise
+        last = failure
+    # Release outside the ``except`` block, whose traceback keeps the failed frames' tensors alive.
+    device.release()
+    return last
 
 
 class _Trial:
@@ -178,7 +184,7 @@ class _Trial:
 
     def _train_epoch(self, session: TrainingSession) -> None:
         loss = session.train_epoch()
-        scores = session.evaluate("validation")
+        scores = session.evaluate_epoch()
         metrics = {"train_loss": loss, **scores.metrics, "collapsed": float(scores.collapsed)}
         self._progress.add_epoch(self._objective(scores), metrics, scores.breakdowns)
 

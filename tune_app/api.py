@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from trainables.planning.needs import Verdict
+    from tune_app.confirmation.run import ConfirmationEnd
     from tune_app.console import Console
     from tune_app.experiment import SearchEnd
     from tune_app.forecast.plan import Plan
+    from tune_app.study.confirmation import Confirmation
     from tune_app.study.named import NamedStudy
     from tune_app.study.reporting import Best, StudyStatus
     from tune_app.training import TrainEnd
@@ -27,6 +29,7 @@ __all__ = [
     "Exported",
     "Study",
     "UserError",
+    "confirm",
     "estimate_memory",
     "init",
     "load_config",
@@ -92,6 +95,17 @@ class Study:
         """The best complete trial by the first objective: ``number``, ``value`` and ``params``; None without one."""
         return self.status().best
 
+    @property
+    def confirmation(self) -> "Confirmation | None":
+        """Result of the study's confirmation: ``winner``, ``expected_value``, ``test`` and more; None without one.
+
+        Raises:
+            UserError: the file ``confirm.json`` is damaged.
+        """
+        from tune_app.study.confirmation import read_confirmation
+
+        return read_confirmation(self.run_dir)
+
     def status(self) -> "StudyStatus":
         """Return counts per outcome and the best trials; ``as_dict()`` of it is ``headroom status --json``."""
         from tune_app.study.remote import is_running
@@ -113,7 +127,8 @@ class Study:
 
         Args:
             folder: made if it is missing; files of an earlier export are replaced.
-            trial: number of the trial to export; None takes the best one.
+            trial: number of the trial to export; None takes the winner of the confirmation or, without one, the best of
+                the search.
 
         Raises:
             UserError: there is no such complete trial, or the folder cannot be written.
@@ -122,7 +137,7 @@ class Study:
 
         folder = Path(folder)
         return Exported(
-            export_best(self.store, self.config, folder, trial),
+            export_best(self.store, self.config, folder, trial, self.confirmation),
             export_leaderboard(self.store, folder),
             export_front(self.store, folder),
         )
@@ -258,6 +273,51 @@ def search(
     console = console or Console(stderr=True)
     end = run_search(config, console=console, quiet=quiet, address=address, fresh=fresh, consent=consent, agree=agree)
     return Study(open_study(end.run_dir), end)
+
+
+def confirm(
+    study: "Study | str | Path",
+    *,
+    top: int = 5,
+    seeds: int = 5,
+    folds: int | None = None,
+    max_hours: float | None = None,
+    address: str | None = None,
+    quiet: bool = False,
+    console: "Console | None" = None,
+) -> "ConfirmationEnd":
+    """Retrain a study's leaders and its recommended configuration on fresh seeds, and open the test part once.
+
+    The same call resumes an interrupted confirmation, and ``Study.confirmation`` reads its result later.
+
+    Args:
+        study: study, or its name, run directory or URI.
+        top: number of leaders.
+        seeds: trainings of each candidate that stays in the race.
+        folds: train on this many folds instead of on seeds; None draws a split for every seed.
+        max_hours: hours after which no round of trainings begins. Until then seeds are added while the winner is not
+            clear; None adds none.
+        address: address of a Ray cluster to join; None starts Ray on this machine, or joins the job's cluster.
+        quiet: show no progress.
+        console: where to show progress; None means the standard error.
+
+    Returns:
+        The winner's number as ``winner``, the whole result as ``confirmation``, and the reason if it was cut off.
+
+    Raises:
+        UserError: the study holds no complete trial or has several objectives, its data changed, or the machine or the
+            storage does not allow it.
+    """
+    from tune_app.confirmation.run import Request, run_confirmation
+    from tune_app.console import Console
+    from tune_app.study.named import NamedStudy, open_study
+
+    if isinstance(study, Study):
+        named = NamedStudy(study.store, study.config, study.run_dir, study.warnings)
+    else:
+        named = open_study(study)
+    request = Request(top, seeds, folds, max_hours)
+    return run_confirmation(named, request, console=console or Console(stderr=True), quiet=quiet, address=address)
 
 
 def train(

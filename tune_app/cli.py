@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from tune_app.config import RunConfig
     from tune_app.experiment import SearchEnd
 
+_RANKINGS = {"search": "the search", "choice": "its number"}
+
 DONE, NOTHING_COMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -216,6 +218,7 @@ def status(study: str, every: bool, as_json: bool, watch: bool) -> int:
     from tune_app.commands.overview import overview, status_dict
     from tune_app.commands.tables import print_status, print_trials
     from tune_app.commands.watch import WATCH_S, watch_study
+    from tune_app.study.confirmation import confirmation_line
     from tune_app.study.remaining import Course
 
     console = make_console()
@@ -239,6 +242,8 @@ def status(study: str, every: bool, as_json: bool, watch: bool) -> int:
             print_status(console, store, shown.status, running=running, course=Course.of(config), version=version)
             if ending := endings_line(store, config, running=running):
                 console.say(ending)
+            if shown.confirmation is not None:
+                console.say(confirmation_line(shown.confirmation))
             if every:
                 print_trials(console, store, running=running)
             console.say(f"run directory {run_dir}")
@@ -249,20 +254,81 @@ def status(study: str, every: bool, as_json: bool, watch: bool) -> int:
 
 @cli.command()
 @click.argument("study")
+@click.option("--top", type=int, default=5, show_default=True, help="Number of leaders to retrain.")
+@click.option("--seeds", type=int, help="Trainings of each candidate, each on a split of its own.  [default: 5]")
+@click.option("--folds", type=int, help="Train on this many folds instead of on seeds.")
+@click.option(
+    "--max-hours",
+    type=float,
+    help="Begin no trainings that would end later; until then, add seeds while the winner is not clear.",
+)
+@click.option("--address", help="Join a Ray cluster: its address, or auto.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the content of confirm.json.")
+@quiet_option
+def confirm(
+    study: str,
+    top: int,
+    seeds: int | None,
+    folds: int | None,
+    max_hours: float | None,
+    address: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Retrain the leaders and the recommended configuration on fresh seeds, then open the test part once.
+
+    The result is confirm.json in the run directory; export takes the confirmed winner. The same command resumes an
+    interrupted confirmation. Progress goes to the standard error.
+    """
+    from tune_app import api
+    from tune_app.commands.confirmation import print_confirmation
+    from tune_app.console import Console
+
+    if seeds is not None and folds is not None:
+        raise UserError(f"--folds: {folds} and --seeds {seeds} exclude each other; give one of them")
+    end = api.confirm(
+        open_named(study),
+        top=top,
+        seeds=5 if seeds is None else seeds,
+        folds=folds,
+        max_hours=max_hours,
+        address=address,
+        quiet=quiet,
+        console=Console(stderr=True),
+    )
+    if end.confirmation is not None:
+        if as_json:
+            echo(json.dumps(end.confirmation.as_dict()))
+        else:
+            print_confirmation(make_console(), end.confirmation)
+    if end.why:
+        echo(f"headroom: {end.why}", err=True)
+    if end.interrupted:
+        return INTERRUPTED
+    return DONE if end.confirmation is not None and end.breakage is None else NOTHING_COMPLETE
+
+
+@cli.command()
+@click.argument("study")
 @click.option("--to", "folder", required=True, type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
 @click.option("--trial", "number", type=click.IntRange(min=0), help="Export this trial instead of the best one.")
 def export(study: str, folder: Path, number: int | None) -> int:
     """Write best.yaml, which headroom train runs as it is, and leaderboard.csv.
 
-    With several objectives, the first one decides the best trial, and front.csv holds the trials that no other beats.
+    best.yaml is the winner of headroom confirm or, without a confirmation, the best of the search. With several
+    objectives, the first one decides the best trial, and front.csv holds the trials that no other beats.
     """
     from tune_app.commands.tables import print_leaderboard
+    from tune_app.study.confirmation import ranking_line
     from tune_app.study.lines import study_line
 
     loaded = open_named(study)
     files = loaded.export(folder, trial=number)
     echo(study_line(loaded.name, loaded.version))
     print_leaderboard(make_console(), loaded.store)
+    if number is None:
+        best = loaded.best
+        echo(ranking_line(loaded.confirmation, loaded.name, best.number if best else None))
     what = "best configuration" if number is None else f"trial {number}"
     echo(f"{what:<18}  {files.best}\nevery trial         {files.leaderboard}")
     if files.front is not None:
@@ -326,6 +392,10 @@ def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: b
         if loaded.data.folds is not None:
             verdict = f" as the mean of its {loaded.data.folds} folds"
         echo(f"trial {loaded.pinned.trial} of {loaded.pinned.study} had {loaded.pinned.value:.6f}{verdict}")
+        if loaded.pinned.expected is not None:
+            echo(f"it won the confirmation, by which {loaded.pinned.expected:.4f} is to be expected on unseen rows")
+        else:
+            echo(f"it was chosen by {_RANKINGS.get(loaded.pinned.ranking, loaded.pinned.ranking)}, and not confirmed")
     echo(f"saved {end.folder}")
     return DONE
 

@@ -130,7 +130,7 @@ def _run_search(
     checks: Sequence[NewStudyCheck],
     began: _Beginning,
 ) -> SearchEnd:
-    _check_machine(config, address)
+    check_machine(config, address)
     voice.doing("reading the data")
     config = with_classes_of_data(config)
     record = study_record(config)
@@ -140,7 +140,7 @@ def _run_search(
         screen = _check_new(config, voice, address, checks) if opening.is_new else None
         plan = None if screen is None else _planned(config, screen, voice, agree)
         voice.doing("opening the cluster and the storage of checkpoints")
-        _check_storage(config, address)
+        check_storage(config, address)
         # The checks have passed, so changes to studies begin here. Only Ray and its nodes can still refuse the search.
         voice.doing("opening the study and carrying over trials")
         if message := make_room(opening):
@@ -182,7 +182,7 @@ def _run_search(
     )
 
 
-def _check_machine(config: RunConfig, address: str | None) -> None:
+def check_machine(config: RunConfig, address: str | None) -> None:
     """Check what a search needs of this machine, before there is a study."""
     check_study_dir(config)
     check_address(address)
@@ -245,7 +245,7 @@ def _trial_seconds(config: RunConfig, address: str | None, stack: ExitStack) -> 
     return trial_seconds(config, stack)
 
 
-def _check_storage(config: RunConfig, address: str | None) -> None:
+def check_storage(config: RunConfig, address: str | None) -> None:
     """Check that checkpoints can be stored, on the cluster to join or from here."""
     if joins_cluster(address):
         check_cluster(config, address)

@@ -56,6 +56,7 @@ BENCHES = (
     Bench("outcomes", ("--quick",)),
     Bench("oom", ("--quick",)),
     Bench("quality", ("--quick",)),
+    Bench("confirm", ("--quick",)),
     Bench("throughput", ("--rows", "60", "--rounds", "1"), package="accelerate"),
     Bench("overhead", ("--quick",)),
     # A study of a few trials exceeds the limit, which holds for thousands.

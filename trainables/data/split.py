@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from trainables.data.errors import DataError
 from trainables.data.rows import Rows, read_rows
 from trainables.files import Stamp, stamp_of
-from trainables.settings import DataSettings
+from trainables.settings import DataSettings, Redraw
 
 _TRIES = 32
 _ASSIGNMENTS = 20_000  # Bounds the time. With many groups a single try is as even as the best of several.
@@ -22,6 +22,7 @@ _FEW_GROUPS = 30
 _LEAST_SHARE = 1e-6
 _DECIMALS = 9  # Ties are common. Rounding breaks them alike on machines that sum in different orders.
 _UNASSIGNED = -1
+_NO_ROWS: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,18 +132,20 @@ def fold_rows(rows: Rows, *, folds: int, seed: int, groups: Sequence[str] | None
     fold_of_row = _spread(
         rows, groups or rows.groups, np.full(folds, 1 / folds), seed, f"the {folds} folds (data.folds)"
     )
-    nothing = np.zeros(0, dtype=np.int64)
     return tuple(
-        Split(np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold), nothing)
+        Split(np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold), _NO_ROWS)
         for fold in range(folds)
     )
 
 
-def read_development(data: DataSettings, labels: Sequence[str] | None, split_seed: int) -> Development:
+def read_development(
+    data: DataSettings, labels: Sequence[str] | None, split_seed: int, redraw: Redraw | None = None
+) -> Development:
     """Read the user's rows, set the test part aside and split the others.
 
     Args:
         labels: the class names; see ``read_rows``.
+        redraw: another draw of the training and validation parts; the test part depends on ``split_seed`` alone.
 
     A process caches the latest result until the file changes, also for the labels that it found. The choice of test
     rows does not depend on the folds.
@@ -157,17 +160,17 @@ def read_development(data: DataSettings, labels: Sequence[str] | None, split_see
         # The path names the built-in data, or reading it will raise the right error.
         stamp = None
     wanted = None if labels is None else tuple(labels)
-    development = _latest.get((data, wanted, split_seed, stamp))
+    development = _latest.get((data, wanted, split_seed, redraw, stamp))
     if development is None:
-        development = _read_development(data, wanted, split_seed)
+        development = _read_development(data, wanted, split_seed, redraw)
         _latest.clear()
         for names in (wanted, development.rows.class_names):
-            _latest[data, names, split_seed, stamp] = development
+            _latest[data, names, split_seed, redraw, stamp] = development
     return development
 
 
 # The latest result, under the labels that were asked for and those that it has.
-_latest: dict[tuple[DataSettings, tuple[str, ...] | None, int, Stamp | None], Development] = {}
+_latest: dict[tuple[DataSettings, tuple[str, ...] | None, int, Redraw | None, Stamp | None], Development] = {}
 
 
 def read_test_rows(data: DataSettings, labels: Sequence[str] | None, split_seed: int) -> Rows:
@@ -180,16 +183,20 @@ def read_test_rows(data: DataSettings, labels: Sequence[str] | None, split_seed:
     return rows.take(split.test)
 
 
-def _read_development(data: DataSettings, labels: tuple[str, ...] | None, split_seed: int) -> Development:
+def _read_development(
+    data: DataSettings, labels: tuple[str, ...] | None, split_seed: int, redraw: Redraw | None
+) -> Development:
     everything, split, tied = _read_and_split(data, labels, split_seed)
     development_rows = np.sort(np.concatenate([split.train, split.validation]))
     rows = everything.take(development_rows)
-    if data.folds is None:
+    units = _split_by(data, everything, tied)
+    groups = [units[row] for row in development_rows]
+    if redraw is not None:
+        splits: tuple[Split, ...] = (_redrawn(rows, groups, data, redraw),)
+    elif data.folds is None:
         train, validation = (np.searchsorted(development_rows, part) for part in (split.train, split.validation))
-        splits: tuple[Split, ...] = (Split(train, validation, np.zeros(0, dtype=np.int64)),)
+        splits = (Split(train, validation, _NO_ROWS),)
     else:
-        units = _split_by(data, everything, tied)
-        groups = [units[row] for row in development_rows]
         splits = fold_rows(rows, folds=data.folds, seed=split_seed, groups=groups)
     return Development(
         rows,
@@ -199,6 +206,19 @@ def _read_development(data: DataSettings, labels: tuple[str, ...] | None, split_
         test_labels=everything.labels[split.test],
         test_groups=len({everything.groups[row] for row in split.test}),
     )
+
+
+def _redrawn(rows: Rows, groups: Sequence[str], data: DataSettings, redraw: Redraw) -> Split:
+    """Split the rows outside the test part anew, into parts of the usual shares or by a fold.
+
+    Raises:
+        DataError: the groups do not suffice for every class in every part.
+    """
+    if redraw.folds is not None and redraw.fold is not None:
+        return fold_rows(rows, folds=redraw.folds, seed=redraw.seed, groups=groups)[redraw.fold]
+    share = data.validation_share / (1 - data.test_share)
+    part_of_row = _spread(rows, groups, np.array([1 - share, share]), redraw.seed, "training and validation")
+    return Split(np.flatnonzero(part_of_row == 0), np.flatnonzero(part_of_row == 1), _NO_ROWS)
 
 
 def _read_and_split(data: DataSettings, labels: Sequence[str] | None, split_seed: int) -> tuple[Rows, Split, Tied]:

@@ -26,6 +26,7 @@ __all__ = [
     "MemorySettings",
     "ModelSettings",
     "OptimSettings",
+    "Redraw",
     "RungSettings",
     "ScheduleSettings",
     "Seeds",
@@ -68,13 +69,40 @@ class ContentSettings:
 
 
 @dataclass(frozen=True)
+class Redraw:
+    """Another draw of the training and validation parts. It leaves the test part as it is.
+
+    Attributes:
+        fold: fold that validates, counted from 0, of ``folds``; None draws a validation part of the usual share.
+    """
+
+    seed: int
+    fold: int | None = None
+    folds: int | None = None
+
+
+@dataclass(frozen=True)
 class Seeds:
-    """Sub-seeds drawn by name from the one master seed (see ``trainables.seeds``)."""
+    """Sub-seeds drawn by name from the one master seed (see ``trainables.seeds``).
+
+    Attributes:
+        split: seed of the test part and, without ``validation``, of the training and validation parts.
+        validation: seed that redraws the training and validation parts; None in a search, whose trials share one split.
+        fold: see ``Redraw``; read only with ``validation``.
+    """
 
     split: int
     init: int
     order: int
     augment: int
+    validation: int | None = None
+    fold: int | None = None
+    folds: int | None = None
+
+    @property
+    def redraw(self) -> Redraw | None:
+        """Redraw of the training and validation parts; None keeps those of ``split``."""
+        return None if self.validation is None else Redraw(self.validation, self.fold, self.folds)
 
 
 @dataclass(frozen=True)

@@ -95,9 +95,12 @@ class CriteriaTask:
     def outputs_to_score(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
         return outputs.float()
 
-    def score(self, outputs: torch.Tensor, rows: np.ndarray, decision: Decision | None = None) -> Scores:
+    def score(
+        self, outputs: torch.Tensor, rows: np.ndarray, decision: Decision | None = None, *, breakdowns: bool = True
+    ) -> Scores:
         assert self._rows is not None, "examples come first"
-        criteria = None if self._rows.criteria is None else [self._rows.criteria[row] for row in rows]
+        named = self._rows.criteria if breakdowns else None
+        criteria = None if named is None else [named[row] for row in rows]
         return class_scores(outputs, self._rows.labels[rows], criteria, decision, self._settings.task)
 
 

@@ -18,7 +18,7 @@ from trainables.data.tokens import Reading, Texts, TokenColumn, pad_batch, token
 from trainables.data.windows import Windows, cut_windows, window_example
 from trainables.models.load import LoadedEncoder
 from trainables.models.spans import SpanModel
-from trainables.reports import BY_CRITERION, BY_SPAN_LENGTH, Breakdown
+from trainables.reports import BY_CRITERION, BY_SPAN_LENGTH, Breakdown, Breakdowns
 from trainables.settings import TaskSettings, TokSettings, TrialSettings
 from trainables.tasks.criteria import MOST_CRITERIA, full_inputs
 from trainables.tasks.losses import SpanLoss
@@ -159,9 +159,11 @@ class EvidenceTask:
     def outputs_to_score(self, outputs: Tensor, batch: Batch) -> Tensor:
         return candidates(outputs, batch["text_at"], batch["text_tokens"], self._settings.task.n_best)
 
-    def score(self, outputs: Tensor, rows: np.ndarray, decision: Decision | None = None) -> Scores:
+    def score(
+        self, outputs: Tensor, rows: np.ndarray, decision: Decision | None = None, *, breakdowns: bool = True
+    ) -> Scores:
         assert self._scorer is not None, "examples come first"
-        return self._scorer.score(outputs, rows, decision)
+        return self._scorer.score(outputs, rows, decision, breakdowns=breakdowns)
 
 
 class SpanScorer:
@@ -183,7 +185,7 @@ class SpanScorer:
             self._settings.max_answer_length,
         )
 
-    def score(self, outputs: Tensor, rows: np.ndarray, decision: Decision | None) -> Scores:
+    def score(self, outputs: Tensor, rows: np.ndarray, decision: Decision | None, *, breakdowns: bool) -> Scores:
         best = self.best_spans(outputs, rows)
         truth = [self._answer(row, *self._rows.evidence[row]) for row in rows]
         spans = [self._answer(row, *span) for row, span in zip(rows, best.characters, strict=True)]
@@ -208,10 +210,14 @@ class SpanScorer:
                 part = np.flatnonzero(chosen)
                 metrics |= _compared(name, [answers[n] for n in part], [truth[n] for n in part])
         collapsed = len({answer == "" for answer in answers}) == 1 and len(set(has_evidence.tolist())) == 2
-        breakdowns = {BY_SPAN_LENGTH: _by_length(answers, truth)}
+        by_part = self._breakdowns(rows, answers, truth) if breakdowns else {}
+        return Scores(metrics, {NULL_THRESHOLD: threshold}, by_part, collapsed)
+
+    def _breakdowns(self, rows: np.ndarray, answers: Sequence[str], truth: Sequence[str]) -> Breakdowns:
+        breakdowns: dict[str, Breakdown] = {BY_SPAN_LENGTH: _by_length(answers, truth)}
         if self._rows.criteria is not None:
             breakdowns[BY_CRITERION] = self._by_criterion(self._rows.criteria, rows, answers, truth)
-        return Scores(metrics, {NULL_THRESHOLD: threshold}, breakdowns, collapsed)
+        return breakdowns
 
     @property
     def _wants_exact(self) -> bool:

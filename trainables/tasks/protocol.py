@@ -105,7 +105,9 @@ class Task(Protocol):
         """Return what scoring needs of an evaluation pass, (inputs, k) in fp32 with the same k for every pass."""
         ...
 
-    def score(self, outputs: torch.Tensor, rows: np.ndarray, decision: Decision | None = None) -> Scores:
+    def score(
+        self, outputs: torch.Tensor, rows: np.ndarray, decision: Decision | None = None, *, breakdowns: bool = True
+    ) -> Scores:
         """Return the scores of the answers.
 
         Args:
@@ -113,5 +115,6 @@ class Task(Protocol):
             rows: row numbers of the part to score, (rows,).
             decision: thresholds that were chosen on another part; None chooses them on this part, or uses the fixed
                 ones.
+            breakdowns: score parts of the rows, too, which takes most of the time.
         """
         ...

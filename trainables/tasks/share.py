@@ -73,13 +73,16 @@ class ShareTask:
         of_spans = candidates(spans, batch["text_at"], batch["text_tokens"], self._settings.task.n_best)
         return torch.cat([logits.float(), of_spans], dim=1)
 
-    def score(self, outputs: Tensor, rows: np.ndarray, decision: Decision | None = None) -> Scores:
+    def score(
+        self, outputs: Tensor, rows: np.ndarray, decision: Decision | None = None, *, breakdowns: bool = True
+    ) -> Scores:
         assert self._rows is not None, "examples come first"
         assert self._scorer is not None
-        criteria = None if self._rows.criteria is None else [self._rows.criteria[row] for row in rows]
+        named = self._rows.criteria if breakdowns else None
+        criteria = None if named is None else [named[row] for row in rows]
         logits = row_logits(outputs[:, : self._classes], self._counts[rows])
         classes = class_scores(logits, self._rows.labels[rows], criteria, decision, self._settings.task)
-        spans = self._scorer.score(outputs[:, self._classes :], rows, decision)
+        spans = self._scorer.score(outputs[:, self._classes :], rows, decision, breakdowns=breakdowns)
         return both(classes, spans)
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from trainables.devices.counting import uncounted
 from trainables.files import whole_folder
 from trainables.reports import FOLD_EPOCH, FOLD_EPOCHS, Breakdowns
+from trainables.training.optimism import ResampledScores, deviation, optimism
 
 _FILE = "state.pt"
 
@@ -30,6 +31,7 @@ class TrialProgress:
         best_metrics: everything measured in the best epoch so far; of the current fold alone.
         breakdowns: scores of parts of the rows in that epoch.
         folds_breakdowns: the same for every finished fold.
+        resampled: scores of every epoch on resamples of a redrawn validation part, oldest first.
         peak_bytes: the most memory that was held in training and evaluation.
         seconds_per_sample: a row's share of the quickest evaluation's time; None before any. Other load on the machine
             only ever slows an evaluation down.
@@ -43,6 +45,7 @@ class TrialProgress:
     best_metrics: dict[str, float] = field(default_factory=dict)
     breakdowns: Breakdowns = field(default_factory=dict)
     folds_breakdowns: list[Breakdowns] = field(default_factory=list)
+    resampled: list[ResampledScores] = field(default_factory=list)
     trained_tokens: int = 0
     train_s: float = 0.0
     eval_s: float = 0.0
@@ -74,6 +77,16 @@ class TrialProgress:
         if self.best_epoch == self.epoch:
             self.best_metrics = self.metrics
             self.breakdowns = breakdowns or {}
+
+    @property
+    def corrected_value(self) -> float | None:
+        """Objective of the best epoch less its optimism; None if the validation part was not resampled."""
+        return max(self.values) - optimism(self.resampled) if self.resampled and self.values else None
+
+    @property
+    def value_deviation(self) -> float | None:
+        """Noise of the best epoch's objective by its rows; None if the validation part was not resampled."""
+        return deviation(self.resampled[self.best_epoch - 1]) if self.resampled and self.values else None
 
     def add_rung(self, value: float, metrics: Mapping[str, float]) -> None:
         """Record a rung within an epoch and its measurements."""

@@ -18,6 +18,7 @@ from tune_app.console import Console
 from tune_app.errors import UserError
 from tune_app.objectives import values_of
 from tune_app.outcomes import carried_from
+from tune_app.study.confirmation import Confirmation, confirmation_line, read_confirmation
 from tune_app.study.record import StudyRecord
 from tune_app.study.remaining import Course, remaining_s
 from tune_app.study.remote import StoredStudies, is_running
@@ -44,6 +45,7 @@ class Overview:
     Attributes:
         parent: name of the study that it is a changed version of.
         changed: time at which a trial last began or ended; None without trials.
+        confirmation: result of ``headroom confirm``; None without one.
     """
 
     run_dir: Path
@@ -51,6 +53,7 @@ class Overview:
     status: StudyStatus
     parent: str | None
     changed: datetime.datetime | None
+    confirmation: Confirmation | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -59,6 +62,7 @@ class Overview:
             "is_running": self.is_running,
             "parent": self.parent,
             "changed": self.changed.isoformat(timespec="seconds") if self.changed else None,
+            **({} if self.confirmation is None else {"confirmation": self.confirmation.as_dict()}),
         }
 
 
@@ -84,6 +88,7 @@ def overview(store: StudyStore, config: RunConfig, run_dir: Path) -> Overview:
         study_status(store, is_running=running),
         store.parent.name if store.parent else None,
         max(moments).astimezone() if moments else None,
+        read_confirmation(run_dir),
     )
 
 
@@ -210,6 +215,8 @@ def print_study(console: Console, store: StudyStore, shown: Overview, config: Ru
     for name, value in lines:
         console.say(f"{name:<{width}}  {value}")
     print_status(console, store, shown.status, running=shown.is_running, course=Course.of(config), version=version)
+    if shown.confirmation is not None:
+        console.say(confirmation_line(shown.confirmation))
 
 
 def _unlike_defaults(record: StudyRecord) -> list[tuple[str, Any]]:

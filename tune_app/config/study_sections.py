@@ -105,6 +105,15 @@ class PinnedSection:
     further: dict[str, float] = field(
         default_factory=dict, metadata=Setting("Values of the objectives after the first.").metadata
     )
+    ranking: str = field(
+        default="search",
+        metadata=Setting(
+            "Ranking that chose the trial: search, confirmation, or choice for one named at export."
+        ).metadata,
+    )
+    expected: float | None = field(
+        default=None, metadata=Setting("Value to expect on unseen rows, by the confirmation.").metadata
+    )
 
 
 def _check_database(name: str, url: str | None) -> None:

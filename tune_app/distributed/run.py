@@ -62,7 +62,7 @@ def run_trials(run: StudyRun, screen: Screen | None) -> tuple[LoopEnd, Tracking]
     trials = store.trials()
     checkpoints = study_checkpoints(config, store.id, say)
     left_open = _take_up(run, checkpoints, trials)
-    with joined(run.address, *_cpus_and_gpus(config)) as cluster, interruptible(_interruption_notice(voice)) as signal:
+    with joined(run.address, *offered(config)) as cluster, interruptible(_interruption_notice(voice)) as signal:
         gpus = cluster.gpus_per_trial(config.resources.gpu)
         cluster.check_fits(cpu=config.resources.cpu, gpu=gpus)
         say(study_lines(config, store, cluster.dashboard_url))
@@ -93,7 +93,7 @@ def _take_up(run: StudyRun, checkpoints: StudyCheckpoints, trials: Sequence[Froz
         return open_trials(run.store, checkpoints)
 
 
-def _cpus_and_gpus(config: RunConfig) -> tuple[int, int | None]:
+def offered(config: RunConfig) -> tuple[int, int | None]:
     """Return the CPUs that a Ray started here offers, and the GPUs that it claims; None claims the existing ones."""
     # A card that is simulated on the CPU counts as one GPU, which trials share like an existing one.
     claimed = 1 if config.memory.device_gib is not None and not torch_facts().devices else None

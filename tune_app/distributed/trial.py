@@ -3,11 +3,16 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from trainables.reports import Report
 from trainables.settings import TrialSettings
 from tune_app.printable import PrintableFormatter
+
+if TYPE_CHECKING:
+    from trainables.devices.device import MemoryDevice
+    from trainables.planning.accepted import AcceptedPlans
+    from trainables.trial import TrialFolders
 
 
 class RunTrial(Protocol):
@@ -39,10 +44,39 @@ class Workspace:
 def train_encoder(settings: TrialSettings, report: Report, workspace: Workspace) -> None:
     """Run one real trial. The imports are heavy and happen only in the worker."""
     from trainables.content import inputs_checked
+    from trainables.trial import run_trial
+
+    folders, device, accepted = _prepared(settings, workspace)
+    with inputs_checked(settings):
+        run_trial(settings, report=report, folders=folders, device=device, accepted=accepted)
+
+
+def score_encoder(settings: TrialSettings, report: Report, workspace: Workspace) -> None:
+    """Score the model of the checkpoint to resume from on the test part, which no search may do.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+    """
+    from trainables.content import inputs_checked
+    from trainables.held_out import score_test_part
+
+    if workspace.resume_from is None:
+        raise FileNotFoundError("the checkpoint of the model to test is gone")
+    folders, device, accepted = _prepared(settings, workspace)
+    with inputs_checked(settings):
+        score_test_part(
+            settings, workspace.resume_from, report=report, folders=folders, device=device, accepted=accepted
+        )
+
+
+def _prepared(
+    settings: TrialSettings, workspace: Workspace
+) -> "tuple[TrialFolders, MemoryDevice, AcceptedPlans | None]":
+    """Prepare this worker for a run; return the run's folders, its device, and the plans that accepted it."""
     from trainables.devices.current import current_device
     from trainables.planning.accepted import AcceptedPlans
     from trainables.threads import limit_threads
-    from trainables.trial import TrialFolders, run_trial
+    from trainables.trial import TrialFolders
     from trainables.worker import check_worker_is_clean
 
     _log_to_stderr()
@@ -56,9 +90,7 @@ def train_encoder(settings: TrialSettings, report: Report, workspace: Workspace)
         folder=folders.machine.cards,
     )
     check_worker_is_clean(device)
-    with inputs_checked(settings):
-        accepted = None if workspace.plans is None else AcceptedPlans.from_text(workspace.plans)
-        run_trial(settings, report=report, folders=folders, device=device, accepted=accepted)
+    return folders, device, None if workspace.plans is None else AcceptedPlans.from_text(workspace.plans)
 
 
 def _log_to_stderr() -> None:

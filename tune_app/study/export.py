@@ -24,6 +24,7 @@ from tune_app.errors import UserError
 from tune_app.objectives import front, named_values, values_of
 from tune_app.outcomes import CARRIED_ATTRIBUTE, RECOMMENDED_ATTRIBUTE, TRIAL_ATTRIBUTES, carried_from
 from tune_app.printable import printable
+from tune_app.study.confirmation import Confirmation, confirmation_line
 from tune_app.study.lines import COLLAPSED
 from tune_app.study.reporting import is_collapsed, is_recommended, leaderboard, outcome_of, reason_of
 from tune_app.study.run_dir import shown_config
@@ -39,12 +40,20 @@ _PINNED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 _SEARCH_ONLY = ("space", "scheduler", "tracking", "checkpoint")
 
 
-def export_best(store: StudyStore, config: RunConfig, folder: Path, number: int | None = None) -> Path:
+def export_best(
+    store: StudyStore,
+    config: RunConfig,
+    folder: Path,
+    number: int | None = None,
+    confirmation: Confirmation | None = None,
+) -> Path:
     """Write the best trial, or another one, as a complete configuration, and return its path.
 
     Args:
         config: the study's own configuration, as resolved when it ran.
-        number: number of the trial; None takes the best one, by the first objective.
+        number: number of the trial; None takes the winner of the confirmation or, without one, the best of the search
+            by the first objective.
+        confirmation: confirmation of the study; None without one.
 
     Raises:
         UserError: the study holds no complete trial or none of that number, its record holds an impossible value, or
@@ -56,36 +65,74 @@ def export_best(store: StudyStore, config: RunConfig, folder: Path, number: int 
             f"{store.name}: holds no complete trial, so there is no best configuration; headroom status {store.name}"
             " shows the outcomes of its trials"
         )
+    if number is None and confirmation is not None and confirmation.winner is None:
+        return _export_untried(store, config, folder, confirmation)
+    ranking = "search" if number is None else "choice"
+    if number is None and confirmation is not None:
+        number, ranking = confirmation.winner, "confirmation"
     best = ranked[0] if number is None else next((trial for trial in ranked if trial.number == number), None)
     if best is None:
         raise UserError(
             f"--trial: {number} is not a complete trial of {store.name}; give one that headroom status"
             f" {store.name} ranks, e.g. {ranked[0].number}"
         )
-    text = best_yaml(store, config, best)
+    chosen_by = confirmation if ranking == "confirmation" else None
+    text = best_yaml(store, config, best, ranking, chosen_by)
     with _writing(folder):
         write_whole(folder / BEST_FILE, text)
     return folder / BEST_FILE
 
 
-def best_yaml(store: StudyStore, config: RunConfig, trial: FrozenTrial) -> str:
+def best_yaml(
+    store: StudyStore,
+    config: RunConfig,
+    trial: FrozenTrial,
+    ranking: str = "search",
+    chosen_by: Confirmation | None = None,
+) -> str:
     """Return the complete configuration of a trial as the text of ``best.yaml``.
+
+    Args:
+        ranking: ranking that chose the trial; see ``PinnedSection``.
+        chosen_by: confirmation that the trial won; None without one.
 
     Raises:
         UserError: the trial's record holds a value that its setting cannot have.
     """
     try:
-        values = best_config(store, config, trial)
+        values = best_config(store, config, trial, ranking, None if chosen_by is None else chosen_by.expected_value)
     except UserError as error:
         raise UserError(
             f"{store.name}: trial {trial.number} holds a value that no search gives it: {error}; its record was changed"
             " by other means, so export another one with --trial"
         ) from None
-    return yaml_text(values, _comment(store, trial))
+    return yaml_text(values, _comment(store, trial, chosen_by))
 
 
-def best_config(store: StudyStore, config: RunConfig, trial: FrozenTrial) -> dict[str, Any]:
+def _export_untried(store: StudyStore, config: RunConfig, folder: Path, confirmation: Confirmation) -> Path:
+    """Write a confirmed winner that no trial of the search completed: a recommended configuration."""
+    own = replace(config.with_params(confirmation.winner_params), pinned=None)
+    with _writing(folder):
+        comment = (
+            f"The recommended configuration of study {store.name}, which no trial of the search completed.\n"
+            f"{confirmation_line(confirmation)}.\nheadroom train {BEST_FILE} trains it and saves the model."
+        )
+        write_whole(folder / BEST_FILE, yaml_text(_trainable(own), comment))
+    return folder / BEST_FILE
+
+
+def best_config(
+    store: StudyStore,
+    config: RunConfig,
+    trial: FrozenTrial,
+    ranking: str = "search",
+    expected: float | None = None,
+) -> dict[str, Any]:
     """Return a trial's complete configuration as plain data, with the origin of its value pinned.
+
+    Args:
+        ranking: ranking that chose the trial; see ``PinnedSection``.
+        expected: value to expect of it on unseen rows; None without a confirmation.
 
     Raises:
         UserError: the trial's record holds a value that its setting cannot have.
@@ -100,16 +147,24 @@ def best_config(store: StudyStore, config: RunConfig, trial: FrozenTrial) -> dic
         "data_fingerprint": store.record.data_fingerprint,
         "device": str(trial.user_attrs.get("device", "unknown")),
         "versions": installed_versions(),
+        "ranking": ranking,
+        "expected": expected,
     }
     try:
         pinned: PinnedSection = validated(PinnedSection, origin)
     except ValidationError as error:
         raise UserError(one_line(error, "the study", root=model_of(PinnedSection), prefix=["pinned"])) from None
     own = replace(config.with_params(trial.params), pinned=pinned)
-    values = shown_config(own)
-    values["study"]["storage"] = None
+    values = _trainable(own)
     # The budget determines how a batch is cut, and dropout differs with another cut.
     values["memory"]["budget_gib"] = trial.user_attrs.get("budget_gib") or own.memory.budget_gib
+    return values
+
+
+def _trainable(config: RunConfig) -> dict[str, Any]:
+    """Return the sections of a configuration that a training run uses, as plain data."""
+    values = shown_config(config)
+    values["study"]["storage"] = None
     return {section: value for section, value in values.items() if section not in _SEARCH_ONLY}
 
 
@@ -198,18 +253,19 @@ def _row(
     ]
 
 
-def _comment(store: StudyStore, trial: FrozenTrial) -> str:
+def _comment(store: StudyStore, trial: FrozenTrial, chosen_by: Confirmation | None) -> str:
     values = ", ".join(f"{name} {value:.6f}" for name, value in named_values(trial, store.record.objectives).items())
     origin = carried_from(trial)
     value = f"Trial {trial.number} of study {store.name}{f' ({origin})' if origin else ''}: {values}"
     value += f"; {COLLAPSED}" if is_collapsed(trial) else ""
+    chosen = "" if chosen_by is None else f"{confirmation_line(chosen_by)}.\n"
     folds = store.record.fixed.get("data.folds")
     if folds:
         return (
-            f"{value}, the mean of its {folds} folds.\n"
+            f"{value}, the mean of its {folds} folds.\n{chosen}"
             f"headroom train {BEST_FILE} trains it on one split, of the same data and test part, and saves the model."
         )
-    return f"{value} on validation.\nheadroom train {BEST_FILE} trains it again and saves the model."
+    return f"{value} on validation.\n{chosen}headroom train {BEST_FILE} trains it again and saves the model."
 
 
 @contextmanager

@@ -25,14 +25,22 @@ from trainables.files import whole_file
 from tune_app.config import RunConfig
 from tune_app.errors import StorageError, UserError, without_password
 from tune_app.study.lease import LEASE_FILE, SILENT_S, Lease
-from tune_app.study.run_dir import CONFIG_FILE, REPORT_FILE, keep_urls, stored_urls
+from tune_app.study.removal import remove_below
+from tune_app.study.run_dir import (
+    CONFIG_FILE,
+    CONFIRMATION_FILE,
+    CONFIRMATION_FOLDER,
+    REPORT_FILE,
+    keep_urls,
+    stored_urls,
+)
 from tune_app.study.storage_location import StorageLocation, StoreUnavailableError, store_errors
 from tune_app.study.store import JOURNAL_FILE, search_is_running, search_lock
 from tune_app.uris import below, is_store, parted, working_copies
 
 _COPIED = (JOURNAL_FILE, CONFIG_FILE)
 """Files in writing order: a study without a configuration does not count as a study yet. Reading order is reversed."""
-_BESIDE = (REPORT_FILE,)
+_BESIDE = (REPORT_FILE, CONFIRMATION_FILE)
 """Files that a command adds to a study in the store."""
 _HOLDER_FILE = "search.holder"
 _KNOWN_FILE = "search.known"
@@ -181,7 +189,7 @@ class StoredStudies:
         run_dir = self.folder / name
         try:
             # The configuration is written last and read first: if it is there, so is the journal.
-            contents = {file: self.read(f"{name}/{file}") for file in reversed(_COPIED)}
+            contents = {file: self.read(f"{name}/{file}") for file in (*reversed(_COPIED), CONFIRMATION_FILE)}
         except OSError as error:
             raise self._unreadable(error) from None
         if contents[CONFIG_FILE] is None and not (may_be_deleted and (run_dir / _KNOWN_FILE).exists()):
@@ -210,6 +218,7 @@ class StoredStudies:
                 say(f"the store lacks some records of this machine; they are saved as {aside}")
             _write(journal, there)
         _write(config, contents[CONFIG_FILE])
+        _write(run_dir / CONFIRMATION_FILE, contents[CONFIRMATION_FILE])
         _write(run_dir / _KNOWN_FILE, None if there is None else b"")
         if there is not None:
             keep_urls({**stored_urls(run_dir), "study.dir": self._location.address}, run_dir)
@@ -266,6 +275,8 @@ class StoredStudies:
         try:
             for file in (*reversed(_COPIED), *_BESIDE):
                 self.delete(f"{name}/{file}")
+            with self._reached() as (filesystem, path):
+                remove_below(filesystem, path, f"{name}/{CONFIRMATION_FOLDER}")
         except OSError as error:
             raise UserError(
                 f"study.dir: {self._location.address}: {name} cannot be deleted there ({self._location.why(error)})"

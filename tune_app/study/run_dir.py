@@ -25,8 +25,11 @@ CACHE = "cache"
 ARTIFACTS = "artifacts"
 SECRETS_FILE = "secrets.json"
 REPORT_FILE = "report.html"
+CONFIRMATION_FILE = "confirm.json"
+CONFIRMATION_FOLDER = "confirm"
+"""Folder for the studies of a confirmation's trainings."""
 
-WRITTEN = (CACHE, ARTIFACTS, SECRETS_FILE, REPORT_FILE)
+WRITTEN = (CACHE, ARTIFACTS, SECRETS_FILE, REPORT_FILE, CONFIRMATION_FILE, CONFIRMATION_FOLDER)
 """Files and folders of headroom in the run directory, besides the configuration, the study and its checkpoints."""
 
 

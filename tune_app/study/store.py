@@ -47,6 +47,7 @@ _VERSION_KEY = "version_of"
 _BASELINES_KEY = "baselines"
 _STANDARD_ERROR_KEY = "standard_error"
 _TIME_KEY = "time"
+_TEST_KEY = "test"
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
@@ -173,6 +174,22 @@ class StudyStore:
     def set_time(self, time: StudyTime) -> None:
         if self.time != time:
             self.study.set_user_attr(_TIME_KEY, asdict(time))
+
+    @property
+    def opened_test(self) -> dict[str, Any] | None:
+        """What was scored when a confirmation opened the test part, as it noted before; None while it is closed."""
+        stored: dict[str, Any] | None = self.study.user_attrs.get(_TEST_KEY)
+        return stored
+
+    def open_test(self, scored: Mapping[str, Any]) -> None:
+        """Note that the test part is about to be opened, once, and what is scored on it.
+
+        Raises:
+            ValueError: it was opened before.
+        """
+        if self.opened_test is not None:
+            raise ValueError(f"{self.name}: the test part was opened before")
+        self.study.set_user_attr(_TEST_KEY, dict(scored))
 
     def set_target(self, trials: int) -> None:
         if self.target != trials:

@@ -17,7 +17,7 @@ from trainables.data.split import (
     split_rows,
     tie_equal_texts,
 )
-from trainables.settings import DataSettings
+from trainables.settings import DataSettings, Redraw
 
 
 def make_rows(groups: list[int], labels: list[int]) -> Rows:
@@ -283,3 +283,25 @@ def test_the_data_is_split_once_for_the_labels_that_it_holds(tmp_path: Path) -> 
     assert read_development(data, ["yes", "no"], 0).rows.class_names == ("yes", "no")
     path.write_text(path.read_text() + "another,no\n")
     assert len(read_development(data, ["yes", "no"], 0).rows) + len(read_test_rows(data, None, 0)) == 21
+
+
+def test_a_redraw_moves_rows_between_training_and_validation_and_leaves_the_test_part() -> None:
+    data = DataSettings("demo", max_rows=300)
+    usual = read_development(data, None, 3)
+    first, again, other = (read_development(data, None, 3, Redraw(seed)) for seed in (1, 1, 2))
+    assert len({read.rows.texts for read in (usual, first, other)}) == 1, "the rows outside the test part"
+    assert np.array_equal(first.splits[0].validation, again.splits[0].validation)
+    drawn = [set(read.splits[0].validation.tolist()) for read in (usual, first, other)]
+    assert drawn[0] != drawn[1] != drawn[2] != drawn[0]
+    for read in (first, other):
+        (split,) = read.splits
+        assert sorted([*split.train, *split.validation]) == list(range(len(read.rows)))
+        assert not {read.rows.groups[row] for row in split.train} & {read.rows.groups[row] for row in split.validation}
+        assert len(split.validation) == pytest.approx(len(usual.splits[0].validation), rel=0.15)
+
+
+def test_redrawn_folds_validate_every_row_once() -> None:
+    data = DataSettings("demo", max_rows=300)
+    folds = [read_development(data, None, 3, Redraw(7, fold, 4)) for fold in range(4)]
+    validated = np.concatenate([read.splits[0].validation for read in folds])
+    assert sorted(validated.tolist()) == list(range(len(folds[0].rows)))

@@ -573,6 +573,17 @@ def test_the_commands_know_studies_by_their_uri(bucket: Bucket, machine: Machine
     assert headroom("study", "list", "--dir", PLACE).out.startswith("no study in s3://key:***@bucket/runs")
 
 
+def test_a_confirmation_is_there_for_every_machine_and_goes_with_its_study(bucket: Bucket, machine: Machine) -> None:
+    with Search() as search:
+        search.complete(0.1)
+    StoredStudies(PLACE).write("x/confirm.json", b"{}")
+    StoredStudies(below(below(PLACE, "x"), "confirm")).write("confirm-seeds/study.journal", b"record")
+    folder = machine("B")
+    assert (fetched(below(PLACE, "x")) / "confirm.json").read_bytes() == b"{}"
+    delete(read(), folder / "x")
+    assert bucket.files == []
+
+
 @pytest.fixture(autouse=True)
 def _no_lease_is_renewed_afterwards(machine: Machine) -> Iterator[None]:
     yield
