@@ -27,7 +27,7 @@ folds so far.
 """
 
 CORRECTED_VALUE = "corrected_value"
-"""Fact of a trial whose validation part was redrawn: its objective less the optimism of its best epoch."""
+"""Fact of a trial whose validation part was redrawn: its objective on rows that did not choose its best epoch."""
 
 VALUE_DEVIATION = "value_deviation"
 """Fact of such a trial: the standard deviation of its objective over other validation rows of the same number."""

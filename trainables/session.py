@@ -42,8 +42,8 @@ from trainables.training.checkpoint import (
 from trainables.training.divergence import diverged
 from trainables.training.evaluate import predict_outputs
 from trainables.training.loader import stream_batches
-from trainables.training.optimism import ResampledScores
 from trainables.training.optimizer import build_optimizer, prepare_states
+from trainables.training.out_of_bag import ResampledScores
 from trainables.training.precision import resolve_precision, set_tf32
 from trainables.training.rungs import sample_rows
 from trainables.training.schedule import build_schedule
@@ -53,7 +53,7 @@ from trainables.training.step import train_step
 _LOG = logging.getLogger("headroom.memory")
 
 VALIDATION_RESAMPLES = 20
-"""Number of resamples of a redrawn validation part by which a run's optimism is estimated."""
+"""Number of resamples of a redrawn validation part on which a run's epoch is chosen and scored."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +69,14 @@ class _Epoch:
     number: int
     batches: list[np.ndarray]
     examples: Examples
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Places of a group's rows in a part, (rows,), and of their outputs, (inputs of the rows,)."""
+
+    rows: np.ndarray
+    outputs: np.ndarray
 
 
 class TrainingSession:
@@ -353,30 +361,44 @@ class TrainingSession:
         return scores
 
     def _resampled(self, outputs: torch.Tensor, rows: np.ndarray) -> ResampledScores:
-        """Return the objective on resamples of rows, and with each resample's thresholds on all of the rows."""
-        own, whole = [], []
-        objective = self.settings.task.metric
+        """Return the objective on resamples of rows and, with each resample's thresholds, on the rows that it lacks."""
+        own, rest = [], []
+        groups = self._groups(outputs, rows)
         with _unchecked():
-            for drawn_outputs, drawn_rows in self._resamples(outputs, rows, VALIDATION_RESAMPLES):
-                scores = self._score(drawn_outputs, drawn_rows, None, breakdowns=False)
-                own.append(scores.metrics[objective])
-                whole.append(self._score(outputs, rows, scores.decision, breakdowns=False).metrics[objective])
-        return {"own": own, "whole": whole}
+            for drawn in self._resamples(groups, VALIDATION_RESAMPLES):
+                left_out = np.setdiff1d(np.arange(len(groups)), drawn)
+                if not len(left_out):
+                    continue
+                scores = self._score_groups(groups, drawn, outputs, rows, None)
+                own.append(scores.metrics[self.settings.task.metric])
+                others = self._score_groups(groups, left_out, outputs, rows, scores.decision)
+                rest.append(others.metrics[self.settings.task.metric])
+        return {"own": own, "rest": rest}
 
-    def _resamples(
-        self, outputs: torch.Tensor, rows: np.ndarray, count: int
-    ) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
-        """Yield outputs and rows of the groups of rows, drawn with replacement.
-
-        The draws depend on the rows and the test part's seed alone, so that runs on the same rows have the same ones.
-        """
-        groups = np.unique([self.inputs.rows.groups[row] for row in rows], return_inverse=True)[1]
-        members = np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
+    def _groups(self, outputs: torch.Tensor, rows: np.ndarray) -> "list[_Group]":
+        """Return the places of each group's rows among ``rows`` and of their outputs among ``outputs``."""
+        group_of_row = np.unique([self.inputs.rows.groups[row] for row in rows], return_inverse=True)[1]
+        members = np.split(np.argsort(group_of_row, kind="stable"), np.cumsum(np.bincount(group_of_row))[:-1])
         of_row = np.split(np.arange(len(outputs)), np.cumsum(self.examples.counts[rows])[:-1])
+        return [_Group(places, np.concatenate([of_row[place] for place in places])) for places in members]
+
+    def _resamples(self, groups: "Sequence[_Group]", count: int) -> Iterator[np.ndarray]:
+        """Yield numbers of groups drawn with replacement, the same in every run with as many groups."""
         rng = np.random.default_rng(self.settings.seeds.split)
         for _ in range(count):
-            places = np.concatenate([members[group] for group in rng.integers(len(members), size=len(members))])
-            yield outputs[np.concatenate([of_row[place] for place in places])], rows[places]
+            yield rng.integers(len(groups), size=len(groups))
+
+    def _score_groups(
+        self,
+        groups: "Sequence[_Group]",
+        chosen: np.ndarray,
+        outputs: torch.Tensor,
+        rows: np.ndarray,
+        decision: Decision | None,
+    ) -> Scores:
+        places = np.concatenate([groups[group].rows for group in chosen])
+        of_outputs = np.concatenate([groups[group].outputs for group in chosen])
+        return self._score(outputs[of_outputs], rows[places], decision, breakdowns=False)
 
     def evaluate_test(self, resamples: int) -> tuple[Scores, list[float]]:
         """Return the scores on the test part, with thresholds chosen on validation, and resampled objectives.
@@ -390,11 +412,11 @@ class TrainingSession:
         decision = self.evaluate("validation").decision
         rows = self.inputs.part("test")
         outputs, scores = self._evaluate_rows(rows, "test", decision)
-        objective = self.settings.task.metric
+        groups = self._groups(outputs, rows)
         with _unchecked():
             resampled = [
-                self._score(drawn_outputs, drawn_rows, decision, breakdowns=False).metrics[objective]
-                for drawn_outputs, drawn_rows in self._resamples(outputs, rows, resamples)
+                self._score_groups(groups, drawn, outputs, rows, decision).metrics[self.settings.task.metric]
+                for drawn in self._resamples(groups, resamples)
             ]
         return scores, resampled
 

@@ -41,7 +41,7 @@ def test_a_model_scores_on_the_test_part_as_in_its_export(settings: TrialSetting
     assert min(resampled) < test.value < max(resampled)
 
 
-def test_a_trial_on_the_usual_split_estimates_no_optimism(settings: TrialSettings, tmp_path: Path) -> None:
+def test_a_trial_on_the_usual_split_has_no_corrected_value(settings: TrialSettings, tmp_path: Path) -> None:
     reports: list[TrialReport] = []
     usual = replace(with_params(settings, {"train.epochs": 1}), seeds=trial_seeds(0))
     run_trial(usual, report=reports.append, folders=TrialFolders(tmp_path / "cache", None), device=CpuDevice())

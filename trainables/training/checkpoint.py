@@ -13,7 +13,7 @@ from torch import nn
 from trainables.devices.counting import uncounted
 from trainables.files import whole_folder
 from trainables.reports import FOLD_EPOCH, FOLD_EPOCHS, Breakdowns
-from trainables.training.optimism import ResampledScores, deviation, optimism
+from trainables.training.out_of_bag import ResampledScores, deviation, out_of_bag_value
 
 _FILE = "state.pt"
 
@@ -80,8 +80,8 @@ class TrialProgress:
 
     @property
     def corrected_value(self) -> float | None:
-        """Objective of the best epoch less its optimism; None if the validation part was not resampled."""
-        return max(self.values) - optimism(self.resampled) if self.resampled and self.values else None
+        """Objective to expect of the best epoch on other rows; None if the validation part was not resampled."""
+        return out_of_bag_value(self.resampled) if self.resampled else None
 
     @property
     def value_deviation(self) -> float | None:

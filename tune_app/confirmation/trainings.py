@@ -172,7 +172,7 @@ class Trainings:
         return {place: _result(trials) for place, trials in found.items()}
 
     def corrected(self, candidate: Candidate) -> dict[int, float]:
-        """Return, by seed, a candidate's values less their optimism (``trainables.training.optimism``)."""
+        """Return a candidate's values on rows that did not choose their epochs, by seed; see ``CORRECTED_VALUE``."""
         return {
             trial.user_attrs[_SEED]: float(trial.user_attrs.get(CORRECTED_VALUE, trial.values[0]))
             for trial in self._complete(candidate)

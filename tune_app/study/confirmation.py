@@ -44,7 +44,7 @@ class ConfirmedCandidate:
         standing: ``winner``; ``tie`` with the leader; ``behind`` it by more than a standard error; ``beaten`` by it and
             dropped; or ``failed``.
         values: validation value of each training, in the order of the seeds.
-        corrected: the same values less the optimism of their best epochs.
+        corrected: the same trainings' values on rows that did not choose their best epochs.
         mean: mean of ``values``; None without one.
         interval: 90 % BCa bootstrap interval of the mean.
         p_best: probability of having the highest mean.

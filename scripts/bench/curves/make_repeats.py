@@ -44,7 +44,6 @@ from trainables.settings import DataSettings, MemorySettings, Seeds, TrialSettin
 from trainables.tasks import criteria
 from trainables.tasks.criteria import THRESHOLD
 from trainables.training.evaluate import predict_outputs
-from trainables.training.optimism import deviation, optimism
 
 _POSTS = 250
 _ROWS = 800
@@ -118,15 +117,17 @@ def train(world: int, index: int, seed: int, place: Place) -> Run:
             best = {name: tensor.clone() for name, tensor in session.model.state_dict().items()}
             threshold = scores.decision[THRESHOLD]
     session.model.load_state_dict(best)
-    resampled = session.progress.resampled
+    corrected, noise = session.progress.corrected_value, session.progress.value_deviation
+    assert corrected is not None
+    assert noise is not None
     return Run(
         world,
         index,
         seed,
         params,
         tuple(values),
-        optimism(resampled),
-        deviation(resampled[session.progress.best_epoch - 1]),
+        corrected,
+        noise,
         _answers(session, threshold),
         time.process_time() - start,
     )

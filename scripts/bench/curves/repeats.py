@@ -44,7 +44,7 @@ _HEADER = (
     "seed",
     "params",
     "values",
-    "optimism",
+    "corrected",
     "deviation",
     "answers",
     "cpu_s",
@@ -58,7 +58,7 @@ class Run:
     Attributes:
         index: number of the configuration in its world; 0 is the recommended one.
         values: macro-F1 on the validation part after every epoch, (epochs,).
-        optimism: amount by which the best epoch's value is too high (``trainables.training.optimism``).
+        corrected: value on rows that did not choose the best epoch (``trainables.training.out_of_bag``).
         deviation: noise of the best epoch's value by its rows, likewise.
         answers: answers (0 or 1) of the best epoch's model on the world's test rows, (test rows,).
     """
@@ -68,7 +68,7 @@ class Run:
     seed: int
     params: Mapping[str, Scalar]
     values: tuple[float, ...]
-    optimism: float
+    corrected: float
     deviation: float
     answers: NDArray[np.int8]
     cpu_s: float
@@ -77,11 +77,6 @@ class Run:
     def value(self) -> float:
         """Value that a search would record: that of the best epoch."""
         return max(self.values)
-
-    @property
-    def corrected(self) -> float:
-        """Value less its optimism."""
-        return self.value - self.optimism
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +100,7 @@ def as_row(run: Run) -> dict[str, object]:
         # The seeds of a configuration share its settings: the first one's row holds them.
         "params": json.dumps(run.params) if run.seed == 0 else "",
         "values": _joined(run.values),
-        "optimism": f"{run.optimism:.5f}",
+        "corrected": f"{run.corrected:.5f}",
         "deviation": f"{run.deviation:.5f}",
         "answers": packed(run.answers),
         "cpu_s": f"{run.cpu_s:.2f}",
@@ -131,7 +126,7 @@ def read_runs(file: Path | None = None) -> list[Run]:
                     int(row["seed"]),
                     params[key],
                     _split(row["values"]),
-                    float(row["optimism"]),
+                    float(row["corrected"]),
                     float(row["deviation"]),
                     unpacked(row["answers"]),
                     float(row["cpu_s"]),
