@@ -1,6 +1,6 @@
 """Which configuration to use: the winner, the certainty of its value, and the figures that it is compared with."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,8 @@ from tune_app.config.yaml_files import yaml_text
 from tune_app.errors import UserError
 from tune_app.objectives import named_values
 from tune_app.outcomes import carried_from
-from tune_app.report.confirmed import Confirmation, ConfirmedCandidate, Interval, read_confirmation
 from tune_app.report.source import Source
+from tune_app.study.confirmation import Confirmation, ConfirmedCandidate, Interval, read_confirmation
 from tune_app.study.export import best_yaml
 from tune_app.study.reporting import is_collapsed, is_recommended, params_text
 
@@ -96,16 +96,17 @@ def choose(source: Source) -> Choice | None:
         problem = f"confirm.json names trial {number}, which is not complete here: it belongs to another study"
         confirmation, winner = None, source.ranked[0]
     best_recommended = next((trial for trial in source.ranked if is_recommended(trial)), None)
-    whole, why_not = _whole(source, winner)
+    whole, why_not = _whole(source, winner, confirmation)
+    params = winner.params if winner is not None else confirmation.winner_params if confirmation else {}
     return Choice(
         trial=None if winner is None else winner.number,
         search_value=None if winner is None else source.value_of(winner),
         fold_deviation=None if winner is None else winner.user_attrs.get("metrics", {}).get(FOLD_DEVIATION),
         recommended=None if best_recommended is None else best_recommended.number,
         confirmation=confirmation,
-        settings=_settings(winner, best_recommended),
+        settings=_settings(params, None if winner is best_recommended else best_recommended),
         estimates=tuple(_estimates(source, winner, best_recommended, confirmation)),
-        short=yaml_text(_nested(winner.params)) if winner else "",
+        short=yaml_text(_nested(params)),
         whole=whole,
         problem=why_not,
         confirmed=None if confirmation is None else winner_of(confirmation),
@@ -122,21 +123,20 @@ def _confirmation(source: Source) -> tuple[Confirmation | None, str]:
         return None, str(error)
 
 
-def _whole(source: Source, winner: FrozenTrial | None) -> tuple[str, str]:
+def _whole(source: Source, winner: FrozenTrial | None, confirmation: Confirmation | None) -> tuple[str, str]:
+    """Return the complete configuration, or the reason why it cannot be made."""
     if winner is None:
         return "", "the search did not complete the recommended configuration that won; headroom export writes it"
     try:
-        return best_yaml(source.store, source.config, winner), ""
+        ranking = "search" if confirmation is None else "confirmation"
+        return best_yaml(source.store, source.config, winner, ranking, confirmation), ""
     except UserError as error:
         return "", str(error)
 
 
-def _settings(winner: FrozenTrial | None, recommended: FrozenTrial | None) -> tuple[Setting, ...]:
-    if winner is None:
-        return ()
-    is_other = recommended is not None and recommended.number != winner.number
-    others = recommended.params if recommended is not None and is_other else {}
-    return tuple(Setting(name, value, others.get(name)) for name, value in winner.params.items())
+def _settings(params: Mapping[str, Any], recommended: FrozenTrial | None) -> tuple[Setting, ...]:
+    others = {} if recommended is None else recommended.params
+    return tuple(Setting(name, value, others.get(name)) for name, value in params.items())
 
 
 def _estimates(
@@ -154,6 +154,7 @@ def _estimates(
         yield Estimate("Recommended, fresh seeds", "recommended", again.mean, again.interval)
     if (of_winner := winner_of(confirmation)) is not None and of_winner.mean is not None:
         yield Estimate("Winner, fresh seeds", "confirmed", of_winner.mean, of_winner.interval)
+    yield Estimate("Winner, to expect", "confirmed", confirmation.expected_value, confirmation.expected_interval)
     if (test := confirmation.test) is not None:
         if test.recommended is not None:
             yield Estimate("Recommended, test part", "recommended", test.recommended.value, test.recommended.interval)
@@ -208,7 +209,7 @@ def _front(source: Source) -> tuple[OnFront, ...]:
     )
 
 
-def _nested(params: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _nested(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return settings by section, as a configuration file has them."""
     sections: dict[str, dict[str, Any]] = {}
     for name, value in params.items():

@@ -116,14 +116,13 @@ def _confirmed(source: Source, choice: Choice) -> Check:
         text += f": {shown(mean)} on average"
         if choice.search_value is not None:
             text += f", where the search had {shown(choice.search_value)}"
-    if confirmation.expected_value is not None:
-        text += f"; expect {shown(confirmation.expected_value)} on new data"
+    text += f"; expect {shown(confirmation.expected_value)} on new data"
     is_ahead = True
     if recommended is not None and recommended.mean is not None and mean is not None:
         text += f". The recommended configuration has {shown(recommended.mean)}"
         low = mean if candidate is None or candidate.interval is None else candidate.interval[0]
         is_ahead = low > recommended.mean
-    ties = [f"trial {number}" for number in confirmation.ties if number is not None]
+    ties = [f"trial {number}" for number in confirmation.ties]
     if ties:
         text += f". Not to be told apart from {_listed(ties)}"
     return Check("good" if is_ahead else "care", question, f"{text}.")

@@ -11,6 +11,7 @@ from search_spaces.space import parse_space
 from tune_app.objectives import Objective
 from tune_app.outcomes import Outcome
 from tune_app.report.trust import edges_of
+from tune_app.study.confirmation import Confirmation, ConfirmedCandidate, TestFigure, TestPart
 from tune_app.study.reporting import StudyStatus
 from tune_app.study.store import StudyTime
 
@@ -38,22 +39,31 @@ def with_rise(study: Any, trials: int = 24) -> Any:
     return study
 
 
-def confirmation(winner: int | None) -> dict[str, Any]:
-    """Return ``confirm.json`` of the contract, with one leader and a recommended configuration."""
-    candidate = {"role": "leader", "search_value": 0.9, "values": [0.87, 0.89], "p_best": 0.8, "interval": [0.86, 0.9]}
-    return {
-        "study": "written",
-        "metric": "macro_f1",
-        "seeds": 2,
-        "winner": winner,
-        "ties": [],
-        "candidates": [
-            {**candidate, "number": winner, "mean": 0.88},
-            {**candidate, "number": 0, "mean": 0.6, "role": "recommended", "interval": None},
-        ],
-        "expected_value": 0.875,
-        "test": {"value": 0.85, "interval": [0.83, 0.87], "baseline": 0.44},
-    }
+def confirmation(winner: int | None, recommended_mean: float = 0.6) -> Confirmation:
+    """Return the confirmation of one leader and the recommended configuration of trial 0."""
+    values = [0.87, 0.89]
+    leader = ConfirmedCandidate(
+        winner, "leader", params(1e-3, "mean"), 0.9, "winner", values, values, 0.88, (0.86, 0.9), 0.8
+    )
+    recommended = ConfirmedCandidate(
+        0, "recommended", params(1e-3), 0.6, "beaten", values, values, recommended_mean, None, 0.2
+    )
+    return Confirmation(
+        study="written",
+        metric="macro_f1",
+        seeds=2,
+        folds=None,
+        winner=winner,
+        winner_params=leader.params,
+        ties=[],
+        candidates=[leader, recommended],
+        expected_value=0.875,
+        expected_interval=(0.85, 0.895),
+        is_clear=True,
+        data_fingerprint="data",
+        test=TestPart(winner, 0.85, (0.83, 0.87), 2, 0.44, "2026-01-31", TestFigure(0, 0.7, (0.65, 0.75), 2)),
+        remarks=["one training failed"],
+    )
 
 
 def test_the_best_trial_is_the_choice_until_a_confirmation_names_another(write_study: Write) -> None:
@@ -64,15 +74,17 @@ def test_the_best_trial_is_the_choice_until_a_confirmation_names_another(write_s
     assert "head:\n  pooling: mean" in choice.short
     assert f"trial: {best.number}" in choice.whole
     assert [setting.name for setting in choice.settings if setting.differs] == ["optim.lr", "head.pooling"]
-    (study.run_dir / "confirm.json").write_text(json.dumps(confirmation(5)))
+    confirmation(5).write(study.run_dir)
     choice = study.sections().choice
-    assert choice.trial == 5
+    assert (choice.trial, choice.remarks) == (5, ("one training failed",))
     assert [(estimate.kind, estimate.value, estimate.interval) for estimate in choice.estimates] == [
         ("baseline", 0.41, None),
         ("recommended", pytest.approx(0.601), None),
         ("search", study.store.trial(5).value, None),
         ("recommended", 0.6, None),
         ("confirmed", 0.88, (0.86, 0.9)),
+        ("confirmed", 0.875, (0.85, 0.895)),
+        ("recommended", 0.7, (0.65, 0.75)),
         ("test", 0.85, (0.83, 0.87)),
     ]
 
@@ -81,15 +93,13 @@ def test_a_confirmed_winner_is_good_if_its_interval_lies_above_the_recommended_o
     question = "Does it hold on fresh seeds?"
     study = with_rise(write_study(TWO))
     assert verdicts(study)[question][0] == "open"
-    content = confirmation(5)
-    (study.run_dir / "confirm.json").write_text(json.dumps(content))
+    confirmation(5).write(study.run_dir)
     verdict, answer = verdicts(study)[question]
     assert verdict == "good"
     assert "2 fresh seeds: 0.8800 on average" in answer
     assert "expect 0.8750 on new data" in answer
     assert "★ winner" in study.html()
-    content["candidates"][1]["mean"] = 0.87
-    (study.run_dir / "confirm.json").write_text(json.dumps(content))
+    confirmation(5, recommended_mean=0.87).write(study.run_dir)
     assert verdicts(study)[question][0] == "care"
 
 
@@ -97,8 +107,7 @@ def test_a_confirmed_winner_is_good_if_its_interval_lies_above_the_recommended_o
     ("content", "remark"),
     [
         ("{", "cannot be read"),
-        (json.dumps({"winner": 3}), "seeds: Field required"),
-        (json.dumps(confirmation(99)), "names trial 99, which is not complete here"),
+        (json.dumps(confirmation(99).as_dict()), "names trial 99, which is not complete here"),
     ],
 )
 def test_a_confirmation_that_cannot_be_used_is_a_remark(write_study: Write, content: str, remark: str) -> None:
@@ -111,9 +120,10 @@ def test_a_confirmation_that_cannot_be_used_is_a_remark(write_study: Write, cont
 
 def test_a_recommended_configuration_that_the_search_never_completed_can_win(write_study: Write) -> None:
     study = with_rise(write_study(TWO))
-    (study.run_dir / "confirm.json").write_text(json.dumps(confirmation(None)))
+    confirmation(None).write(study.run_dir)
     choice = study.sections().choice
     assert (choice.trial, choice.search_value, choice.whole) == (None, None, "")
+    assert "pooling: mean" in choice.short
     assert "A recommended configuration that the search never completed won" in study.html()
 
 
