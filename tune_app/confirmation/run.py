@@ -37,6 +37,9 @@ from tune_app.voice import Voice
 if TYPE_CHECKING:
     from trainables.data.split import Development
 
+_FEW_GROUPS = 10
+"""Groups of the test part below which a bootstrap over them says little."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -167,7 +170,7 @@ def _run(
             verdict,
             folds=request.folds,
             parts=_parts(config, request.folds, development),
-            remarks=[*end.remarks, *trainings.problems_of_test()],
+            remarks=[*end.remarks, *trainings.problems_of_test(), *few_groups(development)],
         )
         file = confirmation.write(confirmed.run_dir)
         _send(confirmed, file)
@@ -302,6 +305,15 @@ def _parts(config: RunConfig, folds: int | None, development: "Development") -> 
     share = config.data.validation_share / (1 - config.data.test_share) if folds is None else 1 / folds
     validation = max(1, round(share * rows))
     return Parts(max(1, rows - validation), validation, test)
+
+
+def few_groups(development: "Development") -> list[str]:
+    """Return a remark if the test part holds few groups."""
+    groups = development.test_groups
+    if groups >= _FEW_GROUPS:
+        return []
+    what = "1 group" if groups == 1 else f"{groups} groups"
+    return [f"the test part holds {what}: intervals over so few groups are too narrow"]
 
 
 def _opening_line(study: str, candidates: Sequence[Candidate], request: Request) -> str:

@@ -11,9 +11,10 @@ from click.testing import CliRunner
 from tune_app import load_study
 from tune_app.cli import cli
 from tune_app.config import load_config
-from tune_app.confirmation.run import ConfirmationEnd, Request, run_confirmation
+from tune_app.confirmation.run import ConfirmationEnd, Request, few_groups, run_confirmation
 from tune_app.console import Console
 from tune_app.errors import UserError
+from tune_app.screening.preconditions import development_of
 from tune_app.study.checkpoints import BEST
 from tune_app.study.store import StudyStore, search_lock
 from tune_app.study.store import load_study as load_store
@@ -67,9 +68,9 @@ def test_the_winner_is_retrained_tested_once_and_exported(
     again, output = confirmed(searched, Request(top=1, seeds=2))
     assert again.confirmation is not None
     assert again.confirmation.test == found.test
-    assert again.confirmation.remarks == [
-        f"the test part was opened on {found.test.opened}, for models of this winner; the first figure stays"
-    ]
+    first_figure = f"the test part was opened on {found.test.opened}, for models of this winner; the first figure stays"
+    assert first_figure not in found.remarks
+    assert first_figure in again.confirmation.remarks
     assert len(trainings_of(searched).trials()) == len(trials)
     stored = json.loads((searched.run_dir / "confirm.json").read_text())
     assert stored == json.loads(json.dumps(again.confirmation.as_dict()))
@@ -121,6 +122,11 @@ def test_changed_data_is_refused(tmp_path: Path, searched_on: Any) -> None:
     file.write_text(file.read_text().replace("calm", "restful"))
     with pytest.raises(UserError, match=r"^data.path: .*rows.csv has changed since the search of searched"):
         confirmed(searched, Request())
+
+
+def test_an_interval_over_few_groups_is_remarked(searched_on: Any) -> None:
+    development = development_of(searched_on("rows.csv").config)
+    assert few_groups(development) == ["the test part holds 6 groups: intervals over so few groups are too narrow"]
 
 
 def test_hours_for_less_than_the_first_round_are_refused(searched: Any, ray_with_one_slot: None) -> None:
