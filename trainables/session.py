@@ -357,23 +357,32 @@ class TrainingSession:
             return self.evaluate("validation")
         rows = self.inputs.part("validation")
         outputs, scores = self._evaluate_rows(rows, "validation", None)
-        self.progress.resampled.append(self._resampled(outputs, rows))
+        self.progress.resampled.append(self._resampled(outputs, rows, scores.decision))
         return scores
 
-    def _resampled(self, outputs: torch.Tensor, rows: np.ndarray) -> ResampledScores:
-        """Return the objective on resamples of rows and, with each resample's thresholds, on the rows that it lacks."""
-        own, rest = [], []
+    def _resampled(self, outputs: torch.Tensor, rows: np.ndarray, decision: Decision) -> ResampledScores:
+        """Return the objective on resamples of rows, and on the rows that each of them lacks.
+
+        Args:
+            decision: thresholds that all rows chose.
+        """
         groups = self._groups(outputs, rows)
+
+        def scored(chosen: np.ndarray, thresholds: Decision | None) -> Scores:
+            return self._score_groups(groups, chosen, outputs, rows, thresholds)
+
+        found = ResampledScores(own=[], rest=[], fixed=[])
+        objective = self.settings.task.metric
         with _unchecked():
             for drawn in self._resamples(groups, VALIDATION_RESAMPLES):
                 left_out = np.setdiff1d(np.arange(len(groups)), drawn)
                 if not len(left_out):
                     continue
-                scores = self._score_groups(groups, drawn, outputs, rows, None)
-                own.append(scores.metrics[self.settings.task.metric])
-                others = self._score_groups(groups, left_out, outputs, rows, scores.decision)
-                rest.append(others.metrics[self.settings.task.metric])
-        return {"own": own, "rest": rest}
+                scores = scored(drawn, None)
+                found["own"].append(scores.metrics[objective])
+                found["rest"].append(scored(left_out, scores.decision).metrics[objective])
+                found["fixed"].append(scored(drawn, decision).metrics[objective])
+        return found
 
     def _groups(self, outputs: torch.Tensor, rows: np.ndarray) -> "list[_Group]":
         """Return the places of each group's rows among ``rows`` and of their outputs among ``outputs``."""

@@ -11,10 +11,12 @@ class ResampledScores(TypedDict):
     Attributes:
         own: objective on the resample, with thresholds chosen on it.
         rest: objective on the rows that are not in the resample, with these thresholds.
+        fixed: objective on the resample, with the thresholds that all rows chose.
     """
 
     own: list[float]
     rest: list[float]
+    fixed: list[float]
 
 
 def out_of_bag_value(epochs: Sequence[ResampledScores]) -> float | None:
@@ -36,5 +38,8 @@ def out_of_bag_value(epochs: Sequence[ResampledScores]) -> float | None:
 
 
 def deviation(epoch: ResampledScores) -> float | None:
-    """Return the standard deviation of an epoch's score over other rows of the same number; None if it is unknown."""
-    return statistics.stdev(epoch["own"]) if len(epoch["own"]) > 1 else None
+    """Return the standard deviation of an epoch's score over other rows of the same number; None if it is unknown.
+
+    The thresholds are those of the run: on other rows nothing is chosen.
+    """
+    return statistics.stdev(epoch["fixed"]) if len(epoch["fixed"]) > 1 else None

@@ -44,7 +44,9 @@ def _lines(confirmation: Confirmation) -> list[str]:
     if confirmation.expected_interval is not None:
         lines.append(f"on unseen rows expect {_shown_interval(confirmation.expected_interval)} (90 %)")
     if ties := sum(candidate.standing == "tie" for candidate in confirmation.candidates):
-        lines.append(f"{ties} {'others' if ties > 1 else 'other'} cannot be told apart from it; it is the cheapest")
+        lines.append(f"{ties} {'others' if ties > 1 else 'other'} cannot be told apart from the best mean (tie)")
+    if any(who.standing == "winner" and who.compared is not None for who in confirmation.candidates):
+        lines.append("the winner has not the best mean: it is recommended and not beaten, or the cheapest of the ties")
     if confirmation.test is not None:
         lines += _test_lines(confirmation.test)
     problems = [problem for candidate in confirmation.candidates for problem in candidate.problems]

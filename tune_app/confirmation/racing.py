@@ -52,7 +52,7 @@ class Verdict:
     Attributes:
         racing: candidates that the leader has not beaten, the leader first; the leader has the highest mean.
         ties: those of them that cannot be told apart from the leader.
-        winner: cheapest one among the leader and its ties.
+        winner: recommended configuration that is not beaten, else the cheapest one among the leader and its ties.
     """
 
     racing: tuple[int, ...]
@@ -135,8 +135,8 @@ def decide(results: Mapping[int, Result], recommended: Collection[int]) -> Verdi
     Classification and Regression Trees, 1984, section 3.4.3. The p value at which a candidate is dropped would not do:
     a few seeds seldom reach it, and a much worse candidate would win for being cheap.
 
-    A recommended configuration only loses to a candidate whose mean is at least its own: being cheaper does not suffice
-    against settings that are known to work.
+    A recommended configuration that the leader has not beaten stays the winner: settings that are known to work are
+    given up only for better ones.
 
     Returns:
         None if no candidate can win.
@@ -146,9 +146,9 @@ def decide(results: Mapping[int, Result], recommended: Collection[int]) -> Verdi
         return None
     leader, *others = racing
     ties = [who for who in others if _is_tie(results[leader], results[who])]
-    floor = max((results[who].mean for who in (leader, *ties) if who in recommended), default=float("-inf"))
-    eligible = [who for who in (leader, *ties) if results[who].mean >= floor]
-    return Verdict(tuple(racing), tuple(ties), _cheapest(eligible, results))
+    stays = next((who for who in racing if who in recommended), None)
+    winner = _cheapest([leader, *ties], results) if stays is None else stays
+    return Verdict(tuple(racing), tuple(ties), winner)
 
 
 def _is_tie(leader: Result, other: Result) -> bool:

@@ -118,8 +118,8 @@ class Confirmation:
         seeds: most seeds of a candidate.
         folds: number of folds that the seeds are; None if every seed draws its own split.
         winner: trial number of the winner; None if it is a recommended configuration that the search never completed.
-        ties: trial numbers of the candidates that cannot be told apart: they and the winner, the cheapest of them, lie
-            within a standard error of the highest mean.
+        ties: trial numbers of the candidates that cannot be told apart from the leader, and the leader's own if another
+            one wins: they lie within a standard error of the highest mean.
         expected_value: value to expect of the winner on unseen data, corrected for having been chosen.
         expected_interval: 90 % interval for the value on the test part.
         is_clear: whether the leader beat every other candidate.

@@ -7,15 +7,17 @@ from trainables.training.out_of_bag import ResampledScores, deviation, out_of_ba
 
 
 def test_each_resample_chooses_its_own_epoch() -> None:
-    first = ResampledScores(own=[0.8, 0.6], rest=[0.7, 0.7])
-    second = ResampledScores(own=[0.7, 0.9], rest=[0.6, 0.5])
+    first = ResampledScores(own=[0.8, 0.6], rest=[0.7, 0.7], fixed=[0.8, 0.6])
+    second = ResampledScores(own=[0.7, 0.9], rest=[0.6, 0.5], fixed=[0.7, 0.9])
     assert out_of_bag_value([first, second]) == pytest.approx((0.7 + 0.5) / 2)
-    assert out_of_bag_value([ResampledScores(own=[], rest=[])]) is None
+    assert out_of_bag_value([ResampledScores(own=[], rest=[], fixed=[])]) is None
 
 
 def test_the_deviation_needs_two_resamples() -> None:
-    assert deviation(ResampledScores(own=[0.8, 0.6], rest=[0.7, 0.7])) == pytest.approx(0.2 / np.sqrt(2))
-    assert deviation(ResampledScores(own=[0.8], rest=[0.7])) is None
+    assert deviation(ResampledScores(own=[0.8, 0.6], rest=[0.7, 0.7], fixed=[0.8, 0.6])) == pytest.approx(
+        0.2 / np.sqrt(2)
+    )
+    assert deviation(ResampledScores(own=[0.8], rest=[0.7], fixed=[0.8])) is None
 
 
 def test_the_best_of_equal_epochs_is_not_taken_for_better() -> None:
@@ -28,7 +30,9 @@ def test_the_best_of_equal_epochs_is_not_taken_for_better() -> None:
         left_out = [np.setdiff1d(np.arange(200), draw) for draw in draws]
         epochs = [
             ResampledScores(
-                own=[float(epoch[draw].mean()) for draw in draws], rest=[float(epoch[rest].mean()) for rest in left_out]
+                own=[float(epoch[draw].mean()) for draw in draws],
+                rest=[float(epoch[rest].mean()) for rest in left_out],
+                fixed=[],
             )
             for epoch in right
         ]

@@ -82,8 +82,11 @@ def test_a_much_worse_candidate_wins_for_no_price_however_few_the_seeds() -> Non
     assert (verdict.winner, verdict.ties, verdict.racing) == (0, (), (0, 1))
 
 
-def test_a_recommended_configuration_loses_to_no_lower_mean() -> None:
-    results = {0: result(*LEADER, s=0.02), 1: result(*CLOSE, s=0.01)}
-    verdict = decide(results, recommended=[0])
+def test_a_recommended_configuration_stays_until_it_is_beaten() -> None:
+    behind = [value - 0.005 for value in LEADER[:3]] + [0.95, 0.85]
+    verdict = decide({0: result(*LEADER, s=0.01), 1: result(*behind, s=0.02)}, recommended=[1])
     assert verdict is not None
-    assert verdict.winner == 0
+    assert (verdict.leader, verdict.winner) == (0, 1)
+    beaten = decide({0: result(*LEADER, s=0.02), 1: result(*BEATEN, s=0.01)}, recommended=[1])
+    assert beaten is not None
+    assert beaten.winner == 0
