@@ -155,7 +155,7 @@ def test_a_share_by_need_is_of_a_gpu_where_there_is_one(wanted: Any, offered: fl
 
 
 COLLECTS_IN_ANOTHER_THREAD = """
-import gc, threading, time
+import threading, time
 from tune_app.distributed.cluster import joined, ray
 
 class Cycle:
@@ -165,8 +165,9 @@ class Cycle:
 def drop():
     while references and not is_over.is_set():
         Cycle(references.pop())
-        gc.collect(0)
-        # Slow enough that many are left when Ray has ended, however long that takes.
+        # Enough garbage for a collection every few turns, and so slow that references are left when Ray has ended.
+        for _ in range(100):
+            Cycle(None)
         time.sleep(0.002)
 
 references, is_over = [], threading.Event()
