@@ -97,6 +97,7 @@ def print_end(console: Console, end: "SearchEnd") -> None:
     location = shlex.quote(end.location)
     commands = {
         "report": f"headroom report {location}",
+        **({"confirm": f"headroom confirm {location}"} if status.best and not status.has_several else {}),
         **({"export": f"headroom export {location} --to exports/{name}"} if status.best else {}),
         "all trials": f"headroom status {location}",
         "live pages": f"headroom dashboard {location}",

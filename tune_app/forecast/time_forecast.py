@@ -26,7 +26,7 @@ class TimeForecast:
 
     Attributes:
         trial_s: median seconds of a trial that nothing ends early, by model.
-        basis: origin of the seconds: ``ledger``, ``timed steps``, or both.
+        basis: origin of the seconds: ``earlier trials``, ``timed steps``, or both.
         scaled: models that were neither recorded nor timed; their seconds are another model's, in proportion to size.
         errors: errors of models that could not be trained, by name.
         disk_gib: most that the checkpoints take at a time.
@@ -81,10 +81,10 @@ def forecast_time(
     if forecast is None:
         why = "; ".join(f"{name}: {error}" for name, error in errors.items()) or "a step takes too long on this machine"
         raise UserError(f"model.name: no step of {', '.join(map('+'.join, unknown))} could be timed ({why})")
-    timed = "timed steps" if len(unknown) == every else "ledger and timed steps"
+    timed = "timed steps" if len(unknown) == every else "earlier trials and timed steps"
     scaled = tuple("+".join(models) for models in timer.unknown([*draws, *recommended]))
     return TimeForecast(
-        **{**vars(forecast), "basis": timed if unknown else "ledger", "scaled": scaled, "errors": errors}
+        **{**vars(forecast), "basis": timed if unknown else "earlier trials", "scaled": scaled, "errors": errors}
     )
 
 
@@ -117,7 +117,13 @@ def known_time(
         most_s=most_s,
     )
     return TimeForecast(
-        _by_model(config, times), found.hours, found.gpu_hours, "ledger", (), {}, _disk_gib(config, times, found)
+        _by_model(config, times),
+        found.hours,
+        found.gpu_hours,
+        "earlier trials",
+        (),
+        {},
+        _disk_gib(config, times, found),
     )
 
 

@@ -65,7 +65,7 @@ def test_the_plan_has_the_contracts_keys_and_writes_nothing(config: str, tmp_pat
     assert plan["trial_s"]["small-deberta"] > 2 * plan["trial_s"]["tiny-bert"]
     for hours in (plan["hours"], plan["gpu_hours"]):
         assert 0 < hours["low"] <= hours["expected"] <= hours["high"]
-    assert plan["hours"]["basis"] == "ledger"
+    assert plan["hours"]["basis"] == "earlier trials"
     assert 3 / 1024 < plan["disk_gib"] <= 13 / 1024
     assert sorted(tmp_path.iterdir()) == [tmp_path / "plan.yaml"]
 
@@ -76,7 +76,7 @@ def test_the_values_that_suffer_most_are_named(config: str) -> None:
     assert "memory rejects 50.0%; most of model.name=small-deberta 100%" in tight
     assert "counted exactly" in tight
     assert "trial      to its end: tiny-bert" in tight
-    assert "with early stopping (from ledger)" in tight
+    assert "with early stopping (from earlier trials)" in tight
 
 
 def test_another_card_is_planned_for_without_hours(config: str) -> None:
@@ -89,7 +89,7 @@ def test_another_card_is_planned_for_without_hours(config: str) -> None:
 def test_models_without_a_record_are_timed_once(config: str) -> None:
     arguments = (config, "--json", "-s", "space.model.name.choices=[tiny-bert]", "-s", "search.max_concurrent=1")
     first, second = json.loads(planned(*arguments)), json.loads(planned(*arguments))
-    assert (first["hours"]["basis"], second["hours"]["basis"]) == ("timed steps", "ledger")
+    assert (first["hours"]["basis"], second["hours"]["basis"]) == ("timed steps", "earlier trials")
     assert first["hours"]["expected"] == pytest.approx(second["hours"]["expected"])
 
 
