@@ -30,7 +30,7 @@ def machine_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True, scope="session")
 def workers_are_not_put_off() -> Iterator[None]:
-    """Run Ray's workers at normal priority.
+    """Run the workers of clusters that tests start at normal priority, as a search runs those of its own Ray.
 
     Ray lowers it by default. With several test processes at once, its workers would wait for minutes.
     """

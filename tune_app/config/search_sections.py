@@ -183,6 +183,13 @@ class ResourcesSection:
     passes: int = setting(
         4, "With gpu: auto, a trial gets the smallest share in which a step takes at most this many passes.", above=0
     )
+    niceness: int = setting(
+        0,
+        "Niceness of the trials' processes where Headroom starts Ray: with 19 they leave a busy machine to everything"
+        " else. A cluster's workers have the niceness that it was started with.",
+        at_least=0,
+        at_most=19,
+    )
 
 
 _A_YEAR_S = _A_YEAR_H * 3600

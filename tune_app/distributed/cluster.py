@@ -105,7 +105,7 @@ class Cluster:
 
 
 @contextmanager
-def joined(address: str | None, cpus: int, gpus: int | None = None) -> Iterator[Cluster]:
+def joined(address: str | None, cpus: int, gpus: int | None = None, niceness: int = 0) -> Iterator[Cluster]:
     """Start Ray here, or join the cluster at ``address`` or this job's cluster, and leave it at the end.
 
     If Ray already runs in this process, it is used as it is and left running.
@@ -114,12 +114,13 @@ def joined(address: str | None, cpus: int, gpus: int | None = None) -> Iterator[
         address: address of a cluster; None starts Ray here, unless the environment names a cluster.
         cpus: CPUs to offer if Ray starts here, so that as many trials run at once as wanted.
         gpus: GPUs to claim if Ray starts here, whether or not they exist; None takes those that Ray finds.
+        niceness: niceness of the trials' processes if Ray starts here.
 
     Raises:
         UserError: there is no cluster at ``address``, or Ray does not start here, for example because no folder is
             suitable for its files.
     """
-    with set_for_ray(), _session(address, cpus, gpus) as cluster:
+    with set_for_ray(niceness), _session(address, cpus, gpus) as cluster:
         yield cluster
 
 

@@ -93,11 +93,11 @@ def _take_up(run: StudyRun, checkpoints: StudyCheckpoints, trials: Sequence[Froz
         return open_trials(run.store, checkpoints)
 
 
-def offered(config: RunConfig) -> tuple[int, int | None]:
-    """Return the CPUs that a Ray started here offers, and the GPUs that it claims; None claims the existing ones."""
+def offered(config: RunConfig) -> tuple[int, int | None, int]:
+    """Return the CPUs of a Ray started here, the GPUs that it claims (None: the existing ones), and its niceness."""
     # A card that is simulated on the CPU counts as one GPU, which trials share like an existing one.
     claimed = 1 if config.memory.device_gib is not None and not torch_facts().devices else None
-    return config.search.max_concurrent * config.resources.cpu, claimed
+    return config.search.max_concurrent * config.resources.cpu, claimed, config.resources.niceness
 
 
 def _most_checkpoints(config: RunConfig) -> Any:

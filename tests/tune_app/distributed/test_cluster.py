@@ -154,8 +154,9 @@ def test_a_share_by_need_is_of_a_gpu_where_there_is_one(wanted: Any, offered: fl
     assert cluster.Cluster({"GPU": offered}, None).gpus_per_trial(wanted) == given
 
 
-COLLECTS_IN_ANOTHER_THREAD = """
-import threading, time
+# The garbage of another thread may be collected while Ray ends.
+OWN_RAY = """
+import os, threading, time
 from tune_app.distributed.cluster import joined, ray
 
 class Cycle:
@@ -172,7 +173,8 @@ def drop():
 
 references, is_over = [], threading.Event()
 thread = threading.Thread(target=drop)
-with joined(None, 1):
+with joined(None, 1, niceness=3):
+    print(f"niceness {ray.get(ray.remote(lambda: os.nice(0)).remote())}")
     references += [ray.put(number) for number in range(10_000)]
     thread.start()
 print(f"{len(references) > 0}: they outlived Ray")
@@ -181,8 +183,21 @@ thread.join()
 """
 
 
+@pytest.fixture(scope="module")
+def own_ray() -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", OWN_RAY]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_worker_niceness"}
+    return subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120
+    )
+
+
 @pytest.mark.slow
-def test_garbage_of_another_thread_does_not_end_the_process_while_ray_ends() -> None:
-    command = [sys.executable, "-c", COLLECTS_IN_ANOTHER_THREAD]
-    ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
-    assert (ran.returncode, ran.stdout) == (0, "True: they outlived Ray\n")
+def test_garbage_of_another_thread_does_not_end_the_process_while_ray_ends(own_ray: Any) -> None:
+    assert own_ray.returncode == 0, own_ray.stdout
+    assert own_ray.stdout.endswith("True: they outlived Ray\n")
+
+
+@pytest.mark.slow
+def test_workers_have_the_niceness_that_is_asked_for(own_ray: Any) -> None:
+    assert own_ray.stdout.startswith("niceness 3\n")
