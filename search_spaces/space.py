@@ -260,6 +260,18 @@ class Space:
         return described(len(self), self.size)
 
 
+def position_between(low: float, high: float, value: float, *, log: bool) -> float:
+    """Return the position of a number in a range: 0 at its low end and 1 at its high end, beyond them outside it.
+
+    Args:
+        low: low end, below ``high``.
+        log: whether the range is logarithmic. A number that has no logarithm is placed on the linear scale.
+    """
+    if log and low > 0 and value > 0:
+        low, high, value = math.log(low), math.log(high), math.log(value)
+    return (value - low) / (high - low)
+
+
 def described(parameters: int, size: int | None) -> str:
     """Return one line for a space with so many parameters and configurations; None if these are infinite."""
     configurations = "endless" if size is None else f"{size:,} configurations"

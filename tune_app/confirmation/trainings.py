@@ -58,9 +58,7 @@ def trainings_config(confirmed: NamedStudy, folds: int | None) -> RunConfig:
         data=replace(config.data, folds=None),
         scheduler=replace(config.scheduler, name="none", rung="epoch", warmup=None),
         # Every model may be scored on the test part in the end.
-        checkpoint=config.checkpoint
-        if config.checkpoint.keep == "none"
-        else replace(config.checkpoint, keep=sys.maxsize),
+        checkpoint=replace(config.checkpoint, keep=sys.maxsize) if config.checkpoint.is_written else config.checkpoint,
         tracking=replace(config.tracking, enabled=False),
         search=replace(config.search, recommended=0, max_hours=None, stop="none"),
     )
@@ -213,7 +211,7 @@ class Trainings:
 
     @property
     def keeps_no_models(self) -> bool:
-        return self._config.checkpoint.keep == "none"
+        return not self._config.checkpoint.is_written
 
     def open_test(self, winner: Candidate, recommended: Candidate | None) -> None:
         """Note which models are to be scored on the test part: those of the winner and of the recommended candidate."""

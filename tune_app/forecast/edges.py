@@ -1,12 +1,11 @@
 """Edges of a space's ranges that earlier studies of the same name or data ran into."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from search_spaces.space import Choices, Entry, FloatRange, IntRange
+from search_spaces.space import Choices, Entry, FloatRange, IntRange, position_between
 from tune_app.config import RunConfig
 from tune_app.errors import UserError
 from tune_app.study.reporting import leaderboard
@@ -69,10 +68,12 @@ def _edge(entry: Entry, name: str, best: list[FrozenTrial]) -> tuple[str, float]
     if bounds is None or len(values) < _AT_EDGE:
         return None
     low, high, is_log = bounds
-    places = [_place(value, low, high, is_log=is_log) for value in values]
-    if sum(place >= 1 - _NEAR for place in places) >= _AT_EDGE:
+    if low == high:
+        return None
+    positions = [position_between(low, high, value, log=is_log) for value in values]
+    if sum(position >= 1 - _NEAR for position in positions) >= _AT_EDGE:
         return "upper", high
-    if sum(place <= _NEAR for place in places) >= _AT_EDGE:
+    if sum(position <= _NEAR for position in positions) >= _AT_EDGE:
         return "lower", low
     return None
 
@@ -87,12 +88,3 @@ def _bounds(entry: Entry) -> tuple[float, float, bool] | None:
     if len(numbers) < len(entry.choices) or len(numbers) < 4:
         return None
     return float(min(numbers)), float(max(numbers)), min(numbers) > 0
-
-
-def _place(value: float, low: float, high: float, *, is_log: bool) -> float:
-    """Return the position of a value in a range, 0 at its low end and 1 at its high end."""
-    if high == low:
-        return 0.5
-    if is_log and low > 0 and value > 0:
-        value, low, high = math.log(value), math.log(low), math.log(high)
-    return (value - low) / (high - low)

@@ -85,7 +85,7 @@ def forecast_hours(
         config.first_rung,
         scheduler.reduction_factor,
         scheduler.startup_trials,
-        config.checkpoint.keep != "none",
+        config.checkpoint.is_written,
         entry.ask_ahead,
         values_of(scheduler, with_defaults=True),
     )

@@ -64,7 +64,7 @@ def time_models(
             [*requests[first % len(requests) :], *requests[: first % len(requests)]],
             threads=config.resources.cpu,
             at_once=config.search.max_concurrent,
-            keeps_checkpoints=config.checkpoint.keep != "none",
+            keeps_checkpoints=config.checkpoint.is_written,
             most_s=_ALL_MODELS_S,
         )
         for first in range(at_once)

@@ -132,7 +132,7 @@ class TrialTimer:
             pace.train_s(course.train, setup),
             pace.evaluation_s(course.evaluation, setup),
             pace.evaluation_s(course.rung_evaluation, setup),
-            0.0 if self._config.checkpoint.keep == "none" else pace.save_s,
+            pace.save_s if self._config.checkpoint.is_written else 0.0,
             pace.spread,
             pace.drift,
             gpus,

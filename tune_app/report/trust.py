@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from search_spaces.space import Choices, Entry, Params, Scalar
+from search_spaces.space import Choices, Entry, Params, Scalar, position_between
 from tune_app.config.run import facts_of
 from tune_app.outcomes import Outcome
 from tune_app.report.choice import Choice, recommended_of
@@ -233,8 +233,7 @@ def _position(value: float, entry: Entry) -> float | None:
         return ordered.index(value) / (len(ordered) - 1) if len(ordered) > 2 and value in ordered else None
     if entry.low == entry.high:
         return None
-    scale = math.log if entry.log else float
-    return (scale(value) - scale(entry.low)) / (scale(entry.high) - scale(entry.low))
+    return position_between(entry.low, entry.high, value, log=entry.log)
 
 
 def _range(entry: Entry) -> str:

@@ -97,10 +97,11 @@ class UncountedDevice(CpuDevice):
 def configuration(table: str, index: int) -> dict[str, Scalar]:
     """Return the configuration with this index: the same in every run of this script."""
     rng = random.Random(f"{table}:{index}")
-    return {name: _drawn(entry, rng) for name, entry in SPACES[table].items()}
+    return {name: drawn(entry, rng) for name, entry in SPACES[table].items()}
 
 
-def _drawn(entry: Entry, rng: random.Random) -> Scalar:
+def drawn(entry: Entry, rng: random.Random) -> Scalar:
+    """Draw a value of an entry, to four digits."""
     choices = entry.get("choices")
     if isinstance(choices, tuple):
         return rng.choice(choices)

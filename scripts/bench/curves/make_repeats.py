@@ -18,7 +18,7 @@ import sklearn
 import torch
 from numpy.typing import NDArray
 
-from curves.make import UncountedDevice
+from curves.make import UncountedDevice, drawn
 from curves.repeats import (
     CONFIGURATIONS,
     EPOCHS,
@@ -33,7 +33,7 @@ from curves.repeats import (
     write_worlds,
     writer_to,
 )
-from curves.table import FOLDER, Entry, Scalar
+from curves.table import FOLDER, Scalar
 from trainables.data.demo import demo_rows
 from trainables.data.split import read_test_rows
 from trainables.devices.errors import OutOfMemory
@@ -66,16 +66,7 @@ def configuration(world: int, index: int) -> dict[str, Scalar]:
     if index == 0:
         return RECOMMENDED
     rng = random.Random(f"repeats:{world}:{index}")
-    return {name: _drawn(entry, rng) for name, entry in SPACE.items()}
-
-
-def _drawn(entry: Entry, rng: random.Random) -> Scalar:
-    choices = entry.get("choices")
-    if isinstance(choices, tuple):
-        return rng.choice(choices)
-    low, high = float(str(entry["low"])), float(str(entry["high"]))
-    value = math.exp(rng.uniform(math.log(low), math.log(high))) if entry.get("log") else rng.uniform(low, high)
-    return float(f"{value:.4g}")
+    return {name: drawn(entry, rng) for name, entry in SPACE.items()}
 
 
 def settings_of(world: int, seed: int, place: Place) -> TrialSettings:
