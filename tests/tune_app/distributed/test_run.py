@@ -31,7 +31,7 @@ def search(plain_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Any
     sent: Iterator[Reports] = iter(())
 
     @contextmanager
-    def joined(address: str | None, cpus: int, gpus: int | None) -> Iterator[Cluster]:
+    def joined(address: str | None, cpus: int, gpus: int | None, niceness: int) -> Iterator[Cluster]:
         yield Cluster({"CPU": float(cpus)}, None)
 
     def loop(trainable: Any, *, searcher: Any, scheduler: Any, callbacks: list[Any], **options: Any) -> None:
