@@ -1,4 +1,5 @@
 # make demo: install and run a first search.  make test: install with the test extra and run every check.
+# make docs: build the documentation in build/docs.  make docs-links: ask the network whether its external links hold.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --constraint constraints.txt
 
-.PHONY: demo test install clean
+.PHONY: demo test install docs docs-links clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/headroom search configs/demo.yaml
@@ -21,6 +22,13 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
+
+docs: $(VENV)/.installed-docs
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs build/docs
+	@echo "open build/docs/index.html"
+
+docs-links: $(VENV)/.installed-docs
+	@$(BIN)/sphinx-build --quiet --builder linkcheck docs build/docs-links
 
 install: $(VENV)/.installed
 
@@ -44,6 +52,11 @@ $(VENV)/.installed-test: pyproject.toml constraints.txt $(VENV)/.torch
 	@echo "installing headroom with what its tests need"
 	@$(INSTALL) --editable '.[test]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml constraints.txt $(VENV)/.torch
+	@echo "installing headroom with what its documentation needs"
+	@$(INSTALL) --editable '.[docs]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

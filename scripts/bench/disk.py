@@ -5,7 +5,7 @@
 One trial of a tiny encoder is trained for real. The search's trials repeat its reports with other values and
 checkpoints of the same size, so that thousands of trials take minutes. Measured are the parts of the run directory and
 MLflow's file beside it, but not Ray's own temporary folder. The exit status is 1 if the study exceeds the limit that
-docs/failures.md states.
+docs/explanation/failures.md states.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""``headroom config``: every setting of a configuration, for people and for editors."""
+"""``headroom config``: every setting of a configuration and every command, for people and for editors."""
 
 import json
 
@@ -9,7 +9,7 @@ from tune_app.commands.terminal import echo
 
 @click.group("config", no_args_is_help=False)
 def config_group() -> None:
-    """Settings of a configuration: a reference page, and a JSON schema for editors."""
+    """Reference pages of settings and commands, and a JSON schema of configurations for editors."""
 
 
 @config_group.command("reference")
@@ -27,4 +27,16 @@ def print_schema() -> int:
     from tune_app.config.schema import config_schema
 
     echo(json.dumps(config_schema(), indent=2, ensure_ascii=False))
+    return 0
+
+
+@config_group.command("commands")
+@click.pass_context
+def print_commands(context: click.Context) -> int:
+    """Print every command with its options, as Markdown."""
+    from tune_app.commands.reference import command_reference
+
+    root = context.find_root().command
+    assert isinstance(root, click.Group)
+    echo(command_reference(root).rstrip("\n"))
     return 0

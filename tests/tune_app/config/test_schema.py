@@ -38,8 +38,8 @@ def test_the_shipped_schema_is_current() -> None:
 
 
 def test_the_reference_page_is_current() -> None:
-    shipped = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    assert shipped == reference(), "run: headroom config reference > docs/settings.md"
+    shipped = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
+    assert shipped == reference(), "run: headroom config reference > docs/reference/settings.md"
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda path: path.name)
