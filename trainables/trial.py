@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from trainables.devices.current import current_device
-from trainables.devices.device import GIB, MemoryDevice
+from trainables.devices.device import MemoryDevice
 from trainables.devices.errors import OutOfMemory
+from trainables.devices.host import GIB
 from trainables.devices.stages import StageLog
 from trainables.machine import MachineFiles
 from trainables.planning.accepted import AcceptedPlans

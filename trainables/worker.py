@@ -1,7 +1,8 @@
 """The check whether a process that has run trials before may run another one."""
 
-from trainables.devices.device import GIB, MemoryDevice
+from trainables.devices.device import MemoryDevice
 from trainables.devices.errors import is_device_error
+from trainables.devices.host import GIB
 
 # Libraries keep small buffers that they make once.
 _TOLERANCE_BYTES = 16 * 2**20

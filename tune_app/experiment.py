@@ -6,7 +6,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -106,41 +106,42 @@ def run_search(
         UserError: the configuration, the data or the storage does not allow the search.
     """
     check_own_folders()
-    began = _Beginning(time.time(), time.monotonic())
+    request = _Request(address, fresh, consent, agree, run_trial, checks)
     with Voice(console, quiet=quiet) as voice, quiet_optuna():
-        return _run_search(config, voice, address, fresh, consent, agree, run_trial, checks, began)
+        return _run_search(config, request, voice)
 
 
 @dataclass(frozen=True)
-class _Beginning:
-    """Begin of a search: seconds since the epoch, and seconds of the monotonic clock."""
+class _Request:
+    """Arguments of ``run_search`` beside the configuration, and the begin of the search.
 
-    at: float
-    monotonic: float
+    Attributes:
+        began_at: seconds since the epoch.
+        began: seconds of the monotonic clock.
+    """
+
+    address: str | None
+    fresh: bool
+    consent: Consent | None
+    agree: Consent | None
+    run_trial: RunTrial
+    checks: Sequence[NewStudyCheck]
+    began_at: float = field(default_factory=time.time)
+    began: float = field(default_factory=time.monotonic)
 
 
-def _run_search(
-    config: RunConfig,
-    voice: Voice,
-    address: str | None,
-    fresh: bool,
-    consent: Consent | None,
-    agree: Consent | None,
-    run_trial: RunTrial,
-    checks: Sequence[NewStudyCheck],
-    began: _Beginning,
-) -> SearchEnd:
-    check_machine(config, address)
+def _run_search(config: RunConfig, request: _Request, voice: Voice) -> SearchEnd:
+    check_machine(config, request.address)
     voice.doing("reading the data")
     config = with_classes_of_data(config)
     record = study_record(config)
-    opening = _chosen(config, record, voice, fresh, consent)
+    opening = _chosen(config, record, voice, request)
     config, run_dir = opening.config, Path(opening.config.run_dir)
     with made_folder(run_dir, "study.dir", traces=[LOCK_FILE, *LOCAL_FILES]), ExitStack() as stack:
-        screen = _check_new(config, voice, address, checks) if opening.is_new else None
-        plan = None if screen is None else _planned(config, screen, voice, agree)
+        screen = _check_new(config, voice, request) if opening.is_new else None
+        plan = None if screen is None else _planned(config, screen, voice, request.agree)
         voice.doing("opening the cluster and the storage of checkpoints")
-        check_storage(config, address)
+        check_storage(config, request.address)
         # The checks have passed, so changes to studies begin here. Only Ray and its nodes can still refuse the search.
         voice.doing("opening the study and carrying over trials")
         if message := make_room(opening):
@@ -150,23 +151,27 @@ def _run_search(
         stack.enter_context(search_lock(run_dir))
         permanent_storage = stack.enter_context(open_permanent_storage(config, voice.say))
         store, changed = _opened(opening, permanent_storage, voice)
-        clock = SearchClock(store, began.monotonic)
-        if _has_work(store):
+        clock = SearchClock(store, request.began)
+        has_work = _has_work(store)
+        if has_work:
             _record_plan(store, plan)
-            _show_data(config, store, voice, address)
+            _show_data(config, store, voice, request.address)
         progress = stack.enter_context(display_of(config, store, voice))
-        if _has_work(store):
-            try:
-                trial_s = _trial_seconds(config, address, stack)
-                run = StudyRun(
-                    config, record, store, permanent_storage, progress, voice, address, run_trial, clock, trial_s
-                )
-                end, tracking = _search(run, screen)
-            except UserError:
-                # A search that Ray or a node of a cluster refuses leaves no new study behind.
-                if opening.is_new and not is_store(config.study.dir) and not own_trials(store.trials()):
-                    withdraw(store, run_dir)
-                raise
+        if has_work:
+            trial_s = _trial_seconds(config, request.address, stack)
+            run = StudyRun(
+                config,
+                record,
+                store,
+                permanent_storage,
+                progress,
+                voice,
+                request.address,
+                request.run_trial,
+                clock,
+                trial_s,
+            )
+            end, tracking = _search(run, screen, opening)
         else:
             end, tracking = LoopEnd(_nothing_to_do(store, changed)), open_tracking(config, store)
         if not end.interrupted and not end.breakage:
@@ -174,8 +179,8 @@ def _run_search(
         voice.doing("writing the last runs to MLflow, and the study")
         warnings = tuple(tracking.flush())
         clock.record()
-    if ray_starts_here(address):
-        _record_overheads(config, store, began)
+    if ray_starts_here(request.address):
+        _record_overheads(config, store, request.began_at)
     status = study_status(store, is_running=False)
     return SearchEnd(
         status, run_dir, without_password(config.location), end.why, end.interrupted, warnings, end.breakage
@@ -195,24 +200,24 @@ def check_machine(config: RunConfig, address: str | None) -> None:
         find_sessions_folder()
 
 
-def _chosen(config: RunConfig, record: StudyRecord, voice: Voice, fresh: bool, consent: Consent | None) -> Opening:
+def _chosen(config: RunConfig, record: StudyRecord, voice: Voice, request: _Request) -> Opening:
     """Choose the version of the study to run, and ask before a changed one is deleted."""
     voice.doing("looking for the study and its versions")
-    opening = choose(config, record, fresh=fresh, say=voice.say)
+    opening = choose(config, record, fresh=request.fresh, say=voice.say)
     # No activity is shown while a question waits for its answer.
     voice.doing("")
     if opening.changed is not None and not voice.is_quiet:
         print_differences(voice.console, opening.changed.name, opening.differences)
-    check_change(opening, consent)
+    check_change(opening, request.consent)
     check_unlinked(opening.config)
     return opening
 
 
-def _check_new(config: RunConfig, voice: Voice, address: str | None, checks: Sequence[NewStudyCheck]) -> Screen | None:
+def _check_new(config: RunConfig, voice: Voice, request: _Request) -> Screen | None:
     """Check a new study; return its screen if the search will start Ray on this machine."""
-    from_here = ray_starts_here(address)
+    from_here = ray_starts_here(request.address)
     voice.doing("checking the models of the space")
-    for check in checks:
+    for check in request.checks:
         check(config, voice.say, from_here=from_here)
     if not from_here:
         return None
@@ -276,17 +281,23 @@ def _show_data(config: RunConfig, store: StudyStore, voice: Voice, address: str 
         voice.say("\n".join(data_lines(config, from_here=ray_starts_here(address))))
 
 
-def _search(run: StudyRun, screen: Screen | None) -> tuple[LoopEnd, Tracking]:
+def _search(run: StudyRun, screen: Screen | None, opening: Opening) -> tuple[LoopEnd, Tracking]:
+    """Run the trials; a search that Ray or a node of a cluster refuses leaves no new study behind."""
     run.voice.doing("starting Ray" if ray_starts_here(run.address) else "joining Ray")
     # Ray takes seconds to import, so a search that was refused earlier does not import it.
     from tune_app.distributed.run import run_trials
 
-    return run_trials(run, screen)
+    try:
+        return run_trials(run, screen)
+    except UserError:
+        if opening.is_new and not is_store(run.config.study.dir) and not own_trials(run.store.trials()):
+            withdraw(run.store, Path(run.config.run_dir))
+        raise
 
 
-def _record_overheads(config: RunConfig, store: StudyStore, began: _Beginning) -> None:
+def _record_overheads(config: RunConfig, store: StudyStore, began: float) -> None:
     """Record the time of this search beside its trials, for later plans."""
-    measured = measured_overheads(store.trials(), config.search.max_concurrent, began=began.at, ended=time.time())
+    measured = measured_overheads(store.trials(), config.search.max_concurrent, began=began, ended=time.time())
     if measured is not None:
         record_overheads(MachineFiles().searches, measured)
 

@@ -25,7 +25,7 @@ from common import print_json, print_table, versions_line
 from workloads import FAMILIES, Case, draw_case
 
 from trainables.devices.cpu import CpuDevice
-from trainables.devices.device import GIB
+from trainables.devices.host import GIB
 from trainables.models.builtin import build_encoder
 from trainables.models.encoder import enable_checkpointing, freeze_layers
 from trainables.models.load import LoadedEncoder, LoadReport

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from trainables.devices.cpu import CpuDevice
-from trainables.devices.device import GIB
+from trainables.devices.host import GIB
 from trainables.machine import MachineFiles
 from trainables.planning.needs import encoder_config
 from trainables.saved import load_model_folder, save_model_folder

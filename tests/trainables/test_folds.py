@@ -11,7 +11,7 @@ import torch
 
 from trainables import session as session_module
 from trainables.devices.cpu import CpuDevice
-from trainables.devices.device import GIB
+from trainables.devices.host import GIB
 from trainables.planning.batch_limits import BatchLimits
 from trainables.reports import TrialReport
 from trainables.session import TrainingSession

@@ -15,7 +15,7 @@ import torch
 from trainables import session as session_module
 from trainables.data.rows import DataError
 from trainables.devices.cpu import CpuDevice
-from trainables.devices.device import GIB
+from trainables.devices.host import GIB
 from trainables.reports import Fact, TrialReport
 from trainables.settings import TrialSettings, with_params
 from trainables.training.divergence import NonFiniteLossError

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from trainables.devices.host import GIB
 from trainables.devices.shared import SharedBudget
 from trainables.internals import (
     DispatchMode,
@@ -267,7 +268,7 @@ def _tensors(result: object) -> Iterator[torch.Tensor]:
 
 
 def _shown(size: int) -> str:
-    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.2f} MiB"
+    return f"{size / GIB:.2f} GiB" if size >= GIB else f"{size / 2**20:.2f} MiB"
 
 
 _COUNTERS: "weakref.WeakSet[StorageCounter]" = weakref.WeakSet()

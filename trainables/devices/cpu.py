@@ -13,8 +13,8 @@ from trainables.devices.counting import (
     existing_storages,
     uncounted,
 )
-from trainables.devices.device import GIB, Cause, Measured, entitlement
-from trainables.devices.host import host_memory
+from trainables.devices.device import Cause, Measured, entitlement
+from trainables.devices.host import GIB, host_memory
 from trainables.devices.shared import SharedBudget
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from trainables.devices.device import GIB, Cause, Measured, entitlement
+from trainables.devices.device import Cause, Measured, entitlement
+from trainables.devices.host import GIB
 from trainables.internals import clear_cublas_workspaces
 
 MIB = 2**20

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 import torch
 
-GIB = 2**30
+from trainables.devices.host import GIB
 
 # Why memory ran out. ``own``: the process needs more than it is entitled to. ``neighbour``: others hold what it is
 # entitled to. ``fragmentation``: enough is free, but in pieces that are too small.

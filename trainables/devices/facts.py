@@ -7,11 +7,9 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from trainables.devices.host import host_memory
+from trainables.devices.host import GIB, host_memory
 
 DeviceKind = Literal["cpu", "cuda"]
-
-GIB = 2**30
 
 # Ampere, the first generation with TF32 and bf16 matrix units.
 _AMPERE = (8, 0)

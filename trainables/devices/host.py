@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+GIB = 2**30
+"""Bytes in one GiB."""
+
 
 @dataclass(frozen=True)
 class HostMemory:

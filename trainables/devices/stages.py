@@ -3,7 +3,8 @@
 import logging
 from typing import Literal
 
-from trainables.devices.device import GIB, MemoryDevice
+from trainables.devices.device import MemoryDevice
+from trainables.devices.host import GIB
 from trainables.reports import Fact
 
 Stage = Literal["trial start", "model loaded", "training start", "training end", "trial end"]

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from trainables.devices.device import GIB, MemoryDevice, device_name
+from trainables.devices.device import MemoryDevice, device_name
+from trainables.devices.host import GIB
 from trainables.files import read_checked, write_checked
 from trainables.machine import MachineFiles
 from trainables.models.encoder import enable_checkpointing

@@ -12,6 +12,7 @@ import torch
 import transformers
 from transformers import PreTrainedConfig
 
+from trainables.devices.host import GIB
 from trainables.files import read_checked, write_checked
 from trainables.models.families import FAMILIES, Architecture, Family
 from trainables.optimizers import optimizer_version
@@ -19,8 +20,6 @@ from trainables.planning.kernels import KERNELS
 from trainables.planning.timeline import Peaks, SizeFactors
 from trainables.planning.trace import StepPeaks, Workload, trace
 from trainables.settings import HeadSettings, OptimSettings, TaskSettings
-
-GIB = 2**30
 
 FORMAT_VERSION = 4
 """Raise this whenever a trace of the same workload may give another result."""

@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trainables.devices.facts import NvmlFacts, TorchFacts, nvml_facts, torch_facts
-from trainables.devices.host import host_memory
+from trainables.devices.host import GIB, host_memory
 from trainables.models.names import OFFLINE_DISTRIBUTION, OFFLINE_NAME, UnknownModelError, resolve_model
 from tune_app.console import Console
 from tune_app.distributed.addresses import check_address
@@ -31,7 +31,6 @@ from tune_app.errors import UserError, first_line, without_password
 from tune_app.study.storage_location import StorageLocation
 from tune_app.uris import is_store
 
-GIB = 2**30
 OLDEST_PYTHON = (3, 11)
 
 State = Literal["ok", "note", "problem"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search_spaces.space import Params, Scalar
+from trainables.devices.host import GIB
 from trainables.machine import MachineFiles
 from trainables.planning.ledger import Circumstances
 from trainables.planning.timings import PaceLedger, Setup
@@ -136,7 +137,7 @@ class TrialTimer:
             pace.spread,
             pace.drift,
             gpus,
-            pace.saved_bytes / 2**30,
+            pace.saved_bytes / GIB,
         )
 
     def _setup(self, params: Mapping[str, Scalar], *, checkpointing: bool) -> Setup:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from trainables.devices.counting import BudgetExceededError, uncounted
 from trainables.devices.cpu import CpuDevice
-from trainables.devices.device import GIB
+from trainables.devices.host import GIB
 
 MIB = 2**20
 

@@ -13,8 +13,9 @@ from torch.utils.checkpoint import checkpoint
 from trainables.devices.cpu import CpuDevice
 from trainables.devices.cuda import CudaDevice
 from trainables.devices.current import current_device
-from trainables.devices.device import GIB, MemoryDevice, device_name, entitlement
+from trainables.devices.device import MemoryDevice, device_name, entitlement
 from trainables.devices.errors import is_out_of_memory
+from trainables.devices.host import GIB
 from trainables.devices.shared import SharedBudget
 
 MIB = 2**20

@@ -13,7 +13,7 @@ import transformers
 from transformers import AlbertConfig, BertConfig, PreTrainedConfig
 
 from trainables.devices.cpu import CpuDevice
-from trainables.devices.device import GIB
+from trainables.devices.host import GIB
 from trainables.models.builtin import build_encoder
 from trainables.models.families import UnsupportedError
 from trainables.planning import batch_limits as batch_limits_module

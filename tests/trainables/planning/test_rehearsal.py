@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from trainables.devices.cpu import CpuDevice
-from trainables.devices.device import GIB
+from trainables.devices.host import GIB
 from trainables.planning import rehearsal as rehearsal_module
 from trainables.planning.batch_limits import MachineFiles
 from trainables.planning.rehearsal import Rehearsal, rehearsing

@@ -11,7 +11,7 @@ import torch
 
 from trainables.devices.counting import uncounted
 from trainables.devices.cpu import CpuDevice
-from trainables.devices.device import GIB
+from trainables.devices.host import GIB
 from trainables.reports import TrialReport
 from trainables.saved import load_model_folder, save_model_folder
 from trainables.session import TrainingSession

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from trainables.devices.cpu import CpuDevice
-from trainables.devices.device import GIB
 from trainables.devices.errors import OutOfMemory
+from trainables.devices.host import GIB
 from trainables.session import TrainingSession
 from trainables.settings import TrialSettings, with_params
 from trainables.training.evaluate import predict_outputs

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables.declaration import declared_fields
 from trainables.devices.cpu import CpuDevice
-from trainables.devices.device import GIB
+from trainables.devices.host import GIB
 from trainables.optimizers import OPTIMIZERS, OptimizerMissingError
 from trainables.settings import OptimSettings
 from trainables.training.optimizer import apply_step, build_optimizer, prepare_states, room_bytes

@@ -7,8 +7,8 @@ import pytest
 
 from search_spaces.rules import NAMED_LIMITS, AccumulationRule, MemoryRule, PredictedFit, Rule, Sample, SizeClassRule
 from search_spaces.space import Params, parse_space
-from trainables.devices.device import GIB
 from trainables.devices.facts import TrialDevice
+from trainables.devices.host import GIB
 from trainables.machine import MachineFiles
 from trainables.planning.kernels import CudaKernels
 from tune_app.config import parse_config
