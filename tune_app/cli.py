@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from tune_app.commands.completion import configurations, files, print_completion, studies
 from tune_app.commands.config import config_group
 from tune_app.commands.study import study_group
 from tune_app.commands.terminal import (
@@ -69,7 +70,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("data")
+@click.argument("data", shell_complete=files)
 @click.option(
     "--to",
     "target",
@@ -107,7 +108,7 @@ def init(
 
 
 @cli.command()
-@click.argument("configs", nargs=-1, required=True, metavar="CONFIG...")
+@click.argument("configs", nargs=-1, required=True, metavar="CONFIG...", shell_complete=configurations)
 @overrides_option
 @click.option("--trials", type=click.IntRange(min=1), help="Launched trials in all (search.trials).")
 @click.option("--address", help="Join a Ray cluster: its address, or auto.")
@@ -203,7 +204,7 @@ def _code_of(end: "SearchEnd") -> int:
 
 
 @cli.command()
-@click.argument("study")
+@click.argument("study", shell_complete=studies)
 @click.option("--all", "every", is_flag=True, help="List every trial, not only the best.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every trial, for scripts.")
 @click.option("--watch", is_flag=True, help="Follow the search on one screen until Ctrl-C.")
@@ -253,7 +254,7 @@ def status(study: str, every: bool, as_json: bool, watch: bool) -> int:
 
 
 @cli.command()
-@click.argument("study")
+@click.argument("study", shell_complete=studies)
 @click.option("--top", type=int, default=5, show_default=True, help="Number of leaders to retrain.")
 @click.option("--seeds", type=int, help="Trainings of each candidate, each on a split of its own.  [default: 5]")
 @click.option("--folds", type=int, help="Train on this many folds instead of on seeds.")
@@ -309,7 +310,7 @@ def confirm(
 
 
 @cli.command()
-@click.argument("study")
+@click.argument("study", shell_complete=studies)
 @click.option("--to", "folder", required=True, type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
 @click.option("--trial", "number", type=click.IntRange(min=0), help="Export this trial instead of the best one.")
 def export(study: str, folder: Path, number: int | None) -> int:
@@ -338,7 +339,7 @@ def export(study: str, folder: Path, number: int | None) -> int:
 
 
 @cli.command()
-@click.argument("study")
+@click.argument("study", shell_complete=studies)
 @click.option(
     "--to",
     "file",
@@ -361,7 +362,7 @@ def report(study: str, file: Path | None) -> int:
 
 
 @cli.command()
-@click.argument("config")
+@click.argument("config", shell_complete=configurations)
 @overrides_option
 @click.option(
     "--to",
@@ -401,7 +402,7 @@ def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: b
 
 
 @cli.command()
-@click.argument("config")
+@click.argument("config", shell_complete=configurations)
 @overrides_option
 @click.option(
     "--budget-gib", type=click.FloatRange(0, 1_000_000, min_open=True), help="Memory budget of the card to predict for."
@@ -441,7 +442,7 @@ def memory(
 
 
 @cli.command()
-@click.argument("config")
+@click.argument("config", shell_complete=configurations)
 @overrides_option
 @click.option(
     "--gpu-gib", type=click.FloatRange(0, 1_000_000, min_open=True), help="Plan for a card with this memory instead."
@@ -460,7 +461,7 @@ def plan(config: str, overrides: tuple[str, ...], gpu_gib: float | None, as_json
 
 
 @cli.command()
-@click.argument("study")
+@click.argument("study", shell_complete=studies)
 def dashboard(study: str) -> int:
     """Open Optuna Dashboard and MLflow on a study until Ctrl-C, and print the address of Ray's dashboard."""
     from tune_app.commands.dashboard import followed, open_dashboards
@@ -497,3 +498,4 @@ def doctor(folder: str, address: str | None, as_json: bool) -> int:
 
 cli.add_command(study_group)
 cli.add_command(config_group)
+cli.add_command(print_completion)

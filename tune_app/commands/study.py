@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from tune_app.commands.completion import configurations, studies
 from tune_app.commands.terminal import consent, echo, make_console, open_named, overrides_option
 from tune_app.errors import without_password
 from tune_app.uris import is_store
@@ -25,16 +26,16 @@ def list_studies(folder: str, as_json: bool) -> int:
     """List every study with its counts, its best value and its last change, the newest first."""
     from tune_app.commands.overview import print_studies, studies_in
 
-    studies = studies_in(folder)
+    found = studies_in(folder)
     if as_json:
-        echo(json.dumps([study.as_dict() for study in studies]))
+        echo(json.dumps([study.as_dict() for study in found]))
     else:
-        print_studies(make_console(), studies, without_password(folder))
+        print_studies(make_console(), found, without_password(folder))
     return 0
 
 
 @study_group.command("show")
-@click.argument("study")
+@click.argument("study", shell_complete=studies)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
 def show_study(study: str, as_json: bool) -> int:
     """Show a study's data, task, space and counts per outcome. STUDY is a name or a run directory."""
@@ -51,8 +52,8 @@ def show_study(study: str, as_json: bool) -> int:
 
 
 @study_group.command("diff")
-@click.argument("study")
-@click.argument("config")
+@click.argument("study", shell_complete=studies)
+@click.argument("config", shell_complete=configurations)
 @overrides_option
 def diff_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
     """Show the differences between STUDY and CONFIG. The exit code is 0 without any, 1 with some.
@@ -81,8 +82,8 @@ def diff_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
 
 
 @study_group.command("fork")
-@click.argument("study")
-@click.argument("config")
+@click.argument("study", shell_complete=studies)
+@click.argument("config", shell_complete=configurations)
 @overrides_option
 def fork_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
     """Start the study of CONFIG with every trial of STUDY that fits.
@@ -102,7 +103,7 @@ def fork_study(study: str, config: str, overrides: tuple[str, ...]) -> int:
 
 
 @study_group.command("archive")
-@click.argument("study")
+@click.argument("study", shell_complete=studies)
 def archive_study(study: str) -> int:
     """Rename STUDY with today's date, so that its own name is free."""
     from tune_app.study.versions import archive
@@ -115,7 +116,7 @@ def archive_study(study: str) -> int:
 
 
 @study_group.command("delete")
-@click.argument("study")
+@click.argument("study", shell_complete=studies)
 @click.option("--yes", is_flag=True, help="Delete it without asking.")
 def delete_study(study: str, yes: bool) -> int:
     """Delete STUDY and its run directory, after asking. Runs in MLflow stay."""
