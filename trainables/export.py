@@ -1,14 +1,20 @@
-"""The last steps of a training run that saves its model: load the best epoch's weights, score them, save them."""
+"""The last steps of a training run that saves its model: load the best epoch's weights, calibrate, score, save them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.devices.current import current_device
+from trainables.inputs import Part
 from trainables.machine import MachineFiles
+from trainables.models.heads import CLASS, SPAN, Answering, divide_outputs
 from trainables.saved import save_model_folder
 from trainables.session import TrainingSession
-from trainables.settings import TrialSettings
+from trainables.settings import TaskSettings, TrialSettings
+from trainables.tasks.calibration import Calibration, fit_temperature, softened_probability
+from trainables.tasks.criteria import THRESHOLD
+from trainables.tasks.evidence import NULL_THRESHOLD
+from trainables.tasks.protocol import Decision, Scores
 
 
 @dataclass(frozen=True)
@@ -16,17 +22,21 @@ class BestEpoch:
     """Scores of the saved model on the two parts that it was not trained on.
 
     Attributes:
+        reached: the task's metric on validation before calibration, as the training reported it.
+        calibrations: calibration of each question that the model answers.
         collapsed: whether the model gives every row of the test part the same answer although the true answers differ.
     """
 
     folder: Path
+    reached: float
     validation: Mapping[str, float]
     test: Mapping[str, float]
+    calibrations: Mapping[str, Calibration]
     collapsed: bool
 
 
 def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, folder: Path) -> BestEpoch:
-    """Load the checkpoint of the best epoch, score it on validation and test, and save it in transformers' layout.
+    """Load the checkpoint of the best epoch, calibrate it, score it on validation and test, and save it.
 
     Raises:
         FileExistsError: ``folder`` exists and is not empty.
@@ -37,7 +47,9 @@ def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, fold
         session = TrainingSession(settings, cache, device, with_test=True)
         session.plan_memory(MachineFiles())
         session.resume(checkpoint)
-        validation = session.evaluate("validation")
+        reached = session.evaluate("validation")
+        calibrations = calibrate(session)
+        validation = _evaluate_calibrated(session, calibrations) if calibrations else reached
         test = session.evaluate("test", validation.decision)
         tokenizers = [reader.tokenizer for reader in session.inputs.readers]
         save_model_folder(
@@ -47,5 +59,54 @@ def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, fold
             settings=settings,
             decision=validation.decision,
             scores={"validation": validation, "test": test},
+            calibrations=calibrations,
         )
-    return BestEpoch(folder, validation.metrics, test.metrics, test.collapsed)
+    metric = settings.task.metric
+    return BestEpoch(
+        folder, reached.metrics[metric], validation.metrics, test.metrics, calibrations, test.collapsed
+    )
+
+
+def calibrate(session: TrainingSession, parts: Sequence[Part] = ("validation", "test")) -> dict[str, Calibration]:
+    """Fit a temperature for each question on the first part, and divide the model's outputs by it.
+
+    A softmax of the outputs is calibrated then. A task or a model that does not name its outputs stays as it is.
+
+    Args:
+        parts: parts of the data whose calibration errors are measured.
+    """
+    layers = session.model.output_layers if isinstance(session.model, Answering) else {}
+    choices = {part: session.choices(part) for part in parts} if layers else {}
+    calibrations: dict[str, Calibration] = {}
+    for question, fitted_on in choices.get(parts[0], {}).items():
+        temperature = fit_temperature(fitted_on)
+        errors = {
+            part: (of_part[question].error(1.0), of_part[question].error(temperature.value))
+            for part, of_part in choices.items()
+        }
+        calibrations[question] = Calibration(temperature, len(fitted_on.truth), errors)
+    # Divide only now: the errors before calibration are those of the outputs as trained.
+    for question, calibration in calibrations.items():
+        divide_outputs(layers[question], calibration.temperature.value)
+    return calibrations
+
+
+def _evaluate_calibrated(session: TrainingSession, calibrations: Mapping[str, Calibration]) -> Scores:
+    """Return the scores on validation: tuned thresholds are tuned anew, fixed ones give the answers that they gave."""
+    scores = session.evaluate("validation")
+    carried = _carried_over(session.settings.task, calibrations)
+    if carried.items() <= scores.decision.items():
+        return scores
+    return session.evaluate("validation", {**scores.decision, **carried})
+
+
+def _carried_over(task: TaskSettings, calibrations: Mapping[str, Calibration]) -> Decision:
+    """Return fixed thresholds on the scale of calibrated outputs."""
+    temperatures = {question: calibration.temperature.value for question, calibration in calibrations.items()}
+    carried: dict[str, float] = {}
+    if task.count == 2 and CLASS in temperatures and not isinstance(task.threshold, str):
+        carried[THRESHOLD] = softened_probability(float(task.threshold), temperatures[CLASS])
+    if SPAN in temperatures and not isinstance(task.null_threshold, str):
+        # The margin of a span is a difference of outputs.
+        carried[NULL_THRESHOLD] = float(task.null_threshold) / temperatures[SPAN]
+    return carried

@@ -22,6 +22,7 @@ from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, HeadSettings, TaskSettings, TokSettings, TrialSettings, encoder_names
 from trainables.task_registry import TASKS
 from trainables.tasks import build_task
+from trainables.tasks.calibration import ESTIMATOR, METHOD, Calibration
 from trainables.tasks.protocol import Scores
 
 FORMAT_VERSION = 4
@@ -65,11 +66,13 @@ def save_model_folder(
     settings: TrialSettings,
     decision: Mapping[str, float],
     scores: Mapping[str, Scores] | None = None,
+    calibrations: Mapping[str, Calibration] | None = None,
 ) -> None:
     """Save a task's model with its tokenizers, the settings that it was built with and its thresholds.
 
     Args:
         scores: scores on each part of the data, stored in ``scores.json`` for people.
+        calibrations: how the model's outputs were calibrated, by question; stored beside the scores.
 
     The folder appears whole or not at all: it is written under another name and renamed at the end.
 
@@ -94,6 +97,8 @@ def save_model_folder(
         settings_file = partial / _SETTINGS_FILE
         settings_file.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
         stored_scores = {part: _flat(values) for part, values in (scores or {}).items()}
+        if calibrations:
+            stored_scores["calibration"] = _calibration(calibrations)
         (partial / _SCORES_FILE).write_text(json.dumps(stored_scores, indent=2) + "\n", encoding="utf-8")
         # Safetensors makes files readable by their owner alone. On a shared machine the user's umask should decide.
         for path in partial.rglob("*"):
@@ -128,6 +133,11 @@ def _flat(scores: Scores) -> dict[str, Any]:
     values = asdict(scores)
     breakdowns: dict[str, Any] = values.pop("breakdowns")
     return {**values, **breakdowns}
+
+
+def _calibration(calibrations: Mapping[str, Calibration]) -> dict[str, Any]:
+    by_question = {question: calibration.as_dict() for question, calibration in calibrations.items()}
+    return {"method": METHOD, "error": ESTIMATOR, "fitted_on": "validation", **by_question}
 
 
 def _task(stored: Mapping[str, Any]) -> TaskSettings:

@@ -31,6 +31,7 @@ from trainables.planning.timings import PaceLedger, Setup, Timing, Work
 from trainables.reports import CORRECTED_VALUE, VALUE_DEVIATION, Fact
 from trainables.settings import TrialSettings, encoder_names, revision_of
 from trainables.tasks import build_task
+from trainables.tasks.calibration import CalibratedTask, Choices
 from trainables.tasks.protocol import Batch, Decision, Examples, Scores
 from trainables.training.checkpoint import (
     TrialProgress,
@@ -40,7 +41,7 @@ from trainables.training.checkpoint import (
     save_progress,
 )
 from trainables.training.divergence import diverged
-from trainables.training.evaluate import predict_outputs
+from trainables.training.evaluate import ToKeep, predict_outputs
 from trainables.training.loader import stream_batches
 from trainables.training.optimizer import build_optimizer, prepare_states
 from trainables.training.out_of_bag import ResampledScores
@@ -51,6 +52,9 @@ from trainables.training.split import effective_batches, micro_batches, most_inp
 from trainables.training.step import train_step
 
 _LOG = logging.getLogger("headroom.memory")
+
+MOST_CALIBRATED = 2_000
+"""Number of rows of a part on which the temperature of spans is fitted or judged at most."""
 
 VALIDATION_RESAMPLES = 20
 """Number of resamples of a redrawn validation part on which a run's epoch is chosen and scored."""
@@ -429,6 +433,21 @@ class TrainingSession:
             ]
         return scores, resampled
 
+    def choices(self, part: Part) -> Mapping[str, Choices]:
+        """Return the model's choices on a part, by question; none for a task that cannot be calibrated.
+
+        For spans, at most ``MOST_CALIBRATED`` rows of the part are used, since every token of a text is an option.
+
+        Raises:
+            NonFiniteLossError, MemoryExhaustedError: see ``evaluate``.
+        """
+        if not isinstance(self.task, CalibratedTask):
+            return {}
+        rows = self.inputs.part(part)
+        if self.settings.task.finds_spans:
+            rows = sample_rows(rows, self.inputs.rows.labels, MOST_CALIBRATED, self.settings.seeds.split)
+        return self.task.choices(self._outputs_on(rows, part, self.task.outputs_to_calibrate), rows)
+
     def evaluate_rung(self) -> Scores:
         """Return the scores within an epoch, on ``rungs.rows`` of the validation part, the same in every trial.
 
@@ -457,8 +476,8 @@ class TrainingSession:
         self.progress.eval_s += time.perf_counter() - start
         return scores
 
-    def _outputs_on(self, rows: np.ndarray, part: Part) -> torch.Tensor:
-        """Return the outputs on rows of a part: (inputs of the rows, k)."""
+    def _outputs_on(self, rows: np.ndarray, part: Part, to_keep: ToKeep | None = None) -> torch.Tensor:
+        """Return the outputs on rows of a part, (inputs of the rows, k); ``to_keep`` as in ``predict_outputs``."""
         start = time.perf_counter()
         # Evaluation needs no gradients, and without them its batches may be larger.
         self.optimizer.zero_grad(set_to_none=True)
@@ -471,6 +490,7 @@ class TrainingSession:
             rows_at=self._evaluation_rows,
             ran_out=self._shrink_evaluation,
             precision=self.precision,
+            to_keep=to_keep,
         )
         self.progress.add_evaluation(time.perf_counter() - start, len(rows))
         if not outputs.isfinite().all():

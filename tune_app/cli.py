@@ -389,7 +389,7 @@ def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: b
     for line in (*([end.further] if end.further else []), *end.remarks):
         echo(line)
     if loaded.pinned is not None:
-        verdict = ": reproduced" if end.value == loaded.pinned.value else ": not reproduced"
+        verdict = ": reproduced" if end.reached == loaded.pinned.value else ": not reproduced"
         if loaded.data.folds is not None:
             verdict = f" as the mean of its {loaded.data.folds} folds"
         echo(f"trial {loaded.pinned.trial} of {loaded.pinned.study} had {loaded.pinned.value:.6f}{verdict}")

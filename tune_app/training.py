@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainables.scratch import scratch_folder
 from tune_app.config import RunConfig
@@ -31,12 +31,15 @@ from tune_app.study.reporting import baselines_in
 from tune_app.study.run_dir import CACHE
 from tune_app.voice import Voice
 
+if TYPE_CHECKING:
+    from trainables.tasks.calibration import Calibration
+
 
 @dataclass(frozen=True)
 class TrainEnd:
     """End of a training run; the values are those of ``metric``, the task's objective.
 
-    ``further`` shows the values of further objectives as text. ``remarks`` are lines that qualify the test score.
+    ``reached`` is the value on validation before calibration, that of a trial. ``further`` shows the values of further objectives as text. ``remarks`` are lines that qualify the test score.
     """
 
     folder: Path
@@ -44,6 +47,7 @@ class TrainEnd:
     value: float
     best_epoch: int
     test_value: float
+    reached: float = math.nan
     further: str = ""
     remarks: tuple[str, ...] = ()
     out_of_memory: str | None = None
@@ -130,13 +134,26 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
         saved.validation[metric],
         values.index(max(values)) + 1,
         saved.test[metric],
+        saved.reached,
         further=_further(config, saved.validation, ends[-1].facts),
         remarks=(
             *(["on test it gives one answer for every row (collapsed)"] if saved.collapsed else []),
             *(f"on test, {line}" for line in baseline_lines(baselines_in(saved.test, metric))),
             *cut_lines(ends[-1].facts.get("cut_share")),
+            *_calibration_lines(saved.calibrations),
         ),
     )
+
+
+def _calibration_lines(calibrations: "Mapping[str, Calibration]") -> list[str]:
+    lines = []
+    for question, calibration in calibrations.items():
+        temperature = calibration.temperature
+        note = f" ({temperature.note})" if temperature.note else ""
+        errors = [f"{before:.3f} → {after:.3f} on {part}" for part, (before, after) in calibration.errors.items()]
+        lines.append(f"{question} probabilities calibrated: temperature {temperature.value:.3g}{note},"
+                     f" calibration error {', '.join(errors)}")
+    return lines
 
 
 def _further(config: RunConfig, scores: Mapping[str, float], facts: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Model that a training run saves."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from trainables.export import save_best_epoch
 from trainables.reports import TrialReport
 from trainables.saved import load_model_folder
 from trainables.session import TrainingSession
-from trainables.settings import TrialSettings
+from trainables.settings import TrialSettings, with_params
 from trainables.trial import TrialFolders, run_trial
 
 
@@ -40,10 +41,30 @@ def test_the_saved_model_is_that_of_the_epoch_and_scores_what_was_reported(
     session.resume(epoch.checkpoint)
     batch = session.examples.batch([0, 1, 2])
     loaded = load_model_folder(saved.folder)
+    temperature = saved.calibrations["class"].temperature.value
+    assert temperature != 1
     with torch.no_grad():
-        torch.testing.assert_close(loaded.model(batch), session.model.eval()(batch))
+        torch.testing.assert_close(loaded.model(batch), session.model.eval()(batch) / temperature)
+    before, after = saved.calibrations["class"].errors["test"]
+    assert kept["calibration"]["class"]["error"]["test"] == {"before": before, "after": after}
+    assert saved.test["calibration_error"] == pytest.approx(after, abs=1e-6), "measured on the saved model"
     assert loaded.settings.tok == settings.tok
     assert loaded.decision["threshold"] == saved.validation["threshold"] == saved.test["threshold"]
+
+
+def test_a_fixed_threshold_gives_the_answers_that_it_gave(
+    settings: TrialSettings, cache: Path, tmp_path: Path
+) -> None:
+    settings = with_params(settings, {"task.threshold": 0.35, "train.epochs": 2})
+    reports: list[TrialReport] = []
+    run_trial(settings, report=reports.append, folders=TrialFolders(cache, tmp_path / "checkpoints"))
+    assert reports[-1].checkpoint is not None
+    saved = save_best_epoch(settings, cache, reports[-1].checkpoint, tmp_path / "model")
+    temperature = saved.calibrations["class"].temperature.value
+    threshold = saved.validation["threshold"]
+    assert math.log(threshold / (1 - threshold)) == pytest.approx(math.log(0.35 / 0.65) / temperature)
+    assert saved.validation["macro_f1"] == saved.reached == reports[-1].value
+    assert load_model_folder(saved.folder).decision == {"threshold": threshold}
 
 
 def test_a_folder_in_use_is_left_alone(settings: TrialSettings, cache: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from trainables.internals import set_checkpointing
 from trainables.models.families import FAMILIES, UnsupportedError, beneath_layers, check_supported, layer_stack
-from trainables.models.heads import Head, Pooler, initial_std
+from trainables.models.heads import CLASS, Head, Pooler, initial_std
 from trainables.registry import imported
 from trainables.settings import HeadSettings
 
@@ -43,6 +43,10 @@ class TextClassifier(nn.Module):
     @property
     def classes(self) -> int:
         return self.head.outputs
+
+    @property
+    def output_layers(self) -> dict[str, nn.Linear]:
+        return {CLASS: self.head.output}
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return logits ``(batch, classes)``.

@@ -5,7 +5,8 @@ or one per token, into the task's outputs.
 """
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from transformers import PreTrainedModel
 
 from trainables.poolings import POOLINGS, Pooling, without_pooler
 from trainables.settings import HeadSettings
+
+CLASS, SPAN = "class", "span"
+"""Questions that a model answers, each with an output layer of its own: the class of a text, and a span of it."""
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 
@@ -105,6 +109,21 @@ class Head(nn.Module):
             features = self.activation(layer(self.dropout(features)))
         output: Tensor = self.output(self.dropout(features))
         return output
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """A model that names the layers that give its logits, by question."""
+
+    @property
+    def output_layers(self) -> Mapping[str, nn.Linear]: ...
+
+
+@torch.no_grad()
+def divide_outputs(layer: nn.Linear, temperature: float) -> None:
+    """Divide the outputs of a linear layer by a temperature, in its weights and biases."""
+    for parameter in layer.parameters():
+        parameter.div_(temperature)
 
 
 def _draw(layer: Any, std: float, generator: torch.Generator) -> None:

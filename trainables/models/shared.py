@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trainables.models.encoder import accepted_inputs
-from trainables.models.heads import Head, Pooler, initial_std, set_pooler_aside
+from trainables.models.heads import CLASS, SPAN, Head, Pooler, initial_std, set_pooler_aside
 from trainables.settings import HeadSettings
 
 _SIDES = 2
@@ -37,6 +37,10 @@ class SharedModel(nn.Module):
         self.criteria_head = Head(hidden, classes, head, seed=seed, std=std)
         self.span_head = Head(hidden, _SIDES, head, seed=seed + 1, std=std)
         self._encoder_inputs = accepted_inputs(encoder)
+
+    @property
+    def output_layers(self) -> dict[str, nn.Linear]:
+        return {CLASS: self.criteria_head.output, SPAN: self.span_head.output}
 
     def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return logits ``(batch, classes)`` and span scores ``(batch, length, 2)``.
@@ -87,6 +91,10 @@ class JointModel(nn.Module):
         nn.init.zeros_(self.fusion.weight)
         self._encoder_inputs = accepted_inputs(encoder)
         self._criteria_inputs = accepted_inputs(criteria_encoder)
+
+    @property
+    def output_layers(self) -> dict[str, nn.Linear]:
+        return {CLASS: self.criteria_head.output, SPAN: self.span_head.output}
 
     def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return logits ``(batch, classes)`` and span scores ``(batch, length, 2)``."""

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trainables.models.encoder import accepted_inputs
-from trainables.models.heads import Head, initial_std, set_pooler_aside
+from trainables.models.heads import SPAN, Head, initial_std, set_pooler_aside
 from trainables.settings import HeadSettings
 
 _SIDES = 2
@@ -27,6 +27,10 @@ class SpanModel(nn.Module):
         set_pooler_aside(encoder)
         self.head = Head(encoder.config.hidden_size, _SIDES, head, seed=seed, std=initial_std(encoder))
         self._encoder_inputs = accepted_inputs(encoder)
+
+    @property
+    def output_layers(self) -> dict[str, nn.Linear]:
+        return {SPAN: self.head.output}
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return scores ``(batch, length, 2)`` of a span's first and last token; ``batch`` as in ``TextClassifier``."""

@@ -13,9 +13,11 @@ from trainables.data.augment import AugmentedTexts
 from trainables.data.rows import Rows
 from trainables.data.tokens import Reading, Texts, pad_batch
 from trainables.models.encoder import TextClassifier
+from trainables.models.heads import CLASS
 from trainables.models.load import LoadedEncoder
 from trainables.reports import BY_CRITERION, CONFUSION, Breakdown
 from trainables.settings import TaskSettings, TrialSettings
+from trainables.tasks.calibration import Choices, calibration_error
 from trainables.tasks.losses import ClassLoss
 from trainables.tasks.protocol import Batch, Decision, Scores
 from trainables.tasks.thresholds import best_cut, cuts, yes_counts
@@ -24,7 +26,6 @@ THRESHOLD = "threshold"
 """Name of the threshold for two classes: class 1 is chosen if its probability is above it."""
 
 _EVEN = 0.5
-_BINS = 15
 MOST_CRITERIA = 50
 """Number of criteria with separate scores, those with the most rows first; scores of one-row criteria say little."""
 MOST_CLASSES = 50
@@ -103,6 +104,24 @@ class CriteriaTask:
         criteria = None if named is None else [named[row] for row in rows]
         return class_scores(outputs, self._rows.labels[rows], criteria, decision, self._settings.task)
 
+    def outputs_to_calibrate(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return outputs.float()
+
+    def choices(self, outputs: torch.Tensor, rows: np.ndarray) -> dict[str, Choices]:
+        assert self._rows is not None, "examples come first"
+        return {CLASS: class_choices(outputs, self._rows.labels[rows], np.ones_like(rows))}
+
+
+def class_choices(logits: torch.Tensor, labels: np.ndarray, counts: np.ndarray) -> Choices:
+    """Return the choices between classes.
+
+    Args:
+        logits: (inputs, classes).
+        labels: (rows,).
+        counts: number of inputs of each row, (rows,).
+    """
+    return Choices(logits, labels.astype(np.int64), counts, np.ones(len(labels)))
+
 
 def full_inputs(samples: int, length: int) -> Batch:
     """Return encoder inputs without content that fill ``length`` tokens."""
@@ -170,26 +189,6 @@ def class_scores(
     if classes <= MOST_CLASSES:
         breakdowns[CONFUSION] = _confusion(labels, predicted, settings.class_names)
     return Scores(scores, used, breakdowns, collapsed)
-
-
-def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the expected calibration error: the gap between confidence and accuracy, from 0 (none) to 1.
-
-    The rows are sorted into 15 bins of equal width by confidence, the probability of their likeliest class. The gap
-    between a bin's accuracy and its mean confidence is weighted by its rows. Source: Guo et al., "On Calibration of
-    Modern Neural Networks", ICML 2017, equation 3, with their number of bins. The error judges probabilities and does
-    not depend on thresholds.
-
-    Args:
-        probabilities: (rows, classes).
-        labels: (rows,).
-    """
-    confidence = probabilities.max(axis=-1)
-    right = probabilities.argmax(axis=-1) == labels
-    # A bin includes its upper edge, as in the paper.
-    places = np.clip(np.ceil(confidence * _BINS).astype(np.int64) - 1, 0, _BINS - 1)
-    gaps = np.bincount(places, weights=right - confidence, minlength=_BINS)
-    return float(np.abs(gaps).sum() / len(labels))
 
 
 def _threshold(positive: np.ndarray, labels: np.ndarray, setting: float | str) -> float:

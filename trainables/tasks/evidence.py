@@ -16,14 +16,16 @@ from trainables.data.augment import AugmentedTexts
 from trainables.data.rows import Rows
 from trainables.data.tokens import Reading, Texts, TokenColumn, pad_batch, tokens_of_characters
 from trainables.data.windows import Windows, cut_windows, window_example
+from trainables.models.heads import SPAN
 from trainables.models.load import LoadedEncoder
 from trainables.models.spans import SpanModel
 from trainables.reports import BY_CRITERION, BY_SPAN_LENGTH, Breakdown, Breakdowns
 from trainables.settings import TaskSettings, TokSettings, TrialSettings
+from trainables.tasks.calibration import Choices
 from trainables.tasks.criteria import MOST_CRITERIA, full_inputs
 from trainables.tasks.losses import SpanLoss
 from trainables.tasks.protocol import Batch, Decision, Scores
-from trainables.tasks.spans import BestSpans, best_spans, candidates, masked, stripped
+from trainables.tasks.spans import BestSpans, best_spans, candidates, flat, masked, stripped
 from trainables.tasks.squad import exact_match, token_f1
 from trainables.tasks.thresholds import best_cut, cuts, yes_counts
 
@@ -132,13 +134,14 @@ class EvidenceTask:
     def __init__(self, settings: TrialSettings) -> None:
         self._settings = settings
         self._loss = SpanLoss(settings.loss)
+        self._examples: WindowExamples | None = None
         self._scorer: SpanScorer | None = None
 
     def learn_from(self, rows: Rows, train: np.ndarray) -> None:
         self._loss.learn_from(rows.evidence[train, 0] >= 0)
 
     def examples(self, rows: Rows, readings: Sequence[Reading]) -> WindowExamples:
-        examples = WindowExamples(rows, readings[0], self._settings.tok)
+        self._examples = examples = WindowExamples(rows, readings[0], self._settings.tok)
         self._scorer = SpanScorer(rows, examples, self._settings.task)
         return examples
 
@@ -164,6 +167,30 @@ class EvidenceTask:
     ) -> Scores:
         assert self._scorer is not None, "examples come first"
         return self._scorer.score(outputs, rows, decision, breakdowns=breakdowns)
+
+    def outputs_to_calibrate(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return span_outputs(outputs, batch, self._settings.tok)
+
+    def choices(self, outputs: Tensor, rows: np.ndarray) -> dict[str, Choices]:
+        assert self._examples is not None, "examples come first"
+        return {SPAN: span_choices(outputs, rows, self._examples)}
+
+
+def span_outputs(logits: Tensor, batch: Batch, tok: TokSettings) -> Tensor:
+    """Return the scores of every first and every last token: (inputs, 2 × ``tok.max_length``)."""
+    return flat(masked(logits, batch["text_at"], batch["text_tokens"]), tok.max_length)
+
+
+def span_choices(outputs: Tensor, rows: np.ndarray, examples: WindowExamples) -> Choices:
+    """Return the choices of first and last tokens in the windows of rows; the windows of a row weigh as much as a row.
+
+    Args:
+        outputs: outputs of ``span_outputs`` for the windows of the rows, (inputs, 2 × length).
+    """
+    inputs = examples.inputs_of(rows)
+    weights = 1 / examples.counts[examples.windows.row[inputs]]
+    truth = examples.spans[inputs].T.reshape(-1).astype(np.int64)
+    return Choices(torch.cat(outputs.chunk(2, dim=1)), truth, np.ones_like(truth), np.tile(weights, 2))
 
 
 class SpanScorer:

@@ -8,12 +8,14 @@ from torch import Tensor, nn
 
 from trainables.data.rows import Rows
 from trainables.data.tokens import Reading
+from trainables.models.heads import CLASS, SPAN
 from trainables.models.load import LoadedEncoder
 from trainables.models.shared import SharedModel
 from trainables.reports import BY_CRITERION
 from trainables.settings import TrialSettings
-from trainables.tasks.criteria import class_scores
-from trainables.tasks.evidence import SpanScorer, WindowExamples, full_windows
+from trainables.tasks.calibration import Choices
+from trainables.tasks.criteria import class_choices, class_scores
+from trainables.tasks.evidence import SpanScorer, WindowExamples, full_windows, span_choices, span_outputs
 from trainables.tasks.losses import ClassLoss, SpanLoss
 from trainables.tasks.protocol import Batch, Decision, Scores
 from trainables.tasks.spans import candidates, masked
@@ -34,7 +36,7 @@ class ShareTask:
         self._criteria_loss = ClassLoss(settings.loss, self._classes)
         self._span_loss = SpanLoss(settings.loss)
         self._rows: Rows | None = None
-        self._counts: np.ndarray = np.array([], dtype=np.int64)
+        self._examples: WindowExamples | None = None
         self._scorer: SpanScorer | None = None
 
     def learn_from(self, rows: Rows, train: np.ndarray) -> None:
@@ -43,7 +45,7 @@ class ShareTask:
 
     def examples(self, rows: Rows, readings: Sequence[Reading]) -> WindowExamples:
         examples = self._made_examples(rows, readings)
-        self._rows, self._counts = rows, examples.counts
+        self._rows, self._examples = rows, examples
         self._scorer = SpanScorer(rows, examples, self._settings.task)
         return examples
 
@@ -77,13 +79,27 @@ class ShareTask:
         self, outputs: Tensor, rows: np.ndarray, decision: Decision | None = None, *, breakdowns: bool = True
     ) -> Scores:
         assert self._rows is not None, "examples come first"
+        assert self._examples is not None
         assert self._scorer is not None
         named = self._rows.criteria if breakdowns else None
         criteria = None if named is None else [named[row] for row in rows]
-        logits = row_logits(outputs[:, : self._classes], self._counts[rows])
+        logits = row_logits(outputs[:, : self._classes], self._examples.counts[rows])
         classes = class_scores(logits, self._rows.labels[rows], criteria, decision, self._settings.task)
         spans = self._scorer.score(outputs[:, self._classes :], rows, decision, breakdowns=breakdowns)
         return both(classes, spans)
+
+    def outputs_to_calibrate(self, outputs: Outputs, batch: Batch) -> Tensor:
+        logits, spans = outputs
+        return torch.cat([logits.float(), span_outputs(spans, batch, self._settings.tok)], dim=1)
+
+    def choices(self, outputs: Tensor, rows: np.ndarray) -> dict[str, Choices]:
+        assert self._rows is not None, "examples come first"
+        assert self._examples is not None
+        logits, spans = outputs[:, : self._classes], outputs[:, self._classes :]
+        return {
+            CLASS: class_choices(logits, self._rows.labels[rows], self._examples.counts[rows]),
+            SPAN: span_choices(spans, rows, self._examples),
+        }
 
 
 def row_logits(logits: Tensor, counts: Sequence[int] | np.ndarray) -> Tensor:

@@ -26,6 +26,15 @@ def masked(logits: Tensor, text_at: Tensor, text_tokens: Tensor) -> Tensor:
     return logits.float().masked_fill(~allowed.unsqueeze(-1), _IMPOSSIBLE)
 
 
+def flat(scores: Tensor, width: int) -> Tensor:
+    """Return the scores of first tokens beside those of last ones: (batch, 2 × width), filled up with impossible ones.
+
+    Args:
+        scores: (batch, length, 2), masked, with a length of at most ``width``.
+    """
+    return torch.cat([_widened(scores[..., side], width, _IMPOSSIBLE) for side in range(2)], dim=1)
+
+
 def _is_text(logits: Tensor, text_at: Tensor, text_tokens: Tensor) -> Tensor:
     position = torch.arange(logits.shape[1], device=logits.device)
     begin = text_at.unsqueeze(1)

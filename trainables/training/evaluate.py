@@ -1,6 +1,7 @@
 """Evaluation of a model on a part of the data."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from trainables.tasks.protocol import Batch, Examples, Task
 from trainables.training.precision import autocast
 from trainables.training.step import to_device
 
+ToKeep = Callable[[Any, Batch], torch.Tensor]
+
 
 def predict_outputs(
     model: nn.Module,
@@ -24,6 +27,7 @@ def predict_outputs(
     rows_at: Callable[[int, int], int],
     ran_out: Callable[[OutOfMemory, int, int], None],
     precision: str,
+    to_keep: ToKeep | None = None,
 ) -> torch.Tensor:
     """Return what scoring needs of the outputs for ``inputs``, in their order, on the CPU in fp32: (inputs, k).
 
@@ -35,7 +39,10 @@ def predict_outputs(
             hold.
         ran_out: called when a pass ran out of memory, with the number of its inputs and their length. The pass is
             retried, so the callback must lower ``rows_at`` for them, or raise.
+        to_keep: function that returns what is kept of a pass, given the model's outputs and the batch; None keeps what
+            scoring needs.
     """
+    keep = task.outputs_to_score if to_keep is None else to_keep
     order = np.argsort(-examples.lengths[inputs], kind="stable")
     was_training = model.training
     model.eval()
@@ -49,7 +56,7 @@ def predict_outputs(
             try:
                 with uncounted():
                     batch = examples.batch(part)
-                outputs.append(_outputs_to_score(model, task, batch, device.torch_device, precision))
+                outputs.append(_outputs(model, keep, batch, device.torch_device, precision))
             except Exception as error:
                 failure = OutOfMemory.of(error, device)
                 if failure is None:
@@ -69,7 +76,7 @@ def predict_outputs(
 
 
 @torch.inference_mode()
-def _outputs_to_score(model: nn.Module, task: Task, batch: Batch, device: torch.device, precision: str) -> torch.Tensor:
+def _outputs(model: nn.Module, keep: ToKeep, batch: Batch, device: torch.device, precision: str) -> torch.Tensor:
     batch = to_device(batch, device)
     with autocast(precision, device):
-        return task.outputs_to_score(model(batch), batch)
+        return keep(model(batch), batch)

@@ -17,7 +17,8 @@ from trainables.seeds import trial_seeds
 from trainables.session import TrainingSession
 from trainables.settings import DataSettings, TaskSettings, TrialSettings
 from trainables.tasks import build_task
-from trainables.tasks.criteria import MOST_CLASSES, calibration_error, class_scores
+from trainables.tasks.calibration import calibration_error
+from trainables.tasks.criteria import MOST_CLASSES, class_scores
 from trainables.tasks.protocol import Scores, Task
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from trainables.export import calibrate
 from trainables.devices.counting import uncounted
 from trainables.devices.cpu import CpuDevice
 from trainables.devices.host import GIB
@@ -144,6 +145,23 @@ def test_the_saved_model_answers_the_same(task_settings: TrialSettings, session_
         torch.testing.assert_close(task.outputs_to_score(saved.model(batch), batch), expected, atol=0.0, rtol=0.0)
     assert saved.decision == decision
     assert len(saved.tokenizers) == len(tokenizers)
+
+
+def test_calibrated_outputs_are_as_likely_as_the_temperature_made_them(
+    task_settings: TrialSettings, session_of: SessionOf
+) -> None:
+    session = session_of(task_settings)
+    session.train_epoch()
+    before = session.choices("validation")
+    calibrations = calibrate(session, ["validation"])
+    after = session.choices("validation")
+    finds_spans, chooses_class = task_settings.task.finds_spans, task_settings.task.name != "evidence"
+    assert ("class" in calibrations, "span" in calibrations) == (chooses_class, finds_spans)
+    for question, calibration in calibrations.items():
+        temperature = calibration.temperature.value
+        assert after[question].loss(1.0) == pytest.approx(before[question].loss(temperature), abs=1e-5)
+        assert after[question].loss(1.0) <= before[question].loss(1.0) + 1e-5
+        assert calibration.errors["validation"][1] == pytest.approx(after[question].error(1.0), abs=1e-4)
 
 
 @pytest.mark.parametrize("way", ["mask", "delete", "swap"])
