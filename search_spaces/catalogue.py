@@ -1,6 +1,7 @@
 """Named spaces to start from: the entries to search, and the settings that go with them.
 
-They serve every task. Once the task is known, entries that its runs do not read are left out.
+They serve every task. Once the task is known, entries that its runs do not read are left out, and so are poolings that
+it does not take.
 """
 
 from collections.abc import Container, Mapping
@@ -51,6 +52,7 @@ def _between(low: float, high: float, *, log: bool = False) -> dict[str, Any]:
 _NARROW = {
     "model.name": _choices(*_BASE_MODELS),
     "tok.max_length": _choices(128, 256, 384, 512),
+    "head.pooling": _choices("native", "cls", "mean"),
     "head.dropout": _choices(0.0, 0.1, 0.2, 0.3),
     "loss.class_weighting": _choices("none", "inverse", "effective_number"),
     "optim.lr": _between(5e-6, 1e-4, log=True),

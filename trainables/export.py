@@ -7,10 +7,11 @@ from pathlib import Path
 from trainables.devices.current import current_device
 from trainables.inputs import Part
 from trainables.machine import MachineFiles
-from trainables.models.heads import CLASS, SPAN, Answering, divide_outputs
+from trainables.models.heads import Answering, divide_outputs
 from trainables.saved import save_model_folder
 from trainables.session import TrainingSession
 from trainables.settings import TaskSettings, TrialSettings
+from trainables.task_entry import CLASS, SPAN
 from trainables.tasks.calibration import Calibration, fit_temperature, softened_probability
 from trainables.tasks.criteria import THRESHOLD
 from trainables.tasks.evidence import NULL_THRESHOLD
@@ -62,9 +63,7 @@ def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, fold
             calibrations=calibrations,
         )
     metric = settings.task.metric
-    return BestEpoch(
-        folder, reached.metrics[metric], validation.metrics, test.metrics, calibrations, test.collapsed
-    )
+    return BestEpoch(folder, reached.metrics[metric], validation.metrics, test.metrics, calibrations, test.collapsed)
 
 
 def calibrate(session: TrainingSession, parts: Sequence[Part] = ("validation", "test")) -> dict[str, Calibration]:
@@ -80,7 +79,7 @@ def calibrate(session: TrainingSession, parts: Sequence[Part] = ("validation", "
     calibrations: dict[str, Calibration] = {}
     for question, fitted_on in choices.get(parts[0], {}).items():
         temperature = fit_temperature(fitted_on)
-        errors = {
+        errors: dict[str, tuple[float, float]] = {
             part: (of_part[question].error(1.0), of_part[question].error(temperature.value))
             for part, of_part in choices.items()
         }

@@ -162,6 +162,18 @@ def no_random_weights() -> AbstractContextManager[Any]:
     return context
 
 
+def mark_initialised(model: "PreTrainedModel") -> None:
+    """Make ``init_weights`` of a model around this one leave its weights as they are: ``_is_hf_initialized``."""
+    for module in model.modules():
+        module._is_hf_initialized = True  # type: ignore[assignment]
+
+
+def model_class(auto: Any, config: "PreTrainedConfig") -> "type[PreTrainedModel] | None":
+    """Return the class that an automatic class builds for a configuration; None if it has none: ``_model_mapping``."""
+    kind: type[PreTrainedModel] | None = auto._model_mapping.get(type(config), None)
+    return kind
+
+
 def attention_mask_for_sdpa() -> Callable[..., Any]:
     """Return the function that makes masks for torch's attention: ``transformers.masking_utils.sdpa_mask``."""
     from transformers.masking_utils import sdpa_mask

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trainables.registry import Entry, Registry
+from trainables.task_entry import NATIVE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 Parameters = Mapping[str, "Tensor"]
 
+_HEAD = frozenset({"head.layers", "head.width", "head.activation", "head.dropout"})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pooling(Entry):
@@ -20,13 +23,15 @@ class Pooling(Entry):
 
     Attributes:
         pool: returns vectors (batch, hidden), given the encoder's outputs with ``last_hidden_state`` (batch, length,
-            hidden), the attention mask (batch, length; 0 for padding), the parameters and the head's settings.
+            hidden), the attention mask (batch, length; 0 for padding), the parameters and the head's settings. None for
+            the head that transformers defines for a family.
         parameters: returns the initial values of its parameters by name, given the hidden size and the head's settings.
         needs_pooler: whether it reads the encoder's own pooler, which not every encoder has.
         reads_first_token: whether it reads the first token's vector alone.
     """
 
-    pool: Callable[[Any, "Tensor", Parameters, "HeadSettings"], "Tensor"]
+    reads: frozenset[str] = _HEAD
+    pool: Callable[[Any, "Tensor", Parameters, "HeadSettings"], "Tensor"] | None
     parameters: Callable[[int, "HeadSettings"], Parameters] = lambda hidden, settings: {}
     needs_pooler: bool = False
     reads_first_token: bool = False
@@ -82,11 +87,15 @@ POOLINGS = Registry(
         "max": Pooling(pool=_max),
         "pooler": Pooling(pool=_own, needs_pooler=True),
         "attention": Pooling(pool=_attended, parameters=_zero_query),
+        NATIVE: Pooling(pool=None, reads=frozenset()),
     },
     section="head",
     chosen_by="pooling",
 )
-"""Poolings by ``head.pooling``: the first token, mean and maximum of all tokens, the encoder's own, a learned mean."""
+"""Poolings by ``head.pooling``: the first token, mean and maximum of all tokens, the encoder's own, a learned mean.
+
+``native`` is the whole head that transformers defines for the family, in place of a pooling and a head of ours.
+"""
 
 
 def needs_pooler(name: object) -> bool:
@@ -94,7 +103,8 @@ def needs_pooler(name: object) -> bool:
     return isinstance(name, str) and name in POOLINGS and POOLINGS[name].needs_pooler
 
 
-def without_pooler() -> str:
-    """Return the names of the poolings that every encoder has, as a message lists them."""
-    *names, last = [name for name, pooling in POOLINGS.items() if not pooling.needs_pooler]
+def pools(*, without_pooler: bool = False) -> str:
+    """Return the names of the poolings, or of those that need no pooler of the encoder, as a message lists them."""
+    able = [name for name, entry in POOLINGS.items() if not (without_pooler and entry.needs_pooler)]
+    *names, last = [name for name in able if POOLINGS[name].pool is not None]
     return f"{', '.join(names)} or {last}"

@@ -1,7 +1,8 @@
 """The folder of a trained model: encoders and tokenizers in transformers' layout, and the parts on top of them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from trainables.data.errors import one_line
 from trainables.declaration import values_of, with_values
 from trainables.files import whole_folder
 from trainables.given import read_json
-from trainables.models.checkpoint import ModelLoadError, first_line, read_tensors
+from trainables.models.checkpoint import ModelLoadError, first_line, read_checkpoint, read_tensors
 from trainables.models.load import load_encoder, load_tokenizer
 from trainables.models.names import ModelSource
+from trainables.models.native import NativeModel
 from trainables.seeds import trial_seeds
 from trainables.settings import DataSettings, HeadSettings, TaskSettings, TokSettings, TrialSettings, encoder_names
 from trainables.task_registry import TASKS
@@ -25,9 +27,9 @@ from trainables.tasks import build_task
 from trainables.tasks.calibration import ESTIMATOR, METHOD, Calibration
 from trainables.tasks.protocol import Scores
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """Version of saved model folders: raise it whenever an older program could not read, or would misread, a new folder."""
-_READABLE = (3, FORMAT_VERSION)
+_READABLE = (3, 4, FORMAT_VERSION)
 
 _OWN_FILE = "headroom_head.safetensors"
 _SETTINGS_FILE = "headroom.json"
@@ -85,14 +87,18 @@ def save_model_folder(
     with whole_folder(folder) as partial:
         # A progress bar for a file or two would only end up in a log.
         disable_progress_bar()
-        for (encoder, where), tokenizer in zip(_encoders(model), tokenizers, strict=True):
+        for (saved, where), tokenizer in zip(_saved_by_transformers(model), tokenizers, strict=True):
             if TASKS[settings.task.name].chooses_class:
-                encoder.config.id2label = dict(enumerate(settings.task.class_names))
-                encoder.config.label2id = {name: number for number, name in enumerate(settings.task.class_names)}
-            encoder.save_pretrained(partial / where)
-            tokenizer.save_pretrained(partial / where)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _own_tensors(model).items()}
-        save_file(tensors, partial / _OWN_FILE)
+                saved.config.id2label = dict(enumerate(settings.task.class_names))
+                saved.config.label2id = {name: number for number, name in enumerate(settings.task.class_names)}
+                saved.config.problem_type = "single_label_classification"
+            saved.save_pretrained(partial / where)
+            # Stock tools cut texts where the tokenizer says.
+            with _longest_input(tokenizer, settings.tok.max_length):
+                tokenizer.save_pretrained(partial / where)
+        if not isinstance(model, NativeModel):
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _own_tensors(model).items()}
+            save_file(tensors, partial / _OWN_FILE)
         stored = {"format_version": FORMAT_VERSION, **_stored_settings(settings), "decision": dict(decision)}
         settings_file = partial / _SETTINGS_FILE
         settings_file.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
@@ -122,9 +128,12 @@ def load_model_folder(folder: str | Path) -> SavedModel:
         tok=with_values(TokSettings(), stored["tok"]),
     )
     places = [folder / where for where in _ENCODERS.values()][: len(encoder_names(settings))]
-    encoders = [load_encoder(ModelSource(str(place), "folder", str(place)), seed=0) for place in places]
+    encoders = [load_encoder(_source(place), seed=0) for place in places]
     model = build_task(settings).build_model(encoders, seed=0)
-    _load_own_tensors(model, folder / _OWN_FILE)
+    if isinstance(model, NativeModel):
+        _load_head(model, folder)
+    else:
+        _load_own_tensors(model, folder / _OWN_FILE)
     return SavedModel(model.eval(), tuple(map(load_tokenizer, places)), settings, stored["decision"])
 
 
@@ -160,12 +169,30 @@ def _read_settings(path: Path) -> dict[str, Any]:
     if version not in _READABLE:
         raise ModelLoadError(
             f"{path}: format_version {version}, but this version of headroom reads"
-            f" {' and '.join(map(str, _READABLE))}; train the model again, or use the version that saved it"
+            f" {', '.join(map(str, _READABLE))}; train the model again, or use the version that saved it"
         )
     return settings
 
 
-def _encoders(model: nn.Module) -> list[tuple[PreTrainedModel, str]]:
+def _source(folder: Path) -> ModelSource:
+    return ModelSource(str(folder), "folder", str(folder))
+
+
+@contextmanager
+def _longest_input(tokenizer: PreTrainedTokenizerBase, tokens: int) -> Iterator[None]:
+    """Limit a tokenizer's inputs inside the block."""
+    before = tokenizer.model_max_length
+    tokenizer.model_max_length = tokens
+    try:
+        yield
+    finally:
+        tokenizer.model_max_length = before
+
+
+def _saved_by_transformers(model: nn.Module) -> list[tuple[PreTrainedModel, str]]:
+    """Return the parts of a model that transformers saves, each with its folder within the model's."""
+    if isinstance(model, NativeModel):
+        return [(model.model, ".")]
     return [(getattr(model, name), where) for name, where in _ENCODERS.items() if hasattr(model, name)]
 
 
@@ -173,6 +200,14 @@ def _own_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return all tensors except the encoders', which are saved in their own layout."""
     prefixes = tuple(f"{name}." for name in _ENCODERS)
     return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(prefixes)}
+
+
+def _load_head(model: NativeModel, folder: Path) -> None:
+    """Load the head of a model whose encoder is loaded already; its files name its tensors as transformers does."""
+    try:
+        model.model.load_state_dict(read_checkpoint(_source(folder)))
+    except RuntimeError as error:
+        raise ModelLoadError(f"{folder}: its weights do not fit {_SETTINGS_FILE}: {one_line(error)}") from error
 
 
 def _load_own_tensors(model: nn.Module, path: Path) -> None:

@@ -4,7 +4,7 @@ Nothing heavy is imported before it is needed: reading a study imports neither t
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -48,11 +48,15 @@ class Exported:
         best: complete configuration of the exported trial, which ``train`` runs as it is.
         leaderboard: CSV file of every trial, the best first.
         front: CSV file of the trials that no other beats; None with one objective.
+        model: model folder; None if none was asked for.
+        training: scores of the model; None without one.
     """
 
     best: Path
     leaderboard: Path
     front: Path | None
+    model: Path | None = None
+    training: "TrainEnd | None" = None
 
 
 class Study:
@@ -122,25 +126,46 @@ class Study:
         columns, rows = leaderboard_table(self.store)
         return pd.DataFrame(rows, columns=columns)
 
-    def export(self, folder: str | Path, *, trial: int | None = None) -> Exported:
-        """Write the best configuration and the leaderboard.
+    def export(
+        self,
+        folder: str | Path,
+        *,
+        trial: int | None = None,
+        model: bool = False,
+        quiet: bool = False,
+        console: "Console | None" = None,
+    ) -> Exported:
+        """Write the best configuration and the leaderboard, and with ``model`` the model folder.
 
         Args:
             folder: made if it is missing; files of an earlier export are replaced.
             trial: number of the trial to export; None takes the winner of the confirmation or, without one, the best of
                 the search.
+            model: save the trial's best checkpoint as a model folder, or train again if none was kept.
+            quiet: show no progress of the model.
+            console: where to show it; None means the standard error.
 
         Raises:
-            UserError: there is no such complete trial, or the folder cannot be written.
+            UserError: there is no such complete trial, the folder cannot be written, or the model cannot be saved or
+                trained.
         """
         from tune_app.study.export import export_best, export_front, export_leaderboard
 
         folder = Path(folder)
-        return Exported(
+        exported = Exported(
             export_best(self.store, self.config, folder, trial, self.confirmation),
             export_leaderboard(self.store, folder),
             export_front(self.store, folder),
         )
+        if not model:
+            return exported
+
+        from tune_app.console import Console
+        from tune_app.model_folder import export_model
+
+        console = console or Console(stderr=True)
+        end = export_model(self.store, self.config, exported.best, console=console, quiet=quiet)
+        return replace(exported, model=end.folder, training=end)
 
     def report(self, file: str | Path | None = None) -> Path:
         """Write the report of the study, one HTML file that needs no network, and return its path.

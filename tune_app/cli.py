@@ -313,8 +313,13 @@ def confirm(
 @click.argument("study", shell_complete=studies)
 @click.option("--to", "folder", required=True, type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
 @click.option("--trial", "number", type=click.IntRange(min=0), help="Export this trial instead of the best one.")
-def export(study: str, folder: Path, number: int | None) -> int:
+@click.option("--model", is_flag=True, help="Add the model folder DIR/model.")
+@quiet_option
+def export(study: str, folder: Path, number: int | None, model: bool, quiet: bool) -> int:
     """Write best.yaml, which headroom train runs as it is, and leaderboard.csv.
+
+    With --model, the model folder comes from the checkpoint that the search kept of the trial. If it kept none, the
+    configuration is trained again.
 
     best.yaml is the winner of headroom confirm or, without a confirmation, the best of the search. With several
     objectives, the first one decides the best trial, and front.csv holds the trials that no other beats.
@@ -324,7 +329,7 @@ def export(study: str, folder: Path, number: int | None) -> int:
     from tune_app.study.lines import study_line
 
     loaded = open_named(study)
-    files = loaded.export(folder, trial=number)
+    files = loaded.export(folder, trial=number, model=model, quiet=quiet)
     echo(study_line(loaded.name, loaded.version))
     print_leaderboard(make_console(), loaded.store)
     if number is None:
@@ -334,7 +339,12 @@ def export(study: str, folder: Path, number: int | None) -> int:
     echo(f"{what:<18}  {files.best}\nevery trial         {files.leaderboard}")
     if files.front is not None:
         echo(f"the front           {files.front}")
-    echo(f"train it            headroom train {shlex.quote(str(files.best))}")
+    if files.model is None or files.training is None:
+        echo(f"train it            headroom train {shlex.quote(str(files.best))}")
+        return DONE
+    for line in files.training.score_lines:
+        echo(line)
+    echo(f"model               {files.model}")
     return DONE
 
 
@@ -385,8 +395,7 @@ def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: b
             err=True,
         )
         return NOTHING_COMPLETE
-    echo(f"{end.metric} {end.value:.6f} on validation (epoch {end.best_epoch}), {end.test_value:.6f} on test")
-    for line in (*([end.further] if end.further else []), *end.remarks):
+    for line in end.score_lines:
         echo(line)
     if loaded.pinned is not None:
         verdict = ": reproduced" if end.reached == loaded.pinned.value else ": not reproduced"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainables.machine import cpu_cores
 from trainables.scratch import scratch_folder
 from tune_app.config import RunConfig
 from tune_app.console import Console
@@ -32,6 +33,7 @@ from tune_app.study.run_dir import CACHE
 from tune_app.voice import Voice
 
 if TYPE_CHECKING:
+    from trainables.export import BestEpoch
     from trainables.tasks.calibration import Calibration
 
 
@@ -39,7 +41,8 @@ if TYPE_CHECKING:
 class TrainEnd:
     """End of a training run; the values are those of ``metric``, the task's objective.
 
-    ``reached`` is the value on validation before calibration, that of a trial. ``further`` shows the values of further objectives as text. ``remarks`` are lines that qualify the test score.
+    ``reached`` is the value on validation before calibration, that of a trial. ``further`` shows the values of further
+    objectives as text. ``remarks`` are lines that qualify the test score.
     """
 
     folder: Path
@@ -51,6 +54,13 @@ class TrainEnd:
     further: str = ""
     remarks: tuple[str, ...] = ()
     out_of_memory: str | None = None
+
+    @property
+    def score_lines(self) -> list[str]:
+        """Lines with the scores of the saved model."""
+        epoch = f"on validation (epoch {self.best_epoch})"
+        scores = f"{self.metric} {self.value:.6f} {epoch}, {self.test_value:.6f} on test"
+        return [scores, *([self.further] if self.further else []), *self.remarks]
 
 
 def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bool = False) -> TrainEnd:
@@ -128,18 +138,59 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
             if not is_out_of_memory(error):
                 raise
             return _out_of_memory(folder, metric, f"scoring the best epoch: {error}")
+    return _end(config, saved, values.index(max(values)) + 1, ends[-1].facts)
+
+
+def save_kept_checkpoint(
+    config: RunConfig, checkpoint: Path, folder: Path, *, facts: Mapping[str, Any], voice: Voice
+) -> TrainEnd:
+    """Save the checkpoint of a trial's best epoch as a model folder, without training.
+
+    Args:
+        config: the trial's configuration, pinned to it.
+        facts: facts of the trial, as its study records them.
+
+    Raises:
+        UserError: the data, the model or the optimizer of the configuration cannot be used.
+    """
+    check_own_folders()
+    check_optimizers(config)
+    config = with_classes_of_data(config)
+
+    from trainables.devices.errors import is_out_of_memory
+    from trainables.export import save_best_epoch
+    from trainables.threads import limit_threads
+
+    assert config.pinned is not None
+    limit_threads(min(config.resources.cpu, cpu_cores()))
+    with made_folder(folder, "--to"), scratch_folder("export") as scratch, input_errors():
+        for line in _what_differs(config):
+            voice.say(line)
+        voice.doing("scoring the checkpoint on validation and test, and saving it")
+        try:
+            saved = save_best_epoch(config.trial_settings(), scratch / CACHE, checkpoint, folder)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = f"scoring the checkpoint: {error}"
+            return _out_of_memory(folder, config.trial_settings().task.metric, reason)
+    return _end(config, saved, config.pinned.epoch or 0, facts)
+
+
+def _end(config: RunConfig, saved: "BestEpoch", best_epoch: int, facts: Mapping[str, Any]) -> TrainEnd:
+    metric = config.task.metric
     return TrainEnd(
-        folder,
+        saved.folder,
         metric,
         saved.validation[metric],
-        values.index(max(values)) + 1,
+        best_epoch,
         saved.test[metric],
         saved.reached,
-        further=_further(config, saved.validation, ends[-1].facts),
+        further=_further(config, saved.validation, facts),
         remarks=(
             *(["on test it gives one answer for every row (collapsed)"] if saved.collapsed else []),
             *(f"on test, {line}" for line in baseline_lines(baselines_in(saved.test, metric))),
-            *cut_lines(ends[-1].facts.get("cut_share")),
+            *cut_lines(facts.get("cut_share")),
             *_calibration_lines(saved.calibrations),
         ),
     )
@@ -151,8 +202,10 @@ def _calibration_lines(calibrations: "Mapping[str, Calibration]") -> list[str]:
         temperature = calibration.temperature
         note = f" ({temperature.note})" if temperature.note else ""
         errors = [f"{before:.3f} → {after:.3f} on {part}" for part, (before, after) in calibration.errors.items()]
-        lines.append(f"{question} probabilities calibrated: temperature {temperature.value:.3g}{note},"
-                     f" calibration error {', '.join(errors)}")
+        lines.append(
+            f"{question} probabilities calibrated: temperature {temperature.value:.3g}{note},"
+            f" calibration error {', '.join(errors)}"
+        )
     return lines
 
 

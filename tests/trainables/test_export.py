@@ -52,9 +52,7 @@ def test_the_saved_model_is_that_of_the_epoch_and_scores_what_was_reported(
     assert loaded.decision["threshold"] == saved.validation["threshold"] == saved.test["threshold"]
 
 
-def test_a_fixed_threshold_gives_the_answers_that_it_gave(
-    settings: TrialSettings, cache: Path, tmp_path: Path
-) -> None:
+def test_a_fixed_threshold_gives_the_answers_that_it_gave(settings: TrialSettings, cache: Path, tmp_path: Path) -> None:
     settings = with_params(settings, {"task.threshold": 0.35, "train.epochs": 2})
     reports: list[TrialReport] = []
     run_trial(settings, report=reports.append, folders=TrialFolders(cache, tmp_path / "checkpoints"))

@@ -102,6 +102,15 @@ def test_a_folder_from_before_classes_had_names_is_read(
     assert load_model_folder(tmp_path / "model").class_names == ("0", "1", "2")
 
 
+def test_a_folder_from_before_native_heads_is_read(tokenizer_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    model, tokenizer = made("tiny-bert", tokenizer_folder("tiny-bert"), settings_of())
+    save_model_folder(model, [tokenizer], tmp_path / "model", settings=settings_of(), decision={"threshold": 0.3})
+    settings_file = tmp_path / "model" / "headroom.json"
+    settings_file.write_text(json.dumps(json.loads(settings_file.read_text()) | {"format_version": 4}))
+    saved = load_model_folder(tmp_path / "model")
+    assert (saved.settings.head.pooling, saved.decision) == ("cls", {"threshold": 0.3})
+
+
 def test_a_save_that_fails_leaves_nothing(
     tokenizer_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,7 +142,7 @@ def test_damage_to_a_saved_model_is_named(tokenizer_folder: Callable[[str], Path
     for change, message in (
         ({"task": kept["task"] | {"classes": 5}}, r"headroom_head\.safetensors does not fit"),
         ({"head": kept["head"] | {"layers": 1}}, r"headroom_head\.safetensors does not fit"),
-        ({"format_version": 1}, "format_version 1, .* reads 3 and 4; train the model again"),
+        ({"format_version": 1}, "format_version 1, .* reads 3, 4, 5; train the model again"),
     ):
         settings_file.write_text(json.dumps(kept | change))
         with pytest.raises(ModelLoadError, match=message):

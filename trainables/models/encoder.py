@@ -10,9 +10,10 @@ from transformers import PreTrainedModel
 
 from trainables.internals import set_checkpointing
 from trainables.models.families import FAMILIES, UnsupportedError, beneath_layers, check_supported, layer_stack
-from trainables.models.heads import CLASS, Head, Pooler, initial_std
+from trainables.models.heads import Head, Pooler, initial_std
 from trainables.registry import imported
 from trainables.settings import HeadSettings
+from trainables.task_entry import CLASS
 
 _DEFAULT_HEAD = HeadSettings()
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from trainables.models import recipes
 from trainables.models.recipes import Recipe
-from trainables.poolings import needs_pooler, without_pooler
+from trainables.poolings import needs_pooler, pools
 from trainables.registry import Entry, Registry
+from trainables.task_entry import CLASS, NATIVE, PLAIN, SPAN
+from trainables.task_registry import TASKS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,6 +40,7 @@ class Family(Entry):
         attention: ``module:function`` that replaces the attention of a built encoder by one with the same result that
             takes less memory; None leaves transformers' own.
         large_vocabulary: whether even its base model needs the memory of a large one, by its vocabulary.
+        native_heads: questions for which transformers defines a model of the family with a head.
         positions: kind of positions. ``table`` is a table of finite length, used from its first row on. ``table after
             padding`` is used only from the row after the padding's.
         padding: id of the padding token that its code assumes; None: the configuration's.
@@ -57,6 +60,7 @@ class Family(Entry):
     own_attention: bool = False
     attention: str | None = None
     large_vocabulary: bool = False
+    native_heads: frozenset[str] = frozenset({CLASS, SPAN})
     positions: Literal["table", "table after padding", "rotary"] = "table"
     padding: int | None = None
     recommended: tuple[Recipe, ...] = recipes.BERT
@@ -134,6 +138,7 @@ FAMILIES = Registry(
             dropout=(),
             attention_dropout=("attention_dropout",),
             has_pooler=False,
+            native_heads=frozenset({CLASS}),
             positions="rotary",
         ),
     },
@@ -281,7 +286,27 @@ def _pooling_obstacle(model: Architecture, setting: str, pooling: str) -> Obstac
     if family is None or family.has_pooler or not needs_pooler(pooling):
         return None
     why = f"{model.model_type} encoders have no trained pooler"
-    return Obstacle(setting, pooling, why, f"use {without_pooler()}")
+    return Obstacle(setting, pooling, why, f"use {pools(without_pooler=True)}")
+
+
+def head_obstacle(task_name: str, pooling: str, model: Architecture | None = None) -> Obstacle | None:
+    """Return the obstacle to a task with a pooling; None without one.
+
+    Args:
+        model: model whose family may lack the head that transformers would define; None leaves that out.
+    """
+    task = TASKS[task_name]
+    if not task.takes_pooling(pooling):
+        if pooling == NATIVE:
+            why, remedy = f"no head of transformers answers what task {task_name} asks", f"use {pools()}"
+        else:
+            why, remedy = f"task {task_name} pools nothing", f"use {NATIVE}, or {PLAIN} for a head of Headroom's own"
+        return Obstacle("head.pooling", pooling, why, remedy)
+    family = FAMILIES.get(model.model_type) if model else None
+    if model is None or family is None or pooling != NATIVE or task.native_head in family.native_heads:
+        return None
+    why = f"transformers defines no {model.model_type} model with a head for task {task_name}"
+    return Obstacle("head.pooling", pooling, why, f"use {pools() if task.chooses_class else PLAIN}")
 
 
 def _length_obstacle(model: Architecture, setting: str, length: int) -> Obstacle | None:

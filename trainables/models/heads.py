@@ -12,11 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from trainables.poolings import POOLINGS, Pooling, without_pooler
+from trainables.poolings import POOLINGS, Pooling, pools
 from trainables.settings import HeadSettings
-
-CLASS, SPAN = "class", "span"
-"""Questions that a model answers, each with an output layer of its own: the class of a text, and a span of it."""
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 
@@ -48,6 +45,7 @@ class Pooler(nn.Module):
             outputs: the encoder's outputs, with ``last_hidden_state`` ``(batch, length, hidden)``.
             attention_mask: ``(batch, length)``, 0 for padding.
         """
+        assert self._entry.pool is not None
         return self._entry.pool(outputs, attention_mask, dict(self.named_parameters()), self._settings)
 
 
@@ -64,10 +62,12 @@ def _checked_pooling(name: str, encoder: PreTrainedModel) -> Pooling:
     if name not in POOLINGS:
         raise ValueError(f"head.pooling {name!r} is unknown; use one of {', '.join(POOLINGS)}")
     pooling = POOLINGS[name]
+    if pooling.pool is None:
+        raise ValueError(f"head.pooling {name!r} replaces pooling and head of a model with one answer; use {pools()}")
     if pooling.needs_pooler and getattr(encoder, "pooler", None) is None:
         raise ValueError(
             f"head.pooling {name!r}: this {encoder.config.model_type} encoder has no trained pooler; "
-            f"use {without_pooler()}"
+            f"use {pools(without_pooler=True)}"
         )
     return pooling
 

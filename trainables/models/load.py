@@ -59,7 +59,7 @@ __all__ = [
 # Building a model changes state of the whole process: the default dtype, patched torch functions, lazily imported
 # modules. So does loading a tokenizer: sentencepiece registers its protobuf types. Threads that did so at once got meta
 # tensors and mixed types, so only one may do it at a time. Processes share nothing and need no lock.
-MODEL_LOCK = threading.Lock()
+MODEL_LOCK = threading.RLock()
 
 _FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

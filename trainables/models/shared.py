@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trainables.models.encoder import accepted_inputs
-from trainables.models.heads import CLASS, SPAN, Head, Pooler, initial_std, set_pooler_aside
+from trainables.models.heads import Head, Pooler, initial_std, set_pooler_aside
 from trainables.settings import HeadSettings
+from trainables.task_entry import CLASS, SPAN
 
 _SIDES = 2
 

@@ -6,8 +6,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trainables.models.encoder import accepted_inputs
-from trainables.models.heads import SPAN, Head, initial_std, set_pooler_aside
+from trainables.models.heads import Head, initial_std, set_pooler_aside
 from trainables.settings import HeadSettings
+from trainables.task_entry import SPAN
 
 _SIDES = 2
 

@@ -20,6 +20,7 @@ from trainables.planning.kernels import KERNELS
 from trainables.planning.timeline import Peaks, SizeFactors
 from trainables.planning.trace import StepPeaks, Workload, trace
 from trainables.settings import HeadSettings, OptimSettings, TaskSettings
+from trainables.task_entry import NATIVE
 
 FORMAT_VERSION = 4
 """Raise this whenever a trace of the same workload may give another result."""
@@ -217,6 +218,8 @@ def task_facts(task: TaskSettings) -> tuple[Any, ...]:
 
 def head_facts(head: HeadSettings) -> tuple[Any, ...]:
     """Return the head settings that a plan depends on."""
+    if head.pooling == NATIVE:
+        return (head.pooling,)
     hidden = (head.layers, head.width, head.activation) if head.layers else ()
     return (head.pooling, head.dropout > 0, *hidden, *head.added)
 

@@ -103,16 +103,16 @@ def _apart() -> Iterator[None]:
 
 def _build_model(task: Task, configs: Sequence[PreTrainedConfig], workload: Workload) -> nn.Module:
     encoders = []
-    for config in configs:
-        with no_random_weights():  # ModernBERT's initialiser draws until the values fit; here are no values.
+    with no_random_weights():  # ModernBERT's initialiser draws until the values fit; here are no values.
+        for config in configs:
             encoder = build_empty(config)
-        if not workload.has_pooler and getattr(encoder, "pooler", None) is not None:
-            encoder.register_module("pooler", None)
-        freeze_layers(encoder, workload.settings.model.freeze_layers)
-        if workload.checkpointing:
-            enable_checkpointing(encoder)
-        encoders.append(LoadedEncoder(encoder, LoadReport((), (), None)))
-    return task.build_model(encoders, seed=0)
+            if not workload.has_pooler and getattr(encoder, "pooler", None) is not None:
+                encoder.register_module("pooler", None)
+            freeze_layers(encoder, workload.settings.model.freeze_layers)
+            if workload.checkpointing:
+                enable_checkpointing(encoder)
+            encoders.append(LoadedEncoder(encoder, LoadReport((), (), None)))
+        return task.build_model(encoders, seed=0)
 
 
 def _trace_step(model: nn.Module, task: Task, workload: Workload, factors: SizeFactors, kernels: Kernels) -> StepPeaks:

@@ -55,13 +55,18 @@ class TokSettings(Extensible):
 
 @dataclass(frozen=True)
 class HeadSettings(Extensible):
-    """The head: ``layers`` hidden layers of ``width``, each followed by ``activation``; 0 layers ignore both."""
+    """The head: ``layers`` hidden layers of ``width``, each followed by ``activation``; 0 layers ignore both.
+
+    ``pooling: native`` takes the head that transformers defines for the family, with dropout as in the model's
+    configuration, and ignores all other settings.
+    """
 
     section: ClassVar[str] = "head"
 
     pooling: str = setting(
         "cls",
-        "How the tokens of a text become one vector. pooler is the encoder's own pooling; attention is a learned mean.",
+        "How the tokens of a text become one vector. pooler is the encoder's own pooling; attention is a learned mean;"
+        " native is the head that transformers defines for the model's family, which stock tools load.",
         choices=lambda: POOLINGS,
     )
     layers: int = setting(0, "Number of hidden layers before the output layer.", at_least=0, at_most=4)

@@ -154,4 +154,5 @@ def softened_probability(threshold: float, temperature: float) -> float:
     """Return the probability of one of two classes after calibration that was ``threshold`` before."""
     if not 0 < threshold < 1:
         return threshold
-    return 1 / (1 + (1 / threshold - 1) ** (1 / temperature))
+    softened: float = 1 / (1 + (1 / threshold - 1) ** (1 / temperature))
+    return softened

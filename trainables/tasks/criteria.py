@@ -13,10 +13,11 @@ from trainables.data.augment import AugmentedTexts
 from trainables.data.rows import Rows
 from trainables.data.tokens import Reading, Texts, pad_batch
 from trainables.models.encoder import TextClassifier
-from trainables.models.heads import CLASS
 from trainables.models.load import LoadedEncoder
+from trainables.models.native import NativeModel
 from trainables.reports import BY_CRITERION, CONFUSION, Breakdown
 from trainables.settings import TaskSettings, TrialSettings
+from trainables.task_entry import CLASS, NATIVE
 from trainables.tasks.calibration import Choices, calibration_error
 from trainables.tasks.losses import ClassLoss
 from trainables.tasks.protocol import Batch, Decision, Scores
@@ -85,6 +86,8 @@ class CriteriaTask:
 
     def build_model(self, encoders: Sequence[LoadedEncoder], seed: int) -> nn.Module:
         (encoder,) = encoders
+        if self._settings.head.pooling == NATIVE:
+            return NativeModel(encoder.model, CLASS, classes=self._classes, seed=seed)
         return TextClassifier(encoder.model, head=self._settings.head, classes=self._classes, seed=seed)
 
     def counted(self, batch: Batch) -> float:

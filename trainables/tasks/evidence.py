@@ -16,11 +16,12 @@ from trainables.data.augment import AugmentedTexts
 from trainables.data.rows import Rows
 from trainables.data.tokens import Reading, Texts, TokenColumn, pad_batch, tokens_of_characters
 from trainables.data.windows import Windows, cut_windows, window_example
-from trainables.models.heads import SPAN
 from trainables.models.load import LoadedEncoder
+from trainables.models.native import NativeModel
 from trainables.models.spans import SpanModel
 from trainables.reports import BY_CRITERION, BY_SPAN_LENGTH, Breakdown, Breakdowns
 from trainables.settings import TaskSettings, TokSettings, TrialSettings
+from trainables.task_entry import NATIVE, SPAN
 from trainables.tasks.calibration import Choices
 from trainables.tasks.criteria import MOST_CRITERIA, full_inputs
 from trainables.tasks.losses import SpanLoss
@@ -150,6 +151,8 @@ class EvidenceTask:
 
     def build_model(self, encoders: Sequence[LoadedEncoder], seed: int) -> nn.Module:
         (encoder,) = encoders
+        if self._settings.head.pooling == NATIVE:
+            return NativeModel(encoder.model, SPAN, seed=seed)
         return SpanModel(encoder.model, head=self._settings.head, seed=seed)
 
     def counted(self, batch: Batch) -> float:

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from trainables.data.rows import Rows
 from trainables.data.tokens import Reading
-from trainables.models.heads import CLASS, SPAN
 from trainables.models.load import LoadedEncoder
 from trainables.models.shared import SharedModel
 from trainables.reports import BY_CRITERION
 from trainables.settings import TrialSettings
+from trainables.task_entry import CLASS, SPAN
 from trainables.tasks.calibration import Choices
 from trainables.tasks.criteria import class_choices, class_scores
 from trainables.tasks.evidence import SpanScorer, WindowExamples, full_windows, span_choices, span_outputs

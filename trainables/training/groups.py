@@ -53,4 +53,6 @@ def _levels(model: nn.Module, layer_decay: float) -> dict[nn.Parameter, int]:
 
 
 def _encoders(model: nn.Module) -> Iterator[PreTrainedModel]:
-    return (module for module in model.modules() if isinstance(module, PreTrainedModel))
+    models = (module for module in model.modules() if isinstance(module, PreTrainedModel))
+    # A model of transformers with a head holds its encoder.
+    return (module for module in models if module.base_model is module)

@@ -13,6 +13,7 @@ from trainables.optimizers import OPTIMIZERS
 from trainables.poolings import POOLINGS
 from trainables.registry import Entry, Registry
 from trainables.schedules import SCHEDULES
+from trainables.task_entry import NATIVE
 from trainables.task_registry import TASKS
 
 SEARCHABLE = ("model", "tok", "head", "loss", "optim", "schedule", "train", "augment", "task")
@@ -65,7 +66,8 @@ def _of_entries(chooser: str, registry: Mapping[str, Entry]) -> dict[str, Condit
         readers = tuple(key for key, entry in registry.items() if name in entry.reads)
         others = [key for key in registry if key not in readers]
         if others:
-            by_parameter[name] = IsNot(chooser, "none") if others == ["none"] else Is(chooser, readers)
+            is_other = others in (["none"], [NATIVE])
+            by_parameter[name] = IsNot(chooser, others[0]) if is_other else Is(chooser, readers)
     return by_parameter
 
 

@@ -8,6 +8,7 @@ from search_spaces.catalogue import CATALOGUE, NamedSpace
 from search_spaces.quoting import quoted
 from search_spaces.space import Scalar, SpaceError, parse_space
 from trainables.models.sizes import family_of
+from trainables.task_registry import TASKS
 from tune_app.config.conditions import active_space
 from tune_app.errors import UserError, nearest
 
@@ -68,12 +69,31 @@ def settle(
             *section, key = name.split(".")
             values = raw.setdefault(section[0], {}) if section else raw
             values[key] = value
+    if "head.pooling" in _from_catalogue(space, named):
+        _take_poolings(raw, space)
     try:
         unread = active_space(parse_space(space), fixed_outside(raw)).never_read()
     except SpaceError:
         return  # The check of the space reports the problem.
     for name in _from_catalogue(space, named) & unread.keys():
         del space[name]
+
+
+def _take_poolings(raw: Mapping[str, Any], space: dict[str, Any]) -> None:
+    """Leave the task the poolings that it takes; fewer than two are no choice."""
+    task = TASKS.get(_value(raw, "task", "name", "criteria"))
+    if task is None:
+        return  # The check of the task reports the problem.
+    choices = [pooling for pooling in space["head.pooling"]["choices"] if task.takes_pooling(pooling)]
+    if len(choices) > 1:
+        space["head.pooling"] = {"choices": choices}
+    else:
+        del space["head.pooling"]
+
+
+def _value(raw: Mapping[str, Any], section: str, key: str, default: str) -> str:
+    values = raw.get(section)
+    return str(values.get(key, default)) if isinstance(values, Mapping) else default
 
 
 def _from_catalogue(space: Mapping[str, Any], named: NamedSpace) -> set[str]:

@@ -14,6 +14,10 @@ _AROUND = 2.0
 _BATCHES = (4, 8, 16, 32, 64, 128)
 _MOST_BATCHES = 4
 _FEWEST_STEPS = 8
+_WHY_POOLING = (
+    "Head on the encoder. native is the one of transformers, whose model every tool loads; cls and mean pool a text's"
+    " tokens for a head of Headroom's own."
+)
 _EVEN = 1.5
 
 
@@ -31,9 +35,9 @@ def space_settings(task: TaskEntry, models: Sequence[str], train_rows: int, imba
         Drafted("schedule.warmup_ratio", _NARROW["schedule.warmup_ratio"], "Share of the steps before the full rate."),
         Drafted("head.dropout", _NARROW["head.dropout"]),
     ]
-    if task.chooses_class:
-        pooling = {"choices": ["cls", "mean"]}
-        entries.append(Drafted("head.pooling", pooling, "How the tokens become one vector: the first, or their mean."))
+    poolings = [pooling for pooling in _NARROW["head.pooling"]["choices"] if task.takes_pooling(pooling)]
+    if len(poolings) > 1:
+        entries.append(Drafted("head.pooling", {"choices": poolings}, _WHY_POOLING))
     if imbalance >= _EVEN:
         entries.append(_weighting(imbalance))
     if task.chooses_class and task.finds_spans:

@@ -6,9 +6,10 @@ from typing import Any
 from search_spaces.conditions import Condition
 from search_spaces.rules import CombinationRule, Rule
 from search_spaces.space import Scalar
-from trainables.models.families import LIMITED_SETTINGS, Obstacle, any_can_follow, obstacles
+from trainables.models.families import LIMITED_SETTINGS, Obstacle, any_can_follow, head_obstacle, obstacles
 from trainables.models.sizes import architecture
 from trainables.settings import TrialSettings, encoder_names, revision_of, with_params
+from trainables.task_entry import NATIVE
 from trainables.task_registry import TASKS
 from tune_app.config import RunConfig
 from tune_app.config.conditions import conditions
@@ -90,10 +91,16 @@ def _obstacles(
     settings: TrialSettings, model: str, params: Mapping[str, Any], on_task: _ConditionsOnTask
 ) -> Iterator[Obstacle]:
     """Return the obstacles for a model among the settings of a configuration that a run reads."""
+    task = settings.task.name
     read = {name: params[name] for name in LIMITED_SETTINGS if name in params and _is_read(params, on_task[name])}
     # Query the hub only if the answer may matter, since it may be unreachable.
-    known = architecture(model, revision_of(settings.model, model), fetch=not any_can_follow(read))
-    return iter(obstacles(known, read) if known else [])
+    pooling = read.get("head.pooling")
+    # Not every family has a native head for spans.
+    is_easy = any_can_follow(read) and (pooling != NATIVE or TASKS[task].chooses_class)
+    known = architecture(model, revision_of(settings.model, model), fetch=not is_easy)
+    head = None if pooling is None else head_obstacle(task, str(pooling), known)
+    yield from [head] if head else []
+    yield from obstacles(known, read) if known else []
 
 
 def _conditions_on_task() -> _ConditionsOnTask:

@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial
-from pyarrow.fs import FileSelector, FileSystem, FileType
+from pyarrow.fs import FileSelector, FileSystem, FileType, copy_files
 
 from tune_app.errors import UserError, without_password
 from tune_app.objectives import values_of
@@ -83,6 +84,29 @@ class StudyCheckpoints:
             self.say(f"cannot resume from {recorded}: it is not in the study's folder {self._shown}")
             return None
         return self.storage.recorded(f"{folder}/{name}")
+
+    def fetched(self, recorded: str, folder: Path) -> Path | None:
+        """Return a folder of this machine with the study's own checkpoint for a recorded path; None if it is gone.
+
+        Args:
+            folder: new folder, to which a checkpoint in a store is copied.
+
+        Raises:
+            UserError: the store does not answer.
+        """
+        filesystem, _ = self.storage.opened()
+        location, name = self._located(recorded)
+        try:
+            with store_errors():
+                if not resolves_inside(filesystem, location, name) or not _is_there(filesystem, location, name):
+                    return None
+                if not is_store(self.storage.address):
+                    return Path(location) / name
+                copy_files(f"{location}/{name}", str(folder), source_filesystem=filesystem)
+        except OSError as error:
+            setting, why = self.storage.setting, self.storage.why(error)
+            raise UserError(f"{setting}: {self._shown}: a checkpoint cannot be read ({why}); try again later") from None
+        return folder
 
     def delete(self, recorded: str) -> None:
         """Delete a checkpoint if it exists, and its trial's folder if that is empty then."""

@@ -111,7 +111,7 @@ def test_every_pooling_works_at_full_length_or_says_why_not(name: str, tokenizer
     encoder = _encoder(name, tokenizer_folder(name))
     batch = tokenizer(["a b", "c " * 600], ["d", "e"], padding=True, truncation=True, return_tensors="pt")
     assert batch["input_ids"].shape[1] == MAX_LENGTH
-    for pooling in POOLINGS:
+    for pooling in (name for name, entry in POOLINGS.items() if entry.pool):
         if pooling == "pooler" and "deberta" in name:
             with pytest.raises(ValueError, match=r"deberta-v2.*use cls, mean, max or attention"):
                 TextClassifier(encoder, classes=3, head=HeadSettings(pooling), seed=0)

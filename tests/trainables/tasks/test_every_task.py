@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.export import calibrate
 from trainables.devices.counting import uncounted
 from trainables.devices.cpu import CpuDevice
 from trainables.devices.host import GIB
+from trainables.export import calibrate
 from trainables.reports import TrialReport
 from trainables.saved import load_model_folder, save_model_folder
 from trainables.session import TrainingSession
@@ -97,7 +97,13 @@ def test_the_gradient_is_that_of_the_batch_in_one_pass(
         torch.testing.assert_close(other, one, atol=1e-5, rtol=1e-4)
 
 
-def test_its_steps_need_what_was_predicted(task_settings: TrialSettings, cache: Path, machine_folder: Path) -> None:
+@pytest.mark.parametrize("pooling", ["cls", "native"])
+def test_its_steps_need_what_was_predicted(
+    pooling: str, task_settings: TrialSettings, cache: Path, machine_folder: Path
+) -> None:
+    if not TASKS[task_settings.task.name].takes_pooling(pooling):
+        pytest.skip("the task has no such head")
+    task_settings = with_params(task_settings, {"head.pooling": pooling})
     from trainables.machine import MachineFiles
     from trainables.planning.rehearsal import rehearsing
 

@@ -39,6 +39,8 @@ def refused(*overrides: str, space: dict[str, Any] | None = None) -> str | None:
         (["optim.layer_decay=0.9"], "optim.layer_decay: 0.9: the layers of albert encoders share their weights; set"),
         (["tok.max_length=513"], "tok.max_length: 513: this albert encoder has 512 positions; give at most 512, or"),
         (["model.name=tiny-deberta", "head.pooling=pooler"], 'head.pooling: "pooler": deberta-v2 encoders have no'),
+        (["model.name=tiny-bert", "task.name=share", "head.pooling=native"], 'head.pooling: "native": no head of'),
+        (["model.name=tiny-bert", "task.name=evidence", "head.pooling=mean"], 'head.pooling: "mean": task evidence'),
         (["model.name=tiny-bert", "model.freeze_layers=3"], "model.freeze_layers: 3: this bert encoder has 2 layers;"),
     ],
 )
@@ -55,7 +57,20 @@ def test_valid_combinations_are_accepted() -> None:
     every = ("train.checkpointing=true", "model.freeze_layers=2", "optim.layer_decay=0.9", "model.dropout=0.2")
     assert refused("model.name=tiny-bert", *every) is None
     assert refused("model.name=albert-base-v2", "model.dropout=0.2", "model.attention_dropout=0.1") is None
-    assert refused("model.name=tiny-deberta", "task.name=evidence", "head.pooling=pooler") is None, "nothing reads it"
+    assert refused("model.name=tiny-deberta", "task.name=evidence", "head.pooling=native") is None
+    assert refused("model.name=EuroBERT/EuroBERT-210m", "head.pooling=native") is None
+
+
+def test_a_family_without_a_native_head_is_refused_or_rejected() -> None:
+    message = refused("model.name=EuroBERT/EuroBERT-210m", "task.name=evidence", "head.pooling=native")
+    assert message is not None
+    assert message.startswith('head.pooling: "native": transformers defines no eurobert model with a head for task')
+    models = ["EuroBERT/EuroBERT-210m", "tiny-bert"]
+    space = {"model.name": {"choices": models}, "head.pooling": {"choices": ["native", "cls"]}}
+    config = config_of("task.name=evidence", space=space)
+    assert rejected(config, model__name=models[0], head__pooling="native") is not None
+    assert rejected(config, model__name=models[0], head__pooling="cls") is None
+    assert rejected(config, model__name=models[1], head__pooling="native") is None
 
 
 def test_one_model_of_the_space_that_can_is_enough() -> None:
