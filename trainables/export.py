@@ -7,12 +7,13 @@ from pathlib import Path
 from trainables.devices.current import current_device
 from trainables.inputs import Part
 from trainables.machine import MachineFiles
-from trainables.models.heads import Answering, divide_outputs
+from trainables.models.heads import Answering, rescale_outputs
+from trainables.models.native import NativeModel
 from trainables.saved import save_model_folder
 from trainables.session import TrainingSession
-from trainables.settings import TaskSettings, TrialSettings
+from trainables.settings import TrialSettings
 from trainables.task_entry import CLASS, SPAN
-from trainables.tasks.calibration import Calibration, fit_temperature, softened_probability
+from trainables.tasks.calibration import Calibration, fit_temperature, logit, softened_probability
 from trainables.tasks.criteria import THRESHOLD
 from trainables.tasks.evidence import NULL_THRESHOLD
 from trainables.tasks.protocol import Decision, Scores
@@ -49,7 +50,7 @@ def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, fold
         session.plan_memory(MachineFiles())
         session.resume(checkpoint)
         reached = session.evaluate("validation")
-        calibrations = calibrate(session)
+        calibrations = calibrate(session, reached.decision)
         validation = _evaluate_calibrated(session, calibrations) if calibrations else reached
         test = session.evaluate("test", validation.decision)
         tokenizers = [reader.tokenizer for reader in session.inputs.readers]
@@ -66,44 +67,56 @@ def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, fold
     return BestEpoch(folder, reached.metrics[metric], validation.metrics, test.metrics, calibrations, test.collapsed)
 
 
-def calibrate(session: TrainingSession, parts: Sequence[Part] = ("validation", "test")) -> dict[str, Calibration]:
+def calibrate(
+    session: TrainingSession, decision: Decision, parts: Sequence[Part] = ("validation", "test")
+) -> dict[str, Calibration]:
     """Fit a temperature for each question on the first part, and divide the model's outputs by it.
 
     A softmax of the outputs is calibrated then. A task or a model that does not name its outputs stays as it is.
 
+    Stock tools answer with the likeliest class. The two classes of a ``native`` model are therefore shifted first, so
+    that the threshold lies where both are equally likely, and stock tools give the same answers.
+
     Args:
+        decision: thresholds that were chosen on the first part.
         parts: parts of the data whose calibration errors are measured.
     """
     layers = session.model.output_layers if isinstance(session.model, Answering) else {}
     choices = {part: session.choices(part) for part in parts} if layers else {}
     calibrations: dict[str, Calibration] = {}
     for question, fitted_on in choices.get(parts[0], {}).items():
-        temperature = fit_temperature(fitted_on)
-        errors: dict[str, tuple[float, float]] = {
-            part: (of_part[question].error(1.0), of_part[question].error(temperature.value))
-            for part, of_part in choices.items()
-        }
-        calibrations[question] = Calibration(temperature, len(fitted_on.truth), errors)
-    # Divide only now: the errors before calibration are those of the outputs as trained.
+        is_shifted = question == CLASS and THRESHOLD in decision and isinstance(session.model, NativeModel)
+        shift = logit(decision[THRESHOLD]) if is_shifted else 0.0
+        temperature = fit_temperature(fitted_on.shifted(shift) if shift else fitted_on)
+        errors: dict[str, tuple[float, float]] = {}
+        for part, of_part in choices.items():
+            before = of_part[question]
+            after = before.shifted(shift) if shift else before
+            errors[part] = before.error(1.0), after.error(temperature.value)
+        calibrations[question] = Calibration(temperature, len(fitted_on.truth), errors, shift)
+    # Change the outputs only now: the errors before calibration are those of the outputs as trained.
     for question, calibration in calibrations.items():
-        divide_outputs(layers[question], calibration.temperature.value)
+        rescale_outputs(layers[question], calibration.temperature.value, calibration.shift)
     return calibrations
 
 
 def _evaluate_calibrated(session: TrainingSession, calibrations: Mapping[str, Calibration]) -> Scores:
-    """Return the scores on validation: tuned thresholds are tuned anew, fixed ones give the answers that they gave."""
+    """Return the scores on validation: tuned thresholds are tuned anew, others give the answers that they gave."""
     scores = session.evaluate("validation")
-    carried = _carried_over(session.settings.task, calibrations)
+    carried = _carried_over(session, calibrations)
     if carried.items() <= scores.decision.items():
         return scores
     return session.evaluate("validation", {**scores.decision, **carried})
 
 
-def _carried_over(task: TaskSettings, calibrations: Mapping[str, Calibration]) -> Decision:
-    """Return fixed thresholds on the scale of calibrated outputs."""
+def _carried_over(session: TrainingSession, calibrations: Mapping[str, Calibration]) -> Decision:
+    """Return thresholds that are fixed, or part of the outputs now, on the scale of calibrated outputs."""
+    task = session.settings.task
     temperatures = {question: calibration.temperature.value for question, calibration in calibrations.items()}
     carried: dict[str, float] = {}
-    if task.count == 2 and CLASS in temperatures and not isinstance(task.threshold, str):
+    if task.count == 2 and CLASS in temperatures and isinstance(session.model, NativeModel):
+        carried[THRESHOLD] = 0.5
+    elif task.count == 2 and CLASS in temperatures and not isinstance(task.threshold, str):
         carried[THRESHOLD] = softened_probability(float(task.threshold), temperatures[CLASS])
     if SPAN in temperatures and not isinstance(task.null_threshold, str):
         # The margin of a span is a difference of outputs.

@@ -97,7 +97,7 @@ def test_a_family_does_a_task(encoder: Path, task: str, shared: Path, tmp_path: 
     assert session.steps_per_epoch >= 2
     assert not torch.equal(weights, before)
 
-    calibrate(session, ["validation"])
+    calibrate(session, scores.decision, ["validation"])
     tokenizers = [reader.tokenizer for reader in session.inputs.readers]
     save_model_folder(
         session.model, tokenizers, tmp_path / "model", settings=settings, decision=scores.decision, scores={"v": scores}

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import pipeline
 
+from trainables.data.rows import read_rows
 from trainables.export import save_best_epoch
 from trainables.reports import TrialReport
 from trainables.saved import load_model_folder
@@ -63,6 +65,29 @@ def test_a_fixed_threshold_gives_the_answers_that_it_gave(settings: TrialSetting
     assert math.log(threshold / (1 - threshold)) == pytest.approx(math.log(0.35 / 0.65) / temperature)
     assert saved.validation["macro_f1"] == saved.reached == reports[-1].value
     assert load_model_folder(saved.folder).decision == {"threshold": threshold}
+
+
+def test_a_native_model_answers_alike_in_stock_tools(settings: TrialSettings, cache: Path, tmp_path: Path) -> None:
+    settings = with_params(settings, {"head.pooling": "native", "train.epochs": 2, "tok.max_length": 20})
+    reports: list[TrialReport] = []
+    run_trial(settings, report=reports.append, folders=TrialFolders(cache, tmp_path / "checkpoints"))
+    assert reports[-1].checkpoint is not None
+    saved = save_best_epoch(settings, cache, reports[-1].checkpoint, tmp_path / "model")
+    assert saved.calibrations["class"].shift != 0, "the threshold was not at 0.5"
+    assert saved.validation["macro_f1"] == saved.reached == reports[-1].value
+    loaded = load_model_folder(saved.folder)
+    assert loaded.decision == {"threshold": 0.5}
+
+    rows = read_rows(settings.data)
+    assert rows.criteria is not None
+    pairs = [{"text": criterion, "text_pair": text} for criterion, text in zip(rows.criteria, rows.texts, strict=True)]
+    stock = pipeline("text-classification", str(saved.folder), device="cpu")
+    answers = stock(pairs, truncation="only_second", top_k=None, batch_size=16)
+    tokens = loaded.tokenizers[0](rows.criteria, rows.texts, truncation="only_second", max_length=20, padding=True)
+    with torch.no_grad():
+        probabilities = loaded.model(tokens.convert_to_tensors("pt")).softmax(dim=1)
+    by_name = torch.tensor([[{a["label"]: a["score"] for a in answer}[name] for name in "01"] for answer in answers])
+    torch.testing.assert_close(by_name, probabilities, atol=1e-5, rtol=0)
 
 
 def test_a_folder_in_use_is_left_alone(settings: TrialSettings, cache: Path, tmp_path: Path) -> None:

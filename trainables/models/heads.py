@@ -120,8 +120,10 @@ class Answering(Protocol):
 
 
 @torch.no_grad()
-def divide_outputs(layer: nn.Linear, temperature: float) -> None:
-    """Divide the outputs of a linear layer by a temperature, in its weights and biases."""
+def rescale_outputs(layer: nn.Linear, temperature: float, shift: float = 0.0) -> None:
+    """Subtract a shift from the second output of a linear layer, and divide all by a temperature, in its parameters."""
+    if shift:
+        layer.bias[1] -= shift
     for parameter in layer.parameters():
         parameter.div_(temperature)
 

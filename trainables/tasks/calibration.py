@@ -6,7 +6,7 @@ expected calibration error (equation 3).
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -20,6 +20,7 @@ METHOD = "temperature scaling (Guo et al., ICML 2017, section 4.2), folded into 
 ESTIMATOR = "expected calibration error in 15 bins of equal width by confidence (Guo et al., ICML 2017, equation 3)"
 
 _BINS = 15
+_LEAST = 1e-12
 _LOWEST, _HIGHEST = 0.1, 10.0
 """Bounds of a temperature."""
 
@@ -39,6 +40,10 @@ class Choices:
     truth: NDArray[np.int64]
     counts: NDArray[np.int64]
     weights: NDArray[np.float64]
+
+    def shifted(self, shift: float) -> "Choices":
+        """Return the same choices with a number subtracted from the logits of the second of two options."""
+        return replace(self, logits=self.logits - torch.tensor([0.0, shift]))
 
     def log_probabilities(self, temperature: float) -> Tensor:
         """Return the logarithms of the options' probabilities, (choices, options), in double precision."""
@@ -116,18 +121,22 @@ class Calibration:
 
     Attributes:
         rows: number of choices that the temperature was fitted on.
+        shift: number that was subtracted from the logit of the second of two classes before, so that its threshold is
+            a probability of 0.5.
         errors: expected calibration error on each part of the data, before and after.
     """
 
     temperature: Temperature
     rows: int
     errors: Mapping[str, tuple[float, float]]
+    shift: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data for ``scores.json``."""
         errors = {part: {"before": before, "after": after} for part, (before, after) in self.errors.items()}
         note = {"note": self.temperature.note} if self.temperature.note else {}
-        return {"temperature": self.temperature.value, **note, "choices": self.rows, "error": errors}
+        shift = {"shift": self.shift} if self.shift else {}
+        return {"temperature": self.temperature.value, **note, **shift, "choices": self.rows, "error": errors}
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -148,6 +157,12 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     places = np.clip(np.ceil(confidence * _BINS).astype(np.int64) - 1, 0, _BINS - 1)
     gaps = np.bincount(places, weights=right - confidence, minlength=_BINS)
     return float(np.abs(gaps).sum() / len(labels))
+
+
+def logit(probability: float) -> float:
+    """Return the difference of two logits at which the second option has a probability; finite for 0 and 1, too."""
+    bounded = min(max(probability, _LEAST), 1 - _LEAST)
+    return math.log(bounded / (1 - bounded))
 
 
 def softened_probability(threshold: float, temperature: float) -> float:

@@ -159,7 +159,7 @@ def test_calibrated_outputs_are_as_likely_as_the_temperature_made_them(
     session = session_of(task_settings)
     session.train_epoch()
     before = session.choices("validation")
-    calibrations = calibrate(session, ["validation"])
+    calibrations = calibrate(session, session.evaluate("validation").decision, ["validation"])
     after = session.choices("validation")
     finds_spans, chooses_class = task_settings.task.finds_spans, task_settings.task.name != "evidence"
     assert ("class" in calibrations, "span" in calibrations) == (chooses_class, finds_spans)
