@@ -1,0 +1,140 @@
+"""Model folder of an export: from the kept checkpoint, or trained again, with the reason."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainables.reports import TrialReport
+from trainables.saved import load_model_folder
+from trainables.settings import with_params
+from trainables.trial import TrialFolders, run_trial
+from tune_app.config import load_config
+from tune_app.config.run import RunConfig
+from tune_app.errors import UserError
+from tune_app.outcomes import Outcome
+from tune_app.screening.preconditions import study_record, with_classes_of_data
+from tune_app.study.checkpoints import BEST
+from tune_app.study.run_dir import keep_config
+from tune_app.study.store import StudyStore, open_study
+
+PARAMS = {"optim.lr": 0.003}
+RAW: dict[str, Any] = {
+    "study": {"name": "mine"},
+    "data": {"path": "demo", "max_rows": 120},
+    "model": {"name": "tiny-bert"},
+    "tok": {"max_length": 24},
+    "head": {"pooling": "native"},
+    "train": {"epochs": 1, "precision": "fp32"},
+    "tracking": {"enabled": False},
+    "space": {"optim.lr": {"choices": [0.003, 0.001]}},
+}
+
+Export = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> TrialReport:
+    """Train the trial once: its last report, with the checkpoint."""
+    folder = tmp_path_factory.mktemp("trial")
+    reports: list[TrialReport] = []
+    settings = with_params(with_classes_of_data(load_config(RAW)).trial_settings(), PARAMS)
+    run_trial(settings, report=reports.append, folders=TrialFolders(folder / "cache", folder / "checkpoints"))
+    return reports[-1]
+
+
+def a_study(report: TrialReport, changes: Mapping[str, Any] | None = None, keep: bool = True) -> StudyStore:
+    """Write a study with the trial, and its checkpoint where a search would have kept it."""
+    config: RunConfig = with_classes_of_data(load_config(RAW, changes or {}))
+    run_dir = Path(config.run_dir)
+    run_dir.mkdir(parents=True)
+    store = open_study(run_dir, "mine", None, study_record(config))
+    keep_config(store, config, run_dir)
+    attributes: dict[str, Any] = {"best_epoch": 1, "cut_share": 0.0}
+    if keep:
+        kept = run_dir / "checkpoints" / f"trial-00000-{store.id}_a" / "checkpoint_000000"
+        assert report.checkpoint is not None
+        shutil.copytree(report.checkpoint, kept)
+        attributes[BEST] = str(kept)
+    number = store.open_trial(PARAMS, {})
+    store.close_trial(number, Outcome.COMPLETE, value=report.value, attributes=attributes)
+    return store
+
+
+def test_the_kept_checkpoint_is_saved_without_training(headroom: Any, trained: TrialReport, tmp_path: Path) -> None:
+    a_study(trained)
+    for _ in range(2):
+        ran = headroom("export", "mine", "--to", "out", "--model")
+        assert ran.code == 0, ran.err
+        assert "model: from the checkpoint of trial 0, epoch 1, without training again" in ran.err
+        assert "epoch 1 of" not in ran.out + ran.err
+        assert f"macro_f1 {trained.value:.6f} on validation (epoch 1)" in ran.out
+        assert "model               out/model" in ran.out
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["best.yaml", "leaderboard.csv", "model"]
+    saved = load_model_folder("out/model")
+    assert trained.checkpoint is not None
+    state = torch.load(trained.checkpoint / "state.pt", weights_only=True)["model"]
+    name = "model.bert.encoder.layer.1.output.dense.weight"
+    assert torch.equal(saved.model.state_dict()[name], state[name])
+
+
+@pytest.mark.parametrize(
+    ("changes", "keep", "damage", "says"),
+    [
+        ({}, False, None, "no checkpoint of trial 0 was kept (checkpoint.keep): training it again"),
+        ({}, True, "gone", "the checkpoint of trial 0 is gone: training it again"),
+        ({}, True, "torn", "the checkpoint of trial 0 cannot be used (state.pt is damaged): training it again"),
+        ({"data.folds": 2}, True, None, "trial 0 was trained on 2 folds, one model each: training it on one split"),
+    ],
+    ids=["not kept", "gone", "torn", "folds"],
+)
+def test_without_a_checkpoint_it_is_trained_again_and_told(
+    changes: dict[str, Any],
+    keep: bool,
+    damage: str | None,
+    says: str,
+    headroom: Any,
+    trained: TrialReport,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = a_study(trained, changes, keep)
+    if damage:
+        kept = Path(store.trial(0).user_attrs[BEST])
+        state = (kept / "state.pt").read_bytes()
+        shutil.rmtree(kept) if damage == "gone" else (kept / "state.pt").write_bytes(state[: len(state) // 2])
+
+    def stop(*_: object, **__: object) -> None:
+        raise UserError("a training began")
+
+    monkeypatch.setattr("tune_app.model_folder.run_training", stop)
+    ran = headroom("export", "mine", "--to", "out", "--model")
+    assert ran.code == 2
+    assert says in ran.err
+    assert ran.err.endswith("headroom: a training began\n")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["best.yaml", "leaderboard.csv"]
+
+
+def test_nothing_but_a_model_is_replaced(headroom: Any, trained: TrialReport, tmp_path: Path) -> None:
+    a_study(trained)
+    (tmp_path / "out" / "model").mkdir(parents=True)
+    (tmp_path / "out" / "model" / "thesis.txt").touch()
+    ran = headroom("export", "mine", "--to", "out", "--model")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == (
+        "headroom: --to: out/model is there and holds no model of headroom; move it, or give another folder\n"
+    )
+    assert (tmp_path / "out" / "model" / "thesis.txt").exists()
+
+
+def test_a_model_trained_again_is_the_same(headroom: Any, trained: TrialReport, tmp_path: Path) -> None:
+    a_study(trained, keep=False)
+    ran = headroom("export", "mine", "--to", "out", "--model", "--quiet")
+    assert (ran.code, ran.err) == (0, "")
+    assert f"macro_f1 {trained.value:.6f} on validation (epoch 1)" in ran.out
+    scores = json.loads(Path("out/model/scores.json").read_text())
+    assert scores["validation"]["metrics"]["macro_f1"] == trained.value
