@@ -293,3 +293,63 @@ def scripted_trial(script: Callable[..., float]) -> Any:
             )
 
     return run_trial
+
+
+SaveModel = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def save_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> SaveModel:
+    """Return a function that saves a tiny model with random weights: ``(task="criteria", **changes) -> its folder``.
+
+    Changes are ``labels``, ``pooling``, ``max_length``, ``decision`` and ``inputs``. Equal arguments give one folder,
+    which no test may change.
+    """
+    from trainables.data.demo import demo_rows
+    from trainables.data.model_inputs import ModelInputs
+    from trainables.models.builtin import train_tokenizer
+    from trainables.models.load import load_encoder, load_tokenizer
+    from trainables.models.names import resolve_model
+    from trainables.saved import save_model_folder
+    from trainables.seeds import trial_seeds
+    from trainables.settings import DataSettings, HeadSettings, TaskSettings, TokSettings, TrialSettings, encoder_names
+    from trainables.tasks import build_task
+
+    tokenizer_folder = tmp_path_factory.mktemp("tokenizer")
+    train_tokenizer("tiny-bert", sorted({*demo_rows().text, *demo_rows().criterion}), tokenizer_folder)
+    saved: dict[str, Path] = {}
+    usual = ModelInputs()
+
+    def save(
+        task: str = "criteria",
+        *,
+        labels: tuple[str, ...] = ("no", "yes"),
+        pooling: str = "cls",
+        max_length: int = 48,
+        decision: Mapping[str, float] = {"threshold": 0.5, "null_threshold": -1e9},
+        inputs: ModelInputs | None = usual,
+    ) -> Path:
+        key = repr((task, labels, pooling, max_length, sorted(decision.items()), inputs))
+        if key not in saved:
+            settings = TrialSettings(
+                DataSettings("none"),
+                trial_seeds(0),
+                task=TaskSettings(task, labels=labels),
+                head=HeadSettings(pooling),
+                tok=TokSettings(max_length, doc_stride=16),
+            )
+            encoders = [
+                load_encoder(resolve_model("tiny-bert"), seed=5, tokenizer_folder=tokenizer_folder)
+                for _ in encoder_names(settings)
+            ]
+            model = build_task(settings).build_model(encoders, seed=6)
+            # Random weights of the usual size answer every row alike.
+            for tensor in model.parameters():
+                if tensor.dim() > 1:
+                    tensor.data *= 8
+            saved[key] = tmp_path_factory.mktemp("saved") / "model"
+            tokenizers = [load_tokenizer(tokenizer_folder) for _ in encoders]
+            save_model_folder(model, tokenizers, saved[key], settings=settings, decision=decision, inputs=inputs)
+        return saved[key]
+
+    return save

@@ -69,6 +69,11 @@ def label(cell: object) -> str:
     return text
 
 
+def is_whole(label: str) -> bool:
+    """Return whether the name of a class is a whole number in digits."""
+    return label.removeprefix("-").isdecimal()
+
+
 def integer(cell: object) -> int | None:
     """Return an integer however it is written (1, 1.0, " 1 "); None for an empty cell."""
     text = (written(cell) or "").strip()

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainables.data.model_inputs import ModelInputs
 from trainables.devices.current import current_device
 from trainables.inputs import Part
 from trainables.machine import MachineFiles
@@ -62,6 +63,7 @@ def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, fold
             decision=validation.decision,
             scores={"validation": validation, "test": test},
             calibrations=calibrations,
+            inputs=ModelInputs.of(settings.data.columns, session.inputs.rows, session.inputs.part("train")),
         )
     metric = settings.task.metric
     return BestEpoch(folder, reached.metrics[metric], validation.metrics, test.metrics, calibrations, test.collapsed)

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from trainables.data.errors import one_line
+from trainables.data.model_inputs import ModelInputs
 from trainables.declaration import values_of, with_values
 from trainables.files import whole_folder
 from trainables.given import read_json
@@ -47,12 +48,21 @@ class SavedModel:
         tokenizers: the tokenizer of each encoder.
         settings: settings of task, head and inputs; the settings of the data are meaningless.
         decision: the thresholds that were chosen on validation.
+        inputs: the columns that the model reads; None for a folder of a version that did not store them.
     """
 
     model: nn.Module
     tokenizers: tuple[PreTrainedTokenizerBase, ...]
     settings: TrialSettings
     decision: Mapping[str, float]
+    inputs: ModelInputs | None = None
+
+    @property
+    def encoders(self) -> tuple[PreTrainedModel, ...]:
+        """The model's encoders, in the order of ``tokenizers``."""
+        if isinstance(self.model, NativeModel):
+            return (self.model.model.base_model,)
+        return tuple(saved for saved, _ in _saved_by_transformers(self.model))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -69,12 +79,14 @@ def save_model_folder(
     decision: Mapping[str, float],
     scores: Mapping[str, Scores] | None = None,
     calibrations: Mapping[str, Calibration] | None = None,
+    inputs: ModelInputs | None = None,
 ) -> None:
     """Save a task's model with its tokenizers, the settings that it was built with and its thresholds.
 
     Args:
         scores: scores on each part of the data, stored in ``scores.json`` for people.
         calibrations: how the model's outputs were calibrated, by question; stored beside the scores.
+        inputs: the columns that the model was trained on.
 
     The folder appears whole or not at all: it is written under another name and renamed at the end.
 
@@ -100,6 +112,8 @@ def save_model_folder(
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _own_tensors(model).items()}
             save_file(tensors, partial / _OWN_FILE)
         stored = {"format_version": FORMAT_VERSION, **_stored_settings(settings), "decision": dict(decision)}
+        if inputs is not None:
+            stored["inputs"] = inputs.to_json()
         settings_file = partial / _SETTINGS_FILE
         settings_file.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
         stored_scores = {part: _flat(values) for part, values in (scores or {}).items()}
@@ -134,7 +148,8 @@ def load_model_folder(folder: str | Path) -> SavedModel:
         _load_head(model, folder)
     else:
         _load_own_tensors(model, folder / _OWN_FILE)
-    return SavedModel(model.eval(), tuple(map(load_tokenizer, places)), settings, stored["decision"])
+    inputs = ModelInputs.from_json(stored["inputs"]) if "inputs" in stored else None
+    return SavedModel(model.eval(), tuple(map(load_tokenizer, places)), settings, stored["decision"], inputs)
 
 
 def _flat(scores: Scores) -> dict[str, Any]:

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
         estimate_memory,
         init,
         load_config,
+        load_model,
         load_study,
         plan,
+        predict_file,
         search,
         train,
     )
@@ -32,8 +34,10 @@ __all__ = [
     "estimate_memory",
     "init",
     "load_config",
+    "load_model",
     "load_study",
     "plan",
+    "predict_file",
     "search",
     "train",
 ]

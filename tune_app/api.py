@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tune_app.console import Console
     from tune_app.experiment import SearchEnd
     from tune_app.forecast.plan import Plan
+    from tune_app.prediction.files import Predicted
+    from tune_app.prediction.model import Model
     from tune_app.study.confirmation import Confirmation
     from tune_app.study.named import NamedStudy
     from tune_app.study.reporting import Best, StudyStatus
@@ -33,8 +35,10 @@ __all__ = [
     "estimate_memory",
     "init",
     "load_config",
+    "load_model",
     "load_study",
     "plan",
+    "predict_file",
     "search",
     "train",
 ]
@@ -367,6 +371,79 @@ def train(
 
     folder = Path(to) if to is not None else Path("models") / config.study.name
     return run_training(config, folder, console=console or Console(stderr=True), quiet=quiet)
+
+
+def load_model(
+    folder: str | Path,
+    *,
+    device: Literal["cpu", "cuda"] | None = None,
+    budget_gib: float | None = None,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+) -> "Model":
+    """Load a saved model, whose ``predict`` takes a frame or dictionaries.
+
+    Args:
+        folder: model folder that ``train`` saved.
+        device: None means the first CUDA card, or the CPU without one.
+        budget_gib: the most memory that predictions may hold; None sets no limit.
+        precision: ``auto`` means bf16 on a card that has units for it, else fp32.
+
+    Raises:
+        UserError: the folder holds no saved model, or there is no such device.
+    """
+    from tune_app.prediction.model import Model
+
+    return Model(folder, device=device, budget_gib=budget_gib, precision=precision)
+
+
+def predict_file(
+    folder: str | Path,
+    source: str | Path,
+    out: str | Path | None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    skip_bad: bool = False,
+    resume: bool = False,
+    device: Literal["cpu", "cuda"] | None = None,
+    budget_gib: float | None = None,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    quiet: bool = False,
+    console: "Console | None" = None,
+) -> "Predicted":
+    """Write the rows and columns of a file, of any size, with a saved model's predictions beside them.
+
+    Args:
+        folder: model folder that ``train`` saved.
+        source: CSV, JSONL or Parquet file; ``-`` means the standard input.
+        out: file to write, which appears whole at the end; its ending names the format. None writes CSV to the standard
+            output.
+        columns: role (``text``, ``criterion``) → column, where it is not the training data's.
+        skip_bad: keep rows that cannot be read, with the reason in the column ``error`` instead of a prediction.
+        resume: continue the output of a run that was cut off.
+        device, budget_gib, precision: see ``load_model``.
+        quiet: show no progress.
+        console: where to show progress; None means the standard error.
+
+    Returns:
+        Numbers of rows.
+
+    Raises:
+        UserError: the model, the input, a row or the output cannot be used, or the memory does not suffice.
+    """
+    from trainables.prediction.request import Request, Resources
+    from tune_app.console import Console
+    from tune_app.prediction.files import run_prediction
+
+    request = Request(
+        Path(folder),
+        str(source),
+        None if out is None else Path(out),
+        columns=dict(columns or {}),
+        skip_bad=skip_bad,
+        resume=resume,
+        resources=Resources(device, budget_gib, precision),
+    )
+    return run_prediction(request, console=console or Console(stderr=True), quiet=quiet)
 
 
 def estimate_memory(

@@ -411,6 +411,69 @@ def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: b
 
 
 @cli.command()
+@click.argument("model", type=click.Path(path_type=Path), metavar="MODEL_DIR")
+@click.argument("source", metavar="INPUT", shell_complete=files)
+@click.option(
+    "--out",
+    metavar="FILE",
+    help="File to write: .csv, .csv.gz, .jsonl or .parquet. Without it, CSV on the standard output.",
+)
+@click.option(
+    "--columns",
+    metavar="ROLE=COLUMN",
+    multiple=True,
+    help="Column of the role text or criterion, where it is not the training data's: --columns text=post. Repeatable.",
+)
+@click.option("--skip-bad", is_flag=True, help="Keep rows that cannot be read, with the reason in a column error.")
+@click.option("--resume", is_flag=True, help="Go on with the FILE of a run that was cut off.")
+@click.option(
+    "--budget-gib", type=click.FloatRange(0, 1_000_000, min_open=True), help="Memory that predictions may hold."
+)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Device to use; without it, a CUDA card if any.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "bf16", "fp32"]),
+    default="auto",
+    show_default=True,
+    help="auto is bf16 on a card that has units for it, else fp32.",
+)
+@quiet_option
+def predict(
+    model: Path,
+    source: str,
+    out: str | None,
+    columns: tuple[str, ...],
+    skip_bad: bool,
+    resume: bool,
+    budget_gib: float | None,
+    device: Literal["cpu", "cuda"] | None,
+    precision: Literal["auto", "bf16", "fp32"],
+    quiet: bool,
+) -> int:
+    """Write the rows of INPUT with the predictions of the model in MODEL_DIR beside them.
+
+    INPUT is a CSV file with any delimiter, JSONL or Parquet, gzipped or not, of any size; - is the standard input. The
+    columns of INPUT stay as they are. FILE appears whole at the end; what a run that was cut off had written is where
+    --resume finds it.
+    """
+    from tune_app.commands.prediction import print_predictions
+
+    stopped = print_predictions(
+        model,
+        source,
+        out,
+        columns,
+        skip_bad=skip_bad,
+        resume=resume,
+        budget_gib=budget_gib,
+        device=device,
+        precision=precision,
+        quiet=quiet,
+    )
+    return INTERRUPTED if stopped else DONE
+
+
+@cli.command()
 @click.argument("config", shell_complete=configurations)
 @overrides_option
 @click.option(

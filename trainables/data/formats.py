@@ -83,6 +83,26 @@ def read_file(source: str, expected: Sequence[str]) -> DataFile:
     Raises:
         DataError: the file does not exist, or its content does not match its suffix.
     """
+    file = locate(source)
+    with readable(source):
+        return _READERS[file.suffix](file.path, file.is_gzipped, expected)
+
+
+@dataclass(frozen=True)
+class Located:
+    """A data file that exists: its format's suffix, in lower case and without ``.gz``, and whether it is compressed."""
+
+    path: Path
+    suffix: str
+    is_gzipped: bool
+
+
+def locate(source: str) -> Located:
+    """Find a data file and its format.
+
+    Raises:
+        DataError: the file does not exist or cannot be read, or its suffix names no format.
+    """
     path = Path(source)
     # Unlike Path's methods, these accept any text: a name too long for a file, a folder without access.
     if os.path.isdir(path):
@@ -93,14 +113,24 @@ def read_file(source: str, expected: Sequence[str]) -> DataFile:
         raise DataError(f"{source}: there is no such file; correct the path")
     suffixes = [suffix.lower() for suffix in path.suffixes]
     suffix = suffixes[-2] if len(suffixes) > 1 and suffixes[-1] == ".gz" else path.suffix.lower()
-    reader = _READERS.get(suffix)
-    if reader is None:
+    if suffix not in _READERS:
         raise DataError(
             f"{source}: the suffix {path.suffix!r} is not one of {', '.join(_READERS)} (or one of these and .gz); "
             "convert the file to one of them, or rename it if it is one"
         )
+    with readable(source):
+        return Located(path, suffix, _starts_with(path, _GZIP))
+
+
+@contextmanager
+def readable(source: str) -> Iterator[None]:
+    """Report any failure to read a file in the block as bad data.
+
+    Raises:
+        DataError: the file is not UTF-8, damaged or not readable.
+    """
     try:
-        return reader(path, _starts_with(path, _GZIP), expected)
+        yield
     except UnicodeError as error:
         byte = (
             f" (it holds the byte 0x{error.object[error.start]:02x})" if isinstance(error, UnicodeDecodeError) else ""
@@ -127,43 +157,98 @@ def _starts_with(path: Path, magic: bytes) -> bool:
         return file.read(len(magic)) == magic
 
 
-def _text_stream(path: Path, encoding: str, is_gzipped: bool) -> io.TextIOBase:
+def _text_stream(path: Path, encoding: str, is_gzipped: bool, errors: str = "strict") -> io.TextIOBase:
     if is_gzipped:
-        return gzip.open(path, "rt", encoding=encoding, newline="")
-    return path.open(encoding=encoding, newline="")
+        return gzip.open(path, "rt", encoding=encoding, errors=errors, newline="")
+    return path.open(encoding=encoding, errors=errors, newline="")
 
 
 def _read_csv(path: Path, is_gzipped: bool, expected: Sequence[str]) -> DataFile:
-    form = _csv_form(path, is_gzipped, expected)
-    # Read everything as strings: a text "NA" is a text, and each cell is parsed later with its row number.
-    options: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": form.encoding}
-    options |= {"sep": form.delimiter, "skipinitialspace": form.is_padded, "skiprows": int(form.has_sep_line)}
-    remedy = "quote fields that hold " + {",": "commas", ";": "semicolons", "\t": "tabs"}.get(form.delimiter, "bars")
+    form = csv_form(path, is_gzipped, expected)
+    with _proper_csv(form):
+        try:
+            frame: pd.DataFrame = pd.read_csv(path, **_csv_options(form), dtype=str)
+        except pd.errors.EmptyDataError:
+            return DataFile(pd.DataFrame(), form)
+        return DataFile(_with_header(frame, form), form)
+
+
+def csv_chunks(form: CsvForm, rows: int) -> Iterator[pd.DataFrame]:
+    """Yield the frames of a CSV file, ``rows`` rows each, all cells as strings.
+
+    Bytes that are not UTF-8 arrive as half surrogate pairs (``surrogateescape``), so that the row can be named.
+
+    Raises:
+        DataError: the file is not a proper CSV file.
+    """
+    with _proper_csv(form):
+        # Strings of Arrow cannot hold those surrogates.
+        options = _csv_options(form) | {"dtype": object, "encoding_errors": "surrogateescape", "chunksize": rows}
+        try:
+            reader = pd.read_csv(form.path, **options)
+        except pd.errors.EmptyDataError:
+            return
+        with reader:
+            for frame in reader:
+                yield _with_header(frame, form)
+
+
+def _csv_options(form: CsvForm) -> dict[str, Any]:
+    """Return options that read everything as strings: a text "NA" is a text, and each cell is parsed later."""
+    return {
+        "keep_default_na": False,
+        "encoding": form.encoding,
+        "sep": form.delimiter,
+        "skipinitialspace": form.is_padded,
+        "skiprows": int(form.has_sep_line),
+        "compression": "gzip" if form.is_gzipped else None,
+    }
+
+
+@contextmanager
+def _proper_csv(form: CsvForm) -> Iterator[None]:
     try:
-        frame: pd.DataFrame = pd.read_csv(path, compression="gzip" if is_gzipped else None, **options)
-    except pd.errors.EmptyDataError:
-        return DataFile(pd.DataFrame(), form)
+        yield
     except pd.errors.ParserError as error:
+        remedy = _quoting_remedy(form)
         if "EOF inside string" in str(error):
             remedy = "a quote is opened and never closed; close it, or double it where it belongs to a text"
-        raise DataError(f"{path} is not a proper CSV file: {one_line(error)}; {remedy}") from error
+        raise DataError(f"{form.path} is not a proper CSV file: {one_line(error)}; {remedy}") from error
+
+
+def _with_header(frame: pd.DataFrame, form: CsvForm) -> pd.DataFrame:
     if not isinstance(frame.index, pd.RangeIndex):
-        raise DataError(f"{path}: the rows hold more fields than the header names; {remedy}")
+        raise DataError(f"{form.path}: the rows hold more fields than the header names; {_quoting_remedy(form)}")
     # pandas renames a repeated column, so the header is checked here.
     names = Counter(form.names)
     repeated = [name for name in names if name and names[name] > 1]
     if repeated:
-        raise DataError(f"{path}: the column {repeated[0]!r} occurs {names[repeated[0]]} times in the header; keep one")
+        raise DataError(
+            f"{form.path}: the column {repeated[0]!r} occurs {names[repeated[0]]} times in the header; keep one"
+        )
     frame.columns = frame.columns.str.strip()
-    return DataFile(frame, form)
+    return frame
 
 
-def _csv_form(path: Path, is_gzipped: bool, expected: Sequence[str]) -> CsvForm:
+def _quoting_remedy(form: CsvForm) -> str:
+    return "quote fields that hold " + {",": "commas", ";": "semicolons", "\t": "tabs"}.get(form.delimiter, "bars")
+
+
+def csv_form(path: Path, is_gzipped: bool, expected: Sequence[str]) -> CsvForm:
+    """Detect the format of a CSV file from its beginning.
+
+    Args:
+        expected: column names that identify the delimiter.
+
+    Raises:
+        DataError: the header stands below a title.
+    """
     with gzip.open(path) if is_gzipped else path.open("rb") as file:
         start = file.read(2)
     # A byte order mark tells the encoding: Excel's "Unicode text" is UTF-16.
     encoding = "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
-    with _text_stream(path, encoding, is_gzipped) as stream:
+    # The reader of the rows reports what is not UTF-8, where it can name the row.
+    with _text_stream(path, encoding, is_gzipped, "surrogateescape") as stream:
         head = stream.read(READABLE_CHARACTERS)
     first, _, rest = head.partition("\n")
     sep_line = _SEP_LINE.fullmatch(first.rstrip("\r"))
@@ -222,14 +307,19 @@ def _read_jsonl(path: Path, is_gzipped: bool, expected: Sequence[str]) -> DataFi
     with _text_stream(path, "utf-8-sig", is_gzipped) as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                records.append(_json_object(line, f"{path}: line {number}"))
+                records.append(json_object(line, f"{path}: line {number}"))
     names = dict.fromkeys(name for record in records for name in record)
     return DataFile(
         pd.DataFrame({name: pd.Series([record.get(name) for record in records], dtype=object) for name in names})
     )
 
 
-def _json_object(line: str, where: str) -> dict[str, object]:
+def json_object(line: str, where: str) -> dict[str, object]:
+    """Return the object of a line; ``where`` names the line in messages.
+
+    Raises:
+        DataError: the line holds no JSON object.
+    """
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:

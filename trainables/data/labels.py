@@ -41,14 +41,10 @@ def read_labels(table: Table, names: Sequence[str] | None) -> Labels:
         first_rows = {label: first_rows.get(label, 0) for label in written}
     if names is None:
         _check_clear(table, first_rows)
-        names = sorted(first_rows, key=int) if all(map(_is_whole, first_rows)) else sorted(first_rows)
+        names = sorted(first_rows, key=int) if all(map(cells.is_whole, first_rows)) else sorted(first_rows)
     _check_complete(table, first_rows, names)
     places = {name: number for number, name in enumerate(names)}
     return Labels(tuple(names), np.array([places[label] for label in written], dtype=np.int64))
-
-
-def _is_whole(label: str) -> bool:
-    return label.removeprefix("-").isdecimal()
 
 
 def _check_clear(table: Table, first_rows: dict[str, int]) -> None:
@@ -62,8 +58,8 @@ def _check_clear(table: Table, first_rows: dict[str, int]) -> None:
             f"{table.source}: column {table.columns.label!r} holds {len(first_rows)} different labels in {len(table)}"
             f" rows, but at most {_MOST_CLASSES} classes are possible; name the right column with data.columns.label"
         )
-    numbers = [label for label in first_rows if _is_whole(label)]
-    others = [label for label in first_rows if not _is_whole(label)]
+    numbers = [label for label in first_rows if cells.is_whole(label)]
+    others = [label for label in first_rows if not cells.is_whole(label)]
     if numbers and others:
         rarer, more = sorted((numbers, others), key=len)
         kind, rest = ("number", "names") if rarer is numbers else ("name", "numbers")

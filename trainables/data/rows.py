@@ -16,7 +16,7 @@ from trainables.data.quotes import require_no_swallowed_rows
 from trainables.data.table import Table, listed, read_table
 from trainables.settings import DataSettings
 
-__all__ = ["DataError", "Rows", "read_rows", "require_evidence"]
+__all__ = ["DataError", "Rows", "read_rows", "require_evidence", "unlabelled_rows"]
 
 _NO_EVIDENCE = -1
 _FEWEST_GROUPS = 3  # training, validation and test
@@ -80,6 +80,18 @@ class Rows:
             groups=self.groups + others.groups,
             evidence=np.concatenate([self.evidence, others.evidence]),
         )
+
+
+def unlabelled_rows(texts: Sequence[str], criteria: Sequence[str] | None, class_names: Sequence[str]) -> Rows:
+    """Return rows whose labels, groups and evidence are unknown; all labels are 0 and mean nothing."""
+    return Rows(
+        texts=tuple(texts),
+        criteria=None if criteria is None else tuple(criteria),
+        labels=np.zeros(len(texts), dtype=np.int64),
+        groups=("",) * len(texts),
+        evidence=np.full((len(texts), 2), _NO_EVIDENCE, dtype=np.int64),
+        class_names=tuple(class_names),
+    )
 
 
 def read_rows(data: DataSettings, labels: Sequence[str] | None = None) -> Rows:

@@ -332,6 +332,23 @@ def tokenise_rows(rows: Rows, tokenizer: "PreTrainedTokenizerBase", cache_dir: P
         return _open(folder, columns)
 
 
+def tokenise_in_memory(
+    texts: Sequence[str], criteria: Sequence[str] | None, tokenizer: "PreTrainedTokenizerBase"
+) -> TokenisedRows:
+    """Return the tokens of at least one row without a cache; see ``tokenise_rows``.
+
+    Raises:
+        ValueError: the tokenizer is not backed by the tokenizers library.
+    """
+
+    def column(values: Sequence[str]) -> TokenColumn:
+        distinct = _Texts.of_rows(values)
+        return TokenColumn(**_tokenise(distinct.unique, tokenizer), text_of_row=distinct.text_of_row)
+
+    template = PairTemplate.from_tokenizer(tokenizer)
+    return TokenisedRows(template, column(texts), None if criteria is None else column(criteria))
+
+
 def tokens_folder(rows: Rows, tokenizer: "PreTrainedTokenizerBase", cache_dir: Path) -> Path:
     """Return the cache folder of the rows' tokens; it has the same name in every cache."""
     return cache_dir / _cache_key(rows, tokenizer)
@@ -453,7 +470,7 @@ def _part_file(folder: Path, name: str, part: str) -> Path:
     return folder / f"{name}.{part}.npy"
 
 
-def _tokenise(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> dict[str, NDArray[np.signedinteger]]:
+def _tokenise(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
     """Return each array of ``_PARTS`` in the layout of ``TokenColumn``."""
     ids: list[IntArray] = []
     spans: list[IntArray] = []

@@ -4,8 +4,9 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from trainables.models.families import FAMILIES, Architecture, Family
 from trainables.optimizers import optimizer_version
 from trainables.planning.kernels import KERNELS
 from trainables.planning.timeline import Peaks, SizeFactors
-from trainables.planning.trace import StepPeaks, Workload, trace
+from trainables.planning.trace import StepPeaks, Workload, trace, trace_inference
 from trainables.settings import HeadSettings, OptimSettings, TaskSettings
 from trainables.task_entry import NATIVE
 
@@ -101,9 +102,40 @@ class MemoryPlan:
         return budget_gib * GIB / self.correction - self.overhead_bytes
 
 
+@dataclass(frozen=True)
+class InferencePlan:
+    """Predicted total peak of an inference pass: tensors, allocator rounding and, on CUDA, the context.
+
+    Attributes:
+        peaks: peaks of the tensors.
+        overhead_bytes: memory taken beside the tensors, whatever the batch.
+    """
+
+    peaks: Peaks
+    overhead_bytes: int
+
+    def need_gib(self, rows: int, length: int) -> float:
+        """Return the peak of a pass over ``rows`` inputs padded to ``length`` tokens."""
+        return (self.peaks.need_bytes(rows, length) + self.overhead_bytes) / GIB
+
+    def most_rows(self, budget_gib: float, lengths: np.ndarray) -> np.ndarray:
+        """Return for every length of an array (n,) the most inputs that a pass may hold; 0 if not even one fits."""
+        return self.peaks.most_samples(budget_gib * GIB - self.overhead_bytes, lengths, _MOST_SAMPLES)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"peaks": self.peaks.to_json(), "overhead_bytes": self.overhead_bytes}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "InferencePlan":
+        return cls(Peaks.from_json(value["peaks"]), value["overhead_bytes"])
+
+
 def too_many_passes(passes: int | None, most: int | None) -> bool:
     """Return whether a step takes more than ``most`` passes (None: no limit), or fits in none (``passes`` None)."""
     return passes is None or (most is not None and passes > most)
+
+
+_AnyPlan = TypeVar("_AnyPlan", MemoryPlan, InferencePlan)
 
 
 def predict(
@@ -119,7 +151,17 @@ def predict(
         before_tracing()
         return _traced(workload, _size_factors(workload))
 
-    return _cached(cache, fingerprint(workload), make)
+    return _cached(cache, fingerprint(workload), make, MemoryPlan.from_json)
+
+
+def predict_inference(workload: Workload, cache: Path | None = None) -> InferencePlan:
+    """Trace an inference pass, or load its plan from the folder ``cache``; see ``predict``."""
+
+    def make() -> InferencePlan:
+        peaks = trace_inference(workload, _size_factors(workload))
+        return InferencePlan(peaks, KERNELS[workload.device_kind].overhead_bytes)
+
+    return _cached(cache, f"{fingerprint(workload)}-inference", make, InferencePlan.from_json)
 
 
 def confirm(workload: Workload, micro_batch: int, length: int, cache: Path | None = None) -> MemoryPlan:
@@ -129,15 +171,18 @@ def confirm(workload: Workload, micro_batch: int, length: int, cache: Path | Non
     transposed tensors need no copies.
     """
     name = f"{fingerprint(workload)}-{micro_batch}x{length}"
-    return _cached(cache, name, lambda: _traced(workload, SizeFactors(micro_batch, length)))
+    make = partial(_traced, workload, SizeFactors(micro_batch, length))
+    return _cached(cache, name, make, MemoryPlan.from_json)
 
 
-def _cached(cache: Path | None, name: str, make: Callable[[], MemoryPlan]) -> MemoryPlan:
+def _cached(
+    cache: Path | None, name: str, make: Callable[[], _AnyPlan], read: Callable[[dict[str, Any]], _AnyPlan]
+) -> _AnyPlan:
     if cache is None:
         return make()
     path = cache / f"{name}.json"
     try:
-        return MemoryPlan.from_json(read_checked(path))
+        return read(read_checked(path))
     except (OSError, ValueError, KeyError, TypeError):
         # Absent or damaged plans are traced anew.
         plan = make()

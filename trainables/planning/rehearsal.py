@@ -84,12 +84,17 @@ class Rehearsal:
         apply_step(self._optimizer, parameters, self._clip_norm)
 
     def _evaluate(self, rows: int, length: int, _: bool) -> None:
-        self._model.eval()
-        with uncounted():
-            batch = self._task.full_batch(rows, length)
-        with torch.inference_mode(), autocast(self._precision, self._device.torch_device):
-            batch = to_device(batch, self._device.torch_device)
-            self._task.outputs_to_score(self._model(batch), batch)
+        full_evaluation(self._model, self._task, rows, length, self._device, self._precision)
+
+
+def full_evaluation(model: nn.Module, task: Task, rows: int, length: int, device: MemoryDevice, precision: str) -> None:
+    """Run an evaluation pass over inputs without content, which leaves the model in evaluation mode."""
+    model.eval()
+    with uncounted():
+        batch = task.full_batch(rows, length)
+    with torch.inference_mode(), autocast(precision, device.torch_device):
+        batch = to_device(batch, device.torch_device)
+        task.outputs_to_score(model(batch), batch)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from trainables.planning.kernels import KERNELS, Kernels
 from trainables.planning.timeline import Peaks, SizeFactors, find_peaks
 from trainables.settings import TrialSettings
 from trainables.tasks import build_task
-from trainables.tasks.protocol import Task
+from trainables.tasks.protocol import Batch, Task
 from trainables.training.optimizer import apply_step, build_optimizer, prepare_states
 from trainables.training.precision import autocast
 from trainables.training.step import backward_pass
@@ -94,6 +94,38 @@ def trace(workload: Workload, factors: SizeFactors) -> StepPeaks:
             return _trace_step(model, task, workload, factors, kernels)
 
 
+def trace_inference(workload: Workload, factors: SizeFactors) -> Peaks:
+    """Trace an inference pass of a model that is not trained: no gradients and no optimizer states."""
+    kernels = KERNELS[workload.device_kind]()
+    task = build_task(workload.settings)
+    with MODEL_LOCK, _apart(), FakeTensorMode():
+        model = _build_model(task, [kernels.prepared(config) for config in workload.configs], workload)
+        prepare_trace(model, workload.device_kind)
+        with kernels.applied(model):
+            recorder = StorageRecorder()
+            batch = task.full_batch(factors.micro_batch, factors.length)
+            always = _residents(model, batch, recorder, kernels)
+            events = _evaluation_events(model, task, batch, workload.precision, recorder)
+            sizes = [factors.split(size_bytes) for size_bytes in recorder.sizes_bytes]
+            return find_peaks(events, sizes, resident=always, rounded=kernels.rounded)
+
+
+def _residents(model: nn.Module, batch: Batch, recorder: "StorageRecorder", kernels: Kernels) -> set[int]:
+    """Return the numbers of the weights, and of the batch where it is copied to the device."""
+    weights = {recorder.number(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    inputs = {recorder.number(tensor) for tensor in batch.values()}
+    return weights | inputs if kernels.copies_batch else weights
+
+
+def _evaluation_events(
+    model: nn.Module, task: Task, batch: Batch, precision: str, recorder: "StorageRecorder"
+) -> list[int]:
+    model.eval()
+    with recorder, torch.inference_mode(), autocast(precision, _CPU):
+        task.outputs_to_score(model(batch), batch)
+    return recorder.take_events()
+
+
 @contextmanager
 def _apart() -> Iterator[None]:
     """Trace without the caller's context: no inference mode, and no mode that counts memory."""
@@ -124,9 +156,7 @@ def _trace_step(model: nn.Module, task: Task, workload: Workload, factors: SizeF
     made = recorder.take_events()
     states = {event for event in made if event >= 0} - {~event for event in made if event < 0}
     batch = task.full_batch(factors.micro_batch, factors.length)
-    weights = {recorder.number(tensor) for tensor in (*model.parameters(), *model.buffers())}
-    inputs = {recorder.number(tensor) for tensor in batch.values()}
-    always = weights | inputs if kernels.copies_batch else weights
+    always = _residents(model, batch, recorder, kernels)
 
     model.train()
     with recorder, _gradients_seen(model, recorder) as gradient_at:
@@ -136,10 +166,7 @@ def _trace_step(model: nn.Module, task: Task, workload: Workload, factors: SizeF
     with recorder, _AnyNumber():
         apply_step(optimizer, [p for p in model.parameters() if p.requires_grad], settings.train.clip_norm)
     update = recorder.take_events()
-    model.eval()
-    with recorder, torch.inference_mode(), autocast(precision, _CPU):
-        task.outputs_to_score(model(batch), batch)
-    evaluation = recorder.take_events()
+    evaluation = _evaluation_events(model, task, batch, precision, recorder)
 
     gradients = set(gradient_at)
     later_pass = _in_place(one_pass, gradient_at)

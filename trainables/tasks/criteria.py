@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from trainables.data.augment import AugmentedTexts
@@ -20,7 +21,7 @@ from trainables.settings import TaskSettings, TrialSettings
 from trainables.task_entry import CLASS, NATIVE
 from trainables.tasks.calibration import Choices, calibration_error
 from trainables.tasks.losses import ClassLoss
-from trainables.tasks.protocol import Batch, Decision, Scores
+from trainables.tasks.protocol import Answers, Batch, Decision, Scores
 from trainables.tasks.thresholds import best_cut, cuts, yes_counts
 
 THRESHOLD = "threshold"
@@ -107,6 +108,9 @@ class CriteriaTask:
         criteria = None if named is None else [named[row] for row in rows]
         return class_scores(outputs, self._rows.labels[rows], criteria, decision, self._settings.task)
 
+    def answers(self, outputs: torch.Tensor, rows: np.ndarray, decision: Decision) -> Answers:
+        return class_answers(outputs, decision)
+
     def outputs_to_calibrate(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
         return outputs.float()
 
@@ -136,6 +140,25 @@ def full_inputs(samples: int, length: int) -> Batch:
     return batch
 
 
+def class_answers(logits: torch.Tensor, decision: Decision) -> Answers:
+    """Return classes and probabilities of logits, (rows, classes)."""
+    probabilities = class_probabilities(logits)
+    return Answers(chosen_classes(probabilities, decision.get(THRESHOLD, _EVEN)), probabilities)
+
+
+def class_probabilities(logits: torch.Tensor) -> NDArray[np.float64]:
+    """Return the probabilities of logits, (rows, classes)."""
+    return logits.float().softmax(dim=-1).numpy().astype(np.float64)
+
+
+def chosen_classes(probabilities: NDArray[np.float64], threshold: float) -> NDArray[np.int64]:
+    """Return the class of each row, (rows,): the likeliest, or of two the second above the threshold."""
+    if probabilities.shape[1] == 2:
+        return (probabilities[:, 1] > threshold).astype(np.int64)
+    likeliest: NDArray[np.int64] = probabilities.argmax(axis=-1)
+    return likeliest
+
+
 def class_scores(
     logits: torch.Tensor,
     labels: np.ndarray,
@@ -156,14 +179,14 @@ def class_scores(
     from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
     classes = logits.shape[1]
-    probabilities = logits.float().softmax(dim=-1).numpy().astype(np.float64)
+    probabilities = class_probabilities(logits)
     every_class = np.arange(classes)
     used: dict[str, float] = {}
-    predicted = probabilities.argmax(axis=-1)
     if classes == 2:
-        positive = probabilities[:, 1]
-        chosen = decision[THRESHOLD] if decision else _threshold(positive, labels, settings.threshold)
-        used, predicted = {THRESHOLD: chosen}, (positive > chosen).astype(np.int64)
+        used[THRESHOLD] = (
+            decision[THRESHOLD] if decision else _threshold(probabilities[:, 1], labels, settings.threshold)
+        )
+    predicted = chosen_classes(probabilities, used.get(THRESHOLD, _EVEN))
 
     def macro_f1(guess: np.ndarray) -> float:
         return float(f1_score(labels, guess, labels=every_class, average="macro", zero_division=0.0))

@@ -25,8 +25,8 @@ from trainables.task_entry import NATIVE, SPAN
 from trainables.tasks.calibration import Choices
 from trainables.tasks.criteria import MOST_CRITERIA, full_inputs
 from trainables.tasks.losses import SpanLoss
-from trainables.tasks.protocol import Batch, Decision, Scores
-from trainables.tasks.spans import BestSpans, best_spans, candidates, flat, masked, stripped
+from trainables.tasks.protocol import Answers, Batch, Decision, Scores
+from trainables.tasks.spans import BestSpans, best_spans, candidates, flat, masked, trimmed
 from trainables.tasks.squad import exact_match, token_f1
 from trainables.tasks.thresholds import best_cut, cuts, yes_counts
 
@@ -171,6 +171,10 @@ class EvidenceTask:
         assert self._scorer is not None, "examples come first"
         return self._scorer.score(outputs, rows, decision, breakdowns=breakdowns)
 
+    def answers(self, outputs: Tensor, rows: np.ndarray, decision: Decision) -> Answers:
+        assert self._scorer is not None, "examples come first"
+        return Answers(spans=self._scorer.spans(outputs, rows, decision))
+
     def outputs_to_calibrate(self, outputs: Tensor, batch: Batch) -> Tensor:
         return span_outputs(outputs, batch, self._settings.tok)
 
@@ -215,6 +219,19 @@ class SpanScorer:
             self._settings.max_answer_length,
         )
 
+    def spans(self, outputs: Tensor, rows: np.ndarray, decision: Decision) -> NDArray[np.int64]:
+        """Return the characters of each row's span, without white space at its ends, (rows, 2); -1 and -1 for none."""
+        best = self.best_spans(outputs, rows)
+        spans = np.full_like(best.characters, -1)
+        for place in np.flatnonzero(best.margin > decision.get(NULL_THRESHOLD, _NO_PREFERENCE)):
+            start, end = best.characters[place].tolist()
+            if start < 0:
+                continue
+            start, end = trimmed(self._rows.texts[rows[place]], start, end)
+            if start < end:
+                spans[place] = start, end
+        return spans
+
     def score(self, outputs: Tensor, rows: np.ndarray, decision: Decision | None, *, breakdowns: bool) -> Scores:
         best = self.best_spans(outputs, rows)
         truth = [self._answer(row, *self._rows.evidence[row]) for row in rows]
@@ -257,7 +274,7 @@ class SpanScorer:
         if start < 0:
             return ""
         text = self._rows.texts[row]
-        start, end = stripped(text, int(start), int(end))
+        start, end = trimmed(text, int(start), int(end))
         return text[start:end]
 
     def _first_words(self, rows: np.ndarray, truth: Sequence[str]) -> list[str]:

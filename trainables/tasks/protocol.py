@@ -6,6 +6,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from trainables.data.augment import AugmentedTexts
@@ -69,6 +70,22 @@ class Scores:
     collapsed: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """A model's answers to rows; fields of questions that the task does not ask are None.
+
+    Attributes:
+        classes: the chosen class of each row, (rows,).
+        probabilities: (rows, classes).
+        spans: the first character of each row's span and the one after its last, counted in its text, (rows, 2); -1 and
+            -1 for no span.
+    """
+
+    classes: NDArray[np.int64] | None = None
+    probabilities: NDArray[np.float64] | None = None
+    spans: NDArray[np.int64] | None = None
+
+
 class Task(Protocol):
     """A task. Training and evaluation use it only through this interface."""
 
@@ -116,5 +133,14 @@ class Task(Protocol):
             decision: thresholds that were chosen on another part; None chooses them on this part, or uses the fixed
                 ones.
             breakdowns: score parts of the rows, too, which takes most of the time.
+        """
+        ...
+
+    def answers(self, outputs: torch.Tensor, rows: np.ndarray, decision: Decision) -> Answers:
+        """Return the answers themselves, chosen with the thresholds of ``decision``; the labels are not read.
+
+        Args:
+            outputs, rows: as for ``score``.
+            decision: a threshold that it lacks has no preference.
         """
         ...

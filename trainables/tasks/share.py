@@ -1,6 +1,7 @@
 """Task ``share``: whether the text meets the criterion, and which words show it, with one encoder and both heads."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,10 +15,10 @@ from trainables.reports import BY_CRITERION
 from trainables.settings import TrialSettings
 from trainables.task_entry import CLASS, SPAN
 from trainables.tasks.calibration import Choices
-from trainables.tasks.criteria import class_choices, class_scores
+from trainables.tasks.criteria import class_answers, class_choices, class_scores
 from trainables.tasks.evidence import SpanScorer, WindowExamples, full_windows, span_choices, span_outputs
 from trainables.tasks.losses import ClassLoss, SpanLoss
-from trainables.tasks.protocol import Batch, Decision, Scores
+from trainables.tasks.protocol import Answers, Batch, Decision, Scores
 from trainables.tasks.spans import candidates, masked
 
 Outputs = tuple[Tensor, Tensor]
@@ -87,6 +88,13 @@ class ShareTask:
         classes = class_scores(logits, self._rows.labels[rows], criteria, decision, self._settings.task)
         spans = self._scorer.score(outputs[:, self._classes :], rows, decision, breakdowns=breakdowns)
         return both(classes, spans)
+
+    def answers(self, outputs: Tensor, rows: np.ndarray, decision: Decision) -> Answers:
+        assert self._scorer is not None, "examples come first"
+        assert self._examples is not None
+        logits = row_logits(outputs[:, : self._classes], self._examples.counts[rows])
+        spans = self._scorer.spans(outputs[:, self._classes :], rows, decision)
+        return replace(class_answers(logits, decision), spans=spans)
 
     def outputs_to_calibrate(self, outputs: Outputs, batch: Batch) -> Tensor:
         logits, spans = outputs

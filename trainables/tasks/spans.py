@@ -1,5 +1,6 @@
 """Spans of text from start and end scores: a row's best span over its windows, or none, in characters of the text."""
 
+import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,10 @@ from trainables.data.windows import Windows
 
 _IMPOSSIBLE = -1e30
 """Score of a position where no span may begin or end; finite, so that scores add up."""
+
+_JOINER = "\u200d"
+_JOINED = {_JOINER, *map(chr, range(0x1F3FB, 0x1F400)), *map(chr, range(0xE0020, 0xE0080))}
+"""Signs beside combining marks that continue an emoji: the joiner, skin tones and the letters of a flag's region."""
 
 
 def masked(logits: Tensor, text_at: Tensor, text_tokens: Tensor) -> Tensor:
@@ -119,9 +124,24 @@ def best_spans(
     return BestSpans(characters, margin)
 
 
-def stripped(text: str, start: int, end: int) -> tuple[int, int]:
-    """Return the span without white space at its ends: some tokenizers include the space before a word."""
+def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return the span without white space at its ends, extended to whole characters as a reader sees them.
+
+    Some tokenizers include the space before a word, or end a token before the accent that combines with its last
+    letter.
+    """
     span = text[start:end]
     if not span.strip():
         return start, start
-    return start + len(span) - len(span.lstrip()), end - len(span) + len(span.rstrip())
+    start, end = start + len(span) - len(span.lstrip()), end - len(span) + len(span.rstrip())
+    while start > 0 and _continues(text, start):
+        start -= 1
+    while end < len(text) and _continues(text, end):
+        end += 1
+    return start, end
+
+
+def _continues(text: str, position: int) -> bool:
+    """Return whether the code point at a position belongs to the same visible character as the one before it."""
+    sign = text[position]
+    return unicodedata.category(sign).startswith("M") or sign in _JOINED or text[position - 1] == _JOINER

@@ -44,16 +44,17 @@ class RowLimits:
         # Whichever limit cut the step, neither may allow that pass again.
         return replace(
             self,
-            alone=_shrunk(self.alone, rows, length),
-            accumulating=_shrunk(self.accumulating, rows, length),
+            alone=halved(self.alone, rows, length),
+            accumulating=halved(self.accumulating, rows, length),
         )
 
     def with_smaller_evaluation(self, rows: int, length: int) -> "RowLimits":
         """Return limits that halve an evaluation pass, which held ``rows`` ≥ 2 of ``length`` tokens."""
-        return replace(self, evaluation=_shrunk(self.evaluation, rows, length))
+        return replace(self, evaluation=halved(self.evaluation, rows, length))
 
 
-def _shrunk(limits: np.ndarray, rows: int, length: int) -> np.ndarray:
+def halved(limits: np.ndarray, rows: int, length: int) -> np.ndarray:
+    """Return row limits by length that halve a pass of ``rows`` ≥ 2 of ``length`` tokens; all lengths in proportion."""
     half, now = rows // 2, int(limits[length])
     return limits if now <= half else np.minimum(limits, np.maximum(1, limits * half // now))
 

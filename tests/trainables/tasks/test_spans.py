@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from trainables.data.tokens import TokenColumn
 from trainables.data.windows import Windows
-from trainables.tasks.spans import best_spans, candidates, masked, stripped
+from trainables.tasks.spans import best_spans, candidates, masked, trimmed
 
 TEXT_AT = 2
 
@@ -87,4 +87,24 @@ def test_a_text_without_tokens_has_no_span() -> None:
     ("start", "end", "expected"), [(0, 4, (1, 4)), (0, 5, (1, 4)), (1, 4, (1, 4)), (4, 5, (4, 4)), (0, 0, (0, 0))]
 )
 def test_white_space_at_the_ends_is_no_part_of_a_span(start: int, end: int, expected: tuple[int, int]) -> None:
-    assert stripped(" cat dog", start, end) == expected
+    assert trimmed(" cat dog", start, end) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "token", "expected"),
+    [
+        ("a cafe\u0301 b", "cafe", "cafe\u0301"),
+        ("a \u2764\ufe0f b", "\u2764", "\u2764\ufe0f"),
+        (
+            "a \U0001f469\u200d\U0001f469\u200d\U0001f467 b",
+            "\u200d\U0001f469",
+            "\U0001f469\u200d\U0001f469\u200d\U0001f467",
+        ),
+        ("a \U0001f44d\U0001f3fd b", "\U0001f44d", "\U0001f44d\U0001f3fd"),
+        ("one\r\ntwo", "one\r", "one"),
+    ],
+    ids=["accent", "variant", "joined", "skin tone", "line end"],
+)
+def test_a_span_ends_with_a_whole_character(text: str, token: str, expected: str) -> None:
+    start, end = trimmed(text, text.index(token), text.index(token) + len(token))
+    assert text[start:end] == expected
