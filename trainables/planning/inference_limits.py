@@ -8,8 +8,9 @@ import numpy as np
 from torch import nn
 from transformers import PreTrainedModel
 
-from trainables.devices.device import GIB, MemoryDevice
+from trainables.devices.device import MemoryDevice
 from trainables.devices.errors import OutOfMemory
+from trainables.devices.host import GIB
 from trainables.planning.plan import InferencePlan, predict_inference
 from trainables.planning.probe import probe
 from trainables.planning.rehearsal import full_evaluation
