@@ -61,7 +61,9 @@ class SavedModel:
     def encoders(self) -> tuple[PreTrainedModel, ...]:
         """The model's encoders, in the order of ``tokenizers``."""
         if isinstance(self.model, NativeModel):
-            return (self.model.model.base_model,)
+            base = self.model.model.base_model
+            assert isinstance(base, PreTrainedModel)
+            return (base,)
         return tuple(saved for saved, _ in _saved_by_transformers(self.model))
 
     @property

@@ -28,7 +28,7 @@ def answers(folder: Path, texts: list[str], criteria: list[str] | None, budget_g
         return predictor.answers(predictor.tokenised(texts, criteria))
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean", "max", "pooler", "attention"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max", "pooler", "attention", "native"])
 def test_a_row_among_others_gets_the_probabilities_of_the_row_alone(
     pooling: str, save_tiny_model: Callable[..., Path]
 ) -> None:
@@ -58,11 +58,15 @@ def test_the_threshold_of_the_folder_decides(save_tiny_model: Callable[..., Path
     assert 0 < classes.sum() < len(classes)
 
 
-@pytest.mark.parametrize("task", ["evidence", "share", "joint"])
-def test_spans_are_characters_of_the_text_as_it_stands(task: str, save_tiny_model: Callable[..., Path]) -> None:
+@pytest.mark.parametrize(
+    ("task", "pooling"), [("evidence", "cls"), ("evidence", "native"), ("share", "mean"), ("joint", "attention")]
+)
+def test_spans_are_characters_of_the_text_as_it_stands(
+    task: str, pooling: str, save_tiny_model: Callable[..., Path]
+) -> None:
     hard = "Ich schlafe \U0001f634\r\nschlecht; cafe\u0301, \U0001f469\u200d\U0001f469\u200d\U0001f467! " + TEXTS[0]
     texts = [hard, "  ", *TEXTS[:6], hard * 9]
-    folder = save_tiny_model(task)
+    folder = save_tiny_model(task, pooling=pooling)
     got = answers(folder, texts, CRITERIA[: len(texts)])
     columns = as_columns(got, texts, load_model_folder(folder).settings.task)
     found = list(
