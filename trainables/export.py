@@ -1,12 +1,12 @@
 """The last steps of a training run that saves its model: load the best epoch's weights, calibrate, score, save them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.data.model_inputs import ModelInputs
 from trainables.devices.current import current_device
-from trainables.inputs import Part
+from trainables.inputs import Inputs, Part
 from trainables.machine import MachineFiles
 from trainables.models.heads import Answering, rescale_outputs
 from trainables.models.native import NativeModel
@@ -27,6 +27,9 @@ class BestEpoch:
     Attributes:
         reached: the task's metric on validation before calibration, as the training reported it.
         calibrations: calibration of each question that the model answers.
+        parts: rows and groups of each part of the data.
+        has_criterion: whether the data holds criteria beside its texts.
+        parameters: number of the model's parameters.
         collapsed: whether the model gives every row of the test part the same answer although the true answers differ.
     """
 
@@ -35,11 +38,23 @@ class BestEpoch:
     validation: Mapping[str, float]
     test: Mapping[str, float]
     calibrations: Mapping[str, Calibration]
+    parts: Mapping[str, tuple[int, int]]
+    has_criterion: bool
+    parameters: int
     collapsed: bool
 
 
-def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, folder: Path) -> BestEpoch:
+def save_best_epoch(
+    settings: TrialSettings,
+    cache: Path,
+    checkpoint: Path,
+    folder: Path,
+    describe: Callable[[BestEpoch], str] | None = None,
+) -> BestEpoch:
     """Load the checkpoint of the best epoch, calibrate it, score it on validation and test, and save it.
+
+    Args:
+        describe: returns the model card; None writes none.
 
     Raises:
         FileExistsError: ``folder`` exists and is not empty.
@@ -54,6 +69,18 @@ def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, fold
         calibrations = calibrate(session, reached.decision)
         validation = _evaluate_calibrated(session, calibrations) if calibrations else reached
         test = session.evaluate("test", validation.decision)
+        metric = settings.task.metric
+        best = BestEpoch(
+            folder,
+            reached.metrics[metric],
+            validation.metrics,
+            test.metrics,
+            calibrations,
+            parts=_sizes(session.inputs),
+            has_criterion=session.inputs.rows.criteria is not None,
+            parameters=sum(parameter.numel() for parameter in session.model.parameters()),
+            collapsed=test.collapsed,
+        )
         tokenizers = [reader.tokenizer for reader in session.inputs.readers]
         save_model_folder(
             session.model,
@@ -64,9 +91,16 @@ def save_best_epoch(settings: TrialSettings, cache: Path, checkpoint: Path, fold
             scores={"validation": validation, "test": test},
             calibrations=calibrations,
             inputs=ModelInputs.of(settings.data.columns, session.inputs.rows, session.inputs.part("train")),
+            card=None if describe is None else describe(best),
         )
-    metric = settings.task.metric
-    return BestEpoch(folder, reached.metrics[metric], validation.metrics, test.metrics, calibrations, test.collapsed)
+    return best
+
+
+def _sizes(inputs: Inputs) -> dict[str, tuple[int, int]]:
+    """Return the number of rows and of groups of each part of the data."""
+    groups = inputs.rows.groups
+    parts = {"training": inputs.split.train, "validation": inputs.split.validation, "test": inputs.split.test}
+    return {name: (len(rows), len({groups[row] for row in rows})) for name, rows in parts.items()}
 
 
 def calibrate(
@@ -89,7 +123,11 @@ def calibrate(
     for question, fitted_on in choices.get(parts[0], {}).items():
         is_shifted = question == CLASS and THRESHOLD in decision and isinstance(session.model, NativeModel)
         shift = logit(decision[THRESHOLD]) if is_shifted else 0.0
-        temperature = fit_temperature(fitted_on.shifted(shift) if shift else fitted_on)
+        temperature = fit_temperature(fitted_on)
+        if shift:
+            # The rows chose the threshold themselves, so they look better around it than others would. A shift may make
+            # answers less certain, but not more.
+            temperature = max(temperature, fit_temperature(fitted_on.shifted(shift)), key=lambda each: each.value)
         errors: dict[str, tuple[float, float]] = {}
         for part, of_part in choices.items():
             before = of_part[question]

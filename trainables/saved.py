@@ -34,6 +34,7 @@ _READABLE = (3, 4, FORMAT_VERSION)
 
 _OWN_FILE = "headroom_head.safetensors"
 _SETTINGS_FILE = "headroom.json"
+_CARD_FILE = "README.md"
 _SCORES_FILE = "scores.json"
 # Attribute of a model → its folder within the model's. The first encoder lies where transformers looks.
 _ENCODERS = {"encoder": ".", "criteria_encoder": "criteria_encoder"}
@@ -82,11 +83,13 @@ def save_model_folder(
     scores: Mapping[str, Scores] | None = None,
     calibrations: Mapping[str, Calibration] | None = None,
     inputs: ModelInputs | None = None,
+    card: str | None = None,
 ) -> None:
     """Save a task's model with its tokenizers, the settings that it was built with and its thresholds.
 
     Args:
         scores: scores on each part of the data, stored in ``scores.json`` for people.
+        card: model card, stored as ``README.md``; None stores none.
         calibrations: how the model's outputs were calibrated, by question; stored beside the scores.
         inputs: the columns that the model was trained on.
 
@@ -122,6 +125,8 @@ def save_model_folder(
         if calibrations:
             stored_scores["calibration"] = _calibration(calibrations)
         (partial / _SCORES_FILE).write_text(json.dumps(stored_scores, indent=2) + "\n", encoding="utf-8")
+        if card is not None:
+            (partial / _CARD_FILE).write_text(card, encoding="utf-8")
         # Safetensors makes files readable by their owner alone. On a shared machine the user's umask should decide.
         for path in partial.rglob("*"):
             if path.is_file():

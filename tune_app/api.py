@@ -168,7 +168,7 @@ class Study:
         from tune_app.model_folder import export_model
 
         console = console or Console(stderr=True)
-        end = export_model(self.store, self.config, exported.best, console=console, quiet=quiet)
+        end = export_model(self.store, self.config, exported.best, self.confirmation, console=console, quiet=quiet)
         return replace(exported, model=end.folder, training=end)
 
     def report(self, file: str | Path | None = None) -> Path:

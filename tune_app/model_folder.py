@@ -9,8 +9,10 @@ from trainables.scratch import scratch_folder
 from tune_app.config import RunConfig, load_config
 from tune_app.console import Console
 from tune_app.errors import UserError
+from tune_app.model_card import Origin
 from tune_app.screening.preconditions import development_of
 from tune_app.study.checkpoints import BEST
+from tune_app.study.confirmation import Confirmation
 from tune_app.study.run_dir import study_checkpoints
 from tune_app.study.store import StudyStore
 from tune_app.training import TrainEnd, run_training, save_kept_checkpoint
@@ -23,7 +25,13 @@ _MARK = "headroom.json"
 
 
 def export_model(
-    store: StudyStore, config: RunConfig, best: Path, *, console: Console, quiet: bool = False
+    store: StudyStore,
+    config: RunConfig,
+    best: Path,
+    confirmation: Confirmation | None = None,
+    *,
+    console: Console,
+    quiet: bool = False,
 ) -> TrainEnd:
     """Save the model of an exported configuration beside it, in place of the model of an earlier export.
 
@@ -33,6 +41,7 @@ def export_model(
     Args:
         config: configuration of the study.
         best: exported ``best.yaml``.
+        confirmation: confirmation of the study; None without one.
 
     Raises:
         UserError: the folder holds something else than a model, or the model cannot be saved or trained.
@@ -40,19 +49,20 @@ def export_model(
     target = best.parent / MODEL_FOLDER
     check_replaceable(target)
     exported = load_config(best)
+    origin = Origin.of(store, exported, confirmation)
     voice = Voice(console, quiet=quiet)
     with scratch_folder("checkpoint") as scratch, whole_folder(target) as building:
         checkpoint, line = _kept_checkpoint(store, config, exported, scratch / "checkpoint")
         voice.say(line)
         if checkpoint is None:
-            end = run_training(exported, building, console=console, quiet=quiet)
+            end = run_training(exported, building, console=console, quiet=quiet, origin=origin)
         else:
             assert exported.pinned is not None
             facts = store.trial(exported.pinned.trial).user_attrs
             # A trial's share of a card limits its training; here the whole device serves.
             own = replace(exported, memory=config.memory)
             with voice:
-                end = save_kept_checkpoint(own, checkpoint, building, facts=facts, voice=voice)
+                end = save_kept_checkpoint(own, checkpoint, building, facts=facts, origin=origin, voice=voice)
         if end.out_of_memory:
             raise UserError(
                 f"--model: out of memory: {end.out_of_memory}; export it on a machine with more memory, or without"

@@ -14,6 +14,7 @@ from tune_app.config import RunConfig
 from tune_app.console import Console
 from tune_app.errors import UserError
 from tune_app.folders import check_own_folders, made_folder
+from tune_app.model_card import Origin, card_text
 from tune_app.objectives import measured
 from tune_app.progress.opening import data_lines
 from tune_app.screening.combinations import check_combinations
@@ -63,8 +64,13 @@ class TrainEnd:
         return [scores, *([self.further] if self.further else []), *self.remarks]
 
 
-def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bool = False) -> TrainEnd:
+def run_training(
+    config: RunConfig, folder: Path, *, console: Console, quiet: bool = False, origin: Origin | None = None
+) -> TrainEnd:
     """Train, and save the best epoch as a model folder.
+
+    Args:
+        origin: search that found the configuration, for the model card; None without one.
 
     Raises:
         UserError: the configuration still holds a space, or is predicted not to fit. Or its data, model or optimizer
@@ -131,7 +137,8 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
                 if ends[-1].ended == "oom":
                     return _out_of_memory(folder, metric, ends[-1].reason)
                 voice.doing("scoring the best epoch on validation and test, and saving it")
-                saved = save_best_epoch(settings, cache, best, folder)
+                describe = _describer(config, ends[-1].facts, origin)
+                saved = save_best_epoch(settings, cache, best, folder, describe)
         except MemoryTakenError as error:
             return _out_of_memory(folder, metric, str(error))
         except RuntimeError as error:
@@ -142,13 +149,14 @@ def run_training(config: RunConfig, folder: Path, *, console: Console, quiet: bo
 
 
 def save_kept_checkpoint(
-    config: RunConfig, checkpoint: Path, folder: Path, *, facts: Mapping[str, Any], voice: Voice
+    config: RunConfig, checkpoint: Path, folder: Path, *, facts: Mapping[str, Any], origin: Origin, voice: Voice
 ) -> TrainEnd:
     """Save the checkpoint of a trial's best epoch as a model folder, without training.
 
     Args:
         config: the trial's configuration, pinned to it.
         facts: facts of the trial, as its study records them.
+        origin: search of the trial, for the model card.
 
     Raises:
         UserError: the data, the model or the optimizer of the configuration cannot be used.
@@ -168,13 +176,19 @@ def save_kept_checkpoint(
             voice.say(line)
         voice.doing("scoring the checkpoint on validation and test, and saving it")
         try:
-            saved = save_best_epoch(config.trial_settings(), scratch / CACHE, checkpoint, folder)
+            describe = _describer(config, facts, origin)
+            saved = save_best_epoch(config.trial_settings(), scratch / CACHE, checkpoint, folder, describe)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             reason = f"scoring the checkpoint: {error}"
             return _out_of_memory(folder, config.trial_settings().task.metric, reason)
     return _end(config, saved, config.pinned.epoch or 0, facts)
+
+
+def _describer(config: RunConfig, facts: Mapping[str, Any], origin: Origin | None) -> Callable[["BestEpoch"], str]:
+    fingerprint = development_of(config).fingerprint
+    return lambda saved: card_text(config, saved, facts, fingerprint, origin)
 
 
 def _end(config: RunConfig, saved: "BestEpoch", best_epoch: int, facts: Mapping[str, Any]) -> TrainEnd:

@@ -8,17 +8,23 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
+from trainables.data.rows import read_rows
+from trainables.export import BestEpoch
 from trainables.reports import TrialReport
 from trainables.saved import load_model_folder
 from trainables.settings import with_params
+from trainables.tasks.calibration import Calibration, Temperature
 from trainables.trial import TrialFolders, run_trial
 from tune_app.config import load_config
 from tune_app.config.run import RunConfig
 from tune_app.errors import UserError
+from tune_app.model_card import Origin, card_text
 from tune_app.outcomes import Outcome
 from tune_app.screening.preconditions import study_record, with_classes_of_data
 from tune_app.study.checkpoints import BEST
+from tune_app.study.confirmation import Confirmation, TestPart
 from tune_app.study.run_dir import keep_config
 from tune_app.study.store import StudyStore, open_study
 
@@ -80,6 +86,69 @@ def test_the_kept_checkpoint_is_saved_without_training(headroom: Any, trained: T
     state = torch.load(trained.checkpoint / "state.pt", weights_only=True)["model"]
     name = "model.bert.encoder.layer.1.output.dense.weight"
     assert torch.equal(saved.model.state_dict()[name], state[name])
+
+
+def test_its_card_is_one_that_the_hub_reads(headroom: Any, trained: TrialReport, tmp_path: Path) -> None:
+    store = a_study(trained)
+    assert headroom("export", "mine", "--to", "out", "--model", "--quiet").code == 0
+    card = ModelCard.load("out/model/README.md")
+    assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "text-classification")
+    assert {"headroom", "criteria"} <= set(card.data.tags)
+    results = {result.metric_name: result for result in card.data.eval_results}
+    scores = json.loads(Path("out/model/scores.json").read_text())
+    assert results["macro-F1"].metric_value == pytest.approx(scores["test"]["metrics"]["macro_f1"], abs=1e-4)
+    assert results["macro-F1"].dataset_revision == store.record.data_fingerprint
+    assert "language" not in card.data.to_dict()
+    for part in ("`0`, `1`", "`tiny-bert`", "Trial 0 of the study `mine`, with 1 launched trials", "No confirmation"):
+        assert part in card.text
+    rows = read_rows(with_classes_of_data(load_config(RAW)).trial_settings().data)
+    assert not any(text in card.content for text in rows.texts), "the data stays with its owner"
+
+
+@pytest.mark.parametrize(
+    ("changes", "loads"),
+    [
+        ({}, 'classify({"text": "a criterion", "text_pair": "a text"}, truncation="only_second")'),
+        ({"head.pooling": "mean"}, 'load_model(".").predict(pandas.DataFrame([{"text": "a text", "criterion": '),
+        ({"task.name": "evidence"}, "AutoModelForQuestionAnswering.from_pretrained"),
+    ],
+)
+def test_a_card_says_how_its_model_is_loaded_and_what_is_confirmed(changes: dict[str, Any], loads: str) -> None:
+    config = load_config(RAW, changes)
+    confirmation = Confirmation(
+        study="mine",
+        metric="macro_f1",
+        seeds=5,
+        folds=None,
+        winner=3,
+        winner_params={},
+        ties=[],
+        candidates=[],
+        expected_value=0.87,
+        expected_interval=(0.85, 0.89),
+        is_clear=True,
+        data_fingerprint="f" * 64,
+        test=TestPart(3, 0.86, (0.82, 0.9), 5, 0.4, "today"),
+    )
+    scores = {"macro_f1": 0.9, "token_f1": 0.8}
+    calibrations = {"class": Calibration(Temperature(2.0), 30, {"validation": (0.1, 0.05), "test": (0.2, 0.06)})}
+    parts = {"training": (1200, 300), "test": (30, 10)}
+    saved = BestEpoch(Path("m"), 0.9, scores, scores, calibrations, parts, True, 1_234_567, False)
+    origin = Origin("mine", 3, 40, 31, "confirmation", confirmation)
+    facts = {"peak_gib": 3.5, "seconds_per_sample": 0.002, "device": "a card", "precision": "bf16", "cut_share": 0.25}
+    text = ModelCard(card_text(config, saved, facts, "f" * 64, origin)).text
+    for part in (
+        loads,
+        "Trained again on 5 seeds, the configuration is expected to reach macro_f1 0.8700 (90 % interval 0.8500 to",
+        "reach 0.8600 (90 % interval 0.8200 to 0.9000) on the test part",
+        "The temperature of the class is 2. Its expected calibration error on the test part is 0.0600, and was 0.2000",
+        "| training | 1,200 | 300 |",
+        "3.5 GiB at most",
+        "500 rows a second. Measured on a card in bf16.",
+        "25% of the rows were longer than 24 tokens",
+        "Trial 3 of the study `mine`, with 40 launched trials, 31 of them complete. It was chosen by a confirmation",
+    ):
+        assert part in text
 
 
 @pytest.mark.parametrize(
