@@ -34,8 +34,7 @@ class Optimizer(Entry):
 
     Attributes:
         kind: name of the class that ``build`` returns.
-        build: builds the optimizer over parameter groups, each with its ``lr`` and ``weight_decay``. The last argument
-            asks for one kernel for all parameters instead of a loop, if the optimizer has one.
+        build: builds the optimizer over parameter groups, each with its ``lr`` and ``weight_decay``.
         make_state: makes the states of one parameter, given by its group and its index there, as the first step would.
         room_bytes: returns the most bytes that a step's temporaries take at once, beside gradients and states, for one
             group's parameters with gradients, in order; a group's temporaries are freed at its end.
@@ -43,7 +42,7 @@ class Optimizer(Entry):
     """
 
     kind: str
-    build: "Callable[[Groups, OptimSettings, bool], torch.optim.Optimizer]"
+    build: "Callable[[Groups, OptimSettings], torch.optim.Optimizer]"
     make_state: Callable[[Any, int, int], None]
     room_bytes: "Callable[[list[torch.Tensor]], int]" = two_tensors
     package: str | None = None
@@ -54,7 +53,7 @@ class Optimizer(Entry):
         return None if self.package is None else self.package.replace("-", "_")
 
 
-def _adamw(groups: Groups, settings: "OptimSettings", fused: bool) -> "torch.optim.Optimizer":
+def _adamw(groups: Groups, settings: "OptimSettings") -> "torch.optim.Optimizer":
     import torch
 
     return torch.optim.AdamW(
@@ -62,36 +61,24 @@ def _adamw(groups: Groups, settings: "OptimSettings", fused: bool) -> "torch.opt
         lr=settings.lr,
         betas=(settings.beta1, settings.beta2),
         eps=settings.eps,
-        # Set explicitly, because the default differs by device: one fused kernel on CUDA, the plain loop on CPU.
-        fused=fused,
-        foreach=False,
+        # One kernel per parameter, on the CPU too: it reads and writes every tensor once, and makes none.
+        fused=True,
     )
 
 
 def _adamw_state(optimizer: Any, group_number: int, index: int) -> None:
     import torch
 
-    group = optimizer.param_groups[group_number]
-    parameter = group["params"][index]
-    # A fused kernel counts its steps on the device.
-    where = parameter.device if group["fused"] else "cpu"
+    parameter = optimizer.param_groups[group_number]["params"][index]
     optimizer.state[parameter] = {
-        "step": torch.zeros((), dtype=torch.float32, device=where),
+        # A fused kernel counts its steps on the device.
+        "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
         "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
         "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
     }
 
 
-def _adamw_room(parameters: "list[torch.Tensor]") -> int:
-    """Return the room of AdamW's loop: two tensors of the current parameter's size, and one of the previous one's."""
-    before = most = 0
-    for parameter in parameters:
-        most = max(most, before + 2 * parameter.nbytes)
-        before = parameter.nbytes
-    return most
-
-
-def _adafactor(groups: Groups, settings: "OptimSettings", fused: bool) -> "torch.optim.Optimizer":
+def _adafactor(groups: Groups, settings: "OptimSettings") -> "torch.optim.Optimizer":
     import torch
 
     # Adafactor's epsilons differ in kind from ``optim.eps``, and its second moment decays with the number of steps.
@@ -135,7 +122,7 @@ def _adafactor_room(parameters: "list[torch.Tensor]") -> int:
     return most
 
 
-def _lion(groups: Groups, settings: "OptimSettings", fused: bool) -> "torch.optim.Optimizer":
+def _lion(groups: Groups, settings: "OptimSettings") -> "torch.optim.Optimizer":
     from lion_pytorch import Lion
 
     optimizer: torch.optim.Optimizer = Lion(groups, lr=settings.lr, betas=(settings.beta1, settings.beta2))
@@ -149,7 +136,7 @@ def _lion_state(optimizer: Any, group_number: int, index: int) -> None:
     optimizer.state[parameter] = {"exp_avg": torch.zeros_like(parameter)}
 
 
-def _adamw_8bit(groups: Groups, settings: "OptimSettings", fused: bool) -> "torch.optim.Optimizer":
+def _adamw_8bit(groups: Groups, settings: "OptimSettings") -> "torch.optim.Optimizer":
     from bitsandbytes.optim import AdamW8bit
 
     betas = settings.beta1, settings.beta2
@@ -169,7 +156,13 @@ OPTIMIZERS = Registry(
     "headroom.optimizers",
     Optimizer,
     {
-        "adamw": Optimizer(kind="AdamW", reads=_BY_ADAM, build=_adamw, make_state=_adamw_state, room_bytes=_adamw_room),
+        "adamw": Optimizer(
+            kind="AdamW",
+            reads=_BY_ADAM,
+            build=_adamw,
+            make_state=_adamw_state,
+            room_bytes=lambda parameters: 0,
+        ),
         "adafactor": Optimizer(
             kind="Adafactor",
             reads=_BY_ALL,

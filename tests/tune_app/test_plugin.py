@@ -35,7 +35,7 @@ from trainables.schedules import Schedule
 from trainables.task_entry import CLASSES, TaskEntry
 
 
-def build(groups, settings, fused):
+def build(groups, settings):
     import torch
 
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings["momentum"], foreach=False)

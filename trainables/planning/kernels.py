@@ -2,8 +2,7 @@
 
 A build of torch without CUDA cannot make fake CUDA tensors. A model meant for CUDA is therefore traced on fake CPU
 tensors and led along CUDA's path. That path has the efficient attention kernel with its mask and dropout, and dropout
-that keeps a mask of one byte per element. It also has autocast's longer list of operations in fp32, and the fused
-optimizer.
+that keeps a mask of one byte per element. It also has autocast's longer list of operations in fp32.
 """
 
 from collections.abc import Callable, Iterator
@@ -54,7 +53,6 @@ class Kernels(Protocol):
     """
 
     copies_batch: bool
-    fused_optimizer: bool
     overhead_bytes: int
 
     def prepared(self, config: PreTrainedConfig) -> PreTrainedConfig:
@@ -74,7 +72,6 @@ class CpuKernels:
     """The CPU's own kernels, with storages counted by the byte."""
 
     copies_batch = False
-    fused_optimizer = False
     overhead_bytes = 0
 
     def prepared(self, config: PreTrainedConfig) -> PreTrainedConfig:
@@ -91,7 +88,6 @@ class CudaKernels:
     """Emulated CUDA kernels. The overhead is that of a large card; a run on a card measures its own."""
 
     copies_batch = True
-    fused_optimizer = True
     overhead_bytes = CONTEXT_BYTES + ALLOCATOR_OVERHEAD_BYTES
 
     def prepared(self, config: PreTrainedConfig) -> PreTrainedConfig:

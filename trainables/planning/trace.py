@@ -151,7 +151,7 @@ def _trace_step(model: nn.Module, task: Task, workload: Workload, factors: SizeF
     settings, precision = workload.settings, workload.precision
     recorder = StorageRecorder()
     with recorder, _AnyNumber():
-        optimizer = build_optimizer(model, settings.optim, fused=kernels.fused_optimizer)
+        optimizer = build_optimizer(model, settings.optim)
         prepare_states(optimizer)
     made = recorder.take_events()
     states = {event for event in made if event >= 0} - {~event for event in made if event < 0}

@@ -16,6 +16,8 @@ from trainables.reports import FOLD_EPOCH, FOLD_EPOCHS, Breakdowns
 from trainables.training.out_of_bag import ResampledScores, deviation, out_of_bag_value
 
 _FILE = "state.pt"
+# Options of torch's optimizers that choose their kernels.
+_KERNELS = ("fused", "foreach")
 
 
 @dataclass
@@ -197,8 +199,12 @@ def load_checkpoint(
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
     prepared = dict(optimizer.state)
+    # Whether one kernel does a step is this program's choice, and not that of the one which wrote the checkpoint.
+    kernels = [{name: group[name] for name in _KERNELS if name in group} for group in optimizer.param_groups]
     # The optimizer's own method would make new states beside the old ones.
     optimizer.load_state_dict({**saved, "state": {}})
+    for group, chosen in zip(optimizer.param_groups, kernels, strict=True):
+        group.update(chosen)
     optimizer.state.update(prepared)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for number, values in saved["state"].items():

@@ -13,11 +13,8 @@ from trainables.training.groups import parameter_groups
 from trainables.worker import MemoryTakenError
 
 
-def build_optimizer(model: nn.Module, settings: OptimSettings, *, fused: bool | None = None) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
     """Build the optimizer ``settings.name`` over the trainable parameters.
-
-    ``fused`` uses one kernel for all parameters instead of a loop, if the optimizer has one; None does so on CUDA
-    alone.
 
     Raises:
         OptimizerMissingError: the optimizer's package is not installed.
@@ -28,10 +25,7 @@ def build_optimizer(model: nn.Module, settings: OptimSettings, *, fused: bool | 
         # A package may make tensors of its own at import, which must be neither counted nor traced.
         with uncounted():
             import_module(entry.module)
-    groups = parameter_groups(model, settings)
-    if fused is None:
-        fused = any(parameter.is_cuda for group in groups for parameter in group["params"])
-    return entry.build(groups, settings, fused)
+    return entry.build(parameter_groups(model, settings), settings)
 
 
 def prepare_states(optimizer: torch.optim.Optimizer) -> None:
@@ -52,8 +46,6 @@ def _entry_of(optimizer: torch.optim.Optimizer) -> Optimizer | None:
 
 def room_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Return the most bytes that a step's temporaries take at once, beside gradients and states."""
-    if optimizer.defaults.get("fused"):
-        return 0
     entry = _entry_of(optimizer)
     room = two_tensors if entry is None else entry.room_bytes
     groups = [[p for p in group["params"] if p.grad is not None] for group in optimizer.param_groups]

@@ -108,7 +108,9 @@ def test_a_direct_trace_confirms_the_replay(
 
 def test_parameters_gradients_and_two_states_are_the_least(workload: Workload, config: PreTrainedConfig) -> None:
     with torch.device("meta"):
-        parameters = sum(parameter.numel() for parameter in AutoModel.from_config(config).parameters())
+        model = AutoModel.from_config(config)
+    # A pooler that nothing reads is left out.
+    parameters = sum(values.numel() for name, values in model.named_parameters() if not name.startswith("pooler."))
     need_bytes = predict(workload).need_gib(1, 1) * 2**30
     assert 4 * 4 * parameters < need_bytes < 6 * 4 * parameters
 
