@@ -53,7 +53,7 @@ EVAL_BATCH = 8
 VALIDATION_SHARE, TEST_SHARE = 0.55, 0.1
 HEADROOM = "headroom"
 # The Trainer's ways to form batches, with the targets of Headroom's samples per processor second over its own.
-STRATEGIES: dict[str, float | None] = {"random": 2.0, "group_by_length": None, "batch_rebalance": 1.2}
+STRATEGIES = {"random": 2.0, "group_by_length": 1.0, "batch_rebalance": 1.2}
 EVALUATION_TARGET = 1.2
 
 
@@ -226,7 +226,8 @@ def trainer_model(session: TrainingSession, path: str | None) -> nn.Module:
     if path is not None:
         model: nn.Module = AutoModelForSequenceClassification.from_pretrained(path, num_labels=2)
         return model
-    config = deepcopy(session.model.encoder.config)
+    encoder: Any = session.model.encoder
+    config = deepcopy(encoder.config)
     config.num_labels = 2
     built: nn.Module = AutoModelForSequenceClassification.from_config(config)
     return built
@@ -268,8 +269,9 @@ def macro_f1(predictions: Any) -> dict[str, float]:
 
 def print_results(options: argparse.Namespace, rows: dict[str, int], sides: dict[str, Side]) -> None:
     print(
-        f"{options.model}, effective batch {EFFECTIVE_BATCH}, micro-batch at most {MICRO_BATCH}, length {MAX_LENGTH}, fp32,"
-        f" threads {options.threads}, {rows['training']} + {rows['evaluation']} rows, median of {options.rounds} rounds"
+        f"{options.model}, effective batch {EFFECTIVE_BATCH}, micro-batch at most {MICRO_BATCH}, length {MAX_LENGTH},"
+        f" fp32, threads {options.threads}, {rows['training']} + {rows['evaluation']} rows, median of"
+        f" {options.rounds} rounds"
     )
     print(versions_line("torch", "transformers", "accelerate"))
     cells = [
@@ -289,9 +291,8 @@ def print_results(options: argparse.Namespace, rows: dict[str, int], sides: dict
         for name in names:
             target = STRATEGIES[name] if part == "training" else EVALUATION_TARGET
             compared = found[f"{part}, {name}"] = _ratios(part, sides[HEADROOM], sides[name])
-            print_ratio(
-                f"headroom / trainer {name}, {part}, by processor time", compared["processor"], target, at_least=True
-            )
+            label = f"headroom / trainer {name}, {part}, by processor time"
+            print_ratio(label, compared["processor"], target, at_least=True)
             print(f"  by the clock: {compared['clock']:.2f} ×")
     print_json(found)
 
