@@ -292,7 +292,7 @@ def varying(trials: Sequence[FrozenTrial]) -> set[str]:
 
 
 def params_text(params: Mapping[str, Any]) -> str:
-    """Return a sample on one line, without section names and without random seeds: ``model=tiny-bert batch_size=16``."""
+    """Return a sample on one line, without sections and random seeds: ``model=tiny-bert batch_size=16``."""
     shown = {name: value for name, value in params.items() if not name.startswith("seeds.")}
     return " ".join(f"{name.removesuffix('.name').split('.')[-1]}={_short(value)}" for name, value in shown.items())
 
