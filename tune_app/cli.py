@@ -537,7 +537,7 @@ def plan(config: str, overrides: tuple[str, ...], gpu_gib: float | None, as_json
 @cli.command()
 @click.argument("study", shell_complete=studies)
 def dashboard(study: str) -> int:
-    """Open Optuna Dashboard and MLflow on a study until Ctrl-C, and print the address of Ray's dashboard."""
+    """Open Optuna Dashboard and MLflow on a study until Ctrl-C, and print the address of Ray's dashboard, if any."""
     from tune_app.commands.dashboard import followed, open_dashboards
     from tune_app.study.lines import study_line
     from tune_app.study.run_dir import tracking_uri
