@@ -17,7 +17,7 @@ from trainables.saved import save_model_folder
 from trainables.session import TrainingSession
 from trainables.settings import TrialSettings
 from trainables.task_entry import CLASS, SPAN
-from trainables.tasks.calibration import Calibration, fit_temperature, logit, softened_probability
+from trainables.tasks.calibration import Calibration, fit_temperature, softened_probability
 from trainables.tasks.criteria import THRESHOLD
 from trainables.tasks.evidence import NULL_THRESHOLD
 from trainables.tasks.protocol import Batch, Decision, Scores
@@ -141,7 +141,7 @@ def calibrate(
     calibrations: dict[str, Calibration] = {}
     for question, fitted_on in choices.get(parts[0], {}).items():
         is_shifted = question == CLASS and THRESHOLD in decision and isinstance(session.model, NativeModel)
-        shift = logit(decision[THRESHOLD]) if is_shifted else 0.0
+        shift = fitted_on.margin_at(decision[THRESHOLD]) if is_shifted else 0.0
         temperature = fit_temperature(fitted_on)
         if shift:
             # The rows chose the threshold themselves, so they look better around it than others would. A shift may make
