@@ -13,6 +13,8 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
 myst_linkify_fuzzy_links = False
 
+# Two hyphens of an option are not a dash.
+smartquotes = False
 html_theme = "furo"
 html_title = f"Headroom {VERSION}"
 html_show_copyright = False

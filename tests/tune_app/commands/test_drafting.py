@@ -12,16 +12,13 @@ TABLE = "tweet;sentiment\n" + "".join(
 )
 
 
-@pytest.mark.slow
-def test_a_file_becomes_a_search_in_two_commands(headroom: Any, ray_with_one_slot: None) -> None:
-    Path("my.csv").write_text(TABLE)
-    drafted = headroom("init", "my.csv")
-    assert (drafted.code, drafted.err) == (0, "")
-    assert drafted.out.startswith("# yaml-language-server: $schema=")
-    Path("my.yaml").write_text(drafted.out)
-    ran = headroom("search", "my.yaml", "--trials", "1")
-    assert ran.code == 0, ran.err
-    assert "macro_f1" in ran.out
+def test_a_draft_goes_to_the_standard_output_or_to_a_file(headroom: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune_app.api.init", lambda data, **given: f"# for {data}\n")
+    printed = headroom("init", "my.csv")
+    assert (printed.code, printed.out, printed.err) == (0, "# for my.csv\n", "")
+    written = headroom("init", "my.csv", "--to", "my.yaml")
+    assert written.out.splitlines() == ["wrote my.yaml", "run it  headroom search my.yaml"]
+    assert Path("my.yaml").read_text() == "# for my.csv\n"
 
 
 @pytest.mark.parametrize(
