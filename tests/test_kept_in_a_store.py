@@ -16,6 +16,7 @@ from typing import Any
 import boto3
 import pytest
 
+from trainables.saved import load_model_folder
 from tune_app.cli import main
 from tune_app.study import remote
 from tune_app.study.lease import Lease
@@ -144,6 +145,11 @@ def test_another_machine_goes_on_with_a_study_whose_own_was_lost(
     assert "runs/far/search.lease" not in left_there
     assert len([key for key in left_there if re.search(r"/checkpoints-\w+/.*\.pt$", key)]) >= 2, "of the best epochs"
     assert holding(s3, b"hush") == []
+
+    exported = run_on(tmp_path / "C", "export", study, "--to", str(tmp_path / "out"), "--model")
+    assert "model: from the checkpoint of trial" in exported
+    assert "hush" not in exported
+    assert load_model_folder(tmp_path / "out" / "model").settings.tok.max_length == 32
 
     assert run_on(tmp_path / "C", "study", "delete", "--yes", study) == "study far was deleted\n"
     assert [key for key in files(s3) if not key.endswith("/")] == []

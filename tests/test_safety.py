@@ -105,9 +105,9 @@ SEARCH = """
 import json, sys, urllib.error, urllib.request
 import psutil
 from tune_app.cli import main
-from tune_app.distributed.cluster import joined
+from tune_app.distributed.cluster import Offer, joined
 
-with joined(None, cpus=1) as cluster:
+with joined(None, Offer(cpus=1, dashboard=True)) as cluster:
     import ray
     from ray._private.state import state
 

@@ -1,8 +1,10 @@
 """The last steps of a training run that saves its model: load the best epoch's weights, calibrate, score, save them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from trainables.data.model_inputs import ModelInputs
 from trainables.devices.current import current_device
@@ -10,14 +12,18 @@ from trainables.inputs import Inputs, Part
 from trainables.machine import MachineFiles
 from trainables.models.heads import Answering, rescale_outputs
 from trainables.models.native import NativeModel
+from trainables.onnx_model import OnnxResult, write_onnx
 from trainables.saved import save_model_folder
 from trainables.session import TrainingSession
 from trainables.settings import TrialSettings
 from trainables.task_entry import CLASS, SPAN
-from trainables.tasks.calibration import Calibration, fit_temperature, logit, softened_probability
+from trainables.tasks.calibration import Calibration, fit_temperature, softened_probability
 from trainables.tasks.criteria import THRESHOLD
 from trainables.tasks.evidence import NULL_THRESHOLD
-from trainables.tasks.protocol import Decision, Scores
+from trainables.tasks.protocol import Batch, Decision, Scores
+
+_ONNX_INPUTS = 24
+"""Number of inputs of the validation part on which an ONNX file is compared with the model."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class BestEpoch:
         parts: rows and groups of each part of the data.
         has_criterion: whether the data holds criteria beside its texts.
         parameters: number of the model's parameters.
+        onnx: result of writing the model as an ONNX file; None if none was asked for.
         collapsed: whether the model gives every row of the test part the same answer although the true answers differ.
     """
 
@@ -42,6 +49,7 @@ class BestEpoch:
     has_criterion: bool
     parameters: int
     collapsed: bool
+    onnx: OnnxResult | None = None
 
 
 def save_best_epoch(
@@ -50,11 +58,14 @@ def save_best_epoch(
     checkpoint: Path,
     folder: Path,
     describe: Callable[[BestEpoch], str] | None = None,
+    *,
+    onnx: bool = False,
 ) -> BestEpoch:
     """Load the checkpoint of the best epoch, calibrate it, score it on validation and test, and save it.
 
     Args:
         describe: returns the model card; None writes none.
+        onnx: write ``model.onnx``, too.
 
     Raises:
         FileExistsError: ``folder`` exists and is not empty.
@@ -93,7 +104,15 @@ def save_best_epoch(
             inputs=ModelInputs.of(settings.data.columns, session.inputs.rows, session.inputs.part("train")),
             card=None if describe is None else describe(best),
         )
-    return best
+        rows = _some_rows(session) if onnx else []
+    return replace(best, onnx=write_onnx(folder, rows)) if onnx else best
+
+
+def _some_rows(session: TrainingSession) -> list[Batch]:
+    """Return batches of one and of several inputs of the validation part."""
+    inputs = session.examples.inputs_of(session.inputs.part("validation"))
+    parts = np.split(inputs[:_ONNX_INPUTS], [1, _ONNX_INPUTS // 4])
+    return [session.examples.batch(part) for part in parts if len(part)]
 
 
 def _sizes(inputs: Inputs) -> dict[str, tuple[int, int]]:
@@ -122,7 +141,7 @@ def calibrate(
     calibrations: dict[str, Calibration] = {}
     for question, fitted_on in choices.get(parts[0], {}).items():
         is_shifted = question == CLASS and THRESHOLD in decision and isinstance(session.model, NativeModel)
-        shift = logit(decision[THRESHOLD]) if is_shifted else 0.0
+        shift = fitted_on.margin_at(decision[THRESHOLD]) if is_shifted else 0.0
         temperature = fit_temperature(fitted_on)
         if shift:
             # The rows chose the threshold themselves, so they look better around it than others would. A shift may make

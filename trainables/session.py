@@ -53,8 +53,9 @@ from trainables.training.step import train_step
 
 _LOG = logging.getLogger("headroom.memory")
 
-MOST_CALIBRATED = 2_000
-"""Number of rows of a part on which the temperature of spans is fitted or judged at most."""
+_CALIBRATED_ROWS = 2_000
+_CALIBRATED_NUMBERS = 2**24
+"""Most rows of a part on which the temperature of spans is fitted or judged, and most numbers that are kept for it."""
 
 VALIDATION_RESAMPLES = 20
 """Number of resamples of a redrawn validation part on which a run's epoch is chosen and scored."""
@@ -436,7 +437,7 @@ class TrainingSession:
     def choices(self, part: Part) -> Mapping[str, Choices]:
         """Return the model's choices on a part, by question; none for a task that cannot be calibrated.
 
-        For spans, at most ``MOST_CALIBRATED`` rows of the part are used, since every token of a text is an option.
+        For spans, a sample of the part's rows is used, since every token of a text is an option.
 
         Raises:
             NonFiniteLossError, MemoryExhaustedError: see ``evaluate``.
@@ -445,7 +446,9 @@ class TrainingSession:
             return {}
         rows = self.inputs.part(part)
         if self.settings.task.finds_spans:
-            rows = sample_rows(rows, self.inputs.rows.labels, MOST_CALIBRATED, self.settings.seeds.split)
+            per_row = 2 * self.settings.tok.max_length * float(self.examples.counts[rows].mean())
+            count = max(1, min(_CALIBRATED_ROWS, int(_CALIBRATED_NUMBERS / per_row)))
+            rows = sample_rows(rows, self.inputs.rows.labels, count, self.settings.seeds.split)
         return self.task.choices(self._outputs_on(rows, part, self.task.outputs_to_calibrate), rows)
 
     def evaluate_rung(self) -> Scores:

@@ -136,6 +136,7 @@ class Study:
         *,
         trial: int | None = None,
         model: bool = False,
+        onnx: bool = False,
         quiet: bool = False,
         console: "Console | None" = None,
     ) -> Exported:
@@ -146,6 +147,7 @@ class Study:
             trial: number of the trial to export; None takes the winner of the confirmation or, without one, the best of
                 the search.
             model: save the trial's best checkpoint as a model folder, or train again if none was kept.
+            onnx: write the model as an ONNX file, too; needs the extra ``onnx``.
             quiet: show no progress of the model.
             console: where to show it; None means the standard error.
 
@@ -155,6 +157,12 @@ class Study:
         """
         from tune_app.study.export import export_best, export_front, export_leaderboard
 
+        if onnx and not model:
+            raise UserError("--onnx: is written beside a model; give --model, too")
+        if onnx:
+            from tune_app.training import check_onnx
+
+            check_onnx()
         folder = Path(folder)
         exported = Exported(
             export_best(self.store, self.config, folder, trial, self.confirmation),
@@ -168,7 +176,9 @@ class Study:
         from tune_app.model_folder import export_model
 
         console = console or Console(stderr=True)
-        end = export_model(self.store, self.config, exported.best, self.confirmation, console=console, quiet=quiet)
+        end = export_model(
+            self.store, self.config, exported.best, self.confirmation, console=console, quiet=quiet, onnx=onnx
+        )
         return replace(exported, model=end.folder, training=end)
 
     def report(self, file: str | Path | None = None) -> Path:
@@ -350,13 +360,19 @@ def confirm(
 
 
 def train(
-    config: RunConfig, to: str | Path | None = None, *, quiet: bool = False, console: "Console | None" = None
+    config: RunConfig,
+    to: str | Path | None = None,
+    *,
+    onnx: bool = False,
+    quiet: bool = False,
+    console: "Console | None" = None,
 ) -> "TrainEnd":
     """Train one configuration without a search, and save its best epoch as a model folder.
 
     Args:
         config: configuration without a space, such as an exported ``best.yaml``.
         to: new folder for the model; None means ``models/<study name>`` under the working directory.
+        onnx: write the model as an ONNX file, too; needs the extra ``onnx``.
         quiet: show no progress.
         console: where to show progress; None means the standard error.
 
@@ -370,7 +386,7 @@ def train(
     from tune_app.training import run_training
 
     folder = Path(to) if to is not None else Path("models") / config.study.name
-    return run_training(config, folder, console=console or Console(stderr=True), quiet=quiet)
+    return run_training(config, folder, console=console or Console(stderr=True), quiet=quiet, onnx=onnx)
 
 
 def load_model(

@@ -314,8 +314,9 @@ def confirm(
 @click.option("--to", "folder", required=True, type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
 @click.option("--trial", "number", type=click.IntRange(min=0), help="Export this trial instead of the best one.")
 @click.option("--model", is_flag=True, help="Add the model folder DIR/model.")
+@click.option("--onnx", is_flag=True, help="With --model: add model.onnx to it, for any batch size and length.")
 @quiet_option
-def export(study: str, folder: Path, number: int | None, model: bool, quiet: bool) -> int:
+def export(study: str, folder: Path, number: int | None, model: bool, onnx: bool, quiet: bool) -> int:
     """Write best.yaml, which headroom train runs as it is, and leaderboard.csv.
 
     With --model, the model folder comes from the checkpoint that the search kept of the trial. If it kept none, the
@@ -329,7 +330,7 @@ def export(study: str, folder: Path, number: int | None, model: bool, quiet: boo
     from tune_app.study.lines import study_line
 
     loaded = open_named(study)
-    files = loaded.export(folder, trial=number, model=model, quiet=quiet)
+    files = loaded.export(folder, trial=number, model=model, onnx=onnx, quiet=quiet)
     echo(study_line(loaded.name, loaded.version))
     print_leaderboard(make_console(), loaded.store)
     if number is None:
@@ -381,13 +382,14 @@ def report(study: str, file: Path | None) -> int:
     metavar="DIR",
     help="Where to save the model; without it, models/<study name> under the working directory.",
 )
+@click.option("--onnx", is_flag=True, help="Add model.onnx to the folder, for any batch size and length.")
 @quiet_option
-def train(config: str, overrides: tuple[str, ...], folder: Path | None, quiet: bool) -> int:
+def train(config: str, overrides: tuple[str, ...], folder: Path | None, onnx: bool, quiet: bool) -> int:
     """Train CONFIG once, without a search, and save its best epoch as a model folder."""
     from tune_app import api
 
     loaded = api.load_config(config, overrides)
-    end = api.train(loaded, folder, quiet=quiet, console=make_console())
+    end = api.train(loaded, folder, onnx=onnx, quiet=quiet, console=make_console())
     if end.out_of_memory:
         echo(
             f"headroom: out of memory: {end.out_of_memory}; use a smaller model.name or tok.max_length, or raise"
@@ -535,7 +537,7 @@ def plan(config: str, overrides: tuple[str, ...], gpu_gib: float | None, as_json
 @cli.command()
 @click.argument("study", shell_complete=studies)
 def dashboard(study: str) -> int:
-    """Open Optuna Dashboard and MLflow on a study until Ctrl-C, and print the address of Ray's dashboard."""
+    """Open Optuna Dashboard and MLflow on a study until Ctrl-C, and print the address of Ray's dashboard, if any."""
     from tune_app.commands.dashboard import followed, open_dashboards
     from tune_app.study.lines import study_line
     from tune_app.study.run_dir import tracking_uri

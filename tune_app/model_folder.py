@@ -32,6 +32,7 @@ def export_model(
     *,
     console: Console,
     quiet: bool = False,
+    onnx: bool = False,
 ) -> TrainEnd:
     """Save the model of an exported configuration beside it, in place of the model of an earlier export.
 
@@ -42,6 +43,7 @@ def export_model(
         config: configuration of the study.
         best: exported ``best.yaml``.
         confirmation: confirmation of the study; None without one.
+        onnx: write the model as an ONNX file, too.
 
     Raises:
         UserError: the folder holds something else than a model, or the model cannot be saved or trained.
@@ -55,14 +57,16 @@ def export_model(
         checkpoint, line = _kept_checkpoint(store, config, exported, scratch / "checkpoint")
         voice.say(line)
         if checkpoint is None:
-            end = run_training(exported, building, console=console, quiet=quiet, origin=origin)
+            end = run_training(exported, building, console=console, quiet=quiet, origin=origin, onnx=onnx)
         else:
             assert exported.pinned is not None
             facts = store.trial(exported.pinned.trial).user_attrs
             # A trial's share of a card limits its training; here the whole device serves.
             own = replace(exported, memory=config.memory)
             with voice:
-                end = save_kept_checkpoint(own, checkpoint, building, facts=facts, origin=origin, voice=voice)
+                end = save_kept_checkpoint(
+                    own, checkpoint, building, facts=facts, origin=origin, voice=voice, onnx=onnx
+                )
         if end.out_of_memory:
             raise UserError(
                 f"--model: out of memory: {end.out_of_memory}; export it on a machine with more memory, or without"

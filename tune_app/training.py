@@ -1,5 +1,6 @@
 """``headroom train``: one training run without a search, which saves its model."""
 
+import importlib.util
 import math
 import os
 import shutil
@@ -35,6 +36,7 @@ from tune_app.voice import Voice
 
 if TYPE_CHECKING:
     from trainables.export import BestEpoch
+    from trainables.onnx_model import OnnxResult
     from trainables.tasks.calibration import Calibration
 
 
@@ -65,12 +67,19 @@ class TrainEnd:
 
 
 def run_training(
-    config: RunConfig, folder: Path, *, console: Console, quiet: bool = False, origin: Origin | None = None
+    config: RunConfig,
+    folder: Path,
+    *,
+    console: Console,
+    quiet: bool = False,
+    origin: Origin | None = None,
+    onnx: bool = False,
 ) -> TrainEnd:
     """Train, and save the best epoch as a model folder.
 
     Args:
         origin: search that found the configuration, for the model card; None without one.
+        onnx: write the model as an ONNX file, too.
 
     Raises:
         UserError: the configuration still holds a space, or is predicted not to fit. Or its data, model or optimizer
@@ -82,6 +91,8 @@ def run_training(
         )
     if os.path.isdir(folder) and any(folder.iterdir()):
         raise UserError(f"--to: {folder} is not empty; give a new folder")
+    if onnx:
+        check_onnx()
     check_own_folders()
     check_cpu(config)
     check_optimizers(config)
@@ -138,7 +149,7 @@ def run_training(
                     return _out_of_memory(folder, metric, ends[-1].reason)
                 voice.doing("scoring the best epoch on validation and test, and saving it")
                 describe = _describer(config, ends[-1].facts, origin)
-                saved = save_best_epoch(settings, cache, best, folder, describe)
+                saved = save_best_epoch(settings, cache, best, folder, describe, onnx=onnx)
         except MemoryTakenError as error:
             return _out_of_memory(folder, metric, str(error))
         except RuntimeError as error:
@@ -149,7 +160,14 @@ def run_training(
 
 
 def save_kept_checkpoint(
-    config: RunConfig, checkpoint: Path, folder: Path, *, facts: Mapping[str, Any], origin: Origin, voice: Voice
+    config: RunConfig,
+    checkpoint: Path,
+    folder: Path,
+    *,
+    facts: Mapping[str, Any],
+    origin: Origin,
+    voice: Voice,
+    onnx: bool = False,
 ) -> TrainEnd:
     """Save the checkpoint of a trial's best epoch as a model folder, without training.
 
@@ -157,6 +175,7 @@ def save_kept_checkpoint(
         config: the trial's configuration, pinned to it.
         facts: facts of the trial, as its study records them.
         origin: search of the trial, for the model card.
+        onnx: write the model as an ONNX file, too.
 
     Raises:
         UserError: the data, the model or the optimizer of the configuration cannot be used.
@@ -177,7 +196,8 @@ def save_kept_checkpoint(
         voice.doing("scoring the checkpoint on validation and test, and saving it")
         try:
             describe = _describer(config, facts, origin)
-            saved = save_best_epoch(config.trial_settings(), scratch / CACHE, checkpoint, folder, describe)
+            settings = config.trial_settings()
+            saved = save_best_epoch(settings, scratch / CACHE, checkpoint, folder, describe, onnx=onnx)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -206,6 +226,7 @@ def _end(config: RunConfig, saved: "BestEpoch", best_epoch: int, facts: Mapping[
             *(f"on test, {line}" for line in baseline_lines(baselines_in(saved.test, metric))),
             *cut_lines(facts.get("cut_share")),
             *_calibration_lines(saved.calibrations),
+            *_onnx_lines(saved.onnx),
         ),
     )
 
@@ -221,6 +242,27 @@ def _calibration_lines(calibrations: "Mapping[str, Calibration]") -> list[str]:
             f" calibration error {', '.join(errors)}"
         )
     return lines
+
+
+def _onnx_lines(result: "OnnxResult | None") -> list[str]:
+    if result is None:
+        return []
+    if result.problem is not None:
+        return [f"note: no ONNX file was kept: {result.problem}"]
+    return [f"ONNX file compared with the model on {result.rows} inputs: largest difference {result.difference:.1g}"]
+
+
+def check_onnx() -> None:
+    """Refuse to write an ONNX file without the packages that do.
+
+    Raises:
+        UserError: a package is not installed.
+    """
+    for package in ("onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"--onnx: needs the package {package}, which is not installed; run: pip install 'headroom-tune[onnx]'"
+            )
 
 
 def _further(config: RunConfig, scores: Mapping[str, float], facts: Mapping[str, Any]) -> str:

@@ -146,7 +146,7 @@ def stock_ooms_on_ray(problem: ToyProblem, seed: int, trials: int) -> int:
             raise OutOfMemory("CUDA out of memory")
         tune.report({VALUE: problem.value(params, seed)})
 
-    with tempfile.TemporaryDirectory() as folder, cluster.joined(None, cpus=1):
+    with tempfile.TemporaryDirectory() as folder, cluster.joined(None, cluster.Offer(cpus=1)):
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": 1}),
             tune_config=tune.TuneConfig(

@@ -192,7 +192,7 @@ def ray_side(trials: int, concurrent: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         started, cpu_started = time.perf_counter(), time.process_time()
-        with cluster.joined(None, cpus=concurrent):
+        with cluster.joined(None, cluster.Offer(cpus=concurrent)):
             tuner = tune.Tuner(
                 tune.with_resources(do_nothing, {"cpu": 1}),
                 tune_config=tune.TuneConfig(

@@ -58,6 +58,7 @@ BENCHES = (
     Bench("quality", ("--quick",)),
     Bench("confirm", ("--quick",)),
     Bench("throughput", ("--rows", "60", "--rounds", "1"), package="accelerate"),
+    Bench("against_hf", ("--rows", "60", "--trials", "2", "--epochs", "1"), package="accelerate"),
     Bench("overhead", ("--quick",)),
     # A study of a few trials exceeds the limit, which holds for thousands.
     Bench("disk", ("--trials", "12"), statuses=(0, 1)),

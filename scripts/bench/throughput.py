@@ -202,8 +202,8 @@ def trainer_side(
             report_to=[],
             disable_tqdm=True,
         ),
-        train_dataset=Pairs(inputs, inputs.split.train),
-        eval_dataset=Pairs(inputs, inputs.split.validation),
+        train_dataset=Pairs(inputs, inputs.split.train, MAX_LENGTH),
+        eval_dataset=Pairs(inputs, inputs.split.validation, MAX_LENGTH),
         processing_class=inputs.readers[0].tokenizer,
         data_collator=DataCollatorWithPadding(inputs.readers[0].tokenizer),
         compute_metrics=macro_f1,
@@ -249,11 +249,11 @@ class EpochClock(TrainerCallback):
 class Pairs(Dataset[dict[str, Any]]):
     """Some of the rows, tokenised as a user of the Trainer does it."""
 
-    def __init__(self, inputs: Inputs, rows: np.ndarray) -> None:
+    def __init__(self, inputs: Inputs, rows: np.ndarray, max_length: int) -> None:
         texts = [inputs.rows.texts[row] for row in rows]
         criteria = inputs.rows.criteria
         firsts = [texts] if criteria is None else [[criteria[row] for row in rows], texts]
-        self._encoded = inputs.readers[0].tokenizer(*firsts, truncation=True, max_length=MAX_LENGTH)
+        self._encoded = inputs.readers[0].tokenizer(*firsts, truncation=True, max_length=max_length)
         self._labels = inputs.rows.labels[rows].tolist()
 
     def __len__(self) -> int:

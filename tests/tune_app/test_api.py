@@ -50,9 +50,10 @@ assert study.end.why and not study.end.interrupted
 assert study.best.params["optim.lr"] in (0.001, 0.0005)
 assert study.status().trials["complete"] == 1
 assert search(study.config, quiet=True).status().launched == 1, "the second call resumes the study"
-exported = load_study("notes").export("exports")
+exported = load_study("notes").export("exports", model=True, quiet=True)
+assert exported.training.reached == study.best.value, "the model of the kept checkpoint"
 end = train(load_config(exported.best), "models/notes", quiet=True)
-assert end.value == study.best.value
+assert end.reached == study.best.value
 assert optuna.logging.get_verbosity() == verbosity
 left = {name for name in os.environ.keys() - before.keys() if name.startswith(("TUNE_", "TOKENIZERS", "PYTHONSAFE"))}
 assert not left, left

@@ -1,5 +1,6 @@
 """Model folder of an export: from the kept checkpoint, or trained again, with the reason."""
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -198,6 +199,23 @@ def test_nothing_but_a_model_is_replaced(headroom: Any, trained: TrialReport, tm
         "headroom: --to: out/model is there and holds no model of headroom; move it, or give another folder\n"
     )
     assert (tmp_path / "out" / "model" / "thesis.txt").exists()
+
+
+def test_an_onnx_file_needs_a_model_and_its_packages(
+    headroom: Any, trained: TrialReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_study(trained)
+    assert "--onnx: is written beside a model; give --model" in headroom("export", "mine", "--to", "out", "--onnx").err
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find(name))
+    for command in (["export", "mine", "--model"], ["train", str(tmp_path / "runs" / "mine" / "config.yaml")]):
+        ran = headroom(*command, "--to", "out", "--onnx", *(["-s", "space=null"] if command[0] == "train" else []))
+        assert ran.code == 2
+        assert ran.err == (
+            "headroom: --onnx: needs the package onnxscript, which is not installed; run: pip install"
+            " 'headroom-tune[onnx]'\n"
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_model_trained_again_is_the_same(headroom: Any, trained: TrialReport, tmp_path: Path) -> None:

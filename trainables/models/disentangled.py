@@ -65,6 +65,7 @@ class DisentangledAttention(nn.Module):
         original: ``DisentangledSelfAttention`` of transformers.
 
     Attributes:
+        original_class: class of the module that it replaced.
         samples: samples whose scores exist at a time; None suits the device.
         computes_all: False computes the first samples alone, for a trace of memory, since all others take the same.
     """
@@ -78,6 +79,7 @@ class DisentangledAttention(nn.Module):
             self.add_module(name, module)
         for name, parameter in original.named_parameters(recurse=False):
             self.register_parameter(name, parameter)
+        self.original_class = type(original)
         self.samples: int | None = None
         self.computes_all = True
         self.heads = int(original.num_attention_heads)
@@ -470,6 +472,18 @@ def use_disentangled_attention(encoder: PreTrainedModel) -> None:
     # Each of these makes a tensor of a number per pair of positions, which this attention does not need.
     stack.get_attention_mask = _unchanged
     stack.get_rel_pos = _nothing
+
+
+def restore_attention(encoder: PreTrainedModel) -> None:
+    """Undo ``use_disentangled_attention``, for programs that know torch's own operations alone; others stay as are."""
+    replaced = [(name, module) for name, module in encoder.named_modules() if isinstance(module, DisentangledAttention)]
+    for name, module in replaced:
+        own = module.original_class(encoder.config)
+        own.load_state_dict(module.state_dict())
+        encoder.set_submodule(name, own.train(module.training))
+    if replaced:
+        stack: Any = encoder.encoder
+        del stack.get_attention_mask, stack.get_rel_pos
 
 
 def prepare_trace(model: nn.Module, device_kind: str) -> None:

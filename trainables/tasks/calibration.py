@@ -20,7 +20,6 @@ METHOD = "temperature scaling (Guo et al., ICML 2017, section 4.2), folded into 
 ESTIMATOR = "expected calibration error in 15 bins of equal width by confidence (Guo et al., ICML 2017, equation 3)"
 
 _BINS = 15
-_LEAST = 1e-12
 _LOWEST, _HIGHEST = 0.1, 10.0
 """Bounds of a temperature."""
 
@@ -40,6 +39,16 @@ class Choices:
     truth: NDArray[np.int64]
     counts: NDArray[np.int64]
     weights: NDArray[np.float64]
+
+    def margin_at(self, threshold: float) -> float:
+        """Return the difference of the logits of two options at which the second one has a probability.
+
+        For 0 and 1, which no logits give, it lies beyond all choices by 1.
+        """
+        if 0 < threshold < 1:
+            return math.log(threshold / (1 - threshold))
+        margins = self.logits[:, 1] - self.logits[:, 0]
+        return float(margins.min()) - 1 if threshold <= 0 else float(margins.max()) + 1
 
     def shifted(self, shift: float) -> "Choices":
         """Return the same choices with a number subtracted from the logits of the second of two options."""
@@ -107,7 +116,7 @@ def fit_temperature(choices: Choices) -> Temperature:
         return Temperature(1.0, "every row has the same true answer, which determines no temperature; it stays at 1")
     if (choices.log_probabilities(1.0).argmax(dim=1).numpy() == choices.truth).all():
         return Temperature(1.0, "every answer is right, and any lower temperature is likelier still; it stays at 1")
-    # Over the temperature's logarithm the loss has one minimum.
+    # The loss of choices with one input each is convex in 1 / T, so it has one minimum.
     bounds = (math.log(_LOWEST), math.log(_HIGHEST))
     fitted = math.exp(minimize_scalar(lambda x: choices.loss(math.exp(x)), bounds=bounds, method="bounded").x)
     # The search approaches a bound without reaching it.
@@ -157,12 +166,6 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     places = np.clip(np.ceil(confidence * _BINS).astype(np.int64) - 1, 0, _BINS - 1)
     gaps = np.bincount(places, weights=right - confidence, minlength=_BINS)
     return float(np.abs(gaps).sum() / len(labels))
-
-
-def logit(probability: float) -> float:
-    """Return the difference of two logits at which the second option has a probability; finite for 0 and 1, too."""
-    bounded = min(max(probability, _LEAST), 1 - _LEAST)
-    return math.log(bounded / (1 - bounded))
 
 
 def softened_probability(threshold: float, temperature: float) -> float:

@@ -145,7 +145,7 @@ def ray_pages(ports: Iterable[int] = RAY_PORTS) -> list[Page]:
     return pages
 
 
-_NO_RAY = Page("Ray", "", f"available while a search runs, at http://{HOST}:{RAY_PORTS.start}")
+_NO_RAY = Page("Ray", "", "none runs here; a search serves its own with -s resources.ray_dashboard=true")
 
 
 def _show(console: Console, pages: Sequence[Page]) -> None:

@@ -104,7 +104,7 @@ def diagnose_cluster(run_root: str, address: str) -> list[Finding]:
     check_address(address)
     given = run_root if is_store(run_root) else os.path.abspath(os.path.expanduser(run_root))
     location = without_password(given)
-    with joined(address, cpus=0):
+    with joined(address):
         nodes, driver_node = living_nodes(), own_node()
         unreached = not_reached(
             CheckpointStorage(given), [node for node in nodes if node.cpus and node.id != driver_node]

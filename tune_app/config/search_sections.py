@@ -190,6 +190,11 @@ class ResourcesSection:
         at_least=0,
         at_most=19,
     )
+    ray_dashboard: bool = setting(
+        False,
+        "Serve Ray's own dashboard on loopback where Headroom starts Ray. It shows nodes, workers and their logs, and"
+        " takes about 1 GB of the host's memory and some seconds of each start.",
+    )
 
 
 _A_YEAR_S = _A_YEAR_H * 3600

@@ -297,7 +297,7 @@ def _one_ray(config: RunConfig, address: str | None) -> AbstractContextManager[o
     from tune_app.distributed.cluster import joined
     from tune_app.distributed.run import offered
 
-    return joined(address, *offered(config))
+    return joined(address, offered(config))
 
 
 def _parts(config: RunConfig, folds: int | None, development: "Development") -> Parts:

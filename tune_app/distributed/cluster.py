@@ -53,6 +53,23 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Offer:
+    """What a Ray that is started here offers.
+
+    Attributes:
+        cpus: CPUs, so that as many trials run at once as wanted.
+        gpus: GPUs to claim, whether or not they exist; None takes those that Ray finds.
+        niceness: niceness of the trials' processes.
+        dashboard: whether Ray's own dashboard is served.
+    """
+
+    cpus: int = 0
+    gpus: int | None = None
+    niceness: int = 0
+    dashboard: bool = False
+
+
+@dataclass(frozen=True)
 class Cluster:
     """Ray's resources by name, and the address of its dashboard, if it has one.
 
@@ -105,27 +122,25 @@ class Cluster:
 
 
 @contextmanager
-def joined(address: str | None, cpus: int, gpus: int | None = None, niceness: int = 0) -> Iterator[Cluster]:
+def joined(address: str | None, offer: Offer = Offer()) -> Iterator[Cluster]:
     """Start Ray here, or join the cluster at ``address`` or this job's cluster, and leave it at the end.
 
     If Ray already runs in this process, it is used as it is and left running.
 
     Args:
         address: address of a cluster; None starts Ray here, unless the environment names a cluster.
-        cpus: CPUs to offer if Ray starts here, so that as many trials run at once as wanted.
-        gpus: GPUs to claim if Ray starts here, whether or not they exist; None takes those that Ray finds.
-        niceness: niceness of the trials' processes if Ray starts here.
+        offer: what Ray offers if it starts here.
 
     Raises:
         UserError: there is no cluster at ``address``, or Ray does not start here, for example because no folder is
             suitable for its files.
     """
-    with set_for_ray(niceness), _session(address, cpus, gpus) as cluster:
+    with set_for_ray(offer.niceness), _session(address, offer) as cluster:
         yield cluster
 
 
 @contextmanager
-def _session(address: str | None, cpus: int, gpus: int | None) -> Iterator[Cluster]:
+def _session(address: str | None, offer: Offer) -> Iterator[Cluster]:
     if ray.is_initialized():
         yield Cluster(dict(ray.cluster_resources()), None)
         return
@@ -139,8 +154,9 @@ def _session(address: str | None, cpus: int, gpus: int | None) -> Iterator[Clust
         require_listener(cluster)
         options["address"] = address
     else:
-        options |= {"address": "local", "num_cpus": cpus, "num_gpus": gpus}
-        options |= {"include_dashboard": True, "dashboard_host": LOOPBACK, **sessions_in(sessions_folder())}
+        options |= {"address": "local", "num_cpus": offer.cpus, "num_gpus": offer.gpus}
+        options |= {"include_dashboard": offer.dashboard, "dashboard_host": LOOPBACK}
+        options |= sessions_in(sessions_folder())
     protect_token(may_make=cluster is None)
     try:
         silence_workers()

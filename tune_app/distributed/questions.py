@@ -44,7 +44,7 @@ def check_cluster(config: RunConfig, address: str | None) -> None:
     from tune_app.distributed.nodes import require_reach
 
     resources, checkpoint = config.resources, config.checkpoint
-    with joined(address, cpus=0) as cluster:
+    with joined(address) as cluster:
         cluster.check_fits(cpu=resources.cpu, gpu=cluster.gpus_per_trial(resources.gpu))
         if checkpoint.is_written:
             storage = checkpoint_storage(config)

@@ -16,7 +16,7 @@ from trainables.seeds import sub_seed
 from trainables.settings import ContentSettings
 from tune_app.config import RunConfig
 from tune_app.distributed.breaker import CircuitBreaker, Halt, LoopEnd
-from tune_app.distributed.cluster import Cluster, joined
+from tune_app.distributed.cluster import Cluster, Offer, joined
 from tune_app.distributed.endings import Endings
 from tune_app.distributed.interrupts import end_loop, interruptible
 from tune_app.distributed.loop import run_loop
@@ -62,7 +62,7 @@ def run_trials(run: StudyRun, screen: Screen | None) -> tuple[LoopEnd, Tracking]
     trials = store.trials()
     checkpoints = study_checkpoints(config, store.id, say)
     left_open = _take_up(run, checkpoints, trials)
-    with joined(run.address, *offered(config)) as cluster, interruptible(_interruption_notice(voice)) as signal:
+    with joined(run.address, offered(config)) as cluster, interruptible(_interruption_notice(voice)) as signal:
         gpus = cluster.gpus_per_trial(config.resources.gpu)
         cluster.check_fits(cpu=config.resources.cpu, gpu=gpus)
         say(study_lines(config, store, cluster.dashboard_url))
@@ -93,11 +93,13 @@ def _take_up(run: StudyRun, checkpoints: StudyCheckpoints, trials: Sequence[Froz
         return open_trials(run.store, checkpoints)
 
 
-def offered(config: RunConfig) -> tuple[int, int | None, int]:
-    """Return the CPUs of a Ray started here, the GPUs that it claims (None: the existing ones), and its niceness."""
+def offered(config: RunConfig) -> Offer:
+    """Return what a Ray that is started here offers the search."""
     # A card that is simulated on the CPU counts as one GPU, which trials share like an existing one.
     claimed = 1 if config.memory.device_gib is not None and not torch_facts().devices else None
-    return config.search.max_concurrent * config.resources.cpu, claimed, config.resources.niceness
+    resources = config.resources
+    cpus = config.search.max_concurrent * resources.cpu
+    return Offer(cpus, claimed, resources.niceness, dashboard=resources.ray_dashboard)
 
 
 def _most_checkpoints(config: RunConfig) -> Any:

@@ -292,8 +292,9 @@ def varying(trials: Sequence[FrozenTrial]) -> set[str]:
 
 
 def params_text(params: Mapping[str, Any]) -> str:
-    """Return a sample on one line, without section names: ``model=tiny-bert batch_size=16``."""
-    return " ".join(f"{name.removesuffix('.name').split('.')[-1]}={_short(value)}" for name, value in params.items())
+    """Return a sample on one line, without sections and random seeds: ``model=tiny-bert batch_size=16``."""
+    shown = {name: value for name, value in params.items() if not name.startswith("seeds.")}
+    return " ".join(f"{name.removesuffix('.name').split('.')[-1]}={_short(value)}" for name, value in shown.items())
 
 
 def _short(value: object) -> str:

@@ -57,6 +57,13 @@ def test_a_temperature_that_rows_do_not_determine_is_bounded_and_says_why(
     assert fitted.note.startswith(note)
 
 
+def test_a_shift_moves_a_threshold_to_one_half() -> None:
+    choices = choices_of(torch.tensor([[0.0, -0.5], [0.0, 0.2], [0.0, 3.0]]), np.array([0, 1, 1]))
+    for threshold, above in ((0.0, 3), (0.3, 3), (0.5, 2), (0.9, 1), (1.0, 0)):
+        shifted = choices.shifted(choices.margin_at(threshold))
+        assert int((shifted.log_probabilities(2.0).exp()[:, 1] > 0.5).sum()) == above
+
+
 def test_a_threshold_keeps_its_side_of_every_probability() -> None:
     logits = torch.tensor([-0.5, 0.2, 3.0])
     for threshold in (0.0, 0.3, 0.5, 0.9, 1.0):

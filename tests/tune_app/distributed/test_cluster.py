@@ -35,7 +35,7 @@ def test_an_address_where_nothing_listens_is_refused_at_once_by_what_names_it(
     with pytest.raises(
         UserError, match=rf"^{setting}: no Ray cluster answers at {address} .*ray start --head, or {remedy}$"
     ):
-        cluster.joined(address if is_given else None, cpus=1).__enter__()
+        cluster.joined(address if is_given else None).__enter__()
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_server_of_another_protocol_is_refused_before_ray_tries_it(
     with pytest.raises(
         UserError, match=r"^--address: no Ray cluster answers at .* \(what answers there is not Ray\); "
     ):
-        cluster.joined(f"127.0.0.1:{web_server}", cpus=1).__enter__()
+        cluster.joined(f"127.0.0.1:{web_server}").__enter__()
     # The server complains about the greeting on the same standard error.
     assert "GCS" not in capfd.readouterr().err
 
@@ -106,7 +106,7 @@ def test_only_processes_that_ray_starts_have_the_working_directory_off_their_pat
 
     monkeypatch.setattr(cluster.ray, "init", start)
     with pytest.raises(UserError):
-        cluster.joined(None, cpus=1).__enter__()
+        cluster.joined(None).__enter__()
     assert (seen, os.environ.get("PYTHONSAFEPATH")) == (["1"], before)
 
 
@@ -131,7 +131,7 @@ def test_a_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(cluster.ray, "init", start)
     with pytest.raises(UserError, match=r"^Ray does not start on this machine \(The current node timed out .*doctor"):
-        cluster.joined(None, cpus=1).__enter__()
+        cluster.joined(None).__enter__()
 
 
 def test_a_trial_larger_than_every_node_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ def test_a_share_by_need_is_of_a_gpu_where_there_is_one(wanted: Any, offered: fl
 # The garbage of another thread may be collected while Ray ends.
 OWN_RAY = """
 import os, threading, time
-from tune_app.distributed.cluster import joined, ray
+from tune_app.distributed.cluster import Offer, joined, ray
 
 class Cycle:
     def __init__(self, reference):
@@ -173,7 +173,7 @@ def drop():
 
 references, is_over = [], threading.Event()
 thread = threading.Thread(target=drop)
-with joined(None, 1, niceness=3):
+with joined(None, Offer(1, niceness=3)):
     print(f"niceness {ray.get(ray.remote(lambda: os.nice(0)).remote())}")
     references += [ray.put(number) for number in range(10_000)]
     thread.start()

@@ -15,7 +15,7 @@ from tune_app.config import parse_config
 from tune_app.console import Console
 from tune_app.distributed import run
 from tune_app.distributed.breaker import IN_A_ROW, Breakage
-from tune_app.distributed.cluster import Cluster
+from tune_app.distributed.cluster import Cluster, Offer
 from tune_app.distributed.messages import SentReport
 from tune_app.errors import UserError
 from tune_app.experiment import SearchEnd, run_search
@@ -31,8 +31,8 @@ def search(plain_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Any
     sent: Iterator[Reports] = iter(())
 
     @contextmanager
-    def joined(address: str | None, cpus: int, gpus: int | None, niceness: int) -> Iterator[Cluster]:
-        yield Cluster({"CPU": float(cpus)}, None)
+    def joined(address: str | None, offer: Offer) -> Iterator[Cluster]:
+        yield Cluster({"CPU": float(offer.cpus)}, None)
 
     def loop(trainable: Any, *, searcher: Any, scheduler: Any, callbacks: list[Any], **options: Any) -> None:
         recorder, _ = callbacks
