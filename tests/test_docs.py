@@ -30,6 +30,7 @@ from ruamel.yaml import YAML
 from sybil import Document, Example, Sybil
 from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
+from search_spaces.rules import Sample
 from trainables.machine import MachineFiles
 from trainables.models.names import OFFLINE_DISTRIBUTION
 from trainables.planning.ledger import Circumstances
@@ -229,3 +230,13 @@ def test_the_page_of_files_lists_what_a_run_directory_holds(reader: Reader) -> N
     for folder in ("runs/posts", "exports/posts"):
         unlisted = [path.name for path in Path(folder).iterdir() if f"`{path.name}{'/' * path.is_dir()}`" not in page]
         assert unlisted == [], folder
+
+
+def test_the_rule_of_the_page_on_plugins_rejects_what_it_says() -> None:
+    page = (ROOT / "docs" / "how-to" / "plugin.md").read_text(encoding="utf-8")
+    namespace: dict[str, Any] = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], namespace)
+    (rule,) = namespace["TOKENS_PER_STEP"].build(None)
+    assert rule.check(Sample("roberta-base", batch=64, accumulation=2, length=512)) is None
+    violation = rule.check(Sample("roberta-base", batch=64, accumulation=4, length=512))
+    assert (violation.rule, violation.excess) == ("tokens_per_step", 1.0)
