@@ -1,8 +1,8 @@
 """The page of troubleshooting has an entry for every message that a user can meet, and none for a message that is gone.
 
 The messages are read from the source: from the places that raise an error, that record why a trial or a search ended,
-and that report a finding of ``headroom doctor``. An entry names its messages by their fixed words, with ``…`` for what
-varies, as its heading or in a line that begins with "Also".
+that warn, and that report a finding of ``headroom doctor``. An entry names its messages by their fixed words, with
+``…`` for what varies, as its heading or in a line that begins with "Also".
 """
 
 import ast
@@ -20,7 +20,18 @@ PACKAGES = ("tune_app", "trainables", "search_spaces")
 VARIES = "…"
 
 # Calls that record a message for a person; the messages are their arguments.
-RECORDS = {"Finding", "Violation", "Decision", "TrialError", "Breakage", "_unmeasured", "_UnusableError"}
+RECORDS = {
+    "Finding",
+    "Warned",
+    "warn",
+    "echo",
+    "Violation",
+    "Decision",
+    "TrialError",
+    "Breakage",
+    "_unmeasured",
+    "_UnusableError",
+}
 
 # Errors that no user meets: they are caught and handled, or show a defect of the program.
 HANDLED = {"DamagedError", "DiscardWorker", "MemoryExhaustedError", "BudgetExceededError", "RunAgainError"}
@@ -112,8 +123,13 @@ def calls(function: ast.AST, errors: set[str]) -> Iterator[ast.Call]:
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             if called(node.exc) in errors:
                 yield node.exc
-        elif isinstance(node, ast.Call) and called(node) in RECORDS:
+        elif isinstance(node, ast.Call) and called(node) in RECORDS and not is_output(node):
             yield node
+
+
+def is_output(call: ast.Call) -> bool:
+    """Return whether a call prints a result: to the standard output, not to that of errors."""
+    return called(call) == "echo" and not any(keyword.arg == "err" for keyword in call.keywords)
 
 
 def called(call: ast.Call) -> str:
