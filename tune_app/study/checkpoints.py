@@ -102,6 +102,7 @@ class StudyCheckpoints:
                     return None
                 if not is_store(self.storage.address):
                     return Path(location) / name
+                folder.mkdir(parents=True)
                 copy_files(f"{location}/{name}", str(folder), source_filesystem=filesystem)
         except OSError as error:
             setting, why = self.storage.setting, self.storage.why(error)
