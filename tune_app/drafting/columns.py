@@ -16,7 +16,8 @@ _MOST_CLASSES = 50  # More need a name that says they are classes.
 _MOST_NUMBERED = 50  # More different numbers are amounts, not classes.
 _MOST_NAMED = 1000
 _LONGEST_NAME = 100
-_FEWEST_GROUPS = 10
+# Fewest groups of a column that is named like groups, and of one that only ends in "id".
+_FEWEST_GROUPS, _FEWEST_IDS = 5, 10
 _LONGER = 3.0  # How many times longer than all others a column of texts must be to be the text.
 
 Profiles = Mapping[str, Profile]
@@ -216,20 +217,35 @@ def _criterion(free: Sequence[Profile]) -> Role:
 
 
 def _group(free: Sequence[Profile]) -> Role:
-    able = [profile for profile in free if _groups_rows(profile)]
-    named = _named(able, GROUPS) or next((p for p in able if plain(p.name).endswith("id")), None)
+    named = _named([profile for profile in free if _groups_rows(profile, _FEWEST_GROUPS)], GROUPS) or next(
+        (one for one in free if plain(one.name).endswith("id") and _groups_rows(one, _FEWEST_IDS)), None
+    )
     if named is None:
-        return Role(None, "No column says which rows belong together: every row is its own group.")
+        return Role(None, f"{_no_groups(free)}: every row is its own group.")
     return Role(
         named.name,
         f"By its name: {named.distinct:,} groups of {named.rows:,} rows, each on one side of the split.",
     )
 
 
-def _groups_rows(profile: Profile) -> bool:
+def _groups_rows(profile: Profile, fewest: int) -> bool:
     if profile.filled < profile.rows or profile.fraction is not None or profile.mean_words >= 3:
         return False
-    return _FEWEST_GROUPS <= profile.distinct < profile.rows
+    return fewest <= profile.distinct < profile.rows
+
+
+def _no_groups(free: Sequence[Profile]) -> str:
+    """Return why no column is taken for groups; a column that is named like groups is not passed over in silence."""
+    # A column that differs in every row numbers them.
+    passed = _named([profile for profile in free if profile.distinct < profile.rows], GROUPS)
+    if passed is None:
+        return "No column says which rows belong together"
+    column = f"{passed.name!r} is named like groups, but"
+    if passed.filled < passed.rows:
+        return f"{column} {passed.rows - passed.filled:,} of its cells are blank"
+    if passed.distinct < _FEWEST_GROUPS:
+        return f"{column} holds only {passed.distinct} of them (--group {passed.name} takes it nevertheless)"
+    return f"{column} holds texts or fractions"
 
 
 def _named(candidates: Iterable[Profile], names: Sequence[str]) -> Profile | None:

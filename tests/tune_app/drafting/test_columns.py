@@ -83,6 +83,29 @@ def test_roles_are_guessed(columns: dict[str, list[Any]], expected: dict[str, st
     assert roles(columns) == expected
 
 
+@pytest.mark.parametrize(
+    ("column", "why"),
+    [
+        (
+            ["a", "b"] * 30,
+            "'group' is named like groups, but holds only 2 of them (--group group takes it nevertheless)",
+        ),
+        ([None, *GROUPS[1:]], "'group' is named like groups, but 1 of its cells are blank"),
+        (LONG[:20] * 3, "'group' is named like groups, but holds texts or fractions"),
+        (IDS, "No column says which rows belong together"),
+    ],
+)
+def test_a_column_named_like_groups_is_not_passed_over_in_silence(column: list[Any], why: str) -> None:
+    frame = pd.DataFrame({"text": LONG, "label": NAMES, "group": column})
+    assert assign(profiles(frame), {})["group_id"].why == f"{why}: every row is its own group."
+
+
+def test_few_groups_are_groups_if_the_column_says_so() -> None:
+    seven = [f"article {n % 7}" for n in range(ROWS)]
+    assert roles({"text": LONG, "label": NAMES, "group_id": seven})["group_id"] == "group_id"
+    assert roles({"text": LONG, "label": NAMES, "some_id": seven})["group_id"] is None
+
+
 def test_evidence_is_offsets_within_the_text() -> None:
     columns = {"text": LONG, "label": NAMES, "start": START, "end": END}
     assert roles(columns)["evidence_start"] == "start"
