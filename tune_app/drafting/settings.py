@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trainables.task_entry import TaskEntry
+from trainables.task_entry import NATIVE, TaskEntry
 from trainables.task_registry import TASKS
 from tune_app.drafting.columns import Roles
 from tune_app.drafting.effort import NIGHT_H, Effort, epochs_for
@@ -66,6 +66,7 @@ def drafted_settings(chosen: Chosen, summary: Summary, machine: Machine, effort:
         *_task(chosen, summary),
         Drafted("model.name", chosen.models[0], chosen.why),
         *_lengths(chosen, summary),
+        *_head(chosen),
         *_loss(chosen),
         *_training(chosen, train_rows),
         *_search(machine, effort),
@@ -104,6 +105,17 @@ def _lengths(chosen: Chosen, summary: Summary) -> list[Drafted]:
         Drafted("tok.max_length", most, f"Longer texts ({cut}) are read in windows of this length: none is cut."),
         Drafted("tok.doc_stride", most // _WINDOWS_OVERLAP, "Tokens that two neighbouring windows share."),
     ]
+
+
+def _head(chosen: Chosen) -> list[Drafted]:
+    if chosen.task.native_head is None:
+        return []
+    others = "cls or mean, with head.dropout," if chosen.task.chooses_class else "cls, with head.dropout,"
+    why = (
+        "The head that transformers defines for the model: every tool loads what is saved, label names and calibration"
+        f" included. Models with {others} need Headroom to load; search them as choices of head.pooling."
+    )
+    return [Drafted("head.pooling", NATIVE, why)]
 
 
 def _loss(chosen: Chosen) -> list[Drafted]:

@@ -14,10 +14,7 @@ _AROUND = 2.0
 _BATCHES = (4, 8, 16, 32, 64, 128)
 _MOST_BATCHES = 4
 _FEWEST_STEPS = 8
-_WHY_POOLING = (
-    "Head on the encoder. native is the one of transformers, whose model every tool loads; cls and mean pool a text's"
-    " tokens for a head of Headroom's own."
-)
+_WHY_POOLING = "How the tokens become one vector: the first, or their mean."
 _EVEN = 1.5
 
 
@@ -33,10 +30,11 @@ def space_settings(task: TaskEntry, models: Sequence[str], train_rows: int, imba
     entries += [
         Drafted("optim.weight_decay", _NARROW["optim.weight_decay"], "Restrains the weights, on a log scale."),
         Drafted("schedule.warmup_ratio", _NARROW["schedule.warmup_ratio"], "Share of the steps before the full rate."),
-        Drafted("head.dropout", _NARROW["head.dropout"]),
     ]
-    poolings = [pooling for pooling in _NARROW["head.pooling"]["choices"] if task.takes_pooling(pooling)]
-    if len(poolings) > 1:
+    # A draft of another task has a native head, which reads no settings.
+    if task.native_head is None:
+        poolings = [pooling for pooling in _NARROW["head.pooling"]["choices"] if task.takes_pooling(pooling)]
+        entries.append(Drafted("head.dropout", _NARROW["head.dropout"]))
         entries.append(Drafted("head.pooling", {"choices": poolings}, _WHY_POOLING))
     if imbalance >= _EVEN:
         entries.append(_weighting(imbalance))

@@ -116,6 +116,7 @@ def test_a_table_of_reviews(drafted: Any) -> None:
     assert (config.data.columns.criterion, config.data.columns.group_id) == (None, "user_id")
     assert config.task.labels == ("1", "2", "3", "4", "5")
     assert config.model.name == "small-bert"
+    assert config.head.pooling == "native", "every tool loads what it saves"
     assert config.space is not None
     assert "loss.class_weighting" in config.space
     said = comments(text)
