@@ -49,11 +49,11 @@ CHEAP_SETTINGS: dict[str, dict[str, Any]] = {
     "data": {"max_rows": 150},
     "model": {"name": "tiny-bert"},
     "train": {"epochs": 1},
-    "search": {"trials": 2, "recommended": 1},
+    "search": {"trials": 1, "recommended": 1},
     "space": {"model.name": None},
 }
 CHEAP_OPTIONS = {
-    "search": {"--trials": "2"},
+    "search": {"--trials": "1"},
     "confirm": {"--top": "1", "--seeds": "1", "--max-hours": None},
 }
 # Commands that run until somebody ends them, or that report on the machine.
