@@ -17,7 +17,7 @@ demo: $(VENV)/.installed
 	@echo "look further, after . $(BIN)/activate:"
 	@echo "  headroom status demo                    the outcome of every trial"
 	@echo "  headroom dashboard demo                 live pages: Optuna Dashboard and MLflow"
-	@echo "  headroom train exports/demo/best.yaml   train the best configuration again and save the model"
+	@echo "  headroom train exports/demo/best.yaml --to models/demo && headroom predict models/demo NEW.csv   save the model, predict new rows"
 	@echo "  headroom init YOUR.csv --to my.yaml && headroom search my.yaml   search on your own data"
 
 test: $(VENV)/.installed-test

@@ -36,6 +36,7 @@ __all__ = [
     "makes_storage",
     "no_random_weights",
     "operator_key",
+    "packed_linear",
     "set_attention",
     "set_checkpointing",
     "storage_address",
@@ -172,6 +173,27 @@ def model_class(auto: Any, config: "PreTrainedConfig") -> "type[PreTrainedModel]
     """Return the class that an automatic class builds for a configuration; None if it has none: ``_model_mapping``."""
     kind: type[PreTrainedModel] | None = auto._model_mapping.get(type(config), None)
     return kind
+
+
+def packed_linear(weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> Callable[[Tensor], Tensor] | None:
+    """Return a linear layer whose weight, (outputs, inputs), was reordered for the CPU's vector units once.
+
+    It is ``torch.ops.mkldnn._linear_pointwise`` on the result of ``_reorder_linear_weight``, as in torch's compiled
+    models. None if torch was built without oneDNN.
+
+    Args:
+        gelu: apply a GELU to the result.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return None
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
+    activation: tuple[str, list[float], str] = ("gelu", [], "none") if gelu else ("none", [], "")
+
+    def layer(inputs: Tensor) -> Tensor:
+        outputs: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, packed, bias, *activation)
+        return outputs
+
+    return layer
 
 
 def attention_mask_for_sdpa() -> Callable[..., Any]:

@@ -179,6 +179,7 @@ class Study:
         end = export_model(
             self.store, self.config, exported.best, self.confirmation, console=console, quiet=quiet, onnx=onnx
         )
+        end = _logged(self.config, end, console, quiet=quiet)
         return replace(exported, model=end.folder, training=end)
 
     def report(self, file: str | Path | None = None) -> Path:
@@ -386,7 +387,19 @@ def train(
     from tune_app.training import run_training
 
     folder = Path(to) if to is not None else Path("models") / config.study.name
-    return run_training(config, folder, console=console or Console(stderr=True), quiet=quiet, onnx=onnx)
+    console = console or Console(stderr=True)
+    end = run_training(config, folder, console=console, quiet=quiet, onnx=onnx)
+    return end if end.out_of_memory else _logged(config, end, console, quiet=quiet)
+
+
+def _logged(config: RunConfig, end: "TrainEnd", console: "Console", *, quiet: bool) -> "TrainEnd":
+    """Log the saved model to MLflow unless tracking is disabled, and return the end with a line on it."""
+    from tune_app.prediction.logged import log_model_folder
+    from tune_app.voice import Voice
+
+    with Voice(console, quiet=quiet) as voice:
+        voice.doing("logging the model to MLflow")
+        return replace(end, logged=log_model_folder(config, end.folder))
 
 
 def load_model(

@@ -409,6 +409,8 @@ def train(config: str, overrides: tuple[str, ...], folder: Path | None, onnx: bo
         else:
             echo(f"it was chosen by {_RANKINGS.get(loaded.pinned.ranking, loaded.pinned.ranking)}, and not confirmed")
     echo(f"saved {end.folder}")
+    if end.logged is not None:
+        echo(end.logged)
     return DONE
 
 

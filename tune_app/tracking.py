@@ -100,8 +100,7 @@ class MlflowTracking:
         return [f"MLflow ({without_password(self._uri)}): {problem}" for problem in self._problems]
 
     def _work(self) -> None:
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        quiet_mlflow()
         try:
             objectives = [objective.name for objective in self._store.record.objectives]
             mirror = _Mirror.open(self._store, self._uri, objectives, self._config, self._artifacts)
@@ -146,12 +145,7 @@ class _Mirror:
         if file is not None:
             _write_without_waiting(file)
         client = MlflowClient(tracking_uri=uri)
-        experiment = client.get_experiment_by_name(study)
-        # By default, a local store would put artifacts below the working directory.
-        place = artifacts.absolute().as_uri() if artifacts and file is not None else None
-        experiment_id = experiment.experiment_id if experiment else client.create_experiment(study, place)
-        if experiment is None or _KIND_TAG not in experiment.tags:
-            client.set_experiment_tag(experiment_id, _KIND_TAG, _KIND)
+        experiment_id = open_experiment(client, study, uri, artifacts)
         parents = client.search_runs([experiment_id], _with_tags(tags), max_results=1)
         if parents:
             parent_id = parents[0].info.run_id
@@ -220,6 +214,27 @@ class _Mirror:
             self._parent_id, metrics=[Metric(name, float(count), now, 0) for name, count in named.items()]
         )
         self._client.set_terminated(self._parent_id, "FINISHED")
+
+
+def open_experiment(client: Any, name: str, uri: str, artifacts: Path | None) -> str:
+    """Return the id of an experiment; create it if it is missing.
+
+    Args:
+        artifacts: folder for the artifacts of a local store; a server has its own.
+    """
+    experiment = client.get_experiment_by_name(name)
+    # By default, a local store would put artifacts below the working directory.
+    place = artifacts.absolute().as_uri() if artifacts and sqlite_file(uri) is not None else None
+    experiment_id: str = experiment.experiment_id if experiment else client.create_experiment(name, place)
+    if experiment is None or _KIND_TAG not in experiment.tags:
+        client.set_experiment_tag(experiment_id, _KIND_TAG, _KIND)
+    return experiment_id
+
+
+def quiet_mlflow() -> None:
+    """Set MLflow's environment variables that are not set, before it is imported."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 def _with_tags(tags: Mapping[str, str]) -> str:

@@ -45,7 +45,8 @@ class TrainEnd:
     """End of a training run; the values are those of ``metric``, the task's objective.
 
     ``reached`` is the value on validation before calibration, that of a trial. ``further`` shows the values of further
-    objectives as text. ``remarks`` are lines that qualify the test score.
+    objectives as text. ``remarks`` are lines that qualify the test score. ``logged`` is a line on the model in MLflow,
+    None if tracking is disabled.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class TrainEnd:
     reached: float = math.nan
     further: str = ""
     remarks: tuple[str, ...] = ()
+    logged: str | None = None
     out_of_memory: str | None = None
 
     @property

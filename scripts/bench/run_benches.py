@@ -57,6 +57,7 @@ BENCHES = (
     Bench("oom", ("--quick",)),
     Bench("quality", ("--quick",)),
     Bench("confirm", ("--quick",)),
+    Bench("predict", ("--model", "tiny-bert", "--rows", "60", "--rounds", "1")),
     Bench("throughput", ("--rows", "60", "--rounds", "1"), package="accelerate"),
     Bench("against_hf", ("--rows", "60", "--trials", "2", "--epochs", "1"), package="accelerate"),
     Bench("overhead", ("--quick",)),

@@ -201,3 +201,15 @@ def test_one_module_uses_private_names() -> None:
     used = {file: sorted(private_names(tree, ours)) for file, tree in trees.items()}
     assert len(used.pop("internals.py")) > 10
     assert {name: names for name, names in used.items() if names} == {}
+
+
+def test_a_packed_product_is_the_product_with_its_activation() -> None:
+    weight, bias, inputs = torch.randn(12, 8), torch.randn(12), torch.randn(3, 5, 8)
+    expected = nn.functional.linear(inputs, weight, bias)
+    for added, activation, layer in (
+        (bias, nn.Identity(), internals.packed_linear(weight, bias)),
+        (0.0, nn.Identity(), internals.packed_linear(weight, None)),
+        (bias, nn.functional.gelu, internals.packed_linear(weight, bias, gelu=True)),
+    ):
+        assert layer is not None
+        assert torch.allclose(layer(inputs), activation(expected - bias + added), atol=1e-5)

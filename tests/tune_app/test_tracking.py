@@ -25,17 +25,9 @@ from tune_app.tracking import MlflowTracking, NoTracking, flat
 CONFIG = {"study.name": "test", "train.epochs": 3, "search.sampler": None}
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a SQLite file with MLflow's tables, which take seconds to make."""
-    file = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
-    return file
-
-
 @pytest.fixture
-def uri(empty_database: Path, tmp_path: Path) -> str:
-    return f"sqlite:///{shutil.copy(empty_database, tmp_path / 'mlflow.db')}"
+def uri(mlflow_database: Path, tmp_path: Path) -> str:
+    return f"sqlite:///{shutil.copy(mlflow_database, tmp_path / 'mlflow.db')}"
 
 
 @pytest.fixture
@@ -285,10 +277,10 @@ def test_mlflow_shares_no_database_with_optuna(
     check_study_dir(parse_config({**raw, "tracking": {"enabled": False}}))
 
 
-def test_mlflow_writes_to_a_folder_whose_name_looks_quoted(empty_database: Path, tmp_path: Path) -> None:
+def test_mlflow_writes_to_a_folder_whose_name_looks_quoted(mlflow_database: Path, tmp_path: Path) -> None:
     folder = tmp_path / "feature%2Fsearch 100% ü#?"
     folder.mkdir()
-    shutil.copy(empty_database, folder / "mlflow.db")
+    shutil.copy(mlflow_database, folder / "mlflow.db")
     config = parse_config({"study": {"name": "test", "dir": str(folder)}, "data": {"path": "demo"}})
     space = parse_space({"optim.lr": {"choices": [0.1, 0.2]}})
     run_dir = folder / "test"

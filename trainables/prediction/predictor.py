@@ -10,6 +10,7 @@ from trainables.data.tokens import Reading, tokenise_in_memory
 from trainables.devices.device import MemoryDevice
 from trainables.devices.errors import MemoryExhaustedError, OutOfMemory
 from trainables.machine import MachineFiles
+from trainables.models.packed import pack_linears
 from trainables.planning.inference_limits import InferenceLimits
 from trainables.saved import SavedModel
 from trainables.tasks import build_task
@@ -32,10 +33,17 @@ class Predictor:
     Args:
         device: the device that the model is moved to. Its budget is only kept under ``device.enforce``.
         precision: ``auto``, ``fp32`` or ``bf16``, as ``train.precision``.
+        is_limited: whether a budget forbids to take memory for speed: a second copy of the weights, on the CPU.
     """
 
     def __init__(
-        self, saved: SavedModel, device: MemoryDevice, files: MachineFiles, *, precision: str = "auto"
+        self,
+        saved: SavedModel,
+        device: MemoryDevice,
+        files: MachineFiles,
+        *,
+        precision: str = "auto",
+        is_limited: bool = False,
     ) -> None:
         settings = saved.settings
         self._saved = saved
@@ -44,6 +52,8 @@ class Predictor:
         set_tf32(settings.train.tf32)
         self._task = build_task(settings)
         self._model = saved.model.to(device.torch_device)
+        if device.torch_device.type == "cpu" and self.precision == "fp32" and not is_limited:
+            pack_linears(self._model)
         self._limits = InferenceLimits(
             settings,
             self._model,

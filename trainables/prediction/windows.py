@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from trainables.data.errors import DataError
+from trainables.data.model_inputs import ModelInputs
 from trainables.data.streams import Window
 from trainables.devices.cpu import CpuDevice
 from trainables.devices.current import current_device
@@ -50,6 +51,11 @@ class WindowPredictor:
         self.kinds = {name: kind_of(name, task) for name in column_names(task)}
 
     @property
+    def inputs(self) -> ModelInputs:
+        """The columns of the training data that the model reads; the usual ones if the folder does not name them."""
+        return self.saved.inputs or ModelInputs()
+
+    @property
     def device(self) -> MemoryDevice:
         return self._device
 
@@ -60,7 +66,13 @@ class WindowPredictor:
             MemoryExhaustedError: the model alone exceeds the budget.
         """
         if self._predictor is None:
-            self._predictor = Predictor(self.saved, self._device, MachineFiles(), precision=self._resources.precision)
+            self._predictor = Predictor(
+                self.saved,
+                self._device,
+                MachineFiles(),
+                precision=self._resources.precision,
+                is_limited=self._resources.budget_gib is not None,
+            )
 
     def predicted(
         self,

@@ -7,6 +7,7 @@ each setting's bounds. The section's ``check``, if it has one, then checks setti
 import dataclasses
 import math
 import unicodedata
+import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from types import NoneType, UnionType
@@ -100,7 +101,10 @@ def _model_of(kind: Any, _revision: int) -> type[Section]:
                 _annotation(added.kind, added.facts),
                 Field(default=added.default, description=added.facts.about),
             )
-    model = create_model(kind.__name__, __base__=Section, **fields)
+    with warnings.catch_warnings():
+        # ``tracking.register`` hides a method of the metaclass, which nobody calls.
+        warnings.filterwarnings("ignore", 'Field name "register"', UserWarning)
+        model = create_model(kind.__name__, __base__=Section, **fields)
     model.kind = kind
     return model
 

@@ -49,13 +49,21 @@ _TRACKING_URI = r"(https?|(sqlite|postgresql|mysql|mssql)(\+\w+)?)://.|databrick
 class TrackingSection:
     enabled: bool = setting(True, "Record the trials in MLflow.")
     uri: str | None = setting(None, "MLflow server or database. null uses the file mlflow.db beside the run directory.")
+    register: str | None = setting(
+        None,
+        "Name under which MLflow registers the models that headroom train and export --model save, each as a new"
+        " version. null registers none.",
+    )
 
     def check(self) -> None:
-        """Require the address of a server or a database.
+        """Require the address of a server or a database, and a name that MLflow takes.
 
         Raises:
-            SettingError: ``uri`` names neither.
+            SettingError: ``uri`` names neither, or ``register`` cannot be a name.
         """
+        if self.register is not None and not re.fullmatch(r"[\w .-]{1,200}", self.register):
+            problem = "is no name for a registered model; use letters, digits, blanks, '.', '_' and '-', at most 200"
+            raise SettingError("register", self.register, problem)
         _check_database("uri", self.uri)
         if self.uri is not None and not re.match(_TRACKING_URI, self.uri):
             problem = "names no MLflow server or database; give one such as http://host:5000, or null"

@@ -61,6 +61,22 @@ class Model:
         return self._predictor.saved.class_names
 
     @property
+    def reads(self) -> dict[str, str]:
+        """Role (``text``, ``criterion``) → column of the training data; a criterion only if the model reads one."""
+        inputs = self._predictor.inputs
+        return {"text": inputs.text, **({} if inputs.criterion is None else {"criterion": inputs.criterion})}
+
+    @property
+    def known_criteria(self) -> tuple[str, ...] | None:
+        """The criteria that rows may have; None if any will do."""
+        return self._predictor.inputs.criteria
+
+    @property
+    def kinds(self) -> dict[str, type]:
+        """Column that predictions add → type of its cells: ``str``, ``int`` or ``float``."""
+        return dict(self._predictor.kinds)
+
+    @property
     def adds(self) -> tuple[str, ...]:
         """Names of the columns that predictions add."""
         return tuple(self._predictor.kinds)
