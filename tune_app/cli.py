@@ -346,6 +346,8 @@ def export(study: str, folder: Path, number: int | None, model: bool, onnx: bool
     for line in files.training.score_lines:
         echo(line)
     echo(f"model               {files.model}")
+    if files.training.logged is not None:
+        echo(files.training.logged)
     return DONE
 
 
