@@ -20,7 +20,7 @@ from tune_app.config import PinnedSection, RunConfig
 from tune_app.config.messages import one_line
 from tune_app.config.models import model_of, validated
 from tune_app.config.yaml_files import yaml_text
-from tune_app.errors import UserError
+from tune_app.errors import UserError, lacks_password
 from tune_app.objectives import front, named_values, values_of
 from tune_app.outcomes import CARRIED_ATTRIBUTE, RECOMMENDED_ATTRIBUTE, TRIAL_ATTRIBUTES, carried_from
 from tune_app.printable import printable
@@ -37,7 +37,7 @@ FRONT_FILE = "front.csv"
 
 _PINNED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 # Sections that a training run does not use, since it has no study and no scheduler.
-_SEARCH_ONLY = ("space", "scheduler", "tracking", "checkpoint")
+_SEARCH_ONLY = ("space", "scheduler", "checkpoint")
 
 
 def export_best(
@@ -165,6 +165,10 @@ def _trainable(config: RunConfig) -> dict[str, Any]:
     """Return the sections of a configuration that a training run uses, as plain data."""
     values = shown_config(config)
     values["study"]["storage"] = None
+    tracking = values["tracking"]
+    if tracking["uri"] is not None and lacks_password(tracking["uri"]):
+        # Whoever gets the file lacks the password, and the model should not be logged elsewhere instead.
+        tracking |= {"uri": None, "enabled": False}
     return {section: value for section, value in values.items() if section not in _SEARCH_ONLY}
 
 

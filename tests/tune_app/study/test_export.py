@@ -164,8 +164,16 @@ def test_no_password_is_exported(store: StudyStore, tmp_path: Path) -> None:
     complete(store, 0.5)
     text = export_best(store, config, tmp_path).read_text()
     assert "secret" not in text
-    assert "tracking" not in text
-    assert load_config(tmp_path / "best.yaml").study.storage is None
+    loaded = load_config(tmp_path / "best.yaml")
+    assert loaded.study.storage is None
+    assert (loaded.tracking.enabled, loaded.tracking.uri) == (False, None)
+
+
+def test_a_model_is_logged_where_the_trials_are(store: StudyStore, tmp_path: Path) -> None:
+    tracking = {"uri": "http://host:5000", "register": "mine"}
+    config = a_config(tmp_path, study={"name": "test", "dir": str(tmp_path)}, tracking=tracking)
+    complete(store, 0.5)
+    assert load_config(export_best(store, config, tmp_path)).tracking == config.tracking
 
 
 def test_the_table_has_every_trial_the_complete_ones_first_and_best_first(store: StudyStore, tmp_path: Path) -> None:
