@@ -431,6 +431,7 @@ def predict_file(
     out: str | Path | None,
     *,
     columns: Mapping[str, str] | None = None,
+    any_criterion: bool = False,
     skip_bad: bool = False,
     resume: bool = False,
     device: Literal["cpu", "cuda"] | None = None,
@@ -447,6 +448,7 @@ def predict_file(
         out: file to write, which appears whole at the end; its ending names the format. None writes CSV to the standard
             output.
         columns: role (``text``, ``criterion``) → column, where it is not the training data's.
+        any_criterion: predict rows with criteria that the model was not trained on, too.
         skip_bad: keep rows that cannot be read, with the reason in the column ``error`` instead of a prediction.
         resume: continue the output of a run that was cut off.
         device, budget_gib, precision: see ``load_model``.
@@ -468,6 +470,7 @@ def predict_file(
         str(source),
         None if out is None else Path(out),
         columns=dict(columns or {}),
+        any_criterion=any_criterion,
         skip_bad=skip_bad,
         resume=resume,
         resources=Resources(device, budget_gib, precision),

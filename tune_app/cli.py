@@ -430,6 +430,7 @@ def train(config: str, overrides: tuple[str, ...], folder: Path | None, onnx: bo
     multiple=True,
     help="Column of the role text or criterion, where it is not the training data's: --columns text=post. Repeatable.",
 )
+@click.option("--any-criterion", is_flag=True, help="Predict criteria that the model was not trained on, too.")
 @click.option("--skip-bad", is_flag=True, help="Keep rows that cannot be read, with the reason in a column error.")
 @click.option("--resume", is_flag=True, help="Go on with the FILE of a run that was cut off.")
 @click.option(
@@ -449,6 +450,7 @@ def predict(
     source: str,
     out: str | None,
     columns: tuple[str, ...],
+    any_criterion: bool,
     skip_bad: bool,
     resume: bool,
     budget_gib: float | None,
@@ -469,6 +471,7 @@ def predict(
         source,
         out,
         columns,
+        any_criterion=any_criterion,
         skip_bad=skip_bad,
         resume=resume,
         budget_gib=budget_gib,

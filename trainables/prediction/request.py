@@ -36,6 +36,7 @@ class Request:
         out: path of the output; its suffix is one of ``SUFFIXES``. None writes CSV to a stream.
         called: name of the input in messages; None means its path.
         columns: role (``text``, ``criterion``) → column, where it is not the training data's.
+        any_criterion: predict rows with criteria that the model was not trained on, too.
         skip_bad: keep rows that cannot be read, with the reason in the column ``error`` instead of a prediction.
         resume: continue the output of a run that was cut off.
     """
@@ -45,6 +46,7 @@ class Request:
     out: Path | None = None
     called: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    any_criterion: bool = False
     skip_bad: bool = False
     resume: bool = False
     resources: Resources = field(default_factory=Resources)

@@ -66,7 +66,7 @@ class RowReader:
             shown = ", ".join(map(repr, sorted(self._known)[:5])) + (", …" if len(self._known) > 5 else "")
             raise ValueError(
                 f"column {column!r}: {criterion[:100]!r} is none of the criteria that the model was trained on"
-                f" ({shown}); correct it"
+                f" ({shown}); correct it, or allow any criterion"
             )
         return criterion
 
@@ -88,7 +88,13 @@ def _parsed(record: Record, column: str) -> str:
 
 
 def inputs_in(
-    stored: ModelInputs | None, named: Mapping[str, str], columns: Sequence[str], source: str, naming: str
+    stored: ModelInputs | None,
+    named: Mapping[str, str],
+    columns: Sequence[str],
+    source: str,
+    naming: str,
+    *,
+    any_criterion: bool = False,
 ) -> ModelInputs:
     """Return the columns to read from data with these columns.
 
@@ -98,11 +104,14 @@ def inputs_in(
         columns: names of the data's columns.
         source: name of the data in messages.
         naming: how a person names the column of ``{role}``, for messages.
+        any_criterion: accept criteria that the model was not trained on.
 
     Raises:
         DataError: a needed column is missing, or the model reads no criteria and one was named.
     """
     inputs = stored or ModelInputs()
+    if any_criterion:
+        inputs = replace(inputs, criteria=None)
     if stored is None and "criterion" not in named and inputs.criterion not in columns:
         inputs = replace(inputs, criterion=None)
     if inputs.criterion is None and "criterion" in named:

@@ -110,7 +110,14 @@ def _surveyed(file: RowFile, stored: ModelInputs | None, request: Request) -> _S
             for record in window.records:
                 titles.update({name: name for name in record})
     rows = bad = 0
-    inputs = inputs_in(stored, request.columns, list(titles), file.source, "--columns {role}=COLUMN")
+    inputs = inputs_in(
+        stored,
+        request.columns,
+        list(titles),
+        file.source,
+        "--columns {role}=COLUMN",
+        any_criterion=request.any_criterion,
+    )
     reader = RowReader(inputs)
     for window in file.windows():
         read = reader.read(window)
@@ -219,6 +226,7 @@ class _Run:
             "model": [model_fingerprint(one) for one in folders],
             "choice of columns": [inputs.text, inputs.criterion],
             "input header": list(self._survey.titles),
+            "--any-criterion": self._request.any_criterion,
             "--skip-bad": self._request.skip_bad,
             "--precision": resources.precision,
         }

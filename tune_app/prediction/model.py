@@ -83,12 +83,22 @@ class Model:
 
     @overload
     def predict(
-        self, rows: pd.DataFrame, *, columns: Mapping[str, str] | None = None, skip_bad: bool = False
+        self,
+        rows: pd.DataFrame,
+        *,
+        columns: Mapping[str, str] | None = None,
+        any_criterion: bool = False,
+        skip_bad: bool = False,
     ) -> pd.DataFrame: ...
 
     @overload
     def predict(
-        self, rows: Iterable[Row], *, columns: Mapping[str, str] | None = None, skip_bad: bool = False
+        self,
+        rows: Iterable[Row],
+        *,
+        columns: Mapping[str, str] | None = None,
+        any_criterion: bool = False,
+        skip_bad: bool = False,
     ) -> Iterator[dict[str, Any]]: ...
 
     def predict(
@@ -96,6 +106,7 @@ class Model:
         rows: pd.DataFrame | Iterable[Row],
         *,
         columns: Mapping[str, str] | None = None,
+        any_criterion: bool = False,
         skip_bad: bool = False,
     ) -> pd.DataFrame | Iterator[dict[str, Any]]:
         """Return the rows with the columns of ``adds`` beside their own.
@@ -105,6 +116,7 @@ class Model:
 
         Args:
             columns: role (``text``, ``criterion``) → name of the column, where it is not the training data's.
+            any_criterion: predict rows with criteria that the model was not trained on, too.
             skip_bad: give a row that cannot be read no prediction, and the reason in a column ``error``.
 
         Raises:
@@ -113,14 +125,16 @@ class Model:
         """
         named = checked_roles(columns or {})
         if isinstance(rows, pd.DataFrame):
-            return self._predicted_frame(rows, named, skip_bad)
-        return self._predicted_rows(rows, named, skip_bad)
+            return self._predicted_frame(rows, named, any_criterion, skip_bad)
+        return self._predicted_rows(rows, named, any_criterion, skip_bad)
 
-    def _predicted_frame(self, frame: pd.DataFrame, named: Mapping[str, str], skip_bad: bool) -> pd.DataFrame:
+    def _predicted_frame(
+        self, frame: pd.DataFrame, named: Mapping[str, str], any_criterion: bool, skip_bad: bool
+    ) -> pd.DataFrame:
         from trainables.data.streams import WINDOW_ROWS, Window
 
         with prediction_errors():
-            reader = self._reader(named, [str(name) for name in frame.columns], skip_bad)
+            reader = self._reader(named, [str(name) for name in frame.columns], any_criterion, skip_bad)
         read = reader.columns
         cells = {name: frame[name].astype(object).where(frame[name].notna(), None).tolist() for name in read}
 
@@ -138,7 +152,7 @@ class Model:
         return frame.assign(**{name: _series(values, kinds[name], frame.index) for name, values in added.items()})
 
     def _predicted_rows(
-        self, rows: Iterable[Row], named: Mapping[str, str], skip_bad: bool
+        self, rows: Iterable[Row], named: Mapping[str, str], any_criterion: bool, skip_bad: bool
     ) -> Iterator[dict[str, Any]]:
         from trainables.data.streams import WINDOW_ROWS, Window
 
@@ -154,16 +168,25 @@ class Model:
                 first, records = first + len(records), [dict(row) for row in islice(left, WINDOW_ROWS)]
 
         with prediction_errors():
-            reader = self._reader(named, list(dict.fromkeys(name for row in ahead for name in row)), skip_bad)
+            reader = self._reader(
+                named, list(dict.fromkeys(name for row in ahead for name in row)), any_criterion, skip_bad
+            )
             for window, columns in self._predicted(windows(), reader, "the rows", skip_bad):
                 for place, record in enumerate(window.records):
                     yield {**record, **{name: column[place] for name, column in columns.items()}}
 
-    def _reader(self, named: Mapping[str, str], present: list[str], skip_bad: bool) -> "RowReader":
+    def _reader(self, named: Mapping[str, str], present: list[str], any_criterion: bool, skip_bad: bool) -> "RowReader":
         from trainables.prediction.rows import RowReader, inputs_in, require_free
 
         reader = RowReader(
-            inputs_in(self._predictor.saved.inputs, named, present, "the data", "columns={{'{role}': …}}")
+            inputs_in(
+                self._predictor.saved.inputs,
+                named,
+                present,
+                "the data",
+                "columns={{'{role}': …}}",
+                any_criterion=any_criterion,
+            )
         )
         require_free("the data", present, self._added(skip_bad))
         return reader

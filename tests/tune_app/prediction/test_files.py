@@ -132,6 +132,7 @@ def test_a_criterion_is_checked_where_training_knew_all_of_them(headroom: Any, s
     ran = headroom("predict", closed, "in.csv")
     assert ran.code == 2
     assert "row 2, column 'criterion': 'sleeep' is none of the criteria" in ran.err
+    assert headroom("predict", closed, "in.csv", "--quiet", "--any-criterion").code == 0
     alone = str(save_tiny_model(inputs=ModelInputs(criterion=None)))
     Path("texts.csv").write_text("text\na\n")
     assert headroom("predict", alone, "texts.csv", "--quiet").code == 0

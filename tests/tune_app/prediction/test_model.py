@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from trainables.data.demo import demo_rows
+from trainables.data.model_inputs import ModelInputs
 from tune_app import UserError, load_model
 
 ROWS = demo_rows().sample(20, random_state=0)[["text", "criterion"]]
@@ -71,6 +72,10 @@ def test_bad_rows_are_named_or_kept(save_tiny_model: Save) -> None:
     with pytest.raises(UserError, match=r"has no column 'text'.*name the right one with columns=\{'text': …\}"):
         model.predict(bad.rename(columns={"text": "post"}))
     assert len(model.predict(bad[:1].rename(columns={"text": "post"}), columns={"text": "post"})) == 1
+    closed = load_model(save_tiny_model(inputs=ModelInputs(criteria=("sleep", "mood"))))
+    with pytest.raises(UserError, match="the frame: row 1, column 'criterion': 'b' is none of the criteria"):
+        closed.predict(bad[:1])
+    assert len(closed.predict(bad[:1], any_criterion=True)) == 1
     with pytest.raises(UserError, match="'probability' would be overwritten"):
         model.predict(bad.assign(probability=1))
     with pytest.raises(UserError, match="the rows: row 1, has no column 'criterion'"):
