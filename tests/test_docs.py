@@ -240,3 +240,21 @@ def test_the_rule_of_the_page_on_plugins_rejects_what_it_says() -> None:
     assert rule.check(Sample("roberta-base", batch=64, accumulation=2, length=512)) is None
     violation = rule.check(Sample("roberta-base", batch=64, accumulation=4, length=512))
     assert (violation.rule, violation.excess) == ("tokens_per_step", 1.0)
+
+
+def test_a_shown_output_matches_with_other_figures_and_not_with_other_words() -> None:
+    shown = pattern("best macro_f1 0.9117 (trial 2), of 5 complete\n…\nrun directory /home/me")
+    assert re.fullmatch(
+        shown, "best macro_f1 0.7 (trial 0), of 1 complete\nmore\nlines\nrun directory /home/me", re.DOTALL
+    )
+    assert not re.fullmatch(
+        shown, "best accuracy 0.7 (trial 0), of 1 complete\nmore\nrun directory /home/me", re.DOTALL
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_command_hides_in_a_block_that_is_not_run(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"(?ms)^```([^\n]*)\n(.*?)^```", text)
+    other = [block for language, block in blocks if language in ("", "text", "bash", "shell")]
+    assert [block for block in other if re.search(r"(?m)^(\$|headroom [a-z]+ )", block)] == []
