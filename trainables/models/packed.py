@@ -4,10 +4,16 @@ In fp32, torch multiplies with MKL, which uses half of the vector units of some 
 weight faster that was reordered once, and applies an activation while the product is in the cache.
 """
 
-from torch import nn
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor, nn
 from transformers.activations import GELUActivation
 
 from trainables.internals import packed_linear
+
+_ROWS = 64
+"""A product's rows are a multiple of this. oneDNN compiles a kernel for every number of rows, and keeps a thousand."""
 
 
 def pack_linears(model: nn.Module) -> None:
@@ -24,9 +30,17 @@ def pack_linears(model: nn.Module) -> None:
         packed = packed_linear(module.weight, module.bias, gelu=module in followed)
         if packed is None:
             return
-        module.forward = packed  # type: ignore[method-assign, assignment]
+        module.forward = partial(_in_few_sizes, packed)  # type: ignore[method-assign]
     for layer in followed.values():
         layer.intermediate_act_fn = nn.Identity()
+
+
+def _in_few_sizes(layer: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    """Apply a layer to inputs (…, size) whose number of rows is rounded up."""
+    rows = inputs.reshape(-1, inputs.shape[-1])
+    missing = -len(rows) % _ROWS
+    outputs = layer(nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows)
+    return outputs[: len(rows)].view(*inputs.shape[:-1], outputs.shape[-1])
 
 
 def _followed_by_gelu(model: nn.Module) -> dict[nn.Module, nn.Module]:

@@ -15,8 +15,9 @@ START, END, TEXT = "predicted_start", "predicted_end", "predicted_text"
 ERROR = "error"
 """Column that says why a row has no prediction, where such rows are kept."""
 
-KINDS: dict[str, type[str] | type[int] | type[float]] = {PROBABILITY: float, START: int, END: int, TEXT: str}
-"""Type of each column; see ``kind_of`` for the others."""
+Kind = type[str] | type[int] | type[float]
+
+_KINDS: dict[str, Kind] = {START: int, END: int, TEXT: str}
 
 
 def column_names(task: TaskSettings) -> tuple[str, ...]:
@@ -29,11 +30,11 @@ def column_names(task: TaskSettings) -> tuple[str, ...]:
     return tuple(names)
 
 
-def kind_of(column: str, task: TaskSettings) -> type[str] | type[int] | type[float]:
+def kind_of(column: str, task: TaskSettings) -> Kind:
     """Return the type of a column's cells. Labels that are all whole numbers are numbers, as in most data."""
     if column == LABEL:
         return int if _numbers(task) else str
-    return KINDS.get(column, float if column.startswith(PROBABILITY) else str)
+    return _KINDS.get(column, float if column.startswith(PROBABILITY) else str)
 
 
 def as_columns(answers: Answers, texts: Sequence[str], task: TaskSettings) -> Columns:
