@@ -192,7 +192,7 @@ def _recorder(
     progress, breaker = run.progress, CircuitBreaker(halt.broken)
 
     def closed(trial: FrozenTrial) -> None:
-        run.clock.record()
+        run.clock.keep()
         tracking.trial_closed(trial)
         progress.closed(trial)
         breaker.closed(trial)

@@ -14,6 +14,8 @@ from tune_app.study.store import StudyStore
 
 TrialSeconds = Callable[[Params], float | None]
 """Function that returns the seconds of a trial that nothing ends early; None if they are unknown."""
+# Most seconds that a killed search may lose of its time.
+_RECORD_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,19 @@ class SearchClock:
     def __init__(self, store: StudyStore, began: float) -> None:
         self._store = store
         self._before_s = store.time.taken_s
-        self._began = began
+        self._began = self._recorded = began
 
     @property
     def taken_s(self) -> float:
         """Seconds that the study has taken until now."""
         return self._before_s + time.monotonic() - self._began
 
+    def keep(self) -> None:
+        """Record the taken time in the study, unless that was done within the last seconds: a write is slow."""
+        if time.monotonic() - self._recorded >= _RECORD_EVERY_S:
+            self.record()
+
     def record(self) -> None:
         """Record the taken time in the study."""
+        self._recorded = time.monotonic()
         self._store.set_time(replace(self._store.time, taken_s=self.taken_s))

@@ -65,6 +65,17 @@ def test_the_clock_counts_over_all_searches(store: StudyStore) -> None:
     assert SearchClock(store, time.monotonic()).taken_s == pytest.approx(150, abs=5)
 
 
+def test_the_clock_is_not_written_at_every_trial(store: StudyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    clock = SearchClock(store, began=1000.0)
+    taken = []
+    for now[0] in (1004.0, 1012.0, 1016.0, 1030.0):
+        clock.keep()
+        taken.append(store.time.taken_s)
+    assert taken == [0.0, 12.0, 12.0, 30.0]
+
+
 def test_what_ends_a_study_first_is_said(store: StudyStore) -> None:
     for _ in range(2):
         complete(store, working_s=600)
