@@ -90,18 +90,19 @@ class Reader:
 
     def _commands(self, example: Example) -> None:
         for line in command_lines(example.parsed):
-            self._run(line)
+            self.output(line)
 
     def _session(self, example: Example) -> None:
         """Run the commands after each ``$``, and compare the output below them."""
         for part in re.split(r"(?m)^\$ ", example.parsed)[1:]:
             command, _, shown = part.partition("\n")
-            output = self._run(command)
+            output = self.output(command)
             assert re.fullmatch(pattern(shown), output.strip(), re.DOTALL), (
                 f"{command}\nprinted\n{output}\nnot\n{shown}"
             )
 
-    def _run(self, line: str) -> str:
+    def output(self, line: str) -> str:
+        """Run a command line, unless it ran before, and return its output."""
         line = shlex.join(shlex.split(line, comments=True))
         if line not in self._ran:
             before, words = split_assignments(shlex.split(line))
@@ -230,6 +231,14 @@ def test_the_page_of_files_lists_what_a_run_directory_holds(reader: Reader) -> N
     for folder in ("runs/posts", "exports/posts"):
         unlisted = [path.name for path in Path(folder).iterdir() if f"`{path.name}{'/' * path.is_dir()}`" not in page]
         assert unlisted == [], folder
+
+
+@pytest.mark.parametrize("command", ["status posts --json", "plan posts.yaml --json", "confirm posts --json"])
+def test_the_page_of_json_names_every_key(command: str, reader: Reader) -> None:
+    record_pace()
+    page = (ROOT / "docs" / "reference" / "json.md").read_text(encoding="utf-8")
+    printed = json.loads(reader.output(f"headroom {command}").splitlines()[-1])
+    assert [key for key in printed if f"`{key}`" not in page and f'"{key}":' not in page] == []
 
 
 def test_the_rule_of_the_page_on_plugins_rejects_what_it_says() -> None:
