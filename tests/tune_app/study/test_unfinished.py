@@ -8,6 +8,7 @@ import pytest
 from tune_app import experiment, forking
 from tune_app.config import load_config
 from tune_app.console import Console
+from tune_app.distributed import run
 from tune_app.errors import UserError
 from tune_app.outcomes import Outcome
 from tune_app.screening.preconditions import study_record
@@ -73,7 +74,7 @@ def test_a_new_study_that_is_refused_late_leaves_nothing(
     def refuse(*_: Any, **__: Any) -> None:
         raise UserError("resources.gpu: too much")
 
-    monkeypatch.setattr(experiment, "_search", refuse)
+    monkeypatch.setattr(run, "run_trials", refuse)
     config = load_config("mine.yaml", override(storage))
     with pytest.raises(UserError, match="too much"):
         experiment.run_search(config, console=Console(), quiet=True, run_trial=kill, checks=())
@@ -92,7 +93,7 @@ def test_a_study_with_trials_that_is_refused_stays(storage: str | None, monkeypa
     def refuse(*_: Any, **__: Any) -> None:
         raise UserError("resources.gpu: too much")
 
-    monkeypatch.setattr(experiment, "_search", refuse)
+    monkeypatch.setattr(run, "run_trials", refuse)
     with pytest.raises(UserError, match="too much"):
         experiment.run_search(config, console=Console(), quiet=True, run_trial=kill, checks=())
     found = find_study(run_dir, "mine", storage)
