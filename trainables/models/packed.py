@@ -38,9 +38,14 @@ def pack_linears(model: nn.Module) -> None:
 def _in_few_sizes(layer: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
     """Apply a layer to inputs (…, size) whose number of rows is rounded up."""
     rows = inputs.reshape(-1, inputs.shape[-1])
-    missing = -len(rows) % _ROWS
-    outputs = layer(nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows)
-    return outputs[: len(rows)].view(*inputs.shape[:-1], outputs.shape[-1])
+    count, missing = len(rows), -len(rows) % _ROWS
+    if missing:
+        # Padding by torch's own function would fill all rows before it copies them.
+        padded = rows.new_empty(count + missing, rows.shape[1])
+        padded[:count], padded[count:] = rows, 0.0
+        rows = padded
+    outputs = layer(rows)
+    return outputs[:count].view(*inputs.shape[:-1], outputs.shape[-1])
 
 
 def _followed_by_gelu(model: nn.Module) -> dict[nn.Module, nn.Module]:
