@@ -86,20 +86,21 @@ def problem_names() -> list[Name]:
     return [*closed, *(Name(table, EPOCHS[table]) for table in tables if len(read_table(table)) >= _LEAST_TRAININGS)]
 
 
-def rungs_of(epochs: int) -> int:
-    """Return the reports an epoch that ``scheduler.rung: auto`` gives a search of so many epochs."""
+def rungs_of(problem: Any) -> int:
+    """Return the reports an epoch that ``scheduler.rung: auto`` gives a search of a problem."""
     from tune_app.config import parse_config
 
+    batches = problem.space.entries["train.batch_size"].examples
     config = {
         "study": {"name": "bench"},
         "data": {"path": "demo"},
-        "train": {"epochs": epochs},
-        "space": {"optim.lr": {"choices": [1e-5]}},
+        "train": {"epochs": problem.epochs},
+        "space": {"train.batch_size": {"choices": list(batches)}},
     }
-    return parse_config(config).step_scale.per_epoch
+    return parse_config(config).reports_per_epoch(problem.training_rows)
 
 
-def sides(epochs: int) -> dict[str, Callable[[Any, int, float], Replay]]:
+def sides(problem: Any) -> dict[str, Callable[[Any, int, float], Replay]]:
     """Return by name the searches to compare: problem, seed and budget in epochs → replay."""
 
     def headroom(arm: Arm, trials: int = _MANY) -> Callable[[Any, int, float], Replay]:
@@ -114,7 +115,7 @@ def sides(epochs: int) -> dict[str, Callable[[Any, int, float], Replay]]:
         STOCK: stock(asha=True),
         "Optuna TPE": stock(asha=False),
         RECOMMENDED: headroom(Arm("random", "none", recommended=TRIALS), 0),
-        HEADROOM: headroom(Arm(rung=rungs_of(epochs), recommended=4)),
+        HEADROOM: headroom(Arm(rung=rungs_of(problem), recommended=4)),
     }
 
 
@@ -145,7 +146,7 @@ def run(job: Job) -> Ran:
     problem = problem_of(job.problem)
     if job.side == RECOMMENDED:
         return Ran(_recipes_alone(problem, job.seed), None)
-    replay = sides(job.problem.epochs)[job.side](problem, job.seed, job.budget)
+    replay = sides(problem)[job.side](problem, job.seed, job.budget)
     return Ran(replay, _best_true(problem, replay.recommended) if replay.recommended else None)
 
 
@@ -223,7 +224,7 @@ def report(pool: ProcessPoolExecutor, names: Sequence[Name], seeds: int) -> None
     shares: dict[str, list[float]] = {}
     below: list[float] = []
     for name in names:
-        jobs = [Job(name, side, seed) for side in sides(name.epochs) for seed in range(seeds)]
+        jobs = [Job(name, side, seed) for side in sides(problem_of(name)) for seed in range(seeds)]
         by_side: dict[str, list[Ran]] = {}
         for job, ran in zip(jobs, pool.map(run, jobs), strict=True):
             by_side.setdefault(job.side, []).append(ran)

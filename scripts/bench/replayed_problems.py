@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import groupby
 
 import numpy as np
-from curves.table import EPOCHS, RUNGS_PER_EPOCH, SPACES, Curve, read_table
+from curves.table import EPOCHS, RUNGS_PER_EPOCH, SPACES, TRAINING_ROWS, Curve, read_table
 from numpy.typing import NDArray
 from problems import FineTuning, position
 from sklearn.ensemble import ExtraTreesRegressor
@@ -46,6 +46,7 @@ class ClosedForm:
     """Problem of ``problems.py`` as a search of so many epochs."""
 
     per_epoch = RUNGS_PER_EPOCH
+    training_rows = 20_000
 
     def __init__(self, problem: FineTuning, epochs: int) -> None:
         self._problem = problem
@@ -85,6 +86,7 @@ class Recorded:
 
     def __init__(self, table: str) -> None:
         self.epochs = EPOCHS[table]
+        self.training_rows = TRAINING_ROWS[table]
         self.space = parse_space({name: dict(entry) for name, entry in SPACES[table].items()})
         self._models = {name: architecture(name, fetch=False) for name in self._model_names()}
         self._curves = [curve for curve in read_table(table) if not curve.failed]

@@ -15,7 +15,7 @@ def test_the_docs_show_the_table_of_claims_that_was_printed() -> None:
     printed = (BENCHES / "results" / "claims.txt").read_text(encoding="utf-8")
     table = [line for line in printed.splitlines() if line.startswith("|")]
     assert len(table) == 2 + 11
-    assert "\n".join(table) in (BENCHES.parents[1] / "docs" / "memory.md").read_text(encoding="utf-8")
+    assert "\n".join(table) in (BENCHES.parents[1] / "docs" / "explanation" / "memory.md").read_text(encoding="utf-8")
 
 
 def test_a_claim_is_set_beside_the_prediction(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

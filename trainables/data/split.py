@@ -54,6 +54,11 @@ class Development:
     test_labels: NDArray[np.int64]
     test_groups: int
 
+    @property
+    def fewest_rows(self) -> int:
+        """Number of training rows in the smallest split."""
+        return min(len(split.train) for split in self.splits)
+
 
 @dataclass(frozen=True, eq=False)
 class Tied:

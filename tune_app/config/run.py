@@ -35,7 +35,14 @@ from tune_app.config.conditions import SEARCHABLE, active_space
 from tune_app.config.limits import Limit, parsed_limits
 from tune_app.config.messages import one_line
 from tune_app.config.models import model_of, validated
-from tune_app.config.search_sections import FEW_EPOCHS, ResourcesSection, SchedulerSection, SearchSection, TrialSection
+from tune_app.config.search_sections import (
+    FEW_EPOCHS,
+    LEAST_STEPS,
+    ResourcesSection,
+    SchedulerSection,
+    SearchSection,
+    TrialSection,
+)
 from tune_app.config.study_sections import CheckpointSection, PinnedSection, StudySection, TrackingSection
 from tune_app.errors import UserError
 from tune_app.objectives import Mode, Objective
@@ -106,6 +113,23 @@ class RunConfig:
         """First step at which a scheduler may stop a trial."""
         warmup = self.scheduler.warmup
         return 1 if warmup is None else math.ceil(warmup * self.step_scale.per_epoch)
+
+    def largest(self, name: str) -> float:
+        """Return the largest value of a numeric setting, over the space if the search varies it."""
+        entry = self.space.entries.get(name) if self.space else None
+        return max(map(float, entry.examples)) if entry else float(self.fixed_params()[name])
+
+    def steps_per_epoch(self, rows: int) -> int:
+        """Return the optimizer steps that so many training rows make, with the largest effective batch."""
+        return -(-rows // int(self.largest("train.batch_size") * self.largest("train.grad_accum")))
+
+    def reports_per_epoch(self, rows: int) -> int:
+        """Return the reports an epoch of trials with so many training rows, which ``scheduler.rung: auto`` heeds."""
+        per_epoch = self.step_scale.per_epoch
+        # A trial of one epoch has no later report by which it could be stopped.
+        if self.scheduler.rung != "auto" or self.train.epochs == 1:
+            return per_epoch
+        return per_epoch if self.steps_per_epoch(rows) >= per_epoch * LEAST_STEPS else 1
 
     def with_reports(self, per_epoch: int) -> "RunConfig":
         """Return this configuration with another number of reports an epoch."""

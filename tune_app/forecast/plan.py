@@ -131,6 +131,7 @@ def make_plan(config: RunConfig, *, gpu_gib: float | None, doing: Callable[[str]
     doing("reading the data")
     config = with_classes_of_data(config)
     record = study_record(config)
+    config = config.with_reports(record.per_epoch)
     machine = planned_machine(config, gpu_gib)
     doing("predicting the memory of the space")
     screen = _screen(config, machine)

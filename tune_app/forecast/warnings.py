@@ -74,7 +74,7 @@ def _warmup(config: RunConfig) -> Iterator[Warned]:
             " trial's time is spent before the first decision; lower it",
         )
     steps = _fewest_steps(config)
-    ratio = _largest(config, "schedule.warmup_ratio", config.schedule.warmup_ratio)
+    ratio = config.largest("schedule.warmup_ratio")
     if ratio >= 0.5:
         yield Warned(
             "schedule.warmup_ratio",
@@ -90,16 +90,7 @@ def _warmup(config: RunConfig) -> Iterator[Warned]:
 
 def _fewest_steps(config: RunConfig) -> int:
     development = development_of(config)
-    batch = _largest(config, "train.batch_size", config.train.batch_size) * _largest(
-        config, "train.grad_accum", config.train.grad_accum
-    )
-    rows = min(len(split.train) for split in development.splits)
-    return int(config.train.epochs * -(-rows // batch))
-
-
-def _largest(config: RunConfig, name: str, fixed: float) -> float:
-    entry = config.space.entries.get(name) if config.space else None
-    return fixed if entry is None else max(float(value) for value in entry.examples)
+    return config.train.epochs * config.steps_per_epoch(development.fewest_rows)
 
 
 def _accelerators(config: RunConfig) -> Iterator[Warned]:

@@ -99,7 +99,7 @@ def study_record(config: RunConfig) -> StudyRecord:
             **({EQUAL_TEXTS: config.data.equal_texts} if development.tied.texts else {}),
         },
         further=tuple(further),
-        per_epoch=config.step_scale.per_epoch,
+        per_epoch=config.reports_per_epoch(development.fewest_rows),
         models=_model_fingerprints(sources),
     )
 

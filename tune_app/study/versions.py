@@ -100,6 +100,7 @@ def choose(config: RunConfig, record: StudyRecord, *, fresh: bool = False, say: 
         _fetch_versions(config, say)
     versions = _Versions(config)
     newest = None
+    as_new = config.with_reports(record.per_epoch)
     for store in versions.newest_first():
         if not fresh and not store.record.differences(same := with_rung_of(store, config, record)):
             config = config.with_reports(same.per_epoch)
@@ -109,15 +110,15 @@ def choose(config: RunConfig, record: StudyRecord, *, fresh: bool = False, say: 
         left = left_of_lost_study(config)
         if left is None:
             check_name(Path(config.run_dir), config.study.name, config.study.storage, record)
-            return Opening(config, record, versions.base, is_new=True)
+            return Opening(as_new, record, versions.base, is_new=True)
         if not fresh:
             raise _is_lost(config, left)
     if newest is None or fresh:
-        return Opening(config.named(versions.free_name()), record, versions.base, is_new=True)
+        return Opening(as_new.named(versions.free_name()), record, versions.base, is_new=True)
     takes_its_place = config.study.on_change in ("archive", "delete")
     name = newest.name if takes_its_place else versions.free_name()
     differences = tuple(newest.record.differences(with_rung_of(newest, config, record)))
-    return Opening(config.named(name), record, versions.base, True, newest, differences)
+    return Opening(as_new.named(name), record, versions.base, True, newest, differences)
 
 
 def left_of_lost_study(config: RunConfig) -> str | None:

@@ -19,6 +19,7 @@ Entry = Mapping[str, tuple[Scalar, ...] | float | bool]
 FOLDER = Path(__file__).parent
 RUNGS_PER_EPOCH = 4
 EPOCHS = {"tiny": 8, "minilm": 4}
+TRAINING_ROWS = {"tiny": 259, "minilm": 264}
 
 SPACES: dict[str, dict[str, Entry]] = {
     "tiny": {

@@ -79,6 +79,20 @@ def test_trials_of_few_epochs_report_every_half_of_one_where_a_scheduler_may_sto
         step_scale("scheduler.rung=0.25", "data.folds=4")
 
 
+def test_a_report_within_an_epoch_of_few_steps_is_left_out_unless_it_is_asked_for(least: dict[str, Any]) -> None:
+    def reports(rows: int, *overrides: str) -> int:
+        space = "space={train.batch_size: {choices: [16, 32]}, train.grad_accum: {choices: [1, 2]}}"
+        return parse_config(least, ["train.epochs=3", space, *overrides]).reports_per_epoch(rows)
+
+    # The largest effective batch is 64: half an epoch of 6,400 rows is 50 steps.
+    assert reports(6400) == 2
+    assert reports(6300) == 1
+    assert reports(100, "scheduler.rung=0.25") == 4
+    assert reports(100, "scheduler.rung=epoch") == 1
+    # Without it, nothing could stop a trial of one epoch.
+    assert reports(100, "train.epochs=1") == 2
+
+
 def test_the_warmup_counts_epochs_whatever_the_rungs(least: dict[str, Any]) -> None:
     given = {**least, "space": {"optim.lr": {"choices": [0.1]}}}
     assert parse_config(given, ["scheduler.rung=0.25", "scheduler.warmup=2"]).first_rung == 8
