@@ -90,12 +90,14 @@ def rungs_of(problem: Any) -> int:
     """Return the reports an epoch that ``scheduler.rung: auto`` gives a search of a problem."""
     from tune_app.config import parse_config
 
-    batches = problem.space.entries["train.batch_size"].examples
+    batches = ("train.batch_size", "train.grad_accum")
     config = {
         "study": {"name": "bench"},
         "data": {"path": "demo"},
         "train": {"epochs": problem.epochs},
-        "space": {"train.batch_size": {"choices": list(batches)}},
+        "space": {
+            name: {"choices": list(entry.examples)} for name, entry in problem.space.entries.items() if name in batches
+        },
     }
     return parse_config(config).reports_per_epoch(problem.training_rows)
 

@@ -114,22 +114,28 @@ class RunConfig:
         warmup = self.scheduler.warmup
         return 1 if warmup is None else math.ceil(warmup * self.step_scale.per_epoch)
 
-    def largest(self, name: str) -> float:
-        """Return the largest value of a numeric setting, over the space if the search varies it."""
+    def bounds(self, name: str) -> tuple[float, float]:
+        """Return the lowest and the highest value of a numeric setting, over the space if the search varies it."""
         entry = self.space.entries.get(name) if self.space else None
-        return max(map(float, entry.examples)) if entry else float(self.fixed_params()[name])
+        values = [float(value) for value in entry.examples] if entry else [float(self.fixed_params()[name])]
+        return min(values), max(values)
 
-    def steps_per_epoch(self, rows: int) -> int:
-        """Return the optimizer steps that so many training rows make, with the largest effective batch."""
-        return -(-rows // int(self.largest("train.batch_size") * self.largest("train.grad_accum")))
+    def effective_batches(self) -> tuple[int, int]:
+        """Return the smallest and the largest effective batch of the space."""
+        rows, passes = self.bounds("train.batch_size"), self.bounds("train.grad_accum")
+        return int(rows[0] * passes[0]), int(rows[1] * passes[1])
 
     def reports_per_epoch(self, rows: int) -> int:
-        """Return the reports an epoch of trials with so many training rows, which ``scheduler.rung: auto`` heeds."""
+        """Return the reports an epoch of trials with so many training rows, which ``scheduler.rung: auto`` heeds.
+
+        The middle of the smallest and the largest effective batch, on a log scale, stands for all.
+        """
         per_epoch = self.step_scale.per_epoch
         # A trial of one epoch has no later report by which it could be stopped.
         if self.scheduler.rung != "auto" or self.train.epochs == 1:
             return per_epoch
-        return per_epoch if self.steps_per_epoch(rows) >= per_epoch * LEAST_STEPS else 1
+        steps = rows / math.sqrt(math.prod(self.effective_batches()))
+        return per_epoch if steps >= per_epoch * LEAST_STEPS else 1
 
     def with_reports(self, per_epoch: int) -> "RunConfig":
         """Return this configuration with another number of reports an epoch."""

@@ -145,8 +145,8 @@ class SchedulerSection(Extensible):
     rung: float | Literal["auto", "epoch"] = setting(
         "auto",
         "How often a trial reports: epoch is once an epoch; a number is a share of an epoch. auto is 0.5 if a scheduler"
-        f" stops trials of at most {FEW_EPOCHS} epochs, half of which is at least {LEAST_STEPS} optimizer steps, else"
-        " epoch.",
+        f" stops trials of at most {FEW_EPOCHS} epochs and half an epoch is at least {LEAST_STEPS} optimizer steps of"
+        " the space's middle batch size, else epoch.",
         parse=_share_of_an_epoch,
         accepts={"anyOf": [{"enum": ["auto", "epoch"]}, {"type": "number", "exclusiveMinimum": 0, "maximum": 1}]},
     )

@@ -74,7 +74,7 @@ def _warmup(config: RunConfig) -> Iterator[Warned]:
             " trial's time is spent before the first decision; lower it",
         )
     steps = _fewest_steps(config)
-    ratio = config.largest("schedule.warmup_ratio")
+    ratio = config.bounds("schedule.warmup_ratio")[1]
     if ratio >= 0.5:
         yield Warned(
             "schedule.warmup_ratio",
@@ -90,7 +90,7 @@ def _warmup(config: RunConfig) -> Iterator[Warned]:
 
 def _fewest_steps(config: RunConfig) -> int:
     development = development_of(config)
-    return config.train.epochs * config.steps_per_epoch(development.fewest_rows)
+    return config.train.epochs * -(-development.fewest_rows // config.effective_batches()[1])
 
 
 def _accelerators(config: RunConfig) -> Iterator[Warned]:

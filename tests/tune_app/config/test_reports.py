@@ -84,9 +84,9 @@ def test_a_report_within_an_epoch_of_few_steps_is_left_out_unless_it_is_asked_fo
         space = "space={train.batch_size: {choices: [16, 32]}, train.grad_accum: {choices: [1, 2]}}"
         return parse_config(least, ["train.epochs=3", space, *overrides]).reports_per_epoch(rows)
 
-    # The largest effective batch is 64: half an epoch of 6,400 rows is 50 steps.
-    assert reports(6400) == 2
-    assert reports(6300) == 1
+    # Effective batches from 16 to 64, in the middle 32: half an epoch of 3,200 rows is 50 steps.
+    assert reports(3200) == 2
+    assert reports(3100) == 1
     assert reports(100, "scheduler.rung=0.25") == 4
     assert reports(100, "scheduler.rung=epoch") == 1
     # Without it, nothing could stop a trial of one epoch.
