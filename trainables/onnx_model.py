@@ -1,12 +1,12 @@
 """A saved model as an ONNX file, which is kept only if it answers as the model does."""
 
 import logging
+import shutil
 import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from trainables.data.errors import one_line
 from trainables.models.disentangled import restore_attention
 from trainables.saved import load_model_folder
+from trainables.scratch import scratch_folder
 from trainables.tasks.protocol import Batch
 
 if TYPE_CHECKING:
@@ -82,8 +83,8 @@ def write_onnx(folder: Path, batches: Sequence[Batch]) -> OnnxResult:
     _outputs(saved.model, noting)
     names = [name for name in batches[-1] if name in noting.read]
     rows = sum(len(batch[names[0]]) for batch in batches)
-    with TemporaryDirectory(dir=folder, prefix=".onnx-") as building:
-        file = Path(building) / ONNX_FILE
+    with scratch_folder("onnx") as building:
+        file = building / ONNX_FILE
         try:
             _export(saved.model, batches[-1], names, len(expected[0]), file)
             difference = max(
@@ -96,8 +97,8 @@ def write_onnx(folder: Path, batches: Sequence[Batch]) -> OnnxResult:
         if not difference <= TOLERANCE:
             return OnnxResult(difference, rows, f"it differs from the model by {difference:.2g}")
         # Beyond 2 GB the weights have a file of their own.
-        for path in Path(building).iterdir():
-            path.rename(folder / path.name)
+        for path in building.iterdir():
+            shutil.move(path, folder / path.name)
     return OnnxResult(difference, rows)
 
 
