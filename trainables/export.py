@@ -31,7 +31,7 @@ class BestEpoch:
     """Scores of the saved model on the two parts that it was not trained on.
 
     Attributes:
-        reached: the task's metric on validation before calibration, as the training reported it.
+        reached: metrics on validation before calibration, as the training reported them.
         calibrations: calibration of each question that the model answers.
         parts: rows and groups of each part of the data.
         has_criterion: whether the data holds criteria beside its texts.
@@ -41,7 +41,7 @@ class BestEpoch:
     """
 
     folder: Path
-    reached: float
+    reached: Mapping[str, float]
     validation: Mapping[str, float]
     test: Mapping[str, float]
     calibrations: Mapping[str, Calibration]
@@ -80,10 +80,9 @@ def save_best_epoch(
         calibrations = calibrate(session, reached.decision)
         validation = _evaluate_calibrated(session, calibrations) if calibrations else reached
         test = session.evaluate("test", validation.decision)
-        metric = settings.task.metric
         best = BestEpoch(
             folder,
-            reached.metrics[metric],
+            reached.metrics,
             validation.metrics,
             test.metrics,
             calibrations,

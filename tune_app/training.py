@@ -221,8 +221,8 @@ def _end(config: RunConfig, saved: "BestEpoch", best_epoch: int, facts: Mapping[
         saved.validation[metric],
         best_epoch,
         saved.test[metric],
-        saved.reached,
-        further=_further(config, saved.validation, facts),
+        saved.reached[metric],
+        further=_further(config, saved.reached, facts),
         remarks=(
             *(["on test it gives one answer for every row (collapsed)"] if saved.collapsed else []),
             *(f"on test, {line}" for line in baseline_lines(baselines_in(saved.test, metric))),
