@@ -36,6 +36,8 @@ _OWN_FILE = "headroom_head.safetensors"
 _SETTINGS_FILE = "headroom.json"
 _CARD_FILE = "README.md"
 _SCORES_FILE = "scores.json"
+# Folder of the model in an export.
+_EXPORTED = "model"
 # Attribute of a model → its folder within the model's. The first encoder lies where transformers looks.
 _ENCODERS = {"encoder": ".", "criteria_encoder": "criteria_encoder"}
 
@@ -183,6 +185,10 @@ def _stored_settings(settings: TrialSettings) -> dict[str, Any]:
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        within = path.parent / _EXPORTED
+        hint = f"; give {within}" if (within / path.name).exists() else ""
+        raise ModelLoadError(f"{path.parent} is not a folder of a saved model: it holds no {path.name}{hint}")
     try:
         settings: dict[str, Any] = read_json(path)
         version = settings["format_version"]

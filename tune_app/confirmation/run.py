@@ -84,9 +84,9 @@ class ConfirmationEnd:
     """End of a confirmation.
 
     Attributes:
-        confirmation: result so far; None if no candidate has a value yet, or none can win.
+        confirmation: result; None if it was cut off, or no candidate has a value.
         file: path of ``confirm.json``; None if nothing was written.
-        why: reason for an end without a result or before the test part was opened; None otherwise.
+        why: reason for an end without a result; None otherwise.
         interrupted: whether a signal ended it.
     """
 
@@ -159,10 +159,12 @@ def _run(
         voice.say(_opening_line(confirmed.store.name, candidates, request))
         stack.enter_context(_one_ray(config, address))
         end = _run_all(trainings, candidates, confirmed, request, began, voice, run_trial, score_trial)
+        if end.interrupted or end.breakage:
+            # Part of the trainings names no winner: the others may change it.
+            return ConfirmationEnd(None, None, end.why, end.interrupted, end.breakage)
         verdict = _verdict(trainings, candidates)
         if verdict is None:
-            why = end.why or "no candidate was trained without a failure"
-            return ConfirmationEnd(None, None, why, end.interrupted, end.breakage)
+            return ConfirmationEnd(None, None, "no candidate was trained without a failure")
         confirmation = summarised(
             confirmed.store,
             trainings,
@@ -176,7 +178,7 @@ def _run(
         _send(confirmed, file)
         if confirmation.test is not None:
             study_checkpoints(config, store.id, voice.say).delete_all()
-    return ConfirmationEnd(confirmation, file, end.why, end.interrupted, end.breakage)
+    return ConfirmationEnd(confirmation, file)
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,9 @@ def _run_all(
 
 
 def _cut_off(end: LoopEnd) -> _End | None:
-    return _End(end.why, end.interrupted, end.breakage) if end.interrupted or end.breakage else None
+    if end.interrupted:
+        return _End("not finished, so no winner is named; the same command resumes the confirmation", interrupted=True)
+    return _End(end.why, breakage=end.breakage) if end.breakage else None
 
 
 def _verdict(trainings: Trainings, candidates: Sequence[Candidate]) -> Verdict | None:

@@ -40,6 +40,8 @@ GROUPS = (
     *("threadid", "thread", "conversationid", "dialogueid", "dialogid", "sessionid", "promptid", "premiseid"),
     *("userid", "user", "username", "authorid", "author", "patientid", "patient", "subjectid", "subject"),
     *("participantid", "participant", "speakerid", "speaker", "reviewerid", "customerid", "id"),
+    # Names of texts, too: a column of texts is not taken for groups.
+    *("article", "document", "doc", "post", "passage", "context", "page", "url", "title", "report", "chapter"),
 )
 """Names of what rows may have in common, the likeliest first."""
 

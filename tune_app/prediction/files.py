@@ -171,6 +171,8 @@ def _check_target(request: "Request") -> None:
         return
     if out.is_dir():
         raise UserError(f"--out: {out} is a folder; name a file in it")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"--out: there is no folder {out.parent}; make it, or name a file in another one")
     if os.path.exists(request.source) and out.exists() and os.path.samefile(out, request.source):
         raise UserError(f"--out: {out} is the input itself; name another file")
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from click.testing import CliRunner
 from tune_app import load_study
 from tune_app.cli import cli
 from tune_app.config import load_config
+from tune_app.confirmation import run
 from tune_app.confirmation.run import ConfirmationEnd, Request, few_groups, run_confirmation
 from tune_app.console import Console
+from tune_app.distributed.breaker import LoopEnd
 from tune_app.errors import UserError
 from tune_app.screening.preconditions import development_of
 from tune_app.study.checkpoints import BEST
@@ -28,6 +31,17 @@ def confirmed(searched: Any, request: Request) -> tuple[ConfirmationEnd, str]:
 
 def trainings_of(searched: Any) -> StudyStore:
     return load_store(searched.run_dir / "confirm" / "confirm-seeds", "confirm-seeds", None)
+
+
+def test_a_confirmation_that_was_cut_off_names_no_winner(searched: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched.complete(3e-4, 0.5, is_recommended=True)
+    searched.complete(3e-3, 0.9)
+    monkeypatch.setattr(run, "_one_ray", lambda *_: nullcontext())
+    monkeypatch.setattr(run.Trainings, "train", lambda *_: LoopEnd("a signal", interrupted=True))
+    end, _ = confirmed(searched, Request(top=1, seeds=2))
+    assert (end.confirmation, end.winner, end.interrupted) == (None, None, True)
+    assert end.why == "not finished, so no winner is named; the same command resumes the confirmation"
+    assert not (searched.run_dir / "confirm.json").exists()
 
 
 @pytest.mark.slow
