@@ -49,7 +49,7 @@ def leaders(store: StudyStore, top: int) -> list[Candidate]:
     if not ranked:
         raise UserError(
             f"{store.name}: holds no complete trial, so there is nothing to confirm; headroom status {store.name} shows"
-            " the outcomes of its trials"
+            " the outcomes of its trials, and headroom study list its other versions"
         )
     seen: set[str] = set()
     found = []

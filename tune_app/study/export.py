@@ -63,7 +63,7 @@ def export_best(
     if not ranked:
         raise UserError(
             f"{store.name}: holds no complete trial, so there is no best configuration; headroom status {store.name}"
-            " shows the outcomes of its trials"
+            " shows the outcomes of its trials, and headroom study list its other versions"
         )
     if number is None and confirmation is not None and confirmation.winner is None:
         return _export_untried(store, config, folder, confirmation)
