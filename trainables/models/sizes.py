@@ -1,10 +1,12 @@
 """Parameter counts and architectures of models, read from files without loading a weight."""
 
 import struct
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, wraps
 from math import prod
 from pathlib import Path
+from typing import TypeVar
 
 from trainables.given import parse_json
 from trainables.models.architectures import known_values
@@ -25,7 +27,24 @@ _BUILTIN = {
 }
 
 
-@cache
+T = TypeVar("T")
+
+
+def _remembered(read: Callable[[str], T | None]) -> Callable[[str], T | None]:
+    """Remember what was found. What was not is looked for again: it may be installed or downloaded meanwhile."""
+    found: dict[str, T] = {}
+
+    @wraps(read)
+    def look(model: str) -> T | None:
+        value = found.get(model)
+        if value is None and (value := read(model)) is not None:
+            found[model] = value
+        return value
+
+    return look
+
+
+@_remembered
 def parameter_count(model: str) -> int | None:
     """Return a model's number of parameters; None if it cannot be read here (a hub name, ``.bin`` weights)."""
     try:
@@ -57,7 +76,7 @@ def architecture(model: str, revision: str | None = None, *, fetch: bool = True)
     return _architecture_here(model) or (_architecture_on_hub(model, revision) if fetch else None)
 
 
-@cache
+@_remembered
 def _architecture_here(model: str) -> Architecture | None:
     known = known_values(model)
     if known is not None:

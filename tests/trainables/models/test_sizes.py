@@ -61,3 +61,13 @@ def test_the_configuration_decides_the_family_and_the_name_only_without(
     model.mkdir()
     (model / "config.json").write_text(json.dumps({"model_type": config}))
     assert family_of(str(model)).kin == kin
+
+
+def test_a_model_that_was_missing_is_looked_for_again(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    assert architecture(str(folder), fetch=False) is None
+    folder.mkdir()
+    folder.joinpath("config.json").write_text(
+        builtin_config("tiny-bert", vocab_size=100, pad_token_id=0).to_json_string()
+    )
+    assert facts(architecture(str(folder), fetch=False))[0] == "bert"
