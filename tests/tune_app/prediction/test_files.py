@@ -150,7 +150,7 @@ def test_a_criterion_is_checked_where_training_knew_all_of_them(headroom: Any, s
         (("--out", "out.xlsx"), "--out: out.xlsx ends with none of .csv, .csv.gz, .jsonl, .parquet"),
         (("--out", "in.csv"), "--out: in.csv is the input itself"),
         (("--out", "folder.csv"), "--out: folder.csv is a folder"),
-        (("--out", "missing/out.csv"), "--out: missing/out.csv cannot be written (No such file or directory)"),
+        (("--out", "missing/out.csv"), "--out: there is no folder missing; make it, or name a file in another one"),
         (("--resume",), "--resume: the standard output cannot be continued"),
         (("--columns", "text"), "--columns: 'text' is not ROLE=COLUMN"),
         (("--columns", "label=x"), "columns: 'label' is no role"),
