@@ -23,7 +23,7 @@ from trainables.planning.trace import StepPeaks, Workload, trace, trace_inferenc
 from trainables.settings import HeadSettings, OptimSettings, TaskSettings
 from trainables.task_entry import NATIVE
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """Raise this whenever a trace of the same workload may give another result."""
 
 _MOST_SAMPLES = 2**20
