@@ -28,7 +28,8 @@ READABLE_CHARACTERS = 100_000
 
 _HEAD_LINES = 100
 _LONGEST_FIELD = 2**31 - 1
-_GZIP = b"\x1f\x8b"
+_GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
+_SNIFFED_BYTES = 4096
 _SEP_LINE = re.compile(r'"?sep=([,;|:\t])"?', re.IGNORECASE)
 
 
@@ -150,6 +151,15 @@ def _any_field_size() -> Iterator[None]:
         yield
     finally:
         csv.field_size_limit(limit)
+
+
+def suffix_of_content(file: Path) -> str:
+    """Return the suffix for a file by its beginning: Parquet and JSON are recognised, anything else is CSV."""
+    with gzip.open(file) if _starts_with(file, _GZIP) else file.open("rb") as stream:
+        head = stream.read(_SNIFFED_BYTES)
+    if head.startswith(_PARQUET):
+        return ".parquet"
+    return ".jsonl" if head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{") else ".csv"
 
 
 def _starts_with(path: Path, magic: bytes) -> bool:

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from trainables.devices.device import MemoryDevice
 from trainables.devices.errors import OutOfMemory
+from trainables.devices.facts import DeviceKind
 from trainables.devices.host import GIB
 from trainables.planning.plan import InferencePlan, predict_inference
 from trainables.planning.probe import probe
@@ -47,11 +48,11 @@ class InferenceLimits:
         precision: str,
         predictions: Path,
     ) -> None:
-        kind = "cuda" if device.torch_device.type == "cuda" else "cpu"
+        kind: DeviceKind = "cuda" if device.torch_device.type == "cuda" else "cpu"
         workload = Workload(
             settings,
             encoders[0].config,
-            device_kind="cuda" if kind == "cuda" else "cpu",
+            device_kind=kind,
             precision=precision,
             has_pooler=any(getattr(encoder, "pooler", None) is not None for encoder in encoders),
             criteria_config=encoders[1].config if len(encoders) > 1 else None,

@@ -85,29 +85,31 @@ class StepPeaks:
 
 def trace(workload: Workload, factors: SizeFactors) -> StepPeaks:
     """Trace a workload at the micro-batch and the length of ``factors``."""
-    kernels = KERNELS[workload.device_kind]()
-    task = build_task(workload.settings)
-    with MODEL_LOCK, _apart(), FakeTensorMode():
-        model = _build_model(task, [kernels.prepared(config) for config in workload.configs], workload)
-        prepare_trace(model, workload.device_kind)
-        with kernels.applied(model):
-            return _trace_step(model, task, workload, factors, kernels)
+    with _built(workload) as (model, task, kernels):
+        return _trace_step(model, task, workload, factors, kernels)
 
 
 def trace_inference(workload: Workload, factors: SizeFactors) -> Peaks:
     """Trace an inference pass of a model that is not trained: no gradients and no optimizer states."""
+    with _built(workload) as (model, task, kernels):
+        recorder = StorageRecorder()
+        batch = task.full_batch(factors.micro_batch, factors.length)
+        always = _residents(model, batch, recorder, kernels)
+        events = _evaluation_events(model, task, batch, workload.precision, recorder)
+        sizes = [factors.split(size_bytes) for size_bytes in recorder.sizes_bytes]
+        return find_peaks(events, sizes, resident=always, rounded=kernels.rounded)
+
+
+@contextmanager
+def _built(workload: Workload) -> Iterator[tuple[nn.Module, Task, Kernels]]:
+    """Yield a workload's model of fake tensors, which takes memory as on its device, with its task and kernels."""
     kernels = KERNELS[workload.device_kind]()
     task = build_task(workload.settings)
     with MODEL_LOCK, _apart(), FakeTensorMode():
         model = _build_model(task, [kernels.prepared(config) for config in workload.configs], workload)
         prepare_trace(model, workload.device_kind)
         with kernels.applied(model):
-            recorder = StorageRecorder()
-            batch = task.full_batch(factors.micro_batch, factors.length)
-            always = _residents(model, batch, recorder, kernels)
-            events = _evaluation_events(model, task, batch, workload.precision, recorder)
-            sizes = [factors.split(size_bytes) for size_bytes in recorder.sizes_bytes]
-            return find_peaks(events, sizes, resident=always, rounded=kernels.rounded)
+            yield model, task, kernels
 
 
 def _residents(model: nn.Module, batch: Batch, recorder: "StorageRecorder", kernels: Kernels) -> set[int]:

@@ -1,4 +1,4 @@
-"""The description of a run of predictions. Cheap to import (no torch)."""
+"""The description of a run of predictions, and of its end. Cheap to import (no torch)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -50,6 +50,21 @@ class Request:
     skip_bad: bool = False
     resume: bool = False
     resources: Resources = field(default_factory=Resources)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """End of a run.
+
+    Attributes:
+        rows: number of the input's rows.
+        bad: number of those without a prediction.
+        resumed: number of rows that an earlier run had predicted.
+    """
+
+    rows: int
+    bad: int
+    resumed: int
 
 
 def suffix_of(out: Path) -> str:

@@ -1,7 +1,7 @@
 """Predictions from one file to another, in this order: check every row, then predict and write window by window.
 
-Memory holds a window or two, however long the file is. The input is read twice, so that a bad last row is found before
-the first prediction, and the time left is known.
+Memory holds a window or two, however long the file is. The input is read before it is predicted, so that a bad last row
+is found before the first prediction, and the time left is known; JSONL once more, for the names of its columns.
 """
 
 import hashlib
@@ -14,28 +14,12 @@ from trainables.content import model_fingerprint
 from trainables.data.errors import DataError
 from trainables.data.model_inputs import ModelInputs
 from trainables.data.streams import RowFile, Window
-from trainables.prediction.columns import ERROR
 from trainables.prediction.outputs import Output, output_for
 from trainables.prediction.partial import Partial, discard, opened_partial
-from trainables.prediction.request import Request, suffix_of
+from trainables.prediction.request import Ended, Request, suffix_of
 from trainables.prediction.rows import RowReader, inputs_in, require_free
 from trainables.prediction.windows import WindowPredictor, fault_error
 from trainables.scratch import scratch_folder
-
-
-@dataclass(frozen=True)
-class Ended:
-    """End of a run.
-
-    Attributes:
-        rows: number of the input's rows.
-        bad: number of those without a prediction.
-        resumed: number of rows that an earlier run had predicted.
-    """
-
-    rows: int
-    bad: int
-    resumed: int
 
 
 class Watcher(Protocol):
@@ -78,7 +62,7 @@ def predict_file(request: Request, watcher: Watcher, stream: BinaryIO | None = N
         rows = RowFile(request.source, expected, scratch=scratch, called=request.called)
         watcher.doing("checking the rows")
         survey = _surveyed(rows, stored, request)
-        require_free(rows.source, survey.titles, [*predictor.kinds, *([ERROR] if request.skip_bad else [])])
+        require_free(rows.source, survey.titles, predictor.added(skip_bad=request.skip_bad))
         run = _Run(request, predictor, rows, survey, watcher)
         if request.out is None:
             assert stream is not None, "without a file there must be a stream"
@@ -136,7 +120,7 @@ class _Run:
         self._rows = rows
         self._survey = survey
         self._watcher = watcher
-        self._added: dict[str, type] = {**predictor.kinds, **({ERROR: str} if request.skip_bad else {})}
+        self._added = predictor.added(skip_bad=request.skip_bad)
 
     def to_stream(self, stream: BinaryIO) -> Ended:
         output = self._output(".csv")

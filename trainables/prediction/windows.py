@@ -50,6 +50,10 @@ class WindowPredictor:
         task = self.saved.settings.task
         self.kinds = {name: kind_of(name, task) for name in column_names(task)}
 
+    def added(self, *, skip_bad: bool) -> dict[str, type]:
+        """Return every column that is added, with the type of its cells; see ``predicted`` for ``skip_bad``."""
+        return {**self.kinds, **({ERROR: str} if skip_bad else {})}
+
     @property
     def inputs(self) -> ModelInputs:
         """The columns of the training data that the model reads; the usual ones if the folder does not name them."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from rich.progress import BarColumn, Progress, TextColumn
 
-from trainables.prediction.request import suffix_of
+from trainables.prediction.request import Ended, suffix_of
 from tune_app.console import Console
 from tune_app.durations import duration_text
 from tune_app.errors import UserError
@@ -26,23 +26,15 @@ if TYPE_CHECKING:
 STANDARD = "-"
 """Name of the standard input or output."""
 
-_SNIFFED_BYTES = 4096
-
 
 @dataclass(frozen=True)
-class Predicted:
+class Predicted(Ended):
     """End of a run over a file.
 
     Attributes:
-        rows: number of the input's rows.
-        bad: number of those without a prediction.
-        resumed: number of rows that an earlier run had predicted.
-        seconds: time that the other rows took.
+        seconds: time that the rows took that no earlier run had predicted.
     """
 
-    rows: int
-    bad: int
-    resumed: int
     seconds: float
 
 
@@ -199,21 +191,9 @@ def _writing(out: Path | None) -> Iterator[None]:
 
 def _spooled(folder: Path) -> Path:
     """Copy the standard input to a file, because it is read twice; its suffix names the format of its content."""
+    from trainables.data.formats import suffix_of_content
+
     waiting = folder / "input"
     with waiting.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file, 2**20)
-    return waiting.rename(waiting.with_suffix(_suffix_of(waiting)))
-
-
-def _suffix_of(file: Path) -> str:
-    """Return the suffix for a file's content: Parquet and JSON are recognised, anything else is CSV."""
-    import gzip
-
-    with file.open("rb") as stream:
-        head = stream.read(_SNIFFED_BYTES)
-    if head.startswith(b"\x1f\x8b"):
-        with gzip.open(file) as unpacked:
-            head = unpacked.read(_SNIFFED_BYTES)
-    if head.startswith(b"PAR1"):
-        return ".parquet"
-    return ".jsonl" if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{") else ".csv"
+    return waiting.rename(waiting.with_suffix(suffix_of_content(waiting)))

@@ -143,12 +143,12 @@ class Model:
                 part = [column[start : start + WINDOW_ROWS] for column in cells.values()]
                 yield Window(start + 1, [dict(zip(read, row, strict=True)) for row in zip(*part, strict=True)])
 
-        added: dict[str, list[Any]] = {name: [] for name in self._added(skip_bad)}
+        kinds = self._predictor.added(skip_bad=skip_bad)
+        added: dict[str, list[Any]] = {name: [] for name in kinds}
         with prediction_errors():
             for _, columns in self._predicted(windows(), reader, "the frame", skip_bad):
                 for name, of_window in columns.items():
                     added[name] += of_window
-        kinds = self._added(skip_bad)
         return frame.assign(**{name: _series(values, kinds[name], frame.index) for name, values in added.items()})
 
     def _predicted_rows(
@@ -188,13 +188,8 @@ class Model:
                 any_criterion=any_criterion,
             )
         )
-        require_free("the data", present, self._added(skip_bad))
+        require_free("the data", present, self._predictor.added(skip_bad=skip_bad))
         return reader
-
-    def _added(self, skip_bad: bool) -> dict[str, type]:
-        from trainables.prediction.columns import ERROR
-
-        return {**self._predictor.kinds, **({ERROR: str} if skip_bad else {})}
 
     def _predicted(
         self, windows: "Iterator[Window]", reader: "RowReader", source: str, skip_bad: bool
