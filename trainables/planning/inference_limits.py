@@ -9,12 +9,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from trainables.devices.device import MemoryDevice
-from trainables.devices.errors import OutOfMemory
 from trainables.devices.facts import DeviceKind
 from trainables.devices.host import GIB
 from trainables.planning.plan import InferencePlan, predict_inference
 from trainables.planning.probe import probe
-from trainables.planning.rehearsal import full_evaluation
+from trainables.planning.rehearsal import full_evaluation, peak_bytes
 from trainables.planning.trace import Workload
 from trainables.settings import TrialSettings
 from trainables.tasks.protocol import Task
@@ -95,14 +94,5 @@ def _measured_gib(
     model: nn.Module, task: Task, rows: int, length: int, device: MemoryDevice, precision: str
 ) -> float | None:
     """Return the peak of a full pass; None if memory ran out."""
-    fits = True
-    with device.measured() as measured:
-        try:
-            full_evaluation(model, task, rows, length, device, precision)
-        except Exception as error:
-            if OutOfMemory.of(error, device) is None:
-                raise
-            fits = False
-        # Release after the ``except`` block, whose traceback holds the failed frames' memory.
-        device.release()
-    return measured.peak_bytes / GIB if fits else None
+    peak = peak_bytes(device, lambda: full_evaluation(model, task, rows, length, device, precision))
+    return None if peak is None else peak / GIB

@@ -55,21 +55,15 @@ class Rehearsal:
         return self._peak(self._evaluate, rows, length, False)
 
     def _peak(self, run: Callable[[int, int, bool], None], rows: int, length: int, accumulating: bool) -> int | None:
-        fits = True
-        with self._device.measured() as measured:
-            try:
-                run(rows, length, accumulating)
-            except Exception as error:
-                failure = OutOfMemory.of(error, self._device)
-                if failure is None:
-                    raise
-                fits = False
-                self.disturbed |= failure.cause != "own"
-            # Release after the ``except`` block, whose traceback holds the failed frames' memory. Release before the
-            # measured block ends, because the outer peak counts what that block leaves behind.
-            self._optimizer.zero_grad(set_to_none=True)
-            self._device.release()
-        return measured.peak_bytes if fits else None
+        return peak_bytes(
+            self._device,
+            lambda: run(rows, length, accumulating),
+            ran_out=self._note,
+            clean_up=lambda: self._optimizer.zero_grad(set_to_none=True),
+        )
+
+    def _note(self, failure: OutOfMemory) -> None:
+        self.disturbed |= failure.cause != "own"
 
     def _train(self, rows: int, length: int, accumulating: bool) -> None:
         self._model.train()
@@ -85,6 +79,36 @@ class Rehearsal:
 
     def _evaluate(self, rows: int, length: int, _: bool) -> None:
         full_evaluation(self._model, self._task, rows, length, self._device, self._precision)
+
+
+def peak_bytes(
+    device: MemoryDevice,
+    run: Callable[[], None],
+    *,
+    ran_out: Callable[[OutOfMemory], None] = lambda failure: None,
+    clean_up: Callable[[], None] = lambda: None,
+) -> int | None:
+    """Return the peak in bytes of a run; None if memory ran out.
+
+    Args:
+        ran_out: called if memory ran out.
+        clean_up: drops what the run leaves behind.
+    """
+    fits = True
+    with device.measured() as measured:
+        try:
+            run()
+        except Exception as error:
+            failure = OutOfMemory.of(error, device)
+            if failure is None:
+                raise
+            fits = False
+            ran_out(failure)
+        # Release after the ``except`` block, whose traceback holds the failed frames' memory. Release before the
+        # measured block ends, because the outer peak counts what that block leaves behind.
+        clean_up()
+        device.release()
+    return measured.peak_bytes if fits else None
 
 
 def full_evaluation(model: nn.Module, task: Task, rows: int, length: int, device: MemoryDevice, precision: str) -> None:
