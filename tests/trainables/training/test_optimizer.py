@@ -226,7 +226,7 @@ def test_the_room_that_is_proved_is_all_that_a_step_needs() -> None:
     CpuDevice().release()
     held, room = CpuDevice().live_bytes(), room_bytes(optimizer)
     assert room >= 500 * 64 * 4
-    with CpuDevice((held + room + 64) / GIB).enforce():
+    with CpuDevice((held + room + 8) / GIB).enforce():
         apply_step(optimizer, parameters, clip_norm=0.0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     short = CpuDevice((CpuDevice().live_bytes() + room - 8) / GIB)
